@@ -1,0 +1,158 @@
+"""An opened checkpoint: an index of leaves whose bytes are read on demand, and a place to write them.
+
+A format (one file of ``convkit.formats`` each) implements :class:`Checkpoint` and :class:`Writer`
+and is described by a :class:`Format`. It knows bytes, never a layout. ``convkit.testing`` holds the
+laws that all three obey.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A serialized object that convkit carries as bytes and never interprets."""
+
+    data: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One entry of a checkpoint: a tensor (``spec``) or a small non-tensor value (``spec`` is None).
+
+    ``value`` is None, bool, int, float, str, :class:`Opaque`, or an empty list or dict.
+    ``same_as`` names the leaf whose bytes this one shares in the file (a link, a tied name).
+    """
+
+    key: str
+    spec: TensorSpec | None = None
+    value: Any = None
+    same_as: str | None = None
+
+
+class Checkpoint(ABC):
+    """A source of leaves. Opening reads the index only; a tensor is read slice by slice.
+
+    Reading is thread-safe. Usable as a context manager.
+    """
+
+    #: what was opened (a file or a folder)
+    path: Path
+    #: name of the format
+    format: str
+    #: every leaf by key, in the order in which the file holds them
+    leaves: dict[str, Leaf]
+    #: what the format says of itself beside the leaves (JSON values only)
+    metadata: dict[str, Any]
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Elements ``[start, stop)`` of a tensor in C order: 1-D, in the carrier dtype.
+
+        Raises:
+            ConvkitError: the bytes can't be read; names file, key and remedy.
+        """
+
+    def view(self, key: str) -> np.ndarray | None:
+        """The whole tensor in its shape, carrier dtype, memory-mapped: no byte is read or copied.
+
+        None where the bytes must be decoded first (compressed chunks).
+        """
+        return None
+
+    def files(self) -> list[Path]:
+        """The files that hold the bytes."""
+        return [self.path]
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a user may ask of any format; a format ignores what doesn't concern it."""
+
+    #: bytes a shard at most (safetensors, torch); None is one file
+    shard_size: int | None = None
+    #: format-level metadata for the file's own header (JSON values only)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Writer(ABC):
+    """A staged output: filled by any thread, leaf by leaf, in any order, each element once.
+
+    It writes below the staging path it was given and nowhere else; publishing under the final
+    name is the executor's work. After ``kill -9`` a writer opened again with ``resume=True`` on
+    the same staging path still holds every leaf for which :meth:`finish` had returned.
+    """
+
+    def granularity(self, key: str) -> int:
+        """``start`` of every write is a multiple of this many elements, and so is its length,
+        but for a leaf's last write (the height of a chunk row; 1 where any range will do)."""
+        return 1
+
+    @abstractmethod
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write elements ``[start, start + data.size)`` in C order; ``data`` is 1-D, contiguous, carrier dtype."""
+
+    @abstractmethod
+    def finish(self, key: str) -> None:
+        """All of the leaf is written: make that durable against the death of this process."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Every leaf is finished: write what completes the file, and sync it to disk."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files (also without commit: the staging path can then be resumed or removed)."""
+
+
+class Format(ABC):
+    """How bytes lie on disk."""
+
+    #: the word users type: ``safetensors``, ``torch``, ``cerebras-h5``, ...
+    name: str
+    #: True when the format's natural home is a folder (model.safetensors in it), False when one file
+    folder: bool
+    #: one line for ``convkit list formats``
+    summary: str
+
+    @abstractmethod
+    def detect(self, path: Path) -> str | None:
+        """Why ``path`` (file or folder) is of this format, from names and magic bytes; None if it isn't."""
+
+    @abstractmethod
+    def open(self, path: Path) -> Checkpoint:
+        """Open a file or folder of this format.
+
+        Raises:
+            ConvkitError: truncated, corrupt, malicious, incomplete; one line with the remedy.
+        """
+
+    @abstractmethod
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a new checkpoint at the staging ``path`` (a folder to fill or a file to make).
+
+        With ``resume`` continue what an earlier process left there for the same leaves and options.
+
+        Raises:
+            ConvkitError: a leaf that this format can't hold; names the key and the remedy.
+        """

@@ -1,0 +1,111 @@
+"""Content digests: a digest over the digests of fixed blocks, so that threads need no order.
+
+A leaf's digest is ``H(H(block 0) || H(block 1) || ...)`` over its bytes in C order, little-endian,
+in blocks of :data:`BLOCK` bytes (the last one shorter; an empty leaf has no block). It covers the
+bytes alone: shape and dtype are recorded beside it. Written ``algorithm:hex``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Part of the digest's definition: never change it.
+BLOCK = 1 << 20
+
+ALGORITHMS = ("xxh3-128", "blake3", "sha256")
+
+
+class Hash(Protocol):
+    """What hashlib, xxhash and blake3 objects have in common."""
+
+    def update(self, data: Any, /) -> Any: ...
+    def digest(self) -> bytes: ...
+
+
+def hasher(algorithm: str) -> Callable[[], Hash]:
+    """Constructor of a running hash.
+
+    Raises:
+        UsageError: no such algorithm.
+    """
+    if algorithm == "xxh3-128":
+        import xxhash
+
+        return xxhash.xxh3_128
+    if algorithm == "blake3":
+        import blake3
+
+        return blake3.blake3
+    if algorithm == "sha256":
+        import hashlib
+
+        return hashlib.sha256
+    raise UsageError(f"no digest is called {algorithm!r}", remedy=f"digests: {', '.join(ALGORITHMS)}")
+
+
+class BlockDigests:
+    """Digests of the blocks of a byte range that starts on a block boundary, fed in order."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._new = hasher(algorithm)
+        self._running = self._new()
+        self._filled = 0
+        self._done: list[bytes] = []
+
+    def update(self, data: np.ndarray) -> None:
+        """Feed the next bytes (a contiguous array of any dtype)."""
+        raw = memoryview(data.reshape(-1).view("uint8"))
+        while raw.nbytes:
+            take = min(BLOCK - self._filled, raw.nbytes)
+            self._running.update(raw[:take])
+            self._filled += take
+            raw = raw[take:]
+            if self._filled == BLOCK:
+                self._close_block()
+
+    def blocks(self) -> list[bytes]:
+        """The digests so far; ends the range."""
+        if self._filled:
+            self._close_block()
+        return self._done
+
+    def _close_block(self) -> None:
+        self._done.append(self._running.digest())
+        self._running = self._new()
+        self._filled = 0
+
+
+def combine(algorithm: str, blocks: Iterable[bytes]) -> str:
+    """A leaf's digest from its blocks' digests in order."""
+    running = hasher(algorithm)()
+    for block in blocks:
+        running.update(block)
+    return f"{algorithm}:{running.digest().hex()}"
+
+
+def digest_array(algorithm: str, data: np.ndarray) -> str:
+    """Digest of a tensor held in memory or mapped (C order)."""
+    import numpy as np
+
+    blocks = BlockDigests(algorithm)
+    blocks.update(np.ascontiguousarray(data))
+    return combine(algorithm, blocks.blocks())
+
+
+def digest_value(algorithm: str, value: Any) -> str:
+    """Digest of a JSON value: its canonical text."""
+    running = hasher(algorithm)()
+    running.update(canonical_json(value))
+    return f"{algorithm}:{running.digest().hex()}"
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling of a JSON value: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

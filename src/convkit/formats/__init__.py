@@ -1,0 +1,76 @@
+"""The formats by name. Each lives in a module of its own, imported when it is used.
+
+Packages add formats through the entry point group ``convkit.formats`` (name -> a ``Format`` instance).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from convkit.checkpoint import Checkpoint, Format
+from convkit.errors import ConvkitError, UsageError
+
+#: In the order of preference where a folder holds several: safetensors wins, as in transformers.
+_MODULES = {
+    "safetensors": "convkit.formats.safetensors",
+    "torch": "convkit.formats.torch",
+    "cerebras-h5": "convkit.formats.cerebras_h5",
+}
+
+
+def names() -> list[str]:
+    """Names of all formats, ours first, then those of other packages."""
+    return [*_MODULES, *(name for name in _plugins() if name not in _MODULES)]
+
+
+def get_format(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UsageError: there is none; lists the names.
+    """
+    if name in _MODULES:
+        return import_module(_MODULES[name]).FORMAT
+    plugins = _plugins()
+    if name in plugins:
+        return plugins[name].load()
+    raise UsageError(f"no format is called {name!r}", remedy=f"formats: {', '.join(names())}")
+
+
+def detect_format(path: Path) -> tuple[Format, str]:
+    """The format of ``path`` and the reason for saying so.
+
+    Raises:
+        ConvkitError: nothing there, or nothing that a format knows.
+    """
+    if not path.exists():
+        raise ConvkitError("no such file or folder", path=path, remedy="check the path")
+    for name in names():
+        candidate = get_format(name)
+        reason = candidate.detect(path)
+        if reason:
+            return candidate, reason
+    if path.is_dir() and not any(path.iterdir()):
+        raise ConvkitError("the folder is empty", path=path, remedy="name a folder that holds a checkpoint")
+    raise ConvkitError(
+        "holds no checkpoint of a known format",
+        path=path,
+        remedy=f"formats: {', '.join(names())}; name one with --source-format",
+    )
+
+
+def open_checkpoint(path: str | Path, format: str | None = None) -> Checkpoint:
+    """Open a checkpoint without reading a tensor; the format is detected unless it is named."""
+    path = Path(path)
+    if format is None:
+        return detect_format(path)[0].open(path)
+    if not path.exists():
+        raise ConvkitError("no such file or folder", path=path, remedy="check the path")
+    return get_format(format).open(path)
+
+
+def _plugins() -> dict:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group="convkit.formats")}

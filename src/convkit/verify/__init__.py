@@ -1,0 +1,5 @@
+"""Judging a conversion: round trip, equivalence, comparison, receipts.
+
+Nothing here or in ``convkit.oracles`` reaches ``ops``, ``mapping``, ``mappings`` or ``execute``,
+not even through another module: a fault there can't hide itself here. A test walks the imports.
+"""
