@@ -1,0 +1,221 @@
+"""safetensors: a JSON header, then the tensors end to end.
+
+Layout, from the format's description and its reference implementation (safetensors 0.8): eight bytes
+with the header's length (little-endian), the header, the data. The header maps each key to
+``{"dtype", "shape", "data_offsets": [begin, end]}``, offsets counted from the header's end, and
+``__metadata__`` to a map of strings. Offsets must cover the data without gap or overlap. The header
+is parsed here by hand: the reference package would be imported for nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.digests import canonical_json
+from convkit.errors import ConvkitError, UsageError
+from convkit.formats.mapped import MappedCheckpoint, Place
+from convkit.formats.preallocated import FileLayout, PreallocatedWriter
+from convkit.formats.shards import check_shard, index_text, parse_json, read_index, shard_name, split
+from convkit.tensors import TensorSpec
+
+SUFFIX = ".safetensors"
+SINGLE = "model.safetensors"
+INDEX = ".safetensors.index.json"
+
+#: the reference implementation refuses longer headers
+HEADER_LIMIT = 100_000_000
+#: data starts at a multiple of a cache line
+ALIGNMENT = 64
+
+#: names in the header (safetensors 0.8, enum Dtype) -> ours; its types of less than a byte are not supported
+DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+_REFETCH = "fetch the file again"
+_NAMES = {ours: name for name, ours in DTYPES.items()}
+
+
+class Safetensors(Format):
+    """A ``.safetensors`` file, or a folder with ``model.safetensors`` or shards and their index."""
+
+    name = "safetensors"
+    folder = True
+    summary = "safetensors, one file or shards with an index (Hugging Face)"
+
+    def detect(self, path: Path) -> str | None:
+        """By name, or by a plausible header."""
+        if path.is_dir():
+            found = next((name for name in (SINGLE, f"model{INDEX}") if (path / name).is_file()), None)
+            return f"the folder holds {found}" if found else None
+        if path.name.endswith((SUFFIX, INDEX)):
+            return f"the file is called {path.name}"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        plausible = start[8:] == b"{" and length <= min(HEADER_LIMIT, path.stat().st_size - 8)
+        return "the file starts with a safetensors header" if plausible else None
+
+    def open(self, path: Path) -> Checkpoint:
+        """Read the header, or the index and every shard's header; no tensor."""
+        index, listed = _find(path)
+        leaves: dict[str, Leaf] = {}
+        places: dict[str, Place] = {}
+        metadata: dict[str, str] = {}
+        for file, keys in listed.items():
+            found, own_places, own_metadata = _read_header(file)
+            if index is not None:
+                check_shard(index, file, keys, found)
+            leaves |= found
+            places |= own_places
+            metadata |= own_metadata
+        return MappedCheckpoint(path, self.name, leaves=leaves, places=places, metadata=metadata, files=list(listed))
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a file (``path`` ends in .safetensors) or a folder; tied leaves are written in full.
+
+        Raises:
+            ConvkitError: a value, or a dtype that the format has no name for.
+            UsageError: a single file is to be cut into shards.
+        """
+        specs = {leaf.key: _holdable(leaf, path) for leaf in leaves}
+        metadata = {"format": "pt"}
+        for name, value in options.metadata.items():
+            metadata.setdefault(name, value if isinstance(value, str) else canonical_json(value).decode())
+        shards = split(leaves, options.shard_size)
+        if path.suffix == SUFFIX:
+            if len(shards) > 1:
+                raise UsageError("one file can't be cut into shards", path=path, remedy="name a folder")
+            return PreallocatedWriter([_layout(path, shards[0], metadata)], specs, resume=resume)
+        names = [shard_name("model", SUFFIX, number, len(shards)) for number in range(len(shards))]
+        layouts = [_layout(path / name, shard, metadata) for name, shard in zip(names, shards, strict=True)]
+        at_commit = {}
+        if len(shards) > 1:
+            weight_map = {leaf.key: name for name, shard in zip(names, shards, strict=True) for leaf in shard}
+            at_commit[f"model{INDEX}"] = index_text(weight_map, sum(spec.nbytes for spec in specs.values()))
+        return PreallocatedWriter(layouts, specs, folder=path, at_commit=at_commit, resume=resume)
+
+
+def _find(path: Path) -> tuple[Path | None, dict[Path, set[str]]]:
+    """The index if there is one, and the files with the keys that it lists for each."""
+    index = path / f"model{INDEX}" if path.is_dir() else path
+    if path.is_dir() and (path / SINGLE).is_file():
+        return None, {path / SINGLE: set()}
+    if not index.name.endswith(INDEX):
+        return None, {path: set()}
+    if not index.is_file():
+        raise ConvkitError(f"the folder holds neither {SINGLE} nor its index", path=path, remedy="name the file itself")
+    return index, read_index(index)
+
+
+def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[str, str]]:
+    """Leaves and places in the order of the data, and the metadata."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if size < 8 or length > size - 8:
+            problem = f"is truncated: {size} bytes, of which the header alone needs {length + 8}"
+            raise ConvkitError(problem if size >= 8 else f"is truncated: {size} bytes", path=file, remedy=_REFETCH)
+        if length > HEADER_LIMIT:
+            raise ConvkitError(f"header of {length} bytes, over {HEADER_LIMIT}", path=file, remedy=_REFETCH)
+        header = parse_json(opened.read(length), file)
+    if not isinstance(header, dict):
+        raise ConvkitError("the header is not a JSON object", path=file, remedy=_REFETCH)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ConvkitError("is not a map of strings", path=file, key="__metadata__", remedy=_REFETCH)
+    entries = sorted((_entry(file, key, entry) for key, entry in header.items()), key=lambda entry: entry[2:])
+    end = 0
+    for key, _, begin, stop in entries:
+        if begin != end:
+            problem = f"its data starts at {begin}, where the tensor before ends at {end}"
+            raise ConvkitError(problem, path=file, key=key, remedy=_REFETCH)
+        end = stop
+    if 8 + length + end != size:
+        problem = f"is {'truncated' if size < 8 + length + end else 'too long'}: {size} bytes of {8 + length + end}"
+        raise ConvkitError(problem, path=file, key=entries[-1][0] if entries else None, remedy=_REFETCH)
+    leaves = {key: Leaf(key, spec) for key, spec, _, _ in entries}
+    places = {key: Place(file, 8 + length + begin) for key, _, begin, _ in entries}
+    return leaves, places, metadata
+
+
+def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]:
+    """One tensor of the header, checked by itself."""
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, begin, end]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ConvkitError("its entry lacks dtype, shape or offsets", path=file, key=key, remedy=_REFETCH) from error
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ConvkitError(f"no shape and offsets: {numbers}", path=file, key=key, remedy=_REFETCH)
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ConvkitError(
+            f"dtype {dtype!r} is not supported", path=file, key=key, remedy=f"supported: {', '.join(DTYPES)}"
+        )
+    spec = TensorSpec(tuple(shape), DTYPES[dtype])
+    if end - begin != spec.nbytes:
+        problem = f"{dtype}{shape} needs {spec.nbytes} bytes, its offsets span {end - begin}"
+        raise ConvkitError(problem, path=file, key=key, remedy=_REFETCH)
+    return key, spec, begin, end
+
+
+def _holdable(leaf: Leaf, path: Path) -> TensorSpec:
+    """The leaf's spec if the format can hold it."""
+    if leaf.spec is None:
+        raise ConvkitError(
+            "safetensors holds tensors only, this is a value", path=path, key=leaf.key, remedy="drop it, or write torch"
+        )
+    if leaf.spec.dtype not in _NAMES or leaf.key == "__metadata__":
+        raise ConvkitError(
+            f"safetensors has no place for {leaf.key!r} of {leaf.spec.dtype}",
+            path=path,
+            key=leaf.key,
+            remedy=f"dtypes: {', '.join(_NAMES)}",
+        )
+    return leaf.spec
+
+
+def _layout(path: Path, leaves: Sequence[Leaf], metadata: Mapping[str, str]) -> FileLayout:
+    """Header and offsets of one file: widest elements first, so that without gaps each tensor is aligned."""
+    specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offsets: dict[str, int] = {}
+    end = 0
+    for key, spec in sorted(specs.items(), key=lambda item: -item[1].itemsize):
+        offsets[key] = end
+        end += spec.nbytes
+        entries[key] = {"dtype": _NAMES[spec.dtype], "shape": spec.shape, "data_offsets": [offsets[key], end]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-(8 + len(header)) % ALIGNMENT)
+    if len(header) > HEADER_LIMIT:
+        problem = f"its header of {len(header)} bytes would be over {HEADER_LIMIT}"
+        raise ConvkitError(problem, path=path, remedy="write smaller shards")
+    start = 8 + len(header)
+    head = len(header).to_bytes(8, "little") + header
+    return FileLayout(path, start + end, head, {key: start + offset for key, offset in offsets.items()})
+
+
+FORMAT = Safetensors()

@@ -1,0 +1,118 @@
+"""Checkpoints in shards: several files and a JSON index that says which key is in which.
+
+The index is that of transformers (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``):
+``{"metadata": {"total_size": bytes}, "weight_map": {key: file name}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from convkit.checkpoint import Leaf
+from convkit.errors import ConvkitError
+
+
+def parse_json(text: bytes | str, path: Path) -> Any:
+    """JSON in which no object names a key twice (parsers differ on which one wins).
+
+    Raises:
+        ConvkitError: not JSON, or a key twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConvkitError("this key is there twice in the JSON", path=path, key=twice, remedy="write it anew")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ConvkitError(f"holds no valid JSON: {error}", path=path, remedy="fetch the file again") from error
+
+
+def read_index(index: Path) -> dict[Path, set[str]]:
+    """The shards that an index names, by name, and the keys that each must hold.
+
+    Names that leave the index's folder are refused. Links within it are followed: the cache of
+    huggingface_hub consists of them.
+
+    Raises:
+        ConvkitError: not an index, a shard's name leaves the folder, a shard isn't there.
+    """
+    parsed = parse_json(index.read_bytes(), index)
+    weight_map = parsed.get("weight_map") if isinstance(parsed, dict) else None
+    if not isinstance(weight_map, dict):
+        raise ConvkitError("the index has no weight_map", path=index, remedy="fetch the file again")
+    keys: dict[str, set[str]] = {}
+    for key, name in weight_map.items():
+        if not isinstance(name, str) or not name:
+            raise ConvkitError("the index names no file", path=index, key=key, remedy="fetch the file again")
+        keys.setdefault(name, set()).add(key)
+    for name, listed in keys.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
+            raise ConvkitError(
+                f"the index points outside its folder: {name!r}", path=index, remedy="don't trust this checkpoint"
+            )
+        if not (index.parent / name).is_file():
+            raise ConvkitError(
+                f"the shard {name} is missing", path=index, key=min(listed), remedy="fetch every file of the index"
+            )
+    return {index.parent / name: keys[name] for name in sorted(keys)}
+
+
+def check_shard(index: Path, shard: Path, listed: set[str], found: Iterable[str]) -> None:
+    """Index and shard name the same keys.
+
+    Raises:
+        ConvkitError: a key is only in the index (a ghost), or only in the shard.
+    """
+    found = set(found)
+    if ghosts := listed - found:
+        raise ConvkitError(
+            f"the index says it is in {shard.name}, which doesn't hold it",
+            path=index,
+            key=min(ghosts),
+            remedy="fetch both files again",
+        )
+    if unlisted := found - listed:
+        raise ConvkitError(
+            f"is in the shard, but {index.name} doesn't list it there",
+            path=shard,
+            key=min(unlisted),
+            remedy="fetch both files again",
+        )
+
+
+def split(leaves: Sequence[Leaf], shard_size: int | None) -> list[list[Leaf]]:
+    """Leaves in order into shards of at most ``shard_size`` bytes; a larger tensor gets one to itself."""
+    shards: list[list[Leaf]] = [[]]
+    filled = 0
+    for leaf in leaves:
+        nbytes = leaf.spec.nbytes if leaf.spec else 0
+        if shard_size is not None and filled and filled + nbytes > shard_size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(leaf)
+        filled += nbytes
+    return shards
+
+
+def shard_name(stem: str, suffix: str, number: int, total: int) -> str:
+    """File name of a shard, counted from 0; with one shard only, the plain name.
+
+    >>> shard_name("model", ".safetensors", 0, 2)
+    'model-00001-of-00002.safetensors'
+    """
+    return f"{stem}{suffix}" if total == 1 else f"{stem}-{number + 1:05d}-of-{total:05d}{suffix}"
+
+
+def index_text(weight_map: Mapping[str, str], total_size: int) -> bytes:
+    """The index as transformers writes it."""
+    index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()
