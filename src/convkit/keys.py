@@ -1,0 +1,161 @@
+"""Key templates: names of leaves whose placeholders are axes.
+
+=================  =======================================================================
+``{i}``            an integer axis: ``layers.{i}.weight`` matches ``layers.0.weight``, ...
+``{g:gate|up}``    an axis that runs over names, in that order
+``{p:weight|b?}``  the names marked ``?`` may be absent
+``{=base}``        the value of a declared name (a config value, a variant), not an axis
+``{rest:*}``       any text (for what a rule leaves behind); not an axis
+=================  =======================================================================
+
+Matching is anchored at both ends. Integers have no leading zeros, so that formatting what was
+matched gives the same key back.
+
+>>> template = KeyTemplate.parse("layers.{i}.{p:q|k}.weight")
+>>> template.match("layers.10.k.weight", {})
+{'i': 10, 'p': 'k'}
+>>> template.format({"i": 10, "p": "k"}, {})
+'layers.10.k.weight'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+#: what a placeholder is bound to: an index, or one of its names
+Bindings = dict[str, int | str]
+
+_FIELD = re.compile(r"\{(?P<config>=)?(?P<name>[A-Za-z_]\w*)(?::(?P<choices>[^{}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """One ``{...}`` of a template."""
+
+    name: str
+    choices: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+    config: bool = False
+    wild: bool = False
+
+    @property
+    def is_axis(self) -> bool:
+        """Whether it numbers leaves."""
+        return not (self.config or self.wild)
+
+
+@dataclass(frozen=True)
+class KeyTemplate:
+    """A parsed template; immutable, hashable, compared by its text."""
+
+    text: str
+    parts: tuple[str | Placeholder, ...]
+
+    @classmethod
+    @lru_cache(maxsize=None)
+    def parse(cls, text: str) -> KeyTemplate:
+        """Read a template.
+
+        Raises:
+            ValueError: a brace that opens nothing, an empty choice, a name declared twice differently.
+        """
+        parts: list[str | Placeholder] = []
+        position = 0
+        declared: dict[str, Placeholder] = {}
+        for found in _FIELD.finditer(text):
+            parts.append(text[position : found.start()])
+            position = found.end()
+            field = _placeholder(found, text)
+            field = declared.setdefault(field.name, field) if not field.choices else field
+            if declared.setdefault(field.name, field) != field:
+                raise ValueError(f"{text!r}: placeholder {field.name!r} is declared twice, differently")
+            parts.append(field)
+        parts.append(text[position:])
+        if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
+            raise ValueError(f"{text!r}: a brace that belongs to no placeholder")
+        return cls(text, tuple(part for part in parts if part != ""))
+
+    @property
+    def placeholders(self) -> dict[str, Placeholder]:
+        """Placeholders by name, in the order in which they appear."""
+        return {part.name: part for part in self.parts if isinstance(part, Placeholder)}
+
+    @property
+    def axes(self) -> dict[str, Placeholder]:
+        """Placeholders that number leaves."""
+        return {name: field for name, field in self.placeholders.items() if field.is_axis}
+
+    def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
+        """What the placeholders stand for in ``key``; None if it isn't of this form."""
+        found = _compiled(self, _config_values(self, names)).fullmatch(key)
+        if found is None:
+            return None
+        bound: Bindings = {}
+        for name, field in self.placeholders.items():
+            if field.config:
+                continue
+            text = found[name]
+            bound[name] = text if field.choices or field.wild else int(text)
+        return bound
+
+    def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
+        """The key for these bindings.
+
+        Raises:
+            KeyError: a placeholder or a declared name is missing.
+        """
+        out = []
+        for part in self.parts:
+            if isinstance(part, str):
+                out.append(part)
+            else:
+                out.append(str((names if part.config else bindings)[part.name]))
+        return "".join(out)
+
+    def under(self, prefix: str) -> KeyTemplate:
+        """The same template below a prefix (itself a template)."""
+        return KeyTemplate.parse(prefix + self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _placeholder(found: re.Match[str], text: str) -> Placeholder:
+    name, choices, config = found["name"], found["choices"], bool(found["config"])
+    if choices is None:
+        return Placeholder(name, config=config)
+    if choices == "*":
+        return Placeholder(name, wild=True)
+    names = choices.split("|")
+    if config or not all(choice.rstrip("?") for choice in names):
+        raise ValueError(f"{text!r}: placeholder {name!r} has an empty choice")
+    plain = tuple(choice.rstrip("?") for choice in names)
+    return Placeholder(name, plain, frozenset(choice[:-1] for choice in names if choice.endswith("?")))
+
+
+def _config_values(template: KeyTemplate, names: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(names[name])) for name, field in template.placeholders.items() if field.config)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(template: KeyTemplate, config: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    values = dict(config)
+    seen: set[str] = set()
+    out = []
+    for part in template.parts:
+        if isinstance(part, str):
+            out.append(re.escape(part))
+        elif part.config:
+            out.append(re.escape(values[part.name]))
+        elif part.name in seen:
+            out.append(f"(?P={part.name})")
+        else:
+            seen.add(part.name)
+            choices = "|".join(re.escape(choice) for choice in part.choices)
+            body = choices or (r".+" if part.wild else r"0|[1-9]\d*")
+            out.append(f"(?P<{part.name}>{body})")
+    return re.compile("".join(out), re.DOTALL)

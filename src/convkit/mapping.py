@@ -1,0 +1,385 @@
+"""What can be said about two layouts: rules between them, declared once and used both ways.
+
+A mapping is a value. :func:`inverse` turns it round, :func:`under` moves it below a prefix,
+:func:`pack` puts several into one checkpoint, :func:`for_slots` extends it to an optimizer's
+moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is a table of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping as Dict
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+from convkit.config import ConfigTable
+from convkit.errors import ConvkitError
+from convkit.keys import KeyTemplate, Placeholder
+from convkit.ops import Elementwise, Pad, Shift
+from convkit.pattern import Pattern, PatternError, Side, monomials
+
+Which = Literal["left", "right"]
+_OTHER: dict[Which, Which] = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model's tensors are named and arranged.
+
+    ``conventions`` states what names can't show (``rotary: half``). ``signature`` lists what a
+    config of this layout says of itself: each alternative is a set of fields and their values
+    (None: absent).
+    """
+
+    name: str
+    summary: str
+    format: str
+    config_file: str
+    conventions: Dict[str, str] = field(default_factory=dict, hash=False)
+    signature: tuple[Dict[str, Any], ...] = field(default=(), hash=False)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice that checkpoints of one layout make differently: a key prefix, an old spelling.
+
+    It becomes a declared name, for ``{=name}`` and ``when``. As source the first choice is taken
+    for which ``probe`` matches a key; as target the first choice, unless the caller or the receipt
+    of an earlier conversion says otherwise. ``headless`` is the choice that ``--headless`` makes.
+    """
+
+    name: str
+    side: Which
+    choices: tuple[str, ...]
+    probe: str
+    headless: str | None = None
+
+    def inverse(self) -> Variant:
+        """The same on the other side."""
+        return replace(self, side=_OTHER[self.side])
+
+    def under(self, left: str, right: str) -> Variant:
+        """The same below a prefix."""
+        return replace(self, probe=(left if self.side == "left" else right) + self.probe)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that only the tensors can say: whether a leaf of this form is there.
+
+    It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``.
+    """
+
+    name: str
+    left: str
+    right: str
+
+    def inverse(self) -> Fact:
+        """The same with the sides exchanged."""
+        return replace(self, left=self.right, right=self.left)
+
+    def under(self, left: str, right: str) -> Fact:
+        """The same below a prefix on each side."""
+        return replace(self, left=left + self.left, right=right + self.right)
+
+
+@dataclass(frozen=True, init=False)
+class Rule:
+    """Key template(s) on the left, key template(s) on the right, a rearrangement between them.
+
+    Several templates on one side are names of one leaf: *tied* (equal bit by bit, which is proven
+    before a copy is dropped) or, with ``copied``, independent copies of which the first is the
+    model. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
+    (``"q|k"``) to a pattern each. ``ops`` follow the rearrangement, left to right. Further keyword
+    arguments are sizes of the pattern's atoms: a number, or a declared name.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    pattern: tuple[tuple[str, str], ...]
+    optional: bool
+    when: str
+    copied: bool
+    ops: tuple[Elementwise | Pad, ...]
+    sizes: tuple[tuple[str, int | str], ...]
+
+    def __init__(
+        self,
+        left: str | tuple[str, ...],
+        right: str | tuple[str, ...],
+        pattern: str | Dict[str, str] | tuple[tuple[str, str], ...] = "... -> ...",
+        *,
+        optional: bool = False,
+        when: str = "",
+        copied: bool = False,
+        ops: tuple[Elementwise | Pad, ...] = (),
+        **sizes: int | str,
+    ) -> None:
+        branches = {"": pattern} if isinstance(pattern, str) else dict(pattern)
+        left, right = _declared_once((left,) if isinstance(left, str) else left, (right,) if isinstance(right, str) else right)
+        values = {
+            "left": left,
+            "right": right,
+            "pattern": tuple(branches.items()),
+            "optional": optional,
+            "when": when,
+            "copied": copied,
+            "ops": ops,
+            "sizes": tuple(sorted(sizes.items())),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        _check(self)
+
+    def changed(self, **changes: Any) -> Rule:
+        """A copy with some parts replaced."""
+        parts = {name: getattr(self, name) for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")}
+        parts |= changes
+        sizes = dict(parts.pop("sizes", self.sizes))
+        return Rule(**parts, **sizes)
+
+    def inverse(self) -> Rule:
+        """The same bijection, read from right to left."""
+        return self.changed(
+            left=self.right,
+            right=self.left,
+            pattern=tuple((names, str(Pattern.parse(text).inverse())) for names, text in self.pattern),
+            ops=tuple(op if isinstance(op, Pad) else op.inverse() for op in reversed(self.ops)),
+        )
+
+    def under(self, left: str, right: str) -> Rule:
+        """The same below a prefix on each side."""
+        return self.changed(
+            left=tuple(left + text for text in self.left), right=tuple(right + text for text in self.right)
+        )
+
+    def pattern_for(self, bound: Dict[str, int | str]) -> Pattern:
+        """The pattern for leaves whose shared placeholders have these values."""
+        values = {str(value) for value in bound.values()}
+        for names, text in self.pattern:
+            if names == "" or values & set(names.split("|")):
+                return Pattern.parse(text)
+        raise PatternError(f"rule {self}: no pattern for {dict(bound)}")
+
+    def __str__(self) -> str:
+        sides = [text if len(names) == 1 else " = ".join(names) for names in (self.left, self.right) for text in names[:1]]
+        return f"{sides[0]} <-> {sides[1]}"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A leaf that one layout may store and that follows from the config.
+
+    As source it is recomputed and compared (what differs is kept as complement). As target it
+    isn't owed: it is written where an earlier conversion's receipt says that it was there.
+    ``recipe`` is a name of ``convkit.recipes``; its arguments are numbers or declared names.
+    """
+
+    side: Which
+    key: str
+    recipe: str
+    arguments: Dict[str, int | float | str] = field(default_factory=dict, hash=False)
+
+    def inverse(self) -> Derived:
+        """The same on the other side."""
+        return replace(self, side=_OTHER[self.side])
+
+    def under(self, left: str, right: str) -> Derived:
+        """The same below a prefix."""
+        return replace(self, key=(left if self.side == "left" else right) + self.key)
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.recipe}"
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """Leaves of one layout that have no place in the other; listed, and kept as complement.
+
+    Keys that begin with ``unless`` (a template) are not meant.
+    """
+
+    side: Which
+    key: str
+    reason: str
+    unless: str = ""
+
+    def inverse(self) -> LeftBehind:
+        """The same on the other side."""
+        return replace(self, side=_OTHER[self.side])
+
+    def under(self, left: str, right: str) -> LeftBehind:
+        """The same below a prefix."""
+        prefix = left if self.side == "left" else right
+        return replace(self, key=prefix + self.key, unless=self.unless and prefix + self.unless)
+
+    def __str__(self) -> str:
+        return f"{self.key} stays behind"
+
+
+AnyRule = Rule | Derived | LeftBehind
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A pair of layouts and the rules between them.
+
+    ``axes`` says which declared name is the length of an integer placeholder (``i`` -> ``layers``),
+    so that a missing layer is seen.
+    """
+
+    left: Layout
+    right: Layout
+    rules: tuple[AnyRule, ...]
+    config: ConfigTable = field(default_factory=ConfigTable)
+    variants: tuple[Variant, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    axes: Dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """``hf/llama <-> cerebras/llama``."""
+        return f"{self.left.name} <-> {self.right.name}"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Several mappings side by side in one checkpoint, each below its own prefixes."""
+
+    left: Layout
+    right: Layout
+    components: tuple[tuple[str, Mapping], ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One mapping after another."""
+
+    first: Mapping | Chain
+    second: Mapping | Chain
+
+
+def inverse(mapping: Mapping) -> Mapping:
+    """The mapping from right to left; ``inverse(inverse(m)) == m``."""
+    return Mapping(
+        left=mapping.right,
+        right=mapping.left,
+        rules=tuple(rule.inverse() for rule in mapping.rules),
+        config=mapping.config.inverse(),
+        variants=tuple(variant.inverse() for variant in mapping.variants),
+        facts=tuple(fact.inverse() for fact in mapping.facts),
+        axes=mapping.axes,
+    )
+
+
+def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]:
+    """Rules below a prefix on each side: the way to write a layer's rules once."""
+    return tuple(rule.under(left, right) for rule in rules)
+
+
+def pack(left: Layout, right: Layout, components: Dict[str, Mapping]) -> Pack:
+    """Put several checkpoints into one; component ``c``'s keys get the prefix ``c.`` on both sides."""
+    moved = {
+        name: replace(
+            mapping,
+            rules=under(f"{name}.", f"{name}.", mapping.rules),
+            variants=tuple(variant.under(f"{name}.", f"{name}.") for variant in mapping.variants),
+            facts=tuple(fact.under(f"{name}.", f"{name}.") for fact in mapping.facts),
+        )
+        for name, mapping in components.items()
+    }
+    return Pack(left, right, tuple(moved.items()))
+
+
+def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> Mapping:
+    """Extend a mapping to an optimizer's moments, which follow their parameters.
+
+    ``left`` and ``right`` are prefixes with a placeholder ``{slot}``. A shift does not apply to moments.
+
+    Raises:
+        ConvkitError: a rule scales its tensor, so its moments would have to be rescaled too.
+    """
+    axis = "{slot:" + "|".join(slots) + "}"
+    extended: list[AnyRule] = list(mapping.rules)
+    for rule in mapping.rules:
+        if not isinstance(rule, Rule):
+            continue
+        ops = tuple(op for op in rule.ops if not isinstance(op, Shift))
+        if any(not isinstance(op, Pad) for op in ops):
+            raise ConvkitError(
+                f"rule {rule}: the moments of a scaled tensor can't follow it", remedy="convert the weights alone"
+            )
+        extended.append(
+            rule.changed(ops=ops).under(left.replace("{slot}", axis), right.replace("{slot}", axis))
+        )
+    return replace(mapping, rules=tuple(extended))
+
+
+def compose(first: Mapping | Chain, second: Mapping | Chain) -> Chain:
+    """The mapping that carries ``first``'s left layout to ``second``'s right layout.
+
+    Raises:
+        ConvkitError: they don't meet in one layout.
+    """
+    middle, start = _last(first).right, _first(second).left
+    if middle.name != start.name:
+        raise ConvkitError(f"{middle.name} and {start.name} are different layouts", remedy="chain mappings that meet")
+    return Chain(first, second)
+
+
+def _first(mapping: Mapping | Chain) -> Mapping:
+    return _first(mapping.first) if isinstance(mapping, Chain) else mapping
+
+
+def _last(mapping: Mapping | Chain) -> Mapping:
+    return _last(mapping.second) if isinstance(mapping, Chain) else mapping
+
+
+def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Write out the choices of a placeholder wherever it appears: ``{p:q|k}`` once makes ``{p}`` the same."""
+    declared = {
+        found[1]: found[0] for templates in sides for text in templates for found in re.finditer(r"\{(\w+):[^{}]*\}", text)
+    }
+    return [tuple(re.sub(r"\{(\w+)\}", lambda f: declared.get(f[1], f[0]), text) for text in side) for side in sides]
+
+
+def _check(rule: Rule) -> None:
+    """A rule must be a bijection before it has met a checkpoint.
+
+    Raises:
+        PatternError: a placeholder without a place on the other side, or pieces that differ.
+    """
+    axes = {}
+    for side, templates in (("left", rule.left), ("right", rule.right)):
+        first, *others = [KeyTemplate.parse(text).axes for text in templates]
+        if any(other != first for other in others):
+            raise PatternError(f"rule {rule}: names of one leaf must have the same placeholders")
+        axes[side] = first
+    for branch, text in rule.pattern:
+        pattern = Pattern.parse(text)
+        pieces = {}
+        for side, own, other in (("left", pattern.left, "right"), ("right", pattern.right, "left")):
+            single = [field for name, field in axes[side].items() if name not in axes[other]]
+            pieces[side] = sorted(sorted(piece) for piece in _pieces(rule, own, single))
+            if any(a == b for a, b in pairwise(pieces[side])):
+                raise PatternError(f"rule {rule}: '{text}' names one piece twice on the {side}")
+        if pieces["left"] != pieces["right"]:
+            where = f" ({branch})" if branch else ""
+            shown = {side: ", ".join("·".join(piece) or "1" for piece in found) for side, found in pieces.items()}
+            raise PatternError(
+                f"rule {rule}: '{text}'{where} is not a bijection: left has {shown['left']}; right has {shown['right']}"
+            )
+
+
+def _pieces(rule: Rule, side: Side, single: list[Placeholder]) -> Iterable[frozenset[str]]:
+    """The pieces of one side over all branches of the placeholders that only it has."""
+    labels: list[dict[str, int | str]] = [{}]
+    for field_ in single:
+        if side.stacks(field_.name):
+            continue
+        if not field_.choices:
+            raise PatternError(f"rule {rule}: '{{{field_.name}}}' stands on one side and isn't an axis of the other")
+        labels = [label | {field_.name: choice} for label in labels for choice in field_.choices]
+    for label in labels:
+        yield from monomials(side.axes(label).with_ellipsis(1))

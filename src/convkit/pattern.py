@@ -1,0 +1,418 @@
+"""Rearrangements: how the structure of a tensor lies in its axes, on two sides of a mapping.
+
+One grammar, in the spirit of einops, with sums and without reductions::
+
+    pattern := side "->" side
+    side    := axes                                  one expression for every leaf of the side
+             | name ":" axes ("|" name ":" axes)*    one a branch of a placeholder of that side's key
+    axes    := axis*                                 one a dimension of the tensor
+    axis    := atom | "1" | "..." | "(" sum ")"
+    sum     := product ("+" product)*                unequal parts laid end to end
+    product := factor+                               the first factor is the slowest
+    factor  := atom | "1" | "(" sum ")"
+    atom    := a name | "{" placeholder "}"          the branch's own name, as an atom
+
+Multiplied out, a side is a set of *pieces*, each a set of atoms, and an atom is an axis that lies in
+a tensor (with a stride) or in a key (with an index). The two sides have the same pieces, each once:
+so a pattern is a bijection, its inverse is itself read backwards, and every piece is one strided copy.
+
+>>> pattern = Pattern.parse("(h two r) d -> (h r two) d")
+>>> str(pattern.inverse())
+'(h r two) d -> (h two r) d'
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+_TOKEN = re.compile(r"\s*(\.\.\.|\{\w+\}|\w+|[()+:|]|$)")
+
+
+class PatternError(ValueError):
+    """A pattern that can't be read, isn't a bijection, or doesn't fit a shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """An indivisible axis. ``branch`` marks ``{placeholder}``: the branch's own name is the atom."""
+
+    name: str
+    branch: bool = False
+
+    def __str__(self) -> str:
+        return f"{{{self.name}}}" if self.branch else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Factors of one axis, the slowest first; no factor at all is the unit axis ``1``."""
+
+    factors: tuple[Atom | Sum, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.factors)) or "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Terms laid end to end on one axis."""
+
+    terms: tuple[Product, ...]
+
+    def __str__(self) -> str:
+        text = " + ".join(map(str, self.terms))
+        single = len(self.terms) == 1 and len(self.terms[0].factors) <= 1
+        return text if single and not any(isinstance(f, Sum) for f in self.terms[0].factors) else f"({text})"
+
+
+ELLIPSIS = "..."
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The dimensions of one tensor."""
+
+    dims: tuple[Sum | str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.dims))
+
+    def expand(self, rank: int, rule: str) -> Axes:
+        """Put atoms ``_0 _1 ...`` in the place of the ellipsis, so that there are ``rank`` dimensions."""
+        if ELLIPSIS not in self.dims:
+            if len(self.dims) != rank:
+                raise PatternError(f"rule {rule}: '{self}' has {len(self.dims)} axes, the tensor has {rank}")
+            return self
+        extra = rank - (len(self.dims) - 1)
+        if extra < 0:
+            raise PatternError(f"rule {rule}: '{self}' has at least {len(self.dims) - 1} axes, the tensor has {rank}")
+        return self.with_ellipsis(extra)
+
+    def with_ellipsis(self, extra: int) -> Axes:
+        """The same with ``extra`` atoms in the place of the ellipsis (nothing changes without one)."""
+        atoms = tuple(_single(f"_{n}") for n in range(extra))
+        dims: list[Sum | str] = []
+        for dim in self.dims:
+            dims.extend(atoms if dim == ELLIPSIS else (dim,))
+        return Axes(tuple(dims))
+
+    def without(self, stacked: Iterable[str]) -> Axes:
+        """The expression of one leaf: without the axes that lie in the keys."""
+        gone = {_single(name) for name in stacked}
+        return Axes(tuple(dim for dim in self.dims if dim not in gone))
+
+    def for_branch(self, names: Mapping[str, str]) -> Axes:
+        """Each ``{placeholder}`` replaced by the name that it has in this branch."""
+
+        def visit(node: Sum) -> Sum:
+            return Sum(
+                tuple(
+                    Product(
+                        tuple(
+                            visit(f) if isinstance(f, Sum) else Atom(names[f.name]) if f.branch else f
+                            for f in term.factors
+                        )
+                    )
+                    for term in node.terms
+                )
+            )
+
+        return Axes(tuple(dim if isinstance(dim, str) else visit(dim) for dim in self.dims))
+
+    def atoms(self) -> list[Atom]:
+        """Every atom, as often as it appears."""
+        return [atom for dim in self.dims if isinstance(dim, Sum) for atom in _atoms(dim)]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a pattern: one expression, or one a branch."""
+
+    branches: tuple[tuple[str, Axes], ...]
+
+    def axes(self, bound: Mapping[str, int | str]) -> Axes:
+        """The expression for the leaf whose placeholders have these values.
+
+        Raises:
+            PatternError: no branch fits.
+        """
+        values = {name: str(value) for name, value in bound.items()}
+        for name, axes in self.branches:
+            if name in ("", *values.values()):
+                return axes.for_branch(values)
+        raise PatternError(f"'{self}' has no branch for {values}")
+
+    def stacks(self, placeholder: str) -> bool:
+        """Whether a placeholder of this side's key is an axis of the expression: leaves stacked along it."""
+        return any(_single(placeholder) in axes.dims for _, axes in self.branches)
+
+    def __str__(self) -> str:
+        return " | ".join(f"{name}: {axes}" if name else str(axes) for name, axes in self.branches)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A rearrangement; :meth:`inverse` is the same read backwards."""
+
+    left: Side
+    right: Side
+
+    @classmethod
+    @lru_cache(maxsize=None)
+    def parse(cls, text: str) -> Pattern:
+        """Read a pattern.
+
+        Raises:
+            PatternError: with the text and what is wrong in it.
+        """
+        halves = text.split("->")
+        if len(halves) != 2:
+            raise PatternError(f"'{text}': a pattern has two sides, with '->' between them")
+        return cls(_Parser(halves[0], text).side(), _Parser(halves[1], text).side())
+
+    def inverse(self) -> Pattern:
+        """The same bijection in the other direction."""
+        return Pattern(self.right, self.left)
+
+    def __str__(self) -> str:
+        return f"{self.left} -> {self.right}"
+
+
+class _Parser:
+    """Recursive descent over one side."""
+
+    def __init__(self, half: str, whole: str) -> None:
+        self.whole = whole
+        self.tokens: list[str] = []
+        position = 0
+        while position < len(half.rstrip()):
+            found = _TOKEN.match(half, position)
+            if not found or found.end() == position:
+                raise PatternError(f"'{whole}': can't read '{half[position:].strip()}'")
+            self.tokens.append(found[1])
+            position = found.end()
+        self.at = 0
+
+    def side(self) -> Side:
+        branches: list[tuple[str, Axes]] = []
+        while True:
+            name = ""
+            if self._peek(1) == ":":
+                name = self._next()
+                self._next()
+            branches.append((name, self.axes()))
+            if self._peek() != "|":
+                break
+            self._next()
+        if self._peek():
+            raise PatternError(f"'{self.whole}': unexpected '{self._peek()}'")
+        if len(branches) > 1 and not all(name for name, _ in branches):
+            raise PatternError(f"'{self.whole}': every branch needs its name")
+        return Side(tuple(branches))
+
+    def axes(self) -> Axes:
+        dims: list[Sum | str] = []
+        while self._peek() not in ("", "|"):
+            if self._peek() == ELLIPSIS:
+                if ELLIPSIS in dims:
+                    raise PatternError(f"'{self.whole}': one '...' a side")
+                dims.append(self._next())
+            elif self._peek() == "(":
+                dims.append(self.group())
+            else:
+                dims.append(Sum((Product(self.factor()),)))
+        return Axes(tuple(dims))
+
+    def group(self) -> Sum:
+        self._next()
+        terms = [self.product()]
+        while self._peek() == "+":
+            self._next()
+            terms.append(self.product())
+        if self._next() != ")":
+            raise PatternError(f"'{self.whole}': a '(' that isn't closed")
+        return Sum(tuple(terms))
+
+    def product(self) -> Product:
+        factors: list[Atom | Sum] = []
+        empty = True
+        while self._peek() not in ("", "+", ")", "|"):
+            empty = False
+            factors.extend((self.group(),) if self._peek() == "(" else self.factor())
+        if empty:
+            raise PatternError(f"'{self.whole}': an empty term")
+        return Product(tuple(factors))
+
+    def factor(self) -> tuple[Atom, ...]:
+        token = self._next()
+        if token == "1":
+            return ()
+        if token.startswith("{"):
+            return (Atom(token[1:-1], branch=True),)
+        if not token.isidentifier():
+            raise PatternError(f"'{self.whole}': unexpected '{token}'")
+        return (Atom(token),)
+
+    def _peek(self, ahead: int = 0) -> str:
+        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else ""
+
+    def _next(self) -> str:
+        token = self._peek()
+        self.at += 1
+        return token
+
+
+def _single(name: str) -> Sum:
+    return Sum((Product((Atom(name),)),))
+
+
+def _atoms(node: Sum) -> Iterator[Atom]:
+    for term in node.terms:
+        for factor in term.factors:
+            if isinstance(factor, Sum):
+                yield from _atoms(factor)
+            else:
+                yield factor
+
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+
+def extent(node: Sum, sizes: Mapping[str, int]) -> int:
+    """Length of an axis.
+
+    Raises:
+        KeyError: the size of an atom isn't known.
+    """
+    return sum(_product_extent(term, sizes) for term in node.terms)
+
+
+def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Shape of the tensor that an expanded expression describes."""
+    return tuple(extent(dim, sizes) for dim in axes.dims if isinstance(dim, Sum))
+
+
+def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) -> None:
+    """Add to ``sizes`` what a tensor's shape says about the atoms of its expression.
+
+    An axis with one unknown atom gives that atom; a known axis must agree with the shape.
+
+    Raises:
+        PatternError: names the rule, the axis and both lengths, or the size that is missing.
+    """
+    pending = [(dim, length) for dim, length in zip(axes.dims, shape, strict=True) if isinstance(dim, Sum)]
+    while pending:
+        left = [(dim, length) for dim, length in pending if not _solve_axis(dim, length, sizes, rule)]
+        if len(left) == len(pending):
+            names = sorted({atom.name for dim, _ in left for atom in _atoms(dim)} - set(sizes))
+            raise PatternError(f"rule {rule}: axis '{left[0][0]}': the sizes of {', '.join(names)} must be named")
+        pending = left
+
+
+def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
+    unknown = [term for term in node.terms if not _known(term, sizes)]
+    known = sum(_product_extent(term, sizes) for term in node.terms if term not in unknown)
+    if not unknown:
+        if known != length:
+            named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(_atoms(node)))
+            detail = f" ({named})" if named else ""
+            raise PatternError(f"rule {rule}: axis '{node}'{detail} should have length {known}, the tensor has {length}")
+        return True
+    if len(unknown) > 1:
+        return False
+    factors = unknown[0].factors
+    open_factors = [f for f in factors if not _known(Product((f,)), sizes)]
+    if len(open_factors) > 1:
+        return False
+    rest = math.prod(_product_extent(Product((f,)), sizes) for f in factors if f is not open_factors[0])
+    if length < known or rest == 0 or (length - known) % rest:
+        raise PatternError(
+            f"rule {rule}: axis '{node}': length {length} less {known} doesn't divide by {rest} to give '{open_factors[0]}'"
+        )
+    inner = (length - known) // rest
+    if isinstance(open_factors[0], Sum):
+        return _solve_axis(open_factors[0], inner, sizes, rule)
+    sizes[open_factors[0].name] = inner
+    return True
+
+
+def _known(term: Product, sizes: Mapping[str, int]) -> bool:
+    return all(atom.name in sizes for atom in _atoms(Sum((term,))))
+
+
+def _product_extent(term: Product, sizes: Mapping[str, int]) -> int:
+    return math.prod(extent(f, sizes) if isinstance(f, Sum) else sizes[f.name] for f in term.factors)
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Where one piece lies in a tensor's elements in C order: an offset, and a stride an atom."""
+
+    offset: int
+    strides: dict[str, int]
+
+
+def monomials(axes: Axes) -> list[frozenset[str]]:
+    """The pieces of an expression as sets of atoms, without sizes."""
+    out: list[frozenset[str]] = []
+    for combination in itertools.product(*(_monomials(dim) for dim in axes.dims if isinstance(dim, Sum))):
+        names = [name for part in combination for name in part]
+        if len(set(names)) != len(names):
+            raise PatternError(f"'{axes}': an axis appears twice in one piece")
+        out.append(frozenset(names))
+    return out
+
+
+def strided_pieces(axes: Axes, sizes: Mapping[str, int]) -> dict[frozenset[str], Strided]:
+    """Every piece of a tensor by its atoms."""
+    shape = shape_of(axes, sizes)
+    strides = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
+    per_dim = [
+        list(_expand(dim, stride, sizes))
+        for dim, stride in zip((d for d in axes.dims if isinstance(d, Sum)), strides, strict=True)
+    ]
+    pieces: dict[frozenset[str], Strided] = {}
+    for combination in itertools.product(*per_dim):
+        merged: dict[str, int] = {}
+        for _, part in combination:
+            merged |= part
+        pieces[frozenset(merged)] = Strided(sum(offset for offset, _ in combination), merged)
+    return pieces
+
+
+def _monomials(node: Sum) -> list[tuple[str, ...]]:
+    out: list[tuple[str, ...]] = []
+    for term in node.terms:
+        parts = [_monomials(f) if isinstance(f, Sum) else [(f.name,)] for f in term.factors]
+        out.extend(tuple(itertools.chain(*combination)) for combination in itertools.product(*parts))
+    return out
+
+
+def _expand(node: Sum, stride: int, sizes: Mapping[str, int]) -> Iterator[tuple[int, dict[str, int]]]:
+    """Offsets and strides of the pieces of one axis whose elements lie ``stride`` apart."""
+    start = 0
+    for term in node.terms:
+        inner = _product_extent(term, sizes)
+        per_factor: list[list[tuple[int, dict[str, int]]]] = []
+        step = inner
+        for factor in term.factors:
+            length = extent(factor, sizes) if isinstance(factor, Sum) else sizes[factor.name]
+            step = step // length if length else 0
+            if isinstance(factor, Sum):
+                per_factor.append(list(_expand(factor, stride * step, sizes)))
+            else:
+                per_factor.append([(0, {factor.name: stride * step})])
+        for combination in itertools.product(*per_factor):
+            merged: dict[str, int] = {}
+            for _, part in combination:
+                merged |= part
+            yield start * stride + sum(offset for offset, _ in combination), merged
+        start += inner
