@@ -1,0 +1,327 @@
+"""The laws that every format obeys, for ours and for other people's.
+
+A law takes a format, an empty folder, a sample and a source of chance, and raises AssertionError::
+
+    @pytest.mark.parametrize("law", LAWS)
+    @given(sample=samples(), seed=st.integers())
+    def test_my_format(law, sample, seed):
+        with TemporaryDirectory() as folder:
+            law(MyFormat(), Path(folder), holdable(MyFormat(), sample), Random(seed))
+
+Needs hypothesis.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from traceback import print_exc
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.errors import ConvkitError
+from convkit.tensors import ITEMSIZE, TensorSpec, carrier
+
+#: elements a tensor at most, so that many samples can be tried
+MAX_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Leaves to write, and the elements of each tensor: 1-D, carrier dtype."""
+
+    leaves: tuple[Leaf, ...]
+    data: dict[str, np.ndarray]
+
+
+def specs() -> st.SearchStrategy[TensorSpec]:
+    """Shapes of 0 to 4 axes, empty ones included, in every dtype."""
+    shapes = st.lists(st.integers(0, 17), max_size=4).map(tuple).filter(lambda shape: math.prod(shape) <= MAX_SIZE)
+    return st.builds(TensorSpec, shapes, st.sampled_from(sorted(ITEMSIZE)))
+
+
+def values() -> st.SearchStrategy[Any]:
+    """What a leaf without a tensor may hold, but for serialized objects."""
+    return st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.just([]),
+        st.just({}),
+    )
+
+
+def keys() -> st.SearchStrategy[str]:
+    """Dotted names, numbers among them but not at the ends."""
+    name = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,7}", fullmatch=True)
+    middle = st.lists(name | st.integers(0, 99).map(str), max_size=2)
+    return st.builds(lambda first, rest, last: ".".join([first, *rest, last]), name, middle, name)
+
+
+@st.composite
+def samples(draw: st.DrawFn, max_leaves: int = 6) -> Sample:
+    """Tensors of arbitrary bits (NaN payloads, negative zeros), values, and a tied pair."""
+    names = draw(st.lists(keys(), min_size=2, max_size=max_leaves, unique=True).filter(_is_a_tree))
+    leaves: list[Leaf] = []
+    data: dict[str, np.ndarray] = {}
+    for name in names[1:]:
+        spec = draw(st.none() | specs())
+        if spec is None:
+            leaves.append(Leaf(name, value=draw(values())))
+        else:
+            leaves.append(Leaf(name, spec))
+            data[name] = bits(spec, draw(st.integers(0, 2**32 - 1)))
+    tensors = [leaf for leaf in leaves if leaf.spec]
+    if tensors:
+        target = draw(st.sampled_from(tensors))
+        leaves.append(Leaf(names[0], target.spec, same_as=target.key))
+        data[names[0]] = data[target.key]
+    return Sample(tuple(leaves), data)
+
+
+def bits(spec: TensorSpec, seed: int) -> np.ndarray:
+    """Random elements: any bits at all, but booleans are 0 or 1."""
+    raw = np.random.default_rng(seed).integers(0, 256, spec.nbytes, np.uint8)
+    return (raw & 1 if spec.dtype == "bool" else raw).view(carrier(spec.dtype))
+
+
+def holdable(format: Format, sample: Sample) -> Sample:
+    """The part of a sample that the format doesn't refuse (a refusal must name the key), tied only if it can tie."""
+    leaves: list[Leaf] = []
+    for leaf in sample.leaves:
+        with TemporaryDirectory() as folder:
+            try:
+                format.create(Path(folder) / "staging", [Leaf(leaf.key, leaf.spec, leaf.value)], WriteOptions()).close()
+            except ConvkitError as refusal:
+                assert refusal.key == leaf.key, f"the refusal doesn't name the key: {refusal}"
+            else:
+                leaves.append(leaf if format.ties else replace(leaf, same_as=None))
+    kept = {leaf.key for leaf in leaves}
+    return Sample(tuple(leaves), {key: array for key, array in sample.data.items() if key in kept})
+
+
+def returns_what_was_written(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Leaves, specs, values and bits are read as they were written, whole and in slices."""
+    with format.open(write(format, folder / "staging", sample, random)) as checkpoint:
+        check_equal(checkpoint, sample)
+        for key, array in sample.data.items():
+            start, stop = sorted(random.choices(range(array.size + 1), k=2))
+            check_bits(checkpoint.read(key, start, stop), array[start:stop], key)
+            check_bits(checkpoint.read(key, start), array[start:], key)
+
+
+def ignores_shards(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Shards change nothing of what is read."""
+    options = WriteOptions(shard_size=random.choice([1, 1000, 100_000]))
+    with format.open(write(format, folder / "staging", sample, random, options=options)) as checkpoint:
+        check_equal(checkpoint, sample)
+
+
+def ignores_order_and_threads(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Any order of leaves and pieces, from any number of threads, gives the same checkpoint."""
+    with format.open(write(format, folder / "staging", sample, random, threads=4)) as checkpoint:
+        check_equal(checkpoint, sample)
+        with ThreadPoolExecutor(4) as pool:
+            for key, read in zip(sample.data, pool.map(checkpoint.read, sample.data), strict=True):
+                check_bits(read, sample.data[key], key)
+
+
+def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Killed in the midst of a leaf and opened again, a writer still holds the leaves that were finished."""
+    staging = folder / "staging"
+    order = random.sample(sample.leaves, len(sample.leaves))
+    done = random.randint(0, len(order))
+
+    def killed_in_the_middle() -> None:
+        writer = format.create(staging, sample.leaves, WriteOptions())
+        for leaf in order[:done]:
+            write_leaf(writer, leaf, sample, random)
+        for leaf in order[done : done + 1]:
+            for start, stop in pieces(writer, leaf, random)[:-1]:
+                writer.write(leaf.key, start, sample.data[leaf.key][start:stop])
+
+    in_a_process_that_dies(killed_in_the_middle)
+    writer = format.create(staging, sample.leaves, WriteOptions(), resume=True)
+    for leaf in order[done:]:
+        write_leaf(writer, leaf, sample, random)
+    writer.commit()
+    writer.close()
+    with format.open(staging) as checkpoint:
+        check_equal(checkpoint, sample)
+
+
+def stays_in_its_place(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Nothing appears outside the staging path, be it committed or abandoned."""
+    writer = format.create(folder / "abandoned", sample.leaves, WriteOptions())
+    for leaf in sample.leaves:
+        write_leaf(writer, leaf, sample, random)
+    assert [path.name for path in folder.iterdir()] == ["abandoned"]
+    writer.close()
+    staging = write(format, folder / "staging", sample, random)
+    assert sorted(path.name for path in folder.iterdir()) == ["abandoned", "staging"]
+    with format.open(staging) as checkpoint:
+        for path in checkpoint.files():
+            assert path == staging or staging in path.parents, path
+
+
+def knows_its_own(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Detection knows its own output, and neither an empty folder nor arbitrary bytes."""
+    staging = write(format, folder / "staging", sample, random)
+    assert format.detect(staging), "doesn't know its own output"
+    empty = folder / "empty"
+    empty.mkdir()
+    assert format.detect(empty) is None, "takes an empty folder"
+    noise = folder / "noise"
+    noise.write_bytes(random.randbytes(random.choice([0, 7, 1000])))
+    assert format.detect(noise) is None, "takes arbitrary bytes"
+
+
+def refuses_what_is_truncated(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """A file that was cut is refused when it is opened; the error names it."""
+    staging = write(format, folder / "staging", sample, random)
+    with format.open(staging) as checkpoint:
+        files = checkpoint.files()
+    file = random.choice(files)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: random.choice([0, 1, len(whole) // 2, len(whole) - 1])])
+    try:
+        format.open(staging).close()
+    except ConvkitError as refusal:
+        assert file.name in str(refusal), f"the refusal doesn't name {file.name}: {refusal}"
+    else:
+        raise AssertionError(f"{file.name} is cut, and was opened")
+
+
+def refuses_unknown_keys(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Asked for a tensor that isn't there, or for the elements of a value, it names the key."""
+    with format.open(write(format, folder / "staging", sample, random)) as checkpoint:
+        for key in ["no.such.key", *(leaf.key for leaf in sample.leaves if leaf.spec is None)]:
+            try:
+                checkpoint.read(key)
+            except ConvkitError as refusal:
+                assert refusal.key == key, f"the refusal doesn't name the key: {refusal}"
+            else:
+                raise AssertionError(f"{key} was read")
+
+
+Law = Callable[[Format, Path, Sample, Random], None]
+
+LAWS: tuple[Law, ...] = (
+    returns_what_was_written,
+    ignores_shards,
+    ignores_order_and_threads,
+    resumes_after_a_kill,
+    stays_in_its_place,
+    knows_its_own,
+    refuses_what_is_truncated,
+    refuses_unknown_keys,
+)
+
+
+def check_format_laws(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """All laws, each in a folder of its own."""
+    for law in LAWS:
+        own = folder / law.__name__
+        own.mkdir()
+        law(format, own, sample, random)
+
+
+def write(
+    format: Format,
+    staging: Path,
+    sample: Sample,
+    random: Random,
+    *,
+    threads: int = 1,
+    options: WriteOptions | None = None,
+) -> Path:
+    """Write a whole sample in random pieces and order, commit it, and return its path."""
+    writer = format.create(staging, sample.leaves, options or WriteOptions())
+    order = random.sample(sample.leaves, len(sample.leaves))
+    with ThreadPoolExecutor(threads) as pool:
+        chances = [Random(random.random()) for _ in order]
+        list(pool.map(lambda leaf, chance: write_leaf(writer, leaf, sample, chance), order, chances))
+    writer.commit()
+    writer.close()
+    return staging
+
+
+def write_leaf(writer: Writer, leaf: Leaf, sample: Sample, random: Random) -> None:
+    """Write one leaf in random pieces, and finish it; a tied one is in the leaf that it names."""
+    if leaf.same_as:
+        return
+    for start, stop in pieces(writer, leaf, random):
+        writer.write(leaf.key, start, sample.data[leaf.key][start:stop])
+    writer.finish(leaf.key)
+
+
+def pieces(writer: Writer, leaf: Leaf, random: Random) -> list[tuple[int, int]]:
+    """Ranges that cover a tensor, in random order, cut where the writer allows it; none where nothing is written."""
+    if leaf.spec is None or leaf.same_as:
+        return []
+    grain = writer.granularity(leaf.key)
+    inner = range(grain, leaf.spec.size, grain)
+    cuts = [0, *sorted(random.sample(inner, min(len(inner), random.randint(0, 3)))), leaf.spec.size]
+    return random.sample(ranges := list(pairwise(cuts)), len(ranges))
+
+
+def check_equal(checkpoint: Checkpoint, sample: Sample) -> None:
+    """The checkpoint holds the sample's leaves, and no other."""
+    assert set(checkpoint.leaves) == {leaf.key for leaf in sample.leaves}
+    for leaf in sample.leaves:
+        found = checkpoint.leaves[leaf.key]
+        assert found.key == leaf.key
+        assert found.spec == leaf.spec, f"{leaf.key}: {found.spec} for {leaf.spec}"
+        if leaf.same_as:
+            ties = (found.same_as, checkpoint.leaves[leaf.same_as].same_as)
+            assert ties in [(leaf.same_as, None), (None, leaf.key)], f"{leaf.key}: tied {ties}"
+        if leaf.spec is None:
+            assert repr(found.value) == repr(leaf.value), f"{leaf.key}: {found.value!r} for {leaf.value!r}"
+            continue
+        check_bits(checkpoint.read(leaf.key), sample.data[leaf.key], leaf.key)
+        view = checkpoint.view(leaf.key)
+        if view is not None:
+            assert view.shape == leaf.spec.shape, leaf.key
+            check_bits(view.reshape(-1), sample.data[leaf.key], leaf.key)
+
+
+def check_bits(found: np.ndarray, expected: np.ndarray, key: str) -> None:
+    """Equal dtype, length and bits."""
+    assert found.dtype == expected.dtype, f"{key}: {found.dtype} for {expected.dtype}"
+    assert found.shape == expected.shape, f"{key}: {found.shape} for {expected.shape}"
+    assert found.tobytes() == expected.tobytes(), f"{key}: the bits differ"
+
+
+def in_a_process_that_dies(work: Callable[[], None]) -> None:
+    """Do the work in a child that then ends without closing anything.
+
+    A fork shares nothing with its parent that the work could save.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the work failed before it could be killed"
+
+
+def _is_a_tree(names: Iterable[str]) -> bool:
+    names = set(names)
+    return not any(
+        ".".join(name.split(".")[:depth]) in names for name in names for depth in range(1, name.count(".") + 1)
+    )
