@@ -1,0 +1,223 @@
+"""The page: what each section shows, worked out of the documents, and rendered into one file without links."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from convkit.report import text
+from convkit.report.campaign import CHECKS, STAGES, Conversion
+from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
+from convkit.report.summary import excess, headline, margin, outcome, sensitivity, worst
+from convkit.tensors import ITEMSIZE
+
+#: leaves listed one by one in a section; plan and receipt have them all
+MOST_LEAVES = 400
+
+
+def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
+    """The whole page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("convkit.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": text.size,
+        "duration": text.duration,
+        "number": text.number,
+        "outcome": outcome,
+        "margin": margin,
+        "sensitivity": sensitivity,
+        "flat": _flat,
+    }
+    axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])
+    sections = [_section(row, conversion, axis) for row, conversion in zip(summary["rows"], conversions, strict=True)]
+    return environment.get_template("report.html.j2").render(
+        summary=summary,
+        headline=headline(summary),
+        axis=axis,
+        sections=sections,
+        dates=sorted({receipt["started"][:10] for receipt in _receipts(conversions) if receipt.get("started")}),
+    )
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one conversion."""
+
+    row: dict[str, Any]
+    documents: dict[str, dict[str, Any]]
+    plan: dict[str, Any]
+    receipt: dict[str, Any]
+    fates: list[Group]
+    fate_bar: list[Part]
+    origins: list[Group]
+    rules: list[Rule]
+    residues: list[dict[str, Any]]
+    leaves: list[dict[str, Any]]
+    untold: int
+    checks: list[dict[str, Any]]
+    own: float | None
+    strip: list[Dot]
+    faults: list[FaultLine]
+    layers: Curve | None
+    stages: list[Stage]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Leaves of one fate or origin."""
+
+    name: str
+    leaves: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How often a rule was applied."""
+
+    rule: str
+    op: str
+    exactness: str
+    leaves: int
+
+
+@dataclass(frozen=True)
+class FaultLine:
+    """A planted fault, how far it stood above the bound, and where it is drawn."""
+
+    check: str
+    name: str
+    caught: bool
+    excess: float | None
+    at: float | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's cost; ``width`` in percent of the longest."""
+
+    name: str
+    seconds: float
+    memory: float | None
+    width: float
+
+
+def _section(row: dict[str, Any], conversion: Conversion, axis: LogAxis) -> Section:
+    plan = conversion.plan
+    fates = _groups(plan.get("source_leaves", {}).values(), "fate")
+    faults = sorted(_faults(conversion, axis), key=lambda fault: fault.excess or 0.0)
+    equivalence = conversion.documents.get("equivalence", {})
+    own = excess(equivalence.get("measured", {}), equivalence.get("bound", {}))
+    leaves = [{"key": key, **leaf} for key, leaf in plan.get("source_leaves", {}).items()]
+    return Section(
+        row=row,
+        documents=conversion.documents,
+        plan=plan,
+        receipt=conversion.receipt,
+        fates=fates,
+        fate_bar=parts([(group.name, group.nbytes) for group in fates]),
+        origins=_groups(plan.get("target_leaves", {}).values(), "origin"),
+        rules=_rules(plan.get("steps", [])),
+        residues=[leaf for leaf in leaves if leaf.get("reason")],
+        leaves=leaves[:MOST_LEAVES],
+        untold=len(leaves[MOST_LEAVES:]),
+        checks=[conversion.documents[check] for check in CHECKS if check in conversion.documents],
+        own=own,
+        strip=_strip(own, faults, axis),
+        faults=faults,
+        layers=_layers(equivalence),
+        stages=_stages(conversion),
+    )
+
+
+def _receipts(conversions: Iterable[Conversion]) -> Iterable[dict[str, Any]]:
+    return (conversion.receipt for conversion in conversions)
+
+
+def _groups(leaves: Iterable[dict[str, Any]], by: str) -> list[Group]:
+    counts: Counter[str] = Counter()
+    volumes: Counter[str] = Counter()
+    for leaf in leaves:
+        name = str(leaf.get(by, "unknown"))
+        counts[name] += 1
+        volumes[name] += _nbytes(leaf)
+    return [Group(name, counts[name], volumes[name]) for name, _ in counts.most_common()]
+
+
+def _nbytes(leaf: dict[str, Any]) -> int:
+    """Bytes of a tensor; a small value that is carried beside the tensors counts for nothing."""
+    return math.prod(leaf.get("shape") or [0]) * ITEMSIZE.get(str(leaf.get("dtype")), 0)
+
+
+def _rules(steps: Iterable[dict[str, Any]]) -> list[Rule]:
+    applied: dict[tuple[str, str, str], int] = defaultdict(int)
+    for step in steps:
+        rule = (str(step.get("rule")), str(step.get("op") or ""), str(step.get("exactness")))
+        applied[rule] += len(step.get("targets", []))
+    return [Rule(*rule, leaves) for rule, leaves in applied.items()]
+
+
+def _excesses(conversion: Conversion) -> Iterable[float]:
+    verdict = conversion.documents.get("equivalence", {})
+    bound = verdict.get("bound", {})
+    measures = [verdict.get("measured", {}), *(fault.get("measured", {}) for fault in verdict.get("faults", []))]
+    return (value for value in (excess(measured, bound) for measured in measures) if value is not None)
+
+
+def _faults(conversion: Conversion, axis: LogAxis) -> Iterable[FaultLine]:
+    for check in CHECKS:
+        verdict = conversion.documents.get(check, {})
+        for fault in verdict.get("faults", []):
+            value = excess(fault.get("measured", {}), verdict.get("bound", {}))
+            yield FaultLine(
+                check=check,
+                name=fault["name"],
+                caught=fault["caught"],
+                excess=value,
+                at=None if value is None or check != "equivalence" else axis.at(value),
+            )
+
+
+def _strip(own: float | None, faults: Sequence[FaultLine], axis: LogAxis) -> list[Dot]:
+    dots = [
+        Dot(fault.at, "caught" if fault.caught else "missed", f"{fault.name}: {text.number(fault.excess)} × bound")
+        for fault in faults
+        if fault.at is not None
+    ]
+    return dots if own is None else [*dots, Dot(axis.at(own), "self", f"as converted: {text.number(own)} × bound")]
+
+
+def _layers(verdict: dict[str, Any]) -> Curve | None:
+    """The error along the layers, in the measure that the verdict's bound is given for."""
+    layers = verdict.get("details", {}).get("layers", [])
+    name = worst({"measured": {}, **verdict})
+    values = [(str(layer["name"]), float(layer[name])) for layer in layers if name in layer]
+    return curve(values, verdict["bound"][name]) if name and values else None
+
+
+def _stages(conversion: Conversion) -> list[Stage]:
+    costs = {stage: conversion.benchmarks[stage] for stage in STAGES if stage in conversion.benchmarks}
+    longest = max((cost.seconds for cost in costs.values()), default=0) or 1
+    return [
+        Stage(stage, cost.seconds, cost.memory, round(100 * cost.seconds / longest, 2)) for stage, cost in costs.items()
+    ]
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as dotted names, lists as they are."""
+    flat: list[tuple[str, Any]] = []
+    for name, entry in value.items():
+        if isinstance(entry, dict) and entry:
+            flat += _flat(entry, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", entry))
+    return flat

@@ -1,0 +1,207 @@
+"""A campaign's results folder as the stages leave it, for tests of the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FAULTS = {
+    "q and k swapped": 3.1e-1,
+    "gate and up swapped": 4.4e-1,
+    "rotary half for interleaved": 6.2e-2,
+    "kv heads in the wrong order": 9.0e-2,
+    "square kernel transposed": 7.7e-1,
+    "two norms swapped": 2.5e-2,
+    "layers off by one": 5.1e-1,
+    "vocabulary shifted by one": 8.8e-1,
+    "norm scale off by one": 9.4e-1,
+    "cast to bfloat16": 3.9e-3,
+    "head tied to the embedding": 1.2,
+    "rotary base 500000": 1.1e-2,
+}
+BOUND = 5e-6
+
+
+def plan(layers: int = 6) -> dict[str, Any]:
+    shapes = {"q_proj": [60, 60], "k_proj": [20, 60], "v_proj": [20, 60], "o_proj": [60, 60]}
+    source: dict[str, Any] = {"model.embed_tokens.weight": {"shape": [251, 60], "dtype": "float32", "fate": "moved"}}
+    target: dict[str, Any] = {
+        "model.embedding_layer.word_embeddings.weight": {"shape": [251, 60], "dtype": "float32", "origin": "moved"}
+    }
+    steps = [
+        {
+            "rule": "model.embed_tokens.weight <-> model.embedding_layer.word_embeddings.weight",
+            "op": "",
+            "exactness": "exact",
+            "sources": [{"key": "model.embed_tokens.weight"}],
+            "targets": [{"key": "model.embedding_layer.word_embeddings.weight"}],
+        }
+    ]
+    for name, shape in shapes.items():
+        rotated = name in ("q_proj", "k_proj")
+        for i in range(layers):
+            left = f"model.layers.{i}.self_attn.{name}.weight"
+            right = f"model.transformer_decoder.layers.{i}.self_attn.proj_{name[0]}_dense_layer.weight"
+            source[left] = {"shape": shape, "dtype": "float32", "fate": "moved", "step": len(steps), "reason": None}
+            target[right] = {"shape": shape, "dtype": "float32", "origin": "moved", "step": len(steps)}
+            rule = f"model.layers.{{i}}.self_attn.{name}.weight <-> {right.replace(str(i), '{i}', 1)}"
+            op = "(h two r) d -> (h r two) d" if rotated else ""
+            steps.append(
+                {
+                    "rule": rule,
+                    "op": op,
+                    "exactness": "exact",
+                    "sources": [{"key": left}],
+                    "targets": [{"key": right}],
+                }
+            )
+    source["model.rotary_emb.inv_freq"] = {
+        "shape": [5],
+        "dtype": "float32",
+        "fate": "dropped",
+        "step": None,
+        "reason": "Cerebras computes it from the config",
+    }
+    return {
+        "schema": "convkit.plan/1",
+        "mapping": "llama",
+        "direction": "forward",
+        "source": {
+            "layout": "hf/llama",
+            "format": "safetensors",
+            "variant": {"prefix": "model.", "tied": False, "heads": ["lm_head"]},
+            "conventions": {"rotary": "half"},
+            "config": {"hidden_size": 60, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        },
+        "target": {
+            "layout": "cerebras/llama",
+            "format": "cerebras-h5",
+            "release": "2.10",
+            "variant": {"tied": False},
+            "conventions": {"rotary": "interleaved"},
+            "config": {"model": {"hidden_size": 60, "rotary_dim": 10}},
+        },
+        "defaults": [{"name": "rms_norm_eps", "value": 1e-6, "source": "transformers LlamaConfig"}],
+        "steps": steps,
+        "source_leaves": source,
+        "target_leaves": target,
+        "warnings": ["the target's vocabulary is padded by no row"],
+        "summary": {
+            "source_leaves": len(source),
+            "target_leaves": len(target),
+            "bytes_read": 1_400_000,
+            "bytes_written": 1_399_980,
+            "peak_bytes": 60_240,
+        },
+    }
+
+
+def receipt(plan_: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": "convkit.receipt/1",
+        "convkit": "0.1.0",
+        "plan": plan_,
+        "plan_digest": "sha256:" + "5e" * 32,
+        "source": {"path": "source", "format": "safetensors", "files": [{"name": "model.safetensors", "bytes": 1400}]},
+        "target": {"path": "target.mdl", "format": "cerebras-h5", "files": [{"name": "target.mdl", "bytes": 1234567}]},
+        "complement": {"values": {}, "config": {"attention_dropout": 0.0}, "tensors": {}},
+        "versions": {"python": "3.11.7", "numpy": "2.4.6"},
+        "started": "2026-11-22T08:00:00+00:00",
+        "seconds": 0.31,
+        "threads": 2,
+        "bytes_read": 1_400_000,
+        "bytes_written": 1_399_980,
+        "peak_anonymous_bytes": 31_000_000,
+        "warnings": [],
+    }
+
+
+def roundtrip(passed: bool = True) -> dict[str, Any]:
+    return {
+        "schema": "convkit.verdict/1",
+        "check": "roundtrip",
+        "passed": passed,
+        "source": "source",
+        "target": "target.mdl",
+        "measured": {"leaves": 26, "different": 0 if passed else 1},
+        "bound": {"different": 0},
+        "sensitivity": "caught 2 of 2",
+        "faults": [{"name": name, "caught": True, "measured": {}} for name in ("one bit flipped", "leaf missing")],
+        "details": {},
+        "problems": [] if passed else ["model.norm.weight: 3 of 60 elements differ"],
+        "seconds": 0.2,
+    }
+
+
+def equivalence(passed: bool = True, layers: int = 6, missed: str = "") -> dict[str, Any]:
+    own = 4.1e-7 if passed else 3.3e-2
+    faults = [
+        {"name": name, "caught": name != missed, "measured": {"max_rel": 2e-6 if name == missed else error}}
+        for name, error in FAULTS.items()
+    ]
+    return {
+        "schema": "convkit.verdict/1",
+        "check": "equivalence",
+        "passed": passed,
+        "source": "source",
+        "target": "target.mdl",
+        "measured": {"max_abs": 2.2e-6, "max_rel": own, "max_kl": 1e-12},
+        "bound": {"max_rel": BOUND},
+        "sensitivity": f"caught {sum(fault['caught'] for fault in faults)} of {len(faults)}",
+        "faults": faults,
+        "details": {
+            "positions": 256,
+            "layers": [{"name": str(i), "max_rel": own * (i + 1) / layers} for i in range(layers)],
+        },
+        "problems": [] if passed else ["the models part after layer 0"],
+        "seconds": 3.2,
+    }
+
+
+def write_row(folder: Path, *, stages: dict[str, dict[str, Any]], log: dict[str, str] | None = None) -> None:
+    names = {"convert": "target.mdl.convkit.json"}
+    for sub in ("logs", "benchmarks"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for i, (stage, document) in enumerate(stages.items()):
+        (folder / names.get(stage, f"{stage}.json")).write_text(json.dumps(document))
+        (folder / "logs" / f"{stage}.log").write_text("")
+        (folder / "benchmarks" / f"{stage}.tsv").write_text(
+            "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+            f"{1.5 * (i + 1)}\t0:00:01\t{80 * (i + 1)}.5\t0\t0\t0\t0\t0\t0\t1.0\n"
+        )
+    for stage, text in (log or {}).items():
+        (folder / "logs" / f"{stage}.log").write_text(text)
+
+
+def all_stages(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    made = plan()
+    stages = {
+        "fetch": {"uri": "generated://llama", "sha256": "ab" * 32},
+        "inspect": {"format": "safetensors", "layout": "hf/llama"},
+        "plan": made,
+        "convert": receipt(made),
+        "roundtrip": roundtrip(),
+        "equivalence": equivalence(),
+    }
+    return stages | changes
+
+
+def write_campaign(results: Path) -> Path:
+    """Four rows: one proved, one with a missed fault, one whose verdicts are no, one that stopped at its plan."""
+    write_row(results / "good", stages=all_stages())
+    write_row(results / "blunt", stages=all_stages(equivalence=equivalence(missed="cast to bfloat16")))
+    write_row(results / "wrong", stages=all_stages(roundtrip=roundtrip(False), equivalence=equivalence(False)))
+    stages = all_stages()
+    write_row(
+        results / "refused",
+        stages={stage: stages[stage] for stage in ("fetch", "inspect")},
+        log={"plan": "reading\nsource: model.extra.weight: no rule takes this leaf (drop it by name: --drop)\n"},
+    )
+    (results / "checkpoints.tsv").write_text(
+        "id\tsource\tsha256\tfrom\tto\tformat\toptions\n"
+        + "".join(
+            f"{name}\tgenerated://llama\t\t\tcerebras/llama\t\t\n" for name in ("good", "blunt", "wrong", "refused")
+        )
+    )
+    return results

@@ -1,0 +1,165 @@
+"""The page: whole without a network, true to its documents, and there however little of a campaign is."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import sample_campaign as sample
+
+from convkit.errors import ConvkitError
+from convkit.report import build_report, format_table, plots, text
+
+VOID = {"meta", "line", "circle", "rect", "path", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and insists that its elements nest."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.text = ""
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.links += [value for name, value in named.items() if name in ("src", "href", "xlink:href") and value]
+        if named.get("id"):
+            self.ids.add(str(named["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    return sample.write_campaign(tmp_path / "results")
+
+
+def summary(directory: Path) -> dict:
+    build_report(directory)
+    return json.loads((directory / "summary.json").read_text())
+
+
+def test_doctests():
+    for module in (text, plots):
+        result = doctest.testmod(module)
+        assert result.attempted and not result.failed
+
+
+def test_page_is_whole_without_a_network(campaign: Path):
+    source = build_report(campaign).read_text()
+    page = Page(source)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert "@import" not in source
+    assert "url(" not in source
+    assert len(source) < 300_000
+
+
+def test_page_tells_each_row(campaign: Path):
+    page = Page(build_report(campaign).read_text())
+    assert {"good", "blunt", "wrong", "refused"} <= page.ids
+    assert "2 of 4 conversions proved" in page.text
+    assert "model.norm.weight: 3 of 60 elements differ" in page.text
+    assert "no rule takes this leaf (drop it by name: --drop)" in page.text
+    assert all(name in page.text for name in sample.FAULTS)
+
+
+def test_verdicts(campaign: Path):
+    found = summary(campaign)
+    assert not found["passed"]
+    assert {row["id"]: row["verdict"] for row in found["rows"]} == {
+        "good": "yes",
+        "blunt": "yes",
+        "wrong": "no",
+        "refused": "stopped",
+    }
+    refused = found["rows"][-1]
+    assert refused["stopped_at"] == "plan"
+    assert refused["to"] == "cerebras/llama"
+
+
+def test_table(campaign: Path):
+    lines = format_table(summary(campaign)).splitlines()
+    assert lines[0].startswith("checkpoint")
+    good, blunt, wrong = lines[2:5]
+    assert "proved" in good
+    assert "4.1e-07 ≤ 5.0e-06" in good
+    assert "14 of 14" in good
+    assert "13 of 14" in blunt
+    assert "NOT PROVED" in wrong
+    assert "0.033 > 5.0e-06" in wrong
+    assert lines[-1] == "2 of 4 conversions proved"
+
+
+def test_rows_keep_the_order_of_the_table(campaign: Path):
+    assert [row["id"] for row in summary(campaign)["rows"]] == ["good", "blunt", "wrong", "refused"]
+
+
+def test_one_conversion(tmp_path: Path):
+    documents = sample.all_stages()
+    for name in ("convert", "roundtrip", "equivalence"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(documents[name]))
+    found = summary(tmp_path)
+    assert found["passed"]
+    assert [row["id"] for row in found["rows"]] == [tmp_path.name]
+    assert found["rows"][0]["seconds"] == pytest.approx(0.31 + 0.2 + 3.2)
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_any_part_of_a_conversion_makes_a_page(tmp_path: Path, count: int):
+    documents = sample.all_stages()
+    for i, kept in enumerate(itertools.combinations(documents, count)):
+        sample.write_row(tmp_path / f"row{i}", stages={name: documents[name] for name in kept})
+    Page(build_report(tmp_path).read_text())
+
+
+def test_documents_without_their_optional_parts_make_a_page(tmp_path: Path):
+    verdict = {"schema": "convkit.verdict/1", "check": "equivalence", "passed": True}
+    sample.write_row(
+        tmp_path / "bare",
+        stages={
+            "plan": {"schema": "convkit.plan/1"},
+            "convert": {"schema": "convkit.receipt/1"},
+            "equivalence": verdict,
+        },
+    )
+    assert summary(tmp_path)["rows"][0]["verdict"] == "stopped"
+
+
+def test_text_from_documents_is_never_markup(tmp_path: Path):
+    verdict = sample.roundtrip(False) | {"problems": ["<script>alert(1)</script>"]}
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(roundtrip=verdict))
+    assert "<script>alert" not in build_report(tmp_path).read_text()
+
+
+def test_nothing_to_report_on(tmp_path: Path):
+    with pytest.raises(ConvkitError, match="holds no receipt"):
+        build_report(tmp_path)
+
+
+def test_needs_no_heavy_library():
+    heavy = "{'torch', 'jax', 'matplotlib', 'pandas', 'numpy'}"
+    code = f"import sys, convkit.report; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
