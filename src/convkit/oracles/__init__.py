@@ -1,0 +1,41 @@
+"""Independent forward passes by layout: adding a family is adding a file and a line here.
+
+Nothing below imports the mapping engine: see "What is proved" in the documentation.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from convkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from convkit.oracles.oracle import Oracle
+
+#: layout -> module and class of its oracle
+_ORACLES = {
+    "cerebras/bert": ("convkit.oracles.cerebras_bert", "CerebrasBert"),
+    "cerebras/gpt2": ("convkit.oracles.cerebras_decoder", "CerebrasDecoder"),
+    "cerebras/llama": ("convkit.oracles.cerebras_decoder", "CerebrasDecoder"),
+    "hf/bert": ("convkit.oracles.hf_bert", "HfBert"),
+    "hf/gpt2": ("convkit.oracles.hf_gpt2", "HfGpt2"),
+    "hf/llama": ("convkit.oracles.hf_llama", "HfLlama"),
+}
+
+
+def layouts() -> list[str]:
+    """The layouts that can be run."""
+    return list(_ORACLES)
+
+
+def get_oracle(layout: str) -> type[Oracle]:
+    """The oracle of a layout.
+
+    Raises:
+        UsageError: there is none; lists the layouts that have one.
+    """
+    if layout not in _ORACLES:
+        raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(_ORACLES)}")
+    module, name = _ORACLES[layout]
+    return getattr(import_module(module), name)

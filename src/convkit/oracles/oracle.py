@@ -1,0 +1,157 @@
+"""What every oracle is: a forward pass that reads one layout natively, and names what it reads.
+
+An oracle takes a config and the tensors of a checkpoint as they lie on disk, and runs them in
+float32. It shares no code with any mapping, so two oracles that agree say something about the
+conversion between their layouts. What it reads it names by *role* (``layers.3.q.weight``), the
+same in every layout: faults are planted by role, and a disagreement is blamed on one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Points inside a layer that every layout can show, in the order in which they are computed in a
+#: pre-norm decoder, and the roles that feed each. Queries and keys are compared by the
+#: probabilities they give: layouts that rotate in different orders agree there only.
+POINTS: dict[str, tuple[str, ...]] = {
+    "norm_attention": ("norm_attention",),
+    "v": ("v",),
+    "probabilities": ("q", "k"),
+    "attention": ("o",),
+    "norm_ffn": ("norm_ffn",),
+    "gate": ("gate",),
+    "up": ("up",),
+    "ffn": ("down",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a role lies: a tensor, or one of the equal parts that a fused tensor holds."""
+
+    key: str
+    #: the layout stores ``[in, out]``
+    transposed: bool = False
+    index: int = 0
+    parts: int = 1
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The part as ``[out, in]`` (or ``[out]``): a view, so writing to it writes to the tensor."""
+        whole = tensors[self.key]
+        whole = whole.movedim(-1, 0) if self.transposed else whole
+        rows = whole.shape[0] // self.parts
+        return whole[self.index * rows : (self.index + 1) * rows]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model is, in words that all layouts share."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    vocab_size: int
+    #: positions the model allows
+    positions: int
+    #: token types that the input may hold; 0 where the model takes none
+    segments: int = 0
+    causal: bool = True
+    #: ``half`` or ``interleaved`` for rotary models, else empty
+    rotary: str = ""
+    #: dims of a head that are rotated
+    rotary_dim: int = 0
+    #: where a longer input switches the model to other frequencies, the length it must exceed (longrope)
+    switches_at: int = 0
+    #: the head reads the embedding's tensor
+    tied: bool = False
+
+
+@dataclass
+class Trace:
+    """What a run leaves: hidden states ``[batch, positions, hidden]`` by name, in order, and outputs."""
+
+    #: the layer whose inner points are kept as well
+    detail: int | None = None
+    states: dict[str, Tensor] = field(default_factory=dict)
+    #: logits by the name of their head
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def state(self, name: str, value: Tensor) -> None:
+        """Keep a hidden state."""
+        self.states[name] = value
+
+    def point(self, layer: int, point: str, value: Tensor) -> None:
+        """Keep what is computed inside ``layer``, if that layer was asked for."""
+        if layer == self.detail:
+            self.states[f"layers.{layer}.{point}"] = value
+
+
+class Oracle(ABC):
+    """A model of one layout, ready to run.
+
+    Raises:
+        ConvkitError: the config says what this oracle can't run, or tensors are missing.
+    """
+
+    #: the name of the layout that it reads
+    layout: ClassVar[str]
+
+    #: the config as the framework sees it
+    config: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+    facts: Facts
+    path: Path | None
+    #: what each tensor is for; covers every tensor that the model reads
+    roles: dict[str, Part]
+    #: second names of one parameter, where the checkpoint holds both: copy -> original
+    twins: dict[str, str]
+    #: contradictions between config and tensors: the framework would not load this as it stands
+    problems: list[str]
+    #: oddities that change nothing in what the model computes
+    notes: list[str]
+
+    @abstractmethod
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
+        """Bind the config and the tensors (float32, by the keys of the checkpoint); ``path`` is for messages."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
+        """Run ``input_ids`` [b, s] and, where the model takes them, ``attention_mask`` and ``token_type_ids``."""
+
+    @abstractmethod
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """Configs that are wrong in one thing, by the name of the fault."""
+
+    @abstractmethod
+    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Of a tied model, config and tensors in which the head has a tensor of its own."""
+
+    def part(self, role: str) -> Tensor:
+        """The tensor of a role, ``[out, in]`` or ``[out]``."""
+        return self.roles[role].of(self.tensors)
+
+    def edited(self, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors with those roles' parts replaced, and second names with them; the oracle keeps its own."""
+        tensors = dict(self.tensors)
+        touched = {self.roles[role].key for role in changes}
+        for key in touched:
+            tensors[key] = tensors[key].clone()
+        for role, value in changes.items():
+            self.roles[role].of(tensors).copy_(value)
+        return tensors | {copy: tensors[original] for copy, original in self.twins.items() if original in touched}
+
+    def rebuilt(self, config: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None) -> Oracle:
+        """The same kind of oracle with another config or other tensors."""
+        return type(self)(config or self.config, tensors or self.tensors, self.path)
+
+    @classmethod
+    def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+        """The config with what the tensors are allowed to overrule, and a line for each correction."""
+        return dict(config), []
