@@ -1,0 +1,90 @@
+"""Models made from a seed by the transformers library itself, for demonstrations and tests.
+
+``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. They
+are written as the library writes any model, so what is read back is a real checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.errors import ConvkitError
+from convkit.generate.families import FAMILIES, Family
+from convkit.generate.options import parse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["FAMILIES", "Family", "generate", "parse"]
+
+
+def generate(family: Family | str, folder: Path) -> None:
+    """Write a model's weights and configuration into ``folder``.
+
+    Args:
+        family: the options, or their URI.
+        folder: made if it isn't there.
+
+    Raises:
+        UsageError: the URI names no family, or an option that it hasn't.
+        ConvkitError: transformers isn't installed.
+    """
+    if isinstance(family, str):
+        family = parse(family)
+    try:
+        model = _model(family)
+    except ImportError as error:
+        raise ConvkitError(
+            f"models are made by {error.name}, which isn't installed", remedy="pip install it"
+        ) from error
+    with _quiet():
+        model.save_pretrained(folder, max_shard_size=family.shard_size)
+    if family.format == "torch":
+        for written in folder.glob("model*.safetensors*"):
+            written.unlink()
+        _save_torch(model, folder, family.shard_size)
+
+
+def _model(family: Family) -> PreTrainedModel:
+    import torch
+
+    from convkit.generate.weights import fill
+
+    with torch.random.fork_rng(devices=[]):  # what the library draws is overwritten
+        model = family.architecture()(family.config())
+    fill(model, family.seed)
+    return model.to(getattr(torch, family.dtype))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of the library's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _save_torch(model: PreTrainedModel, folder: Path, shard_size: str) -> None:
+    """``pytorch_model.bin``, or shards with an index, as transformers wrote them until its version 4."""
+    import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    state = model.state_dict()
+    split = split_torch_state_dict_into_shards(
+        state, filename_pattern="pytorch_model{suffix}.bin", max_shard_size=shard_size
+    )
+    for name, keys in split.filename_to_tensors.items():
+        torch.save({key: state[key] for key in keys}, folder / name)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

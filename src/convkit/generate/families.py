@@ -1,0 +1,202 @@
+"""The families that can be generated, and their options: one dataclass each, an option a field.
+
+Sizes are awkward on purpose: a mistaken reshape must not fit by accident. So are the constants that a
+converter could forget and the other framework's default would hide (norm epsilon, rotary base).
+``intermediate`` and ``vocab`` are odd sizes, ``positions`` leaves room for a probe of 256.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from convkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(ABC):
+    """What all families have in common."""
+
+    #: the weights depend on it and on their names alone
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    #: ``torch`` is pytorch_model.bin, in which tied weights stand under all of their names
+    format: Literal["safetensors", "torch"] = "safetensors"
+    #: bytes a shard at most, as transformers writes them: 100KB, 5GB
+    shard_size: str = "50GB"
+
+    heads: int = 6
+    #: default: ten times the heads
+    hidden: int = 0
+    layers: int = 3
+    intermediate: int = 84
+    vocab: int = 211
+    positions: int = 320
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "layers", "intermediate", "vocab", "positions"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        if not self.hidden:
+            object.__setattr__(self, "hidden", 10 * self.heads)
+        if self.hidden % self.heads:
+            raise UsageError(f"hidden {self.hidden} isn't a multiple of heads {self.heads}")
+
+    @abstractmethod
+    def config(self) -> PreTrainedConfig:
+        """The configuration, of the transformers library."""
+
+    @abstractmethod
+    def architecture(self) -> type[PreTrainedModel]:
+        """The model class, of the transformers library."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama(Family):
+    """A llama: grouped queries, rotary positions, gated MLP."""
+
+    head: Literal["lm", "none"] = "lm"
+    kv_heads: int = 2
+    tied: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    activation: Literal["silu", "gelu", "relu"] = "silu"
+    rope: Literal["default", "linear", "llama3", "yarn", "longrope"] = "default"
+    rope_theta: float = 5000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
+        if self.hidden // self.heads % 2:
+            raise UsageError(f"hidden / heads is {self.hidden // self.heads}", remedy="rotary positions need it even")
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import LlamaConfig
+
+        return LlamaConfig(
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocab,
+            max_position_embeddings=self.positions,
+            rms_norm_eps=3e-5,
+            hidden_act=self.activation,
+            tie_word_embeddings=self.tied,
+            attention_bias=self.attention_bias,
+            mlp_bias=self.mlp_bias,
+            rope_parameters=self._rope(),
+        )
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import LlamaForCausalLM, LlamaModel
+
+        return {"lm": LlamaForCausalLM, "none": LlamaModel}[self.head]
+
+    def _rope(self) -> dict[str, Any]:
+        # a fifth of the positions counts as trained on, so that the probe sees scaled ones
+        original = max(self.positions // 5, 1)
+        pairs = self.hidden // self.heads // 2
+        scaling: dict[str, dict[str, Any]] = {
+            "default": {},
+            "linear": {"factor": 4.0},
+            "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            "yarn": {"factor": self.positions / original},
+            "longrope": {
+                "short_factor": [1.0 + 0.1 * pair for pair in range(pairs)],
+                "long_factor": [1.0 + 0.7 * pair for pair in range(pairs)],
+                "factor": self.positions / original,
+            },
+        }
+        if self.rope in ("llama3", "yarn", "longrope"):
+            scaling[self.rope]["original_max_position_embeddings"] = original
+        return {"rope_type": self.rope, "rope_theta": self.rope_theta, **scaling[self.rope]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt2(Family):
+    """A GPT-2: fused queries, keys and values, learned positions."""
+
+    head: Literal["lm", "none"] = "lm"
+    tied: bool = True
+    activation: Literal["gelu_new", "gelu", "relu"] = "gelu_new"
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import GPT2Config
+
+        return GPT2Config(
+            n_embd=self.hidden,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.intermediate,
+            vocab_size=self.vocab,
+            n_positions=self.positions,
+            layer_norm_epsilon=6e-5,
+            activation_function=self.activation,
+            tie_word_embeddings=self.tied,
+            bos_token_id=self.vocab - 1,
+            eos_token_id=self.vocab - 1,
+        )
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import GPT2LMHeadModel, GPT2Model
+
+        return {"lm": GPT2LMHeadModel, "none": GPT2Model}[self.head]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bert(Family):
+    """A BERT with one of its heads."""
+
+    head: Literal["pretraining", "sequence-classification", "token-classification", "question-answering", "none"] = (
+        "pretraining"
+    )
+    #: whether the output of the masked language model is the word embedding
+    tied: bool = True
+    #: classes of the two classification heads
+    labels: int = 5
+    activation: Literal["gelu", "gelu_new", "relu"] = "gelu"
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import BertConfig
+
+        config = BertConfig(
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocab,
+            max_position_embeddings=self.positions,
+            layer_norm_eps=5e-5,
+            hidden_act=self.activation,
+            tie_word_embeddings=self.tied,
+        )
+        if self.head in ("sequence-classification", "token-classification"):
+            config.num_labels = self.labels
+        return config
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        import transformers
+
+        return {
+            "pretraining": transformers.BertForPreTraining,
+            "sequence-classification": transformers.BertForSequenceClassification,
+            "token-classification": transformers.BertForTokenClassification,
+            "question-answering": transformers.BertForQuestionAnswering,
+            "none": transformers.BertModel,
+        }[self.head]
+
+
+FAMILIES: dict[str, type[Family]] = {"llama": Llama, "gpt2": Gpt2, "bert": Bert}

@@ -1,0 +1,64 @@
+"""From ``generated://family?option=value&...`` to a family with its options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+from urllib.parse import parse_qsl, urlsplit
+
+from convkit.errors import UsageError
+from convkit.generate.families import FAMILIES, Family
+
+_PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+    str: (str, "text"),
+}
+
+
+def parse(uri: str) -> Family:
+    """The family that a URI names.
+
+    >>> parse("generated://llama?kv_heads=3&tied=true").tied
+    True
+
+    Raises:
+        UsageError: no such family, option or value; lists those that there are.
+    """
+    parts = urlsplit(uri)
+    family = FAMILIES.get(parts.netloc)
+    if family is None or parts.path.strip("/") or parts.fragment:
+        raise UsageError(
+            f"no family is called {(parts.netloc + parts.path)!r}",
+            path=uri,
+            remedy=f"families: {', '.join(FAMILIES)}; write generated://family?option=value",
+        )
+    hints = get_type_hints(family)
+    chosen: dict[str, Any] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name in chosen or name not in hints:
+            names = ", ".join(field.name for field in fields(family))
+            problem = "is given twice" if name in chosen else f"is no option of {parts.netloc}"
+            raise UsageError(f"{name!r} {problem}", path=uri, remedy=f"options: {names}")
+        chosen[name] = _value(uri, name, hints[name], text)
+    try:
+        return family(**chosen)
+    except UsageError as error:
+        raise UsageError(error.problem, path=uri, remedy=error.remedy) from error
+
+
+def _value(uri: str, name: str, kind: Any, text: str) -> Any:
+    if choices := get_args(kind):
+        if text in choices:
+            return text
+        raise UsageError(f"{name} can't be {text!r}", path=uri, remedy=f"choices: {', '.join(choices)}")
+    if name == "shard_size" and not re.fullmatch(r"\d+[KMGT]B", text):
+        raise UsageError(f"{name} can't be {text!r}", path=uri, remedy="write 100KB, 5GB")
+    convert, what = _PLAIN[kind]
+    try:
+        return convert(text)
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{name} can't be {text!r}", path=uri, remedy=f"it is {what}") from error

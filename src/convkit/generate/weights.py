@@ -1,0 +1,54 @@
+"""Weights from a seed: strong enough that a wrong forward pass shows, and the same on every machine.
+
+With the small weights of an untrained model attention is uniform and activations are linear: a wrong
+rotary or a swapped gate changes nothing that can be measured. So matrices keep the size of what they
+multiply (attention scores then spread by 1 to 3, activations leave their linear range), norm scales
+spread around 1, and no bias is zero.
+
+Numbers are sums of four uniform integers taken from the raw stream of PCG64: numpy promises that
+stream for ever (NEP 19), which it doesn't for its normal distribution, and integers round nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: standard deviations: of a matrix times the root of its inputs, an embedding, a bias, a norm scale around 1
+MATRIX, EMBEDDING, BIAS, NORM = 1.25, 0.5, 0.2, 0.3
+
+#: of a sum of four integers, each uniform below 2**16
+_MEAN, _STD = 2 * 65535, ((2**32 - 1) / 3) ** 0.5
+
+
+def draw(seed: int, key: str, size: int) -> np.ndarray:
+    """Numbers of mean 0 and variance 1, bell-shaped, none beyond 3.47; float64, 1-D."""
+    entropy = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest(), "little")
+    words = np.random.PCG64(entropy).random_raw(size).astype("<u8", copy=False)
+    sums = words.view("<u2").reshape(size, 4).sum(axis=1, dtype=np.int64)
+    return (sums - _MEAN) / _STD
+
+
+def fill(model: PreTrainedModel, seed: int) -> None:
+    """Give every parameter its weights, by its name below the head (a headless model gets the same)."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    embeddings = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    for key, parameter in model.named_parameters():
+        owner, _, name = key.rpartition(".")
+        if parameter.ndim == 1:
+            mean, std = (0.0, BIAS) if name == "bias" else (1.0, NORM)
+        elif parameter in embeddings:
+            mean, std = 0.0, EMBEDDING
+        else:
+            inputs = parameter.shape[0 if isinstance(model.get_submodule(owner), Conv1D) else 1]
+            mean, std = 0.0, MATRIX / inputs**0.5
+        values = mean + std * draw(seed, key.removeprefix(f"{model.base_model_prefix}."), parameter.numel())
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(values.astype(np.float32)).reshape(parameter.shape))
