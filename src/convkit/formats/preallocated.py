@@ -81,7 +81,9 @@ class PreallocatedWriter(Writer):
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write elements from ``start``; those of a tied leaf are in the leaf that it names, and are not written."""
-        spec = self._spec(key)
+        if key not in self._specs:
+            raise ConvkitError("no tensor of this name was laid out", path=self._root, key=key, remedy="report this")
+        spec = self._specs[key]
         if data.dtype != carrier(spec.dtype) or start < 0 or start + data.size > spec.size:
             raise ConvkitError(
                 f"elements {start}..{start + data.size} of {data.dtype} don't fit {spec.dtype}{list(spec.shape)}",
@@ -96,7 +98,6 @@ class PreallocatedWriter(Writer):
 
     def finish(self, key: str) -> None:
         """Nothing to do: what was written is in the page cache, which outlives the process."""
-        self._spec(key)
 
     def commit(self) -> None:
         """Complete the files and sync them, then their folder."""
@@ -118,11 +119,6 @@ class PreallocatedWriter(Writer):
 
     def _complete(self) -> None:
         """What a format adds to its files once all leaves are finished."""
-
-    def _spec(self, key: str) -> TensorSpec:
-        if key not in self._specs:
-            raise ConvkitError("no tensor of this name was laid out", path=self._root, key=key, remedy="report this")
-        return self._specs[key]
 
     def _laid_out(self) -> bool:
         """True when an earlier process laid all files out, False when it was killed before."""

@@ -16,15 +16,14 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.digests import canonical_json
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import ConvkitError
 from convkit.formats.mapped import MappedCheckpoint, Place
 from convkit.formats.preallocated import FileLayout, PreallocatedWriter
-from convkit.formats.shards import check_shard, index_text, parse_json, read_index, shard_name, split
+from convkit.formats.shards import INDEX, arrange, check_shard, locate, parse_json, split
 from convkit.tensors import TensorSpec
 
 SUFFIX = ".safetensors"
 SINGLE = "model.safetensors"
-INDEX = ".safetensors.index.json"
 
 #: the reference implementation refuses longer headers
 HEADER_LIMIT = 100_000_000
@@ -67,9 +66,9 @@ class Safetensors(Format):
     def detect(self, path: Path) -> str | None:
         """By name, or by a plausible header."""
         if path.is_dir():
-            found = next((name for name in (SINGLE, f"model{INDEX}") if (path / name).is_file()), None)
+            found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
             return f"the folder holds {found}" if found else None
-        if path.name.endswith((SUFFIX, INDEX)):
+        if path.name.endswith((SUFFIX, SUFFIX + INDEX)):
             return f"the file is called {path.name}"
         if not path.is_file():
             return None
@@ -81,7 +80,7 @@ class Safetensors(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """Read the header, or the index and every shard's header; no tensor."""
-        index, listed = _find(path)
+        index, listed = locate(path, SINGLE)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
         metadata: dict[str, str] = {}
@@ -106,29 +105,9 @@ class Safetensors(Format):
         for name, value in options.metadata.items():
             metadata.setdefault(name, value if isinstance(value, str) else canonical_json(value).decode())
         shards = split(leaves, options.shard_size)
-        if path.suffix == SUFFIX:
-            if len(shards) > 1:
-                raise UsageError("one file can't be cut into shards", path=path, remedy="name a folder")
-            return PreallocatedWriter([_layout(path, shards[0], metadata)], specs, resume=resume)
-        names = [shard_name("model", SUFFIX, number, len(shards)) for number in range(len(shards))]
-        layouts = [_layout(path / name, shard, metadata) for name, shard in zip(names, shards, strict=True)]
-        at_commit = {}
-        if len(shards) > 1:
-            weight_map = {leaf.key: name for name, shard in zip(names, shards, strict=True) for leaf in shard}
-            at_commit[f"model{INDEX}"] = index_text(weight_map, sum(spec.nbytes for spec in specs.values()))
-        return PreallocatedWriter(layouts, specs, folder=path, at_commit=at_commit, resume=resume)
-
-
-def _find(path: Path) -> tuple[Path | None, dict[Path, set[str]]]:
-    """The index if there is one, and the files with the keys that it lists for each."""
-    index = path / f"model{INDEX}" if path.is_dir() else path
-    if path.is_dir() and (path / SINGLE).is_file():
-        return None, {path / SINGLE: set()}
-    if not index.name.endswith(INDEX):
-        return None, {path: set()}
-    if not index.is_file():
-        raise ConvkitError(f"the folder holds neither {SINGLE} nor its index", path=path, remedy="name the file itself")
-    return index, read_index(index)
+        output = arrange(path, SINGLE, shards, file=path.suffix == SUFFIX)
+        layouts = [_layout(file, shard, metadata) for file, shard in zip(output.files, shards, strict=True)]
+        return PreallocatedWriter(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
 
 
 def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[str, str]]:

@@ -7,12 +7,16 @@ The index is that of transformers (``model.safetensors.index.json``, ``pytorch_m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convkit.checkpoint import Leaf
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
+
+#: what an index is called, after the name that the single file would have
+INDEX = ".index.json"
 
 
 def parse_json(text: bytes | str, path: Path) -> Any:
@@ -103,16 +107,57 @@ def split(leaves: Sequence[Leaf], shard_size: int | None) -> list[list[Leaf]]:
     return shards
 
 
-def shard_name(stem: str, suffix: str, number: int, total: int) -> str:
-    """File name of a shard, counted from 0; with one shard only, the plain name.
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a checkpoint's shards go: their files, the folder to fill (None: one file), and the index."""
 
-    >>> shard_name("model", ".safetensors", 0, 2)
-    'model-00001-of-00002.safetensors'
+    files: list[Path]
+    folder: Path | None
+    index: dict[str, bytes]
+
+
+def locate(path: Path, single: str) -> tuple[Path | None, dict[Path, set[str]]]:
+    """The index if there is one, and the files to read with the keys that it lists for each.
+
+    Args:
+        path: a file, an index, or a folder with the file ``single`` (which wins) or its index.
+        single: ``model.safetensors`` or ``pytorch_model.bin``.
+
+    Raises:
+        ConvkitError: the folder holds neither, or the index is wrong.
     """
-    return f"{stem}{suffix}" if total == 1 else f"{stem}-{number + 1:05d}-of-{total:05d}{suffix}"
+    index = path / (single + INDEX) if path.is_dir() else path
+    if path.is_dir() and (path / single).is_file():
+        return None, {path / single: set()}
+    if not index.name.endswith(INDEX):
+        return None, {path: set()}
+    if not index.is_file():
+        raise ConvkitError(f"the folder holds neither {single} nor its index", path=path, remedy="name the file itself")
+    return index, read_index(index)
 
 
-def index_text(weight_map: Mapping[str, str], total_size: int) -> bytes:
-    """The index as transformers writes it."""
+def arrange(path: Path, single: str, shards: Sequence[Sequence[Leaf]], *, file: bool) -> Output:
+    """Names for shards, ``model-00001-of-00002.safetensors`` and so on; a lone one keeps the plain name.
+
+    Args:
+        path: the file to make, or the folder to fill.
+        single: ``model.safetensors`` or ``pytorch_model.bin``.
+        shards: the leaves of each.
+        file: ``path`` is a file.
+
+    Raises:
+        UsageError: several shards in one file.
+    """
+    if file:
+        if len(shards) > 1:
+            raise UsageError("one file can't be cut into shards", path=path, remedy="name a folder")
+        return Output([path], None, {})
+    if len(shards) == 1:
+        return Output([path / single], path, {})
+    stem, _, suffix = single.rpartition(".")
+    names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}" for number in range(1, len(shards) + 1)]
+    weight_map = {leaf.key: name for name, shard in zip(names, shards, strict=True) for leaf in shard}
+    total_size = sum(leaf.spec.nbytes for shard in shards for leaf in shard if leaf.spec and not leaf.same_as)
     index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
-    return (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+    return Output([path / name for name in names], path, {single + INDEX: text.encode()})
