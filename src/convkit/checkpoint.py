@@ -132,6 +132,9 @@ class Format(ABC):
     name: str
     #: True when the format's natural home is a folder (model.safetensors in it), False when one file
     folder: bool
+    #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
+    #: not written; else the executor clears ``same_as`` and writes the leaf in full
+    ties: bool = False
     #: one line for ``convkit list formats``
     summary: str
 

@@ -7,8 +7,9 @@ how values correspond. Fields are dotted paths into nested dicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping as Dict
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from convkit.errors import ConvkitError
@@ -115,8 +116,8 @@ class Converted:
     """A converted config with what is known from it.
 
     ``names`` holds left values under the rows' names. ``defaults`` lists what was left out and
-    filled (name, value, source); ``lost`` are the source's fields without a counterpart, by dotted
-    path, kept as complement.
+    filled (name, value, source); ``lost`` is the part of the source without a counterpart,
+    kept as complement.
     """
 
     config: dict[str, Any]
@@ -145,9 +146,7 @@ class ConfigTable:
         """The same table, read from right to left."""
         return replace(self, reverse=not self.reverse)
 
-    def convert(
-        self, config: Dict[str, Any], facts: Dict[str, Any] | None = None, release: Release = ()
-    ) -> Converted:
+    def convert(self, config: Dict[str, Any], facts: Dict[str, Any] | None = None, release: Release = ()) -> Converted:
         """The other side's config, and the declared names.
 
         ``facts`` are names known beforehand (from the tensors, variants); ``release`` is that of
@@ -169,10 +168,11 @@ class _Conversion:
         self.facts = facts
         self.names = dict(facts)
         at = self._of_table("at", self.source)
-        section = next((found for path in at if isinstance(found := dig(config, path), dict)), None)
-        if section is None:
+        self.whole = config
+        self.at = next((path for path in at if isinstance(dig(config, path), dict)), None)
+        if self.at is None:
             raise ConfigError(f"has no section {' or '.join(at)}", remedy="check the file")
-        self.section = section
+        self.section = dig(config, self.at)
         self.seen: set[str] = set()
         self.out: dict[str, Any] = {}
         self.defaults: list[dict[str, Any]] = []
@@ -181,8 +181,7 @@ class _Conversion:
     def run(self) -> Converted:
         for row in self.table.rows:
             getattr(self, f"_{type(row).__name__.lower()}")(row)
-        flat = dict(_flatten(self.section))
-        lost = {path: value for path, value in flat.items() if not self._was_seen(path)}
+        lost = _unseen(self.whole, {f"{self.at}.{path}" if self.at else path for path in self.seen})
         config: dict[str, Any] = {}
         plant(config, self._of_table("at", self.target)[0], self.out)
         return Converted(config, self.names, tuple(self.defaults), lost, tuple(self.warnings))
@@ -288,10 +287,6 @@ class _Conversion:
     def _of_table(self, what: str, side: str) -> Any:
         return getattr(self.table, f"{side}_{what}")
 
-    def _was_seen(self, path: str) -> bool:
-        parts = path.split(".")
-        return any(".".join(parts[: n + 1]) in self.seen for n in range(len(parts)))
-
 
 #: what :func:`dig` returns where there is nothing
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
@@ -318,9 +313,37 @@ def plant(config: dict[str, Any], path: str, value: Any) -> None:
     config[last] = value
 
 
-def _flatten(config: Dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
+def merge(config: dict[str, Any], other: Dict[str, Any]) -> None:
+    """Put into ``config`` what it doesn't say itself, section by section."""
+    for name, value in other.items():
+        if isinstance(value, dict) and isinstance(config.get(name), dict):
+            merge(config[name], value)
         else:
-            yield f"{prefix}{name}", value
+            config.setdefault(name, value)
+
+
+def missing_from(config: Dict[str, Any], other: Dict[str, Any]) -> dict[str, Any]:
+    """The part of ``other`` whose fields ``config`` doesn't have."""
+    left: dict[str, Any] = {}
+    for name, value in other.items():
+        if name not in config:
+            left[name] = value
+        elif isinstance(value, dict) and isinstance(config[name], dict):
+            if inner := missing_from(config[name], value):
+                left[name] = inner
+    return left
+
+
+def _unseen(config: Dict[str, Any], seen: set[str], prefix: str = "") -> dict[str, Any]:
+    """The part of a config that no row has looked at."""
+    left: dict[str, Any] = {}
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        if path in seen:
+            continue
+        if isinstance(value, dict) and value:
+            if inner := _unseen(value, seen, f"{path}."):
+                left[name] = inner
+        else:
+            left[name] = value
+    return left

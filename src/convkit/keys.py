@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 #: what a placeholder is bound to: an index, or one of its names
@@ -56,7 +56,7 @@ class KeyTemplate:
     parts: tuple[str | Placeholder, ...]
 
     @classmethod
-    @lru_cache(maxsize=None)
+    @cache
     def parse(cls, text: str) -> KeyTemplate:
         """Read a template.
 

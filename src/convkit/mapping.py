@@ -8,7 +8,8 @@ moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping as Dict
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,13 +30,14 @@ class Layout:
 
     ``conventions`` states what names can't show (``rotary: half``). ``signature`` lists what a
     config of this layout says of itself: each alternative is a set of fields and their values
-    (None: absent).
+    (None: absent; a tuple: any of these). ``releases`` says that it differs from release to release.
     """
 
     name: str
     summary: str
     format: str
     config_file: str
+    releases: bool = False
     conventions: Dict[str, str] = field(default_factory=dict, hash=False)
     signature: tuple[Dict[str, Any], ...] = field(default=(), hash=False)
 
@@ -92,7 +94,8 @@ class Rule:
     before a copy is dropped) or, with ``copied``, independent copies of which the first is the
     model. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
     (``"q|k"``) to a pattern each. ``ops`` follow the rearrangement, left to right. Further keyword
-    arguments are sizes of the pattern's atoms: a number, or a declared name.
+    arguments are sizes of the pattern's atoms: a number, or a declared name. ``absent`` is what the
+    user is told where an optional rule finds nothing.
     """
 
     left: tuple[str, ...]
@@ -101,6 +104,7 @@ class Rule:
     optional: bool
     when: str
     copied: bool
+    absent: str
     ops: tuple[Elementwise | Pad, ...]
     sizes: tuple[tuple[str, int | str], ...]
 
@@ -113,11 +117,14 @@ class Rule:
         optional: bool = False,
         when: str = "",
         copied: bool = False,
+        absent: str = "",
         ops: tuple[Elementwise | Pad, ...] = (),
         **sizes: int | str,
     ) -> None:
         branches = {"": pattern} if isinstance(pattern, str) else dict(pattern)
-        left, right = _declared_once((left,) if isinstance(left, str) else left, (right,) if isinstance(right, str) else right)
+        left, right = _declared_once(
+            (left,) if isinstance(left, str) else left, (right,) if isinstance(right, str) else right
+        )
         values = {
             "left": left,
             "right": right,
@@ -125,6 +132,7 @@ class Rule:
             "optional": optional,
             "when": when,
             "copied": copied,
+            "absent": absent,
             "ops": ops,
             "sizes": tuple(sorted(sizes.items())),
         }
@@ -134,7 +142,10 @@ class Rule:
 
     def changed(self, **changes: Any) -> Rule:
         """A copy with some parts replaced."""
-        parts = {name: getattr(self, name) for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")}
+        parts = {
+            name: getattr(self, name)
+            for name in ("left", "right", "pattern", "optional", "when", "copied", "absent", "ops")
+        }
         parts |= changes
         sizes = dict(parts.pop("sizes", self.sizes))
         return Rule(**parts, **sizes)
@@ -145,7 +156,7 @@ class Rule:
             left=self.right,
             right=self.left,
             pattern=tuple((names, str(Pattern.parse(text).inverse())) for names, text in self.pattern),
-            ops=tuple(op if isinstance(op, Pad) else op.inverse() for op in reversed(self.ops)),
+            ops=tuple(op.inverse() for op in reversed(self.ops)),
         )
 
     def under(self, left: str, right: str) -> Rule:
@@ -163,7 +174,9 @@ class Rule:
         raise PatternError(f"rule {self}: no pattern for {dict(bound)}")
 
     def __str__(self) -> str:
-        sides = [text if len(names) == 1 else " = ".join(names) for names in (self.left, self.right) for text in names[:1]]
+        sides = [
+            text if len(names) == 1 else " = ".join(names) for names in (self.left, self.right) for text in names[:1]
+        ]
         return f"{sides[0]} <-> {sides[1]}"
 
 
@@ -310,9 +323,7 @@ def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> 
             raise ConvkitError(
                 f"rule {rule}: the moments of a scaled tensor can't follow it", remedy="convert the weights alone"
             )
-        extended.append(
-            rule.changed(ops=ops).under(left.replace("{slot}", axis), right.replace("{slot}", axis))
-        )
+        extended.append(rule.changed(ops=ops).under(left.replace("{slot}", axis), right.replace("{slot}", axis)))
     return replace(mapping, rules=tuple(extended))
 
 
@@ -339,7 +350,10 @@ def _last(mapping: Mapping | Chain) -> Mapping:
 def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Write out the choices of a placeholder wherever it appears: ``{p:q|k}`` once makes ``{p}`` the same."""
     declared = {
-        found[1]: found[0] for templates in sides for text in templates for found in re.finditer(r"\{(\w+):[^{}]*\}", text)
+        found[1]: found[0]
+        for templates in sides
+        for text in templates
+        for found in re.finditer(r"\{(\w+):[^{}]*\}", text)
     }
     return [tuple(re.sub(r"\{(\w+)\}", lambda f: declared.get(f[1], f[0]), text) for text in side) for side in sides]
 

@@ -16,7 +16,7 @@ op           inverse                     exactness
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
@@ -149,14 +149,19 @@ Elementwise = Shift | Scale | Cast
 
 @dataclass(frozen=True, slots=True)
 class Pad:
-    """Lengthens one axis of the right side to a named size and fills the end (vocabulary padding).
+    """Lengthens one axis on one side to a named size and fills the end (vocabulary padding).
 
-    Read backwards it crops; what is cropped must be the fill, else it is kept as complement.
+    Towards the other side it crops; what is cropped must be the fill, else it is kept as complement.
     """
 
     axis: int
     to: str
     fill: float = 0.0
+    side: str = "right"
+
+    def inverse(self) -> Pad:
+        """The same with the sides exchanged."""
+        return replace(self, side="left" if self.side == "right" else "right")
 
     def padded(self, spec: TensorSpec, length: int) -> TensorSpec:
         """The spec with the axis lengthened.

@@ -28,7 +28,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 _TOKEN = re.compile(r"\s*(\.\.\.|\{\w+\}|\w+|[()+:|]|$)")
 
@@ -163,7 +163,7 @@ class Pattern:
     right: Side
 
     @classmethod
-    @lru_cache(maxsize=None)
+    @cache
     def parse(cls, text: str) -> Pattern:
         """Read a pattern.
 
@@ -321,7 +321,9 @@ def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> boo
         if known != length:
             named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(_atoms(node)))
             detail = f" ({named})" if named else ""
-            raise PatternError(f"rule {rule}: axis '{node}'{detail} should have length {known}, the tensor has {length}")
+            raise PatternError(
+                f"rule {rule}: axis '{node}'{detail} should have length {known}, the tensor has {length}"
+            )
         return True
     if len(unknown) > 1:
         return False
@@ -371,9 +373,8 @@ def monomials(axes: Axes) -> list[frozenset[str]]:
     return out
 
 
-def strided_pieces(axes: Axes, sizes: Mapping[str, int]) -> dict[frozenset[str], Strided]:
-    """Every piece of a tensor by its atoms."""
-    shape = shape_of(axes, sizes)
+def strided_pieces(axes: Axes, sizes: Mapping[str, int], shape: Sequence[int]) -> dict[frozenset[str], Strided]:
+    """Every piece of a tensor of this shape by its atoms (the shape may be longer than the axes: padding)."""
     strides = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
     per_dim = [
         list(_expand(dim, stride, sizes))

@@ -26,6 +26,7 @@ CS = Layout(
     summary="ModelZoo GPT2LMHeadModel configured as LLaMA, releases 2.1 ... 2.10",
     format="cerebras-h5",
     config_file="params.yaml",
+    releases=True,
     conventions={"rotary": "interleaved", "norm_scale": "direct", "gate": "linear_layer_for_glu"},
     signature=(
         {"model.name": "llama"},
@@ -54,7 +55,8 @@ LAYER = (
 RULES = (
     Rule("{=hf}embed_tokens.weight", "{=cs}embedding_layer.word_embeddings.weight", "v d -> v d",
          v="vocab", d="hidden", when="!tied"),
-    Rule("lm_head.weight", "{=cs}lm_head.weight", "v d -> v d", v="vocab", d="hidden", when="!tied", optional=True),
+    Rule("lm_head.weight", "{=cs}lm_head.weight", "v d -> v d", v="vocab", d="hidden", when="!tied",
+         optional=True, absent="the source has no output head and its embeddings aren't tied: no lm_head is written"),
     Rule(("{=hf}embed_tokens.weight", "lm_head.weight"),
          ("{=cs}embedding_layer.word_embeddings.weight", "{=cs}lm_head.weight"), "v d -> v d",
          v="vocab", d="hidden", when="tied & hf=model."),

@@ -1,0 +1,515 @@
+"""A mapping meets a checkpoint: each rule finds its leaves, sizes are solved, shapes computed.
+
+No tensor is read. The result is a list of steps, and the fate of every source leaf that a rule
+claims; :mod:`convkit.plan` adds up both sides.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from convkit.checkpoint import Leaf
+from convkit.errors import ConvkitError
+from convkit.keys import Bindings, KeyTemplate, Placeholder
+from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Rule, Variant
+from convkit.ops import EXACT, Cast, Elementwise, Exactness, Pad
+from convkit.pattern import Axes, PatternError, shape_of, solve, strided_pieces
+from convkit.tensors import TensorSpec
+
+Names = dict[str, Any]
+
+
+class PlanError(ConvkitError):
+    """A plan that isn't total, or a checkpoint that contradicts its config."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One strided copy: ``shape`` elements from a source leaf to a target leaf (in elements, C order)."""
+
+    source: str
+    target: str
+    shape: tuple[int, ...]
+    source_offset: int
+    source_strides: tuple[int, ...]
+    target_offset: int
+    target_strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One leaf's part in a step: its key, its axes, and where it stands on axes that lie in keys."""
+
+    key: str
+    axes: Axes
+    at: tuple[tuple[str, int], ...] = ()
+    spec: TensorSpec = TensorSpec((), "bool")
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"key": self.key, "axes": str(self.axes), "at": dict(self.at)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bound rule: some source leaves become some target leaves.
+
+    ``same`` lists further source names that must equal a source bit by bit (name, of which);
+    ``spare`` are further source names that may differ; ``also`` further target names of a target leaf (name, of which). ``crop`` is (axis, kept length),
+    ``pad`` is (axis, kept length, fill).
+    """
+
+    rule: str
+    sources: tuple[Side, ...]
+    targets: tuple[Side, ...]
+    sizes: dict[str, int]
+    ops: tuple[Elementwise, ...] = ()
+    pad: tuple[int, int, float] | None = None
+    crop: tuple[int, int, float] | None = None
+    same: tuple[tuple[str, str], ...] = ()
+    spare: tuple[str, ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
+    copied: bool = False
+    exactness: Exactness = EXACT
+    value: bool = False
+
+    def pieces(self) -> list[Piece]:
+        """The strided copies that carry the step out."""
+        out = []
+        sources = [(side, strided_pieces(side.axes, self.sizes, side.spec.shape)) for side in self.sources]
+        for target in self.targets:
+            found = strided_pieces(target.axes, self.sizes, target.spec.shape)
+            for source, have in sources:
+                for atoms, there in found.items():
+                    at_source, at_target = dict(source.at), dict(target.at)
+                    here = have.get(atoms.union(at_target).difference(at_source))
+                    if here is None:
+                        continue
+                    axes = [a for a in atoms if a in here.strides]
+                    axes.sort(key=lambda a, there=there: -there.strides[a])  # type: ignore[misc]
+                    shape = tuple(self.sizes[a] for a in axes)
+                    if 0 in shape:
+                        continue
+                    out.append(
+                        Piece(
+                            source.key,
+                            target.key,
+                            shape,
+                            here.offset + sum(i * here.strides[a] for a, i in target.at if a in here.strides),
+                            tuple(here.strides[a] for a in axes),
+                            there.offset + sum(i * there.strides[a] for a, i in source.at if a in there.strides),
+                            tuple(there.strides[a] for a in axes),
+                        )
+                    )
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan: all that is needed to carry the step out, or to undo it."""
+        doc: dict[str, Any] = {
+            "rule": self.rule,
+            "op": "value" if self.value else "rearrange",
+            "exactness": self.exactness.to_json(),
+            "sources": [side.to_json() for side in self.sources],
+            "targets": [side.to_json() for side in self.targets],
+            "sizes": self.sizes,
+        }
+        if self.ops:
+            doc["ops"] = [op.to_json() for op in self.ops]
+        for name, edge in (("pad", self.pad), ("crop", self.crop)):
+            if edge:
+                doc[name] = {"axis": edge[0], "keep": edge[1], "fill": edge[2]}
+        if self.same:
+            doc["same"] = [list(pair) for pair in self.same]
+        if self.also:
+            doc["also"] = [list(pair) for pair in self.also]
+            doc["copied"] = self.copied
+        return doc
+
+
+@dataclass(frozen=True)
+class DerivedLeaf:
+    """A stored leaf that a recipe gives."""
+
+    key: str
+    spec: TensorSpec
+    recipe: str
+    arguments: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"key": self.key, "recipe": self.recipe, "arguments": self.arguments}
+
+
+@dataclass
+class Bound:
+    """What the rules made of the leaves."""
+
+    steps: list[Step] = field(default_factory=list)
+    derived: list[DerivedLeaf] = field(default_factory=list)
+    left_behind: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+# --- declared names that the keys give -----------------------------------------------------------------
+
+
+def detect_variants(
+    variants: Iterable[Variant], keys: Iterable[str], given: Dict[str, str], headless: bool = False
+) -> dict[str, str]:
+    """The choice of each variant: given, or seen in the keys (source side), or the first (target side).
+
+    Raises:
+        PlanError: a given choice doesn't exist.
+    """
+    keys = list(keys)
+    names: dict[str, str] = {}
+    for variant in variants:
+        if variant.side == "left" and (seen := _seen_choice(variant, keys, names)) is not None:
+            names[variant.name] = seen
+        elif variant.name in given:
+            names[variant.name] = given[variant.name]
+        elif variant.side == "right" and headless and variant.headless is not None:
+            names[variant.name] = variant.headless
+        else:
+            names[variant.name] = variant.choices[0]
+        if names[variant.name] not in variant.choices:
+            raise PlanError(
+                f"variant {variant.name} has no choice {names[variant.name]!r}", remedy=f"choices: {variant.choices}"
+            )
+    return names
+
+
+def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> str | None:
+    probe = KeyTemplate.parse(variant.probe)
+    for choice in variant.choices:
+        known = {**names, variant.name: choice}
+        if any(probe.match(key, known) is not None for key in keys):
+            return choice
+    return None
+
+
+def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: Dict[str, Any]) -> dict[str, bool]:
+    """Whether a leaf of each fact's form is there."""
+    keys = list(keys)
+    found = {}
+    for fact in facts:
+        probe = KeyTemplate.parse(fact.left)
+        found[fact.name] = any(probe.match(key, names) is not None for key in keys)
+    return found
+
+
+def holds(condition: str, names: Dict[str, Any]) -> bool:
+    """Whether a ``when`` holds: ``tied``, ``!tied``, ``hf=model.``, joined by ``&``."""
+    for raw in condition.split("&") if condition else ():
+        part = raw.strip()
+        if "=" in part:
+            name, _, value = part.partition("=")
+            truth = str(names[name.strip()]) == value.strip()
+        else:
+            truth = bool(names[part.lstrip("!")]) != part.startswith("!")
+        if not truth:
+            return False
+    return True
+
+
+# --- rules -----------------------------------------------------------------------------------------------
+
+
+def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | None = None) -> Bound:
+    """Let every rule of a mapping, read from left to right, find its leaves.
+
+    ``dtype`` casts floating-point tensors.
+
+    Raises:
+        PlanError: a leaf is missing, claimed twice, or has a shape that the config contradicts.
+    """
+    bound = Bound()
+    claimed: dict[str, str] = {}
+    for rule in mapping.rules:
+        if isinstance(rule, Rule):
+            if holds(rule.when, names):
+                steps = _RuleBinder(mapping, rule, leaves, names, dtype).steps()
+                bound.steps.extend(steps)
+                _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
+                bound.left_behind |= {
+                    key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare
+                }
+                if rule.absent and not steps:
+                    bound.warnings.append(rule.absent)
+        elif rule.side == "left" and isinstance(rule, Derived):
+            for leaf, arguments in _derived(rule, leaves, names):
+                bound.derived.append(arguments)
+                _claim(claimed, [leaf.key], str(rule))
+        elif rule.side == "left" and isinstance(rule, LeftBehind):
+            template = KeyTemplate.parse(rule.key)
+            unless = KeyTemplate.parse(rule.unless).format({}, names) if rule.unless else None
+            for key in leaves:
+                if key not in claimed and template.match(key, names) is not None:
+                    if unless is None or not key.startswith(unless):
+                        bound.left_behind[key] = rule.reason
+    return bound
+
+
+def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[DerivedLeaf]:
+    """Derived leaves of the right side that an earlier conversion's receipt says were there."""
+    wanted = {key: Leaf(key, TensorSpec((), "bool")) for key in keys}
+    found = []
+    for rule in mapping.rules:
+        if isinstance(rule, Derived) and rule.side == "right":
+            found += [leaf for _, leaf in _derived(rule, wanted, names)]
+    return found
+
+
+def _derived(rule: Derived, leaves: Dict[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
+    template = KeyTemplate.parse(rule.key)
+    for key, leaf in leaves.items():
+        if leaf.spec is not None and template.match(key, names) is not None:
+            arguments = {name: names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
+            yield leaf, DerivedLeaf(key, leaf.spec, rule.recipe, arguments)
+
+
+def _source_keys(step: Step) -> list[str]:
+    return [side.key for side in step.sources] + [name for name, _ in step.same] + list(step.spare)
+
+
+def _claim(claimed: dict[str, str], keys: Iterable[str], rule: str) -> None:
+    for key in keys:
+        if key in claimed:
+            raise PlanError(
+                f"two rules claim it: {claimed[key]}; {rule}", key=key, remedy="the mapping is ambiguous: report it"
+            )
+        claimed[key] = rule
+
+
+class _RuleBinder:
+    """One rule over one checkpoint."""
+
+    def __init__(self, mapping: Mapping, rule: Rule, leaves: Dict[str, Leaf], names: Names, dtype: str | None) -> None:
+        self.rule = rule
+        self.leaves = leaves
+        self.names = names
+        self.dtype = dtype
+        self.lefts = [KeyTemplate.parse(text) for text in rule.left]
+        self.rights = [KeyTemplate.parse(text) for text in rule.right]
+        left, right = self.lefts[0].axes, self.rights[0].axes
+        self.shared = {name: placeholder for name, placeholder in left.items() if name in right}
+        self.only_left = {name: placeholder for name, placeholder in left.items() if name not in right}
+        self.only_right = {name: placeholder for name, placeholder in right.items() if name not in left}
+        self.lengths = {axis: names[name] for axis, name in mapping.axes.items()}
+
+    def steps(self) -> list[Step]:
+        """A step for every value of the shared placeholders."""
+        found = self._match()
+        groups = list(self._groups(found))
+        present = [
+            bound for bound in groups if any(self._names_at(found, bound, at) for at in self._left_cells(found, bound))
+        ]
+        if not present:
+            if self.rule.optional or not groups:
+                return []
+            raise self._missing([self._key(bound, at) for bound in groups for at in self._left_cells(found, bound)])
+        self._check_complete(groups, present, found)
+        return [self._step(bound, found) for bound in present]
+
+    def _match(self) -> dict[tuple[tuple[str, Any], ...], list[str]]:
+        """Keys by the values of all placeholders, in the order of the rule's names."""
+        found: dict[tuple[tuple[str, Any], ...], list[str]] = {}
+        for template in self.lefts:
+            for key in self.leaves:
+                bound = template.match(key, self.names)
+                if bound is not None:
+                    found.setdefault(tuple(sorted(bound.items())), []).append(key)
+        return found
+
+    def _range(self, name: str, placeholder: Placeholder, found: Iterable[tuple[tuple[str, Any], ...]]) -> list[Any]:
+        if placeholder.choices:
+            return list(placeholder.choices)
+        if name in self.lengths:
+            return list(range(self.lengths[name]))
+        seen = [value for bound in found for key, value in bound if key == name]
+        return list(range(max(seen, default=-1) + 1))
+
+    def _groups(self, found: Dict[tuple[tuple[str, Any], ...], list[str]]) -> Iterator[Bindings]:
+        ranges = [self._range(name, placeholder, found) for name, placeholder in self.shared.items()]
+        for values in itertools.product(*ranges):
+            yield dict(zip(self.shared, values, strict=True))
+
+    def _left_cells(self, found: Dict[tuple[tuple[str, Any], ...], list[str]], bound: Bindings) -> list[Bindings]:
+        here = [cell for cell in found if bound.items() <= dict(cell).items()]
+        ranges = [self._range(name, placeholder, here) for name, placeholder in self.only_left.items()]
+        return [dict(zip(self.only_left, values, strict=True)) for values in itertools.product(*ranges)]
+
+    def _names_at(
+        self, found: Dict[tuple[tuple[str, Any], ...], list[str]], bound: Bindings, at: Bindings
+    ) -> list[str]:
+        return found.get(tuple(sorted({**bound, **at}.items())), [])
+
+    def _key(self, bound: Bindings, at: Bindings) -> str:
+        return self.lefts[0].format({**bound, **at}, self.names)
+
+    def _check_complete(self, groups: list[Bindings], present: list[Bindings], found: Any) -> None:
+        """Missing leaves: within a group always; whole groups unless that choice is optional throughout."""
+        absent = [
+            self._key(bound, at)
+            for bound in present
+            for at in self._left_cells(found, bound)
+            if not self._names_at(found, bound, at)
+        ]
+        for bound in groups:
+            if bound in present:
+                continue
+            optional = self.rule.optional or any(bound[n] in p.optional for n, p in self.shared.items())
+            alike = [other for other in present if self._same_choices(other, bound)]
+            if alike or not optional:
+                absent.extend(self._key(bound, at) for at in self._left_cells(found, bound))
+        if absent:
+            raise self._missing(absent)
+
+    def _same_choices(self, one: Bindings, other: Bindings) -> bool:
+        return all(one[name] == other[name] for name, placeholder in self.shared.items() if placeholder.choices)
+
+    def _missing(self, keys: list[str]) -> PlanError:
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        return PlanError(
+            f"is missing{more}; rule {self.rule}",
+            key=keys[0],
+            remedy="the checkpoint is incomplete, or of another layout than the one named",
+        )
+
+    def _step(self, bound: Bindings, found: Any) -> Step:
+        rule = self.rule
+        try:
+            pattern = rule.pattern_for(bound)
+            sizes = {name: self._size(name, value) for name, value in rule.sizes}
+            cells = self._left_cells(found, bound)
+            same: list[tuple[str, str]] = []
+            spare: list[str] = []
+            sources: list[Side] = []
+            dtypes: set[str] = set()
+            values = False
+            for cell in cells:
+                names = self._names_at(found, bound, cell)
+                leaf = self.leaves[names[0]]
+                if rule.copied:
+                    spare += names[1:]
+                else:
+                    same += [(name, names[0]) for name in names[1:]]
+                if leaf.spec is None:
+                    values = True
+                    sources.append(Side(leaf.key, Axes(())))
+                    continue
+                dtypes.add(leaf.spec.dtype)
+                axes = pattern.left.axes(cell)
+                stacked = {n: self._index(n, v, self.only_left) for n, v in cell.items() if pattern.left.stacks(n)}
+                for name in stacked:
+                    sizes[name] = len(self._range(name, self.only_left[name], found))
+                axes = axes.without(stacked).expand(len(leaf.spec.shape), str(rule))
+                sources.append(Side(leaf.key, axes, tuple(stacked.items()), leaf.spec))
+            if values:
+                return self._value_step(bound, sources)
+            if len(dtypes) > 1:
+                raise PlanError(
+                    f"leaves of one rule have different dtypes: {', '.join(sorted(dtypes))}; rule {rule}",
+                    key=sources[0].key,
+                    remedy="cast them with --dtype",
+                )
+            step = self._tensor_step(bound, pattern, sources, sizes, dtypes.pop())
+            return replace(step, same=tuple(same), spare=tuple(spare))
+        except PatternError as error:
+            key = next(
+                (name for cell in self._left_cells(found, bound) for name in self._names_at(found, bound, cell)), None
+            )
+            raise PlanError(
+                str(error), key=key, remedy="the config contradicts the tensors, or the layout is another"
+            ) from None
+
+    def _tensor_step(
+        self, bound: Bindings, pattern: Any, sources: list[Side], sizes: dict[str, int], dtype: str
+    ) -> Step:
+        rule = self.rule
+        pads = [op for op in rule.ops if isinstance(op, Pad)]
+        crop = pad = None
+        for side in sources:
+            shape = list(side.spec.shape)
+            if pads and pads[0].side == "left":
+                axis, length = pads[0].axis, shape[pads[0].axis]
+                keep = self._axis_length(side.axes, axis, sizes)
+                crop, shape[axis] = (axis, keep, pads[0].fill), keep
+                if length < keep:
+                    raise PatternError(f"rule {rule}: axis {axis} has length {length}, less than the {keep} to keep")
+            solve(side.axes, shape, sizes, str(rule))
+        targets: list[Side] = []
+        also: list[tuple[str, str]] = []
+        ops = self._ops(dtype)
+        result = dtype
+        exactness = EXACT
+        for op in ops:
+            bounded = op.exactness(result)
+            exactness = exactness if bounded.exact else Exactness(exactness.ulp + bounded.ulp, bounded.dtype)
+            result = op.dtype(result)
+        ranges = []
+        for name, placeholder in self.only_right.items():
+            if not placeholder.choices and name not in sizes:
+                raise PatternError(f"rule {rule}: the size of '{name}' must be named")
+            ranges.append(list(placeholder.choices) or list(range(sizes[name])))
+            if pattern.right.stacks(name):
+                sizes.setdefault(name, len(ranges[-1]))
+        ellipsis = self._ellipsis(sources, pattern)
+        for values in itertools.product(*ranges):
+            cell: Bindings = dict(zip(self.only_right, values, strict=True))
+            stacked = {n: self._index(n, v, self.only_right) for n, v in cell.items() if pattern.right.stacks(n)}
+            axes = pattern.right.axes(cell).with_ellipsis(ellipsis).without(stacked)
+            spec = TensorSpec(shape_of(axes, sizes), result)
+            if pads and pads[0].side == "right":
+                keep = spec.shape[pads[0].axis]
+                spec = pads[0].padded(spec, self._size("", pads[0].to))
+                pad = (pads[0].axis, keep, pads[0].fill)
+            keys = [template.format({**bound, **cell}, self.names) for template in self.rights]
+            targets.append(Side(keys[0], axes, tuple(stacked.items()), spec))
+            also += [(key, keys[0]) for key in keys[1:]]
+        return Step(
+            str(rule),
+            tuple(sources),
+            tuple(targets),
+            sizes,
+            ops=ops,
+            pad=pad,
+            crop=crop,
+            also=tuple(also),
+            copied=rule.copied,
+            exactness=exactness,
+        )
+
+    def _value_step(self, bound: Bindings, sources: list[Side]) -> Step:
+        if len(sources) != 1 or self.only_right or self.rule.ops:
+            raise PatternError(f"rule {self.rule}: rearranges tensors, and {sources[0].key} is a single value")
+        keys = [template.format(bound, self.names) for template in self.rights]
+        also = tuple((key, keys[0]) for key in keys[1:])
+        return Step(str(self.rule), tuple(sources), (Side(keys[0], Axes(())),), {}, also=also, value=True)
+
+    def _ops(self, dtype: str) -> tuple[Elementwise, ...]:
+        ops = [op for op in self.rule.ops if not isinstance(op, Pad)]
+        if self.dtype and self.dtype != dtype and dtype.startswith(("float", "bfloat")):
+            ops.append(Cast(dtype, self.dtype))
+        return tuple(ops)
+
+    def _axis_length(self, axes: Axes, axis: int, sizes: dict[str, int]) -> int:
+        return shape_of(Axes((axes.dims[axis],)), sizes)[0]
+
+    def _ellipsis(self, sources: list[Side], pattern: Any) -> int:
+        atoms = {atom.name for side in sources for atom in side.axes.atoms()}
+        return sum(name.startswith("_") and name[1:].isdigit() for name in atoms)
+
+    def _size(self, atom: str, value: int | str) -> int:
+        size = self.names.get(value) if isinstance(value, str) else value
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise PatternError(f"rule {self.rule}: size {atom or value}={value!r} isn't known")
+        return size
+
+    @staticmethod
+    def _index(name: str, value: int | str, placeholders: Dict[str, Placeholder]) -> int:
+        return value if isinstance(value, int) else placeholders[name].choices.index(value)

@@ -1,0 +1,594 @@
+"""Carrying a plan out: streamed, in bounded memory, with any number of threads.
+
+A step's target leaves are cut into *runs* (64 MiB or less, so that one large leaf feeds several
+threads), a run into slabs of a few MiB. A slab is gathered by strided copies from the source, its
+ops applied, digested and written; a leaf that only moves goes from the mapped source to the output
+without a buffer between. Leaves whose bytes must be decoded first are read in the range that a slab
+needs, or whole where it needs them crosswise.
+
+Peak anonymous memory: each thread holds a slab (:data:`SLAB` bytes, up to :data:`MAX_SLAB` where a
+transposition wants :data:`~convkit.slabs.TILE` rows, or one chunk row of the output's format) and, for
+formats that must be decoded, at most the source leaves of one step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import convkit
+from convkit.bind import DerivedLeaf, Piece, Step
+from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions, Writer
+from convkit.digests import BLOCK, BlockDigests, combine, digest_value
+from convkit.errors import ConvkitError
+from convkit.formats import get_format, open_checkpoint
+from convkit.plan import Plan
+from convkit.receipt import SCHEMA, complement_path, receipt_path
+from convkit.recipes import RECIPES
+from convkit.slabs import TILE, clip, copy_box
+from convkit.source import Source, same_files, write_config
+from convkit.staging import Staging
+from convkit.tensors import TensorSpec, carrier
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: bytes gathered at once: larger ones leave the caches (measured on 2 MiB of L2 and 32 MiB of L3)
+SLAB = 2 << 20
+#: bytes of a slab that holds TILE rows of a transposed tensor, at most
+MAX_SLAB = 16 << 20
+#: bytes of one leaf that one thread works through
+RUN = 64 << 20
+
+Progress = Callable[[int, int], None]
+
+
+def convert(
+    source: Source,
+    plan: Plan,
+    target: Path,
+    *,
+    threads: int | None = None,
+    shard_size: int | None = None,
+    digest: str = "xxh3-128",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write ``target`` (with its config, receipt and complement beside it); returns the receipt.
+
+    Raises:
+        UsageError: the target exists, or another process is writing it.
+        ConvkitError: the source can't be read, tied copies differ, or the disk is full. Nothing is
+            left under a final name.
+    """
+    threads = threads or os.cpu_count() or 1
+    identity = {
+        "plan": plan.digest,
+        "source": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in source.checkpoint.files()],
+        "shard_size": shard_size,
+        "digest": digest,
+    }
+    target = target.absolute()
+    with Staging(target, identity, overwrite) as staging:
+        try:
+            return _Conversion(source, plan, staging, threads, shard_size, digest, progress).run()
+        except OSError as error:
+            raise ConvkitError(
+                f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Target elements ``[start, stop)`` of one leaf, made by one thread in order."""
+
+    job: _Job
+    start: int
+    stop: int
+
+
+@dataclass
+class _Job:
+    """One leaf to write: where from, where to."""
+
+    key: str
+    spec: TensorSpec
+    writer: Writer
+    reader: Checkpoint
+    pieces: list[Piece]
+    step: Step | None
+    digest_of: str | None
+    open_runs: int = 0
+    blocks: dict[int, list[bytes]] = field(default_factory=dict)
+
+
+class _Conversion:
+    """One plan over one staged output."""
+
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        staging: Staging,
+        threads: int,
+        shard_size: int | None,
+        algorithm: str,
+        progress: Progress | None,
+    ) -> None:
+        self.source = source
+        self.plan = plan
+        self.staging = staging
+        self.threads = threads
+        self.shard_size = shard_size
+        self.algorithm = algorithm
+        self.progress = progress
+        self.lock = threading.Lock()
+        self.done = 0
+        self.peak = 0
+        self.started = time.monotonic()
+        self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
+        self.warnings = list(plan.warnings)
+        self.stack = ExitStack()
+
+    def run(self) -> dict[str, Any]:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.stack:
+            self._check_ties()
+            kept = self._complement_leaves()
+            self._check_disk(kept)
+            main = self._main_path()
+            jobs = self._target_jobs(self._open_writer(main, self._written_leaves(), self.plan.target_format))
+            if kept:
+                path = self.staging.out / complement_path(self.staging.target).name
+                jobs += self._copies(
+                    self._open_writer(path, kept, "safetensors"), self.source.checkpoint, kept, "complement"
+                )
+            self._execute(jobs)
+            self._digest_rest()
+            for writer in self.writers:
+                writer.commit()
+        names = self._side_files(main)
+        receipt = self._receipt(started, main)
+        path = self.staging.out / receipt_path(self.staging.target).name
+        write_config(path, receipt)
+        kept_name = [complement_path(self.staging.target).name] if kept else []
+        self.staging.publish([*kept_name, path.name, *names, self.staging.target.name])
+        if not kept:
+            complement_path(self.staging.target).unlink(missing_ok=True)
+        return receipt
+
+    # --- what has to be written ----------------------------------------------------------------------
+
+    def _main_path(self) -> Path:
+        main = self.staging.out / self.staging.target.name
+        if get_format(self.plan.target_format).folder and not main.suffix == ".safetensors":
+            main.mkdir(exist_ok=True)
+        return main
+
+    def _written_leaves(self) -> dict[str, Leaf]:
+        """Target leaves; where the format knows no ties, tied ones are written in full."""
+        if get_format(self.plan.target_format).ties:
+            return self.plan.target_leaves
+        return {key: replace(leaf, same_as=None) for key, leaf in self.plan.target_leaves.items()}
+
+    def _open_writer(self, path: Path, leaves: dict[str, Leaf], format: str) -> Writer:
+        options = WriteOptions(shard_size=self.shard_size)
+        resume = self.staging.resumed and path.exists()
+        writer = get_format(format).create(path, list(leaves.values()), options, resume=resume)
+        self.stack.callback(writer.close)
+        self.writers.append(writer)
+        return writer
+
+    @property
+    def writers(self) -> list[Writer]:
+        if not hasattr(self, "_writers"):
+            self._writers: list[Writer] = []
+        return self._writers
+
+    def _target_jobs(self, writer: Writer) -> list[_Job]:
+        written = self._written_leaves()
+        jobs = []
+        for step in self.plan.bound.steps:
+            if step.value:
+                continue
+            pieces = step.pieces()
+            moved = _is_move(step, pieces)
+            for side in step.targets:
+                mine = [piece for piece in pieces if piece.target == side.key]
+                same = [name for name, of in step.also if of == side.key and written[name].same_as is None]
+                for name in (side.key, *same):
+                    first = step.sources[0].key if moved and name == side.key else None
+                    jobs.append(_Job(name, side.spec, writer, self.source.checkpoint, mine, step, first))
+        jobs += self._derived_jobs(writer)
+        if any(leaf.spec for leaf in self.plan.restored.values()):
+            earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), "safetensors"))
+            jobs += self._copies(writer, earlier, self.plan.restored, None)
+        return jobs
+
+    def _copies(self, writer: Writer, reader: Checkpoint, leaves: dict[str, Leaf], role: str | None) -> list[_Job]:
+        return [
+            _Job(key, leaf.spec, writer, reader, [_whole(key, leaf.spec)], None, key if role == "complement" else None)
+            for key, leaf in leaves.items()
+            if leaf.spec is not None
+        ]
+
+    def _derived_jobs(self, writer: Writer) -> list[_Job]:
+        computed = _Computed({leaf.key: leaf for leaf in self.plan.owed})
+        return [
+            _Job(leaf.key, leaf.spec, writer, computed, [_whole(leaf.key, leaf.spec)], None, None)
+            for leaf in self.plan.owed
+        ]
+
+    def _complement_leaves(self) -> dict[str, Leaf]:
+        """Source tensors that find no place in the target, or can't be derived again bit by bit."""
+        kept = {key: self.source.checkpoint.leaves[key] for key in self.plan.bound.left_behind}
+        computed = _Computed({leaf.key: leaf for leaf in self.plan.bound.derived})
+        for leaf in self.plan.bound.derived:
+            if not computed.gives(leaf, self.source.checkpoint):
+                kept[leaf.key] = self.source.checkpoint.leaves[leaf.key]
+                self.warnings.append(f"{leaf.key} is not what its recipe gives ({leaf.recipe}): kept in the complement")
+        return {key: replace(leaf, same_as=None) for key, leaf in kept.items() if leaf.spec is not None}
+
+    # --- checks before the first write ----------------------------------------------------------------
+
+    def _check_ties(self) -> None:
+        """Copies that the plan takes for one leaf must be equal bit by bit."""
+        for step in self.plan.bound.steps:
+            for name, of in step.same:
+                leaf, other = self.plan.source_leaves[name], self.plan.source_leaves[of]
+                if leaf.same_as == of or other.same_as == name:
+                    continue
+                if leaf.spec != other.spec or not _equal(self.source.checkpoint, name, of):
+                    raise ConvkitError(
+                        f"differs from {of}, though the config says that they are one tensor",
+                        path=self.source.path,
+                        key=name,
+                        remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
+                    )
+
+    def _check_disk(self, kept: dict[str, Leaf]) -> None:
+        if self.staging.resumed:
+            return
+        need = self.plan.bytes_written() + sum(leaf.spec.nbytes for leaf in kept.values() if leaf.spec)
+        free = shutil.disk_usage(self.staging.folder).free
+        if need > free:
+            raise ConvkitError(
+                f"needs {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
+                path=self.staging.target,
+                remedy="free space, or name a target elsewhere",
+            )
+
+    # --- the work ----------------------------------------------------------------------------------------
+
+    def _execute(self, jobs: list[_Job]) -> None:
+        total = sum(job.spec.nbytes for job in jobs)
+        runs: list[_Run] = []
+        for job in jobs:
+            if (entry := self.staging.finished.get(_journal_key(job, self.writers))) is not None:
+                self._note(job, entry["digest"])
+                self._advance(job.spec.nbytes, total)
+                continue
+            mine = list(_runs(job))
+            job.open_runs = len(mine)
+            runs += mine
+        with ThreadPoolExecutor(self.threads) as pool:
+            pending = [pool.submit(self._work, run, total) for run in runs]
+            try:
+                for future in as_completed(pending):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _work(self, run: _Run, total: int) -> None:
+        job = run.job
+        digests = BlockDigests(self.algorithm)
+        gather = _Gather(job)
+        for start, stop in _slabs(job, run, gather.crosswise):
+            data = gather(start, stop)
+            if data.size:
+                digests.update(data)
+                job.writer.write(job.key, start, data)
+            self._advance((stop - start) * job.spec.itemsize, total)
+        with self.lock:
+            job.blocks[run.start] = digests.blocks()
+            job.open_runs -= 1
+            last = job.open_runs == 0
+        if last:
+            job.writer.finish(job.key)
+            digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
+            with self.lock:
+                self._note(job, digest)
+                self.staging.record({"key": _journal_key(job, self.writers), "digest": digest})
+                self.peak = max(self.peak, _anonymous_bytes())
+
+    def _note(self, job: _Job, digest: str) -> None:
+        role = "target" if job.writer is self.writers[0] else "complement"
+        self.digests[role][job.key] = digest
+        if job.digest_of is not None:
+            self.digests["source"][job.digest_of] = digest
+
+    def _advance(self, nbytes: int, total: int) -> None:
+        with self.lock:
+            self.done += nbytes
+            if self.progress:
+                self.progress(self.done, total)
+
+    def _digest_rest(self) -> None:
+        """Digest the source leaves whose bytes didn't pass unchanged, and the values of both sides."""
+        checkpoint = self.source.checkpoint
+        rest = [key for key, leaf in checkpoint.leaves.items() if leaf.spec and key not in self.digests["source"]]
+        with ThreadPoolExecutor(self.threads) as pool:
+            for key, digest in zip(
+                rest, pool.map(lambda key: digest_leaf(checkpoint, key, self.algorithm), rest), strict=True
+            ):
+                self.digests["source"][key] = digest
+        for role, leaves in (("source", checkpoint.leaves), ("target", self.plan.target_leaves)):
+            for key, leaf in leaves.items():
+                if leaf.spec is None:
+                    self.digests[role][key] = digest_value(self.algorithm, json_value(leaf.value))
+                elif leaf.same_as and key not in self.digests[role]:
+                    self.digests[role][key] = self.digests[role][leaf.same_as]
+
+    # --- what lies beside ------------------------------------------------------------------------------------
+
+    def _side_files(self, main: Path) -> list[str]:
+        """Write the config and carry the companions along; returns names to publish beside the target."""
+        layout = self.plan.mapping.right
+        if not self.plan.target_config:
+            return []
+        if main.is_dir():
+            write_config(main / layout.config_file, self.plan.target_config)
+            if layout.config_file == "config.json":
+                for path in self.source.companions:
+                    shutil.copyfile(path, main / path.name)
+            return []
+        suffix = Path(layout.config_file).suffix
+        beside = main.with_suffix(suffix)
+        write_config(beside, self.plan.target_config)
+        return [beside.name]
+
+    def _receipt(self, started: str, main: Path) -> dict[str, Any]:
+        plan = self.plan
+        behind = {key: self.source.checkpoint.leaves[key] for key in plan.bound.left_behind}
+        with open_checkpoint(main, plan.target_format) as written:
+            target_files = same_files(written.files())
+        return {
+            "schema": SCHEMA,
+            "convkit": convkit.__version__,
+            "plan": plan.to_json(),
+            "plan_digest": plan.digest,
+            "source": {
+                "path": str(self.source.path),
+                "format": plan.source_format,
+                "files": same_files(self.source.checkpoint.files()),
+                "leaves": {key: {"digest": self.digests["source"][key]} for key in plan.source_leaves},
+            },
+            "target": {
+                "path": self.staging.target.name,
+                "format": plan.target_format,
+                "files": target_files,
+                "leaves": {key: {"digest": self.digests["target"][key]} for key in plan.target_leaves},
+            },
+            "complement": {
+                "config": plan.lost_config,
+                "values": {key: json_value(leaf.value) for key, leaf in behind.items() if leaf.spec is None},
+                "tensors": {key: {"digest": digest} for key, digest in self.digests["complement"].items()},
+            },
+            "versions": {"python": platform.python_version(), "numpy": _numpy_version()},
+            "started": started,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "threads": self.threads,
+            "resumed": self.staging.resumed,
+            "bytes_read": plan.bytes_read(),
+            "bytes_written": plan.bytes_written(),
+            "peak_anonymous_bytes": self.peak,
+            "warnings": self.warnings,
+        }
+
+
+class _Gather:
+    """Gives a slab of one leaf: from the mapped source directly, or through a buffer."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        step = job.step
+        self.ops = step.ops if step else ()
+        self.pad = step.pad if step else None
+        first = job.pieces[0].source if job.pieces else None
+        spec = job.reader.leaves[first].spec if first else None
+        self.dtype = spec.dtype if spec else job.spec.dtype
+        self.itemsize = spec.itemsize if spec else job.spec.itemsize
+        self.crosswise = any(_crosswise(piece) for piece in job.pieces)
+        self.held: dict[str, np.ndarray] = {}
+        for piece in job.pieces:
+            view = job.reader.view(piece.source)
+            if view is not None and view.flags.c_contiguous:
+                self.held[piece.source] = view.reshape(-1)
+            elif self.crosswise or view is not None:
+                self.held[piece.source] = job.reader.read(piece.source)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        import numpy as np
+
+        boxes = [(piece.source, box) for piece in self.job.pieces for box in clip(piece, start, stop)]
+        if len(boxes) == 1 and not self.ops and boxes[0][1].contiguous:
+            key, box = boxes[0]
+            low, high = box.source_span
+            if high - low == stop - start:
+                return self._range(key, low, high)
+        buffer = np.empty(stop - start, dtype=carrier(self.dtype))
+        if self.pad:
+            from convkit.ops import Pad
+
+            buffer[:] = Pad(0, "", self.pad[2]).fill_bits(self.dtype)
+        for key, box in boxes:
+            low, high = box.source_span
+            held = self.held.get(key)
+            if held is None:
+                copy_box(box, self._range(key, low, high), low, buffer, start)
+            else:
+                copy_box(box, held, 0, buffer, start)
+        dtype = self.dtype
+        for op in self.ops:
+            buffer = op.apply(buffer, dtype)
+            dtype = op.dtype(dtype)
+        return buffer
+
+    def _range(self, key: str, low: int, high: int) -> np.ndarray:
+        held = self.held.get(key)
+        return held[low:high] if held is not None else self.job.reader.read(key, low, high)
+
+
+class _Computed(Checkpoint):
+    """Derived leaves as a checkpoint: each is computed by its recipe when it is read."""
+
+    def __init__(self, derived: dict[str, DerivedLeaf]) -> None:
+        self.derived = derived
+        self.leaves = {key: Leaf(key, leaf.spec) for key, leaf in derived.items()}
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        leaf = self.derived[key]
+        made = RECIPES[leaf.recipe](**leaf.arguments)
+        from convkit.tensors import value_dtype
+
+        return made.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
+
+    def gives(self, leaf: DerivedLeaf, stored: Checkpoint) -> bool:
+        """Whether the recipe gives what is stored, bit by bit."""
+        import numpy as np
+
+        made = self.read(leaf.key)
+        return made.size == leaf.spec.size and np.array_equal(made, stored.read(leaf.key))
+
+
+class Converted(Checkpoint):
+    """A plan's target as a checkpoint that exists nowhere: leaves are made when they are read.
+
+    Lets mappings be chained (``compose``) without an intermediate copy on disk.
+    """
+
+    def __init__(self, source: Checkpoint, plan: Plan) -> None:
+        self.path = source.path
+        self.format = plan.target_format
+        self.metadata = {}
+        self.leaves = {key: replace(leaf, same_as=None) for key, leaf in plan.target_leaves.items()}
+        self._source = source
+        self._jobs: dict[str, _Gather] = {}
+        for step in plan.bound.steps:
+            pieces = step.pieces() if not step.value else []
+            for side in step.targets if not step.value else ():
+                mine = [piece for piece in pieces if piece.target == side.key]
+                for name in (side.key, *(name for name, of in step.also if of == side.key)):
+                    self._jobs[name] = _Gather(_Job(name, side.spec, None, source, mine, step, None))  # type: ignore[arg-type]
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        spec = self.leaves[key].spec
+        assert spec is not None
+        return self._jobs[key](start, spec.size if stop is None else stop)
+
+
+# --- how work is cut -----------------------------------------------------------------------------------------
+
+
+def _runs(job: _Job) -> Iterator[_Run]:
+    """Runs that start on a block of the digest and a chunk of the output."""
+    size, width = job.spec.size, job.spec.itemsize
+    unit = math.lcm(BLOCK // width, max(1, job.writer.granularity(job.key)))
+    length = max(1, RUN // (unit * width)) * unit
+    for start in range(0, size, length):
+        yield _Run(job, start, min(size, start + length))
+    if size == 0:
+        yield _Run(job, 0, 0)
+
+
+def _slabs(job: _Job, run: _Run, crosswise: bool) -> Iterator[tuple[int, int]]:
+    width = job.spec.itemsize
+    wanted = SLAB
+    if crosswise and len(job.spec.shape) > 1:
+        row = math.prod(job.spec.shape[1:]) * width
+        wanted = min(MAX_SLAB, max(SLAB, TILE * row))
+    unit = max(1, job.writer.granularity(job.key))
+    length = max(1, wanted // (unit * width)) * unit
+    for start in range(run.start, run.stop, length):
+        yield start, min(run.stop, start + length)
+
+
+def _crosswise(piece: Piece) -> bool:
+    """Whether neighbours in the target lie far apart in the source: a transposition."""
+    wide = [(s, t) for n, s, t in zip(piece.shape, piece.source_strides, piece.target_strides, strict=True) if n > 1]
+    return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
+
+
+def _is_move(step: Step, pieces: list[Piece]) -> bool:
+    """Whether the one target has the bytes of the one source."""
+    if step.ops or step.pad or step.crop or len(step.sources) != 1 or len(step.targets) != 1:
+        return False
+    if len(pieces) != 1:
+        return step.sources[0].spec.size == 0
+    return pieces[0].source_strides == pieces[0].target_strides and pieces[0].source_offset == pieces[0].target_offset
+
+
+def _whole(key: str, spec: TensorSpec) -> Piece:
+    return Piece(key, key, (spec.size,), 0, (1,), 0, (1,))
+
+
+def _journal_key(job: _Job, writers: list[Writer]) -> str:
+    return f"{'target' if job.writer is writers[0] else 'complement'}:{job.key}"
+
+
+def digest_leaf(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
+    """Digest of a stored tensor, read slab by slab."""
+    spec = checkpoint.leaves[key].spec
+    assert spec is not None
+    digests = BlockDigests(algorithm)
+    length = max(1, SLAB // spec.itemsize)
+    for start in range(0, spec.size, length):
+        digests.update(checkpoint.read(key, start, min(spec.size, start + length)))
+    return combine(algorithm, digests.blocks())
+
+
+def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    import numpy as np
+
+    spec = checkpoint.leaves[one].spec
+    assert spec is not None
+    length = max(1, SLAB // spec.itemsize)
+    return all(
+        np.array_equal(checkpoint.read(one, start, stop), checkpoint.read(other, start, stop))
+        for start in range(0, spec.size, length)
+        for stop in (min(spec.size, start + length),)
+    )
+
+
+def json_value(value: Any) -> Any:
+    """A value leaf as JSON."""
+    return {"opaque": value.kind, "hex": value.data.hex()} if isinstance(value, Opaque) else value
+
+
+def _anonymous_bytes() -> int:
+    """Anonymous memory of this process now (Linux; 0 elsewhere)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return 0
+
+
+def _numpy_version() -> str:
+    import numpy as np
+
+    return np.__version__

@@ -1,0 +1,43 @@
+"""The receipt that a conversion leaves beside its output, and the complement of what it lost.
+
+``<DST>.convkit.json`` (schema ``convkit.receipt/1``) holds the whole plan, per-leaf digests of both
+sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+
+SCHEMA = "convkit.receipt/1"
+
+
+def receipt_path(target: Path) -> Path:
+    """Where the receipt of ``target`` lies."""
+    return target.with_name(target.name + ".convkit.json")
+
+
+def complement_path(target: Path) -> Path:
+    """Where the tensors that the conversion to ``target`` lost lie."""
+    return target.with_name(target.name + ".complement.safetensors")
+
+
+def read_receipt(target: Path) -> dict[str, Any] | None:
+    """The receipt beside ``target``; None where there is none.
+
+    Raises:
+        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
+    """
+    path = receipt_path(target)
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ConvkitError(f"is not a receipt of schema {SCHEMA}", path=path, remedy="use the convkit that wrote it")
+    return document
