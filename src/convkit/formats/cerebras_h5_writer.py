@@ -1,0 +1,281 @@
+"""Writes ``.mdl`` 0.5 files chunk by chunk.
+
+The skeleton (structure, records, empty datasets) is written first, and data only after it. Chunks
+are compressed in the calling thread and handed to HDF5 ready-made; those that LZ4 doesn't shrink
+are stored raw, which HDF5 notes in the chunk's filter mask.
+
+After a kill HDF5's own index may be torn, but only that of leaves which weren't finished: a
+finished leaf was flushed, and nothing touches its index again. So resuming never writes into the
+old file. It copies the whole leaves out of it, packed as they are, into a new file beside it,
+``<path>.resume``, and puts that in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import Leaf, Opaque, WriteOptions, Writer
+from convkit.errors import ConvkitError
+from convkit.formats import cerebras_records as records
+from convkit.formats.hdf5_arrays import chunk_index, lz4_encode
+from convkit.state import treespec
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+#: bytes a chunk, about: large enough that HDF5's share doesn't show, small enough for the processor's cache
+CHUNK_BYTES = 1 << 20
+#: chunks smaller than this cost more than they save: a longer row is then not split
+_MIN_CHUNK_BYTES = 16 << 10
+#: the release whose files these are
+_CSTORCH_VERSION = "2.10.0"
+#: HDF5's filter mask of a chunk that skipped the only filter
+_RAW = 1
+
+
+class CerebrasWriter(Writer):
+    """A ``.mdl`` file in the making."""
+
+    def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool) -> None:
+        import h5py
+        import hdf5plugin  # noqa: F401 - registers the filters
+
+        self._path = path
+        self._leaves = leaves
+        self._numpy_arrays = frozenset(options.metadata.get("numpy_arrays", ()))
+        attributes = self._attributes(options)
+        old = _reopen(path, attributes) if resume else None
+        if old is None:
+            self._file = h5py.File(path, "w", libver="earliest")
+            self._lay_out(attributes)
+            return
+        beside = path.with_name(f"{path.name}.resume")
+        try:
+            with old:
+                self._file = h5py.File(beside, "w", libver="earliest")
+                self._lay_out(attributes)
+                for key, dataset in self._datasets.items():
+                    _copy_if_whole(old, dataset, key)
+            self._file.flush()
+            beside.replace(path)
+        except BaseException:
+            self._file.close()
+            beside.unlink(missing_ok=True)
+            raise
+
+    def granularity(self, key: str) -> int:
+        """Elements a chunk."""
+        return math.prod(self._datasets[key].chunks or (1,))
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Compress and store whole chunks; the last one is padded."""
+        import numpy as np
+
+        dataset = self._datasets[key]
+        if dataset.chunks is None:
+            dataset[()] = data.view(dataset.dtype)[0]
+            return
+        grain = self.granularity(key)
+        for at in range(0, data.size, grain):
+            part = data[at : at + grain]
+            if part.size < grain:
+                part = np.concatenate([part, np.zeros(grain - part.size, part.dtype)])
+            corner = tuple(int(i) for i in np.unravel_index(start + at, dataset.shape))
+            raw = part.view("uint8").data
+            packed = lz4_encode(raw)
+            # HDF5 and h5py take one call at a time, under their own lock
+            dataset.id.write_direct_chunk(corner, packed or raw, 0 if packed else _RAW)
+
+    def finish(self, key: str) -> None:
+        """Flush HDF5's index into the file; the kernel has the data already."""
+        self._file.flush()
+
+    def commit(self) -> None:
+        """Mark the file as complete, and sync it.
+
+        Raises:
+            ConvkitError: a leaf was not written in full.
+        """
+        for key, dataset in self._datasets.items():
+            if not _whole(dataset):
+                raise ConvkitError(
+                    "was not written in full", path=self._path, key=key, remedy="convert again from the start"
+                )
+        # changed in place: the root group's header keeps its size
+        self._file.attrs.modify("__SUCCESS__", True)
+        self._file.close()
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _attributes(self, options: WriteOptions) -> dict[str, Any]:
+        """The root group's attributes: all that is known before a tensor is."""
+        tree = self._tree(options.metadata.get("spec"))
+        attributes: dict[str, Any] = {
+            "__spec__": json.dumps([treespec.template(tree), treespec.dumps(tree)], indent=4),
+            "__version__": 0.5,
+            "__cstorch_version__": _CSTORCH_VERSION,
+            "__SUCCESS__": False,
+        }
+        datasets: set[str] = set()
+        by_key = {leaf.key: leaf for leaf in self._leaves}
+        for leaf in self._leaves:
+            try:
+                record = self._record(leaf, by_key)
+                if record is None:
+                    continue
+                attributes[f"{leaf.key}.__metadata__"] = records.dumps(leaf.key, record)
+                if "__NONE__" not in record.notes:
+                    datasets.add(leaf.key)
+                    _check_name(leaf.key)
+            except ConvkitError as error:
+                raise ConvkitError(error.problem, path=self._path, key=leaf.key, remedy=error.remedy) from error
+        for key in datasets:
+            if any(str(parent) in datasets for parent in Path(key).parents):
+                raise ConvkitError(
+                    'another tensor has the name before "/"', path=self._path, key=key, remedy="rename one of them"
+                )
+        return attributes
+
+    def _record(self, leaf: Leaf, by_key: dict[str, Leaf]) -> records.Record | None:
+        if leaf.same_as is not None:
+            owner = by_key.get(leaf.same_as)
+            if owner is None or owner.spec != leaf.spec or owner.same_as is not None:
+                raise ConvkitError(f"is tied to {leaf.same_as!r}, which is no such tensor", remedy="write it in full")
+            return records.of_link(owner.key)
+        if leaf.spec is not None:
+            return records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays)
+        return None if leaf.value in ([], {}) else records.of_value(leaf)
+
+    def _tree(self, spec: str | None) -> treespec.Tree:
+        """The structure that was asked for, if it is of these leaves; else what the original makes of a model."""
+        nodes = {leaf.key: _node(leaf) for leaf in self._leaves}
+        if len(nodes) < len(self._leaves):
+            raise ConvkitError("two leaves have the same name", path=self._path, remedy="rename one of them")
+        if spec is None:
+            return treespec.flat(nodes.items(), "" if "model" in nodes else "model")
+        tree = treespec.loads(spec)
+        named = {key: (node.type is None) for key, node in treespec.terminals(tree)}
+        for key in named.keys() ^ nodes.keys():
+            where = "leaves" if key in named else "spec"
+            raise ConvkitError(f"is missing in the {where}", path=self._path, key=key, remedy="write without a spec")
+        for key, node in nodes.items():
+            if named[key] != (node.type is None):
+                raise ConvkitError("is a container in one of spec and leaves", path=self._path, key=key)
+        return tree
+
+    def _lay_out(self, attributes: dict[str, Any]) -> None:
+        """Attributes and empty datasets, flushed: from here on a finished leaf survives."""
+        import h5py
+        import hdf5plugin
+        import numpy as np
+
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._file.attrs.update(attributes)
+        for leaf in self._leaves:
+            if isinstance(leaf.value, Opaque):
+                # ordered attributes may be larger than 64 KiB
+                empty = self._file.create_dataset(leaf.key, data=h5py.Empty("f"), track_order=True)
+                empty.attrs.update({"__TYPE__": "ObjectSerializer", "compressed": False})
+                empty.attrs["__BYTES__"] = np.void(leaf.value.data)
+            if leaf.spec is None or leaf.same_as is not None:
+                continue
+            filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
+            dataset = self._file.create_dataset(
+                leaf.key,
+                leaf.spec.shape,
+                "int16" if leaf.spec.dtype == "bfloat16" else leaf.spec.dtype,
+                **(filters if leaf.spec.shape else {}),
+            )
+            dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
+            self._datasets[leaf.key] = dataset
+        self._file.flush()
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Whole rows of about 1 MiB, evenly; rows that are longer are themselves split, where they split evenly.
+
+    A chunk is a range of elements in C order. Empty for an empty tensor.
+
+    >>> chunk_shape((4096, 4096), 2), chunk_shape((8, 4096, 14336), 2)
+    ((128, 4096), (1, 32, 14336))
+    """
+    if 0 in shape:
+        return ()
+    for axis, length in enumerate(shape):
+        row = math.prod(shape[axis + 1 :]) * itemsize
+        most = min(length, CHUNK_BYTES // row)
+        if most == 0:
+            continue
+        if axis == 0:
+            rows = math.ceil(length / math.ceil(length / most))
+        else:
+            rows = next(rows for rows in range(most, 0, -1) if length % rows == 0)
+        if rows * row >= _MIN_CHUNK_BYTES or axis == 0:
+            return (*(1,) * axis, rows, *shape[axis + 1 :])
+    return (1, *shape[1:])
+
+
+def _node(leaf: Leaf) -> treespec.Tree:
+    if leaf.spec is None and leaf.value == {}:
+        return treespec.dict_of({})
+    if leaf.spec is None and leaf.value == []:
+        return treespec.EMPTY_LIST
+    return treespec.LEAF
+
+
+def _check_name(key: str) -> None:
+    """HDF5 reads "/" as a path, and "." as the group itself."""
+    if "\0" in key or any(part in ("", ".") for part in key.split("/")):
+        raise ConvkitError("HDF5 can't hold this name", remedy="rename the leaf")
+
+
+def _whole(dataset: h5py.Dataset) -> bool:
+    if dataset.chunks is None:
+        return bool(dataset.id.get_storage_size())
+    return dataset.id.get_num_chunks() == _chunk_count(dataset)
+
+
+def _chunk_count(dataset: h5py.Dataset) -> int:
+    return math.prod(math.ceil(length / rows) for length, rows in zip(dataset.shape, dataset.chunks, strict=True))
+
+
+def _reopen(path: Path, attributes: dict[str, Any]) -> h5py.File | None:
+    """What an earlier process left, if it is of the same leaves; None means to start over."""
+    import h5py
+
+    try:
+        old = h5py.File(path, "r")
+        if dict(old.attrs) == attributes:
+            return old
+        old.close()
+    except (OSError, KeyError, RuntimeError):
+        pass
+    return None
+
+
+def _copy_if_whole(old: h5py.File, dataset: h5py.Dataset, key: str) -> None:
+    """Copy a leaf's chunks as they are, unless some are missing or the index is torn."""
+    try:
+        source = old[key]
+        if source.chunks is None:
+            if source.id.get_storage_size():
+                dataset[()] = source[()]
+            return
+        index = chunk_index(source)
+        if len(index) < _chunk_count(dataset):
+            return
+        for corner in index:
+            mask, packed = source.id.read_direct_chunk(corner)
+            dataset.id.write_direct_chunk(corner, packed, mask)
+    except (OSError, KeyError, RuntimeError, ValueError):
+        return

@@ -1,0 +1,286 @@
+"""Tensors in HDF5 datasets, read from a memory map beside the library.
+
+HDF5 does all its work under one lock and reads whole chunks. So it is asked only where the bytes
+are; they are then read and decoded in the calling thread. Layouts and filters that this file
+doesn't know are left to the library.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+import struct
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
+
+#: the LZ4 filter's registered number; the HDF5 group's filter registry
+LZ4_FILTER = 32004
+#: bytes of decoded chunks kept, so that slices lower than a row of chunks don't decode it again and again
+CACHE_BYTES = 16 << 20
+
+#: the LZ4 filter's framing, big-endian (H5Zlz4.c of the HDF5 group): decoded bytes, bytes a block; then each block's
+_FRAME = struct.Struct(">QI")
+_BLOCK = struct.Struct(">I")
+
+Box = tuple[slice, ...]
+
+
+class Array(ABC):
+    """A tensor's elements, in a numpy dtype of their width."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Elements ``[start, stop)`` in C order, 1-D.
+
+        Raises:
+            ValueError, OSError: the bytes are corrupt.
+        """
+
+    def view(self) -> np.ndarray | None:
+        """The whole tensor without a copy, where that can be."""
+        return None
+
+
+def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> Array:
+    """The way to read a dataset: mapped, by chunks, or through the library.
+
+    Raises:
+        ValueError: the data lies in other files.
+    """
+    plist = dataset.id.get_create_plist()
+    if dataset.is_virtual or plist.get_external_count():
+        raise ValueError("its data lies in other files")
+    if dataset.dtype.byteorder == ">":
+        return LibraryArray(dataset, dtype)
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if dataset.chunks and filters in ([], [LZ4_FILTER]):
+        return ChunkedArray(dataset, dtype, mapped, cache)
+    offset = dataset.id.get_offset()
+    if dataset.chunks or offset is None:
+        return LibraryArray(dataset, dtype)
+    return MappedArray(np.ndarray(dataset.shape, dtype, mapped, offset))
+
+
+@dataclass(frozen=True)
+class MappedArray(Array):
+    """Contiguous, unfiltered."""
+
+    array: np.ndarray
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """A view."""
+        return self.array.reshape(-1)[start:stop]
+
+    def view(self) -> np.ndarray:
+        """The array."""
+        return self.array
+
+
+@dataclass(frozen=True)
+class FilledArray(Array):
+    """One value all over, in no dataset at all."""
+
+    element: np.ndarray
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The value, repeated."""
+        return np.full(stop - start, self.element)
+
+
+@dataclass(frozen=True)
+class LibraryArray(Array):
+    """Left to HDF5: compact, big-endian, or of other filters."""
+
+    dataset: h5py.Dataset
+    dtype: np.dtype[Any]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Box by box."""
+        native = self.dataset.dtype.newbyteorder("<")
+        parts = [np.asarray(self.dataset[box], native).reshape(-1) for box in boxes(self.dataset.shape, start, stop)]
+        return np.concatenate(parts).view(self.dtype) if parts else np.empty(0, self.dtype)
+
+
+class ChunkCache:
+    """The chunks that were decoded last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, offset: int) -> np.ndarray | None:
+        """The chunk that lies at this offset of the file."""
+        with self._lock:
+            chunk = self._chunks.get(offset)
+            if chunk is not None:
+                self._chunks.move_to_end(offset)
+            return chunk
+
+    def put(self, offset: int, chunk: np.ndarray) -> None:
+        """Keep a chunk, and forget those used longest ago."""
+        with self._lock:
+            if offset not in self._chunks:
+                self._bytes += chunk.nbytes
+            self._chunks[offset] = chunk
+            while self._bytes > CACHE_BYTES:
+                self._bytes -= self._chunks.popitem(last=False)[1].nbytes
+
+
+class ChunkedArray(Array):
+    """Chunks, raw or LZ4. A chunk that was never written holds the fill value, as HDF5 has it."""
+
+    def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> None:
+        self._dataset = dataset
+        self._dtype = dtype
+        self._mapped = mapped
+        self._cache = cache
+        self._shape: tuple[int, ...] = dataset.shape
+        self._chunk: tuple[int, ...] = dataset.chunks
+        self._filtered = dataset.id.get_create_plist().get_nfilters() > 0
+        self._index: dict[tuple[int, ...], tuple[int, int, int]] | None = None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """From the chunks that the range touches, and no others."""
+        out = np.empty(stop - start, self._dtype)
+        at = 0
+        for box in boxes(self._shape, start, stop):
+            lengths = [part.stop - part.start for part in box]
+            into = out[at : at + math.prod(lengths)].reshape(lengths)
+            at += into.size
+            for corner in _corners(box, self._chunk):
+                overlap = [
+                    (max(part.start, low), min(part.stop, low + high))
+                    for part, low, high in zip(box, corner, self._chunk, strict=True)
+                ]
+                target = tuple(slice(a - part.start, b - part.start) for (a, b), part in zip(overlap, box, strict=True))
+                source = tuple(slice(a - low, b - low) for (a, b), low in zip(overlap, corner, strict=True))
+                into[target] = self._decoded(corner)[source]
+        return out
+
+    def _decoded(self, corner: tuple[int, ...]) -> np.ndarray:
+        entry = self._chunks().get(corner)
+        if entry is None:
+            return np.broadcast_to(
+                np.asarray(self._dataset.fillvalue, self._dataset.dtype).view(self._dtype), self._chunk
+            )
+        mask, offset, size = entry
+        if offset + size > len(self._mapped):
+            raise ValueError("a chunk lies beyond the end of the file")
+        nbytes = math.prod(self._chunk) * self._dtype.itemsize
+        if mask or not self._filtered:
+            if size != nbytes:
+                raise ValueError(f"a chunk has {size} bytes for {nbytes}")
+            return np.ndarray(self._chunk, self._dtype, self._mapped, offset)
+        chunk = self._cache.get(offset)
+        if chunk is None:
+            raw = lz4_decode(memoryview(self._mapped)[offset : offset + size], nbytes)
+            chunk = np.frombuffer(raw, self._dtype).reshape(self._chunk)
+            self._cache.put(offset, chunk)
+        return chunk
+
+    def _chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]]:
+        """Corner -> filter mask, offset, bytes. Two threads that find it missing make the same one."""
+        if self._index is None:
+            self._index = chunk_index(self._dataset)
+        return self._index
+
+
+def chunk_index(dataset: h5py.Dataset) -> dict[tuple[int, ...], tuple[int, int, int]]:
+    """The corner of each chunk that was written -> its filter mask (bit 0: raw), its offset in the file, its bytes.
+
+    Raises:
+        OSError, RuntimeError: HDF5 can't read its own index.
+    """
+    found: dict[tuple[int, ...], tuple[int, int, int]] = {}
+
+    def add(chunk: Any) -> None:
+        found[chunk.chunk_offset] = (chunk.filter_mask, chunk.byte_offset, chunk.size)
+
+    dataset.id.chunk_iter(add)
+    return found
+
+
+def lz4_decode(data: memoryview, nbytes: int) -> bytes:
+    """A chunk that the LZ4 filter wrote. A block that didn't shrink is stored raw: its size shows it.
+
+    Raises:
+        ValueError: corrupt.
+    """
+    import lz4.block
+
+    try:
+        total, block = _FRAME.unpack_from(data)
+        if total != nbytes or not block:
+            raise ValueError(f"a chunk says that it holds {total} bytes for {nbytes}")
+        parts = []
+        at = _FRAME.size
+        for start in range(0, total, block):
+            want = min(block, total - start)
+            (size,) = _BLOCK.unpack_from(data, at)
+            at += _BLOCK.size
+            part = data[at : at + size]
+            at += size
+            parts.append(bytes(part) if size == want else lz4.block.decompress(part, uncompressed_size=want))
+    except (struct.error, lz4.block.LZ4BlockError) as error:
+        raise ValueError(f"a chunk is not LZ4: {error}") from error
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(whole) != nbytes:
+        raise ValueError(f"a chunk decodes to {len(whole)} bytes for {nbytes}")
+    return whole
+
+
+def lz4_encode(data: memoryview) -> bytes | None:
+    """A chunk as the LZ4 filter writes it, in one block; None where it would not shrink."""
+    import lz4.block
+
+    packed = lz4.block.compress(data, store_size=False)
+    if len(packed) + _FRAME.size + _BLOCK.size >= data.nbytes:
+        return None
+    return b"".join((_FRAME.pack(data.nbytes, data.nbytes), _BLOCK.pack(len(packed)), packed))
+
+
+def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Box]:
+    """Boxes that hold elements ``[start, stop)`` of a tensor, in C order: whole rows, and what is left at both ends.
+
+    >>> list(boxes((4, 10), 5, 25))
+    [(slice(0, 1, None), slice(5, 10, None)), (slice(1, 2, None), slice(0, 10, None)), \
+(slice(2, 3, None), slice(0, 5, None))]
+    """
+    if start >= stop:
+        return
+    if not shape:
+        yield ()
+        return
+    row = math.prod(shape[1:])
+    first, head = divmod(start, row)
+    last, tail = divmod(stop, row)
+    if first == last:
+        for box in boxes(shape[1:], head, tail):
+            yield (slice(first, first + 1), *box)
+        return
+    if head:
+        for box in boxes(shape[1:], head, row):
+            yield (slice(first, first + 1), *box)
+        first += 1
+    if first < last:
+        yield (slice(first, last), *(slice(0, length) for length in shape[1:]))
+    for box in boxes(shape[1:], 0, tail):
+        yield (slice(last, last + 1), *box)
+
+
+def _corners(box: Box, chunk: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Corners of the chunks that a box touches."""
+    return itertools.product(
+        *(range(part.start - part.start % length, part.stop, length) for part, length in zip(box, chunk, strict=True))
+    )
