@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +71,37 @@ class Conversion:
 def read_campaign(directory: Path) -> list[Conversion]:
     """Every conversion of a results folder, in the order of its table.
 
+    Documents that an earlier run left and this one hasn't reached don't count.
+
     Raises:
         ConvkitError: there is nothing to report on.
     """
     claims = _read_claims(directory / "checkpoints.tsv")
-    names = list(claims) or sorted(path.name for path in directory.iterdir() if path.is_dir())
-    rows = [_read_conversion(directory / name, claims.get(name, {})) for name in names]
-    if not claims:
-        rows = [row for row in rows if row.documents or row.complaints]
-    rows = rows or [row for row in [_read_conversion(directory, {})] if row.documents]
-    if not rows:
+    rows: dict[str, Conversion] = {}
+    for name in claims or sorted(path.name for path in directory.iterdir() if path.is_dir()):
+        row = _read_conversion(directory / name, claims.get(name, {}))
+        if claims or row.documents or row.complaints:
+            rows[name] = _without_stale(row, rows)
+    found = list(rows.values()) or [row for row in [_read_conversion(directory, {})] if row.documents]
+    if not found:
         raise ConvkitError(
             "holds no receipt, plan or verdict",
             path=directory,
             remedy="give the results folder of a campaign, or the folder in which a conversion's receipt lies",
         )
-    return rows
+    return found
+
+
+def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
+    """The row without what follows a stage that failed since, its own or its source's."""
+    origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
+    if origin is not None and "convert" not in origin.documents:
+        return replace(row, documents={}, complaints={"fetch": f"row {origin.id} has no output"})
+    failed = [stage for stage in STAGES if stage in row.complaints and stage not in row.documents]
+    if not failed:
+        return row
+    kept = STAGES[: STAGES.index(failed[0])]
+    return replace(row, documents={stage: row.documents[stage] for stage in kept if stage in row.documents})
 
 
 def _read_claims(table: Path) -> dict[str, dict[str, str]]:

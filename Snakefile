@@ -1,0 +1,51 @@
+# A campaign: every row of the table is a claim about a checkpoint, and is carried out and judged.
+#
+#   fetch > inspect > plan > convert > roundtrip   > report > verdict
+#                                    > equivalence
+#
+# config/README.md is the manual.
+from snakemake.utils import min_version
+
+min_version("9.15")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=config["results"],
+    logs="<results>/{id}/logs",
+    benchmarks="<results>/{id}/benchmarks",
+
+
+wildcard_constraints:
+    id="|".join(ROWS),
+    target=r"target(\.mdl)?",
+
+
+localrules:
+    all,
+    claims,
+    report,
+    verdict,
+
+
+rule all:
+    input:
+        "<results>/verdict.txt",
+
+
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/inspect.smk"
+include: "workflow/rules/convert.smk"
+include: "workflow/rules/roundtrip.smk"
+include: "workflow/rules/equivalence.smk"
+include: "workflow/rules/report.smk"
+
+
+# A row that could not be carried out to its verdicts is on the page too.
+onerror:
+    shell("convkit report {config[results]} --no-fail")

@@ -1,0 +1,119 @@
+"""The config and the table of claims, checked; and what the stages need to know of a row."""
+
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path, PurePosixPath
+
+import jsonschema
+import yaml
+
+# A convkit beside the interpreter is found although its environment isn't activated.
+shell.prefix(f'PATH="$PATH:{Path(sys.executable).parent}"; ')
+
+SCHEMAS = {
+    name: yaml.safe_load(Path(workflow.source_path(f"../schemas/{name}.schema.yaml")).read_text())
+    for name in ("config", "checkpoints")
+}
+
+
+def refuse(mistake):
+    """End with one line: no job was begun, so no trace would help."""
+    sys.exit(f"convkit: {mistake}")
+
+
+def check(document, name, place):
+    """Refuse what the schema of that name doesn't allow."""
+    schema = SCHEMAS[name]
+    for field in schema["required"]:
+        if field not in document:
+            refuse(f"{place} {field}: is missing")
+    for field in document:
+        if field not in schema["properties"]:
+            refuse(f"{place} {field}: is not known")
+    for mistake in jsonschema.Draft202012Validator(schema).iter_errors(document):
+        field = mistake.absolute_path[0]
+        refuse(f"{place} {field}: {mistake.instance!r} is not {schema['properties'][field]['description']}")
+
+
+def read_table(path):
+    """The rows of the table of claims by their id."""
+    if not Path(path).is_file():
+        refuse(f"config: checkpoints: there is no file {path}")
+    rows = {}
+    with open(path, encoding="utf-8", newline="") as lines:
+        table = csv.DictReader(lines, delimiter="\t", restval="", restkey="beyond the last")
+        for number, row in enumerate(table, start=1):
+            place = f"{path}: row {number}, column"
+            check(row, "checkpoints", place)
+            if row["id"] in rows:
+                refuse(f"{place} id: {row['id']!r} is taken by an earlier row")
+            if origin(row) and origin(row) not in rows:
+                refuse(f"{place} source: {row['source']!r} names no earlier row")
+            rows[row["id"]] = row
+    return rows or refuse(f"{path}: holds no row")
+
+
+def origin(row):
+    """The id of the row whose output this row starts from; None where the source is fetched."""
+    return row["source"].removeprefix("row:") if row["source"].startswith("row:") else None
+
+
+check(config, "config", "config:")
+ROWS = read_table(config["checkpoints"])
+
+
+def target_of(id):
+    """Where a row's output lies: one file for cerebras-h5, a folder for every other format."""
+    row = ROWS[id]
+    single = row["format"] == "cerebras-h5" or (not row["format"] and row["to"].startswith("cerebras/"))
+    return f"{config['results']}/{id}/target{'.mdl' if single else ''}"
+
+
+def target(wildcards):
+    """Where this row's output lies."""
+    return target_of(wildcards.id)
+
+
+def source(wildcards):
+    """Where this row's source lies; a file keeps the ending by which formats are told apart."""
+    row = ROWS[wildcards.id]
+    if origin(row):
+        return target_of(origin(row))
+    return f"{config['results']}/{wildcards.id}/source{PurePosixPath(row['source'].partition('?')[0]).suffix}"
+
+
+def source_record(wildcards):
+    """The document that shows that the source is there."""
+    before = origin(ROWS[wildcards.id])
+    return f"<results>/{before}/convert.json" if before else "<results>/{id}/fetch.json"
+
+
+def expected_digest(wildcards):
+    """The digest that a fetched source must have, as arguments of ``convkit fetch``."""
+    digest = ROWS[wildcards.id]["sha256"]
+    return ["--sha256", digest] if digest else []
+
+
+def request(wildcards):
+    """What a row asks of its conversion, as arguments of ``convkit plan`` and ``convkit convert``."""
+    row = ROWS[wildcards.id]
+    columns = [word for name in ("to", "from", "format") if row[name] for word in (f"--{name}", row[name])]
+    return columns + shlex.split(row["options"])
+
+
+def planned(figure, *, factor=1.0, atleast=0):
+    """A resource out of the plan's summary: megabytes of one of its figures."""
+
+    def resource(wildcards, input):
+        summary = json.loads(Path(input.plan).read_text())["summary"]
+        return atleast + int(factor * summary[figure] / 1e6)
+
+    return resource
+
+
+def minutes(wildcards, input):
+    """Run time out of the plan: a slow disk's pace, and time to start."""
+    summary = json.loads(Path(input.plan).read_text())["summary"]
+    return 10 + int((summary["bytes_read"] + summary["bytes_written"]) / 20e6 / 60)

@@ -1,0 +1,29 @@
+# The output is convkit's to publish, whole or not at all, and to resume after a kill: what the
+# workflow keeps track of is the receipt.
+rule convert:
+    input:
+        source_record,
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/convert.json",
+    log:
+        "<logs>/convert.log",
+    benchmark:
+        "<benchmarks>/convert.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=planned("peak_bytes", atleast=500),
+        disk_mb=planned("bytes_written", atleast=50),
+        runtime=minutes,
+    params:
+        source=source,
+        target=target,
+        request=request,
+        digest=config["digest"],
+    message:
+        "{wildcards.id}: convert"
+    shell:
+        "convkit convert {params.source} {params.target} {params.request:q} --digest {params.digest}"
+        " --threads {threads} --overwrite --json > {output} 2> {log}"

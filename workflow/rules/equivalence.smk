@@ -1,0 +1,27 @@
+# Both models are held in float32, in the worst case twice as large as their files.
+rule equivalence:
+    input:
+        source_record,
+        "<results>/{id}/convert.json",
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/equivalence.json",
+    log:
+        "<logs>/equivalence.log",
+    benchmark:
+        "<benchmarks>/equivalence.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=planned("bytes_read", factor=4, atleast=2000),
+        runtime=minutes,
+    params:
+        source=source,
+        target=target,
+        probe_length=config["probe_length"],
+    message:
+        "{wildcards.id}: equivalence"
+    shell:
+        "convkit equivalence {params.source} {params.target} --probe-length {params.probe_length}"
+        " --json --no-fail > {output} 2> {log}"

@@ -1,0 +1,37 @@
+rule inspect:
+    input:
+        source_record,
+    output:
+        "<results>/{id}/inspect.json",
+    log:
+        "<logs>/inspect.log",
+    benchmark:
+        "<benchmarks>/inspect.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        path=source,
+    message:
+        "{wildcards.id}: inspect"
+    shell:
+        "convkit inspect {params.path} --json > {output} 2> {log}"
+
+
+rule plan:
+    input:
+        source_record,
+    output:
+        "<results>/{id}/plan.json",
+    log:
+        "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        path=source,
+        request=request,
+    message:
+        "{wildcards.id}: plan"
+    shell:
+        "convkit plan {params.path} {params.request:q} --json > {output} 2> {log}"

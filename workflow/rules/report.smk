@@ -1,0 +1,59 @@
+rule claims:
+    input:
+        config["checkpoints"],
+    output:
+        "<results>/checkpoints.tsv",
+    log:
+        "<results>/logs/claims.log",
+    benchmark:
+        "<results>/benchmarks/claims.tsv"
+    conda:
+        "../../environment.yml"
+    message:
+        "the table of claims"
+    shell:
+        "cp {input} {output} 2> {log}"
+
+
+rule report:
+    input:
+        "<results>/checkpoints.tsv",
+        expand(
+            "<results>/{id}/{stage}.json",
+            id=ROWS,
+            stage=["inspect", "roundtrip", "equivalence"],
+        ),
+    output:
+        page="<results>/report.html",
+        summary="<results>/summary.json",
+    log:
+        "<results>/logs/report.log",
+    benchmark:
+        "<results>/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(output.page, parent=True),
+    message:
+        "the report"
+    shell:
+        "convkit report {params.results} --no-fail > {log} 2>&1"
+
+
+# Ends the campaign: with the table if every row is proved, with an error if one isn't.
+rule verdict:
+    input:
+        page="<results>/report.html",
+        summary="<results>/summary.json",
+    output:
+        "<results>/verdict.txt",
+    log:
+        "<results>/logs/verdict.log",
+    benchmark:
+        "<results>/benchmarks/verdict.tsv"
+    conda:
+        "../../environment.yml"
+    message:
+        "the verdict"
+    script:
+        "../scripts/verdict.py"

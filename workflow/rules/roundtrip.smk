@@ -1,0 +1,23 @@
+rule roundtrip:
+    input:
+        source_record,
+        "<results>/{id}/convert.json",
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/roundtrip.json",
+    log:
+        "<logs>/roundtrip.log",
+    benchmark:
+        "<benchmarks>/roundtrip.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=planned("peak_bytes", factor=2, atleast=500),
+        runtime=minutes,
+    params:
+        source=source,
+        target=target,
+    message:
+        "{wildcards.id}: round trip"
+    shell:
+        "convkit roundtrip {params.source} {params.target} --json --no-fail > {output} 2> {log}"
