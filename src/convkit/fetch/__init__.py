@@ -1,0 +1,146 @@
+"""Bring a checkpoint here, from wherever it is.
+
+========================================= ====================================================
+``path``, ``file:///path``                this machine; cloned or hard-linked (:mod:`.local`)
+``package://module/path``                 in an installed Python package (:mod:`.package`)
+``generated://family?option=value&...``   made from a seed (:mod:`convkit.generate`)
+``http://...``, ``https://...``           one file, or an index and its shards (:mod:`.http`)
+``s3://...``, ``gs://...``, ``hf://...``  files and folders, through fsspec (:mod:`.remote`)
+========================================= ====================================================
+
+What arrives is collected in ``.<name>.convkit-part/`` beside the destination, checked, synced, and
+renamed: the final name never holds a part. Credentials in a URI are used, never printed nor recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.fetch import record
+from convkit.fetch.generated import Generated
+from convkit.fetch.http import Http
+from convkit.fetch.local import from_file_uri, from_path
+from convkit.fetch.package import from_package
+from convkit.fetch.remote import Remote
+from convkit.fetch.source import Job, Progress, Source
+from convkit.fetch.staging import staging
+from convkit.fetch.transfer import PausedError
+from convkit.fetch.uri import scheme_of
+
+#: how the source of a scheme is made; any other scheme is fsspec's
+_SOURCES: dict[str | None, Callable[[str], Source]] = {
+    None: from_path,
+    "file": from_file_uri,
+    "package": from_package,
+    "generated": Generated,
+    "http": Http,
+    "https": Http,
+}
+
+
+def fetch(
+    uri: str,
+    destination: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    retries: int = 3,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make ``destination`` the file or folder that ``uri`` names, and leave ``<destination>.fetch.json`` beside it.
+
+    A destination that an earlier fetch made, and that still is what its record says, is not fetched
+    again if it is what is asked for: it has the given ``sha256``, or it came from the same URI.
+
+    Args:
+        uri: see the table above.
+        destination: a name that is free, or taken by an earlier fetch of the same.
+        sha256: what the source must have (hexadecimal; of a folder see :mod:`convkit.fetch.record`).
+        retries: further attempts after a connection or a server failed, counted anew when bytes arrived.
+        overwrite: replace what has the name of the destination.
+        progress: called with a file's path, the bytes of it that are here, and its size or None.
+
+    Returns:
+        The record, and ``fetched``: False when the destination was there already.
+
+    Raises:
+        UsageError: the URI or the sha256 is malformed, or the destination is taken by something else.
+        ConvkitError: the source can't be had, or has another sha256; the destination is as it was.
+    """
+    expected = _hexadecimal(sha256)
+    destination = Path(destination).absolute()
+    if destination.name in ("", ".."):
+        raise UsageError("can't be a destination", path=destination, remedy="name a file or folder to make")
+    source = _source(uri)
+    try:
+        with staging(destination, source.uri) as place:
+            if held := _held(destination, source, expected):
+                return held | {"fetched": False}
+            if os.path.lexists(destination) and not overwrite:
+                raise _taken(destination, source)
+            try:
+                source.fill(Job(place, retries, progress or (lambda path, here, size: None)))
+            except BaseException as error:
+                hopeless = isinstance(error, ConvkitError) and not isinstance(error, PausedError)
+                if hopeless or not source.resumable:
+                    place.clear()
+                raise
+            files = record.describe(place.payload)
+            if expected not in (None, record.digest(files)):
+                place.clear()
+                raise ConvkitError(
+                    f"sha256 is {record.digest(files)}, not {expected}",
+                    path=source.uri,
+                    remedy="nothing was kept; mend the sha256 if you trust the source",
+                )
+            # the record first: without its destination it means nothing, a destination without it can't be recognised
+            written = record.write(destination, source.uri, files)
+            place.publish(destination)
+            return written | {"fetched": True}
+    except OSError as error:
+        raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
+
+
+def _hexadecimal(sha256: str | None) -> str | None:
+    if sha256 is None:
+        return None
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"{sha256!r} isn't a sha256", remedy="give 64 hexadecimal digits")
+    return sha256.lower()
+
+
+def _source(uri: str) -> Source:
+    scheme = scheme_of(uri)
+    try:
+        return _SOURCES.get(scheme, Remote)(uri)
+    except ValueError as error:  # from urllib, on a bracket or a port that is none; its words may hold a password
+        raise UsageError("isn't a URI", path=f"{scheme}://...", remedy="check its host and port") from error
+
+
+def _held(destination: Path, source: Source, expected: str | None) -> dict[str, Any] | None:
+    """The record of what is at the destination, if that is what is asked for."""
+    held = record.read(destination)
+    if held is None or source.stale(held["files"]):
+        return None
+    asked = held["sha256"] == expected if expected else held["uri"] == source.uri and not source.masked
+    return held if asked else None
+
+
+def _taken(destination: Path, source: Source) -> UsageError:
+    held = record.read(destination)
+    if held is None:
+        problem = "exists and isn't what a fetch left there"
+    elif held["uri"] != source.uri:
+        problem = f"exists, fetched from {held['uri']}"
+    elif source.masked:
+        problem = "exists, and a URI with a query can't be recognised without a sha256"
+    elif source.stale(held["files"]):
+        problem = "exists, and its source has changed since"
+    else:
+        problem = f"exists with the sha256 {held['sha256']}"
+    return UsageError(problem, path=destination, remedy="remove it, or overwrite")

@@ -1,0 +1,19 @@
+"""``generated://family?options``: a model that is made on the spot (see :mod:`convkit.generate`)."""
+
+from __future__ import annotations
+
+from convkit.fetch.source import Job, Source
+from convkit.generate import generate, parse
+
+
+class Generated(Source):
+    """A model from a seed."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._family = parse(uri)
+
+    def fill(self, job: Job) -> None:
+        """See :meth:`Source.fill`."""
+        job.staging.clear()
+        generate(self._family, job.staging.payload)

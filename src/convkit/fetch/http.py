@@ -1,0 +1,157 @@
+"""``http://`` and ``https://``: one file, resumed with Range requests.
+
+A part is continued only by ``If-Range`` with the strong ETag (else the Last-Modified date) of which
+it is (RFC 9110, sections 13.1.5 and 14). User and password may stand in the URI or in ``~/.netrc``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.fetch.source import Files, Job, MissingError
+from convkit.fetch.staging import Version
+from convkit.fetch.transfer import Opened, TransientError, download
+from convkit.fetch.uri import without_secrets
+
+if TYPE_CHECKING:
+    import requests
+
+#: bytes read at once, and lost at most when a connection breaks
+CHUNK = 1 << 16
+
+#: seconds for a connection, and between two arrivals of bytes
+TIMEOUT = (15.0, 60.0)
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class Http(Files):
+    """A file on a web server."""
+
+    resumable = True
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        self._url = uri
+        self.uri = without_secrets(uri)
+        self.masked = bool(parts.query)
+        self.name = unquote(parts.path.rpartition("/")[2])
+        if not self.name or not parts.hostname or parts.port == 0:  # a port that is none raises ValueError
+            raise UsageError("names no file", path=self.uri, remedy="give a file, or the index of a sharded checkpoint")
+
+    def listing(self, job: Job) -> list[str] | None:
+        """Always one file: the web has no folders."""
+        return None
+
+    def bring(self, path: str, target: Path, job: Job) -> None:
+        """See :meth:`Files.bring`."""
+        url = self._url if path == self.name else _beside(self._url, path)
+
+        @contextmanager
+        def open_at(offset: int, version: Version | None) -> Iterator[Opened]:
+            with self._get(url, offset, version) as response:
+                yield _opened(response, offset, version)
+
+        download(open_at, path, without_secrets(url), target, job)
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        import requests
+
+        return requests.Session()
+
+    def _get(self, url: str, offset: int, version: Version | None) -> requests.Response:
+        """The answer with the rest of a file that is still of ``version``, else with the whole file."""
+        import requests
+
+        headers = {"Accept-Encoding": "identity"}
+        if version and version.tag:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": version.tag}
+        try:
+            response = self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise TransientError(f"{urlsplit(url).hostname} can't be reached: {_cause(error)}") from error
+        except (requests.RequestException, UnicodeError) as error:
+            raise ConvkitError(_cause(error), path=without_secrets(url), remedy="check the URI") from error
+        if version and response.status_code in (206, 416) and not _continues(response, offset, version):
+            response.close()
+            return self._get(url, 0, None)
+        return response
+
+
+def _beside(url: str, name: str) -> str:
+    parts = urlsplit(url)
+    folder = parts.path.rpartition("/")[0]
+    return urlunsplit(parts._replace(path=f"{folder}/{quote(name)}"))
+
+
+def _tag(response: requests.Response) -> str | None:
+    """What ``If-Range`` may carry: a strong entity tag, else a date."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _continues(response: requests.Response, offset: int, version: Version) -> bool:
+    """Whether a partial answer is of the version and starts where we stopped.
+
+    Checked here as well, because there are servers that answer a Range and overlook the If-Range.
+    """
+    tag = _tag(response)
+    if tag is not None and tag != version.tag:
+        return False
+    if response.status_code == 416:  # we hold all of it, or more
+        return response.headers.get("Content-Range") == f"bytes */{offset}" and version.size == offset
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return found is not None and int(found[1]) == offset and found[2] in ("*", str(version.size))
+
+
+def _opened(response: requests.Response, offset: int, version: Version | None) -> Opened:
+    url = without_secrets(response.url)
+    status = response.status_code
+    if version and status == 416:
+        return Opened(version, offset, iter(()))
+    if version and status == 206:
+        return Opened(version, offset, _chunks(response))
+    if status in (404, 410):
+        raise MissingError(f"the server has no such file (HTTP {status})", path=url, remedy="check the URI")
+    if status in (401, 403):
+        raise ConvkitError(f"the server refuses (HTTP {status})", path=url, remedy="put user and password in ~/.netrc")
+    if status in (408, 429) or status >= 500:
+        raise TransientError(f"the server answers HTTP {status}")
+    if status != 200:
+        raise ConvkitError(f"the server answers HTTP {status}", path=url, remedy="check the URI")
+    length = response.headers.get("Content-Length")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ConvkitError("the server sends the file compressed, though asked not to", path=url)
+    if length is None and response.headers.get("Transfer-Encoding") != "chunked":
+        raise ConvkitError(
+            "the server doesn't say how long the file is: a broken connection would look like its end", path=url
+        )
+    return Opened(Version(_tag(response), int(length) if length else None), 0, _chunks(response))
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    import requests
+
+    try:
+        yield from response.iter_content(CHUNK)
+    except requests.RequestException as error:
+        raise TransientError(f"the connection broke: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What lies at the root of an error, in words that can't hold the URL and its secrets."""
+    words = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            words = cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return words

@@ -1,0 +1,113 @@
+"""Plain paths and ``file://``: files that are on this machine already.
+
+A checkpoint may be larger than the free disk, and convkit only ever reads its sources. So a file is
+*cloned* where the filesystem can (shared bytes, separate fates), else *hard-linked*, else (another
+filesystem, another owner) copied. A hard link is the same file under a second name: replacing or
+deleting either name leaves the other alone, writing into one writes into both. Don't edit a fetched
+file in place; a fetch that finds its files changed says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.fetch.record import FILE
+from convkit.fetch.source import Files, Job, MissingError
+
+#: ioctl "share the bytes of that file" (linux/fs.h); a system without it answers with an error
+_FICLONE = 0x40049409
+
+
+class Local(Files):
+    """A file or a folder of this machine."""
+
+    def __init__(self, path: Path, uri: str) -> None:
+        self._path = path
+        self.uri = uri
+        self.name = path.name
+
+    def listing(self, job: Job) -> list[str] | None:
+        """See :meth:`Files.listing`."""
+        if not self._path.exists():
+            raise MissingError("no such file or folder", path=self.uri)
+        if self._path.is_dir() and job.staging.folder.resolve().is_relative_to(self._path.resolve()):
+            raise UsageError("the destination lies inside the source", path=self.uri, remedy="choose another place")
+        return self._paths()
+
+    def bring(self, path: str, target: Path, job: Job) -> None:
+        """See :meth:`Files.bring`."""
+        # a link of a folder of links (a download cache) must reach the file itself
+        source = self._at(path).resolve()
+        if not source.is_file():
+            raise MissingError("isn't a file", path=source, remedy="remove it from the source, or mend the link")
+        target.unlink(missing_ok=True)
+        if not _clone(source, target):
+            try:
+                target.hardlink_to(source)
+            except OSError:
+                shutil.copyfile(source, target)
+        times = source.stat()
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+        job.progress(path, times.st_size, times.st_size)
+
+    def stale(self, files: list[dict[str, Any]]) -> bool:
+        """Whether sizes or times of the source aren't the recorded ones; a source that is gone isn't stale."""
+        if not self._path.exists():
+            return False
+        now = set()
+        for path in self._paths() or [FILE]:
+            stat = (self._path / path).stat()
+            now.add((path, stat.st_size, stat.st_mtime_ns))
+        return now != {(each["path"], each["size"], each["mtime_ns"]) for each in files}
+
+    def _at(self, path: str) -> Path:
+        return (self._path if self._path.is_dir() else self._path.parent) / path
+
+    def _paths(self) -> list[str] | None:
+        if not self._path.is_dir():
+            return None
+        paths = []
+        for folder, folders, names in os.walk(self._path):
+            for name in folders:
+                if (Path(folder) / name).is_symlink():
+                    raise ConvkitError(
+                        "is a link to a folder, which fetch doesn't follow",
+                        path=Path(folder) / name,
+                        remedy="put the folder itself there",
+                    )
+            paths += [(Path(folder) / name).relative_to(self._path).as_posix() for name in names]
+        if not paths:
+            raise ConvkitError("the folder holds no file", path=self.uri)
+        return sorted(paths)
+
+
+def from_path(uri: str) -> Local:
+    """A plain path; relative to the working folder."""
+    path = Path(uri).absolute()
+    return Local(path, str(path))
+
+
+def from_file_uri(uri: str) -> Local:
+    """``file:///absolute/path``, percent-encoded (RFC 8089)."""
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise UsageError("names another machine", path=uri, remedy="write file:///absolute/path")
+    if parts.query or parts.fragment:
+        raise UsageError("has a bare ? or #", path=uri, remedy="write %3F and %23")
+    return Local(Path(unquote(parts.path)), uri)
+
+
+def _clone(source: Path, target: Path) -> bool:
+    with source.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new, _FICLONE, old.fileno())
+        except OSError:
+            target.unlink()
+            return False
+    return True

@@ -1,0 +1,123 @@
+"""``s3://``, ``gs://``, ``hf://`` and whatever else fsspec knows: files and folders of a remote store.
+
+Credentials, endpoints and other options come from where the store's own driver looks for them (its
+environment variables and configuration files) and from fsspec's configuration (``FSSPEC_S3='{"anon": true}'``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.fetch.source import Files, Job, MissingError
+from convkit.fetch.staging import Version
+from convkit.fetch.transfer import Opened, TransientError, download, retrying
+from convkit.fetch.uri import scheme_of, without_secrets
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+#: bytes a request: large, because stores answer slowly and then send fast
+CHUNK = 16 << 20
+
+
+class Remote(Files):
+    """A file or a folder of a store for which fsspec has a driver."""
+
+    resumable = True
+
+    def __init__(self, uri: str) -> None:
+        import fsspec
+
+        if scheme_of(uri) not in fsspec.available_protocols():
+            raise UsageError(
+                f"there is no scheme {scheme_of(uri)}://",
+                remedy="there are file, package, generated, http, https, s3, gs, hf, and those of fsspec",
+            )
+        self._given = uri
+        # the @ of hf:// names a revision, not a user
+        self.uri = uri if scheme_of(uri) == "hf" else without_secrets(uri)
+        self.masked = bool(urlsplit(uri).query)
+        self.name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+
+    def listing(self, job: Job) -> list[str] | None:
+        """See :meth:`Files.listing`."""
+        return retrying(self._paths, self.uri, job.retries)
+
+    def bring(self, path: str, target: Path, job: Job) -> None:
+        """See :meth:`Files.bring`."""
+        store, root = self._store
+        is_root = self._folder != root and path == self.name
+        full = root if is_root else f"{self._folder}/{path}"
+
+        @contextmanager
+        def open_at(offset: int, version: Version | None) -> Iterator[Opened]:
+            with self._one_line(full):
+                now = Version(store.ukey(full), store.info(full)["size"])
+                file = store.open(full, "rb", block_size=CHUNK, cache_type="none")
+            start = offset if now == version else 0
+            with file:
+                file.seek(start)
+                yield Opened(now, start, self._chunks(file, full))
+
+        download(open_at, path, self._shown(full), target, job)
+
+    @cached_property
+    def _store(self) -> tuple[AbstractFileSystem, str]:
+        """The driver, and the path of our file or folder in its words."""
+        from fsspec.core import url_to_fs
+
+        try:
+            # a driver object kept from an earlier call would list the store as it was then
+            store, root = url_to_fs(self._given, skip_instance_cache=True)
+        except ImportError as error:
+            raise ConvkitError(f"{error}", path=self.uri, remedy="it is a pip package") from error
+        return store, root.rstrip("/")
+
+    @cached_property
+    def _folder(self) -> str:
+        """The folder that we are, or in which the file lies that we are."""
+        store, root = self._store
+        with self._one_line(root):
+            return root if store.info(root)["type"] == "directory" else root.rpartition("/")[0]
+
+    def _paths(self) -> list[str] | None:
+        store, root = self._store
+        if self._folder != root:
+            return None
+        with self._one_line(root):
+            found = store.find(root, detail=True)
+        # stores of objects mark empty folders by empty files whose names end with a slash
+        names = [name for name, info in found.items() if info["type"] == "file" and not name.endswith("/")]
+        if not names:
+            raise MissingError("the folder holds no file", path=self.uri, remedy="check the URI")
+        return sorted(name.removeprefix(f"{root}/") for name in names)
+
+    def _chunks(self, file: IO[bytes], full: str) -> Iterator[bytes]:
+        while True:
+            with self._one_line(full):
+                chunk = file.read(CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+    def _shown(self, full: str) -> str:
+        return without_secrets(f"{scheme_of(self._given)}://{full}")
+
+    @contextmanager
+    def _one_line(self, full: str) -> Iterator[None]:
+        """Drivers raise whatever they like: botocore's, aiohttp's, their own."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise MissingError("no such file or folder", path=self._shown(full), remedy="check the URI") from error
+        except PermissionError as error:
+            raise ConvkitError("the store refuses", path=self._shown(full), remedy="check its credentials") from error
+        except Exception as error:
+            words = str(error).strip().partition("\n")[0]
+            raise TransientError(f"{type(error).__name__}: {words}") from error

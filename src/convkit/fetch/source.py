@@ -1,0 +1,151 @@
+"""What stands behind a URI: a file or a folder that can be brought here.
+
+A scheme subclasses :class:`Files` and says two things: which files there are, and how one of them is
+brought. A file source that is an index of shards (``model.safetensors.index.json``,
+``pytorch_model.bin.index.json``) becomes a folder: the index, its shards, and ``config.json`` if the
+source has one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from unicodedata import category
+
+from convkit.errors import ConvkitError
+from convkit.fetch.staging import Staging
+
+#: called with a file's path, the bytes of it that are here, and its size (None: not known)
+Progress = Callable[[str, int, int | None], None]
+
+
+class MissingError(ConvkitError):
+    """The source has no such file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call of fetch: where the bytes go, and how patient and how talkative it is."""
+
+    staging: Staging
+    retries: int
+    progress: Progress
+
+
+class Source(ABC):
+    """The file or folder behind one URI."""
+
+    #: the URI without credentials, for messages and records
+    uri: str
+    #: True when ``uri`` hides a part of what was asked for, so that it can't identify the content
+    masked: bool = False
+    #: True when what an interrupted call left in the staging folder is worth keeping
+    resumable: bool = False
+
+    @abstractmethod
+    def fill(self, job: Job) -> None:
+        """Make ``job.staging.payload`` the whole file or folder, continuing what lies there.
+
+        Raises:
+            ConvkitError: the source can't be read, or lists a path outside its folder.
+        """
+
+    def stale(self, files: list[dict[str, Any]]) -> bool:
+        """Whether the source is known, without asking the network, to differ from the recorded files."""
+        return False
+
+
+class Files(Source):
+    """A source of files that are brought one by one."""
+
+    #: name of the file, or of the folder
+    name: str
+
+    @abstractmethod
+    def listing(self, job: Job) -> list[str] | None:
+        """Paths below the folder, with ``/``; None when the source is one file."""
+
+    @abstractmethod
+    def bring(self, path: str, target: Path, job: Job) -> None:
+        """Make ``target`` the file at ``path``: below the folder, or beside the file that the source is.
+
+        Raises:
+            MissingError: there is no such file.
+        """
+
+    def fill(self, job: Job) -> None:
+        """See :meth:`Source.fill`."""
+        payload = job.staging.payload
+        paths = self.listing(job)
+        if paths is None and not self.name.endswith((".safetensors.index.json", ".bin.index.json")):
+            self.bring(self.name, payload, job)
+            return
+        if paths is None:
+            paths = self._indexed(payload, job)
+        else:
+            check_paths(paths, self.uri)
+            for path in paths:
+                self.bring(path, _below(payload, path), job)
+        _prune(payload, paths)
+
+    def _indexed(self, payload: Path, job: Job) -> list[str]:
+        index = _below(payload, self.name)
+        self.bring(self.name, index, job)
+        try:
+            shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConvkitError(
+                "is named like an index of shards and isn't one", path=self.uri, remedy="it needs a weight_map"
+            ) from error
+        check_paths(shards, self.uri)
+        for shard in shards:
+            self.bring(shard, _below(payload, shard), job)
+        try:
+            self.bring("config.json", _below(payload, "config.json"), job)
+        except MissingError:
+            return [self.name, *shards]
+        return [self.name, *shards, "config.json"]
+
+
+def check_paths(paths: Iterable[object], uri: str) -> None:
+    """Refuse a listing that would write outside its folder, or twice to one place.
+
+    Raises:
+        ConvkitError: names the source and the path.
+    """
+    seen = set(paths)
+    for path in seen:
+        if not isinstance(path, str) or not _is_plain(path):
+            raise ConvkitError(
+                f"lists {path!r}, which isn't a plain path below the folder",
+                path=uri,
+                remedy="nothing was written; don't trust this source",
+            )
+        if clash := seen.intersection(str(parent) for parent in PurePosixPath(path).parents):
+            raise ConvkitError(
+                f"lists {clash.pop()!r} as a file and as a folder", path=uri, remedy="rename one of the two"
+            )
+
+
+def _is_plain(path: str) -> bool:
+    # control characters, and what isn't Unicode, would also blur the lines of a folder's digest
+    strange = any(category(character) in ("Cc", "Cs") for character in path)
+    return not strange and "\\" not in path and not {"", ".", ".."}.intersection(path.split("/"))
+
+
+def _below(payload: Path, path: str) -> Path:
+    target = payload / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _prune(payload: Path, paths: list[str]) -> None:
+    """Remove what an interrupted call brought and the source no longer lists."""
+    keep = {payload / path for path in paths}
+    for path in list(payload.rglob("*")):
+        if path.is_file() and path not in keep:
+            path.unlink()

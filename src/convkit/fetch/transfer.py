@@ -1,0 +1,107 @@
+"""Streaming a remote file to disk: resumed when the source can prove it is still the same file, retried when not.
+
+A file is resumed from the bytes that lie in staging only if the source confirms the version of which
+they are (see :class:`~convkit.fetch.staging.Version`); otherwise it starts again from its first byte.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from convkit.errors import ConvkitError
+from convkit.fetch.source import Job
+from convkit.fetch.staging import Version
+
+#: wait before the first further attempt; doubled before each one after it
+BACKOFF_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class TransientError(Exception):
+    """The source failed in a way that may pass: a connection lost, a server out of order."""
+
+
+class PausedError(ConvkitError):
+    """The transfer can't go on now; what has arrived is worth keeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A remote file being read."""
+
+    version: Version
+    #: of the first byte of ``chunks``: what was asked for, or 0
+    offset: int
+    chunks: Iterator[bytes]
+
+
+#: opens a file at an offset if it is still of the given version, else at its start
+OpenAt = Callable[[int, Version | None], AbstractContextManager[Opened]]
+
+
+def download(open_at: OpenAt, path: str, uri: str, target: Path, job: Job) -> None:
+    """Make ``target`` the whole remote file.
+
+    Raises:
+        PausedError: the source failed ``job.retries`` times more without a byte of progress in
+            between, or the disk has no room.
+    """
+    retrying(lambda: _attempt(open_at, path, uri, target, job), uri, job.retries, lambda: _held(target))
+
+
+def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable[[], int] = lambda: 0) -> T:
+    """What ``attempt`` returns; tried again when it is :class:`TransientError`, and counted anew when ``reached`` grew.
+
+    Raises:
+        PausedError: no attempt is left.
+    """
+    failures, furthest = 0, reached()
+    while True:
+        try:
+            return attempt()
+        except TransientError as lost:
+            failures = 1 if reached() > furthest else failures + 1
+            furthest = max(furthest, reached())
+            if failures > retries:
+                kept = f"; the {furthest} bytes that arrived are kept" if furthest else ""
+                raise PausedError(
+                    f"{lost}", path=uri, remedy=f"gave up after {failures} attempts{kept}; try again later"
+                ) from lost
+            time.sleep(BACKOFF_SECONDS * 2 ** (failures - 1))
+
+
+def _attempt(open_at: OpenAt, path: str, uri: str, target: Path, job: Job) -> None:
+    held = _held(target)
+    with open_at(held, job.staging.version(path) if held else None) as opened:
+        size = opened.version.size
+        _check_room(target, size, opened.offset, uri)
+        with target.open("ab") as out:
+            out.truncate(opened.offset)
+            job.staging.begin(path, opened.version)
+            arrived = opened.offset
+            job.progress(path, arrived, size)
+            for chunk in opened.chunks:
+                out.write(chunk)
+                arrived += len(chunk)
+                job.progress(path, arrived, size)
+    if size is not None and arrived != size:
+        raise TransientError(f"the connection ended after {arrived} of {size} bytes")
+
+
+def _held(target: Path) -> int:
+    return target.stat().st_size if target.exists() else 0
+
+
+def _check_room(target: Path, size: int | None, offset: int, uri: str) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if size is not None and size - offset > free:
+        raise PausedError(
+            f"needs {size - offset} bytes more and {free} are free in {target.parent}", path=uri, remedy="make room"
+        )

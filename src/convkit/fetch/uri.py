@@ -1,0 +1,32 @@
+"""What a source is called, and what of its name may be shown."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_QUERY_VALUE = re.compile(r"=[^&;]*")
+
+
+def scheme_of(uri: str) -> str | None:
+    """The scheme in lower case; None for a plain path.
+
+    >>> scheme_of("S3://bucket/model"), scheme_of("C:/model")
+    ('s3', None)
+    """
+    found = _SCHEME.match(uri)
+    return found[1].lower() if found else None
+
+
+def without_secrets(uri: str) -> str:
+    """The URI as it may be printed and recorded: no user, no password, no query value, no fragment.
+
+    Tokens travel in queries under any name, so every value is masked.
+
+    >>> without_secrets("https://me:pw@host/m.bin?sig=abc&v=1#x")
+    'https://host/m.bin?sig=***&v=***'
+    """
+    parts = urlsplit(uri)
+    query = _QUERY_VALUE.sub("=***", parts.query) if "=" in parts.query else "***" * bool(parts.query)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
