@@ -251,6 +251,8 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
                 if key not in claimed and template.match(key, names) is not None:
                     if unless is None or not key.startswith(unless):
                         bound.left_behind[key] = rule.reason
+    place = {key: number for number, key in enumerate(leaves)}
+    bound.steps.sort(key=lambda step: place[step.sources[0].key])
     return bound
 
 

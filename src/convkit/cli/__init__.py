@@ -1,0 +1,65 @@
+"""The ``convkit`` command: words in, one call of the package, words or one JSON document out.
+
+Exit code 0 success, 1 a check says no, 2 wrong usage, 3 the input can't be read, isn't supported, or
+the plan isn't total. Each command's module is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from convkit import __version__
+from convkit.cli.options import COMMANDS, add_options
+from convkit.errors import ConvkitError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return import_module(f"convkit.cli.{COMMANDS[args.command][0]}").run(args)
+    except ConvkitError as error:
+        return _say(args, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("convkit: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="convkit",
+        description="Converts model checkpoints between frameworks and proves that each conversion is right.",
+        epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total.",
+    )
+    top.add_argument("--version", action="version", version=f"convkit {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        add_options(name, command)
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+    return top
+
+
+def _say(args: argparse.Namespace, error: ConvkitError) -> int:
+    print(f"convkit: {error}", file=sys.stderr)
+    if args.json:
+        document: dict[str, Any] = {
+            "schema": "convkit.error/1",
+            "error": str(error),
+            "path": error.path,
+            "key": error.key,
+            "problem": error.problem,
+            "remedy": error.remedy,
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps(document, indent=1))
+    return error.exit_code

@@ -1,0 +1,97 @@
+"""``convkit roundtrip``, ``equivalence``, ``diff`` and ``verify``: checks that end in a verdict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from convkit.cli.output import emit
+from convkit.receipt import read_receipt
+from convkit.verify.verdict import Verdict
+
+#: problem lines shown; all are in the JSON document
+_SHOWN = 20
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the check and show its verdict."""
+    verdict = _CHECKS[args.command](args)
+    if args.json:
+        emit(verdict.to_json())
+    else:
+        _show(verdict)
+    return 0 if verdict.passed or args.no_fail else 1
+
+
+def _roundtrip(args: argparse.Namespace) -> Verdict:
+    from convkit.verify.roundtrip import roundtrip
+
+    receipt = read_receipt(args.target)
+    plan = receipt["plan"] if receipt else _plan(args)
+    return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
+
+
+def _plan(args: argparse.Namespace) -> dict[str, Any]:
+    """The plan that convkit would make for a conversion that somebody else made."""
+    from convkit.plan import Options, make_plan
+    from convkit.source import detect_layout, open_source, parse_release
+
+    with (
+        open_source(args.source, format=args.source_format, config=args.config) as source,
+        open_source(args.target, config=args.target_config) as target,
+    ):
+        to = args.to or detect_layout(target)[0].name
+        options = Options(format=target.checkpoint.format, release=parse_release(args.release), restore=False)
+        return make_plan(source, to, args.from_, options).to_json()
+
+
+def _equivalence(args: argparse.Namespace) -> Verdict:
+    from convkit.verify.equivalence import equivalence
+
+    return equivalence(
+        args.source,
+        args.target,
+        from_layout=args.from_,
+        to_layout=args.to,
+        source_config=args.config,
+        target_config=args.target_config,
+        probe_length=args.probe_length,
+    )
+
+
+def _diff(args: argparse.Namespace) -> Verdict:
+    from convkit.verify.compare import diff
+
+    return diff(args.source, args.target)
+
+
+def _verify(args: argparse.Namespace) -> Verdict:
+    from convkit.verify.receipts import verify
+
+    return verify(args.path)
+
+
+_CHECKS: dict[str, Callable[[argparse.Namespace], Verdict]] = {
+    "roundtrip": _roundtrip,
+    "equivalence": _equivalence,
+    "diff": _diff,
+    "verify": _verify,
+}
+
+
+def _show(verdict: Verdict) -> None:
+    measured = ", ".join(f"{name} {_number(value)}" for name, value in verdict.measured.items())
+    bound = ", ".join(f"{name} <= {_number(value)}" for name, value in verdict.bound.items())
+    print(f"{verdict.check}: {'yes' if verdict.passed else 'NO'}: {measured}{f' (bound: {bound})' if bound else ''}")
+    if verdict.sensitivity:
+        missed = [fault.name for fault in verdict.faults if not fault.caught]
+        print(f"planted faults: {verdict.sensitivity}{f'; missed: {missed}' if missed else ''}")
+    for problem in verdict.problems[:_SHOWN]:
+        print(f"  {problem}")
+    if len(verdict.problems) > _SHOWN:
+        print(f"  ... and {len(verdict.problems) - _SHOWN} more (--json shows all)")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

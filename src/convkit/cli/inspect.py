@@ -1,0 +1,108 @@
+"""``convkit inspect``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from convkit.bind import detect_facts, detect_variants
+from convkit.checkpoint import Leaf
+from convkit.cli.output import emit, size, table
+from convkit.digests import digest_value
+from convkit.errors import ConvkitError
+from convkit.execute import digest_leaf, json_value
+from convkit.formats import detect_format
+from convkit.mapping import inverse
+from convkit.mappings import all_mappings
+from convkit.source import Source, detect_layout, open_source
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe a checkpoint."""
+    reason = "named by the user" if args.source_format else detect_format(args.path)[1]
+    with open_source(args.path, format=args.source_format, config=args.config) as source:
+        document = _describe(source, reason)
+        for leaf in document["leaves"]:
+            if args.digest:
+                leaf["digest"] = _digest(source, leaf["key"], args.algorithm)
+    if args.json:
+        emit(document)
+    else:
+        _show(document)
+    return 0
+
+
+def _describe(source: Source, reason: str) -> dict[str, Any]:
+    leaves = source.checkpoint.leaves
+    document: dict[str, Any] = {
+        "schema": "convkit.inspect/1",
+        "path": str(source.path),
+        "format": source.checkpoint.format,
+        "format_reason": reason,
+        "layout": None,
+        "layout_reason": None,
+        "variant": {},
+        "facts": {},
+        "config_path": str(source.config_path) if source.config_path else None,
+        "config": source.config,
+        "bytes": sum(leaf.spec.nbytes for leaf in leaves.values() if leaf.spec),
+        "leaves": [_leaf(leaf) for leaf in leaves.values()],
+    }
+    try:
+        layout, why = detect_layout(source)
+    except ConvkitError as error:
+        document["layout_reason"] = error.problem
+        return document
+    document |= {"layout": layout.name, "layout_reason": why}
+    for mapping in all_mappings():
+        if layout.name in (mapping.left.name, mapping.right.name):
+            turned = mapping if mapping.left.name == layout.name else inverse(mapping)
+            own = [variant for variant in turned.variants if variant.side == "left"]
+            document["variant"] = detect_variants(own, leaves, {})
+            document["facts"] = detect_facts(turned.facts, leaves, document["variant"])
+            break
+    return document
+
+
+def _leaf(leaf: Leaf) -> dict[str, Any]:
+    shown: dict[str, Any] = {"key": leaf.key, "shape": None, "dtype": None}
+    if leaf.spec is not None:
+        shown |= {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
+    else:
+        shown["value"] = json_value(leaf.value)
+    if leaf.same_as:
+        shown["same_as"] = leaf.same_as
+    return shown
+
+
+def _digest(source: Source, key: str, algorithm: str) -> str:
+    leaf = source.checkpoint.leaves[key]
+    if leaf.spec is None:
+        return digest_value(algorithm, json_value(leaf.value))
+    return digest_leaf(source.checkpoint, key, algorithm)
+
+
+def _show(document: dict[str, Any]) -> None:
+    choices = document["variant"] | document["facts"]
+    table(
+        [
+            ("path", document["path"]),
+            ("format", f"{document['format']} ({document['format_reason']})"),
+            ("layout", f"{document['layout'] or 'unknown'} ({document['layout_reason']})"),
+            ("variant", ", ".join(f"{name}={value!r}" for name, value in choices.items()) or "-"),
+            ("config", document["config_path"] or "none"),
+            ("leaves", f"{len(document['leaves'])}, {size(document['bytes'])}"),
+        ]
+    )
+    print()
+    table([_row(leaf) for leaf in document["leaves"]])
+
+
+def _row(leaf: dict[str, Any]) -> tuple[str, str, str, str]:
+    if leaf["dtype"]:
+        shape = "x".join(map(str, leaf["shape"])) or "scalar"
+        what = leaf["dtype"]
+    else:
+        shape, what = "value", repr(leaf["value"])
+    note = f"= {leaf['same_as']}" if "same_as" in leaf else leaf.get("digest", "")
+    return leaf["key"], shape, what, note

@@ -1,0 +1,146 @@
+"""What each command takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from convkit.digests import ALGORITHMS
+
+Parser = argparse.ArgumentParser
+
+#: command -> (its module, one line)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fetch": ("fetch", "bring a checkpoint here, whole and verified"),
+    "inspect": ("inspect", "say what a checkpoint is: format, layout, variant, config, leaves"),
+    "list": ("list", "list formats, layouts or mappings"),
+    "plan": ("plan", "decide the fate of every leaf, without reading a tensor"),
+    "convert": ("convert", "convert a checkpoint, and leave a receipt"),
+    "roundtrip": ("check", "reconvert by the inverse and compare with the source bit by bit"),
+    "equivalence": ("check", "run both models on the same inputs and compare them layer by layer"),
+    "diff": ("check", "compare structure and values of two checkpoints"),
+    "verify": ("check", "check a checkpoint against its receipt"),
+    "report": ("report", "make the page of a campaign, or of one conversion"),
+}
+
+
+def add_options(command: str, parser: Parser) -> None:
+    """Add the options of one command."""
+    _OPTIONS[command](parser)
+
+
+def _fetch(parser: Parser) -> None:
+    parser.add_argument(
+        "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
+    )
+    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("--sha256", metavar="HEX", help="refuse anything else")
+    parser.add_argument("--retries", metavar="N", type=int, default=3)
+    parser.add_argument("--overwrite", action="store_true", help="replace what has the name of the destination")
+
+
+def _inspect(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", type=Path)
+    parser.add_argument("--digest", action="store_true", help="read everything and give each leaf's content digest")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
+    _config(parser)
+    _source_format(parser)
+
+
+def _list(parser: Parser) -> None:
+    parser.add_argument("what", choices=("formats", "layouts", "mappings"))
+
+
+def _plan(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SRC", type=Path)
+    _conversion(parser)
+
+
+def _convert(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("target", metavar="DST", type=Path)
+    _conversion(parser)
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--shard-size", metavar="SIZE", help="bytes a shard at most: 5GB, 500MB, 2GiB")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
+
+
+def _conversion(parser: Parser) -> None:
+    parser.add_argument("--to", metavar="LAYOUT", required=True, help="see convkit list layouts")
+    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
+    parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
+    parser.add_argument("--release", metavar="R", help="release of the layout, such as 2.9 (default: the current one)")
+    parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
+    parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
+    parser.add_argument("--headless", action="store_true", help="the base model's own keys, without a head")
+    parser.add_argument(
+        "--no-restore", dest="restore", action="store_false", help="don't use the receipt of an earlier conversion"
+    )
+    _config(parser)
+    _source_format(parser)
+
+
+def _checked(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, where no receipt says it")
+    parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, where no receipt says it")
+    _config(parser)
+    parser.add_argument("--target-config", metavar="FILE", type=Path, help="the config of DST")
+    _source_format(parser)
+    _no_fail(parser)
+
+
+def _roundtrip(parser: Parser) -> None:
+    _checked(parser)
+    parser.add_argument("--release", metavar="R", help="release of the layout, where no receipt says it")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the reconverted checkpoint")
+
+
+def _equivalence(parser: Parser) -> None:
+    _checked(parser)
+    parser.add_argument("--probe-length", metavar="N", type=int, default=256, help="positions of the input")
+
+
+def _diff(parser: Parser) -> None:
+    parser.add_argument("source", metavar="A", type=Path)
+    parser.add_argument("target", metavar="B", type=Path)
+    _no_fail(parser)
+
+
+def _verify(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", type=Path)
+    _no_fail(parser)
+
+
+def _report(parser: Parser) -> None:
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    _no_fail(parser)
+
+
+def _config(parser: Parser) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, help="the config of the source (default: beside it)")
+
+
+def _source_format(parser: Parser) -> None:
+    parser.add_argument("--source-format", metavar="FORMAT", help="default: detected; safetensors wins")
+
+
+def _no_fail(parser: Parser) -> None:
+    parser.add_argument("--no-fail", action="store_true", help="exit 0 when the verdict is no")
+
+
+_OPTIONS: dict[str, Callable[[Parser], None]] = {
+    "fetch": _fetch,
+    "inspect": _inspect,
+    "list": _list,
+    "plan": _plan,
+    "convert": _convert,
+    "roundtrip": _roundtrip,
+    "equivalence": _equivalence,
+    "diff": _diff,
+    "verify": _verify,
+    "report": _report,
+}

@@ -1,0 +1,56 @@
+"""``convkit plan``."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Any
+
+from convkit.cli.output import emit, size, table
+from convkit.cli.planning import opened, planned
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, and show the plan."""
+    with opened(args) as source:
+        plan = planned(args, source)
+        document = plan.to_json() | {"digest": plan.digest}
+    if args.json:
+        emit(document)
+    else:
+        _show(document)
+    return 0
+
+
+def _show(plan: dict[str, Any]) -> None:
+    summary = plan["summary"]
+    table(
+        [
+            ("mapping", plan["mapping"]),
+            ("formats", f"{plan['source']['format']} -> {plan['target']['format']}"),
+            ("variant", ", ".join(f"{name}={value!r}" for name, value in plan["variant"].items()) or "-"),
+            ("exactness", "exact" if plan["exact"] else "bounded"),
+            ("source", _side(plan, "source", "fate", summary["bytes_read"])),
+            ("target", _side(plan, "target", "origin", summary["bytes_written"])),
+            ("memory", f"{size(summary['peak_bytes'])} at most"),
+            ("digest", plan["digest"]),
+        ]
+    )
+    rules = Counter(step["rule"] for step in plan["steps"])
+    print()
+    table([(f"{count} x", rule) for rule, count in rules.items()])
+    for default in plan["defaults"]:
+        print(f"default: {default['name']} = {default['value']!r} ({default['source']})")
+    for key, leaf in plan["source_leaves"].items():
+        if leaf["fate"] in ("left behind", "dropped"):
+            print(f"{leaf['fate']}: {key} ({leaf['reason']})")
+    if plan["square"]:
+        print(f"note: {len(plan['square'])} transposed tensors are square, so their shape can't show their orientation")
+    for warning in plan["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _side(plan: dict[str, Any], side: str, what: str, nbytes: int) -> str:
+    leaves = plan[f"{side}_leaves"].values()
+    counts = Counter(leaf[what] for leaf in leaves)
+    return f"{len(leaves)} leaves, {size(nbytes)}: " + ", ".join(f"{count} {word}" for word, count in counts.items())

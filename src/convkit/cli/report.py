@@ -1,0 +1,21 @@
+"""``convkit report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from convkit.cli.output import emit
+from convkit.report import build_report, format_table
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build the page; the exit code is the campaign's verdict."""
+    page = build_report(args.directory)
+    summary = json.loads((args.directory / "summary.json").read_text(encoding="utf-8"))
+    if args.json:
+        emit(summary | {"page": str(page)})
+    else:
+        print(format_table(summary))
+        print(page)
+    return 0 if summary["passed"] or args.no_fail else 1
