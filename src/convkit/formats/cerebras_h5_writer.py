@@ -122,7 +122,7 @@ class CerebrasWriter(Writer):
         tree = self._tree(options.metadata.get("spec"))
         attributes: dict[str, Any] = {
             "__spec__": json.dumps([treespec.template(tree), treespec.dumps(tree)], indent=4),
-            "__version__": 0.5,
+            "__version__": records.VERSION,
             "__cstorch_version__": _CSTORCH_VERSION,
             "__SUCCESS__": False,
         }
@@ -193,7 +193,7 @@ class CerebrasWriter(Writer):
             dataset = self._file.create_dataset(
                 leaf.key,
                 leaf.spec.shape,
-                "int16" if leaf.spec.dtype == "bfloat16" else leaf.spec.dtype,
+                records.stored_dtype(leaf.spec.dtype),
                 **(filters if leaf.spec.shape else {}),
             )
             dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)

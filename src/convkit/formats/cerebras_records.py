@@ -34,6 +34,8 @@ RTFX_DTYPES = {
     "float64": 12,
     "bfloat16": 15,
 }
+#: the version of the format that this file describes
+VERSION = 0.5
 _NO_DATA = {"__NONE__": True}
 
 
@@ -45,7 +47,7 @@ class Record:
     notes: dict[str, Any]
 
 
-def loads(key: str, text: str) -> Record:
+def loads(text: str) -> Record:
     """The record of one leaf.
 
     Raises:
@@ -62,6 +64,37 @@ def loads(key: str, text: str) -> Record:
         )
     notes = record[f"{objects[0]}.__metadata__"]
     return Record(notes["__TYPE__"], notes)
+
+
+def value(record: Record) -> Any:
+    """The value of a non-tensor leaf.
+
+    Raises:
+        ConvkitError: a kind that this file doesn't know.
+        ValueError, KeyError: corrupt.
+    """
+    if record.kind == "NoneSerializer":
+        return None
+    if record.kind == "ScalarSerializer":
+        return _checked(record.notes["scalar_value"], bool | int | float)
+    if record.kind == "StringSerializer":
+        return _checked(record.notes["string_value"], str)
+    raise ConvkitError(f"is of an unknown kind, {record.kind!r}", remedy="use a newer convkit")
+
+
+def tensor_spec(record: Record) -> TensorSpec:
+    """What the record of a torch tensor says of it."""
+    return _spec(record.notes["shapes"][0], record.notes["dtypes"][0])
+
+
+def full_spec(record: Record) -> TensorSpec:
+    """What the record of a tensor that is one value all over says of it."""
+    return _spec(record.notes["shape"], record.notes["dtype"])
+
+
+def stored_dtype(dtype: str) -> str:
+    """The numpy dtype of a tensor's dataset: bfloat16 lies there as the bits of an int16."""
+    return "int16" if dtype == "bfloat16" else dtype
 
 
 def dumps(key: str, record: Record) -> str:
@@ -118,3 +151,15 @@ def of_value(leaf: Leaf) -> Record:
     if isinstance(value, Opaque):
         return Record("ObjectSerializer", {"__TYPE__": "ObjectSerializer", "__BYTES__": True, "compressed": False})
     raise ConvkitError(f"the format can't hold a {type(value).__name__} as a leaf", remedy="store its items as leaves")
+
+
+def _spec(shape: list[int], torch_dtype: str) -> TensorSpec:
+    if not all(isinstance(length, int) and length >= 0 for length in shape):
+        raise ValueError(f"its metadata says it has the shape {shape}")
+    return TensorSpec(tuple(shape), torch_dtype.removeprefix("torch."))
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"its metadata holds a {type(value).__name__} for a {kind}")
+    return value

@@ -32,6 +32,9 @@ CACHE_BYTES = 16 << 20
 _FRAME = struct.Struct(">QI")
 _BLOCK = struct.Struct(">I")
 
+#: LZ4 can't shrink anything further than this: a larger claim asks for memory in vain
+_LZ4_BEST = 256
+
 Box = tuple[slice, ...]
 
 
@@ -231,6 +234,8 @@ def lz4_decode(data: memoryview, nbytes: int) -> bytes:
             at += _BLOCK.size
             part = data[at : at + size]
             at += size
+            if want > size * _LZ4_BEST:
+                raise ValueError(f"a chunk says that {size} bytes of LZ4 hold {want}")
             parts.append(bytes(part) if size == want else lz4.block.decompress(part, uncompressed_size=want))
     except (struct.error, lz4.block.LZ4BlockError) as error:
         raise ValueError(f"a chunk is not LZ4: {error}") from error
