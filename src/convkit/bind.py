@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convkit.checkpoint import Leaf
+from convkit.condition import holds
 from convkit.errors import ConvkitError
 from convkit.keys import Bindings, KeyTemplate, Placeholder
 from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Rule, Variant
@@ -157,10 +158,8 @@ class Bound:
 # --- declared names that the keys give -----------------------------------------------------------------
 
 
-def detect_variants(
-    variants: Iterable[Variant], keys: Iterable[str], given: Dict[str, str], headless: bool = False
-) -> dict[str, str]:
-    """The choice of each variant: given, or seen in the keys (source side), or the first (target side).
+def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: Dict[str, str]) -> dict[str, str]:
+    """The source's choices: as seen in the keys, else as given, else the first.
 
     Raises:
         PlanError: a given choice doesn't exist.
@@ -168,19 +167,32 @@ def detect_variants(
     keys = list(keys)
     names: dict[str, str] = {}
     for variant in variants:
-        if variant.side == "left" and (seen := _seen_choice(variant, keys, names)) is not None:
-            names[variant.name] = seen
-        elif variant.name in given:
-            names[variant.name] = given[variant.name]
-        elif variant.side == "right" and headless and variant.headless is not None:
-            names[variant.name] = variant.headless
-        else:
-            names[variant.name] = variant.choices[0]
-        if names[variant.name] not in variant.choices:
-            raise PlanError(
-                f"variant {variant.name} has no choice {names[variant.name]!r}", remedy=f"choices: {variant.choices}"
+        if variant.side == "left":
+            seen = _seen_choice(variant, keys, names)
+            names[variant.name] = _a_choice(
+                variant, given.get(variant.name, variant.choices[0]) if seen is None else seen
             )
     return names
+
+
+def choose_variants(variants: Iterable[Variant], given: Dict[str, str], headless: bool) -> dict[str, str]:
+    """The target's choices: as given, else as a headless model has them, else the first.
+
+    Raises:
+        PlanError: a given choice doesn't exist.
+    """
+    names: dict[str, str] = {}
+    for variant in variants:
+        if variant.side == "right":
+            usual = variant.headless if headless and variant.headless is not None else variant.choices[0]
+            names[variant.name] = _a_choice(variant, given.get(variant.name, usual))
+    return names
+
+
+def _a_choice(variant: Variant, choice: str) -> str:
+    if choice not in variant.choices:
+        raise PlanError(f"variant {variant.name} has no choice {choice!r}", remedy=f"choices: {variant.choices}")
+    return choice
 
 
 def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> str | None:
@@ -200,20 +212,6 @@ def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: Dict[str, An
         probe = KeyTemplate.parse(fact.left)
         found[fact.name] = any(probe.match(key, names) is not None for key in keys)
     return found
-
-
-def holds(condition: str, names: Dict[str, Any]) -> bool:
-    """Whether a ``when`` holds: ``tied``, ``!tied``, ``hf=model.``, joined by ``&``."""
-    for raw in condition.split("&") if condition else ():
-        part = raw.strip()
-        if "=" in part:
-            name, _, value = part.partition("=")
-            truth = str(names[name.strip()]) == value.strip()
-        else:
-            truth = bool(names[part.lstrip("!")]) != part.startswith("!")
-        if not truth:
-            return False
-    return True
 
 
 # --- rules -----------------------------------------------------------------------------------------------
@@ -244,7 +242,7 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
             for leaf, arguments in _derived(rule, leaves, names):
                 bound.derived.append(arguments)
                 _claim(claimed, [leaf.key], str(rule))
-        elif rule.side == "left" and isinstance(rule, LeftBehind):
+        elif rule.side == "left" and isinstance(rule, LeftBehind) and holds(rule.when, names):
             template = KeyTemplate.parse(rule.key)
             unless = KeyTemplate.parse(rule.unless).format({}, names) if rule.unless else None
             for key in leaves:

@@ -48,7 +48,8 @@ class Variant:
 
     It becomes a declared name, for ``{=name}`` and ``when``. As source the first choice is taken
     for which ``probe`` matches a key; as target the first choice, unless the caller or the receipt
-    of an earlier conversion says otherwise. ``headless`` is the choice that ``--headless`` makes.
+    of an earlier conversion says otherwise. ``headless`` is the choice of a model without its head:
+    where the declared name ``headless`` is true, which ``--headless`` or the config table makes it.
     """
 
     name: str
@@ -210,13 +211,14 @@ class Derived:
 class LeftBehind:
     """Leaves of one layout that have no place in the other; listed, and kept as complement.
 
-    Keys that begin with ``unless`` (a template) are not meant.
+    Keys that begin with ``unless`` (a template) are not meant. ``when`` is a condition as a rule's.
     """
 
     side: Which
     key: str
     reason: str
     unless: str = ""
+    when: str = ""
 
     def inverse(self) -> LeftBehind:
         """The same on the other side."""

@@ -15,7 +15,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from convkit.bind import Bound, DerivedLeaf, PlanError, Side, Step, bind, detect_facts, detect_variants, owed_derived
+from convkit.bind import (
+    Bound,
+    DerivedLeaf,
+    PlanError,
+    Side,
+    Step,
+    bind,
+    choose_variants,
+    detect_facts,
+    detect_variants,
+    owed_derived,
+)
 from convkit.checkpoint import Leaf
 from convkit.config import ConfigError, Converted, merge, missing_from
 from convkit.digests import canonical_json
@@ -206,10 +217,8 @@ def make_plan(source: Source, to: str, from_: str | None = None, options: Option
     mapping = find_mapping(layout.name, to)
     target_format = options.format or mapping.right.format
     get_format(target_format)
-    if (
-        (options.dtype is not None
-        and not options.dtype.startswith(("float", "bfloat")))
-        or (options.dtype is not None and options.dtype not in ITEMSIZE)
+    if (options.dtype is not None and not options.dtype.startswith(("float", "bfloat"))) or (
+        options.dtype is not None and options.dtype not in ITEMSIZE
     ):
         raise UsageError(f"{options.dtype!r} is no floating-point dtype", remedy="float32, float16, bfloat16, ...")
     release = _release(mapping, options.release)
@@ -233,21 +242,23 @@ def _plan(
 ) -> Plan:
     leaves = source.checkpoint.leaves
     before = restored.plan["variant"] if restored else {}
-    variant = detect_variants(mapping.variants, leaves, before, options.headless)
-    facts = detect_facts(mapping.facts, leaves, variant)
+    seen = detect_variants(mapping.variants, leaves, before)
+    facts = detect_facts(mapping.facts, leaves, seen)
     config = source.config or {}
-    converted = mapping.config.convert(config, {**facts, **variant}, release)
+    converted = mapping.config.convert(config, {**facts, **seen, "headless": options.headless}, release)
+    chosen = choose_variants(mapping.variants, before, converted.names["headless"])
+    names = converted.names | chosen
     dropped = _dropped(options.drop, leaves)
     kept = {key: leaf for key, leaf in leaves.items() if key not in dropped}
-    bound = bind(mapping, kept, converted.names, options.dtype)
+    bound = bind(mapping, kept, names, options.dtype)
     plan = Plan(
         mapping=mapping,
         source_format=source.checkpoint.format,
         target_format=target_format,
-        variant=variant,
+        variant=seen | chosen,
         source_config=config,
         target_config=converted.config,
-        names=converted.names,
+        names=names,
         defaults=converted.defaults,
         lost_config=_lost_config(mapping, config, converted, release),
         release=release,

@@ -178,8 +178,7 @@ def _signature(layout: Layout, config: Dict[str, Any], path: Path | None) -> str
 
 
 def _agrees(found: Any, value: Any) -> bool:
-    if value is None:
-        return found is MISSING or found is None
+    found = None if found is MISSING else found
     return found in value if isinstance(value, tuple) else found == value
 
 
