@@ -184,7 +184,7 @@ class CerebrasBert(CerebrasOracle):
         name = "encoder_nonlinearity" if "encoder_nonlinearity" in self.config else "nonlinearity"
         wrong: dict[str, dict[str, Any]] = {
             "wrong activation": {name: NEIGHBOUR.get(self.nonlinearity, "relu")},
-            "wrong norm epsilon": {"layer_norm_epsilon": max(1e-5, 100 * self.eps)},
+            "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
         if self.facts.heads % 2 == 0:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}

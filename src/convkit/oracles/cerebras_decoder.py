@@ -209,7 +209,7 @@ class CerebrasDecoder(CerebrasOracle):
         """See :meth:`Oracle.wrong_configs`."""
         wrong: dict[str, dict[str, Any]] = {
             "wrong activation": {"nonlinearity": NEIGHBOUR.get(self.nonlinearity, "relu")},
-            "wrong norm epsilon": {"layer_norm_epsilon": max(1e-5, 100 * self.eps)},
+            "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
         if self.facts.rotary:
             wrong["wrong rotary base"] = {"rope_theta": 1.1 * float(self.config.get("rope_theta", 10000))}

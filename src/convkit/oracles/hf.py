@@ -186,7 +186,7 @@ class HfOracle(Oracle):
         act, eps = self.wrong_fields
         wrong: dict[str, dict[str, Any]] = {
             "wrong activation": {act: NEIGHBOUR.get(self.config[act], "relu")},
-            "wrong norm epsilon": {eps: max(1e-5, 100 * float(self.config[eps]))},
+            "wrong norm epsilon": {eps: max(1e-4, 100 * float(self.config[eps]))},
         }
         return {name: {**self.config, **change} for name, change in wrong.items()}
 

@@ -1,0 +1,148 @@
+"""From a path to a model that runs: the layout, the config beside the checkpoint, the tensors in float32."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import Checkpoint
+from convkit.errors import ConvkitError
+from convkit.formats import open_checkpoint
+from convkit.oracles import get_oracle
+from convkit.tensors import value_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convkit.oracles.oracle import Oracle
+
+#: The key by which any Cerebras model of language gives itself away.
+_CEREBRAS = "embedding_layer.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose model is ready to run."""
+
+    path: Path
+    layout: str
+    format: str
+    oracle: Oracle
+    #: elements by the dtype in which they are stored
+    stored: dict[str, int]
+    #: where the config was corrected by the tensors
+    corrections: list[str]
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the tensors that the model reads; a tensor with two names counts once."""
+        parts = {part.key for part in self.oracle.roles.values()}
+        return sum(self.oracle.tensors[key].numel() for key in parts)
+
+
+def open_model(
+    path: Path,
+    *,
+    layout: str | None = None,
+    config: Path | None = None,
+    format: str | None = None,
+    lenient: bool = False,
+) -> Opened:
+    """Read a checkpoint whole and build its model.
+
+    With ``lenient`` the tensors overrule what the converters let them overrule (bias flags); else the
+    config is taken at its word, as the framework takes it.
+
+    Raises:
+        ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
+    """
+    with open_checkpoint(path, format) as checkpoint:
+        cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
+        config_path = config or find_config(path, cerebras)
+        settings = read_config(config_path)
+        layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
+        tensors, stored = read_tensors(checkpoint)
+        name = checkpoint.format
+    family = get_oracle(layout)
+    settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
+    return Opened(path, layout, name, family(settings, tensors, path), stored, corrections)
+
+
+def read_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Every float tensor in float32 by key, and how many elements are stored in which dtype."""
+    import numpy as np
+    import torch
+
+    tensors: dict[str, Tensor] = {}
+    stored: Counter[str] = Counter()
+    for key, leaf in checkpoint.leaves.items():
+        if leaf.spec is None or "float" not in leaf.spec.dtype:
+            continue
+        if leaf.same_as in tensors:
+            tensors[key] = tensors[leaf.same_as]
+            continue
+        values = checkpoint.read(key).view(value_dtype(leaf.spec.dtype)).astype(np.float32)
+        tensors[key] = torch.from_numpy(values).reshape(leaf.spec.shape)
+        stored[leaf.spec.dtype] += leaf.spec.size
+    return tensors, dict(stored)
+
+
+def find_config(path: Path, cerebras: bool) -> Path:
+    """``config.json``; beside a Cerebras checkpoint ``params.yaml``, ``<stem>.yaml`` or the only yaml.
+
+    Raises:
+        ConvkitError: there is none, or several could be meant.
+    """
+    folder = path if path.is_dir() else path.parent
+    named = [folder / "params.yaml", path.with_suffix(".yaml")] if cerebras else [folder / "config.json"]
+    for candidate in named:
+        if candidate.is_file():
+            return candidate
+    yamls = sorted(folder.glob("*.yaml")) if cerebras else []
+    if len(yamls) == 1:
+        return yamls[0]
+    problem = f"{len(yamls)} yamls lie beside it" if yamls else f"no {named[-1].name} beside it"
+    raise ConvkitError(problem, path=path, remedy="name the config")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields of the model: a ``config.json``, or a yaml's ``model`` or ``trainer.init.model``.
+
+    Raises:
+        ConvkitError: not JSON or YAML, or no model in it.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConvkitError(f"can't be read: {error}", path=path, remedy="is it the model's config?") from error
+    if path.suffix != ".json":
+        for step in ("trainer", "init"):
+            document = document.get(step, document) if isinstance(document, dict) else document
+        document = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise ConvkitError("holds no model", path=path, remedy="expected config.json, or a yaml with `model`")
+    return document
+
+
+def detect_layout(keys: Iterable[str], config: Mapping[str, Any], path: Path) -> str:
+    """The layout's name, from the keys and the config; yamls of releases before 2.4 don't name their model.
+
+    Raises:
+        ConvkitError: the config names no model.
+    """
+    keys = list(keys)
+    if any(key.endswith(_CEREBRAS) for key in keys):
+        if any("transformer_encoder." in key for key in keys):
+            return "cerebras/bert"
+        turned = config.get("position_embedding_type") == "rotary" and config.get("norm_type") == "rmsnorm"
+        return "cerebras/llama" if turned else "cerebras/gpt2"
+    if "model_type" not in config:
+        raise ConvkitError("names no model", path=path, key="model_type", remedy="say the layout: --from or --to")
+    return f"hf/{config['model_type']}"

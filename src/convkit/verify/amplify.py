@@ -1,0 +1,53 @@
+"""Both models with weak weights made strong, so that a wrong forward pass shows.
+
+A freshly initialised model attends evenly and its activations are nearly linear: rotation, head
+counts and the choice of activation leave no trace in its logits. So every role whose weights are
+far smaller than a trained model's is multiplied by one power of two, the same on both sides: exact
+in any float dtype, and what is wrong about the conversion stays wrong. Roles belong to the
+oracles; no mapping is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convkit.oracles.oracle import Oracle
+
+
+def gains(source: Oracle, target: Oracle) -> dict[str, float]:
+    """By role the factor that brings the source's weights to strength; only what isn't 1."""
+    shared = [role for role in source.roles if role in target.roles]
+    found = {role: _gain(role, source.part(role)) for role in shared}
+    if source.facts.tied or target.facts.tied:
+        heads = [role for role in shared if role.startswith("head.") and _is_embedding(source, target, role)]
+        found |= dict.fromkeys(heads, found["embedding.weight"])
+    return {role: gain for role, gain in found.items() if gain != 1}
+
+
+def amplified(oracle: Oracle, gains: dict[str, float]) -> Oracle:
+    """The oracle with those roles multiplied; a head that is the embedding is multiplied once."""
+    embedding = oracle.roles["embedding.weight"]
+    own = [role for role in gains if role == "embedding.weight" or oracle.roles[role] != embedding]
+    return oracle.rebuilt(tensors=oracle.edited({role: oracle.part(role) * gains[role] for role in own}))
+
+
+def _is_embedding(source: Oracle, target: Oracle, role: str) -> bool:
+    return any(oracle.roles[role] == oracle.roles["embedding.weight"] for oracle in (source, target))
+
+
+def _gain(role: str, part: Tensor) -> float:
+    """A power of two; 1 where the weights are within a factor of two of strong, or all zero."""
+    if role.endswith(".bias"):
+        strong = 0.2
+    elif "norm" in role:
+        strong = 1.0
+    elif role.split(".", maxsplit=1)[0] in ("embedding", "positions", "segments"):
+        strong = 0.6
+    else:
+        strong = part.shape[1] ** -0.5
+    size = part.square().mean().sqrt().item()
+    return 2.0 ** round(math.log2(strong / size)) if 0 < size < strong / 2 else 1.0

@@ -1,0 +1,145 @@
+"""Whether two checkpoints are the same model: both are run on the same input, and every state compared.
+
+Each side runs through an oracle that reads its own layout and shares no code with any mapping. The
+comparison must agree on every layer's hidden state and every head's logits; then the same
+comparison is made with faults planted in the target, to show that it can fail.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convkit.oracles.opening import Opened, open_model
+from convkit.receipt import read_receipt
+from convkit.verify import probe as probes
+from convkit.verify.amplify import amplified, gains
+from convkit.verify.mutants import mutants
+from convkit.verify.trial import Trial
+from convkit.verify.verdict import Fault, Verdict
+
+#: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value
+#: after 6 layers and 2.5e-6 after 24, whatever the probe's length; the mildest fault, a norm's epsilon,
+#: shows as 2e-5. Weights of fewer bits are widened on both sides alike, so the bound is theirs as well.
+BOUND = 5e-6
+#: Layers up to which that holds; beyond, errors that are independent add up as their square root.
+BOUND_LAYERS = 24
+
+
+def equivalence(
+    source: Path,
+    target: Path,
+    *,
+    from_layout: str | None = None,
+    to_layout: str | None = None,
+    source_config: Path | None = None,
+    target_config: Path | None = None,
+    probe_length: int | None = None,
+    seed: int = probes.SEED,
+    faults: bool = True,
+) -> Verdict:
+    """Run both checkpoints in float32 on the same input and compare.
+
+    Layouts are taken from the arguments, else from the receipt beside ``target``, else detected. The
+    source's bias flags may be corrected by its tensors, as in converting it; the target's config is
+    taken at its word. ``measured`` holds the worst figures over all hidden states and logits, ``faults``
+    the planted faults, ``details["parted"]`` where the models first part.
+
+    Raises:
+        ConvkitError: a side can't be read, or its config contradicts its tensors.
+        UsageError: a layout without an oracle; a probe that the models don't allow.
+    """
+    started = time.monotonic()
+    plan = (read_receipt(target) or {}).get("plan", {})
+    ours = _open(source, from_layout, source_config, plan.get("source", {}), lenient=True)
+    theirs = _open(target, to_layout, target_config, plan.get("target", {}), lenient=False)
+    facts = ours.oracle.facts, theirs.oracle.facts
+    length = probes.probe_length(*facts, asked=probe_length)
+    trial = Trial(ours.oracle, theirs.oracle, probes.make_probe(*facts, length=length, seed=seed))
+
+    bound = bound_for(max(side.layers for side in facts))
+    measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
+    problems = _problems(ours, theirs, trial)
+    parted = trial.parting(bound)
+    planted: list[Fault] = []
+    if not problems and not parted:
+        planted, strong = _sensitivity(trial, bound, faults)
+        if strong:
+            measured["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
+            bounds["amplified_max_rel"] = bound
+            problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
+            parted = strong.parting(bound)
+    return Verdict(
+        check="equivalence",
+        passed=not problems and not parted,
+        source=str(source),
+        target=str(target),
+        measured=measured,
+        bound=bounds,
+        faults=tuple(planted),
+        details={"parted": parted, "probe": {"positions": length, "seed": seed}, **_details(ours, theirs, trial)},
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def bound_for(layers: int) -> float:
+    """The largest relative difference that float32 explains in a model of so many layers."""
+    return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
+
+
+def _open(path: Path, layout: str | None, config: Path | None, recorded: dict[str, Any], lenient: bool) -> Opened:
+    known = layout or recorded.get("layout")
+    return open_model(path, layout=known, config=config, format=recorded.get("format"), lenient=lenient)
+
+
+def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
+    """The planted faults; where weights are too weak to show them all, also a trial with stronger ones."""
+    errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in mutants(trial.target)} if faults else {}
+    missed = {name for name, error in errors.items() if error["max_rel"] <= bound}
+    factors = gains(trial.source, trial.target)
+    strong = None
+    if factors and (missed or not faults):
+        strong = Trial(amplified(trial.source, factors), amplified(trial.target, factors), trial.probe)
+        for fault in mutants(strong.target):
+            if fault.name in missed:
+                errors[fault.name]["amplified_max_rel"] = strong.error_with(fault)
+    return [_fault(name, error, bound) for name, error in errors.items()], strong
+
+
+def _fault(name: str, errors: dict[str, float], bound: float) -> Fault:
+    caught = max(errors.values()) > bound
+    return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
+
+
+def _problems(ours: Opened, theirs: Opened, trial: Trial) -> list[str]:
+    """Why the answer is no whatever was measured."""
+    problems = [f"source: {problem}" for problem in ours.oracle.problems]
+    problems += [f"target: {problem}" for problem in theirs.oracle.problems]
+    problems += trial.agreement.broken
+    for name in trial.agreement.only_in_reference:
+        # a head that is the embedding under another name can be left out: nothing is lost
+        if name not in ("lm", "mlm") or not ours.oracle.facts.tied:
+            problems.append(f"{name} can't be computed: the target has no tensors for it")
+    return problems
+
+
+def _details(ours: Opened, theirs: Opened, trial: Trial) -> dict[str, Any]:
+    sides = {"source": ours, "target": theirs}
+    agreement = trial.agreement
+    return {
+        "layouts": {name: side.layout for name, side in sides.items()},
+        "formats": {name: side.format for name, side in sides.items()},
+        "parameters": {name: side.parameters for name, side in sides.items()},
+        "stored": {name: side.stored for name, side in sides.items()},
+        "model": {name: asdict(side.oracle.facts) for name, side in sides.items()},
+        "states": [asdict(distance) for distance in (*agreement.states, *agreement.outputs)],
+        "only_in_source": agreement.only_in_reference,
+        "only_in_target": agreement.only_in_candidate,
+        "notes": [
+            f"{name}: {note}" for name, side in sides.items() for note in (*side.corrections, *side.oracle.notes)
+        ],
+    }
