@@ -279,7 +279,8 @@ def pieces(writer: Writer, leaf: Leaf, random: Random) -> list[tuple[int, int]]:
 
 def check_equal(checkpoint: Checkpoint, sample: Sample) -> None:
     """The checkpoint holds the sample's leaves, and no other."""
-    assert set(checkpoint.leaves) == {leaf.key for leaf in sample.leaves}
+    expected, keys_found = {leaf.key for leaf in sample.leaves}, set(checkpoint.leaves)
+    assert keys_found == expected, f"missing {expected - keys_found}, added {keys_found - expected}"
     for leaf in sample.leaves:
         found = checkpoint.leaves[leaf.key]
         assert found.key == leaf.key

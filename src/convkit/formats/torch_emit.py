@@ -13,7 +13,7 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.errors import ConvkitError
-from convkit.formats.torch_pickle import STORAGES
+from convkit.formats.torch_pickle import INT_LIMIT, STORAGES
 from convkit.tensors import TensorSpec
 
 _CLASSES = {dtype: name for name, dtype in STORAGES.items()}
@@ -77,7 +77,7 @@ def _value(leaf: Leaf, path: Path) -> bytes:
         return b"N"
     if isinstance(value, bool):
         return b"\x88" if value else b"\x89"
-    if isinstance(value, int) and value.bit_length() < 8 * 255:
+    if isinstance(value, int) and value.bit_length() < INT_LIMIT:
         return _integer(value)
     if isinstance(value, float):
         return b"G" + struct.pack(">d", value)

@@ -24,6 +24,9 @@ DEPTH_LIMIT = 64
 KEY_LIMIT = 4096
 LEAF_LIMIT = 1 << 21
 
+#: bits of an integer at most: what the pickle's own short form holds
+INT_LIMIT = 8 * 255
+
 _RESAVE = "load it with the program that wrote it, and save its state_dict alone"
 
 
@@ -87,7 +90,7 @@ _LITERALS, _STEPS = (
         "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
         "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8",
         "MARK POP EMPTY_DICT EMPTY_LIST DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS "
-        "GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID",
+        "STACK_GLOBAL REDUCE BUILD BINPERSID",
     )
 )
 
@@ -131,12 +134,20 @@ def flatten(data: Any, path: Path) -> Iterator[tuple[str, Any]]:
                 yield from walk(f"{key}.{name}" if depth else str(name), inner, depth + 1)
             return
         count += 1
-        if isinstance(item, bytes | Storage) or (isinstance(item, Name) and item.name not in _DTYPES):
-            what = item.name if isinstance(item, Name) else type(item).__name__
-            raise ConvkitError(f"is neither a tensor nor a scalar but {what}", path=path, key=key, remedy=_RESAVE)
+        if not _is_leaf(item):
+            what = item.name if isinstance(item, Name) else f"a {type(item).__name__}"
+            raise ConvkitError(f"is neither a tensor nor a small value but {what}", path=path, key=key, remedy=_RESAVE)
         yield key, item.name if isinstance(item, Name) else [] if item == () else item
 
     return walk("", data, 0)
+
+
+def _is_leaf(item: Any) -> bool:
+    if isinstance(item, Name):
+        return item.name in _DTYPES
+    if isinstance(item, int):
+        return item.bit_length() < INT_LIMIT
+    return not isinstance(item, bytes | Storage)
 
 
 class _Interpreter:
@@ -166,9 +177,10 @@ class _Interpreter:
                 stack.append(memo[arg])
             elif name == "STOP":
                 return stack.pop()
+            elif name == "GLOBAL":
+                self._name(arg.replace(" ", "."))
             elif name in _STEPS:
-                step = getattr(self, f"_{name.lower()}")
-                step(arg) if opcode.arg else step()
+                getattr(self, f"_{name.lower()}")()
             elif name not in ("PROTO", "FRAME"):
                 raise self._refusal(f"its pickle uses {name}, which torch never writes for tensors")
         raise ValueError("no end")
@@ -219,9 +231,6 @@ class _Interpreter:
 
     def _setitems(self) -> None:
         self._set(self._since_mark())
-
-    def _global(self, arg: str) -> None:
-        self._name(arg.replace(" ", "."))
 
     def _stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
