@@ -22,6 +22,9 @@ from convkit.fetch.uri import scheme_of, without_secrets
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+#: the pip packages behind the schemes that people use most; fsspec knows the others
+_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
+
 #: bytes a request: large, because stores answer slowly and then send fast
 CHUNK = 16 << 20
 
@@ -42,8 +45,9 @@ class Remote(Files):
         self._given = uri
         # the @ of hf:// names a revision, not a user
         self.uri = uri if scheme_of(uri) == "hf" else without_secrets(uri)
-        self.masked = bool(urlsplit(uri).query)
-        self.name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+        parts = urlsplit(uri)
+        self.masked = self.uri != uri and bool(parts.query or parts.fragment)
+        self.name = parts.path.rstrip("/").rpartition("/")[2]
 
     def listing(self, job: Job) -> list[str] | None:
         """See :meth:`Files.listing`."""
@@ -76,7 +80,10 @@ class Remote(Files):
             # a driver object kept from an earlier call would list the store as it was then
             store, root = url_to_fs(self._given, skip_instance_cache=True)
         except ImportError as error:
-            raise ConvkitError(f"{error}", path=self.uri, remedy="it is a pip package") from error
+            package = _DRIVERS.get(str(scheme_of(self._given)))
+            raise ConvkitError(
+                "the driver isn't installed", path=self.uri, remedy=f"pip install {package}" if package else f"{error}"
+            ) from error
         return store, root.rstrip("/")
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _QUERY_VALUE = re.compile(r"=[^&;]*")
@@ -28,5 +28,6 @@ def without_secrets(uri: str) -> str:
     'https://host/m.bin?sig=***&v=***'
     """
     parts = urlsplit(uri)
-    query = _QUERY_VALUE.sub("=***", parts.query) if "=" in parts.query else "***" * bool(parts.query)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+    query = _QUERY_VALUE.sub("=***", parts.query) if "=" in parts.query else "***"
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{shown}?{query}" if parts.query else shown
