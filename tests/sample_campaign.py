@@ -23,6 +23,16 @@ FAULTS = {
 BOUND = 5e-6
 
 
+def step(rule: str, source: str, target: str, axes: tuple[str, str] = ("d", "d")) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "op": "rearrange",
+        "exactness": "exact",
+        "sources": [{"key": source, "axes": axes[0]}],
+        "targets": [{"key": target, "axes": axes[1]}],
+    }
+
+
 def plan(layers: int = 6) -> dict[str, Any]:
     shapes = {"q_proj": [60, 60], "k_proj": [20, 60], "v_proj": [20, 60], "o_proj": [60, 60]}
     source: dict[str, Any] = {"model.embed_tokens.weight": {"shape": [251, 60], "dtype": "float32", "fate": "moved"}}
@@ -30,32 +40,20 @@ def plan(layers: int = 6) -> dict[str, Any]:
         "model.embedding_layer.word_embeddings.weight": {"shape": [251, 60], "dtype": "float32", "origin": "moved"}
     }
     steps = [
-        {
-            "rule": "model.embed_tokens.weight <-> model.embedding_layer.word_embeddings.weight",
-            "op": "",
-            "exactness": "exact",
-            "sources": [{"key": "model.embed_tokens.weight"}],
-            "targets": [{"key": "model.embedding_layer.word_embeddings.weight"}],
-        }
+        step(
+            "model.embed_tokens.weight <-> model.embedding_layer.word_embeddings.weight",
+            "model.embed_tokens.weight",
+            "model.embedding_layer.word_embeddings.weight",
+        )
     ]
     for name, shape in shapes.items():
-        rotated = name in ("q_proj", "k_proj")
+        axes = ("(h two r) _0 _1", "(h r two) _0 _1") if name in ("q_proj", "k_proj") else ("d", "d")
         for i in range(layers):
             left = f"model.layers.{i}.self_attn.{name}.weight"
             right = f"model.transformer_decoder.layers.{i}.self_attn.proj_{name[0]}_dense_layer.weight"
-            source[left] = {"shape": shape, "dtype": "float32", "fate": "moved", "step": len(steps), "reason": None}
+            source[left] = {"shape": shape, "dtype": "float32", "fate": "moved", "step": len(steps)}
             target[right] = {"shape": shape, "dtype": "float32", "origin": "moved", "step": len(steps)}
-            rule = f"model.layers.{{i}}.self_attn.{name}.weight <-> {right.replace(str(i), '{i}', 1)}"
-            op = "(h two r) d -> (h r two) d" if rotated else ""
-            steps.append(
-                {
-                    "rule": rule,
-                    "op": op,
-                    "exactness": "exact",
-                    "sources": [{"key": left}],
-                    "targets": [{"key": right}],
-                }
-            )
+            steps.append(step(f"{left} <-> {right}".replace(f".{i}.", ".{i}."), left, right, axes))
     source["model.rotary_emb.inv_freq"] = {
         "shape": [5],
         "dtype": "float32",
@@ -70,7 +68,6 @@ def plan(layers: int = 6) -> dict[str, Any]:
         "source": {
             "layout": "hf/llama",
             "format": "safetensors",
-            "variant": {"prefix": "model.", "tied": False, "heads": ["lm_head"]},
             "conventions": {"rotary": "half"},
             "config": {"hidden_size": 60, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
         },
@@ -78,10 +75,11 @@ def plan(layers: int = 6) -> dict[str, Any]:
             "layout": "cerebras/llama",
             "format": "cerebras-h5",
             "release": "2.10",
-            "variant": {"tied": False},
             "conventions": {"rotary": "interleaved"},
             "config": {"model": {"hidden_size": 60, "rotary_dim": 10}},
         },
+        "variant": {"hf": "model.", "cs": "model."},
+        "square": ["model.layers.0.self_attn.o_proj.weight"],
         "defaults": [{"name": "rms_norm_eps", "value": 1e-6, "source": "transformers LlamaConfig"}],
         "steps": steps,
         "source_leaves": source,
@@ -152,19 +150,19 @@ def equivalence(passed: bool = True, layers: int = 6, missed: str = "") -> dict[
         "faults": faults,
         "details": {
             "positions": 256,
-            "layers": [{"name": str(i), "max_rel": own * (i + 1) / layers} for i in range(layers)],
+            "states": [{"name": f"layers.{i}", "max_rel": own * (i + 1) / layers} for i in range(layers)],
+            "parted": None if passed else {"point": "layers.0.attention", "target": ["model.proj_q.weight"]},
         },
-        "problems": [] if passed else ["the models part after layer 0"],
+        "problems": [],
         "seconds": 3.2,
     }
 
 
 def write_row(folder: Path, *, stages: dict[str, dict[str, Any]], log: dict[str, str] | None = None) -> None:
-    names = {"convert": "target.mdl.convkit.json"}
     for sub in ("logs", "benchmarks"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     for i, (stage, document) in enumerate(stages.items()):
-        (folder / names.get(stage, f"{stage}.json")).write_text(json.dumps(document))
+        (folder / f"{stage}.json").write_text(json.dumps(document))
         (folder / "logs" / f"{stage}.log").write_text("")
         (folder / "benchmarks" / f"{stage}.tsv").write_text(
             "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"

@@ -83,6 +83,8 @@ def test_page_tells_each_row(campaign: Path):
     assert "2 of 4 conversions proved" in page.text
     assert "model.norm.weight: 3 of 60 elements differ" in page.text
     assert "no rule takes this leaf (drop it by name: --drop)" in page.text
+    assert "the models first part at layers.0.attention (computed with model.proj_q.weight)" in page.text
+    assert "(h two r) … -> (h r two) …" in page.text
     assert all(name in page.text for name in sample.FAULTS)
 
 
@@ -113,6 +115,35 @@ def test_table(campaign: Path):
     assert lines[-1] == "2 of 4 conversions proved"
 
 
+def test_bounds_are_told_in_words(tmp_path: Path):
+    plan = sample.plan()
+    plan["steps"][3]["exactness"] = {"ulp": 0.5, "dtype": "bfloat16"}
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(plan=plan, convert=sample.receipt(plan)))
+    assert summary(tmp_path)["rows"][0]["exactness"] == "within 0.5 ulp of bfloat16"
+
+
+def test_a_fault_whose_error_is_not_finite_lies_beyond_all_others(tmp_path: Path):
+    verdict = sample.equivalence()
+    verdict["faults"].append({"name": "norms dropped", "caught": True, "measured": {}})
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(equivalence=verdict))
+    assert "norms dropped: ∞ × bound" in build_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("stage", ["fetch", "plan", "convert"])
+def test_what_an_earlier_run_left_does_not_count(tmp_path: Path, stage: str):
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(), log={stage: "convkit: no\n"})
+    (tmp_path / "row" / f"{stage}.json").unlink()
+    found = summary(tmp_path)["rows"][0]
+    assert (found["verdict"], found["stopped_at"], found["problem"]) == ("stopped", stage, f"{stage}: convkit: no")
+
+
+def test_a_row_without_its_source_does_not_count(campaign: Path):
+    table = campaign / "checkpoints.tsv"
+    sample.write_row(campaign / "back", stages=sample.all_stages())
+    table.write_text(table.read_text() + "back\trow:refused\t\t\thf/llama\t\t\n")
+    assert summary(campaign)["rows"][-1]["problem"] == "fetch: row refused has no output"
+
+
 def test_rows_keep_the_order_of_the_table(campaign: Path):
     assert [row["id"] for row in summary(campaign)["rows"]] == ["good", "blunt", "wrong", "refused"]
 
@@ -120,7 +151,7 @@ def test_rows_keep_the_order_of_the_table(campaign: Path):
 def test_one_conversion(tmp_path: Path):
     documents = sample.all_stages()
     for name in ("convert", "roundtrip", "equivalence"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(documents[name]))
+        (tmp_path / f"any {name}.json").write_text(json.dumps(documents[name]))
     found = summary(tmp_path)
     assert found["passed"]
     assert [row["id"] for row in found["rows"]] == [tmp_path.name]

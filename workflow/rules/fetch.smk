@@ -18,4 +18,4 @@ rule fetch:
     message:
         "{wildcards.id}: fetch"
     shell:
-        "convkit fetch {params.uri:q} {params.path} {params.digest} --json > {output} 2> {log}"
+        "convkit fetch {params.uri:q} {params.path} {params.digest} --overwrite --json > {output} 2> {log}"

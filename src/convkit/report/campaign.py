@@ -1,8 +1,7 @@
 """What a results folder holds, whatever part of it is there: one :class:`Conversion` a row.
 
-A campaign is a folder with a folder a row; a single conversion is a folder with its documents in
-it. Documents are known by the schema they name, and the two that name none by their file name, so
-nothing here depends on how far a conversion got.
+A campaign is a folder with a folder a row; a single conversion is a folder with its receipt and
+verdicts in it. Nothing here depends on how far a conversion got.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversio
     if origin is not None and "convert" not in origin.documents:
         return replace(row, documents={}, complaints={"fetch": f"row {origin.id} has no output"})
     failed = [stage for stage in STAGES if stage in row.complaints and stage not in row.documents]
-    if not failed:
+    if not failed or failed[0] in CHECKS:  # no check follows from another
         return row
     kept = STAGES[: STAGES.index(failed[0])]
     return replace(row, documents={stage: row.documents[stage] for stage in kept if stage in row.documents})
@@ -112,19 +111,25 @@ def _read_claims(table: Path) -> dict[str, dict[str, str]]:
 
 
 def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
-    documents = {}
-    for path in sorted(directory.glob("*.json")):
-        document = _read_document(path)
-        stage = _stage(path, document)
-        if stage is not None:
-            documents[stage] = document
     return Conversion(
         id=directory.name,
         claim=claim,
-        documents=documents,
+        documents=_by_name(directory) if (directory / "logs").is_dir() else _by_schema(directory),
         benchmarks={path.stem: _read_benchmark(path) for path in sorted(directory.glob("benchmarks/*.tsv"))},
         complaints={path.stem: _last_line(path) for path in sorted(directory.glob("logs/*.log"))},
     )
+
+
+def _by_name(directory: Path) -> dict[str, dict[str, Any]]:
+    """The documents of a campaign's row: each stage's own, which is taken away when the stage is done anew."""
+    paths = {stage: directory / f"{stage}.json" for stage in STAGES}
+    return {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
+
+
+def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
+    """The documents of a single conversion, whatever they are called."""
+    documents = [_read_document(path) for path in sorted(directory.glob("*.json"))]
+    return {_stage(document): document for document in documents if _stage(document) in STAGES}
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -135,16 +140,10 @@ def _read_document(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _stage(path: Path, document: dict[str, Any]) -> str | None:
-    """Which stage left this document; None if it isn't one of ours."""
-    schema = str(document.get("schema", ""))
-    if schema.startswith("convkit.verdict/"):
-        return str(document.get("check"))
-    if schema.startswith("convkit.receipt/"):
-        return "convert"
-    if schema.startswith("convkit.plan/"):
-        return "plan"
-    return path.stem if document and path.stem in ("fetch", "inspect") else None
+def _stage(document: dict[str, Any]) -> str:
+    """Which stage left this document, if one did."""
+    kind = str(document.get("schema")).removeprefix("convkit.").partition("/")[0]
+    return {"receipt": "convert", "verdict": str(document.get("check"))}.get(kind, kind)
 
 
 def _read_benchmark(path: Path) -> Benchmark:

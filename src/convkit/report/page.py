@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,14 @@ import jinja2
 from convkit.report import text
 from convkit.report.campaign import CHECKS, STAGES, Conversion
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
-from convkit.report.summary import excess, headline, margin, outcome, sensitivity, worst
+from convkit.report.summary import excess, headline, in_words, margin, outcome, problems_of, sensitivity, worst
 from convkit.tensors import ITEMSIZE
 
 #: leaves listed one by one in a section; plan and receipt have them all
 MOST_LEAVES = 400
+
+#: how a plan writes the axes that a rule leaves alone
+_UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
 def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
@@ -35,6 +39,7 @@ def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
         "outcome": outcome,
         "margin": margin,
         "sensitivity": sensitivity,
+        "problems": problems_of,
         "flat": _flat,
     }
     axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])
@@ -82,9 +87,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Rule:
-    """How often a rule was applied."""
+    """A rule, what it did to axes and values (nothing, where a leaf is moved as it is), and how often."""
 
-    rule: str
+    left: str
+    right: str
     op: str
     exactness: str
     leaves: int
@@ -159,11 +165,24 @@ def _nbytes(leaf: dict[str, Any]) -> int:
 
 
 def _rules(steps: Iterable[dict[str, Any]]) -> list[Rule]:
-    applied: dict[tuple[str, str, str], int] = defaultdict(int)
+    applied: Counter[tuple[str, str, str, str]] = Counter()
     for step in steps:
-        rule = (str(step.get("rule")), str(step.get("op") or ""), str(step.get("exactness")))
+        left, _, right = str(step.get("rule")).partition(" <-> ")
+        rule = (left, right, _op(step), in_words(step.get("exactness")))
         applied[rule] += len(step.get("targets", []))
     return [Rule(*rule, leaves) for rule, leaves in applied.items()]
+
+
+def _op(step: dict[str, Any]) -> str:
+    """``(h two r) … -> (h r two) …``, and what else was done; empty where a leaf moves as it is."""
+    before, after = (
+        ", ".join(dict.fromkeys(_UNNAMED_AXIS.sub("…", side.get("axes", "")) for side in step.get(end, [])))
+        for end in ("sources", "targets")
+    )
+    done = [] if before == after else [f"{before} -> {after}"]
+    done += [" ".join(str(value) for value in op.values()) for op in step.get("ops", [])]
+    done += [f"{edge} to {step[edge]['keep']}" for edge in ("pad", "crop") if edge in step]
+    return "; ".join(done)
 
 
 def _excesses(conversion: Conversion) -> Iterable[float]:
@@ -178,12 +197,14 @@ def _faults(conversion: Conversion, axis: LogAxis) -> Iterable[FaultLine]:
         verdict = conversion.documents.get(check, {})
         for fault in verdict.get("faults", []):
             value = excess(fault.get("measured", {}), verdict.get("bound", {}))
+            if value is None and fault["caught"]:
+                value = math.inf  # the wrong model's numbers weren't even finite
             yield FaultLine(
                 check=check,
                 name=fault["name"],
                 caught=fault["caught"],
                 excess=value,
-                at=None if value is None or check != "equivalence" else axis.at(value),
+                at=axis.at(value) if value is not None and check == "equivalence" else None,
             )
 
 
@@ -198,9 +219,9 @@ def _strip(own: float | None, faults: Sequence[FaultLine], axis: LogAxis) -> lis
 
 def _layers(verdict: dict[str, Any]) -> Curve | None:
     """The error along the layers, in the measure that the verdict's bound is given for."""
-    layers = verdict.get("details", {}).get("layers", [])
+    states = verdict.get("details", {}).get("states", [])
     name = worst({"measured": {}, **verdict})
-    values = [(str(layer["name"]), float(layer[name])) for layer in layers if name in layer]
+    values = [(str(state["name"]), float(state[name])) for state in states if name in state]
     return curve(values, verdict["bound"][name]) if name and values else None
 
 

@@ -89,11 +89,17 @@ def _row(conversion: Conversion) -> dict[str, Any]:
 
 
 def exactness(plan: dict[str, Any]) -> str | None:
-    """``exact``, or what isn't."""
-    found = {str(step.get("exactness")) for step in plan.get("steps", [])}
-    if not found:
-        return None
-    return ", ".join(sorted(found - {"exact"})) or "exact"
+    """``exact``, or every bound that isn't."""
+    steps = plan.get("steps", [])
+    bounds = {in_words(step.get("exactness")) for step in steps} - {"exact"}
+    return (", ".join(sorted(bounds)) or "exact") if steps else None
+
+
+def in_words(exactness: Any) -> str:
+    """How far a value may move: ``exact``, or ``within 0.5 ulp of bfloat16``."""
+    if not isinstance(exactness, dict):
+        return str(exactness)
+    return f"within {number(exactness['ulp'])} ulp of {exactness['dtype']}"
 
 
 def _problem(conversion: Conversion) -> str | None:
@@ -101,11 +107,21 @@ def _problem(conversion: Conversion) -> str | None:
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
         if not verdict.get("passed"):
-            problems = verdict.get("problems") or ["no"]
+            problems = problems_of(verdict) or ["no"]
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
     return f"{stage}: {conversion.complaints.get(stage) or 'not done'}" if stage else None
+
+
+def problems_of(verdict: dict[str, Any]) -> list[str]:
+    """What a verdict complains of, and where the models first part."""
+    parted = verdict.get("details", {}).get("parted")
+    if not parted:
+        return list(verdict.get("problems", []))
+    tensors = ", ".join(parted.get("target", []))
+    place = f"the models first part at {parted['point']}" + (f" (computed with {tensors})" if tensors else "")
+    return [*verdict.get("problems", []), place]
 
 
 def _check(verdict: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -39,8 +39,8 @@ def duration(seconds: float | None) -> str:
 def number(value: object) -> str:
     """A measured value: two significant digits where it is small or huge, whole numbers in full, lists by commas.
 
-    >>> number(3.14159e-07), number(0.25), number(5123.4), number(0.0), number(float("inf")), number(None)
-    ('3.1e-07', '0.25', '5,123', '0', '∞', '–')
+    >>> number(3.14159e-07), number(0.25), number(5123.4), number(0.0), number(1 - 2e-9), number(float("inf"))
+    ('3.1e-07', '0.25', '5,123', '0', '1 − 2.0e-09', '∞')
     """
     if value is None:
         return "–"
@@ -56,6 +56,8 @@ def number(value: object) -> str:
         return "∞" if value > 0 else "−∞"
     if value == 0:
         return "0"
+    if 0.999 < value < 1:
+        return f"1 − {1 - value:.1e}"
     if not 1e-3 <= abs(value) < 1e4:
         return f"{value:.1e}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
