@@ -70,10 +70,10 @@ class KeyTemplate:
             parts.append(text[position : found.start()])
             position = found.end()
             field = _placeholder(found, text)
-            field = declared.setdefault(field.name, field) if not field.choices else field
-            if declared.setdefault(field.name, field) != field:
+            first = declared.setdefault(field.name, field)
+            if field not in (first, Placeholder(first.name)) or (first.config and not field.config):
                 raise ValueError(f"{text!r}: placeholder {field.name!r} is declared twice, differently")
-            parts.append(field)
+            parts.append(first)
         parts.append(text[position:])
         if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
             raise ValueError(f"{text!r}: a brace that belongs to no placeholder")
@@ -131,9 +131,9 @@ def _placeholder(found: re.Match[str], text: str) -> Placeholder:
     if choices == "*":
         return Placeholder(name, wild=True)
     names = choices.split("|")
-    if config or not all(choice.rstrip("?") for choice in names):
-        raise ValueError(f"{text!r}: placeholder {name!r} has an empty choice")
-    plain = tuple(choice.rstrip("?") for choice in names)
+    plain = tuple(choice.removesuffix("?") for choice in names)
+    if config or not all(plain) or len(set(plain)) < len(plain):
+        raise ValueError(f"{text!r}: placeholder {name!r} has an empty choice, or one twice")
     return Placeholder(name, plain, frozenset(choice[:-1] for choice in names if choice.endswith("?")))
 
 
@@ -156,6 +156,6 @@ def _compiled(template: KeyTemplate, config: tuple[tuple[str, str], ...]) -> re.
         else:
             seen.add(part.name)
             choices = "|".join(re.escape(choice) for choice in part.choices)
-            body = choices or (r".+" if part.wild else r"0|[1-9]\d*")
+            body = choices or (r".+" if part.wild else "0|[1-9][0-9]*")
             out.append(f"(?P<{part.name}>{body})")
     return re.compile("".join(out), re.DOTALL)
