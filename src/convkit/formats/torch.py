@@ -54,7 +54,7 @@ class Torch(Format):
             return None
         with path.open("rb") as file:
             start = file.read(256)
-        if start.startswith(torch_files.LEGACY_MAGIC):
+        if torch_files.LEGACY_MAGIC in start[:32]:
             return "the file starts with torch's old magic number"
         is_archive = start.startswith(torch_files.ZIP_MAGIC) and b"/data.pkl" in start
         return "the file is a zip archive with data.pkl" if is_archive else None

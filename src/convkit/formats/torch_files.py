@@ -18,8 +18,8 @@ from convkit.formats.torch_pickle import load
 from convkit.formats.zip_places import find
 
 ZIP_MAGIC = b"PK\3\4"
-#: the pickle of 0x1950A86A20F9469CFC6C, with which files before torch 1.6 begin
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+#: 0x1950A86A20F9469CFC6C as a pickle has it, near the start of files before torch 1.6
+LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 #: two million tensors need less; a compressed pickle of more is a bomb
 PICKLE_LIMIT = 1 << 28
@@ -37,10 +37,10 @@ def read(file: Path) -> tuple[Any, Spans]:
         ConvkitError: no file of torch, corrupt, big-endian, or a pickle that would run anything.
     """
     with file.open("rb") as opened:
-        start = opened.read(len(LEGACY_MAGIC))
+        start = opened.read(32)
     if start.startswith(ZIP_MAGIC):
         return _read_zip(file)
-    if start == LEGACY_MAGIC:
+    if LEGACY_MAGIC in start:
         return _read_legacy(file)
     raise ConvkitError(
         "is no file of torch.save: neither a zip archive nor its older format", path=file, remedy=_REFETCH
