@@ -107,14 +107,18 @@ class Axes:
         return Axes(tuple(dim for dim in self.dims if dim not in gone))
 
     def for_branch(self, names: Mapping[str, str]) -> Axes:
-        """Each ``{placeholder}`` replaced by the name that it has in this branch."""
+        """Each ``{placeholder}`` replaced by the name that it has in this branch.
+
+        Raises:
+            PatternError: the leaf's key has no such placeholder.
+        """
 
         def visit(node: Sum) -> Sum:
             return Sum(
                 tuple(
                     Product(
                         tuple(
-                            visit(f) if isinstance(f, Sum) else Atom(names[f.name]) if f.branch else f
+                            visit(f) if isinstance(f, Sum) else Atom(self._own_name(f, names)) if f.branch else f
                             for f in term.factors
                         )
                     )
@@ -123,6 +127,11 @@ class Axes:
             )
 
         return Axes(tuple(dim if isinstance(dim, str) else visit(dim) for dim in self.dims))
+
+    def _own_name(self, atom: Atom, names: Mapping[str, str]) -> str:
+        if atom.name not in names:
+            raise PatternError(f"'{self}': {atom} is no placeholder of this side's keys alone")
+        return names[atom.name]
 
     def atoms(self) -> list[Atom]:
         """Every atom, as often as it appears."""
@@ -211,8 +220,9 @@ class _Parser:
             self._next()
         if self._peek():
             raise PatternError(f"'{self.whole}': unexpected '{self._peek()}'")
-        if len(branches) > 1 and not all(name for name, _ in branches):
-            raise PatternError(f"'{self.whole}': every branch needs its name")
+        names = {name for name, _ in branches}
+        if len(branches) > 1 and ("" in names or len(names) < len(branches)):
+            raise PatternError(f"'{self.whole}': every branch needs its name, and none stands twice")
         return Side(tuple(branches))
 
     def axes(self) -> Axes:
@@ -243,7 +253,7 @@ class _Parser:
         empty = True
         while self._peek() not in ("", "+", ")", "|"):
             empty = False
-            factors.extend((self.group(),) if self._peek() == "(" else self.factor())
+            factors.extend(self.factor() if self._peek() != "(" else _spliced(self.group()))
         if empty:
             raise PatternError(f"'{self.whole}': an empty term")
         return Product(tuple(factors))
@@ -265,6 +275,11 @@ class _Parser:
         token = self._peek()
         self.at += 1
         return token
+
+
+def _spliced(group: Sum) -> tuple[Atom | Sum, ...]:
+    """A group as factors of the product around it: ``(a (b c))`` is ``(a b c)``."""
+    return group.terms[0].factors if len(group.terms) == 1 else (group,)
 
 
 def _single(name: str) -> Sum:
@@ -315,31 +330,26 @@ def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) ->
 
 
 def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
-    unknown = [term for term in node.terms if not _known(term, sizes)]
-    known = sum(_product_extent(term, sizes) for term in node.terms if term not in unknown)
-    if not unknown:
-        if known != length:
-            named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(_atoms(node)))
-            detail = f" ({named})" if named else ""
-            raise PatternError(
-                f"rule {rule}: axis '{node}'{detail} should have length {known}, the tensor has {length}"
-            )
+    """Whether the sizes of an axis are all known now."""
+    named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(_atoms(node)) if a.name in sizes)
+    axis = f"rule {rule}: axis '{node}'{f' ({named})' if named else ''}"
+    if _known(Product((node,)), sizes):
+        if extent(node, sizes) != length:
+            raise PatternError(f"{axis} should have length {extent(node, sizes)}, the tensor has {length}")
         return True
-    if len(unknown) > 1:
-        return False
-    factors = unknown[0].factors
-    open_factors = [f for f in factors if not _known(Product((f,)), sizes)]
-    if len(open_factors) > 1:
-        return False
-    rest = math.prod(_product_extent(Product((f,)), sizes) for f in factors if f is not open_factors[0])
-    if length < known or rest == 0 or (length - known) % rest:
-        raise PatternError(
-            f"rule {rule}: axis '{node}': length {length} less {known} doesn't divide by {rest} to give '{open_factors[0]}'"
-        )
-    inner = (length - known) // rest
-    if isinstance(open_factors[0], Sum):
-        return _solve_axis(open_factors[0], inner, sizes, rule)
-    sizes[open_factors[0].name] = inner
+    inner: Atom | Sum = node
+    whole = length
+    while isinstance(inner, Sum):
+        open_terms = [term for term in inner.terms if not _known(term, sizes)]
+        open_factors = [f for term in open_terms for f in term.factors if not _known(Product((f,)), sizes)]
+        if len(open_factors) > 1:
+            return False
+        rest = sum(_product_extent(term, sizes) for term in inner.terms if term is not open_terms[0])
+        times = _product_extent(Product(tuple(f for f in open_terms[0].factors if f is not open_factors[0])), sizes)
+        if length < rest or times == 0 or (length - rest) % times:
+            raise PatternError(f"{axis} has length {whole} in the tensor, which no length of '{open_factors[0]}' gives")
+        length, inner = (length - rest) // times, open_factors[0]
+    sizes[inner.name] = length
     return True
 
 
