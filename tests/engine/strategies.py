@@ -28,7 +28,7 @@ def templates(draw: st.DrawFn) -> tuple[str, dict[str, int | str], dict[str, str
     text: list[str] = []
     bindings: dict[str, int | str] = {}
     names: dict[str, str] = {}
-    for number, kind in enumerate(draw(st.lists(st.sampled_from("word integer choice config".split()), min_size=1))):
+    for number, kind in enumerate(draw(st.lists(st.sampled_from(["word", "integer", "choice", "config"]), min_size=1))):
         name = f"n{number}"
         if kind == "word":
             text.append(draw(WORD))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from engine.strategies import templates
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convkit.keys import KeyTemplate
+from engine.strategies import templates
 
 
 @given(templates())
