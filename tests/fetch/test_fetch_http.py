@@ -189,6 +189,7 @@ def test_wrong_sha256_leaves_nothing(server: FileServer, tmp_path: Path) -> None
         (404, r"the server has no such file \(HTTP 404\) \(check the URI\)"),
         (410, r"the server has no such file \(HTTP 410\)"),
         (403, r"the server refuses \(HTTP 403\) \(put user and password in ~/.netrc\)"),
+        (206, r"the server answers HTTP 206"),  # nobody asked for a range
         (418, r"the server answers HTTP 418"),
     ],
 )

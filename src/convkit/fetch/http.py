@@ -43,7 +43,7 @@ class Http(Files):
         self.uri = without_secrets(uri)
         self.masked = bool(parts.query)
         self.name = unquote(parts.path.rpartition("/")[2])
-        if not self.name or not parts.hostname or parts.port == 0:  # a port that is none raises ValueError
+        if not self.name or not parts.hostname or parts.port == 0:  # asking for a malformed port raises ValueError
             raise UsageError("names no file", path=self.uri, remedy="give a file, or the index of a sharded checkpoint")
 
     def listing(self, job: Job) -> list[str] | None:
@@ -115,10 +115,8 @@ def _continues(response: requests.Response, offset: int, version: Version) -> bo
 def _opened(response: requests.Response, offset: int, version: Version | None) -> Opened:
     url = without_secrets(response.url)
     status = response.status_code
-    if version and status == 416:
-        return Opened(version, offset, iter(()))
-    if version and status == 206:
-        return Opened(version, offset, _chunks(response))
+    if version and status in (206, 416) and "Range" in response.request.headers:
+        return Opened(version, offset, _chunks(response) if status == 206 else iter(()))
     if status in (404, 410):
         raise MissingError(f"the server has no such file (HTTP {status})", path=url, remedy="check the URI")
     if status in (401, 403):
