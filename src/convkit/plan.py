@@ -204,8 +204,10 @@ class Plan:
         }
 
 
-def make_plan(source: Source, to: str, from_: str | None = None, options: Options | None = None) -> Plan:
+def make_plan(source: Source, to: str | Mapping, from_: str | None = None, options: Options | None = None) -> Plan:
     """Decide the fate of every leaf of ``source`` on its way to the layout ``to``.
+
+    ``to`` may also be a mapping of the caller's own, whose left side the source has.
 
     Raises:
         PlanError: the plan isn't total, or the config contradicts the tensors.
@@ -213,13 +215,10 @@ def make_plan(source: Source, to: str, from_: str | None = None, options: Option
         UsageError: an unknown layout, format, dtype or release.
     """
     options = options or Options()
-    layout, _ = detect_layout(source, from_)
-    mapping = find_mapping(layout.name, to)
+    mapping = to if isinstance(to, Mapping) else find_mapping(detect_layout(source, from_)[0].name, to)
     target_format = options.format or mapping.right.format
     get_format(target_format)
-    if (options.dtype is not None and not options.dtype.startswith(("float", "bfloat"))) or (
-        options.dtype is not None and options.dtype not in ITEMSIZE
-    ):
+    if options.dtype and not (options.dtype in ITEMSIZE and options.dtype.startswith(("float", "bfloat"))):
         raise UsageError(f"{options.dtype!r} is no floating-point dtype", remedy="float32, float16, bfloat16, ...")
     release = _release(mapping, options.release)
     restored = _earlier(source, mapping) if options.restore else None
@@ -245,7 +244,8 @@ def _plan(
     seen = detect_variants(mapping.variants, leaves, before)
     facts = detect_facts(mapping.facts, leaves, seen)
     config = source.config or {}
-    converted = mapping.config.convert(config, {**facts, **seen, "headless": options.headless}, release)
+    headless = options.headless or bool(restored and restored.plan["names"].get("headless"))
+    converted = mapping.config.convert(config, {**facts, **seen, "headless": headless}, release)
     chosen = choose_variants(mapping.variants, before, converted.names["headless"])
     names = converted.names | chosen
     dropped = _dropped(options.drop, leaves)
