@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint, Leaf, Opaque
 from convkit.errors import ConvkitError
 from convkit.formats import cerebras_records as records
-from convkit.formats.hdf5_arrays import Array, ChunkCache, FilledArray, MappedArray, open_array
+from convkit.formats.hdf5_arrays import Array, ChunkCache, FilledArray, open_array
 from convkit.state import treespec
 from convkit.tensors import TensorSpec, carrier, value_dtype
 
@@ -171,8 +171,6 @@ def _tensor(
     if record.kind == "DeferredFullTensor":
         return _filled(records.full_spec(record), record)
     dataset = _dataset(file, key)
-    if record.notes.get("__RTFX__"):
-        return _sent(dataset, records.tensor_spec(record))
     if dataset.shape is None:
         raise ValueError("its dataset holds no array")
     stored = dataset.dtype.newbyteorder("=").name
@@ -193,16 +191,6 @@ def _filled(spec: TensorSpec, record: records.Record) -> tuple[TensorSpec, Array
 
     element = np.asarray(record.notes["fill_value"] or 0).astype(value_dtype(spec.dtype))
     return spec, FilledArray(element.view(carrier(spec.dtype)))
-
-
-def _sent(dataset: h5py.Dataset, spec: TensorSpec) -> tuple[TensorSpec, Array]:
-    """Bytes as the appliance sends them: in an attribute, booleans as int16."""
-    import numpy as np
-
-    data = dataset.attrs["__BYTES__"].tobytes()
-    if spec.dtype == "bool":
-        data = np.frombuffer(data, "<i2").astype(bool).tobytes()
-    return spec, MappedArray(np.frombuffer(data, carrier(spec.dtype)).reshape(spec.shape))
 
 
 def _object(file: h5py.File, key: str) -> Opaque:
