@@ -169,9 +169,7 @@ class CerebrasOracle(Oracle):
     def refuse_strangers(self) -> None:
         """Keys of the model that no role claims: the framework's strict loading would stop at them."""
         known = {part.key for part in self.roles.values()} | self.twins.keys()
-        for key in self.tensors:
-            if key.startswith(self.wrapper) and key not in known:
-                self.problems.append(f"{key} is in the file, but the config describes a model without it")
+        self.refuse(key for key in self.tensors if key.startswith(self.wrapper) and key not in known)
 
     def biases(self) -> tuple[bool, bool, bool]:
         """Whether the yaml gives a bias to queries, keys and values; to the attention's output; to the FFN."""

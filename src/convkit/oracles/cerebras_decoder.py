@@ -213,6 +213,8 @@ class CerebrasDecoder(CerebrasOracle):
         }
         if self.facts.rotary:
             wrong["wrong rotary base"] = {"rope_theta": 1.1 * float(self.config.get("rope_theta", 10000))}
+            if self.config.get("pos_scaling_factor", 1.0) != 1.0 or self.config.get("pos_scaling_extra_args"):
+                wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}

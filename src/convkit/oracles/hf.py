@@ -106,9 +106,7 @@ class HfOracle(Oracle):
         for key in sorted(info["missing_keys"]):
             remedy = f"{name} needs it: is the checkpoint complete?"
             raise ConvkitError("missing key", path=self.path, key=key, remedy=remedy)
-        for key in sorted(info["unexpected_keys"]):
-            if not key.endswith(_BUFFERS):
-                self.problems.append(f"{key} is in the file, but {name} has no such parameter under this config")
+        self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_BUFFERS))
         if self.parsed.tie_word_embeddings:
             for copy, original in (model._tied_weights_keys or {}).items():
                 self._tie(copy, original if self.prefix else original.removeprefix(f"{self.trunk}."))

@@ -73,6 +73,12 @@ class HfLlama(HfOracle):
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
-        rope = self.config["rope_parameters"]
-        wrong_base = {**rope, "rope_theta": 1.1 * rope["rope_theta"]}
-        return {**super().wrong_configs(), "wrong rotary base": {**self.config, "rope_parameters": wrong_base}}
+        wrong, rope = super().wrong_configs(), self.config["rope_parameters"]
+        wrong["wrong rotary base"] = {
+            **self.config,
+            "rope_parameters": {**rope, "rope_theta": 1.1 * rope["rope_theta"]},
+        }
+        if rope["rope_type"] != "default":
+            plain = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
+            wrong["rotary scaling left out"] = {**self.config, "rope_parameters": plain}
+        return wrong

@@ -9,13 +9,16 @@ same in every layout: faults are planted by role, and a disagreement is blamed o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Keys that a message names before it counts the rest.
+_SHOWN = 3
 
 #: Points inside a layer that every layout can show, in the order in which they are computed in a
 #: pre-norm decoder, and the roles that feed each. Queries and keys are compared by the
@@ -132,6 +135,13 @@ class Oracle(ABC):
     @abstractmethod
     def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Of a tied model, config and tensors in which the head has a tensor of its own."""
+
+    def refuse(self, strangers: Iterable[str]) -> None:
+        """Note the keys that the file holds and the model has no place for, if there are any."""
+        keys = sorted(strangers)
+        if keys:
+            shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+            self.problems.append(f"the file holds what the config's model does not have: {shown}")
 
     def part(self, role: str) -> Tensor:
         """The tensor of a role, ``[out, in]`` or ``[out]``."""

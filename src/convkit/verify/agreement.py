@@ -57,13 +57,17 @@ class Agreement:
         """States and outputs that can't be measured: other shapes, NaN, infinities."""
         return [*self.misshapen, *(f"{d.name} is not finite" for d in self._all if math.isinf(d.max_rel))]
 
+    @property
+    def measurable(self) -> list[Distance]:
+        """The distances that are numbers."""
+        return [d for d in self._all if math.isfinite(d.max_rel)]
+
     def to_json(self) -> dict[str, float]:
         """The worst figures; what can't be measured is left out here and named by ``broken``."""
-        finite = [d for d in self._all if math.isfinite(d.max_rel)]
         figures = {
-            "max_rel": max((d.max_rel for d in finite), default=0.0),
-            "max_abs": max((d.max_abs for d in finite), default=0.0),
-            "min_cosine": min((d.min_cosine for d in finite), default=1.0),
+            "max_rel": max((d.max_rel for d in self.measurable), default=0.0),
+            "max_abs": max((d.max_abs for d in self.measurable), default=0.0),
+            "min_cosine": min((d.min_cosine for d in self.measurable), default=1.0),
         }
         if self.outputs:
             figures |= {"max_kl": self.max_kl, "top1_agreement": self.top1, f"top{TOP}_agreement": self.top5}

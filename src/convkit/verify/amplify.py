@@ -1,10 +1,10 @@
 """Both models with weak weights made strong, so that a wrong forward pass shows.
 
 A freshly initialised model attends evenly and its activations are nearly linear: rotation, head
-counts and the choice of activation leave no trace in its logits. So every role whose weights are
-far smaller than a trained model's is multiplied by one power of two, the same on both sides: exact
-in any float dtype, and what is wrong about the conversion stays wrong. Roles belong to the
-oracles; no mapping is asked.
+counts and the choice of activation leave no trace in its logits. So every weight that is far
+smaller than a trained model's is multiplied by one power of two, the same on both sides: exact in
+any float dtype, and what is wrong about the conversion stays wrong. Roles belong to the oracles;
+no mapping is asked. Biases show as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def gains(source: Oracle, target: Oracle) -> dict[str, float]:
     """By role the factor that brings the source's weights to strength; only what isn't 1."""
-    shared = [role for role in source.roles if role in target.roles]
+    shared = [role for role in source.roles if role in target.roles and role.endswith(".weight")]
     found = {role: _gain(role, source.part(role)) for role in shared}
     if source.facts.tied or target.facts.tied:
         heads = [role for role in shared if role.startswith("head.") and _is_embedding(source, target, role)]
@@ -41,9 +41,7 @@ def _is_embedding(source: Oracle, target: Oracle, role: str) -> bool:
 
 def _gain(role: str, part: Tensor) -> float:
     """A power of two; 1 where the weights are within a factor of two of strong, or all zero."""
-    if role.endswith(".bias"):
-        strong = 0.2
-    elif "norm" in role:
+    if "norm" in role:
         strong = 1.0
     elif role.split(".", maxsplit=1)[0] in ("embedding", "positions", "segments"):
         strong = 0.6

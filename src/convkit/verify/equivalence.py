@@ -136,7 +136,7 @@ def _details(ours: Opened, theirs: Opened, trial: Trial) -> dict[str, Any]:
         "parameters": {name: side.parameters for name, side in sides.items()},
         "stored": {name: side.stored for name, side in sides.items()},
         "model": {name: asdict(side.oracle.facts) for name, side in sides.items()},
-        "states": [asdict(distance) for distance in (*agreement.states, *agreement.outputs)],
+        "states": [asdict(distance) for distance in agreement.measurable],
         "only_in_source": agreement.only_in_reference,
         "only_in_target": agreement.only_in_candidate,
         "notes": [

