@@ -230,14 +230,6 @@ LAWS: tuple[Law, ...] = (
 )
 
 
-def check_format_laws(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """All laws, each in a folder of its own."""
-    for law in LAWS:
-        own = folder / law.__name__
-        own.mkdir()
-        law(format, own, sample, random)
-
-
 def write(
     format: Format,
     staging: Path,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
-from convkit.digests import canonical_json
 from convkit.errors import ConvkitError
 from convkit.formats.mapped import MappedCheckpoint, Place
 from convkit.formats.preallocated import FileLayout, PreallocatedWriter
@@ -103,7 +102,7 @@ class Safetensors(Format):
         specs = {leaf.key: _holdable(leaf, path) for leaf in leaves}
         metadata = {"format": "pt"}
         for name, value in options.metadata.items():
-            metadata.setdefault(name, value if isinstance(value, str) else canonical_json(value).decode())
+            metadata.setdefault(name, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
         shards = split(leaves, options.shard_size)
         output = arrange(path, SINGLE, shards, file=path.suffix == SUFFIX)
         layouts = [_layout(file, shard, metadata) for file, shard in zip(output.files, shards, strict=True)]

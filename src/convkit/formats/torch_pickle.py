@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.tensors import ITEMSIZE
@@ -163,7 +163,8 @@ class _Interpreter:
     def run(self, pickle: bytes | mmap) -> Any:
         """Follow the opcodes up to STOP."""
         stack, memo = self._stack, self._memo
-        for opcode, arg, _ in pickletools.genops(cast(Any, pickle)):
+        decode: Any = pickletools.genops  # typed for files only, with arguments that may always be None
+        for opcode, arg, _ in decode(pickle):
             name = opcode.name
             if name in _LITERALS:
                 stack.append(arg)
