@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from convkit.condition import holds
 from convkit.errors import ConvkitError
 
 Release = tuple[int, ...]
@@ -25,12 +28,27 @@ class ConfigError(ConvkitError):
     """A config that can't be expressed on the other side, or contradicts the layout."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table.
+
+    ``when`` is a condition on declared names (:mod:`convkit.condition`): without it the line isn't
+    there. ``since`` and ``until`` bound the releases (inclusive, exclusive) for which right fields are
+    written; they are read whatever the release.
+    """
+
+    when: str = ""
+    since: Release = ()
+    until: Release = ()
+
+
 @dataclass(frozen=True)
-class Field:
+class Field(Row):
     """A value that both sides have.
 
-    ``values`` pairs left with right values where they differ. ``since``/``until`` bound the
-    releases (inclusive, exclusive) of the side that has releases, in which the right field exists.
+    ``values`` pairs left with right values where they differ; of several pairs that fit, the first
+    counts. ``null`` is what None stands for, where it isn't a value like others. Both it and the
+    defaults may be functions of the declared names.
     """
 
     left: str
@@ -39,16 +57,15 @@ class Field:
     left_default: Any = REQUIRED
     right_default: Any = REQUIRED
     values: tuple[tuple[Any, Any], ...] = ()
-    since: Release = ()
-    until: Release = ()
+    null: Any = None
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Row):
     """A field of one side whose value the layout fixes.
 
     As target it is written (unless ``write`` is false); as source it must have one of the values,
-    and where it is left out, ``default`` must be one of them.
+    and where it is left out, ``default`` (or what that function of the names gives) must be one of them.
     """
 
     side: Literal["left", "right"]
@@ -57,12 +74,19 @@ class Constant:
     default: Any = ABSENT
     also: tuple[Any, ...] = ()
     write: bool = True
-    since: Release = ()
-    until: Release = ()
 
 
 @dataclass(frozen=True)
-class Flag:
+class Written(Row):
+    """A field of one side that is written (a value, or a function of the names) and never looked at."""
+
+    side: Literal["left", "right"]
+    field: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Flag(Row):
     """A boolean that the tensors themselves answer: whether biases are there.
 
     ``fact`` is the name of a ``Fact`` of the mapping. Where the checkpoint's tensors are known they
@@ -76,39 +100,41 @@ class Flag:
     right_default: bool = False
 
 
-@dataclass(frozen=True)
-class Coupled:
-    """Fields that correspond as a group, by a pair of functions that the mapping file states.
+#: ``function(values, names)`` gets the fields of a group that are there and the declared names (with
+#: ``release``), and returns fields of the other side. A field that comes back as ABSENT isn't written;
+#: ``"=name"`` declares a name; ``"!"`` is a warning.
+Together = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
-    ``to_right(values, names)`` gets the left fields that are there and the declared names, and
-    returns right fields; ``to_left`` the reverse. A field that comes back as ABSENT isn't written.
-    """
+
+@dataclass(frozen=True)
+class Coupled(Row):
+    """Fields that correspond as a group, by a pair of functions that the mapping file states."""
 
     left: tuple[str, ...]
     right: tuple[str, ...]
-    to_right: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
-    to_left: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    to_right: Together
+    to_left: Together
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Fields of one side that mean something convkit can't yet carry: refused when one is set."""
+class Refused(Row):
+    """Fields of one side (a trailing ``*`` for any ending) that mean something the other side can't say.
+
+    Refused when one is set to another value than the neutral one that stands beside it; None is always neutral.
+    """
 
     side: Literal["left", "right"]
-    fields: tuple[str, ...]
+    fields: Dict[str, Any] = dataclass_field(hash=False)
     reason: str
     remedy: str
 
 
 @dataclass(frozen=True)
-class Name:
-    """A declared name that follows from others (``head_dim``), for rules only."""
+class Name(Row):
+    """A declared name that follows from others (``head_dim``)."""
 
     name: str
     compute: Callable[[dict[str, Any]], Any]
-
-
-Row = Field | Constant | Flag | Coupled | Refused | Name
 
 
 @dataclass(frozen=True)
@@ -180,7 +206,8 @@ class _Conversion:
 
     def run(self) -> Converted:
         for row in self.table.rows:
-            getattr(self, f"_{type(row).__name__.lower()}")(row)
+            if holds(row.when, self.names):
+                getattr(self, f"_{type(row).__name__.lower()}")(row)
         lost = _unseen(self.whole, {f"{self.at}.{path}" if self.at else path for path in self.seen})
         config: dict[str, Any] = {}
         plant(config, self._of_table("at", self.target)[0], self.out)
@@ -192,37 +219,43 @@ class _Conversion:
         if value is ABSENT:
             self.names.setdefault(name, None)
             return
+        if value is None:
+            value = self._computed(row.null)
         other = self._translate(row, value)
         self.names[name] = value if self.source == "left" else other
-        if self.target == "left" or self._released(row):
-            plant(self.out, getattr(row, self.target), other)
+        self._write(row, getattr(row, self.target), other)
 
     def _translate(self, row: Field, value: Any) -> Any:
         if not row.values:
             return value
         for left, right in row.values:
             here, there = (left, right) if self.source == "left" else (right, left)
-            if here == value and type(here) is type(value):
+            if _same(here, value):
                 return there
-        allowed = ", ".join(repr(pair[0 if self.source == "left" else 1]) for pair in row.values)
-        field_name = getattr(row, self.source)
-        raise ConfigError(f"{field_name} = {value!r} has no counterpart", key=field_name, remedy=f"known: {allowed}")
+        known = dict.fromkeys(repr(pair[0 if self.source == "left" else 1]) for pair in row.values)
+        raise ConfigError(
+            f"{value!r} has no counterpart", key=getattr(row, self.source), remedy=f"known: {', '.join(known)}"
+        )
 
     def _constant(self, row: Constant) -> None:
         if row.side == self.target:
-            if row.write and (self.target == "left" or self._released(row)):
-                plant(self.out, row.field, row.value)
+            if row.write:
+                self._write(row, row.field, row.value)
             return
         value = dig(self.section, row.field)
         self.seen.add(row.field)
         if value is MISSING:
-            value = row.default
+            value = self._computed(row.default)
         if value is not ABSENT and value != row.value and value not in row.also:
             raise ConfigError(
-                f"{row.field} is {value!r}, where this layout has {row.value!r}",
+                f"is {value!r}, where this layout has {row.value!r}",
                 key=row.field,
                 remedy="name the layout that the checkpoint really has, or correct the config",
             )
+
+    def _written(self, row: Written) -> None:
+        if row.side == self.target:
+            self._write(row, row.field, self._computed(row.value))
 
     def _flag(self, row: Flag) -> None:
         path = getattr(row, self.source)
@@ -241,26 +274,30 @@ class _Conversion:
                 key=path,
                 remedy="this layout has one flag for them",
             )
-        plant(self.out, there, true)
+        self._write(row, there, true)
 
     def _coupled(self, row: Coupled) -> None:
         found = {path: dig(self.section, path) for path in getattr(row, self.source)}
         self.seen.update(found)
         present = {path: value for path, value in found.items() if value is not MISSING}
         convert = row.to_right if self.source == "left" else row.to_left
-        for path, value in convert(present, self.names).items():
+        for path, value in convert(present, self.names | {"release": self.release}).items():
             if path.startswith("="):
                 self.names[path[1:]] = value
+            elif path == "!":
+                self.warnings.append(value)
             elif value is not ABSENT:
-                plant(self.out, path, value)
+                self._write(row, path, value)
 
     def _refused(self, row: Refused) -> None:
         if row.side != self.source:
             return
-        for path in row.fields:
-            self.seen.add(path)
-            if dig(self.section, path) not in (MISSING, None):
-                raise ConfigError(f"{path} is set: {row.reason}", key=path, remedy=row.remedy)
+        for pattern, neutral in row.fields.items():
+            for path in [name for name in self.section if fnmatchcase(name, pattern)]:
+                self.seen.add(path)
+                value = self.section[path]
+                if value is not None and not _same(value, neutral):
+                    raise ConfigError(f"is {value!r}: {row.reason}", key=path, remedy=row.remedy)
 
     def _name(self, row: Name) -> None:
         self.names[row.name] = row.compute(self.names)
@@ -271,15 +308,21 @@ class _Conversion:
         if value is not MISSING:
             return value
         if default is REQUIRED:
-            raise ConfigError(f"{path} is missing", key=path, remedy="add it to the config: there is no default")
-        if callable(default):
-            default = default(self.names)
+            raise ConfigError("is missing", key=path, remedy="add it to the config: there is no default")
+        default = self._computed(default)
         if default is not ABSENT:
             source = self._of_table("source", self.source)
             self.defaults.append({"name": path, "value": default, "source": source})
         return default
 
-    def _released(self, row: Field | Constant) -> bool:
+    def _computed(self, value: Any) -> Any:
+        return value(self.names) if callable(value) else value
+
+    def _write(self, row: Row, path: str, value: Any) -> None:
+        if self.target == "left" or self._released(row):
+            plant(self.out, path, value)
+
+    def _released(self, row: Row) -> bool:
         if not self.release:
             return True
         return (not row.since or self.release >= row.since) and (not row.until or self.release < row.until)
@@ -313,6 +356,10 @@ def plant(config: dict[str, Any], path: str, value: Any) -> None:
     config[last] = value
 
 
+def _same(one: Any, other: Any) -> bool:
+    return one == other and (type(one) is bool) == (type(other) is bool)
+
+
 def merge(config: dict[str, Any], other: Dict[str, Any]) -> None:
     """Put into ``config`` what it doesn't say itself, section by section."""
     for name, value in other.items():
@@ -328,9 +375,10 @@ def missing_from(config: Dict[str, Any], other: Dict[str, Any]) -> dict[str, Any
     for name, value in other.items():
         if name not in config:
             left[name] = value
-        elif isinstance(value, dict) and isinstance(config[name], dict):
-            if inner := missing_from(config[name], value):
-                left[name] = inner
+        elif (
+            isinstance(value, dict) and isinstance(config[name], dict) and (inner := missing_from(config[name], value))
+        ):
+            left[name] = inner
     return left
 
 

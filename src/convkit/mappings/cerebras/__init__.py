@@ -1,0 +1,1 @@
+"""HF <-> Cerebras ModelZoo, releases 2.1 ... 2.10."""

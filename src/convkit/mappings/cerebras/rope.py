@@ -1,82 +1,167 @@
 """Rotary scalings of the llama-like families, both ways.
 
-Facts: ModelZoo 2.10.0, ``tools/checkpoint_converters/llama.py`` (``convert_pi``); transformers
-``modeling_rope_utils.py``. transformers 4 writes ``rope_theta`` and ``rope_scaling``, transformers 5
-one ``rope_parameters`` with both; the older spelling is written, which both releases read.
+Facts: ModelZoo, ``layers/RotaryPositionEmbeddingHelper.py`` of releases 2.1.0 ... 2.10.0 (which
+scalings, from when, with which defaults) and ``tools/checkpoint_converters/llama.py`` of 2.10.0
+(spelling); transformers 5.23, ``modeling_rope_utils.py``.
+
+transformers 4 writes ``rope_theta`` and ``rope_scaling``, transformers 5 one ``rope_parameters`` with
+both; the older spelling is written, which both read. ModelZoo's ``yarn`` multiplies cos and sin by
+``mscale_a * ln(factor) + mscale_b``, which transformers calls ``attention_factor``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from convkit.config import ABSENT, ConfigError, Coupled
+from convkit.config import ABSENT, ConfigError, Coupled, Release
 
-SCALINGS = ("linear", "yarn", "llama3", "longrope")
-#: what ModelZoo's ``yarn`` computes with, whatever the config says (ModelZoo 2.10.0, rotary embeddings)
-YARN_FIXED = {"beta_fast": 32, "beta_slow": 1, "truncate": True, "attention_factor": None, "mscale": None}
-#: keys of one scaling that the yaml carries
-EXTRA = {
-    "linear": (),
-    "yarn": ("original_max_position_embeddings",),
-    "llama3": ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+Values = dict[str, Any]
+
+#: ModelZoo's scalings, and the release from which on it computes them (2.3: from 2.3.1 on)
+SCALINGS: dict[str, Release] = {"linear": (2, 1), "yarn": (2, 3), "llama3": (2, 3), "longrope": (2, 4)}
+#: options of yarn by the same name on both sides: default, first release
+YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
+    "beta_fast": (32, (2, 3)),
+    "beta_slow": (1, (2, 3)),
+    "truncate": (True, (2, 10)),
 }
+#: what ModelZoo takes where ``pos_scaling_extra_args`` of llama3 leaves it out
+LLAMA3_DEFAULTS = {"low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
+ORIGINAL = "original_max_position_embeddings"
 
 
-def _to_cerebras(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    parameters = dict(values.get("rope_parameters") or {})
-    scaling = dict(values.get("rope_scaling") or parameters)
-    theta = values.get("rope_theta", parameters.get("rope_theta"))
-    out: dict[str, Any] = {"=rope_theta": theta if theta is not None else 10000.0}
+def _to_cerebras(values: Values, names: Values) -> Values:
+    said = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if not isinstance(said, dict):
+        raise _refusal(f"is {said!r}", "it must be a dict with rope_type and factor")
+    parameters = dict(said)
+    theta = parameters.pop("rope_theta", values.get("rope_theta"))
+    partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
+    if partial not in (None, 1):
+        raise ConfigError(f"is {partial!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
+    out: Values = {"=rope_theta": 10000.0 if theta is None else theta}
     if theta is not None:
         out["rope_theta"] = theta
-    scaling.pop("rope_theta", None)
-    scaling.pop("partial_rotary_factor", None)
-    kind = scaling.pop("type", None) or scaling.get("rope_type")
-    if kind in (None, "default") and not scaling.get("factor"):
+    kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
+    parameters.pop("type", None)
+    if kind == "default":
         return out | {"pos_scaling_factor": 1.0}
     if kind not in SCALINGS:
-        raise ConfigError(
-            f"rope_scaling of type {kind!r} has no counterpart",
-            key="rope_scaling",
-            remedy=f"Cerebras has {', '.join(SCALINGS)}",
-        )
-    if "factor" not in scaling:
-        raise ConfigError("rope_scaling has no factor", key="rope_scaling", remedy="add its factor")
-    out |= {"pos_scaling_factor": scaling.pop("factor"), "pos_scaling_type": kind}
-    if kind == "yarn":
-        _refuse_other_yarn(scaling)
+        raise _refusal(f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
+    if names["release"] and names["release"] < SCALINGS[kind]:
+        first = ".".join(map(str, SCALINGS[kind]))
+        raise _refusal(f"release {'.'.join(map(str, names['release']))} has no {kind}", f"--release {first} or later")
+    if kind != "linear":
+        parameters[ORIGINAL] = values.get(ORIGINAL) or parameters.get(ORIGINAL) or names["positions"]
     if kind == "longrope":
-        out["pos_scaling_extra_args"] = scaling
-    elif kind != "linear":
-        out["pos_scaling_extra_args"] = {key: scaling[key] for key in EXTRA[kind] if key in scaling}
+        parameters.setdefault("factor", names["positions"] / parameters[ORIGINAL])
+    if parameters.get("factor") is None:
+        raise _refusal("has no factor", "add it")
+    out |= {"pos_scaling_factor": parameters.pop("factor"), "pos_scaling_type": kind}
+    if kind != "linear":
+        out["pos_scaling_extra_args"] = EXTRA_OF[kind](parameters, out["pos_scaling_factor"], names)
+    if kind == "longrope":
+        out["!"] = (
+            "longrope: Cerebras takes long_factor for every length where transformers takes short_factor "
+            "up to the original one: shorter sequences give other results"
+        )
     return out
 
 
-def _to_hf(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _yarn_extra(parameters: Values, factor: float, names: Values) -> Values:
+    extra = {ORIGINAL: parameters[ORIGINAL]}
+    for key, (default, since) in YARN_OPTIONS.items():
+        value = parameters.get(key)
+        if value not in (None, default):
+            if names["release"] and names["release"] < since:
+                raise _refusal(f"this release has no {key}", f"--release {'.'.join(map(str, since))} or later")
+            extra[key] = value
+    attention_factor = parameters.get("attention_factor")
+    if attention_factor is None and parameters.get("mscale") and parameters.get("mscale_all_dim"):
+        over, under = (0.1 * parameters[key] * math.log(factor) + 1 for key in ("mscale", "mscale_all_dim"))
+        attention_factor = over / under
+    if attention_factor is not None:
+        extra |= {"mscale_a": 0.0, "mscale_b": attention_factor}
+    return extra
+
+
+def _llama3_extra(parameters: Values, factor: float, names: Values) -> Values:
+    for key in ("low_freq_factor", "high_freq_factor"):
+        if key not in parameters:
+            raise _refusal(f"has no {key}", "add it: transformers has no default")
+    return {key: parameters[key] for key in LLAMA3_DEFAULTS}
+
+
+def _longrope_extra(parameters: Values, factor: float, names: Values) -> Values:
+    return _with_attention_factor(parameters, meant=factor, assumed=names["positions"] / parameters[ORIGINAL])
+
+
+EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_extra}
+
+
+def _to_hf(values: Values, names: Values) -> Values:
     theta = values.get("rope_theta")
-    out: dict[str, Any] = {"=rope_theta": theta if theta is not None else 10000.0}
-    out["rope_theta"] = theta if theta is not None else ABSENT
+    out: Values = {"=rope_theta": 10000.0 if theta is None else theta}
+    out["rope_theta"] = ABSENT if theta is None else theta
     factor = values.get("pos_scaling_factor", 1.0)
-    kind = values.get("pos_scaling_type") or "linear"
-    if factor == 1.0 and kind == "linear":
-        return out | {"rope_scaling": None}
+    kind = (values.get("pos_scaling_type") or "linear").lower()
     extra = dict(values.get("pos_scaling_extra_args") or {})
+    if factor == 1.0 and kind != "longrope":
+        return out | {"rope_scaling": None}
+    if kind not in SCALINGS:
+        raise ConfigError(
+            f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(SCALINGS)}"
+        )
+    if kind == "linear":
+        extra = {}
+    elif kind == "llama3":
+        extra = {key: extra.get(key, default) for key, default in LLAMA3_DEFAULTS.items()}
+    elif ORIGINAL not in extra:
+        raise ConfigError(f"{kind} has no {ORIGINAL}", key="pos_scaling_extra_args", remedy="add it")
+    elif kind == "yarn":
+        extra = _from_yarn_extra(extra, factor)
+    else:
+        grown = names["positions"] / extra[ORIGINAL]
+        scales = {key: extra.pop(key, None) for key in ("long_mscale", "short_mscale")}
+        mscale = scales["long_mscale" if grown > 1 else "short_mscale"]
+        if mscale is not None:
+            extra["attention_factor"] = mscale
+        extra = _with_attention_factor(extra, meant=grown, assumed=factor)
+        out[ORIGINAL] = extra[ORIGINAL]
     spelling = "rope_type" if kind == "llama3" else "type"
     return out | {"rope_scaling": {spelling: kind, "factor": factor, **extra}}
 
 
-def _refuse_other_yarn(scaling: dict[str, Any]) -> None:
-    for key, fixed in YARN_FIXED.items():
-        if scaling.get(key, fixed) not in (fixed, None):
-            raise ConfigError(
-                f"rope_scaling.{key} = {scaling[key]!r}: Cerebras computes yarn with {fixed!r} and can't say otherwise",
-                key="rope_scaling",
-                remedy=f"remove {key} if {fixed!r} is what the model was trained with",
-            )
+def _from_yarn_extra(extra: Values, factor: float) -> Values:
+    if extra.get("extrapolation_factor", 1.0) != 1.0:
+        raise ConfigError(
+            f"yarn's extrapolation_factor = {extra['extrapolation_factor']}",
+            key="pos_scaling_extra_args",
+            remedy="transformers can't say it",
+        )
+    out = {ORIGINAL: extra[ORIGINAL]} | {key: extra[key] for key in YARN_OPTIONS if key in extra}
+    if "mscale_a" in extra or "mscale_b" in extra:
+        out["attention_factor"] = extra.get("mscale_a", 0.1) * math.log(factor) + extra.get("mscale_b", 1.0)
+    return out
+
+
+def _with_attention_factor(extra: Values, meant: float, assumed: float) -> Values:
+    """Say longrope's attention factor where the other side would reckon with another growth of the context.
+
+    ModelZoo reckons with how much longer the context really grew, transformers with ``factor``.
+    """
+    if "attention_factor" in extra or meant == assumed:
+        return extra
+    return extra | {"attention_factor": math.sqrt(1 + math.log(max(meant, 1)) / math.log(extra[ORIGINAL]))}
+
+
+def _refusal(problem: str, remedy: str) -> ConfigError:
+    return ConfigError(problem, key="rope_scaling", remedy=remedy)
 
 
 ROPE = Coupled(
-    left=("rope_scaling", "rope_theta", "rope_parameters"),
+    left=("rope_scaling", "rope_theta", "rope_parameters", "partial_rotary_factor", ORIGINAL),
     right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
     to_right=_to_cerebras,
     to_left=_to_hf,
