@@ -103,6 +103,13 @@ def request(wildcards):
     return columns + shlex.split(row["options"])
 
 
+def opening(wildcards):
+    """Those options of a row that say how its source is opened, which every stage needs to know."""
+    words = shlex.split(ROWS[wildcards.id]["options"])
+    pairs = zip(words, words[1:], strict=False)
+    return [word for pair in pairs if pair[0] in ("--config", "--source-format") for word in pair]
+
+
 def planned(figure, *, factor=1.0, atleast=0):
     """A resource out of the plan's summary: megabytes of one of its figures."""
 

@@ -19,9 +19,10 @@ rule equivalence:
     params:
         source=source,
         target=target,
+        opening=opening,
         probe_length=config["probe_length"],
     message:
         "{wildcards.id}: equivalence"
     shell:
-        "convkit equivalence {params.source} {params.target} --probe-length {params.probe_length}"
+        "convkit equivalence {params.source} {params.target} {params.opening:q} --probe-length {params.probe_length}"
         " --json --no-fail > {output} 2> {log}"

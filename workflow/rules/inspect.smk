@@ -11,10 +11,11 @@ rule inspect:
         "../../environment.yml"
     params:
         path=source,
+        opening=opening,
     message:
         "{wildcards.id}: inspect"
     shell:
-        "convkit inspect {params.path} --json > {output} 2> {log}"
+        "convkit inspect {params.path} {params.opening:q} --json > {output} 2> {log}"
 
 
 rule plan:

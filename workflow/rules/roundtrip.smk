@@ -17,7 +17,8 @@ rule roundtrip:
     params:
         source=source,
         target=target,
+        opening=opening,
     message:
         "{wildcards.id}: round trip"
     shell:
-        "convkit roundtrip {params.source} {params.target} --json --no-fail > {output} 2> {log}"
+        "convkit roundtrip {params.source} {params.target} {params.opening:q} --json --no-fail > {output} 2> {log}"
