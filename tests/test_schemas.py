@@ -1,0 +1,58 @@
+"""Plans, receipts and verdicts obey the schemas that the package ships."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+
+from convkit.cli import main
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    documents = {path.name: json.loads(path.read_text()) for path in (files("convkit") / "schemas").iterdir()}
+    registry = Registry().with_resources([(key, Resource.from_contents(value)) for key, value in documents.items()])
+    return jsonschema.Draft202012Validator(documents[f"{name}.schema.json"], registry=registry)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    assert main(["fetch", "generated://llama?layers=1&tied=true", str(folder / "source")]) == 0
+    assert main(["convert", str(folder / "source"), str(folder / "made.mdl"), "--to", "cerebras/llama"]) == 0
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str], *command: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_plan(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = printed(capsys, "plan", str(converted / "source"), "--to", "cerebras/llama")
+    validator("plan").validate(plan)
+    del plan["steps"][0]["sources"][0]["axes"]
+    assert not validator("plan").is_valid(plan)
+
+
+def test_receipt(converted: Path) -> None:
+    receipt = json.loads((converted / "made.mdl.convkit.json").read_text())
+    validator("receipt").validate(receipt)
+    receipt["plan"]["source_leaves"]["lm_head.weight"] = {"shape": [1], "dtype": "float32", "fate": "forgotten"}
+    assert not validator("receipt").is_valid(receipt)
+
+
+@pytest.mark.parametrize("check", ["roundtrip", "equivalence", "diff"])
+def test_verdicts(check: str, converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = "source" if check == "diff" else "made.mdl"
+    validator("verdict").validate(printed(capsys, check, str(converted / "source"), str(converted / other)))
+
+
+def test_verify(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    validator("verdict").validate(printed(capsys, "verify", str(converted / "made.mdl")))
