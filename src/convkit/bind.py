@@ -16,7 +16,7 @@ from convkit.checkpoint import Leaf
 from convkit.condition import holds
 from convkit.errors import ConvkitError
 from convkit.keys import Bindings, KeyTemplate, Placeholder
-from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Rule, Variant
+from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim
 from convkit.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.pattern import Axes, PatternError, shape_of, solve, strided_pieces
 from convkit.tensors import TensorSpec
@@ -249,9 +249,56 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
                 if key not in claimed and template.match(key, names) is not None:
                     if unless is None or not key.startswith(unless):
                         bound.left_behind[key] = rule.reason
+    taken = claimed.keys() | bound.left_behind.keys()
+    for rule in mapping.rules:
+        if isinstance(rule, Verbatim) and holds(rule.when, names):
+            template = KeyTemplate.parse(rule.key)
+            for key in leaves.keys() - taken:
+                if template.match(key, names) is not None:
+                    bound.steps.append(_verbatim(rule, leaves[key], dtype))
     place = {key: number for number, key in enumerate(leaves)}
     bound.steps.sort(key=lambda step: place[step.sources[0].key])
     return bound
+
+
+def _verbatim(rule: Verbatim, leaf: Leaf, dtype: str | None) -> Step:
+    if leaf.spec is None:
+        side = Side(leaf.key, Axes(()))
+        return Step(str(rule), (side,), (side,), {}, value=True)
+    kept = Rule(leaf.key, leaf.key)
+    binder = _RuleBinder(Mapping(_NOWHERE, _NOWHERE, (kept,)), kept, {leaf.key: leaf}, {}, dtype)
+    return replace(binder.steps()[0], rule=str(rule))
+
+
+_NOWHERE = Layout("", "", "", "")
+
+
+def measured(
+    measures: Iterable[Measure], leaves: Dict[str, Leaf], names: Dict[str, Any], given: Dict[str, int]
+) -> Names:
+    """What the shapes of the left side say of declared names; what the user gave must agree.
+
+    Raises:
+        PlanError: a given size is not the checkpoint's.
+    """
+    found: Names = dict(given)
+    for measure in measures:
+        if measure.left is None:
+            continue
+        template, axis = KeyTemplate.parse(measure.left[0]), measure.left[1]
+        leaf = next(
+            (leaf for key, leaf in leaves.items() if leaf.spec and template.match(key, names) is not None), None
+        )
+        if leaf is None or leaf.spec is None or len(leaf.spec.shape) <= (axis if axis >= 0 else ~axis):
+            continue
+        length = leaf.spec.shape[axis]
+        if found.setdefault(measure.name, length) != length:
+            raise PlanError(
+                f"says {measure.name} = {length} (axis {axis} of {list(leaf.spec.shape)}), not {found[measure.name]}",
+                key=leaf.key,
+                remedy="correct the size, or leave it out",
+            )
+    return found
 
 
 def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[DerivedLeaf]:

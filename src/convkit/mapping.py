@@ -233,7 +233,48 @@ class LeftBehind:
         return f"{self.key} stays behind"
 
 
-AnyRule = Rule | Derived | LeftBehind
+@dataclass(frozen=True)
+class Verbatim:
+    """Leaves that no other rule claims and that keep their names on the other side."""
+
+    key: str
+    when: str = ""
+
+    def inverse(self) -> Verbatim:
+        """Itself."""
+        return self
+
+    def under(self, left: str, right: str) -> Verbatim:
+        """The same below a prefix.
+
+        Raises:
+            PatternError: the prefixes differ, so the names would change.
+        """
+        if left != right:
+            raise PatternError(f"{self}: can't stand below {left!r} and {right!r}")
+        return replace(self, key=left + self.key)
+
+    def __str__(self) -> str:
+        return f"{self.key} <-> {self.key}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A declared name that a leaf's shape gives where no config does: an axis of the first leaf of that form.
+
+    ``left`` and ``right`` are (template, axis); None where that side can't tell.
+    """
+
+    name: str
+    left: tuple[str, int] | None
+    right: tuple[str, int] | None
+
+    def inverse(self) -> Measure:
+        """The same with the sides exchanged."""
+        return replace(self, left=self.right, right=self.left)
+
+
+AnyRule = Rule | Derived | LeftBehind | Verbatim
 
 
 @dataclass(frozen=True)
@@ -250,6 +291,7 @@ class Mapping:
     config: ConfigTable = field(default_factory=ConfigTable)
     variants: tuple[Variant, ...] = ()
     facts: tuple[Fact, ...] = ()
+    measures: tuple[Measure, ...] = ()
     axes: Dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -284,6 +326,7 @@ def inverse(mapping: Mapping) -> Mapping:
         config=mapping.config.inverse(),
         variants=tuple(variant.inverse() for variant in mapping.variants),
         facts=tuple(fact.inverse() for fact in mapping.facts),
+        measures=tuple(measure.inverse() for measure in mapping.measures),
         axes=mapping.axes,
     )
 

@@ -25,6 +25,7 @@ from convkit.bind import (
     choose_variants,
     detect_facts,
     detect_variants,
+    measured,
     owed_derived,
 )
 from convkit.checkpoint import Leaf
@@ -47,7 +48,7 @@ RELEASES = tuple((2, minor) for minor in range(1, 11))
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks of a conversion, beside where to."""
+    """What the user asks of a conversion, beside where to; ``given`` are sizes by declared name."""
 
     format: str | None = None
     release: tuple[int, ...] = ()
@@ -55,6 +56,7 @@ class Options:
     dtype: str | None = None
     headless: bool = False
     restore: bool = True
+    given: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def _plan(
     leaves = source.checkpoint.leaves
     before = restored.plan["variant"] if restored else {}
     seen = detect_variants(mapping.variants, leaves, before)
-    facts = detect_facts(mapping.facts, leaves, seen)
+    facts = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, options.given)
     config = source.config or {}
     headless = options.headless or bool(restored and restored.plan["names"].get("headless"))
     converted = mapping.config.convert(config, {**facts, **seen, "headless": headless}, release)

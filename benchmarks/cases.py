@@ -1,0 +1,52 @@
+"""One timed conversion, run in a process of its own by ``run.py``: ``cases.py CASE SRC DST``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from convkit.execute import convert
+from convkit.mapping import Layout, Mapping, Rule, under
+from convkit.plan import Options, make_plan
+from convkit.source import open_source
+
+KERNELS = (
+    "{n:self_attn.q_proj|self_attn.k_proj|self_attn.v_proj|self_attn.o_proj|mlp.gate_proj|mlp.up_proj|mlp.down_proj}"
+)
+NORMS = "{n:input_layernorm|post_attention_layernorm}"
+
+
+def renamed(pattern: str) -> Mapping:
+    """Every leaf under another name, every kernel rearranged by the pattern."""
+    left = Layout("hf/llama", "", "safetensors", "config.json")
+    right = Layout("bench/llama", "", "safetensors", "params.yaml")
+    rules = (
+        Rule("model.embed_tokens.weight", "embedding"),
+        Rule("lm_head.weight", "head"),
+        Rule("model.norm.weight", "norm"),
+        *under(
+            "model.layers.{i}.",
+            "layer_{i}.",
+            (Rule(f"{KERNELS}.weight", "{n}.kernel", pattern), Rule(f"{NORMS}.weight", "{n}.scale")),
+        ),
+    )
+    return Mapping(left, right, rules)
+
+
+CASES: dict[str, tuple[str | Mapping, str]] = {
+    "rename": (renamed("o i -> o i"), "safetensors"),
+    "cerebras": ("cerebras/llama", "safetensors"),
+    "transpose": (renamed("o i -> i o"), "safetensors"),
+    "mdl": ("cerebras/llama", "cerebras-h5"),
+}
+
+
+def main() -> None:
+    case, source, target = sys.argv[1:]
+    to, format_ = CASES[case]
+    with open_source(source) as opened:
+        convert(opened, make_plan(opened, to, options=Options(format=format_)), Path(target))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Conversion speed and memory as ratios within one run: ``python benchmarks/run.py [--pairs 5]``.
+
+Each case alternates with two references over the same bytes, so that a machine's moods touch both:
+
+- ``overwrite``: read and write into files that exist already (their pages are allocated), then fsync;
+- ``copy``: read and write into new files, then fsync.
+
+A conversion writes new files, digests every leaf of both sides and syncs before it publishes, so
+``copy`` is the like for like; ``overwrite`` is the harder reference. Medians over the pairs; wall
+time, CPU time (user and system, children included) and peak anonymous memory, polled every 10 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from checkpoint import make
+
+HERE = Path(__file__).parent
+CASES = ("rename", "cerebras", "transpose", "mdl")
+COPY = """
+import os, sys
+for name in sorted(os.listdir(sys.argv[1])):
+    read = os.open(os.path.join(sys.argv[1], name), os.O_RDONLY)
+    write = os.open(os.path.join(sys.argv[2], name), os.O_WRONLY | os.O_CREAT)
+    while chunk := os.read(read, 2 << 20):
+        os.write(write, chunk)
+    os.fsync(write)
+"""
+
+
+@dataclass
+class Run:
+    """One process: seconds and bytes."""
+
+    wall: float
+    cpu: float
+    anonymous: int
+
+
+def timed(command: list[str]) -> Run:
+    """Run a command to its end."""
+    started = time.monotonic()
+    process = subprocess.Popen(command)
+    peak = 0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        peak = max(peak, anonymous_bytes(process.pid))
+        time.sleep(0.01)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak)
+
+
+def anonymous_bytes(pid: int) -> int:
+    """RssAnon of a process (Linux)."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
+
+
+def clear(target: Path) -> None:
+    """Remove a conversion and what lies beside it."""
+    for path in target.parent.glob(f"{target.stem}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def measure(case: str, source: Path, work: Path, pairs: int) -> dict[str, list[Run]]:
+    """Runs of the two references, the conversion, and the conversion with its round trip."""
+    runs: dict[str, list[Run]] = {name: [] for name in ("overwrite", "copy", "convert", "roundtrip")}
+    over, new, out = work / "over", work / "new", work / ("out.mdl" if case == "mdl" else "out")
+    over.mkdir(exist_ok=True)
+    copy = [sys.executable, "-c", COPY, str(source)]
+    timed([*copy, str(over)])
+    for _ in range(pairs):
+        runs["overwrite"].append(timed([*copy, str(over)]))
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        runs["copy"].append(timed([*copy, str(new)]))
+        shutil.rmtree(new)
+        clear(out)
+        runs["convert"].append(timed([sys.executable, str(HERE / "cases.py"), case, str(source), str(out)]))
+        check = [sys.executable, "-m", "convkit", "roundtrip", str(source), str(out)]
+        runs["roundtrip"].append(timed(check))
+        clear(out)
+    shutil.rmtree(over)
+    return runs
+
+
+def summary(case: str, runs: dict[str, list[Run]], nbytes: int) -> dict[str, object]:
+    """Medians of the ratios within each pair."""
+
+    def ratio(of: str, to: str, what: str) -> float:
+        pairs = zip(runs[of], runs[to], strict=True)
+        return round(statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs), 2)
+
+    whole = [
+        (made.wall + back.wall) / reference.wall
+        for made, back, reference in zip(runs["convert"], runs["roundtrip"], runs["overwrite"], strict=True)
+    ]
+    return {
+        "case": case,
+        "GB": round(nbytes / 1e9, 2),
+        "seconds": round(statistics.median(run.wall for run in runs["convert"]), 2),
+        "wall/overwrite": ratio("convert", "overwrite", "wall"),
+        "wall/copy": ratio("convert", "copy", "wall"),
+        "cpu/copy": ratio("convert", "copy", "cpu"),
+        "with round trip/overwrite": round(statistics.median(whole), 2),
+        "MiB anonymous": max(run.anonymous for run in runs["convert"]) >> 20,
+        "MiB anonymous, round trip": max(run.anonymous for run in runs["roundtrip"]) >> 20,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=4, help="4 layers are 2.27 GB")
+    parser.add_argument("--case", choices=CASES, action="append")
+    parser.add_argument("--work", type=Path, help="a folder on the disk to measure (default: a temporary one)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="convkit-bench-", dir=args.work) as folder:
+        work = Path(folder)
+        nbytes = make(work / "source", args.layers)
+        rows, raw = [], {}
+        for case in args.case or CASES:
+            runs = measure(case, work / "source", work, args.pairs)
+            raw[case] = {name: [asdict(run) for run in some] for name, some in runs.items()}
+            rows.append(summary(case, runs, nbytes))
+            print(json.dumps(rows[-1]), flush=True)
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    (HERE / "results.json").write_text(json.dumps({"machine": machine, "summary": rows, "runs": raw}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
