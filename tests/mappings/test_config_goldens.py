@@ -1,0 +1,257 @@
+"""Configs against some two thousand conversions recorded from the original, ModelZoo 2.10.0's converter.
+
+Rule: every value that the original writes, we write; we may write more. Where the original refuses, we
+refuse. All that differs is in ``DEVIATIONS``, each with its reason; a line that no case needs any more
+fails the test too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+import pytest
+from goldens import golden_dir
+
+from convkit.config import ConfigError, ConfigTable
+from convkit.mappings import find_mapping
+
+pytestmark = pytest.mark.golden
+
+#: what the tensors would have said: the original's user names the model instead
+HEADS = {"mlm": False, "nsp": False, "head": False, "qa": False, "pooler": False}
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama-headless": {"lm_head": False, "hf": ""},
+    "gpt2": {},
+    "gpt2-headless": {"lm_head": False, "hf": ""},
+    "bert": HEADS | {"mlm": True, "nsp": True, "pooler": True},
+    "bert-sequence-classifier": HEADS | {"head": True, "pooler": True},
+    "bert-token-classifier": HEADS | {"head": True},
+    "bert-qa": HEADS | {"head": True, "qa": True},
+}
+
+#: keys of the original's yaml that 2.10's model classes reject; they say what these models are anyway
+LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """``ours``: "refuse", "accept", or what we write in the fields that differ (None: nothing)."""
+
+    model: str
+    case: str
+    ours: str | dict[str, Any]
+    reason: str
+    releases: str = "*"
+
+
+NO_SUCH_SCALING = "releases 2.1 and 2.2 compute linear scaling only (yarn, llama3: 2.3.1; longrope: 2.4)"
+MUP = "muP without mup_base_*: the original drops the factor in silence, and the model computes something else"
+MUP_LATER = "muP isn't converted yet"
+NO_ACTIVATION = "2.10 has no activation of that name, or transformers none (gates included): the model can't be built"
+TANH_GELU = "gelu_pytorch_tanh is what ModelZoo calls gelu_new; 2.10's classes reject the other name"
+CHOOSY = "ModelZoo's BERT classifiers take gelu, gelu_new, relu and silu only (2.3 ... 2.10)"
+LOST_ATTENTION = "grouped keys and values, which GPT-2 and BERT of transformers don't have: the original drops them"
+OTHER_NAME = "the yaml says that it is another model"
+LABELS = "transformers builds the head by id2label, whatever num_labels says"
+NO_POOLER = "this task has no pooler, so its activation doesn't matter; ModelZoo's own yamls leave it out"
+
+YARN = {"original_max_position_embeddings": 16, "mscale_a": 0.0, "mscale_b": 1.2}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.0, 1.0],
+    "long_factor": [2.0, 2.0, 2.0],
+    "original_max_position_embeddings": 16,
+}
+FACTOR = {"attention_factor": math.sqrt(1 + math.log(2.0) / math.log(16))}
+BACK = {"type": "longrope", "factor": 2.0, "attention_factor": math.sqrt(1 + math.log(20 / 16) / math.log(16))}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0} | {
+    "low_freq_factor": 1,
+    "high_freq_factor": 4,
+    "original_max_position_embeddings": 8192,
+}
+
+# fmt: off
+DEVIATIONS = (
+    # rotary scalings
+    Deviation("llama*", 'rope_scaling={"rope_type": "default"}', "accept", "transformers' own way to say: no scaling"),
+    Deviation("llama*", 'rope_scaling={*yarn*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
+    Deviation("llama*", 'rope_scaling={*llama3*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
+    Deviation("llama*", 'rope_scaling={*longrope*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
+    Deviation("llama*", 'rope_scaling={*"attention_factor": 1.2*', {"pos_scaling_extra_args": YARN},
+              "the original loses attention_factor, which ModelZoo can say: mscale_a, mscale_b"),
+    Deviation("llama*", 'rope_scaling={*longrope*', {"pos_scaling_extra_args": LONG | FACTOR},
+              "ModelZoo reckons attention from the lengths, transformers from factor: where they differ, it is said"),
+    Deviation("llama*", 'back: rope_scaling={*longrope*', {"rope_scaling": LONG | BACK},
+              "the same on the way back"),
+    Deviation("llama*", 'rope_scaling={"rope_type": "llama3", "factor": 8.0}', "refuse",
+              "transformers requires low_freq_factor and high_freq_factor"),
+    Deviation("llama*", 'back: rope_scaling={"rope_type": "llama3", "factor": 8.0}', {"rope_scaling": LLAMA3},
+              "ModelZoo's defaults are written: transformers has none"),
+    Deviation("llama", "cs:pos_scaling_factor=2.0", "accept", "pos_scaling_type is linear by default (a KeyError)"),
+    # llama: heads
+    Deviation("llama*", "num_key_value_heads=null", "accept", "as many as heads, by default (a TypeError)"),
+    Deviation("llama", "head_dim=8", {"rotary_dim": 8},
+              "the original ignores head_dim, ModelZoo has attention_inner_dim"),
+    Deviation("llama", "hidden_size=36", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
+    Deviation("llama", "-hidden_size", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
+    Deviation("llama", "-num_attention_heads", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
+    Deviation("llama", "back: -num_attention_heads", "refuse", "32 heads in a hidden size of 24: rotary_dim is 0"),
+    Deviation("llama", "cs:hidden_size=25", "refuse", "4 heads don't share 25 out: neither model can be built"),
+    # llama: what transformers has
+    Deviation("llama", "attention_dropout=0.1", {"attention_dropout_rate": 0.1},
+              "transformers' llama drops attention too"),
+    Deviation("llama", "cs:attention_dropout_rate=0.1", "accept", "transformers' llama drops attention too"),
+    Deviation("llama", "cs:use_ffn_bias=true", "accept", "transformers says it by mlp_bias"),
+    Deviation("llama", "cs:-use_ffn_bias", "accept", "transformers says it by mlp_bias"),
+    # another model
+    Deviation("*", 'cs:name="other"', "refuse", OTHER_NAME),
+    Deviation("llama*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("gpt2*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("*", "cs:+attention_sliding_window_length=8", "refuse", "a Mistral: the original drops the window"),
+    Deviation("*", "cs:+moe_params=*", "refuse", "a mixture of experts: the original drops it"),
+    Deviation("*", "cs:gqa3", "refuse", LOST_ATTENTION),
+    Deviation("gpt2", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
+    Deviation("bert*", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
+    # muP
+    Deviation("*", "cs:+mup_base_hidden_size=12", "refuse", MUP_LATER),
+    Deviation("*", "cs:mup22", "refuse", MUP_LATER),
+    Deviation("*", "cs:mup23", "refuse", MUP_LATER),
+    Deviation("*", "cs:mup-t5", "refuse", MUP_LATER),
+    Deviation("*", "cs:+embeddings_scale=3.0", "refuse", MUP),
+    Deviation("*", "cs:+attention_logits_alpha=1.5", "refuse", MUP),
+    # activations
+    Deviation("gpt2*", 'activation_function="gelu_pytorch_tanh"', {"nonlinearity": "gelu_new"}, TANH_GELU),
+    Deviation("gpt2*", 'activation_function="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("gpt2*", 'back: activation_function="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("gpt2*", 'activation_function="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("gpt2*", 'back: activation_function="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("gpt2*", "activation_function=null", "refuse", NO_ACTIVATION),
+    Deviation("gpt2*", "back: activation_function=null", "refuse", NO_ACTIVATION),
+    Deviation("gpt2", 'cs:nonlinearity="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("gpt2", 'cs:nonlinearity="bogus"', "refuse", NO_ACTIVATION),
+    Deviation("bert*", 'hidden_act="gelu_pytorch_tanh"',
+              {"encoder_nonlinearity": "gelu_new", "mlm_nonlinearity": "gelu_new"}, TANH_GELU),
+    Deviation("bert*", 'hidden_act="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("bert*", 'back: hidden_act="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("bert*", 'hidden_act="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("bert*", 'back: hidden_act="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("bert*", "hidden_act=null", "refuse", NO_ACTIVATION),
+    Deviation("bert*", "back: hidden_act=null", "refuse", NO_ACTIVATION),
+    Deviation("bert-*-classifier", 'hidden_act="swish"', {"encoder_nonlinearity": "silu", "mlm_nonlinearity": "silu"},
+              "swish is silu, and ModelZoo's classifiers know the second name only (2.3 ... 2.10)"),
+    Deviation("bert-*-classifier", 'hidden_act="gelu_fast"', "refuse", CHOOSY),
+    Deviation("bert-*-classifier", 'hidden_act="quick_gelu"', "refuse", CHOOSY),
+    Deviation("bert-*-classifier", 'hidden_act="tanh"', "refuse", CHOOSY),
+    Deviation("bert-*-classifier", 'hidden_act="leaky_relu"', "refuse", CHOOSY),
+    # gpt2, bert: the rest
+    Deviation("gpt2-headless", "only-model_type", "accept", "n_embd is 768 by default (a KeyError)"),
+    Deviation("gpt2-headless", "empty", "accept", "n_embd is 768 by default (a KeyError)"),
+    Deviation("bert", "*", {"freeze_ffn_bias_in_glu": None}, "the field came with release 2.3", "cs-2.[12]"),
+    Deviation("bert", "cs:-max_position_embeddings", "refuse",
+              "BertModelConfig has no default, and transformers' 512 needn't be the table's length"),
+    Deviation("bert-sequence-classifier", "num_labels=*", {"num_labels": 3}, LABELS),
+    Deviation("bert-token-classifier", "num_labels=2", {"num_classes": 5}, LABELS),
+    Deviation("bert-qa", "num_labels=5", "accept", LABELS),
+    Deviation("bert-sequence-classifier", "cs:-num_labels", "refuse", "the head's size is unknown"),
+    Deviation("bert-token-classifier", "cs:-num_classes", "refuse", "the head's size is unknown"),
+    Deviation("bert-sequence-classifier", 'cs:problem_type="bogus"', "refuse", "transformers knows three problems"),
+    Deviation("bert-token-classifier", "cs:-pooler_nonlinearity", "accept", NO_POOLER),
+    Deviation("bert-qa", "cs:-pooler_nonlinearity", "accept", NO_POOLER),
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Difference:
+    model: str
+    case: str
+    release: str
+    ours: str | dict[str, Any]
+    theirs: Any
+
+    def reason(self) -> Deviation | None:
+        for deviation in DEVIATIONS:
+            if (
+                fnmatchcase(self.model, deviation.model)
+                and fnmatchcase(self.case, deviation.case)
+                and fnmatchcase(self.release, deviation.releases)
+                and self.ours == deviation.ours
+            ):
+                return deviation
+        return None
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_recorded_conversion(model: str) -> None:
+    unexplained = [found for found in _differences(model) if found.reason() is None]
+    assert not unexplained, "\n".join(map(str, unexplained))
+
+
+def test_every_deviation_is_needed() -> None:
+    needed = [found.reason() for model in MODELS for found in _differences(model)]
+    assert [deviation for deviation in DEVIATIONS if deviation not in needed] == []
+
+
+@cache
+def _differences(model: str) -> tuple[Difference, ...]:
+    path = golden_dir("cerebras_more.tar.xz", "config/") / "config" / f"{model}.jsonl"
+    cases = [json.loads(line) for line in path.read_text().splitlines() if line]
+    assert len(cases) > 40
+    return tuple(found for case in cases for found in _compare(model, case))
+
+
+def _compare(model: str, case: dict[str, Any]) -> Iterator[Difference]:
+    family = model.partition("-")[0]
+    table = find_mapping(f"hf/{family}", f"cerebras/{family}").config
+    facts = MODELS[model]
+    back_facts = {name: value for name, value in facts.items() if name not in ("qa", "hf")}
+    back_facts["headless"] = model.endswith("headless")
+    name = case["case"].partition("/")[2]
+    if case["dir"] == "hf->cs":
+        release = case["tgt"]
+        theirs = case["output"]["model"] if "output" in case else None
+        yield from _difference(model, name, release, theirs, _run(table, case["input"], facts, release))
+        if "back" in case:
+            ours = _run(table.inverse(), case["output"], back_facts, release)
+            yield from _difference(model, f"back: {name}", release, case["back"], ours)
+    else:
+        release = case["src"]
+        ours = _run(table.inverse(), case["input"], back_facts, release)
+        yield from _difference(model, name, release, case.get("output"), ours)
+
+
+def _run(table: ConfigTable, config: dict[str, Any], facts: dict[str, Any], release: str) -> dict[str, Any] | str:
+    parsed = tuple(int(part) for part in release.removeprefix("cs-").split("."))
+    try:
+        out = table.convert(config, facts, parsed).config
+    except ConfigError as error:
+        assert error.remedy, error
+        return str(error)
+    return out if table.reverse else out["model"]
+
+
+def _difference(
+    model: str, case: str, release: str, theirs: dict[str, Any] | None, ours: dict[str, Any] | str
+) -> Iterator[Difference]:
+    if isinstance(ours, str):
+        if theirs is not None:
+            yield Difference(model, case, release, "refuse", ours)
+        return
+    if theirs is None:
+        yield Difference(model, case, release, "accept", None)
+        return
+    told = {key: value for key, value in theirs.items() if key not in LEFT_OUT}
+    wrong = [key for key, value in told.items() if key not in ours or not _same(value, ours[key])]
+    if wrong:
+        yield Difference(model, case, release, {key: ours.get(key) for key in wrong}, told)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
