@@ -60,8 +60,8 @@ class Step:
     """One bound rule: some source leaves become some target leaves.
 
     ``same`` lists further source names that must equal a source bit by bit (name, of which);
-    ``spare`` are further source names that may differ; ``also`` further target names of a target leaf (name, of which). ``crop`` is (axis, kept length),
-    ``pad`` is (axis, kept length, fill).
+    ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
+    (name, of which). ``crop`` and ``pad`` are (axis, kept length, fill).
     """
 
     rule: str
@@ -228,37 +228,38 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
     bound = Bound()
     claimed: dict[str, str] = {}
     for rule in mapping.rules:
-        if isinstance(rule, Rule):
-            if holds(rule.when, names):
-                steps = _RuleBinder(mapping, rule, leaves, names, dtype).steps()
-                bound.steps.extend(steps)
-                _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
-                bound.left_behind |= {
-                    key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare
-                }
-                if rule.absent and not steps:
-                    bound.warnings.append(rule.absent)
-        elif rule.side == "left" and isinstance(rule, Derived):
-            for leaf, arguments in _derived(rule, leaves, names):
-                bound.derived.append(arguments)
+        if isinstance(rule, Rule) and holds(rule.when, names):
+            steps = _RuleBinder(mapping, rule, leaves, names, dtype).steps()
+            bound.steps.extend(steps)
+            _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
+            bound.left_behind |= {key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare}
+            if rule.absent and not steps:
+                bound.warnings.append(rule.absent)
+        elif isinstance(rule, Derived) and rule.side == "left":
+            for leaf, derived in _derived(rule, leaves, names):
+                bound.derived.append(derived)
                 _claim(claimed, [leaf.key], str(rule))
-        elif rule.side == "left" and isinstance(rule, LeftBehind) and holds(rule.when, names):
-            template = KeyTemplate.parse(rule.key)
-            unless = KeyTemplate.parse(rule.unless).format({}, names) if rule.unless else None
-            for key in leaves:
-                if key not in claimed and template.match(key, names) is not None:
-                    if unless is None or not key.startswith(unless):
-                        bound.left_behind[key] = rule.reason
-    taken = claimed.keys() | bound.left_behind.keys()
+        elif isinstance(rule, LeftBehind) and rule.side == "left" and holds(rule.when, names):
+            keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
+            bound.left_behind |= dict.fromkeys(keys, rule.reason)
     for rule in mapping.rules:
         if isinstance(rule, Verbatim) and holds(rule.when, names):
             template = KeyTemplate.parse(rule.key)
-            for key in leaves.keys() - taken:
-                if template.match(key, names) is not None:
-                    bound.steps.append(_verbatim(rule, leaves[key], dtype))
+            taken = claimed.keys() | bound.left_behind.keys()
+            kept = [key for key in leaves if key not in taken and template.match(key, names) is not None]
+            bound.steps.extend(_verbatim(rule, leaves[key], dtype) for key in kept)
+            _claim(claimed, kept, str(rule))
     place = {key: number for number, key in enumerate(leaves)}
     bound.steps.sort(key=lambda step: place[step.sources[0].key])
     return bound
+
+
+def _left_behind(rule: LeftBehind, leaves: Iterable[str], names: Names) -> Iterator[str]:
+    template = KeyTemplate.parse(rule.key)
+    unless = KeyTemplate.parse(rule.unless).format({}, names) if rule.unless else None
+    for key in leaves:
+        if template.match(key, names) is not None and (unless is None or not key.startswith(unless)):
+            yield key
 
 
 def _verbatim(rule: Verbatim, leaf: Leaf, dtype: str | None) -> Step:

@@ -82,7 +82,10 @@ def convert(
     target = target.absolute()
     with Staging(target, identity, overwrite) as staging:
         try:
-            return _Conversion(source, plan, staging, threads, shard_size, digest, progress).run()
+            conversion = _Conversion(
+                source, plan, staging, threads=threads, shard_size=shard_size, algorithm=digest, progress=progress
+            )
+            return conversion.run()
         except OSError as error:
             raise ConvkitError(
                 f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
@@ -121,6 +124,7 @@ class _Conversion:
         source: Source,
         plan: Plan,
         staging: Staging,
+        *,
         threads: int,
         shard_size: int | None,
         algorithm: str,
@@ -172,7 +176,7 @@ class _Conversion:
 
     def _main_path(self) -> Path:
         main = self.staging.out / self.staging.target.name
-        if get_format(self.plan.target_format).folder and not main.suffix == ".safetensors":
+        if get_format(self.plan.target_format).folder and main.suffix != ".safetensors":
             main.mkdir(exist_ok=True)
         return main
 

@@ -225,7 +225,7 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
     release = _release(mapping, options.release)
     restored = _earlier(source, mapping) if options.restore else None
     try:
-        return _plan(source, mapping, target_format, release, options, restored)
+        return _plan(source, mapping, target_format, release=release, options=options, restored=restored)
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
@@ -237,6 +237,7 @@ def _plan(
     source: Source,
     mapping: Mapping,
     target_format: str,
+    *,
     release: tuple[int, ...],
     options: Options,
     restored: Restored | None,
