@@ -1,0 +1,134 @@
+"""Counting how far apart the elements of two tensors are, in ulps and in value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from convkit.tensors import carrier, value_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Distances are counted by powers of two: 0, 1, 2, 3-4, 5-8, and so on up to 64 bits.
+_BINS = 66
+
+#: Complex numbers are counted as pairs.
+_REAL = {"complex64": "float32", "complex128": "float64"}
+
+
+class Tally:
+    """Differences between two tensors, fed block by block.
+
+    A distance in ulps is the number of steps between neighbouring values of the dtype, -0 and +0
+    being two of them. Where one side is NaN or infinite and the other isn't, or NaNs differ in their
+    payload, there is no distance: such elements count as ``incomparable``. Elements of two dtypes
+    are compared by value, without ulps.
+    """
+
+    def __init__(self, a: str, b: str) -> None:
+        import numpy as np
+
+        self.dtypes = _REAL.get(a, a), _REAL.get(b, b)
+        self.elements = self.differing = self.incomparable = self.max_ulp = 0
+        self.max_abs = self.max_rel = 0.0
+        #: flat index of the first element that differs
+        self.first: int | None = None
+        self.counts = np.zeros(_BINS, np.int64)
+
+    @classmethod
+    def of(cls, tallies: Iterable[Tally]) -> Tally:
+        """All of them together."""
+        total = cls("", "")
+        for tally in tallies:
+            total.merge(tally)
+        return total
+
+    def merge(self, other: Tally) -> None:
+        """Count another tally in."""
+        self.elements += other.elements
+        self.differing += other.differing
+        self.incomparable += other.incomparable
+        self.max_ulp = max(self.max_ulp, other.max_ulp)
+        self.max_abs, self.max_rel = max(self.max_abs, other.max_abs), max(self.max_rel, other.max_rel)
+        self.counts += other.counts
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Count the next elements: 1-D, in their carriers."""
+        import numpy as np
+
+        one, other = self.dtypes
+        a, b = x.view(value_dtype(one)), y.view(value_dtype(other))
+        if one == other:
+            bits = x.view(carrier(one)), y.view(carrier(one))
+            where = np.flatnonzero(bits[0] != bits[1])
+        else:
+            wide = a.astype(np.float64), b.astype(np.float64)
+            where = np.flatnonzero((wide[0] != wide[1]) & ~(np.isnan(wide[0]) & np.isnan(wide[1])))
+        if where.size and self.first is None:
+            self.first = self.elements + int(where[0])
+        self.elements += a.size
+        self.differing += where.size
+        self.counts[0] += a.size - where.size
+        if where.size:
+            comparable = self._add_values(a[where], b[where])
+            if one == other:
+                self._add_steps(bits[0][where][comparable], bits[1][where][comparable])
+
+    def _add_values(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Count differences in value; returns which elements have one."""
+        import numpy as np
+
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        comparable = np.isfinite(a) & np.isfinite(b)
+        self.incomparable += int(a.size - comparable.sum())
+        a, b = a[comparable], b[comparable]
+        with np.errstate(over="ignore"):
+            gap = np.minimum(np.abs(a - b), np.finfo(np.float64).max)
+        size = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.finfo(np.float64).tiny)
+        self.max_abs = max(self.max_abs, float(gap.max(initial=0.0)))
+        self.max_rel = max(self.max_rel, float((gap / size).max(initial=0.0)))
+        return comparable
+
+    def _add_steps(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Count distances in steps, of bits that differ."""
+        import numpy as np
+
+        a, b = _ordered(a, self.dtypes[0]), _ordered(b, self.dtypes[0])
+        steps = np.where(a > b, a - b, b - a)
+        self.max_ulp = max(self.max_ulp, int(steps.max(initial=0)))
+        powers = np.minimum(np.frexp((steps - 1).astype(np.float64))[1], 64)  # 2**64 - 2 rounds up
+        self.counts += np.bincount(powers + 1, minlength=_BINS)
+
+    def to_json(self) -> dict[str, int | float]:
+        """The figures."""
+        return {
+            "elements": self.elements,
+            "differing": self.differing,
+            "incomparable": self.incomparable,
+            "max_abs": self.max_abs,
+            "max_rel": self.max_rel,
+            "max_ulp": self.max_ulp,
+        }
+
+    def histogram(self) -> dict[str, int]:
+        """Elements by their distance in ulps: ``0``, ``1``, ``2``, ``3-4``, ``5-8``, ..."""
+        return {_label(power): int(count) for power, count in enumerate(self.counts) if count}
+
+
+def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
+    """Unsigned integers in the order of the values whose bits these are."""
+    import numpy as np
+
+    sign = bits.dtype.type(1 << (8 * bits.dtype.itemsize - 1))
+    if dtype.startswith("uint") or dtype in ("bool", "float8_e8m0fnu"):
+        return bits
+    if dtype.startswith("int"):
+        return bits ^ sign
+    return np.where(bits & sign, ~bits, bits | sign)
+
+
+def _label(power: int) -> str:
+    if power < 3:
+        return str(power)
+    return f"{2 ** (power - 2) + 1}-{2 ** (power - 1)}"
