@@ -126,10 +126,14 @@ class Rule:
         left, right = _declared_once(
             (left,) if isinstance(left, str) else left, (right,) if isinstance(right, str) else right
         )
+        try:
+            spelled = tuple((names, str(Pattern.parse(text))) for names, text in branches.items())
+        except PatternError as error:
+            raise PatternError(f"rule {left[0]} <-> {right[0]}: {error}") from None
         values = {
             "left": left,
             "right": right,
-            "pattern": tuple(branches.items()),
+            "pattern": spelled,
             "optional": optional,
             "when": when,
             "copied": copied,
@@ -169,10 +173,9 @@ class Rule:
     def pattern_for(self, bound: Dict[str, int | str]) -> Pattern:
         """The pattern for leaves whose shared placeholders have these values."""
         values = {str(value) for value in bound.values()}
-        for names, text in self.pattern:
-            if names == "" or values & set(names.split("|")):
-                return Pattern.parse(text)
-        raise PatternError(f"rule {self}: no pattern for {dict(bound)}")
+        return next(
+            Pattern.parse(text) for names, text in self.pattern if names == "" or values & set(names.split("|"))
+        )
 
     def __str__(self) -> str:
         sides = [
@@ -407,38 +410,65 @@ def _check(rule: Rule) -> None:
     """A rule must be a bijection before it has met a checkpoint.
 
     Raises:
-        PatternError: a placeholder without a place on the other side, or pieces that differ.
+        PatternError: a placeholder without a place on the other side, pieces that differ, an op that can't be undone.
     """
-    axes = {}
-    for side, templates in (("left", rule.left), ("right", rule.right)):
-        first, *others = [KeyTemplate.parse(text).axes for text in templates]
-        if any(other != first for other in others):
-            raise PatternError(f"rule {rule}: names of one leaf must have the same placeholders")
-        axes[side] = first
-    for branch, text in rule.pattern:
-        pattern = Pattern.parse(text)
-        pieces = {}
-        for side, own, other in (("left", pattern.left, "right"), ("right", pattern.right, "left")):
-            single = [field for name, field in axes[side].items() if name not in axes[other]]
-            pieces[side] = sorted(sorted(piece) for piece in _pieces(rule, own, single))
-            if any(a == b for a, b in pairwise(pieces[side])):
-                raise PatternError(f"rule {rule}: '{text}' names one piece twice on the {side}")
-        if pieces["left"] != pieces["right"]:
-            where = f" ({branch})" if branch else ""
-            shown = {side: ", ".join("·".join(piece) or "1" for piece in found) for side, found in pieces.items()}
-            raise PatternError(
-                f"rule {rule}: '{text}'{where} is not a bijection: left has {shown['left']}; right has {shown['right']}"
-            )
+    try:
+        _check_ops(rule)
+        axes = {"left": _axes(rule.left), "right": _axes(rule.right)}
+        shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
+        if any(axes["right"][name] != field for name, field in shared.items()):
+            raise PatternError("a placeholder of both sides must have the same choices on both")
+        _check_branches(rule, shared)
+        for branch, text in rule.pattern:
+            pattern = Pattern.parse(text)
+            pieces = {}
+            for side, own in (("left", pattern.left), ("right", pattern.right)):
+                single = [field for name, field in axes[side].items() if name not in shared]
+                pieces[side] = sorted(sorted(piece) for piece in _pieces(own, single))
+                if any(a == b for a, b in pairwise(pieces[side])):
+                    raise PatternError(f"'{text}' names one piece twice on the {side}")
+            if pieces["left"] != pieces["right"]:
+                where = f" ({branch})" if branch else ""
+                shown = [
+                    f"{side} has {', '.join('·'.join(piece) or '1' for piece in found)}"
+                    for side, found in pieces.items()
+                ]
+                raise PatternError(f"'{text}'{where} is not a bijection: {'; '.join(shown)}")
+    except PatternError as error:
+        raise PatternError(f"rule {rule}: {error}") from None
 
 
-def _pieces(rule: Rule, side: Side, single: list[Placeholder]) -> Iterable[frozenset[str]]:
+def _axes(templates: tuple[str, ...]) -> Dict[str, Placeholder]:
+    first, *others = [KeyTemplate.parse(text) for text in templates]
+    if any(other.axes != first.axes for other in others):
+        raise PatternError("names of one leaf must have the same placeholders")
+    if any(field.wild for template in (first, *others) for field in template.placeholders.values()):
+        raise PatternError("'{...:*}' says nothing of the other side's name")
+    return first.axes
+
+
+def _check_branches(rule: Rule, shared: Dict[str, Placeholder]) -> None:
+    """Patterns by branch must cover the choices of one shared placeholder."""
+    named = {name for names, _ in rule.pattern for name in names.split("|")}
+    if named != {""} and not any(named == set(field.choices) for field in shared.values()):
+        raise PatternError(f"the patterns' branches {', '.join(sorted(named))} are not the choices of a placeholder")
+
+
+def _check_ops(rule: Rule) -> None:
+    """What is padded must be found again as the fill, so arithmetic has no place beside it."""
+    pads = [op for op in rule.ops if isinstance(op, Pad)]
+    if pads and len(rule.ops) > 1:
+        raise PatternError("a rule that pads can't pad twice, shift or scale")
+
+
+def _pieces(side: Side, single: list[Placeholder]) -> Iterable[frozenset[str]]:
     """The pieces of one side over all branches of the placeholders that only it has."""
     labels: list[dict[str, int | str]] = [{}]
     for field_ in single:
         if side.stacks(field_.name):
             continue
         if not field_.choices:
-            raise PatternError(f"rule {rule}: '{{{field_.name}}}' stands on one side and isn't an axis of the other")
+            raise PatternError(f"'{{{field_.name}}}' stands on one side and isn't an axis of the other")
         labels = [label | {field_.name: choice} for label in labels for choice in field_.choices]
     for label in labels:
         yield from monomials(side.axes(label).with_ellipsis(1))

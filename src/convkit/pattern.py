@@ -158,7 +158,7 @@ class Side:
 
     def stacks(self, placeholder: str) -> bool:
         """Whether a placeholder of this side's key is an axis of the expression: leaves stacked along it."""
-        return any(_single(placeholder) in axes.dims for _, axes in self.branches)
+        return all(_single(placeholder) in axes.dims for _, axes in self.branches)
 
     def __str__(self) -> str:
         return " | ".join(f"{name}: {axes}" if name else str(axes) for name, axes in self.branches)
