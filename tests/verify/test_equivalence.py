@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -206,9 +207,11 @@ class TestWhatIsMissing:
         verdict = equivalence(*write(pair, tmp_path))
         assert not verdict.passed and verdict.problems == ("lm can't be computed: the target has no tensors for it",)
 
-    def test_a_base_model_is_compared_by_its_states(self, tmp_path: Path) -> None:
-        pair = llama()
-        del pair.cs["model.lm_head.weight"], pair.hf["lm_head.weight"]
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_a_base_model_is_compared_by_its_states(self, tied: bool, tmp_path: Path) -> None:
+        pair = llama(tied=tied)
+        if not tied:
+            del pair.cs["model.lm_head.weight"], pair.hf["lm_head.weight"]
         pair.hf = {key.removeprefix("model."): value for key, value in pair.hf.items()}
         pair.hf_config["architectures"] = ["LlamaModel"]
         hf, cs = write(pair, tmp_path)
@@ -289,6 +292,19 @@ def test_conversions_of_the_original(family: str) -> None:
         for back in output.glob("*_to_hf"):
             source = folder / f"hf-{output.name.removesuffix('-hf')}"
             assert_sound(equivalence(next(source.glob("*.mdl")), back))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("family", ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert"])
+def test_strong_weights_converted_by_the_original(family: str, tmp_path: Path) -> None:
+    folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
+    config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"
+    hf, cs = (
+        {key: torch.from_numpy(value) for key, value in np.load(folder / f"{side}.npz").items()}
+        for side in ("hf", "cs")
+    )
+    cs_config = yaml.safe_load((folder / "params.yaml").read_text())["model"]
+    assert_sound(equivalence(*write(Pair(json.loads(config.read_text()), hf, cs_config, cs), tmp_path)))
 
 
 def assert_sound(verdict: Verdict) -> None:

@@ -44,7 +44,10 @@ class Findings:
 
     compared: int = 0
     differences: list[Difference] = field(default_factory=list)
-    histograms: dict[str, Tally] = field(default_factory=dict)
+    #: over all common leaves of a dtype
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    #: over common leaves whose dtypes disagree
+    mixed: Tally = field(default_factory=lambda: Tally("", ""))
 
 
 def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None = None) -> Verdict:
@@ -67,7 +70,7 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
             if key in theirs.leaves:
                 _compare_leaf(key, ours, theirs, findings)
         formats = {"source": ours.format, "target": theirs.format}
-    total = Tally.of(findings.histograms.values())
+    total = Tally.of([*findings.tallies.values(), findings.mixed])
     measured: dict[str, Any] = {
         "only_in_source": len(only_a),
         "only_in_target": len(only_b),
@@ -89,7 +92,7 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
             "only_in_target": only_b,
             "prefix": _prefix(only_a, only_b),
             "leaves": [_describe(difference) for difference in findings.differences],
-            "ulps": {dtype: tally.histogram() for dtype, tally in findings.histograms.items() if tally.counts.any()},
+            "ulps": {dtype: tally.histogram() for dtype, tally in findings.tallies.items() if tally.elements},
         },
         problems=tuple(_problems(only_a, only_b, findings.differences)),
         seconds=time.monotonic() - started,
@@ -106,8 +109,9 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
         for x, y in _blocks(key, ours, theirs, a.spec):
             tally.add(x, y)
         difference.tally = tally
-        dtype = a.spec.dtype if a.spec.dtype == b.spec.dtype else f"{a.spec.dtype} and {b.spec.dtype}"
-        findings.histograms.setdefault(dtype, Tally(a.spec.dtype, b.spec.dtype)).merge(tally)
+        agree = a.spec.dtype == b.spec.dtype
+        total = findings.tallies.setdefault(a.spec.dtype, Tally("", "")) if agree else findings.mixed
+        total.merge(tally)
     if difference.kinds or (difference.tally and difference.tally.differing):
         findings.differences.append(difference)
 

@@ -17,7 +17,6 @@ from convkit.oracles.opening import Opened, open_model
 from convkit.receipt import read_receipt
 from convkit.verify import probe as probes
 from convkit.verify.amplify import amplified, gains
-from convkit.verify.mutants import mutants
 from convkit.verify.trial import Trial
 from convkit.verify.verdict import Fault, Verdict
 
@@ -98,13 +97,13 @@ def _open(path: Path, layout: str | None, config: Path | None, recorded: dict[st
 
 def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
     """The planted faults; where weights are too weak to show them all, also a trial with stronger ones."""
-    errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in mutants(trial.target)} if faults else {}
+    errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in trial.faults()} if faults else {}
     missed = {name for name, error in errors.items() if error["max_rel"] <= bound}
     factors = gains(trial.source, trial.target)
     strong = None
     if factors and (missed or not faults):
         strong = Trial(amplified(trial.source, factors), amplified(trial.target, factors), trial.probe)
-        for fault in mutants(strong.target):
+        for fault in strong.faults():
             if fault.name in missed:
                 errors[fault.name]["amplified_max_rel"] = strong.error_with(fault)
     return [_fault(name, error, bound) for name, error in errors.items()], strong

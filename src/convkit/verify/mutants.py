@@ -7,7 +7,7 @@ that are all ones can be swapped) or that the model has no place for is not plan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,19 @@ class Mutant:
     tensors: dict[str, Tensor]
 
 
-def mutants(oracle: Oracle) -> Iterator[Mutant]:
-    """Every fault that applies to this model, one at a time; each holds copies of what it changes only."""
+def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
+    """Every fault that applies to this model, one at a time; each holds copies of what it changes only.
+
+    Heads get faults only if they are among the ``outputs`` that are compared.
+    """
     for fault in _FAULTS:
         for name, changes in fault(oracle):
-            if any(not _same(oracle.part(role), value) for role, value in changes.items()):
-                yield Mutant(name, oracle.config, oracle.edited(changes))
-    yield from _wrong_ties(oracle)
+            seen = {role: value for role, value in changes.items() if _is_seen(role, outputs)}
+            if any(not _same(oracle.part(role), value) for role, value in seen.items()):
+                yield Mutant(name, oracle.config, oracle.edited(seen))
+    for head in ("lm", "mlm"):
+        if head in outputs:
+            yield from _wrong_ties(oracle, f"head.{head}.weight")
     for name, config in oracle.wrong_configs().items():
         yield Mutant(name, config, dict(oracle.tensors))
 
@@ -148,13 +154,10 @@ _FAULTS: tuple[Callable[[Oracle], Iterator[Change]], ...] = (
 )
 
 
-def _wrong_ties(oracle: Oracle) -> Iterator[Mutant]:
+def _wrong_ties(oracle: Oracle, head: str) -> Iterator[Mutant]:
     """A head that is the embedding where it has weights of its own, or has drifted from it where it is tied."""
     import torch
 
-    head = next((role for role in ("head.lm.weight", "head.mlm.weight") if role in oracle.roles), None)
-    if head is None:
-        return
     if not oracle.facts.tied:
         embedding = oracle.part("embedding.weight")
         if not torch.equal(embedding, oracle.part(head)):
@@ -165,6 +168,10 @@ def _wrong_ties(oracle: Oracle) -> Iterator[Mutant]:
     weight = untied.part(head)
     drift = 1 + 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     yield Mutant("untie the head and let it drift", config, untied.edited({head: weight * drift}))
+
+
+def _is_seen(role: str, outputs: Container[str]) -> bool:
+    return not role.startswith("head.") or role.split(".")[1] in outputs
 
 
 def _in_a_layer(oracle: Oracle, role: str) -> str:

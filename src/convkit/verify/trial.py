@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
 from convkit.oracles.oracle import POINTS
 from convkit.verify.agreement import compare
+from convkit.verify.mutants import Mutant, mutants
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convkit.oracles.oracle import Oracle
-    from convkit.verify.mutants import Mutant
 
 #: what feeds a state or an output outside the layers
 _FEEDS = {
@@ -34,6 +34,10 @@ class Trial:
         self.source, self.target, self.probe = source, target, probe
         self.reference = source.run(probe)
         self.agreement = compare(self.reference, target.run(probe))
+
+    def faults(self) -> Iterator[Mutant]:
+        """The faults that can be planted in the target and seen in what is compared."""
+        return mutants(self.target, [output.name for output in self.agreement.outputs])
 
     def error_with(self, fault: Mutant) -> float:
         """Worst relative difference with the fault in the target; infinite where the model then refuses to run."""
