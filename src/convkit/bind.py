@@ -18,7 +18,7 @@ from convkit.errors import ConvkitError
 from convkit.keys import Bindings, KeyTemplate, Placeholder
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim
 from convkit.ops import EXACT, Cast, Elementwise, Exactness, Pad
-from convkit.pattern import Axes, PatternError, shape_of, solve, strided_pieces
+from convkit.pattern import Axes, Pattern, PatternError, shape_of, solve, strided_pieces
 from convkit.tensors import TensorSpec
 
 Names = dict[str, Any]
@@ -41,6 +41,9 @@ class Piece:
     target_strides: tuple[int, ...]
 
 
+_VALUE = TensorSpec((), "bool")
+
+
 @dataclass(frozen=True)
 class Side:
     """One leaf's part in a step: its key, its axes, and where it stands on axes that lie in keys."""
@@ -48,7 +51,7 @@ class Side:
     key: str
     axes: Axes
     at: tuple[tuple[str, int], ...] = ()
-    spec: TensorSpec = TensorSpec((), "bool")
+    spec: TensorSpec = _VALUE
 
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
@@ -91,7 +94,7 @@ class Step:
                     if here is None:
                         continue
                     axes = [a for a in atoms if a in here.strides]
-                    axes.sort(key=lambda a, there=there: -there.strides[a])  # type: ignore[misc]
+                    axes.sort(key=lambda a, there=there: (-there.strides[a], a))  # type: ignore[misc]
                     shape = tuple(self.sizes[a] for a in axes)
                     if 0 in shape:
                         continue
@@ -239,7 +242,8 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
             for leaf, derived in _derived(rule, leaves, names):
                 bound.derived.append(derived)
                 _claim(claimed, [leaf.key], str(rule))
-        elif isinstance(rule, LeftBehind) and rule.side == "left" and holds(rule.when, names):
+    for rule in mapping.rules:
+        if isinstance(rule, LeftBehind) and rule.side == "left" and holds(rule.when, names):
             keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
             bound.left_behind |= dict.fromkeys(keys, rule.reason)
     for rule in mapping.rules:
@@ -347,19 +351,22 @@ class _RuleBinder:
         self.shared = {name: placeholder for name, placeholder in left.items() if name in right}
         self.only_left = {name: placeholder for name, placeholder in left.items() if name not in right}
         self.only_right = {name: placeholder for name, placeholder in right.items() if name not in left}
-        self.lengths = {axis: names[name] for axis, name in mapping.axes.items()}
+        placeholders = self.shared | self.only_left | self.only_right
+        declared = {**mapping.axes, **dict(rule.sizes)}
+        self.declared = {name: declared[name] for name in placeholders if name in declared}
+        known = {name: names.get(value) if isinstance(value, str) else value for name, value in self.declared.items()}
+        self.lengths = {name: length for name, length in known.items() if isinstance(length, int)}
 
     def steps(self) -> list[Step]:
         """A step for every value of the shared placeholders."""
         found = self._match()
-        groups = list(self._groups(found))
-        present = [
-            bound for bound in groups if any(self._names_at(found, bound, at) for at in self._left_cells(found, bound))
-        ]
+        self.cells = self._products(self.only_left, found)
+        groups = self._products(self.shared, found)
+        present = [bound for bound in groups if any(self._names_at(found, bound, at) for at in self.cells)]
         if not present:
-            if self.rule.optional or not groups:
+            if self.rule.optional or 0 in (self.lengths.get(name) for name in self.shared | self.only_left):
                 return []
-            raise self._missing([self._key(bound, at) for bound in groups for at in self._left_cells(found, bound)])
+            raise self._missing([self._key(bound, at) for bound in groups for at in self.cells])
         self._check_complete(groups, present, found)
         return [self._step(bound, found) for bound in present]
 
@@ -381,15 +388,12 @@ class _RuleBinder:
         seen = [value for bound in found for key, value in bound if key == name]
         return list(range(max(seen, default=-1) + 1))
 
-    def _groups(self, found: Dict[tuple[tuple[str, Any], ...], list[str]]) -> Iterator[Bindings]:
-        ranges = [self._range(name, placeholder, found) for name, placeholder in self.shared.items()]
-        for values in itertools.product(*ranges):
-            yield dict(zip(self.shared, values, strict=True))
-
-    def _left_cells(self, found: Dict[tuple[tuple[str, Any], ...], list[str]], bound: Bindings) -> list[Bindings]:
-        here = [cell for cell in found if bound.items() <= dict(cell).items()]
-        ranges = [self._range(name, placeholder, here) for name, placeholder in self.only_left.items()]
-        return [dict(zip(self.only_left, values, strict=True)) for values in itertools.product(*ranges)]
+    def _products(
+        self, placeholders: Dict[str, Placeholder], found: Dict[tuple[tuple[str, Any], ...], list[str]]
+    ) -> list[Bindings]:
+        """Every combination of values that some placeholders take."""
+        ranges = [self._range(name, placeholder, found) for name, placeholder in placeholders.items()]
+        return [dict(zip(placeholders, values, strict=True)) for values in itertools.product(*ranges)]
 
     def _names_at(
         self, found: Dict[tuple[tuple[str, Any], ...], list[str]], bound: Bindings, at: Bindings
@@ -401,30 +405,25 @@ class _RuleBinder:
 
     def _check_complete(self, groups: list[Bindings], present: list[Bindings], found: Any) -> None:
         """Missing leaves: within a group always; whole groups unless that choice is optional throughout."""
+        choices = [name for name, placeholder in self.shared.items() if placeholder.choices]
+        alike = {tuple(bound[name] for name in choices) for bound in present}
+        there = {tuple(bound.values()) for bound in present}
         absent = [
-            self._key(bound, at)
-            for bound in present
-            for at in self._left_cells(found, bound)
-            if not self._names_at(found, bound, at)
+            self._key(bound, at) for bound in present for at in self.cells if not self._names_at(found, bound, at)
         ]
         for bound in groups:
-            if bound in present:
-                continue
             optional = self.rule.optional or any(bound[n] in p.optional for n, p in self.shared.items())
-            alike = [other for other in present if self._same_choices(other, bound)]
-            if alike or not optional:
-                absent.extend(self._key(bound, at) for at in self._left_cells(found, bound))
+            needed = not optional or tuple(bound[name] for name in choices) in alike
+            if needed and tuple(bound.values()) not in there:
+                absent.extend(self._key(bound, at) for at in self.cells)
         if absent:
             raise self._missing(absent)
-
-    def _same_choices(self, one: Bindings, other: Bindings) -> bool:
-        return all(one[name] == other[name] for name, placeholder in self.shared.items() if placeholder.choices)
 
     def _missing(self, keys: list[str]) -> PlanError:
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
         return PlanError(
             f"is missing{more}; rule {self.rule}",
-            key=keys[0],
+            key=keys[0] if keys else str(self.lefts[0]),
             remedy="the checkpoint is incomplete, or of another layout than the one named",
         )
 
@@ -432,14 +431,16 @@ class _RuleBinder:
         rule = self.rule
         try:
             pattern = rule.pattern_for(bound)
+            for name, value in self.declared.items():
+                self._size(name, value)
             sizes = {name: self._size(name, value) for name, value in rule.sizes}
-            cells = self._left_cells(found, bound)
+            sizes |= self._stacked_sizes(pattern, found, sizes)
             same: list[tuple[str, str]] = []
             spare: list[str] = []
             sources: list[Side] = []
             dtypes: set[str] = set()
             values = False
-            for cell in cells:
+            for cell in self.cells:
                 names = self._names_at(found, bound, cell)
                 leaf = self.leaves[names[0]]
                 if rule.copied:
@@ -453,8 +454,6 @@ class _RuleBinder:
                 dtypes.add(leaf.spec.dtype)
                 axes = pattern.left.axes(cell)
                 stacked = {n: self._index(n, v, self.only_left) for n, v in cell.items() if pattern.left.stacks(n)}
-                for name in stacked:
-                    sizes[name] = len(self._range(name, self.only_left[name], found))
                 axes = axes.without(stacked).expand(len(leaf.spec.shape), str(rule))
                 sources.append(Side(leaf.key, axes, tuple(stacked.items()), leaf.spec))
             if values:
@@ -468,12 +467,24 @@ class _RuleBinder:
             step = self._tensor_step(bound, pattern, sources, sizes, dtypes.pop())
             return replace(step, same=tuple(same), spare=tuple(spare))
         except PatternError as error:
-            key = next(
-                (name for cell in self._left_cells(found, bound) for name in self._names_at(found, bound, cell)), None
-            )
+            key = next((name for cell in self.cells for name in self._names_at(found, bound, cell)), None)
             raise PlanError(
                 str(error), key=key, remedy="the config contradicts the tensors, or the layout is another"
             ) from None
+
+    def _stacked_sizes(self, pattern: Pattern, found: Any, named: dict[str, int]) -> dict[str, int]:
+        """Lengths of the axes that lie in keys, but for those that only the other side's tensor can tell."""
+        sizes = {}
+        for side, placeholders in ((pattern.left, self.only_left), (pattern.right, self.only_right)):
+            for name, placeholder in placeholders.items():
+                if side.stacks(name) and (side is pattern.left or placeholder.choices or name in self.lengths):
+                    sizes[name] = len(self._range(name, placeholder, found))
+                    if named.get(name, sizes[name]) != sizes[name]:
+                        raise PatternError(
+                            f"rule {self.rule}: axis '{name}' should have length {named[name]}, "
+                            f"there are {sizes[name]} keys along it"
+                        )
+        return sizes
 
     def _tensor_step(
         self, bound: Bindings, pattern: Any, sources: list[Side], sizes: dict[str, int], dtype: str
@@ -484,11 +495,10 @@ class _RuleBinder:
         for side in sources:
             shape = list(side.spec.shape)
             if pads and pads[0].side == "left":
-                axis, length = pads[0].axis, shape[pads[0].axis]
+                axis = pads[0].axis
                 keep = self._axis_length(side.axes, axis, sizes)
+                self._check_padding(pads[0], keep, shape[axis])
                 crop, shape[axis] = (axis, keep, pads[0].fill), keep
-                if length < keep:
-                    raise PatternError(f"rule {rule}: axis {axis} has length {length}, less than the {keep} to keep")
             solve(side.axes, shape, sizes, str(rule))
         targets: list[Side] = []
         also: list[tuple[str, str]] = []
@@ -496,16 +506,9 @@ class _RuleBinder:
         result = dtype
         exactness = EXACT
         for op in ops:
-            bounded = op.exactness(result)
-            exactness = exactness if bounded.exact else Exactness(exactness.ulp + bounded.ulp, bounded.dtype)
+            exactness = exactness.then(op.exactness(result))
             result = op.dtype(result)
-        ranges = []
-        for name, placeholder in self.only_right.items():
-            if not placeholder.choices and name not in sizes:
-                raise PatternError(f"rule {rule}: the size of '{name}' must be named")
-            ranges.append(list(placeholder.choices) or list(range(sizes[name])))
-            if pattern.right.stacks(name):
-                sizes.setdefault(name, len(ranges[-1]))
+        ranges: list[Any] = [p.choices or range(sizes[name]) for name, p in self.only_right.items()]
         ellipsis = self._ellipsis(sources, pattern)
         for values in itertools.product(*ranges):
             cell: Bindings = dict(zip(self.only_right, values, strict=True))
@@ -514,7 +517,9 @@ class _RuleBinder:
             spec = TensorSpec(shape_of(axes, sizes), result)
             if pads and pads[0].side == "right":
                 keep = spec.shape[pads[0].axis]
-                spec = pads[0].padded(spec, self._size("", pads[0].to))
+                length = self._size("", pads[0].to)
+                self._check_padding(pads[0], keep, length)
+                spec = pads[0].padded(spec, length)
                 pad = (pads[0].axis, keep, pads[0].fill)
             keys = [template.format({**bound, **cell}, self.names) for template in self.rights]
             targets.append(Side(keys[0], axes, tuple(stacked.items()), spec))
@@ -546,7 +551,20 @@ class _RuleBinder:
         return tuple(ops)
 
     def _axis_length(self, axes: Axes, axis: int, sizes: dict[str, int]) -> int:
-        return shape_of(Axes((axes.dims[axis],)), sizes)[0]
+        try:
+            return shape_of(Axes((axes.dims[axis],)), sizes)[0]
+        except KeyError as unknown:
+            raise PatternError(
+                f"rule {self.rule}: axis '{axes.dims[axis]}' is padded: the size of {unknown} must be named"
+            ) from None
+
+    def _check_padding(self, pad: Pad, kept: int, length: int) -> None:
+        declared = self._size("", pad.to)
+        if length != declared or length < kept:
+            raise PatternError(
+                f"rule {self.rule}: axis {pad.axis} has length {length} with its padding, "
+                f"where {pad.to}={declared} and {kept} are to be kept"
+            )
 
     def _ellipsis(self, sources: list[Side], pattern: Any) -> int:
         atoms = {atom.name for side in sources for atom in side.axes.atoms()}
