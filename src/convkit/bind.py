@@ -24,6 +24,10 @@ from convkit.tensors import TensorSpec
 Names = dict[str, Any]
 
 
+#: stands where a leaf is a value
+NO_TENSOR = TensorSpec((), "bool")
+
+
 class PlanError(ConvkitError):
     """A plan that isn't total, or a checkpoint that contradicts its config."""
 

@@ -463,6 +463,7 @@ class _Computed(Checkpoint):
         self.leaves = {key: Leaf(key, leaf.spec) for key, leaf in derived.items()}
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Computed by the leaf's recipe."""
         leaf = self.derived[key]
         made = RECIPES[leaf.recipe](**leaf.arguments)
         from convkit.tensors import value_dtype
@@ -498,6 +499,7 @@ class Converted(Checkpoint):
                     self._jobs[name] = _Gather(_Job(name, side.spec, None, source, mine, step, None))  # type: ignore[arg-type]
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Made by the plan's step, slab by slab."""
         spec = self.leaves[key].spec
         assert spec is not None
         return self._jobs[key](start, spec.size if stop is None else stop)
