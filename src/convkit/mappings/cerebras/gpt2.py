@@ -55,7 +55,7 @@ LAYER = (
     Rule("attn.c_attn.weight", "self_attn.proj_{qkv:q|k|v}_dense_layer.weight",
          "d (qkv o) -> qkv o d", d="hidden", o="hidden"),
     Rule("attn.c_attn.bias", "self_attn.proj_{qkv:q|k|v}_dense_layer.bias", "(qkv o) -> qkv o", o="hidden"),
-    Rule("attn.c_proj.weight", "self_attn.proj_output_dense_layer.weight", "i o -> o i", i="hidden", o="hidden"),
+    Rule("attn.c_proj.weight", "self_attn.proj_output_dense_layer.weight", "d o -> o d", d="hidden", o="hidden"),
     Rule("attn.c_proj.bias", "self_attn.proj_output_dense_layer.bias", "o -> o", o="hidden"),
     Rule("ln_1.{p:weight|bias}", "norm1.{p}", "d -> d", d="hidden"),
     Rule("ln_2.{p:weight|bias}", "norm3.{p}", "d -> d", d="hidden"),

@@ -1,0 +1,107 @@
+"""Conversions recorded from the original (ModelZoo 2.10.0's converter): what went in, what came out.
+
+The archives hold all of them (``goldens.py``); a few lie in ``tests/data/goldens`` as well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from goldens import golden_dir
+
+HERE = Path(__file__).parent / "data" / "goldens" / "cerebras"
+
+#: model: releases recorded
+MODELS = {
+    "llama_gqa": ("2.1", "2.9"),
+    "llama_mha": ("2.1", "2.9"),
+    "llama_tied": ("2.9",),
+    "gpt2": ("2.1", "2.9"),
+    "bert": ("2.1", "2.9"),
+    "bert_qa": ("2.9",),
+}
+#: training checkpoints, with optimizer, schedulers, step and loader state
+TRAINED = {
+    "llama": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+    "gpt2": ("2.1", "2.2", "2.3", "2.4", "2.5", "2.9"),
+    "bert": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+    "bert-sequence-classifier": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+}
+#: buffers that the original writes for Hugging Face, and transformers rebuilds
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids")
+#: keys of the original's yaml that 2.10's model classes reject
+LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
+
+
+def family(model: str) -> str:
+    """``bert_qa`` -> ``bert``."""
+    return model.replace("-", "_").partition("_")[0]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One model at one release, both ways. ``here``: from the repository, not from the archive."""
+
+    model: str
+    release: str
+    here: bool
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.release}{'-here' if self.here else ''}"
+
+    @property
+    def family(self) -> str:
+        return family(self.model)
+
+    @property
+    def root(self) -> Path:
+        if self.here:
+            return HERE / self.model
+        return golden_dir("cerebras.tar.gz", *(f"{model}/" for model in MODELS), "llama_gqa_bfloat16/") / self.model
+
+    @property
+    def hf(self) -> Path:
+        return self.root / "hf"
+
+    @property
+    def to_cerebras(self) -> Path:
+        return self.root / f"hf-cs-{self.release}"
+
+    @property
+    def to_hf(self) -> Path:
+        return self.root / f"cs-{self.release}-hf"
+
+    def mdl(self) -> Path | None:
+        """The original's ``.mdl``; the repository has not all of them."""
+        return next(iter(self.to_cerebras.glob("*.mdl")), None)
+
+    def cerebras_config(self) -> dict[str, Any]:
+        (path,) = self.to_cerebras.glob("*.yaml")
+        return yaml.safe_load(path.read_text())
+
+    def hf_config(self) -> dict[str, Any]:
+        (path,) = self.to_hf.rglob("config.json")
+        return json.loads(path.read_text())
+
+
+def trained_root() -> Path:
+    """Where the training checkpoints lie."""
+    return golden_dir("cerebras_more.tar.xz", *(f"upgrade/{model}/" for model in TRAINED)) / "upgrade"
+
+
+@cache
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a ``.npz`` by name."""
+    with np.load(path) as found:
+        return {name: found[name] for name in found.files}
+
+
+def owed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the buffers that transformers rebuilds."""
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(BUFFERS)}
