@@ -1,0 +1,102 @@
+"""Checkpoints of arrays in memory, and mappings that no registry knows, for tests without a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.config import ConfigTable, Field
+from convkit.execute import Converted
+from convkit.mapping import AnyRule, Layout, inverse
+from convkit.mapping import Mapping as LayoutMapping
+from convkit.plan import Options, Plan, make_plan
+from convkit.source import Source
+from convkit.tensors import TensorSpec, carrier, value_dtype
+
+Arrays = dict[str, Any]
+
+LEFT = Layout("left/model", "the left side", "safetensors", "config.json", signature=({},))
+RIGHT = Layout("right/model", "the right side", "safetensors", "config.json", signature=({},))
+
+
+class Memory(Checkpoint):
+    """Arrays as a checkpoint; anything that isn't an array is a value. ``mapped`` says whether it gives views."""
+
+    def __init__(self, arrays: Arrays, ties: Mapping[str, str] | None = None, mapped: bool = True) -> None:
+        self.path = Path("memory")
+        self.format = "memory"
+        self.metadata = {}
+        self.mapped = mapped
+        self.arrays = {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}
+        self.leaves = {
+            key: Leaf(key, TensorSpec(array.shape, array.dtype.name), same_as=(ties or {}).get(key))
+            if isinstance(array, np.ndarray)
+            else Leaf(key, value=array)
+            for key, array in arrays.items()
+        }
+
+    def view(self, key: str) -> np.ndarray | None:
+        return self._bits(key) if self.mapped else None
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._bits(key).reshape(-1)[start:stop]
+
+    def files(self) -> list[Path]:
+        return []
+
+    def _bits(self, key: str) -> np.ndarray:
+        return self.arrays[key].view(carrier(self.arrays[key].dtype.name))
+
+
+def mapping_of(*rules: AnyRule, names: Iterable[str] = (), **parts: Any) -> LayoutMapping:
+    """A mapping whose declared names are fields of both configs, under their own names."""
+    table = ConfigTable(tuple(Field(name, name, name) for name in names))
+    return LayoutMapping(LEFT, RIGHT, rules, **{"config": table, **parts})
+
+
+def plan_of(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | None = None, **options: Any) -> Plan:
+    """The plan of a mapping for arrays, made as for any checkpoint."""
+    checkpoint = arrays if isinstance(arrays, Checkpoint) else Memory(arrays)
+    return make_plan(source_of(checkpoint, config), mapping, options=Options(**options))
+
+
+def source_of(checkpoint: Checkpoint, config: dict[str, Any] | None = None) -> Source:
+    """A checkpoint with its config beside it."""
+    return Source(checkpoint.path, checkpoint, config or {}, None, ())
+
+
+def carried(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | None = None, **options: Any) -> Arrays:
+    """What a mapping makes of arrays."""
+    checkpoint = arrays if isinstance(arrays, Checkpoint) else Memory(arrays)
+    return contents(Converted(checkpoint, plan_of(mapping, checkpoint, config, **options)))
+
+
+def contents(checkpoint: Checkpoint) -> Arrays:
+    """Every leaf of a checkpoint, as an array or a value."""
+    return {
+        key: leaf.value
+        if leaf.spec is None
+        else checkpoint.read(key).view(value_dtype(leaf.spec.dtype)).reshape(leaf.spec.shape)
+        for key, leaf in checkpoint.leaves.items()
+    }
+
+
+def assert_same(found: Arrays, expected: Arrays) -> None:
+    """The same keys, and the same shapes, dtypes and bits."""
+    assert sorted(found) == sorted(expected)
+    for key, array in expected.items():
+        if not isinstance(array, np.ndarray):
+            assert found[key] == array, key
+            continue
+        assert (found[key].shape, found[key].dtype) == (array.shape, array.dtype), key
+        assert found[key].tobytes() == array.tobytes(), key
+
+
+def assert_both_ways(mapping: Any, left: Arrays, right: Arrays, config: dict[str, Any] | None = None) -> None:
+    """The mapping makes ``right`` of ``left``, and its inverse makes ``left`` of ``right``."""
+    assert_same(carried(mapping, left, config), right)
+    assert_same(carried(inverse(mapping), right, config), left)
