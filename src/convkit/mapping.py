@@ -421,12 +421,14 @@ def _check(rule: Rule) -> None:
         _check_branches(rule, shared)
         for branch, text in rule.pattern:
             pattern = Pattern.parse(text)
-            pieces = {}
+            pieces: dict[str, list[list[str]]] = {}
             for side, own in (("left", pattern.left), ("right", pattern.right)):
                 single = [field for name, field in axes[side].items() if name not in shared]
                 pieces[side] = sorted(sorted(piece) for piece in _pieces(own, single))
                 if any(a == b for a, b in pairwise(pieces[side])):
                     raise PatternError(f"'{text}' names one piece twice on the {side}")
+                if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
+                    raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it is no axis")
             if pieces["left"] != pieces["right"]:
                 where = f" ({branch})" if branch else ""
                 shown = [
