@@ -136,22 +136,22 @@ class Half:
 
 
 @st.composite
-def halves(draw: st.DrawFn, product: tuple[Factor, ...], sizes: dict[str, int], side: str, keyed: bool) -> Half:
-    """A random way to lay a product into keys and axes."""
+def halves(
+    draw: st.DrawFn, product: tuple[Factor, ...], sizes: dict[str, int], side: str, keyed: list[Atom] | None
+) -> Half:
+    """A random way to lay a product into keys and axes; ``keyed`` are the axes that may lie in keys."""
     factors = list(product)
     fields: list[str] = []
     stacked: list[Atom] = []
     branches: list[tuple[str, list[Factor]]] = [("", [])]
-    field_name = f"{side}_branch"
     if keyed:
-        atoms = [factor for factor in factors if isinstance(factor, Atom) and sizes[factor.name]]
-        stacked = draw(st.lists(st.sampled_from(atoms), unique=True, max_size=2)) if atoms else []
-        sums = [factor for factor in factors if isinstance(factor, Sum)]
-        if sums and draw(st.booleans()):
-            split = draw(st.sampled_from(sums))
-            factors.remove(split)
-            branches = [(f"{side}{n}", list(term)) for n, term in enumerate(split.terms)]
-            fields.append(f"{{{field_name}:{'|'.join(name for name, _ in branches)}}}")
+        stacked = draw(st.lists(st.sampled_from(keyed), unique=True, max_size=2))
+    sums = [factor for factor in factors if isinstance(factor, Sum)]
+    if keyed is not None and sums and draw(st.booleans()):
+        split = draw(st.sampled_from(sums))
+        factors.remove(split)
+        branches = [(f"{side}{n}", list(term)) for n, term in enumerate(split.terms)]
+        fields.append(f"{{{side}_branch:{'|'.join(name for name, _ in branches)}}}")
     factors = [factor for factor in factors if factor not in stacked]
     fields += [f"{{{atom.name}}}" for atom in stacked]
     texts = []
@@ -199,8 +199,13 @@ def cases(draw: st.DrawFn, keyed: bool = True, sums: bool = True, smallest: int 
     sizes = {name: draw(st.sampled_from([1, 2, 2, 3, 3, 4, 5, smallest])) for name in atoms}
     while math.prod(max(1, len(labels_along((factor,), sizes))) for factor in product) > 600:
         sizes = {name: max(1, size - 1) for name, size in sizes.items()}
+    ours: list[list[Atom]] = [[], []]  # what lies in the keys of both sides would be a loop, not an axis
+    for factor in product:
+        if isinstance(factor, Atom) and sizes[factor.name]:
+            draw(st.sampled_from(ours)).append(factor)
+    left, right = ours if keyed else (None, None)
     return Case(
-        draw(halves(product, sizes, "l", keyed)), draw(halves(product, sizes, "r", keyed)), dict(sorted(sizes.items()))
+        draw(halves(product, sizes, "l", left)), draw(halves(product, sizes, "r", right)), dict(sorted(sizes.items()))
     )
 
 
