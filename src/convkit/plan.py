@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -325,12 +325,12 @@ def _earlier(source: Source, mapping: Mapping) -> Restored | None:
 def _restore(plan: Plan, earlier: Restored) -> None:
     """Give the target the names, buffers, left-behind leaves and config fields that the source once had."""
     had = earlier.plan["source_leaves"]
-    plan.bound.steps = [_only_names(step, had) for step in plan.bound.steps]
-    derived = [leaf["key"] for leaf in earlier.plan["derived"]]
-    recomputed = [key for key in derived if key not in earlier.complement.get("tensors", {})]
+    kept = earlier.complement.get("tensors", {})
+    plan.bound.steps = [_only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
+    recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]
     owed = owed_derived(plan.mapping, recomputed, plan.names)
     plan.owed = [replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed]
-    for key in earlier.complement.get("tensors", {}):
+    for key in kept:
         plan.restored[key] = Leaf(key, _spec(had[key]))
     for key, value in earlier.complement.get("values", {}).items():
         plan.restored[key] = Leaf(key, None, value)
@@ -341,7 +341,7 @@ def _spec(entry: dict[str, Any]) -> TensorSpec:
     return TensorSpec(tuple(entry["shape"]), entry["dtype"])
 
 
-def _only_names(step: Step, had: dict[str, Any]) -> Step:
+def _only_names(step: Step, had: Set[str]) -> Step:
     """The step with those of a leaf's several target names that the earlier source had."""
     names = {side.key: [side.key, *(name for name, of in step.also if of == side.key)] for side in step.targets}
     targets: list[Side] = []
