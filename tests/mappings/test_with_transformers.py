@@ -1,0 +1,154 @@
+"""What comes back from Cerebras is loaded by transformers, strictly, and computes the same.
+
+Models of every class are made by the library itself, go to Cerebras and back, with and without the
+receipt, and give the logits that they gave before: bit by bit, since the tensors are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convkit.execute import convert
+from convkit.generate.weights import fill
+from convkit.plan import Options, Plan, make_plan
+from convkit.source import open_source
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+LLAMA = {
+    "vocab_size": 23,
+    "hidden_size": 60,
+    "intermediate_size": 14,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 40,
+}
+GPT2 = {"vocab_size": 23, "n_embd": 60, "n_layer": 2, "n_head": 6, "n_positions": 40}
+BERT = LLAMA | {"hidden_dropout_prob": 0.2}
+
+#: class, config, arguments of the class
+MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", LLAMA, {}),
+    "llama grouped": ("LlamaForCausalLM", LLAMA | {"num_key_value_heads": 2}, {}),
+    "llama one key": ("LlamaForCausalLM", LLAMA | {"num_key_value_heads": 1}, {}),
+    "llama tied": ("LlamaForCausalLM", LLAMA | {"tie_word_embeddings": True}, {}),
+    "llama biased": ("LlamaForCausalLM", LLAMA | {"attention_bias": True, "mlp_bias": True}, {}),
+    "llama long heads": ("LlamaForCausalLM", LLAMA | {"head_dim": 14, "num_key_value_heads": 3}, {}),
+    "llama scaled": (
+        "LlamaForCausalLM",
+        LLAMA | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3, "beta_fast": 16}},
+        {},
+    ),
+    "llama base": ("LlamaModel", LLAMA, {}),
+    "llama base tied": ("LlamaModel", LLAMA | {"tie_word_embeddings": True}, {}),
+    "gpt2": ("GPT2LMHeadModel", GPT2, {}),
+    "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
+    "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),
+    "gpt2 base": ("GPT2Model", GPT2, {}),
+    "gpt2 base untied": ("GPT2Model", GPT2 | {"tie_word_embeddings": False}, {}),
+    "bert": ("BertForPreTraining", BERT, {}),
+    "bert untied": ("BertForPreTraining", BERT | {"tie_word_embeddings": False}, {}),
+    "bert masked": ("BertForMaskedLM", BERT, {}),
+    "bert next sentence": ("BertForNextSentencePrediction", BERT, {}),
+    "bert sequence": (
+        "BertForSequenceClassification",
+        BERT | {"num_labels": 5, "problem_type": "multi_label_classification"},
+        {},
+    ),
+    "bert token": ("BertForTokenClassification", BERT | {"num_labels": 7, "classifier_dropout": 0.3}, {}),
+    "bert questions": ("BertForQuestionAnswering", BERT, {}),
+    "bert base": ("BertModel", BERT, {}),
+    "bert base without pooler": ("BertModel", BERT, {"add_pooling_layer": False}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("receipt", [True, False], ids=["receipt", "no receipt"])
+def test_there_and_back(name: str, receipt: bool, tmp_path: Path) -> None:
+    architecture, config, arguments = MODELS[name]
+    cls = getattr(transformers, architecture)
+    family = name.partition(" ")[0]
+    model = cls(cls.config_class(**config), **arguments).eval()
+    fill(model, seed=3)
+    model.save_pretrained(tmp_path / "hf")
+    there = _convert(tmp_path / "hf", f"cerebras/{family}", tmp_path / "cs.mdl")
+    assert there.exact
+    tied_base = not receipt and family != "bert" and "base" in name  # which no Cerebras checkpoint can show
+    back = _convert(tmp_path / "cs.mdl", f"hf/{family}", tmp_path / "back", restore=receipt, headless=tied_base)
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [architecture]
+    again, loading = cls.from_pretrained(tmp_path / "back", output_loading_info=True, **arguments)
+    assert not any(loading.values()), loading
+    with torch.no_grad():
+        for ours, theirs in zip(_outputs(again.eval()), _outputs(model), strict=True):
+            assert torch.equal(ours, theirs)
+    assert _meaning(again.config) == _meaning(model.config)
+    if receipt:
+        assert set(back.target_leaves) == set(there.source_leaves)
+        before = json.loads((tmp_path / "hf" / "config.json").read_text())
+        after = json.loads((tmp_path / "back" / "config.json").read_text())
+        assert before.keys() <= after.keys()
+
+
+def _meaning(config: Any) -> dict[str, Any]:
+    """What the config says of the model, with defaults that depend on other fields resolved."""
+    said = {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "dtype")}
+    if said.get("n_inner", 0) is None:
+        said["n_inner"] = 4 * said["n_embd"]
+    if said.get("classifier_dropout", 0) is None:
+        said["classifier_dropout"] = said["hidden_dropout_prob"]
+    if "rope_parameters" in said:
+        said["rope_parameters"] = {key: value for key, value in said["rope_parameters"].items() if key != "type"}
+    assert said.pop("position_embedding_type", "absolute") == "absolute"  # transformers 5 has no other for BERT
+    return said
+
+
+def _outputs(model: Any) -> list[Any]:
+    ids = torch.arange(60).reshape(2, 30) % 23
+    out = model(input_ids=ids)
+    return [value for value in out.to_tuple() if isinstance(value, torch.Tensor)]
+
+
+def _convert(source: Path, to: str, target: Path, **options: Any) -> Plan:
+    with open_source(source) as opened:
+        plan = make_plan(opened, to, options=Options(**options))
+        convert(opened, plan, target, threads=2)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("llama", "LlamaModel"),
+        ("llama tied", "LlamaModel"),
+        ("gpt2", "GPT2Model"),
+        ("gpt2 untied", "GPT2Model"),
+        ("bert", "BertModel"),
+        ("bert untied", "BertModel"),
+        ("bert sequence", "BertModel"),
+    ],
+)
+def test_headless(name: str, base: str, tmp_path: Path) -> None:
+    """``--headless``: the base model's own keys, and its hidden states."""
+    architecture, config, _ = MODELS[name]
+    family = name.partition(" ")[0]
+    cls = getattr(transformers, architecture)
+    model = cls(cls.config_class(**config)).eval()
+    fill(model, seed=3)
+    model.save_pretrained(tmp_path / "hf")
+    _convert(tmp_path / "hf", f"cerebras/{family}", tmp_path / "cs.mdl")
+    plan = _convert(tmp_path / "cs.mdl", f"hf/{family}", tmp_path / "back", headless=True, restore=False)
+    wanted = set(getattr(transformers, base)(cls.config_class(**config)).state_dict())
+    assert set(plan.target_leaves) == {key for key in wanted if not key.endswith("position_ids")}
+    assert plan.target_config["architectures"] == [base]
+    again, loading = transformers.AutoModel.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert type(again).__name__ == base
+    assert not any(loading.values()), loading
+    with torch.no_grad():
+        ours = again.eval()(input_ids=torch.arange(30)[None] % 23).last_hidden_state
+        theirs = model(input_ids=torch.arange(30)[None] % 23, output_hidden_states=True).hidden_states[-1]
+    assert torch.equal(ours, theirs)
