@@ -1,0 +1,211 @@
+"""``convkit verify``: a checkpoint against the receipt of the conversion that made it.
+
+What the receipt says of the target is looked up again: its files, the digest of every leaf, its config,
+and what was kept in the complement; and the plan's digest, by which the receipt vouches for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint
+from convkit.digests import BlockDigests, canonical_json, combine, digest_value
+from convkit.errors import ConvkitError
+from convkit.formats import open_checkpoint
+from convkit.receipt import complement_path, read_receipt, receipt_path
+from convkit.verify.examine import THREADS
+from convkit.verify.faults import LIMIT, Overlay
+from convkit.verify.reconvert import spec_of, stored, value_json
+from convkit.verify.verdict import Fault, Verdict
+
+Document = Mapping[str, Any]
+
+
+def verify(path: Path) -> Verdict:
+    """Whether a converted checkpoint is still what its receipt says.
+
+    ``measured`` counts the leaves and bytes of the target and of what was kept beside it. Each mismatch
+    is a problem; a file that can't be read is one.
+
+    Raises:
+        ConvkitError: there is nothing at ``path``, or no receipt beside it.
+    """
+    started = time.monotonic()
+    path = path.absolute()
+    if not path.exists():
+        raise ConvkitError("no such file or folder", path=path, remedy="check the path")
+    receipt = read_receipt(path)
+    if receipt is None:
+        remedy = f"name what convkit convert wrote; its receipt is called {receipt_path(path).name}"
+        raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
+    plan, kept = receipt["plan"], receipt["complement"]["tensors"]
+    problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"]["config"])]
+    measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
+    faults: tuple[Fault, ...] = ()
+    sides = [(path, receipt["target"]["format"], receipt["target"]["leaves"], plan["target_leaves"])]
+    if kept:
+        sides.append((complement_path(path), "safetensors", kept, {key: plan["source_leaves"][key] for key in kept}))
+    with ExitStack() as stack:
+        for file, format, recorded, planned in sides:
+            try:
+                checkpoint = stack.enter_context(open_checkpoint(file, format))
+            except ConvkitError as error:
+                problems.append(str(error))
+                continue
+            found = _of_leaves(checkpoint, recorded, planned)
+            problems += [f"{key}: {problem}" for key, problem in found.items()]
+            faults = faults or _planted(checkpoint, recorded, planned, receipt, found)
+            measured["leaves_total"] += len(recorded)
+            measured["leaves_failing"] += len(found)
+            measured["bytes"] += sum(leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec)
+    return Verdict(
+        check="verify",
+        passed=not problems and all(fault.caught for fault in faults),
+        source=receipt["source"]["path"],
+        target=str(path),
+        measured=measured,
+        bound={"leaves_failing": 0},
+        faults=faults,
+        details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _of_receipt(receipt: Document) -> Iterator[str]:
+    found = "sha256:" + hashlib.sha256(canonical_json(receipt["plan"])).hexdigest()
+    if found != receipt["plan_digest"]:
+        yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
+
+
+def _of_files(path: Path, receipt: Document) -> Iterator[str]:
+    """Names and sizes. A target that is one file may have been renamed together with its receipt."""
+    recorded = {entry["name"]: entry["bytes"] for entry in receipt["target"]["files"]}
+    for name, size in recorded.items():
+        file = path / name if path.is_dir() else path
+        if not file.is_file():
+            yield f"{name}: the file is missing"
+        elif file.stat().st_size != size:
+            yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
+
+
+def _of_config(path: Path, planned: Document) -> Iterator[str]:
+    """The config beside the target says what the plan says."""
+    if path.is_dir():
+        candidates = [path / "config.json", path / "params.yaml"]
+    else:
+        candidates = [path.with_suffix(".yaml"), path.with_suffix(".json")]
+    file = next((file for file in candidates if file.is_file()), None)
+    if not planned:
+        return
+    if file is None:
+        yield f"{candidates[0].name}: the config is missing"
+        return
+    try:
+        found, wanted = _flat(_read(file)), _flat(planned)
+    except ValueError as error:
+        yield f"{file.name}: can't be read: {' '.join(str(error).split())}"
+        return
+    for name in sorted({*found, *wanted}):
+        have, want = (fields.get(name, "nothing") for fields in (found, wanted))
+        if have != want:
+            yield f"{file.name}: {name} is {have!r}, the receipt says {want!r}"
+
+
+def _read(file: Path) -> Any:
+    """A config.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".json":
+        return json.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
+    """A config's fields by their dotted names."""
+    if not isinstance(document, dict) or not document:
+        return {prefix.removesuffix("."): document}
+    return {name: value for key, part in document.items() for name, value in _flat(part, f"{prefix}{key}.").items()}
+
+
+def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) -> dict[str, str]:
+    """What is wrong with which leaf."""
+    problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
+    there = []
+    for key, leaf in checkpoint.leaves.items():
+        plan = planned.get(key)
+        if key not in recorded or plan is None:
+            problems[key] = "is not in the receipt"
+        elif leaf.spec != (spec_of(plan) if plan["shape"] is not None else None):
+            problems[key] = f"is {leaf.spec or 'a value'}, the receipt says {plan['dtype']}{plan['shape']}"
+        else:
+            there.append(key)
+
+    def problem(key: str) -> str:
+        digest = recorded[key]["digest"]
+        try:
+            return "" if _digest(checkpoint, key, digest.partition(":")[0]) == digest else "its digest is another"
+        except ConvkitError as error:
+            return f"can't be read: {error}"
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = zip(there, pool.map(problem, there), strict=True)
+        return problems | {key: text for key, text in found if text}
+
+
+def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
+    leaf = checkpoint.leaves[key]
+    if leaf.spec is None:
+        return digest_value(algorithm, value_json(leaf))
+    digests = BlockDigests(algorithm)
+    for block in stored(checkpoint, key, leaf.spec)():
+        digests.update(block)
+    return combine(algorithm, digests.blocks())
+
+
+def _planted(
+    checkpoint: Checkpoint, recorded: Document, planned: Document, receipt: Document, failing: Collection[str]
+) -> tuple[Fault, ...]:
+    """Faults planted in memory, in the smallest leaves that are right; the same functions should find them."""
+    edited = {**receipt, "plan": {**receipt["plan"], "planted": True}}
+    faults = [Fault("the plan edited", bool([*_of_receipt(edited)]), {"leaf": ""})]
+    for name, changes in _changes(checkpoint, recorded, failing):
+        side = Overlay(checkpoint, changes.keys(), changes)
+        found = _of_leaves(side, {key: recorded[key] for key in changes}, planned)
+        faults.append(Fault(name, bool(found), {"leaf": next(iter(changes))}))
+    return tuple(faults)
+
+
+def _changes(
+    checkpoint: Checkpoint, recorded: Document, failing: Collection[str]
+) -> Iterator[tuple[str, dict[str, np.ndarray | None]]]:
+    specs = {key: leaf.spec for key, leaf in checkpoint.leaves.items() if leaf.spec and key not in failing}
+    small = [key for key, spec in specs.items() if 0 < spec.nbytes <= LIMIT]
+    small.sort(key=lambda key: (specs[key].nbytes, specs[key].dtype, specs[key].shape))
+    for key in small[:1]:
+        flipped = np.array(checkpoint.read(key))
+        flipped.view(np.uint8)[flipped.nbytes // 2] ^= 1
+        yield "one flipped bit", {key: flipped}
+        yield "a leaf missing", {key: None}
+    for one, other in itertools.pairwise(small):
+        if specs[one] == specs[other] and recorded[one] != recorded[other]:
+            yield "two leaves swapped", {one: checkpoint.read(other), other: checkpoint.read(one)}
+            return
