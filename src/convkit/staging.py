@@ -19,6 +19,8 @@ from typing import Any
 
 from convkit.errors import ConvkitError, UsageError
 
+JOURNAL = "journal.jsonl"
+
 
 class Staging:
     """The growing output of one target path. Use as a context manager: it holds the lock."""
@@ -35,8 +37,7 @@ class Staging:
         self._lock: int | None = None
 
     def __enter__(self) -> Staging:
-        if self.target.exists() and not self.overwrite:
-            raise UsageError("exists", path=self.target, remedy="name another target, or say --overwrite")
+        self._refuse_existing()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -44,10 +45,15 @@ class Staging:
             raise ConvkitError(
                 f"can't be written: {error.strerror}", path=self.target, remedy="check the path"
             ) from None
-        self._read_journal()
-        if not self.resumed:
-            self._start_afresh()
-        self._journal = (self.folder / "journal.jsonl").open("a", encoding="utf-8")
+        try:
+            self._refuse_existing()  # again: who held the lock may have published since
+            self._read_journal()
+            if not self.resumed:
+                self._start_afresh()
+            self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -67,6 +73,8 @@ class Staging:
         """Rename what is in ``out/`` to its place beside the target, in this order (the target last)."""
         for name in names:
             _sync_tree(self.out / name)
+        # killed from here on, the next run finds no journal, and doesn't take what has left for done
+        (self.folder / JOURNAL).unlink()
         for name in names:
             final = self.target.with_name(name)
             retired = None
@@ -78,10 +86,17 @@ class Staging:
                 shutil.rmtree(retired)
         _sync(self.target.parent)
 
+    def _refuse_existing(self) -> None:
+        if self.target.exists() and not self.overwrite:
+            raise UsageError("exists", path=self.target, remedy="name another target, or say --overwrite")
+
     def _take_lock(self) -> None:
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        path = self.folder / "lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._lock), path.stat()):
+                raise OSError("the file that was locked is gone: its owner has just ended")
         except OSError:
             os.close(self._lock)
             self._lock = None
@@ -91,10 +106,11 @@ class Staging:
 
     def _read_journal(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            entries = list(_complete_lines(self.folder / "journal.jsonl"))
+            entries = list(_complete_lines(self.folder / JOURNAL))
             if entries and entries[0] == {"identity": self.identity} and self.out.is_dir():
                 self.resumed = True
                 self.finished = {entry["key"]: entry for entry in entries[1:]}
+                self._write_journal(entries)  # without the line that the kill cut
 
     def _start_afresh(self) -> None:
         for path in self.folder.iterdir():
@@ -102,7 +118,11 @@ class Staging:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.out.mkdir()
-        (self.folder / "journal.jsonl").write_text(json.dumps({"identity": self.identity}) + "\n", encoding="utf-8")
+        self._write_journal([{"identity": self.identity}])
+
+    def _write_journal(self, entries: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(entry) + "\n" for entry in entries]
+        (self.folder / JOURNAL).write_text("".join(lines), encoding="utf-8")
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
