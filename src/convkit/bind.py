@@ -16,7 +16,7 @@ from convkit.checkpoint import Leaf
 from convkit.condition import holds
 from convkit.errors import ConvkitError
 from convkit.keys import Bindings, KeyTemplate, Placeholder
-from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim
+from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Measure, Refused, Rule, Variant, Verbatim
 from convkit.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.pattern import Axes, Pattern, PatternError, shape_of, solve, strided_pieces
 from convkit.tensors import TensorSpec
@@ -182,8 +182,8 @@ def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: Dic
     return names
 
 
-def choose_variants(variants: Iterable[Variant], given: Dict[str, str], headless: bool) -> dict[str, str]:
-    """The target's choices: as given, else as a headless model has them, else the first.
+def choose_variants(variants: Iterable[Variant], given: Dict[str, str], declared: Names) -> dict[str, str]:
+    """The target's choices: as given, else as a model with these declared names usually has them, else the first.
 
     Raises:
         PlanError: a given choice doesn't exist.
@@ -191,7 +191,9 @@ def choose_variants(variants: Iterable[Variant], given: Dict[str, str], headless
     names: dict[str, str] = {}
     for variant in variants:
         if variant.side == "right":
-            usual = variant.headless if headless and variant.headless is not None else variant.choices[0]
+            usual = variant.usual(declared) if variant.usual else variant.choices[0]
+            if declared["headless"] and variant.headless is not None:
+                usual = variant.headless
             names[variant.name] = _a_choice(variant, given.get(variant.name, usual))
     return names
 
@@ -204,6 +206,8 @@ def _a_choice(variant: Variant, choice: str) -> str:
 
 def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> str | None:
     probe = KeyTemplate.parse(variant.probe)
+    if not probe.text:
+        return None
     for choice in variant.choices:
         known = {**names, variant.name: choice}
         if any(probe.match(key, known) is not None for key in keys):
@@ -251,10 +255,14 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
             keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
             bound.left_behind |= dict.fromkeys(keys, rule.reason)
     for rule in mapping.rules:
-        if isinstance(rule, Verbatim) and holds(rule.when, names):
+        if isinstance(rule, Refused | Verbatim) and holds(rule.when, names):
             template = KeyTemplate.parse(rule.key)
             taken = claimed.keys() | bound.left_behind.keys()
             kept = [key for key in leaves if key not in taken and template.match(key, names) is not None]
+            if isinstance(rule, Refused):
+                if kept and rule.side == "left":
+                    raise PlanError(rule.reason, key=kept[0], remedy=rule.remedy)
+                continue
             bound.steps.extend(_verbatim(rule, leaves[key], dtype) for key in kept)
             _claim(claimed, kept, str(rule))
     place = {key: number for number, key in enumerate(leaves)}
@@ -295,19 +303,28 @@ def measured(
         if measure.left is None:
             continue
         template, axis = KeyTemplate.parse(measure.left[0]), measure.left[1]
-        leaf = next(
-            (leaf for key, leaf in leaves.items() if leaf.spec and template.match(key, names) is not None), None
-        )
-        if leaf is None or leaf.spec is None or len(leaf.spec.shape) <= (axis if axis >= 0 else ~axis):
-            continue
-        length = leaf.spec.shape[axis]
-        if found.setdefault(measure.name, length) != length:
+        if isinstance(axis, str):
+            length: int | None = _run(template, axis, leaves, names)
+            key, why = template.text, f"'{axis}' in the keys"
+        else:
+            alike = (leaf for key, leaf in leaves.items() if leaf.spec and template.match(key, names) is not None)
+            leaf = next(alike, Leaf("", TensorSpec((), "bool")))
+            shape = leaf.spec.shape if leaf.spec else ()
+            length = shape[axis] if -len(shape) <= axis < len(shape) else None
+            key, why = leaf.key, f"axis {axis} of {list(shape)}"
+        if length is not None and found.setdefault(measure.name, length) != length:
             raise PlanError(
-                f"says {measure.name} = {length} (axis {axis} of {list(leaf.spec.shape)}), not {found[measure.name]}",
-                key=leaf.key,
+                f"says {measure.name} = {length} ({why}), not {found[measure.name]}",
+                key=key,
                 remedy="correct the size, or leave it out",
             )
     return found
+
+
+def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: Dict[str, Any]) -> int:
+    """How far an integer placeholder runs in the keys, or over how many of its names."""
+    seen = {bound[name] for key in keys if (bound := template.match(key, names)) is not None}
+    return len(seen) if template.axes[name].choices else max((int(value) for value in seen), default=-1) + 1
 
 
 def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[DerivedLeaf]:

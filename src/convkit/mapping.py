@@ -8,7 +8,7 @@ moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -30,7 +30,8 @@ class Layout:
 
     ``conventions`` states what names can't show (``rotary: half``). ``signature`` lists what a
     config of this layout says of itself: each alternative is a set of fields and their values
-    (None: absent; a tuple: any of these). ``releases`` says that it differs from release to release.
+    (None: absent; a tuple: any of these). Where checkpoints have no config, ``keys`` does: one of this
+    layout has a leaf of each form. ``releases`` says that it differs from release to release.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Layout:
     releases: bool = False
     conventions: Dict[str, str] = field(default_factory=dict, hash=False)
     signature: tuple[Dict[str, Any], ...] = field(default=(), hash=False)
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ class Variant:
     """A choice that checkpoints of one layout make differently: a key prefix, an old spelling.
 
     It becomes a declared name, for ``{=name}`` and ``when``. As source the first choice is taken
-    for which ``probe`` matches a key; as target the first choice, unless the caller or the receipt
-    of an earlier conversion says otherwise. ``headless`` is the choice of a model without its head:
+    for which ``probe`` matches a key (there is none where keys can't show it); else, and as target, what
+    the caller or the receipt of an earlier conversion says; else what ``usual`` makes of the declared
+    names (as target), or the first choice. ``headless`` is the choice of a model without its head:
     where the declared name ``headless`` is true, which ``--headless`` or the config table makes it.
     """
 
     name: str
     side: Which
     choices: tuple[str, ...]
-    probe: str
+    probe: str = ""
     headless: str | None = None
+    usual: Callable[[Dict[str, Any]], str] | None = None
 
     def inverse(self) -> Variant:
         """The same on the other side."""
@@ -64,7 +68,7 @@ class Variant:
 
     def under(self, left: str, right: str) -> Variant:
         """The same below a prefix."""
-        return replace(self, probe=(left if self.side == "left" else right) + self.probe)
+        return replace(self, probe=self.probe and (left if self.side == "left" else right) + self.probe)
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,28 @@ class LeftBehind:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """Leaves of one layout that no other rule claims, and that mean something the other layout can't say."""
+
+    side: Which
+    key: str
+    reason: str
+    remedy: str
+    when: str = ""
+
+    def inverse(self) -> Refused:
+        """The same on the other side."""
+        return replace(self, side=_OTHER[self.side])
+
+    def under(self, left: str, right: str) -> Refused:
+        """The same below a prefix."""
+        return replace(self, key=(left if self.side == "left" else right) + self.key)
+
+    def __str__(self) -> str:
+        return f"{self.key} is refused"
+
+
+@dataclass(frozen=True)
 class Verbatim:
     """Leaves that no other rule claims and that keep their names on the other side."""
 
@@ -263,21 +289,23 @@ class Verbatim:
 
 @dataclass(frozen=True)
 class Measure:
-    """A declared name that a leaf's shape gives where no config does: an axis of the first leaf of that form.
+    """A declared name that the leaves give where no config does.
 
-    ``left`` and ``right`` are (template, axis); None where that side can't tell.
+    ``left`` and ``right`` are (template, axis): the length of that axis of the first leaf of that form,
+    or, where the axis is a placeholder, how far (or over how many names) it runs; None where that side
+    can't tell.
     """
 
     name: str
-    left: tuple[str, int] | None
-    right: tuple[str, int] | None
+    left: tuple[str, int | str] | None
+    right: tuple[str, int | str] | None
 
     def inverse(self) -> Measure:
         """The same with the sides exchanged."""
         return replace(self, left=self.right, right=self.left)
 
 
-AnyRule = Rule | Derived | LeftBehind | Verbatim
+AnyRule = Rule | Derived | LeftBehind | Refused | Verbatim
 
 
 @dataclass(frozen=True)

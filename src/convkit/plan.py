@@ -48,7 +48,10 @@ RELEASES = tuple((2, minor) for minor in range(1, 11))
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks of a conversion, beside where to; ``given`` are sizes by declared name."""
+    """What the user asks of a conversion, beside where to.
+
+    ``given`` are sizes by declared name, ``choices`` are variants' choices by their name.
+    """
 
     format: str | None = None
     release: tuple[int, ...] = ()
@@ -57,6 +60,7 @@ class Options:
     headless: bool = False
     restore: bool = True
     given: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
-        path = source.config_path if isinstance(error, ConfigError) else source.path
+        path = (isinstance(error, ConfigError) and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
 
 
@@ -243,13 +247,14 @@ def _plan(
     restored: Restored | None,
 ) -> Plan:
     leaves = source.checkpoint.leaves
-    before = restored.plan["variant"] if restored else {}
+    before = (restored.plan["variant"] if restored else {}) | options.choices
     seen = detect_variants(mapping.variants, leaves, before)
-    facts = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, options.given)
+    sizes = _remembered(mapping, restored, options.given) | options.given
+    facts = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, sizes)
     config = source.config or {}
     headless = options.headless or bool(restored and restored.plan["names"].get("headless"))
     converted = mapping.config.convert(config, {**facts, **seen, "headless": headless}, release)
-    chosen = choose_variants(mapping.variants, before, converted.names["headless"])
+    chosen = choose_variants(mapping.variants, before, converted.names)
     names = converted.names | chosen
     dropped = _dropped(options.drop, leaves)
     kept = {key: leaf for key, leaf in leaves.items() if key not in dropped}
@@ -280,6 +285,22 @@ def _plan(
     return plan
 
 
+def _remembered(mapping: Mapping, restored: Restored | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Sizes that the source's leaves can't tell and the receipt of the earlier conversion does.
+
+    Raises:
+        PlanError: the user says otherwise.
+    """
+    known = restored.plan["names"] if restored else {}
+    sizes = {m.name: known[m.name] for m in mapping.measures if m.left is None and m.name in known}
+    for name, size in sizes.items():
+        if given.get(name, size) != size:
+            raise PlanError(
+                f"its receipt says {name} = {size}, not {given[name]}", remedy="correct the size, or leave it out"
+            )
+    return sizes
+
+
 def _lost_config(
     mapping: Mapping, config: dict[str, Any], converted: Converted, release: tuple[int, ...]
 ) -> dict[str, Any]:
@@ -292,6 +313,10 @@ def _lost_config(
 
 
 def _release(mapping: Mapping, release: tuple[int, ...]) -> tuple[int, ...]:
+    if not (mapping.left.releases or mapping.right.releases):
+        if release:
+            raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
+        return ()
     if release and release not in RELEASES:
         shown = ".".join(map(str, release))
         raise UsageError(f"no mapping for release {shown}", remedy="releases 2.1 ... 2.10")

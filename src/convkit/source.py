@@ -13,6 +13,7 @@ from convkit.checkpoint import Checkpoint
 from convkit.config import MISSING, dig
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats import open_checkpoint
+from convkit.keys import KeyTemplate
 from convkit.mapping import Layout
 from convkit.mappings import get_layout, layouts
 
@@ -136,13 +137,7 @@ def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str
     if named is not None:
         get_layout(named)
     if source.config is None:
-        if named is None:
-            raise ConvkitError(
-                "has no config beside it, so nothing says what model it is",
-                path=source.path,
-                remedy="name it: --config",
-            )
-        return get_layout(named), "named by the user"
+        return _layout_of_keys(source, named)
     found = [
         (layout, why) for layout in layouts().values() if (why := _signature(layout, source.config, source.config_path))
     ]
@@ -163,6 +158,37 @@ def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str
     raise ConvkitError(
         f"is of no known model family{said}", path=source.config_path, remedy=f"known layouts: {', '.join(layouts())}"
     )
+
+
+def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
+    """The layout of a source without a config, from the names of its leaves.
+
+    Raises:
+        ConvkitError: they are of no layout, of several, or of another than the one named.
+    """
+    found = {layout.name: layout for layout in layouts().values() if layout.keys and _has_keys(source, layout)}
+    if named is not None:
+        if found and named not in found:
+            raise ConvkitError(
+                f"is no {named} checkpoint: its leaves are those of {', '.join(found)}",
+                path=source.path,
+                remedy="correct --from",
+            )
+        return get_layout(named), "named by the user"
+    if len(found) == 1:
+        return next((layout, "by the names of its leaves") for layout in found.values())
+    if found:
+        raise ConvkitError(
+            f"mixes the leaves of {', '.join(found)}", path=source.path, remedy="say which it is: --from"
+        )
+    raise ConvkitError(
+        "has no config beside it, so nothing says what model it is", path=source.path, remedy="name it: --config"
+    )
+
+
+def _has_keys(source: Source, layout: Layout) -> bool:
+    templates = [KeyTemplate.parse(text) for text in layout.keys]
+    return all(any(template.match(key, {}) is not None for key in source.checkpoint.leaves) for template in templates)
 
 
 def _signature(layout: Layout, config: Dict[str, Any], path: Path | None) -> str:
