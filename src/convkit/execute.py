@@ -37,7 +37,7 @@ from convkit.plan import Plan
 from convkit.receipt import SCHEMA, complement_path, receipt_path
 from convkit.recipes import RECIPES
 from convkit.slabs import TILE, clip, copy_box
-from convkit.source import Source, same_files, write_config
+from convkit.source import Source, companions_path, same_files, write_config
 from convkit.staging import Staging
 from convkit.tensors import TensorSpec, carrier
 
@@ -350,18 +350,16 @@ class _Conversion:
     def _side_files(self, main: Path) -> list[str]:
         """Write the config and carry the companions along; returns names to publish beside the target."""
         layout = self.plan.mapping.right
-        if not self.plan.target_config:
-            return []
-        if main.is_dir():
-            write_config(main / layout.config_file, self.plan.target_config)
-            if layout.config_file == "config.json":
-                for path in self.source.companions:
-                    shutil.copyfile(path, main / path.name)
-            return []
-        suffix = Path(layout.config_file).suffix
-        beside = main.with_suffix(suffix)
-        write_config(beside, self.plan.target_config)
-        return [beside.name]
+        companions = main if main.is_dir() else companions_path(main)
+        for path in self.source.companions:
+            companions.mkdir(exist_ok=True)
+            shutil.copyfile(path, companions / path.name)
+        beside = main / layout.config_file if main.is_dir() else main.with_suffix(Path(layout.config_file).suffix)
+        if self.plan.target_config:
+            write_config(beside, self.plan.target_config)
+        return [
+            path.name for path in (companions, beside) if path.parent == main.parent and path != main and path.exists()
+        ]
 
     def _receipt(self, started: str, main: Path) -> dict[str, Any]:
         plan = self.plan

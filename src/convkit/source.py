@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from convkit.keys import KeyTemplate
 from convkit.mapping import Layout
 from convkit.mappings import get_layout, layouts
 
-#: Files beside the weights of an HF folder that belong to the model and hold no weights.
+#: Files beside the weights of an HF folder that belong to the model and hold no weights. They are
+#: carried into a target folder, or beside a target file into ``<DST>.companions/``.
 COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
@@ -61,15 +62,26 @@ def open_source(path: str | Path, *, format: str | None = None, config: str | Pa
     path = Path(path)
     checkpoint = open_checkpoint(path, format)
     config_path = Path(config) if config is not None else find_config(path)
-    folder = path if path.is_dir() else path.parent
-    companions = tuple(folder / name for name in COMPANIONS if (folder / name).is_file())
     return Source(
         path=path,
         checkpoint=checkpoint,
         config=read_config(config_path) if config_path is not None else None,
         config_path=config_path,
-        companions=companions if config_path is not None and config_path.name == "config.json" else (),
+        companions=tuple(_companions(path)),
     )
+
+
+def companions_path(target: Path) -> Path:
+    """Where the companions of a checkpoint that is one file lie."""
+    return target.with_name(target.name + ".companions")
+
+
+def _companions(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        folder = path
+    else:
+        folder = path.parent if (path.parent / "config.json").is_file() else companions_path(path)
+    return (folder / name for name in COMPANIONS if (folder / name).is_file())
 
 
 def find_config(path: Path) -> Path | None:
