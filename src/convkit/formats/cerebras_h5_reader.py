@@ -195,24 +195,26 @@ def _filled(spec: TensorSpec, record: records.Record) -> tuple[TensorSpec, Array
 
 def _object(file: h5py.File, key: str) -> Opaque:
     """The pickled object's bytes."""
-    kind = "pickle"
     try:
-        return Opaque(_dataset(file, key).attrs["__BYTES__"].tobytes(), kind)
+        return Opaque(_dataset(file, key).attrs["__BYTES__"].tobytes(), records.PICKLE)
     except _ERRORS as error:
         problem = f"the serialized object can't be read: {error}"
-        return UnreadableObject(kind, ConvkitError(problem, path=file.filename, key=key, remedy=_DAMAGED))
+        return UnreadableObject(records.PICKLE, ConvkitError(problem, path=file.filename, key=key, remedy=_DAMAGED))
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
     """The dataset of that name in this file: links, which could lead into any other, are not followed."""
     import h5py
 
-    parts = key.split("/")
-    for depth in range(1, len(parts) + 1):
-        name = "/".join(parts[:depth])
-        if name and not isinstance(file.get(name, getlink=True), h5py.HardLink | None):
+    path = ""
+    for part in filter(None, key.split("/")):
+        path += f"/{part}"
+        link = file.get(path, getlink=True)
+        if link is None:
+            raise ValueError("is in the spec, and has no dataset")
+        if not isinstance(link, h5py.HardLink):
             raise ValueError("its dataset is a link")
-    found = file.get(key)
+    found = file[key]
     if not isinstance(found, h5py.Dataset):
         raise ValueError("is in the spec, and has no dataset")
     return found

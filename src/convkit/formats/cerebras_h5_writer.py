@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ _MIN_CHUNK_BYTES = 16 << 10
 _CSTORCH_VERSION = "2.10.0"
 #: HDF5's filter mask of a chunk that skipped the only filter
 _RAW = 1
+#: what h5py raises where a kill tore the file
+_TORN = (OSError, KeyError, RuntimeError, ValueError)
 
 
 class CerebrasWriter(Writer):
@@ -50,24 +53,14 @@ class CerebrasWriter(Writer):
         self._leaves = leaves
         self._numpy_arrays = frozenset(options.metadata.get("numpy_arrays", ()))
         attributes = self._attributes(options)
-        old = _reopen(path, attributes) if resume else None
-        if old is None:
-            self._file = h5py.File(path, "w", libver="earliest")
-            self._lay_out(attributes)
-            return
-        beside = path.with_name(f"{path.name}.resume")
-        try:
-            with old:
-                self._file = h5py.File(beside, "w", libver="earliest")
+        with self._io_errors():
+            old = _reopen(path, attributes) if resume else None
+            if old is None:
+                self._file = h5py.File(path, "w", libver="earliest")
                 self._lay_out(attributes)
-                for key, dataset in self._datasets.items():
-                    _copy_if_whole(old, dataset, key)
-            self._file.flush()
-            beside.replace(path)
-        except BaseException:
-            self._file.close()
-            beside.unlink(missing_ok=True)
-            raise
+            else:
+                with old:
+                    self._resume(old, path.with_name(f"{path.name}.resume"), attributes)
 
     def granularity(self, key: str) -> int:
         """Elements a chunk."""
@@ -79,7 +72,8 @@ class CerebrasWriter(Writer):
 
         dataset = self._datasets[key]
         if dataset.chunks is None:
-            dataset[()] = data.view(dataset.dtype)[0]
+            with self._io_errors(key):
+                dataset[()] = data.view(dataset.dtype)[0]
             return
         grain = self.granularity(key)
         for at in range(0, data.size, grain):
@@ -89,12 +83,14 @@ class CerebrasWriter(Writer):
             corner = tuple(int(i) for i in np.unravel_index(start + at, dataset.shape))
             raw = part.view("uint8").data
             packed = lz4_encode(raw)
-            # HDF5 and h5py take one call at a time, under their own lock
-            dataset.id.write_direct_chunk(corner, packed or raw, 0 if packed else _RAW)
+            # one call at a time: HDF5 and h5py lock
+            with self._io_errors(key):
+                dataset.id.write_direct_chunk(corner, packed or raw, 0 if packed else _RAW)
 
     def finish(self, key: str) -> None:
         """Flush HDF5's index into the file; the kernel has the data already."""
-        self._file.flush()
+        with self._io_errors(key):
+            self._file.flush()
 
     def commit(self) -> None:
         """Mark the file as complete, and sync it.
@@ -107,11 +103,12 @@ class CerebrasWriter(Writer):
                 raise ConvkitError(
                     "was not written in full", path=self._path, key=key, remedy="convert again from the start"
                 )
-        # changed in place: the root group's header keeps its size
-        self._file.attrs.modify("__SUCCESS__", True)
-        self._file.close()
-        with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
+        with self._io_errors():
+            # changed in place: the root group's header keeps its size
+            self._file.attrs.modify("__SUCCESS__", True)
+            self._file.close()
+            with self._path.open("rb+") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Let go of the file."""
@@ -131,12 +128,12 @@ class CerebrasWriter(Writer):
         for leaf in self._leaves:
             try:
                 record = self._record(leaf, by_key)
-                if record is None:
-                    continue
-                attributes[f"{leaf.key}.__metadata__"] = records.dumps(leaf.key, record)
-                if "__NONE__" not in record.notes:
+                stored = record is not None and "__NONE__" not in record.notes
+                _check_name(leaf.key, is_dataset=stored)
+                if record is not None:
+                    attributes[f"{leaf.key}.__metadata__"] = records.dumps(leaf.key, record)
+                if stored:
                     datasets.add(leaf.key)
-                    _check_name(leaf.key)
             except ConvkitError as error:
                 raise ConvkitError(error.problem, path=self._path, key=leaf.key, remedy=error.remedy) from error
         for key in datasets:
@@ -173,6 +170,21 @@ class CerebrasWriter(Writer):
                 raise ConvkitError("is a container in one of spec and leaves", path=self._path, key=key)
         return tree
 
+    def _resume(self, old: h5py.File, beside: Path, attributes: dict[str, Any]) -> None:
+        import h5py
+
+        self._file = h5py.File(beside, "w", libver="earliest")
+        try:
+            self._lay_out(attributes)
+            for key, dataset in self._datasets.items():
+                _copy_if_whole(old, dataset, key)
+            self._file.flush()
+            beside.replace(self._path)
+        except BaseException:
+            self._file.close()
+            beside.unlink(missing_ok=True)
+            raise
+
     def _lay_out(self, attributes: dict[str, Any]) -> None:
         """Attributes and empty datasets, flushed: from here on a finished leaf survives."""
         import h5py
@@ -186,7 +198,7 @@ class CerebrasWriter(Writer):
                 # ordered attributes may be larger than 64 KiB
                 empty = self._file.create_dataset(leaf.key, data=h5py.Empty("f"), track_order=True)
                 empty.attrs.update({"__TYPE__": "ObjectSerializer", "compressed": False})
-                empty.attrs["__BYTES__"] = np.void(leaf.value.data)
+                empty.attrs["__BYTES__"] = np.frombuffer(leaf.value.data, "V1")
             if leaf.spec is None or leaf.same_as is not None:
                 continue
             filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
@@ -199,6 +211,17 @@ class CerebrasWriter(Writer):
             dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
             self._datasets[leaf.key] = dataset
         self._file.flush()
+
+    @contextmanager
+    def _io_errors(self, key: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # h5py's own text is long: the system's says it
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ConvkitError(
+                f"can't be written: {reason}", path=self._path, key=key, remedy="check free space and permissions"
+            ) from error
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -233,33 +256,29 @@ def _node(leaf: Leaf) -> treespec.Tree:
     return treespec.LEAF
 
 
-def _check_name(key: str) -> None:
-    """HDF5 reads "/" as a path, and "." as the group itself."""
-    if "\0" in key or any(part in ("", ".") for part in key.split("/")):
+def _check_name(key: str, *, is_dataset: bool) -> None:
+    """To HDF5 NUL ends a name; in a dataset's, "/" leads into a group and "." stays where it is."""
+    if "\0" in key or (is_dataset and any(part in ("", ".") for part in key.split("/"))):
         raise ConvkitError("HDF5 can't hold this name", remedy="rename the leaf")
 
 
 def _whole(dataset: h5py.Dataset) -> bool:
     if dataset.chunks is None:
         return bool(dataset.id.get_storage_size())
-    return dataset.id.get_num_chunks() == _chunk_count(dataset)
-
-
-def _chunk_count(dataset: h5py.Dataset) -> int:
-    return math.prod(math.ceil(length / rows) for length, rows in zip(dataset.shape, dataset.chunks, strict=True))
+    chunks = (math.ceil(length / rows) for length, rows in zip(dataset.shape, dataset.chunks, strict=True))
+    return dataset.id.get_num_chunks() == math.prod(chunks)
 
 
 def _reopen(path: Path, attributes: dict[str, Any]) -> h5py.File | None:
     """What an earlier process left, if it is of the same leaves; None means to start over."""
     import h5py
 
-    try:
+    with suppress(*_TORN):
         old = h5py.File(path, "r")
-        if dict(old.attrs) == attributes:
+        # it may even have been complete, and killed before it was published
+        if {**old.attrs, "__SUCCESS__": False} == attributes:
             return old
         old.close()
-    except (OSError, KeyError, RuntimeError):
-        pass
     return None
 
 
@@ -267,15 +286,16 @@ def _copy_if_whole(old: h5py.File, dataset: h5py.Dataset, key: str) -> None:
     """Copy a leaf's chunks as they are, unless some are missing or the index is torn."""
     try:
         source = old[key]
-        if source.chunks is None:
-            if source.id.get_storage_size():
-                dataset[()] = source[()]
+        if not _whole(source):
             return
-        index = chunk_index(source)
-        if len(index) < _chunk_count(dataset):
-            return
-        for corner in index:
-            mask, packed = source.id.read_direct_chunk(corner)
-            dataset.id.write_direct_chunk(corner, packed, mask)
-    except (OSError, KeyError, RuntimeError, ValueError):
+        index = chunk_index(source) if source.chunks else {}
+    except _TORN:
         return
+    if source.chunks is None:
+        dataset[()] = source[()]
+    for corner in index:
+        try:
+            mask, packed = source.id.read_direct_chunk(corner)
+        except _TORN:
+            return
+        dataset.id.write_direct_chunk(corner, packed, mask)

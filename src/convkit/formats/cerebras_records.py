@@ -36,6 +36,8 @@ RTFX_DTYPES = {
 }
 #: the version of the format that this file describes
 VERSION = 0.5
+#: the kind of an :class:`Opaque` in this format
+PICKLE = "pickle"
 _NO_DATA = {"__NONE__": True}
 
 
@@ -148,9 +150,10 @@ def of_value(leaf: Leaf) -> Record:
         return Record("ScalarSerializer", {"scalar_value": value, "__TYPE__": "ScalarSerializer", **_NO_DATA})
     if isinstance(value, str):
         return Record("StringSerializer", {"string_value": value, "__TYPE__": "StringSerializer", **_NO_DATA})
-    if isinstance(value, Opaque):
+    if isinstance(value, Opaque) and value.kind == PICKLE and value.data:
         return Record("ObjectSerializer", {"__TYPE__": "ObjectSerializer", "__BYTES__": True, "compressed": False})
-    raise ConvkitError(f"the format can't hold a {type(value).__name__} as a leaf", remedy="store its items as leaves")
+    what = f"an object of kind {value.kind!r}" if isinstance(value, Opaque) else f"a {type(value).__name__} as a leaf"
+    raise ConvkitError(f"the format can't hold {what}", remedy="leave it out, or store its items as leaves")
 
 
 def _spec(shape: list[int], torch_dtype: str) -> TensorSpec:

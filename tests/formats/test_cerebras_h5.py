@@ -1,0 +1,514 @@
+"""The ``.mdl`` format: recorded files of the original, bad input, what the laws of all formats don't say."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the filters
+import numpy as np
+import pytest
+from goldens import golden_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convkit.checkpoint import Leaf, Opaque, WriteOptions
+from convkit.errors import ConvkitError
+from convkit.formats import open_checkpoint
+from convkit.formats.cerebras_h5 import FORMAT
+from convkit.formats.cerebras_h5_writer import CHUNK_BYTES, chunk_shape
+from convkit.formats.cerebras_records import RTFX_DTYPES
+from convkit.state import treespec
+from convkit.tensors import TensorSpec
+from convkit.testing import Sample, bits, check_equal, in_a_process_that_dies, write, write_leaf
+
+#: recorded conversions, each a folder <family>/<release> with a .mdl and its tensors in flat.npz
+GOLDENS = [
+    *(f"{family}/hf-cs-2.9" for family in ("llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert", "bert_qa")),
+    *(f"{family}/hf-cs-2.9" for family in ("mixtral", "falcon_7b", "bloom", "t5_gated", "vit", "starcoder")),
+    "bloom/hf-cs-2.1",
+    "codegen/hf-cs-2.0",
+]
+
+
+def sample() -> Sample:
+    """Tensors of one chunk and of several, that end on a chunk and don't; values; a tie."""
+    shapes = {"model.w": (3, 5), "model.many": (1500, 300), "model.wide": (2, 3, 300_000), "model.empty": (0, 4)}
+    specs = {key: TensorSpec(shape, "bfloat16") for key, shape in shapes.items()}
+    specs |= {"model.scalar": TensorSpec((), "float32"), "model.mask": TensorSpec((1000, 1000), "bool")}
+    leaves = [Leaf(key, spec) for key, spec in specs.items()]
+    data = {key: bits(spec, seed) for seed, (key, spec) in enumerate(specs.items())}
+    leaves += [Leaf("model.tied", specs["model.w"], same_as="model.w"), Leaf("step", value=3), Leaf("none")]
+    return Sample(tuple(leaves), data | {"model.tied": data["model.w"]})
+
+
+def make(path: Path, found: Sample | None = None, metadata: dict[str, Any] | None = None) -> Path:
+    """A file of ours."""
+    found = found or sample()
+    writer = FORMAT.create(path, found.leaves, WriteOptions(metadata=metadata or {}))
+    for leaf in found.leaves:
+        if leaf.same_as is None:
+            write_leaf(writer, leaf, found, Random(0))
+    writer.commit()
+    writer.close()
+    return path
+
+
+# --- files of the original -----------------------------------------------------------------------------------
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_reads_recorded_conversions(golden: str) -> None:
+    folder = golden_dir("cerebras.tar.gz", golden) / golden
+    (path,) = folder.glob("*.mdl")
+    with np.load(folder / "flat.npz") as flat, open_checkpoint(path) as checkpoint:
+        assert checkpoint.format == "cerebras-h5"
+        # some were recorded without the outermost dict
+        prefix = "" if set(checkpoint.leaves) == set(flat.files) else "model."
+        assert {key.removeprefix(prefix) for key in checkpoint.leaves} == set(flat.files)
+        for key, leaf in checkpoint.leaves.items():
+            expected = flat[key.removeprefix(prefix)]
+            assert leaf.spec == TensorSpec(expected.shape, expected.dtype.name)
+            assert checkpoint.read(key).tobytes() == expected.tobytes()
+
+
+@pytest.mark.golden
+def test_reads_every_kind_of_leaf() -> None:
+    path = golden_dir("cerebras.tar.gz", "_format") / "_format" / "kinds_native.mdl"
+    with open_checkpoint(path) as checkpoint:
+        leaves = checkpoint.leaves
+        values = {leaf.key: leaf.value for leaf in leaves.values() if leaf.spec is None}
+        pickles = {key: values.pop(key) for key in ("np0", "obj")}
+        assert values == {
+            "optimizer.state.p1.m": None,
+            "optimizer.param_groups.0.lr": 0.1,
+            "optimizer.param_groups.0.betas.0": 0.9,
+            "optimizer.param_groups.0.betas.1": 0.999,
+            "optimizer.param_groups.0.tup.0": 1,
+            "optimizer.param_groups.0.tup.1": 2,
+            "optimizer.param_groups.0.params.0": 0,
+            "optimizer.param_groups.0.params.1": 1,
+            "optimizer.param_groups.0.names.0": "a",
+            "optimizer.param_groups.0.names.1": "b",
+            "optimizer.param_groups.0.amsgrad": False,
+            "optimizer.param_groups.0.none": None,
+            "optimizer.param_groups.0.empty_list": [],
+            "optimizer.param_groups.0.empty_dict": {},
+            "global_step": 10,
+            "lr_scheduler.last_epoch": 10,
+            "lr_scheduler._milestones.0": 5,
+            "dataloader.samples_streamed": 7,
+            "dataloader.seed": 0,
+            "big": 2**70,
+            "s": "héllo",
+            "set.0": 3,
+            "__metadata__.0.version": "2.10.0",
+            "__metadata__.0.model_name": "",
+            "__metadata__.0.params.a": 1,
+        }
+        assert {key: (leaf.spec.shape, leaf.spec.dtype) for key, leaf in leaves.items() if leaf.spec} == {
+            "model.w": ((2, 3), "float32"),
+            "model.tied": ((2, 3), "float32"),
+            "model.view": ((3, 2), "float32"),
+            "model.bf16": ((3,), "bfloat16"),
+            "model.half": ((2,), "float16"),
+            "model.i64": ((2,), "int64"),
+            "model.i32": ((2,), "int32"),
+            "model.u8": ((2,), "uint8"),
+            "model.bool": ((2,), "bool"),
+            "model.scalar0d": ((), "float32"),
+            "model.empty": ((0, 4), "float32"),
+            "model.slice1": ((4,), "float32"),
+            "model.slice2": ((4,), "float32"),
+            "model.name/with.slash": ((1,), "float32"),
+            "model.f64": ((1,), "float64"),
+            "model.noncontig": ((4, 3), "float32"),
+            "optimizer.state.0.step": ((), "int64"),
+            "optimizer.state.0.exp_avg": ((2, 3), "float32"),
+            "np": ((3,), "int16"),
+            "full": ((2, 2), "float32"),
+        }
+        assert {key: leaf.same_as for key, leaf in leaves.items() if leaf.same_as} == {"model.tied": "model.w"}
+        assert checkpoint.metadata["numpy_arrays"] == ["np"]
+        assert checkpoint.read("model.tied").tolist() == checkpoint.read("model.w").tolist()
+        assert checkpoint.read("model.bf16").tolist() == [0x3FC0, 0xC010, 0x4040]
+        assert pickles["np0"].data.startswith(b"\x80\x04")
+        # its header's checksum is wrong: a path in it was struck out when it was recorded
+        with pytest.raises(ConvkitError, match="checksum") as refused:
+            _ = pickles["obj"].data
+        assert refused.value.key == "obj"
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("golden", ["llama_tied/hf-cs-2.9", "llama_gqa_bfloat16/hf-cs-2.9", "_oldfmt"])
+def test_writes_as_the_original_does(tmp_path: Path, golden: str) -> None:
+    """The same attributes, dtypes, filters and links; chunks are our own."""
+    folder = golden_dir("cerebras.tar.gz", golden) / golden
+    path = folder / "out_iterable.mdl" if golden == "_oldfmt" else next(folder.glob("*.mdl"))
+    with open_checkpoint(path) as checkpoint:
+        data = {key: checkpoint.read(key) for key, leaf in checkpoint.leaves.items() if leaf.spec}
+        ours = make(tmp_path / "ours.mdl", Sample(tuple(checkpoint.leaves.values()), data), checkpoint.metadata)
+    with h5py.File(path) as theirs, h5py.File(ours) as mine:
+        values = {key for key in theirs.attrs if key.endswith(".__metadata__") and "LinkedObject" in theirs.attrs[key]}
+        assert theirs.attrs.keys() == mine.attrs.keys()
+        for key in theirs.attrs.keys() - values:
+            same_attribute(theirs, mine, key)
+        assert theirs.keys() == mine.keys()
+        for key in theirs:
+            assert theirs[key].dtype == mine[key].dtype
+            assert theirs[key][()].tobytes() == mine[key][()].tobytes()
+            assert filters(theirs[key]) == filters(mine[key])
+            assert theirs[key].attrs.keys() == mine[key].attrs.keys()
+            for name in theirs[key].attrs:
+                same_attribute(theirs[key], mine[key], name)
+
+
+def same_attribute(theirs: h5py.HLObject, mine: h5py.HLObject, name: str) -> None:
+    one, other = theirs.attrs.get_id(name), mine.attrs.get_id(name)
+    assert (one.dtype, one.shape) == (other.dtype, other.shape), name
+    assert np.array_equal(theirs.attrs[name], mine.attrs[name]), name
+
+
+def filters(dataset: h5py.Dataset) -> list[tuple]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(index)[:3] for index in range(plist.get_nfilters())]
+
+
+# --- what we write -------------------------------------------------------------------------------------------
+
+
+def test_writes_chunks_that_hdf5_reads(tmp_path: Path) -> None:
+    found = sample()
+    with h5py.File(make(tmp_path / "x.mdl", found)) as file:
+        for key in ("model.w", "model.many", "model.wide", "model.empty", "model.scalar", "model.mask"):
+            assert file[key][()].tobytes() == found.data[key].tobytes()
+        assert file["model.many"].id.get_chunk_info(0).filter_mask == 1, "noise is stored raw"
+        assert "model.tied" not in file
+
+
+def test_compresses_what_shrinks(tmp_path: Path) -> None:
+    spec = TensorSpec((1000, 5000), "float32")
+    zeros = Sample((Leaf("w", spec),), {"w": np.zeros(spec.size, "uint32")})
+    assert make(tmp_path / "x.mdl", zeros).stat().st_size < spec.nbytes / 100
+
+
+def test_nests_as_the_converter_does(tmp_path: Path) -> None:
+    with FORMAT.open(make(tmp_path / "x.mdl")) as checkpoint:
+        tree = treespec.loads(checkpoint.metadata["spec"])
+    assert [str(key) for key in tree.keys] == ["model", "step", "none"]
+    assert tree.children[0].keys[:2] == ["w", "many"]
+
+
+def test_same_writes_same_bytes(tmp_path: Path) -> None:
+    assert make(tmp_path / "a.mdl").read_bytes() == make(tmp_path / "b.mdl").read_bytes()
+
+
+def test_carries_objects_without_unpickling(tmp_path: Path) -> None:
+    code = b"cos\nsystem\n(S'echo gotcha'\ntR." + bytes(100_000)
+    with FORMAT.open(make(tmp_path / "x.mdl", Sample((Leaf("o", value=Opaque(code, "pickle")),), {}))) as checkpoint:
+        assert checkpoint.leaves["o"].value == Opaque(code, "pickle")
+
+
+@given(
+    shape=st.lists(st.integers(0, 5000), min_size=1, max_size=4).filter(lambda shape: math.prod(shape) < 2**40),
+    itemsize=st.sampled_from([1, 2, 4, 8]),
+)
+def test_chunks_are_ranges_of_elements(shape: list[int], itemsize: int) -> None:
+    chunk = chunk_shape(tuple(shape), itemsize)
+    if 0 in shape:
+        assert chunk == ()
+        return
+    split = next((axis for axis, rows in enumerate(chunk) if rows > 1), len(shape) - 1)
+    assert chunk[split + 1 :] == tuple(shape[split + 1 :])
+    assert split == 0 or shape[split] % chunk[split] == 0
+    assert chunk == (1, *shape[1:]) or math.prod(chunk) * itemsize <= CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("leaf", "problem"),
+    [
+        (Leaf("k", TensorSpec((2,), "int8")), "can't hold int8"),
+        (Leaf("k", TensorSpec((2,), "float8_e4m3fn")), "can't hold float8_e4m3fn"),
+        (Leaf("k", TensorSpec((2,), "complex64")), "can't hold complex64"),
+        (Leaf("k", value=[1]), "can't hold a list"),
+        (Leaf("k", value=Opaque(b"x", "msgpack")), "kind 'msgpack'"),
+        (Leaf("k", TensorSpec((2,), "int32"), same_as="nowhere"), "tied to 'nowhere'"),
+        (Leaf("a//b", TensorSpec((2,), "int32")), "can't hold this name"),
+        (Leaf(".", TensorSpec((2,), "int32")), "can't hold this name"),
+        (Leaf("", TensorSpec((2,), "int32")), "can't hold this name"),
+        (Leaf("a\0", value=1), "can't hold this name"),
+        (Leaf("w/x", TensorSpec((2,), "int32")), "another tensor"),
+        (Leaf("w", TensorSpec((2,), "int32")), "same name"),
+    ],
+)
+def test_refuses_leaves(tmp_path: Path, leaf: Leaf, problem: str) -> None:
+    with pytest.raises(ConvkitError, match=problem):
+        FORMAT.create(tmp_path / "x.mdl", [Leaf("w", TensorSpec((2,), "int32")), leaf], WriteOptions())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "leaves", [[], [Leaf("a")], [Leaf("a", value=[]), Leaf("b")], [Leaf("a"), Leaf("b"), Leaf("c")]]
+)
+def test_refuses_a_spec_of_other_leaves(tmp_path: Path, leaves: list[Leaf]) -> None:
+    spec = treespec.dumps(treespec.dict_of({"a": treespec.LEAF, "b": treespec.LEAF}))
+    with pytest.raises(ConvkitError):
+        FORMAT.create(tmp_path / "x.mdl", leaves, WriteOptions(metadata={"spec": spec}))
+
+
+@pytest.mark.parametrize("dtype", RTFX_DTYPES)
+def test_every_dtype(tmp_path: Path, dtype: str) -> None:
+    found = Sample((Leaf("w", TensorSpec((7, 3), dtype)),), {"w": bits(TensorSpec((7, 3), dtype), 0)})
+    for metadata in ({}, {"numpy_arrays": ["w"]}):
+        with FORMAT.open(make(tmp_path / f"{len(metadata)}.mdl", found, metadata)) as checkpoint:
+            check_equal(checkpoint, found)
+
+
+# --- kills ---------------------------------------------------------------------------------------------------
+
+
+def killed(path: Path, found: Sample, done: list[str], torn: str | None = None, then: Callable | None = None) -> None:
+    """What a process leaves that finished some leaves and began another."""
+
+    def work() -> None:
+        writer = FORMAT.create(path, found.leaves, WriteOptions())
+        for leaf in found.leaves:
+            if leaf.key in done:
+                write_leaf(writer, leaf, found, Random(0))
+        if torn:
+            grain = writer.granularity(torn)
+            writer.write(torn, 0, found.data[torn][:grain])
+            writer.finish(torn)
+        if then:
+            then(writer)
+
+    in_a_process_that_dies(work)
+
+
+def resumed(path: Path, found: Sample, done: list[str]) -> None:
+    writer = FORMAT.create(path, found.leaves, WriteOptions(), resume=True)
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    for leaf in found.leaves:
+        if leaf.key not in done and leaf.same_as is None:
+            write_leaf(writer, leaf, found, Random(0))
+    writer.commit()
+    writer.close()
+    with FORMAT.open(path) as checkpoint:
+        check_equal(checkpoint, found)
+
+
+def test_resumes_with_what_was_finished(tmp_path: Path) -> None:
+    done = ["model.w", "model.wide", "model.scalar", "model.empty"]
+    killed(tmp_path / "x.mdl", sample(), done, torn="model.mask")
+    resumed(tmp_path / "x.mdl", sample(), done)
+
+
+def test_resumes_beside_an_index_that_a_kill_tore(tmp_path: Path) -> None:
+    path, done = tmp_path / "x.mdl", ["model.w", "model.many"]
+    killed(path, sample(), done, torn="model.mask")
+    raw = bytearray(path.read_bytes())
+    node = raw.rindex(b"TREE\x01")
+    raw[node : node + 4] = b"\0\0\0\0"
+    path.write_bytes(raw)
+    with h5py.File(path) as file, pytest.raises((RuntimeError, OSError)):
+        file["model.mask"].id.get_num_chunks()
+    resumed(path, sample(), done)
+
+
+def test_resumes_what_was_complete(tmp_path: Path) -> None:
+    done = list(sample().data)
+    killed(tmp_path / "x.mdl", sample(), [key for key in done if key != "model.tied"], then=lambda w: w.commit())
+    resumed(tmp_path / "x.mdl", sample(), done)
+
+
+@pytest.mark.parametrize("what", ["noise", "cut", "other leaves"])
+def test_starts_over_where_nothing_can_be_resumed(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.mdl"
+    if what == "noise":
+        path.write_bytes(b"noise")
+    elif what == "cut":
+        killed(path, sample(), ["model.many"])
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        killed(path, Sample((Leaf("model.w", TensorSpec((2,), "int8")),)[:0], {}), [])
+    resumed(path, sample(), [])
+
+
+def test_a_leaf_not_written_is_noticed(tmp_path: Path) -> None:
+    writer = FORMAT.create(tmp_path / "x.mdl", sample().leaves, WriteOptions())
+    with pytest.raises(ConvkitError, match="not written in full") as refused:
+        writer.commit()
+    writer.close()
+    assert refused.value.key == "model.w"
+    with pytest.raises(ConvkitError, match="__SUCCESS__"):
+        FORMAT.open(tmp_path / "x.mdl")
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        found = sample()
+        with pytest.raises(ConvkitError, match=r"x\.mdl: model\.wide: can't be written: File too large"):
+            write(FORMAT, tmp_path / "x.mdl", Sample(found.leaves[2:3], found.data), Random(0))
+
+    in_a_process_that_dies(work)
+
+
+# --- bad input -----------------------------------------------------------------------------------------------
+
+
+def attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def notes(key: str, /, **changes: Any) -> Callable[[h5py.File], None]:
+    """Changes what the record says."""
+
+    def change(file: h5py.File) -> None:
+        name = f"{key}.__metadata__"
+        record = json.loads(file.attrs[name])
+        record[name] |= changes
+        file.attrs[name] = json.dumps(record)
+
+    return change
+
+
+def chunk(data: bytes, mask: int = 0) -> Callable[[h5py.File], None]:
+    return lambda file: file["model.w"].id.write_direct_chunk((0, 0), data, mask)
+
+
+def replaced(link: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file["model.w"]
+        file["model.w"] = link
+
+    return change
+
+
+def without(name: str) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__delitem__(name)
+
+
+def linked_in_a_circle(file: h5py.File) -> None:
+    for key, target in (("step", "none"), ("none", "step")):
+        notes(key, __TYPE__="LinkedObject", key=target)(file)
+
+
+def spec(*keys: str) -> Callable[[h5py.File], None]:
+    node = {"type": None, "context": None, "children_spec": []}
+    tree = {"type": "builtins.dict", "context": json.dumps(keys), "children_spec": [node] * len(keys)}
+    return attribute("__spec__", json.dumps([None, json.dumps([1, tree])]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "key", "problem"),
+    [
+        (without("__SUCCESS__"), None, "no __SUCCESS__"),
+        (attribute("__SUCCESS__", False), None, "no __SUCCESS__"),
+        (without("__spec__"), None, "without the attribute __spec__"),
+        (attribute("__spec__", "[null, "), None, "Expecting"),
+        (attribute("__spec__", '[null, "[1, {}]"]'), None, "corrupt"),
+        (attribute("__spec__", "3"), None, "can't be read"),
+        (attribute("__spec__", "[" * 100_000), None, "can't be read"),
+        (spec("step", "step"), "step", "two leaves"),
+        (spec("step", "more"), "more", "has no metadata"),
+        (attribute("__version__", 0.6), None, "format 0.6, newer"),
+        (attribute("__version__", 0.4), None, "format 0.4, older"),
+        (without("__version__"), None, "format 0.1, older"),
+        (attribute("__version__", "new"), None, "can't be read"),
+        (lambda file: file.__delitem__("model.w"), "model.w", "has no dataset"),
+        (without("model.w.__metadata__"), "model.w", "has no metadata"),
+        (attribute("model.w.__metadata__", "{}"), "model.w", "can't be read"),
+        (attribute("model.w.__metadata__", "{"), "model.w", "Expecting"),
+        (notes("model.w", shapes=[[5, 3]]), "model.w", "shape"),
+        (notes("model.w", shapes=[[-3, -5]]), "model.w", "shape"),
+        (notes("model.w", shapes=[]), "model.w", "can't be read"),
+        (notes("model.w", dtypes=["torch.float32"]), "model.w", "holds int16, its metadata says float32"),
+        (notes("model.w", dtypes=["torch.qint8"]), "model.w", "'qint8' is not supported"),
+        (notes("model.w", __TYPE__="NewSerializer"), "model.w", "unknown kind, 'NewSerializer'"),
+        (notes("model.w", deferred_object_cls="DeferredObject", path="/etc/x"), "model.w", "another file, '/etc/x'"),
+        (notes("model.w", __TYPE__="DeferredSafeTensor", path="y"), "model.w", "another file, 'y'"),
+        (notes("model.w", __TYPE__="DeferredFileTensor", filepath="z"), "model.w", "another file, 'z'"),
+        (notes("model.w", __TYPE__="DeferredFullTensor", shape=[-1], dtype="torch.int32"), "model.w", "shape"),
+        (notes("step", scalar_value=[1]), "step", "holds a list"),
+        (notes("step", scalar_value="1"), "step", "holds a str"),
+        (notes("step", __TYPE__="LinkedObject", key="nowhere"), "step", "link to 'nowhere'"),
+        (linked_in_a_circle, "step", "link to 'none'"),
+        (replaced(h5py.SoftLink("/model.many")), "model.w", "is a link"),
+        (replaced(h5py.ExternalLink("/etc/passwd", "/x")), "model.w", "is a link"),
+        (replaced(h5py.Empty("f")), "model.w", "holds no array"),
+        (replaced(np.zeros((3, 5), "f4")), "model.w", "holds float32"),
+    ],
+)
+def test_refuses_damaged_files(
+    tmp_path: Path, damage: Callable[[h5py.File], None], key: str | None, problem: str
+) -> None:
+    path = make(tmp_path / "x.mdl")
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(ConvkitError, match=problem) as refused:
+        FORMAT.open(path)
+    check_refusal(refused.value, path, key)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (chunk(b"garbage garbage"), "chunk"),
+        (chunk(b"\0"), "chunk"),
+        (chunk(b"short", 1), "5 bytes for 30"),
+        (chunk((30).to_bytes(8, "big") + (30).to_bytes(4, "big") + (3).to_bytes(4, "big") + b"xxx"), "not LZ4"),
+    ],
+)
+def test_refuses_damaged_chunks(tmp_path: Path, damage: Callable[[h5py.File], None], problem: str) -> None:
+    path = make(tmp_path / "x.mdl")
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with FORMAT.open(path) as checkpoint:
+        checkpoint.read("model.many")
+        with pytest.raises(ConvkitError, match=problem) as refused:
+            checkpoint.read("model.w")
+    check_refusal(refused.value, path, "model.w")
+
+
+def check_refusal(error: ConvkitError, path: Path, key: str | None) -> None:
+    assert (error.path, error.key) == (str(path), key)
+    assert error.remedy
+    assert "\n" not in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_any_damage_is_told_in_one_line(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """Random bytes struck: read rightly or refused by name, never anything else."""
+    random = Random(seed)
+    found = Sample((Leaf("a", TensorSpec((40, 3), "int32")), Leaf("b", value="text")), {"a": np.zeros(120, "uint32")})
+    path = make(tmp_path_factory.mktemp("damage") / "x.mdl", found)
+    raw = bytearray(path.read_bytes())
+    for _ in range(random.randint(1, 4)):
+        raw[random.randrange(len(raw))] = random.randrange(256)
+    path.write_bytes(raw)
+    try:
+        with FORMAT.open(path) as checkpoint:
+            for key, leaf in checkpoint.leaves.items():
+                if leaf.spec:
+                    checkpoint.read(key)
+    except ConvkitError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+
+
+def test_detects(tmp_path: Path) -> None:
+    assert FORMAT.detect(make(tmp_path / "x.mdl"))
+    assert FORMAT.detect((tmp_path / "x.mdl").rename(tmp_path / "x.bin")) == "an HDF5 file with the attribute __spec__"
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["x"] = 1
+    assert FORMAT.detect(tmp_path / "weights.h5") is None
