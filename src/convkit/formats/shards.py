@@ -61,7 +61,10 @@ def read_index(index: Path) -> dict[Path, set[str]]:
     for name, listed in keys.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
             raise ConvkitError(
-                f"the index points outside its folder: {name!r}", path=index, remedy="don't trust this checkpoint"
+                f"the index points outside its folder: {name!r}",
+                path=index,
+                key=min(listed),
+                remedy="don't trust this checkpoint",
             )
         if not (index.parent / name).is_file():
             raise ConvkitError(
