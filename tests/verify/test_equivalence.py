@@ -189,7 +189,7 @@ class TestConfigsThatLie:
     def test_an_unknown_family(self, tmp_path: Path) -> None:
         pair = llama()
         pair.hf_config["model_type"] = "mamba"
-        with pytest.raises(UsageError, match="hf/mamba"):
+        with pytest.raises(ConvkitError, match="hf/mamba"):
             equivalence(*write(pair, tmp_path))
 
 
@@ -248,15 +248,32 @@ def test_the_receipt_names_the_layouts(tmp_path: Path) -> None:
     hf, cs = write(llama(), tmp_path)
     plan = {"source": {"layout": "hf/nonesuch"}, "target": {"layout": "cerebras/llama"}}
     (tmp_path / "cs.convkit.json").write_text(json.dumps({"schema": "convkit.receipt/1", "plan": plan}))
-    with pytest.raises(UsageError, match="hf/nonesuch"):
+    with pytest.raises(ConvkitError, match="hf/nonesuch"):
         equivalence(hf, cs)
     assert equivalence(hf, cs, from_layout="hf/llama", faults=False).passed
 
 
-@pytest.mark.parametrize("length", [1, 301])
-def test_a_probe_that_the_models_dont_allow(length: int, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="2 to 300"):
-        equivalence(*write(llama(), tmp_path), probe_length=length)
+def test_a_cast_must_have_been_asked_for(tmp_path: Path) -> None:
+    pair = llama()
+    hf, cs = write(replace(pair, cs={key: value.bfloat16() for key, value in pair.cs.items()}), tmp_path)
+    silent = equivalence(hf, cs)
+    assert not silent.passed and silent.details["stored"]["target"] == {"bfloat16": len(pair.cs)}
+
+    plan = {"source": {"layout": "hf/llama"}, "target": {"layout": "cerebras/llama"}, "dtype": "bfloat16"}
+    (tmp_path / "cs.convkit.json").write_text(json.dumps({"schema": "convkit.receipt/1", "plan": plan}))
+    declared = equivalence(hf, cs)
+    assert declared.passed and declared.measured["max_rel"] <= BOUND < declared.measured["cast_max_rel"]
+    assert "cast one weight to float8_e4m3fn" in {fault.name for fault in declared.faults}
+    assert all(fault.caught for fault in declared.faults)
+
+
+def test_the_length_of_the_probe(tmp_path: Path) -> None:
+    hf, cs = write(llama(), tmp_path)
+    for asked, run in ((None, 256), (17, 17), (4096, 300)):
+        verdict = equivalence(hf, cs, probe_length=asked, faults=False)
+        assert verdict.passed and verdict.details["probe"]["positions"] == run
+    with pytest.raises(UsageError, match="2 or more"):
+        equivalence(hf, cs, probe_length=1)
 
 
 def test_the_bound_grows_with_depth_only() -> None:
@@ -299,12 +316,14 @@ def test_conversions_of_the_original(family: str) -> None:
 def test_strong_weights_converted_by_the_original(family: str, tmp_path: Path) -> None:
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
     config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"
-    hf, cs = (
-        {key: torch.from_numpy(value) for key, value in np.load(folder / f"{side}.npz").items()}
-        for side in ("hf", "cs")
-    )
+    hf, cs = (dict(np.load(folder / f"{side}.npz")) for side in ("hf", "cs"))
     cs_config = yaml.safe_load((folder / "params.yaml").read_text())["model"]
-    assert_sound(equivalence(*write(Pair(json.loads(config.read_text()), hf, cs_config, cs), tmp_path)))
+    pair = Pair(json.loads(config.read_text()), as_tensors(hf), cs_config, as_tensors(cs))
+    assert_sound(equivalence(*write(pair, tmp_path)))
+
+
+def as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
 def assert_sound(verdict: Verdict) -> None:

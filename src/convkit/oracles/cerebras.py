@@ -102,7 +102,9 @@ class CerebrasOracle(Oracle):
     """Keys, biases and norms of a Cerebras model. Subclasses claim their tensors and run them."""
 
     #: fields that would change what the model computes and that this oracle doesn't know -> harmless value
-    not_covered: ClassVar[dict[str, Any]] = {}
+    not_covered: ClassVar[dict[str, Any]]
+    #: role inside a layer -> its module, with ``{i}`` for the layer
+    layer_modules: ClassVar[dict[str, str]]
 
     wrapper: str
 
@@ -110,13 +112,10 @@ class CerebrasOracle(Oracle):
         self.config, self.tensors, self.path = dict(config), tensors, path
         self.roles, self.twins, self.problems, self.notes = {}, {}, [], []
         for name, harmless in self.not_covered.items():
-            if self.config.get(name, harmless) not in (harmless, None, False):
-                raise ConvkitError(
-                    f"the oracle of {self.layout} doesn't cover {self.config[name]!r}",
-                    path=path,
-                    key=name,
-                    remedy="this model can't be run yet",
-                )
+            value = self.config.get(name, harmless)
+            if value != harmless and (value or harmless):
+                problem, remedy = f"the oracle of {self.layout} doesn't cover {value!r}", "this model can't be run yet"
+                raise ConvkitError(problem, path=path, key=name, remedy=remedy)
 
     def has(self, name: str) -> bool:
         """Whether the role has a tensor."""
@@ -193,15 +192,12 @@ class CerebrasOracle(Oracle):
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
         """Let the tensors overrule the bias flags: converted yamls are known to deny biases that the file has."""
-        modules = {role: module for role, module in cls.layer_modules.items() if "{i}" in module}
         corrected, notes = dict(config), []
         for flag, roles in BIAS_FLAGS.items():
-            ends = tuple(f"{modules[role].format(i=0)}.bias" for role in roles if role in modules)
+            modules = [cls.layer_modules[role] for role in roles if role in cls.layer_modules]
+            ends = tuple(f"{module.format(i=0)}.bias" for module in modules)
             found = any(key.endswith(ends) for key in tensors)
             if bool(config.get(flag, True)) != found:
                 corrected[flag] = found
                 notes.append(f"{flag}: the yaml says {config.get(flag, True)}, the tensors say {found}")
         return corrected, notes
-
-    #: role inside a layer -> its module, with ``{i}`` for the layer
-    layer_modules: ClassVar[dict[str, str]] = {}

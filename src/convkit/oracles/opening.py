@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.oracles import get_oracle
+from convkit.oracles import get_oracle, layouts
 from convkit.tensors import value_dtype
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Opened:
     layout: str
     format: str
     oracle: Oracle
-    #: elements by the dtype in which they are stored
-    stored: dict[str, int]
+    #: the dtype in which each tensor is stored
+    dtypes: dict[str, str]
     #: where the config was corrected by the tensors
     corrections: list[str]
 
@@ -42,6 +42,11 @@ class Opened:
         """Elements of the tensors that the model reads; a tensor with two names counts once."""
         parts = {part.key for part in self.oracle.roles.values()}
         return sum(self.oracle.tensors[key].numel() for key in parts)
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """How many tensors are stored in which dtype."""
+        return dict(Counter(self.dtypes.values()))
 
 
 def open_model(
@@ -65,30 +70,32 @@ def open_model(
         config_path = config or find_config(path, cerebras)
         settings = read_config(config_path)
         layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
-        tensors, stored = read_tensors(checkpoint)
+        tensors, dtypes = read_tensors(checkpoint)
         name = checkpoint.format
+    if layout not in layouts():
+        raise ConvkitError(f"no oracle runs {layout}", path=path, remedy=f"these can be run: {', '.join(layouts())}")
     family = get_oracle(layout)
     settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
-    return Opened(path, layout, name, family(settings, tensors, path), stored, corrections)
+    return Opened(path, layout, name, family(settings, tensors, path), dtypes, corrections)
 
 
-def read_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Every float tensor in float32 by key, and how many elements are stored in which dtype."""
+def read_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every float tensor in float32, and the dtype in which it is stored, by key."""
     import numpy as np
     import torch
 
     tensors: dict[str, Tensor] = {}
-    stored: Counter[str] = Counter()
+    dtypes: dict[str, str] = {}
     for key, leaf in checkpoint.leaves.items():
         if leaf.spec is None or "float" not in leaf.spec.dtype:
             continue
+        dtypes[key] = leaf.spec.dtype
         if leaf.same_as in tensors:
             tensors[key] = tensors[leaf.same_as]
             continue
         values = checkpoint.read(key).view(value_dtype(leaf.spec.dtype)).astype(np.float32)
         tensors[key] = torch.from_numpy(values).reshape(leaf.spec.shape)
-        stored[leaf.spec.dtype] += leaf.spec.size
-    return tensors, dict(stored)
+    return tensors, dtypes
 
 
 def find_config(path: Path, cerebras: bool) -> Path:

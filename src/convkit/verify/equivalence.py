@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convkit.oracles.opening import Opened, open_model
 from convkit.receipt import read_receipt
 from convkit.verify import probe as probes
 from convkit.verify.amplify import amplified, gains
+from convkit.verify.casts import rounded
 from convkit.verify.trial import Trial
 from convkit.verify.verdict import Fault, Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value
 #: after 6 layers and 2.5e-6 after 24, whatever the probe's length; the mildest fault, a norm's epsilon,
@@ -36,34 +41,52 @@ def equivalence(
     to_layout: str | None = None,
     source_config: Path | None = None,
     target_config: Path | None = None,
+    source_format: str | None = None,
     probe_length: int | None = None,
     seed: int = probes.SEED,
     faults: bool = True,
 ) -> Verdict:
     """Run both checkpoints in float32 on the same input and compare.
 
-    Layouts are taken from the arguments, else from the receipt beside ``target``, else detected. The
-    source's bias flags may be corrected by its tensors, as in converting it; the target's config is
-    taken at its word. ``measured`` holds the worst figures over all hidden states and logits, ``faults``
-    the planted faults, ``details["parted"]`` where the models first part.
+    Layouts and formats are taken from the arguments, else from the receipt beside ``target``, else
+    detected. The source's bias flags may be corrected by its tensors, as in converting it; the target's
+    config is taken at its word. Where the receipt says that a cast was asked for, the source is rounded
+    likewise, and ``measured["cast_max_rel"]`` is what the cast itself changed.
+
+    ``measured`` holds the worst figures over all hidden states and logits, ``faults`` the planted
+    faults, ``details["parted"]`` where the models first part.
 
     Raises:
-        ConvkitError: a side can't be read, or its config contradicts its tensors.
-        UsageError: a layout without an oracle; a probe that the models don't allow.
+        ConvkitError: a side can't be read, is of a layout that no oracle runs, or contradicts its config.
+        UsageError: a probe of fewer than two positions.
     """
     started = time.monotonic()
     plan = (read_receipt(target) or {}).get("plan", {})
-    ours = _open(source, from_layout, source_config, plan.get("source", {}), lenient=True)
-    theirs = _open(target, to_layout, target_config, plan.get("target", {}), lenient=False)
+    recorded = {side: plan.get(side, {}).get for side in ("source", "target")}
+    ours = open_model(
+        source,
+        layout=from_layout or recorded["source"]("layout"),
+        config=source_config,
+        format=source_format or recorded["source"]("format"),
+        lenient=True,
+    )
+    theirs = open_model(target, layout=to_layout or recorded["target"]("layout"), config=target_config)
     facts = ours.oracle.facts, theirs.oracle.facts
     length = probes.probe_length(*facts, asked=probe_length)
-    trial = Trial(ours.oracle, theirs.oracle, probes.make_probe(*facts, length=length, seed=seed))
+    probe = probes.make_probe(*facts, length=length, seed=seed)
+    verdict = _judge(ours, theirs, probe, bool(plan.get("dtype")), faults)
+    details = {"probe": {"positions": length, "seed": seed}, **verdict.details}
+    return replace(verdict, details=details, seconds=time.monotonic() - started)
 
-    bound = bound_for(max(side.layers for side in facts))
+
+def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool, faults: bool) -> Verdict:
+    bound = bound_for(max(ours.oracle.facts.layers, theirs.oracle.facts.layers))
+    trial = Trial(rounded(ours, theirs) if cast else ours.oracle, theirs.oracle, probe)
     measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
-    problems = _problems(ours, theirs, trial)
+    if cast:
+        measured["cast_max_rel"] = Trial(ours.oracle, theirs.oracle, probe).agreement.to_json()["max_rel"]
+    problems, planted = _problems(ours, theirs, trial), list[Fault]()
     parted = trial.parting(bound)
-    planted: list[Fault] = []
     if not problems and not parted:
         planted, strong = _sensitivity(trial, bound, faults)
         if strong:
@@ -71,28 +94,24 @@ def equivalence(
             bounds["amplified_max_rel"] = bound
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
             parted = strong.parting(bound)
+    if parted:
+        problems.append(f"the models part at {parted['point']}, fed by {', '.join(parted['target'])}")
     return Verdict(
         check="equivalence",
-        passed=not problems and not parted,
-        source=str(source),
-        target=str(target),
+        passed=not problems,
+        source=str(ours.path),
+        target=str(theirs.path),
         measured=measured,
         bound=bounds,
         faults=tuple(planted),
-        details={"parted": parted, "probe": {"positions": length, "seed": seed}, **_details(ours, theirs, trial)},
+        details={"parted": parted, **_details(ours, theirs, trial)},
         problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 
 def bound_for(layers: int) -> float:
     """The largest relative difference that float32 explains in a model of so many layers."""
     return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
-
-
-def _open(path: Path, layout: str | None, config: Path | None, recorded: dict[str, Any], lenient: bool) -> Opened:
-    known = layout or recorded.get("layout")
-    return open_model(path, layout=known, config=config, format=recorded.get("format"), lenient=lenient)
 
 
 def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
@@ -120,8 +139,8 @@ def _problems(ours: Opened, theirs: Opened, trial: Trial) -> list[str]:
     problems += [f"target: {problem}" for problem in theirs.oracle.problems]
     problems += trial.agreement.broken
     for name in trial.agreement.only_in_reference:
-        # a head that is the embedding under another name can be left out: nothing is lost
-        if name not in ("lm", "mlm") or not ours.oracle.facts.tied:
+        # a head that is nothing but the embedding can be left out: nothing is lost
+        if name != "lm" or not ours.oracle.facts.tied:
             problems.append(f"{name} can't be computed: the target has no tensors for it")
     return problems
 

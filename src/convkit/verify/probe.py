@@ -14,22 +14,21 @@ if TYPE_CHECKING:
 #: Rotation at position 0 is the identity and grows from there: a fault in it hides in a short input.
 POSITIONS = 256
 ROWS = 2
+_FEWEST = 2
 SEED = 20261122
 
 
 def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
-    """Positions to run: what was asked, else 256, more where longrope needs it, never more than the models allow.
+    """Positions to run: what was asked, else 256; more where longrope needs it, never more than the models allow.
 
     Raises:
-        UsageError: less than 2 (Cerebras refuses a single position), or more than a model allows.
+        UsageError: fewer than 2 (Cerebras refuses a single position).
     """
-    allowed = min(source.positions, target.positions)
-    if asked is None:
-        switch = max(source.switches_at, target.switches_at)
-        return min(allowed, max(POSITIONS, switch + POSITIONS // 4 if switch else 0))
-    if not 2 <= asked <= allowed:
-        raise UsageError(f"a probe of {asked} positions", remedy=f"these models allow 2 to {allowed}")
-    return asked
+    if asked is not None and asked < _FEWEST:
+        raise UsageError(f"a probe of {asked} positions", remedy=f"name {_FEWEST} or more")
+    switch = max(source.switches_at, target.switches_at)
+    wanted = max(asked or POSITIONS, switch + POSITIONS // 4 if switch else 0)
+    return min(wanted, source.positions, target.positions)
 
 
 def make_probe(source: Facts, target: Facts, length: int, seed: int = SEED) -> dict[str, Tensor]:
