@@ -1,4 +1,4 @@
-"""The campaign's last word: its table, and failure unless every row is proved."""
+"""The campaign's last word: its table if every row is proved, failure if one isn't."""
 
 # ruff: noqa: F821 (snakemake is put here by Snakemake)
 import json
@@ -9,7 +9,8 @@ from convkit.report import format_table
 
 summary = json.loads(Path(snakemake.input.summary).read_text(encoding="utf-8"))
 if not summary["passed"]:
-    sys.exit("not every conversion is proved")
+    Path(snakemake.log[0]).write_text("not every conversion is proved\n", encoding="utf-8")
+    sys.exit(1)
 table = f"{format_table(summary)}\n{snakemake.input.page}\n"
 Path(snakemake.output[0]).write_text(table, encoding="utf-8")
-print(table)
+print(table, end="")

@@ -14,7 +14,7 @@ import jinja2
 from convkit.report import text
 from convkit.report.campaign import CHECKS, STAGES, Conversion
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
-from convkit.report.summary import excess, headline, in_words, margin, outcome, problems_of, sensitivity, worst
+from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, worst
 from convkit.tensors import ITEMSIZE
 
 #: leaves listed one by one in a section; plan and receipt have them all
@@ -39,7 +39,6 @@ def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
         "outcome": outcome,
         "margin": margin,
         "sensitivity": sensitivity,
-        "problems": problems_of,
         "flat": _flat,
     }
     axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])

@@ -107,21 +107,11 @@ def _problem(conversion: Conversion) -> str | None:
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
         if not verdict.get("passed"):
-            problems = problems_of(verdict) or ["no"]
+            problems = verdict.get("problems") or ["no"]
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
     return f"{stage}: {conversion.complaints.get(stage) or 'not done'}" if stage else None
-
-
-def problems_of(verdict: dict[str, Any]) -> list[str]:
-    """What a verdict complains of, and where the models first part."""
-    parted = verdict.get("details", {}).get("parted")
-    if not parted:
-        return list(verdict.get("problems", []))
-    tensors = ", ".join(parted.get("target", []))
-    place = f"the models first part at {parted['point']}" + (f" (computed with {tensors})" if tensors else "")
-    return [*verdict.get("problems", []), place]
 
 
 def _check(verdict: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,0 +1,42 @@
+"""Plays the convkit command for tests of the workflow alone: writes the documents of ``sample_campaign`` at once.
+
+A source whose URI holds ``refused`` has no plan, one that holds ``wrong`` gets verdicts that are no.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import sample_campaign as sample
+
+from convkit.cli import main
+
+
+def answer(command: str, words: list[str]) -> dict[str, Any]:
+    """What the command would print."""
+    if command == "fetch":
+        Path(words[1]).mkdir()
+        (Path(words[1]) / "uri").write_text(words[0])
+        return {"uri": words[0]}
+    uri = (Path(words[0]) / "uri").read_text()
+    if command == "plan" and "refused" in uri:
+        sys.exit("convkit: no rule takes this leaf")
+    if command == "convert":
+        Path(words[1]).mkdir(exist_ok=True)
+        (Path(words[1]) / "uri").write_text(uri)
+    right = "wrong" not in uri
+    return {
+        "inspect": {"words": words},
+        "plan": sample.plan(),
+        "convert": sample.receipt(sample.plan()) | {"words": words},
+        "roundtrip": sample.roundtrip(right),
+        "equivalence": sample.equivalence(right),
+    }[command]
+
+
+if sys.argv[1] == "report":
+    sys.exit(main(sys.argv[1:]))
+print(json.dumps(answer(sys.argv[1], sys.argv[2:])))

@@ -1,0 +1,223 @@
+"""The workflow as Snakemake runs it: with a command that only plays its part, and once with the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = ("id", "source", "sha256", "from", "to", "format", "options")
+CONFIG = {
+    "checkpoints": "claims.tsv",
+    "results": "results",
+    "threads": 2,
+    "digest": "xxh3-128",
+    "probe_length": 256,
+}
+
+
+def claim(**cells: str) -> dict[str, str]:
+    return dict.fromkeys(COLUMNS, "") | {"to": "cerebras/llama"} | cells
+
+
+GOOD = claim(id="good", source="generated://llama?kv_heads=2&tied=false")
+BACK = claim(id="back", source="row:good", to="hf/llama", format="torch", options="--release 2.9 --config 'a b.json'")
+WRONG = claim(id="wrong", source="generated://wrong")
+REFUSED = claim(id="refused", source="generated://refused")
+
+
+class Campaign:
+    """A working directory with a config and a table of claims."""
+
+    def __init__(self, directory: Path, search: str) -> None:
+        self.directory = directory
+        self.search = search
+
+    def write(self, rows: list[dict[str, str]], **config: Any) -> None:
+        lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+        (self.directory / "claims.tsv").write_text("\n".join(lines) + "\n")
+        (self.directory / "config.json").write_text(json.dumps(CONFIG | config))
+
+    def run(self, *options: str, config: str = "config.json") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        environment = os.environ | {"PATH": self.search, "XDG_CACHE_HOME": str(self.directory / "cache")}
+        return subprocess.run(
+            [*command, *options, "--configfile", config],
+            cwd=self.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def document(self, path: str) -> Any:
+        return json.loads((self.directory / "results" / path).read_text())
+
+    def verdicts(self) -> dict[str, str]:
+        return {row["id"]: row["verdict"] for row in self.document("summary.json")["rows"]}
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Campaign:
+    """A campaign whose convkit command is played."""
+    command = tmp_path / "bin" / "convkit"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "fake_convkit.py"}" "$@"\n')
+    command.chmod(0o755)
+    return Campaign(tmp_path, f"{command.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Campaign:
+    """A campaign of the real command, which lies beside the interpreter and not on the path."""
+    elsewhere = [entry for entry in os.environ["PATH"].split(":") if not Path(entry, "convkit").exists()]
+    return Campaign(tmp_path, ":".join(elsewhere))
+
+
+def test_all_proved(played: Campaign):
+    played.write([GOOD, BACK])
+    done = played.run()
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 conversions proved" in done.stdout
+    assert "results/report.html" in done.stdout
+    assert played.verdicts() == {"good": "yes", "back": "yes"}
+
+
+def test_a_second_run_does_nothing(played: Campaign):
+    played.write([GOOD])
+    played.run()
+    assert "Nothing to be done" in played.run().stderr
+
+
+def test_the_table_can_be_shown_again(played: Campaign):
+    played.write([GOOD])
+    played.run()
+    again = played.run("--forcerun", "verdict")
+    assert "1 of 1 conversion proved" in again.stdout
+    assert "fetch" not in again.stderr
+
+
+def test_a_verdict_that_is_no_ends_the_campaign_with_an_error_and_a_page(played: Campaign):
+    played.write([WRONG, GOOD])
+    done = played.run()
+    assert done.returncode == 1
+    assert "1 of 2 conversions proved" in done.stdout
+    assert "not every conversion is proved" in done.stderr
+    assert played.verdicts() == {"wrong": "no", "good": "yes"}
+    assert (played.directory / "results" / "report.html").exists()
+
+
+def test_a_row_that_is_refused_does_not_stop_the_others(played: Campaign):
+    played.write([REFUSED, GOOD])
+    done = played.run()
+    assert done.returncode == 1
+    assert "convkit: no rule takes this leaf" in done.stderr
+    assert "refused: plan: convkit: no rule takes this leaf" in done.stdout
+    assert played.verdicts() == {"refused": "stopped", "good": "yes"}
+    assert (played.directory / "results" / "report.html").exists()
+
+
+def test_what_a_row_asks_for_reaches_the_command(played: Campaign):
+    played.write([GOOD, BACK], threads=1, digest="sha256")
+    played.run()
+    words = played.document("back/convert.json")["words"]
+    asked = ["--to", "hf/llama", "--format", "torch", "--release", "2.9", "--config", "a b.json", "--digest", "sha256"]
+    assert words == [
+        "results/good/target.mdl",
+        "results/back/target",
+        *asked,
+        "--threads",
+        "1",
+        "--overwrite",
+        "--json",
+    ]
+    assert played.document("back/inspect.json")["words"] == [
+        "results/good/target.mdl",
+        "--config",
+        "a b.json",
+        "--json",
+    ]
+
+
+def test_a_changed_row_is_done_again_and_no_other(played: Campaign):
+    played.write([GOOD, BACK])
+    played.run()
+    played.write([GOOD, BACK | {"options": "--release 2.8"}])
+    jobs = set(re.findall(r"Job \d+: (.+)", played.run("--dry-run").stdout))
+    assert {"back: convert", "back: round trip", "back: equivalence", "the report", "the verdict"} <= jobs
+    assert not [job for job in jobs if job.startswith("good")]
+
+
+def test_resources_come_out_of_the_plan(played: Campaign):
+    played.write([GOOD])
+    played.run("results/good/plan.json")
+    plan = played.document("good/plan.json")
+    plan["summary"] |= {"peak_bytes": 7_000_000_000, "bytes_written": 140_000_000_000, "bytes_read": 140_000_000_000}
+    path = played.directory / "results" / "good" / "plan.json"
+    path.write_text(json.dumps(plan))
+    played.run("results/good/convert.json", "--benchmark-extended")
+    recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
+    assert "'mem_mb': 7500" in recorded
+    assert "'disk_mb': 140050" in recorded
+
+
+def test_dry_run_makes_nothing(played: Campaign):
+    played.write([GOOD, BACK])
+    done = played.run("--dry-run")
+    assert done.returncode == 0
+    assert not (played.directory / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "message"),
+    [
+        ([GOOD, BACK | {"to": "hf-llama"}], {}, "row 2, column to: 'hf-llama' is not a layout such as cerebras/llama"),
+        ([GOOD | {"id": "a b"}], {}, "row 1, column id: 'a b' is not a name of letters, digits, - and _"),
+        ([GOOD | {"sha256": "12"}], {}, "row 1, column sha256: '12' is not 64 hexadecimal digits, or empty"),
+        ([GOOD | {"options": "2.9"}], {}, "row 1, column options: '2.9' is not a list of options of convkit plan"),
+        ([GOOD, GOOD], {}, "row 2, column id: 'good' is taken by an earlier row"),
+        ([BACK, GOOD], {}, "row 1, column source: 'row:good' names no earlier row"),
+        ([{"id": "good", "source": "x"}], {}, "row 1, column sha256: is missing"),
+        ([GOOD | {"colour": "red"}], {}, "row 1, column colour: is not known"),
+        ([GOOD], {"threads": "two"}, "config: threads: 'two' is not a number of threads"),
+        ([GOOD], {"digest": "md5"}, "config: digest: 'md5' is not one of xxh3-128, blake3, sha256"),
+        ([GOOD], {"color": 1}, "config: color: is not known"),
+        ([GOOD], {"checkpoints": "none.tsv"}, "config: checkpoints: there is no file none.tsv"),
+    ],
+)
+def test_a_mistake_is_one_line(played: Campaign, rows: list[dict[str, str]], config: dict[str, Any], message: str):
+    played.write(rows, **config)
+    done = played.run("--dry-run", "--quiet", "all")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert [line for line in done.stderr.splitlines() if "profile" not in line] == [
+        line for line in done.stderr.splitlines() if message in line
+    ]
+
+
+def configured(name: str) -> tuple[str, ...]:
+    folder = ROOT / ".test" / name
+    return str(folder / "config.yaml"), "--config", f"checkpoints={folder / 'checkpoints.tsv'}"
+
+
+def test_there_and_back_with_the_real_command(real: Campaign):
+    config, *options = configured("config_small")
+    done = real.run(*options, config=config)
+    assert done.returncode == 0, done.stderr
+    assert real.verdicts() == {"llama": "yes", "back": "yes"}
+    assert "Nothing to be done" in real.run(*options, config=config).stderr
+
+
+def test_a_plan_that_is_refused_by_the_real_command(real: Campaign):
+    config, *options = configured("config_refused")
+    done = real.run(*options, config=config)
+    assert done.returncode == 1
+    assert real.verdicts() == {"llama": "yes", "stray": "stopped"}
+    assert real.document("summary.json")["rows"][1]["stopped_at"] == "plan"
