@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,15 +104,18 @@ class _Run:
 
 @dataclass
 class _Job:
-    """One leaf to write: where from, where to."""
+    """One leaf to make: where from, and for which output (``target``, ``complement``).
 
+    ``digest_of`` names the source leaf that has the same bytes.
+    """
+
+    role: str
     key: str
     spec: TensorSpec
-    writer: Writer
     reader: Checkpoint
     pieces: list[Piece]
-    step: Step | None
-    digest_of: str | None
+    step: Step | None = None
+    digest_of: str | None = None
     open_runs: int = 0
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 
@@ -143,6 +147,7 @@ class _Conversion:
         self.started = time.monotonic()
         self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
         self.warnings = list(plan.warnings)
+        self.writers: dict[str, Writer] = {}
         self.stack = ExitStack()
 
     def run(self) -> dict[str, Any]:
@@ -151,16 +156,17 @@ class _Conversion:
             self._check_ties()
             kept = self._complement_leaves()
             self._check_disk(kept)
-            main = self._main_path()
-            jobs = self._target_jobs(self._open_writer(main, self._written_leaves(), self.plan.target_format))
+            main = self.staging.out / self.staging.target.name
+            written = self._written_leaves()
+            self._open_writer("target", main, written, self.plan.target_format, self.shard_size)
+            jobs = [job for job in self._target_jobs() if written[job.key].same_as is None]
             if kept:
                 path = self.staging.out / complement_path(self.staging.target).name
-                jobs += self._copies(
-                    self._open_writer(path, kept, "safetensors"), self.source.checkpoint, kept, "complement"
-                )
+                self._open_writer("complement", path, kept, "safetensors")
+                jobs += [replace(job, digest_of=job.key) for job in _copies("complement", self.source.checkpoint, kept)]
             self._execute(jobs)
             self._digest_rest()
-            for writer in self.writers:
+            for writer in self.writers.values():
                 writer.commit()
         names = self._side_files(main)
         receipt = self._receipt(started, main)
@@ -174,65 +180,25 @@ class _Conversion:
 
     # --- what has to be written ----------------------------------------------------------------------
 
-    def _main_path(self) -> Path:
-        main = self.staging.out / self.staging.target.name
-        if get_format(self.plan.target_format).folder and main.suffix != ".safetensors":
-            main.mkdir(exist_ok=True)
-        return main
-
     def _written_leaves(self) -> dict[str, Leaf]:
         """Target leaves; where the format knows no ties, tied ones are written in full."""
         if get_format(self.plan.target_format).ties:
             return self.plan.target_leaves
         return {key: replace(leaf, same_as=None) for key, leaf in self.plan.target_leaves.items()}
 
-    def _open_writer(self, path: Path, leaves: dict[str, Leaf], format: str) -> Writer:
-        options = WriteOptions(shard_size=self.shard_size)
+    def _open_writer(
+        self, role: str, path: Path, leaves: dict[str, Leaf], format: str, shard_size: int | None = None
+    ) -> None:
+        options = WriteOptions(shard_size=shard_size)
         resume = self.staging.resumed and path.exists()
-        writer = get_format(format).create(path, list(leaves.values()), options, resume=resume)
-        self.stack.callback(writer.close)
-        self.writers.append(writer)
-        return writer
+        self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
+        self.stack.callback(self.writers[role].close)
 
-    @property
-    def writers(self) -> list[Writer]:
-        if not hasattr(self, "_writers"):
-            self._writers: list[Writer] = []
-        return self._writers
-
-    def _target_jobs(self, writer: Writer) -> list[_Job]:
-        written = self._written_leaves()
-        jobs = []
-        for step in self.plan.bound.steps:
-            if step.value:
-                continue
-            pieces = step.pieces()
-            moved = _is_move(step, pieces)
-            for side in step.targets:
-                mine = [piece for piece in pieces if piece.target == side.key]
-                same = [name for name, of in step.also if of == side.key and written[name].same_as is None]
-                for name in (side.key, *same):
-                    first = step.sources[0].key if moved and name == side.key else None
-                    jobs.append(_Job(name, side.spec, writer, self.source.checkpoint, mine, step, first))
-        jobs += self._derived_jobs(writer)
+    def _target_jobs(self) -> list[_Job]:
+        earlier = None
         if any(leaf.spec for leaf in self.plan.restored.values()):
             earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), "safetensors"))
-            jobs += self._copies(writer, earlier, self.plan.restored, None)
-        return jobs
-
-    def _copies(self, writer: Writer, reader: Checkpoint, leaves: dict[str, Leaf], role: str | None) -> list[_Job]:
-        return [
-            _Job(key, leaf.spec, writer, reader, [_whole(key, leaf.spec)], None, key if role == "complement" else None)
-            for key, leaf in leaves.items()
-            if leaf.spec is not None
-        ]
-
-    def _derived_jobs(self, writer: Writer) -> list[_Job]:
-        computed = _Computed({leaf.key: leaf for leaf in self.plan.owed})
-        return [
-            _Job(leaf.key, leaf.spec, writer, computed, [_whole(leaf.key, leaf.spec)], None, None)
-            for leaf in self.plan.owed
-        ]
+        return _jobs(self.plan, self.source.checkpoint, earlier)
 
     def _complement_leaves(self) -> dict[str, Leaf]:
         """Source tensors that find no place in the target, or can't be derived again bit by bit."""
@@ -279,11 +245,11 @@ class _Conversion:
         total = sum(job.spec.nbytes for job in jobs)
         runs: list[_Run] = []
         for job in jobs:
-            if (entry := self.staging.finished.get(_journal_key(job, self.writers))) is not None:
+            if (entry := self.staging.finished.get(_journal_key(job))) is not None:
                 self._note(job, entry["digest"])
                 self._advance(job.spec.nbytes, total)
                 continue
-            mine = list(_runs(job))
+            mine = list(_runs(job, self.writers[job.role].granularity(job.key)))
             job.open_runs = len(mine)
             runs += mine
         with ThreadPoolExecutor(self.threads) as pool:
@@ -297,29 +263,29 @@ class _Conversion:
 
     def _work(self, run: _Run, total: int) -> None:
         job = run.job
+        writer = self.writers[job.role]
         digests = BlockDigests(self.algorithm)
         gather = _Gather(job)
-        for start, stop in _slabs(job, run, gather.crosswise):
+        for start, stop in _slabs(run, writer.granularity(job.key), gather.crosswise):
             data = gather(start, stop)
             if data.size:
                 digests.update(data)
-                job.writer.write(job.key, start, data)
+                writer.write(job.key, start, data)
             self._advance((stop - start) * job.spec.itemsize, total)
         with self.lock:
             job.blocks[run.start] = digests.blocks()
             job.open_runs -= 1
             last = job.open_runs == 0
         if last:
-            job.writer.finish(job.key)
+            writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
             with self.lock:
                 self._note(job, digest)
-                self.staging.record({"key": _journal_key(job, self.writers), "digest": digest})
+                self.staging.record({"key": _journal_key(job), "digest": digest})
                 self.peak = max(self.peak, _anonymous_bytes())
 
     def _note(self, job: _Job, digest: str) -> None:
-        role = "target" if job.writer is self.writers[0] else "complement"
-        self.digests[role][job.key] = digest
+        self.digests[job.role][job.key] = digest
         if job.digest_of is not None:
             self.digests["source"][job.digest_of] = digest
 
@@ -408,18 +374,15 @@ class _Gather:
         step = job.step
         self.ops = step.ops if step else ()
         self.pad = step.pad if step else None
-        first = job.pieces[0].source if job.pieces else None
-        spec = job.reader.leaves[first].spec if first else None
-        self.dtype = spec.dtype if spec else job.spec.dtype
-        self.itemsize = spec.itemsize if spec else job.spec.itemsize
+        self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
         self.held: dict[str, np.ndarray] = {}
-        for piece in job.pieces:
-            view = job.reader.view(piece.source)
+        for key in dict.fromkeys(piece.source for piece in job.pieces):
+            view = job.reader.view(key)
             if view is not None and view.flags.c_contiguous:
-                self.held[piece.source] = view.reshape(-1)
+                self.held[key] = view.reshape(-1)
             elif self.crosswise or view is not None:
-                self.held[piece.source] = job.reader.read(piece.source)
+                self.held[key] = job.reader.read(key)
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         import numpy as np
@@ -487,29 +450,50 @@ class Converted(Checkpoint):
         self.format = plan.target_format
         self.metadata = {}
         self.leaves = {key: replace(leaf, same_as=None) for key, leaf in plan.target_leaves.items()}
-        self._source = source
-        self._jobs: dict[str, _Gather] = {}
-        for step in plan.bound.steps:
-            pieces = step.pieces() if not step.value else []
-            for side in step.targets if not step.value else ():
-                mine = [piece for piece in pieces if piece.target == side.key]
-                for name in (side.key, *(name for name, of in step.also if of == side.key)):
-                    self._jobs[name] = _Gather(_Job(name, side.spec, None, source, mine, step, None))  # type: ignore[arg-type]
+        jobs = {job.key: job for job in _jobs(plan, source, None)}
+        # those in use hold what they read of sources that must be decoded
+        self._gather = lru_cache(maxsize=2)(lambda key: _Gather(jobs[key]))
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Made by the plan's step, slab by slab."""
+        """Made by the plan's step."""
         spec = self.leaves[key].spec
         assert spec is not None
-        return self._jobs[key](start, spec.size if stop is None else stop)
+        return self._gather(key)(start, spec.size if stop is None else stop)
+
+
+def _jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> list[_Job]:
+    """Every tensor of the target, from the source, recipes, and the complement of an ``earlier`` conversion."""
+    jobs = []
+    for step in plan.bound.steps:
+        pieces = [] if step.value else step.pieces()
+        moved = not step.value and _is_move(step, pieces)
+        for side in () if step.value else step.targets:
+            mine = [piece for piece in pieces if piece.target == side.key]
+            jobs.append(
+                _Job("target", side.key, side.spec, checkpoint, mine, step, step.sources[0].key if moved else None)
+            )
+            jobs += [
+                _Job("target", name, side.spec, checkpoint, mine, step) for name, of in step.also if of == side.key
+            ]
+    jobs += _copies("target", _Computed({leaf.key: leaf for leaf in plan.owed}))
+    return jobs + (_copies("target", earlier, plan.restored) if earlier else [])
+
+
+def _copies(role: str, reader: Checkpoint, leaves: dict[str, Leaf] | None = None) -> list[_Job]:
+    return [
+        _Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])
+        for key, leaf in (reader.leaves if leaves is None else leaves).items()
+        if leaf.spec is not None
+    ]
 
 
 # --- how work is cut -----------------------------------------------------------------------------------------
 
 
-def _runs(job: _Job) -> Iterator[_Run]:
+def _runs(job: _Job, granularity: int) -> Iterator[_Run]:
     """Runs that start on a block of the digest and a chunk of the output."""
     size, width = job.spec.size, job.spec.itemsize
-    unit = math.lcm(BLOCK // width, max(1, job.writer.granularity(job.key)))
+    unit = math.lcm(BLOCK // width, max(1, granularity))
     length = max(1, RUN // (unit * width)) * unit
     for start in range(0, size, length):
         yield _Run(job, start, min(size, start + length))
@@ -517,13 +501,14 @@ def _runs(job: _Job) -> Iterator[_Run]:
         yield _Run(job, 0, 0)
 
 
-def _slabs(job: _Job, run: _Run, crosswise: bool) -> Iterator[tuple[int, int]]:
-    width = job.spec.itemsize
+def _slabs(run: _Run, granularity: int, crosswise: bool) -> Iterator[tuple[int, int]]:
+    spec = run.job.spec
+    width = spec.itemsize
     wanted = SLAB
-    if crosswise and len(job.spec.shape) > 1:
-        row = math.prod(job.spec.shape[1:]) * width
+    if crosswise and len(spec.shape) > 1:
+        row = math.prod(spec.shape[1:]) * width
         wanted = min(MAX_SLAB, max(SLAB, TILE * row))
-    unit = max(1, job.writer.granularity(job.key))
+    unit = max(1, granularity)
     length = max(1, wanted // (unit * width)) * unit
     for start in range(run.start, run.stop, length):
         yield start, min(run.stop, start + length)
@@ -548,8 +533,8 @@ def _whole(key: str, spec: TensorSpec) -> Piece:
     return Piece(key, key, (spec.size,), 0, (1,), 0, (1,))
 
 
-def _journal_key(job: _Job, writers: list[Writer]) -> str:
-    return f"{'target' if job.writer is writers[0] else 'complement'}:{job.key}"
+def _journal_key(job: _Job) -> str:
+    return f"{job.role}:{job.key}"
 
 
 def digest_leaf(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
@@ -564,13 +549,11 @@ def digest_leaf(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
 
 
 def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    import numpy as np
-
     spec = checkpoint.leaves[one].spec
     assert spec is not None
     length = max(1, SLAB // spec.itemsize)
     return all(
-        np.array_equal(checkpoint.read(one, start, stop), checkpoint.read(other, start, stop))
+        checkpoint.read(one, start, stop).tobytes() == checkpoint.read(other, start, stop).tobytes()
         for start in range(0, spec.size, length)
         for stop in (min(spec.size, start + length),)
     )
