@@ -73,6 +73,7 @@ def test_page_is_whole_without_a_network(campaign: Path):
     page = Page(source)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "@import" not in source
+    assert "<script" not in source
     assert "url(" not in source
     assert len(source) < 300_000
 
@@ -182,7 +183,7 @@ def test_documents_without_their_optional_parts_make_a_page(tmp_path: Path):
 def test_text_from_documents_is_never_markup(tmp_path: Path):
     verdict = sample.roundtrip(False) | {"problems": ["<script>alert(1)</script>"]}
     sample.write_row(tmp_path / "row", stages=sample.all_stages(roundtrip=verdict))
-    assert "<script>alert" not in build_report(tmp_path).read_text()
+    assert "<script" not in build_report(tmp_path).read_text()
 
 
 def test_nothing_to_report_on(tmp_path: Path):

@@ -106,7 +106,7 @@ def curve(values: Sequence[tuple[str, float]], bound: float | None) -> Curve:
         bound=round(100 - axis.at(bound), 2) if bound else None,
         vertical=[Tick(round(100 - tick.at, 2), tick.label) for tick in axis.ticks(most=5)],
         horizontal=[
-            Tick(point.x, name)
+            Tick(point.x, name.removeprefix("layers."))
             for i, (point, (name, _)) in enumerate(zip(points, values, strict=True))
             if i % every == 0
         ],

@@ -107,7 +107,7 @@ def _problem(conversion: Conversion) -> str | None:
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
         if not verdict.get("passed"):
-            problems = verdict.get("problems") or ["no"]
+            problems = verdict.get("problems") or [margin(_check(verdict)) or "no"]
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
