@@ -166,17 +166,19 @@ class CerebrasBert(CerebrasOracle):
         return self.layer_norm(f"{layer}.norm_ffn", x + out, self.eps)
 
     def _heads(self, x: Tensor, trace: Trace) -> None:
+        mlm, nsp, classifier = (self.has(f"head.{head}.weight") for head in ("mlm", "nsp", "classifier"))
+        # question answering has neither a name of its own nor a pooler
+        tokens = self.config.get("name") == "bert/token_classifier" or not self.has("pooler.weight")
         pooled = None
-        if self.has("pooler.weight"):
+        if self.has("pooler.weight") and (nsp or not (mlm or tokens)):
             pooled = self.pooler_act(self.linear("pooler", x[:, 0]))
             trace.state("pooled", pooled)
-        if self.has("head.mlm.weight"):
+        if mlm:
             transformed = self.layer_norm("norm_transform", self.mlm_act(self.linear("transform", x)), self.eps)
             trace.outputs["mlm"] = self.linear("head.mlm", transformed)
-        if self.has("head.nsp.weight") and pooled is not None:
+        if nsp and pooled is not None:
             trace.outputs["nsp"] = self.linear("head.nsp", pooled)
-        if self.has("head.classifier.weight"):
-            # a sequence classifier has a pooler, a token classifier and question answering have none
+        if classifier:
             trace.outputs["classifier"] = self.linear("head.classifier", x if pooled is None else pooled)
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:

@@ -19,8 +19,15 @@ from convkit.oracles.oracle import Facts, Oracle, Part, Trace
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Tensors that older releases stored and that the model rebuilds.
-_BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "embeddings.position_ids")
+#: Tensors that checkpoints hold and models don't read: buffers that are rebuilt, poolers under heads without one.
+_UNREAD = (
+    ".attn.bias",
+    ".attn.masked_bias",
+    "rotary_emb.inv_freq",
+    "embeddings.position_ids",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+)
 
 #: an activation and its nearest relative: what a careless conversion writes
 NEIGHBOUR = {"silu": "gelu", "gelu": "gelu_new", "gelu_new": "gelu", "relu": "gelu", "gelu_pytorch_tanh": "gelu"}
@@ -106,7 +113,7 @@ class HfOracle(Oracle):
         for key in sorted(info["missing_keys"]):
             remedy = f"{name} needs it: is the checkpoint complete?"
             raise ConvkitError("missing key", path=self.path, key=key, remedy=remedy)
-        self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_BUFFERS))
+        self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_UNREAD))
         if self.parsed.tie_word_embeddings:
             for copy, original in (model._tied_weights_keys or {}).items():
                 self._tie(copy, original if self.prefix else original.removeprefix(f"{self.trunk}."))

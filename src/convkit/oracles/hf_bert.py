@@ -60,7 +60,9 @@ class HfBert(HfOracle):
             return "BertForQuestionAnswering", {}
         if "classifier.weight" in self.tensors:
             self.parsed.num_labels = self.tensors["classifier.weight"].shape[0]
-            return "BertForSequenceClassification" if pooler else "BertForTokenClassification", {}
+            # a token classifier may carry the pooler of the model it was trained from
+            tokens = "BertForTokenClassification" in (self.parsed.architectures or ()) or not pooler
+            return "BertForTokenClassification" if tokens else "BertForSequenceClassification", {}
         return "BertModel", {"add_pooling_layer": pooler}
 
     def heads(self) -> dict[str, str]:

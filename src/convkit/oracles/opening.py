@@ -70,7 +70,8 @@ def open_model(
         config_path = config or find_config(path, cerebras)
         settings = read_config(config_path)
         layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
-        tensors, dtypes = read_tensors(checkpoint)
+        within = "model." if cerebras and any(key.startswith("model.") for key in checkpoint.leaves) else ""
+        tensors, dtypes = read_tensors(checkpoint, within)
         name = checkpoint.format
     if layout not in layouts():
         raise ConvkitError(f"no oracle runs {layout}", path=path, remedy=f"these can be run: {', '.join(layouts())}")
@@ -79,15 +80,15 @@ def open_model(
     return Opened(path, layout, name, family(settings, tensors, path), dtypes, corrections)
 
 
-def read_tensors(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Every float tensor in float32, and the dtype in which it is stored, by key."""
+def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every float tensor whose key starts with ``within``, in float32, and the dtype in which it is stored."""
     import numpy as np
     import torch
 
     tensors: dict[str, Tensor] = {}
     dtypes: dict[str, str] = {}
     for key, leaf in checkpoint.leaves.items():
-        if leaf.spec is None or "float" not in leaf.spec.dtype:
+        if leaf.spec is None or "float" not in leaf.spec.dtype or not key.startswith(within):
             continue
         dtypes[key] = leaf.spec.dtype
         if leaf.same_as in tensors:
