@@ -7,7 +7,9 @@ are stored raw, which HDF5 notes in the chunk's filter mask.
 After a kill HDF5's own index may be torn, but only that of leaves which weren't finished: a
 finished leaf was flushed, and nothing touches its index again. So resuming never writes into the
 old file. It copies the whole leaves out of it, packed as they are, into a new file beside it,
-``<path>.resume``, and puts that in its place.
+``<path>.resume``, and puts that in its place: what was finished needs its room twice for a while.
+Where nothing can be resumed the writer starts over; a caller who then leaves out what an earlier
+process had finished is told by :meth:`CerebrasWriter.commit`, which takes no file with a gap.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ CACHE_BYTES = 16 << 20
 _FRAME = struct.Struct(">QI")
 _BLOCK = struct.Struct(">I")
 
+#: bytes that show whether a chunk will shrink: trained weights don't, and there are many of them
+_SAMPLE = 64 << 10
 #: LZ4 can't shrink anything further than this: a larger claim asks for memory in vain
 _LZ4_BEST = 256
 
@@ -58,11 +60,13 @@ def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, c
     """The way to read a dataset: mapped, by chunks, or through the library.
 
     Raises:
-        ValueError: the data lies in other files.
+        ValueError: the data lies where it isn't looked for.
     """
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count():
         raise ValueError("its data lies in other files")
+    if dataset.file.userblock_size:
+        raise ValueError("lies behind a user block, which shifts all offsets")
     if dataset.dtype.byteorder == ">":
         return LibraryArray(dataset, dtype)
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
@@ -246,9 +250,11 @@ def lz4_decode(data: memoryview, nbytes: int) -> bytes:
 
 
 def lz4_encode(data: memoryview) -> bytes | None:
-    """A chunk as the LZ4 filter writes it, in one block; None where it would not shrink."""
+    """A chunk as the LZ4 filter writes it, in one block; None where it (or its beginning) would not shrink."""
     import lz4.block
 
+    if data.nbytes > 4 * _SAMPLE and len(lz4.block.compress(data[:_SAMPLE], store_size=False)) >= _SAMPLE:
+        return None
     packed = lz4.block.compress(data, store_size=False)
     if len(packed) + _FRAME.size + _BLOCK.size >= data.nbytes:
         return None
