@@ -7,6 +7,7 @@ claims; :mod:`convkit.plan` adds up both sides.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
@@ -62,13 +63,58 @@ class Side:
         return {"key": self.key, "axes": str(self.axes), "at": dict(self.at)}
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where a step pads or crops its leaf: beyond ``keep`` on ``axis`` lies the fill.
+
+    What lies there and isn't the fill, a complement keeps under the key ``kept_as``; empty where
+    padding has nothing to put back.
+    """
+
+    axis: int
+    keep: int
+    fill: float
+    kept_as: str = ""
+
+    def beyond(self, shape: tuple[int, ...]) -> Part:
+        """The part of a leaf of this shape that lies beyond what is kept."""
+        strides = _c_strides(shape)
+        part = list(shape)
+        part[self.axis] -= self.keep
+        return Part(tuple(part), self.keep * strides[self.axis], strides, _c_strides(tuple(part)))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        doc: dict[str, Any] = {"axis": self.axis, "keep": self.keep, "fill": self.fill}
+        return doc | ({"kept_as": self.kept_as} if self.kept_as else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a leaf: its shape, where it starts, strides in the leaf and by itself (elements, C order)."""
+
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+    own_strides: tuple[int, ...]
+
+
+def cropped(key: str) -> str:
+    """The key under which a complement keeps what was cropped of a leaf, where that wasn't the fill."""
+    return f"{key}#cropped"
+
+
+def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[n + 1 :]) for n in range(len(shape)))
+
+
 @dataclass(frozen=True)
 class Step:
     """One bound rule: some source leaves become some target leaves.
 
     ``same`` lists further source names that must equal a source bit by bit (name, of which);
     ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
-    (name, of which). ``crop`` and ``pad`` are (axis, kept length, fill).
+    (name, of which).
     """
 
     rule: str
@@ -76,8 +122,8 @@ class Step:
     targets: tuple[Side, ...]
     sizes: dict[str, int]
     ops: tuple[Elementwise, ...] = ()
-    pad: tuple[int, int, float] | None = None
-    crop: tuple[int, int, float] | None = None
+    pad: Edge | None = None
+    crop: Edge | None = None
     same: tuple[tuple[str, str], ...] = ()
     spare: tuple[str, ...] = ()
     also: tuple[tuple[str, str], ...] = ()
@@ -129,7 +175,7 @@ class Step:
             doc["ops"] = [op.to_json() for op in self.ops]
         for name, edge in (("pad", self.pad), ("crop", self.crop)):
             if edge:
-                doc[name] = {"axis": edge[0], "keep": edge[1], "fill": edge[2]}
+                doc[name] = edge.to_json()
         if self.same:
             doc["same"] = [list(pair) for pair in self.same]
         if self.also:
@@ -519,7 +565,8 @@ class _RuleBinder:
                 axis = pads[0].axis
                 keep = self._axis_length(side.axes, axis, sizes)
                 self._check_padding(pads[0], keep, shape[axis])
-                crop, shape[axis] = (axis, keep, pads[0].fill), keep
+                shape[axis] = keep
+                crop = Edge(axis, keep, pads[0].fill, cropped(side.key))
             solve(side.axes, shape, sizes, str(rule))
         targets: list[Side] = []
         also: list[tuple[str, str]] = []
@@ -541,7 +588,7 @@ class _RuleBinder:
                 length = self._size("", pads[0].to)
                 self._check_padding(pads[0], keep, length)
                 spec = pads[0].padded(spec, length)
-                pad = (pads[0].axis, keep, pads[0].fill)
+                pad = Edge(pads[0].axis, keep, pads[0].fill)
             keys = [template.format({**bound, **cell}, self.names) for template in self.rights]
             targets.append(Side(keys[0], axes, tuple(stacked.items()), spec))
             also += [(key, keys[0]) for key in keys[1:]]

@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import convkit
-from convkit.bind import DerivedLeaf, Piece, Step
+from convkit.bind import DerivedLeaf, Edge, Piece, Side, Step
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions, Writer
 from convkit.digests import BLOCK, BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import get_format, open_checkpoint
+from convkit.ops import bits_of
 from convkit.plan import Plan
 from convkit.receipt import SCHEMA, complement_path, receipt_path
 from convkit.recipes import RECIPES
@@ -154,7 +155,7 @@ class _Conversion:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with self.stack:
             self._check_ties()
-            kept = self._complement_leaves()
+            kept = self._complement_jobs()
             self._check_disk(kept)
             main = self.staging.out / self.staging.target.name
             written = self._written_leaves()
@@ -162,9 +163,8 @@ class _Conversion:
             jobs = [job for job in self._target_jobs() if written[job.key].same_as is None]
             if kept:
                 path = self.staging.out / complement_path(self.staging.target).name
-                self._open_writer("complement", path, kept, "safetensors")
-                jobs += [replace(job, digest_of=job.key) for job in _copies("complement", self.source.checkpoint, kept)]
-            self._execute(jobs)
+                self._open_writer("complement", path, {job.key: Leaf(job.key, job.spec) for job in kept}, "safetensors")
+            self._execute(jobs + kept)
             self._digest_rest()
             for writer in self.writers.values():
                 writer.commit()
@@ -195,20 +195,26 @@ class _Conversion:
         self.stack.callback(self.writers[role].close)
 
     def _target_jobs(self) -> list[_Job]:
-        earlier = None
-        if any(leaf.spec for leaf in self.plan.restored.values()):
+        plan, earlier = self.plan, None
+        if any(leaf.spec for leaf in plan.restored.values()) or any(s.pad and s.pad.kept_as for s in plan.bound.steps):
             earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), "safetensors"))
-        return _jobs(self.plan, self.source.checkpoint, earlier)
+        return _jobs(plan, self.source.checkpoint, earlier)
 
-    def _complement_leaves(self) -> dict[str, Leaf]:
-        """Source tensors that find no place in the target, or can't be derived again bit by bit."""
-        kept = {key: self.source.checkpoint.leaves[key] for key in self.plan.bound.left_behind}
+    def _complement_jobs(self) -> list[_Job]:
+        """Source tensors that find no place in the target, or can't be made again bit by bit."""
+        checkpoint = self.source.checkpoint
+        kept = {key: checkpoint.leaves[key] for key in self.plan.bound.left_behind}
         computed = _Computed({leaf.key: leaf for leaf in self.plan.bound.derived})
         for leaf in self.plan.bound.derived:
-            if not computed.gives(leaf, self.source.checkpoint):
-                kept[leaf.key] = self.source.checkpoint.leaves[leaf.key]
+            if not computed.gives(leaf, checkpoint):
+                kept[leaf.key] = checkpoint.leaves[leaf.key]
                 self.warnings.append(f"{leaf.key} is not what its recipe gives ({leaf.recipe}): kept in the complement")
-        return {key: replace(leaf, same_as=None) for key, leaf in kept.items() if leaf.spec is not None}
+        jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
+        for step in self.plan.bound.steps:
+            if step.crop and (rest := _cropped_job(checkpoint, step.sources[0], step.crop)):
+                jobs.append(rest)
+                self.warnings.append(f"{step.sources[0].key}: what is cropped isn't the fill: kept in the complement")
+        return jobs
 
     # --- checks before the first write ----------------------------------------------------------------
 
@@ -227,10 +233,10 @@ class _Conversion:
                         remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
                     )
 
-    def _check_disk(self, kept: dict[str, Leaf]) -> None:
+    def _check_disk(self, kept: list[_Job]) -> None:
         if self.staging.resumed:
             return
-        need = self.plan.bytes_written() + sum(leaf.spec.nbytes for leaf in kept.values() if leaf.spec)
+        need = self.plan.bytes_written() + sum(job.spec.nbytes for job in kept)
         free = shutil.disk_usage(self.staging.folder).free
         if need > free:
             raise ConvkitError(
@@ -395,9 +401,7 @@ class _Gather:
                 return self._range(key, low, high)
         buffer = np.empty(stop - start, dtype=carrier(self.dtype))
         if self.pad:
-            from convkit.ops import Pad
-
-            buffer[:] = Pad(0, "", self.pad[2]).fill_bits(self.dtype)
+            buffer[:] = bits_of(self.pad.fill, self.dtype)
         for key, box in boxes:
             low, high = box.source_span
             held = self.held.get(key)
@@ -439,6 +443,21 @@ class _Computed(Checkpoint):
         return made.size == leaf.spec.size and np.array_equal(made, stored.read(leaf.key))
 
 
+class _Joined(Checkpoint):
+    """Two checkpoints as one to read from; where both have a key, the first one answers."""
+
+    def __init__(self, one: Checkpoint, other: Checkpoint) -> None:
+        self._of = dict.fromkeys(other.leaves, other) | dict.fromkeys(one.leaves, one)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read by the one that has it."""
+        return self._of[key].read(key, start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """Seen through the one that has it."""
+        return self._of[key].view(key)
+
+
 class Converted(Checkpoint):
     """A plan's target as a checkpoint that exists nowhere: leaves are made when they are read.
 
@@ -469,14 +488,28 @@ def _jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> lis
         moved = not step.value and _is_move(step, pieces)
         for side in () if step.value else step.targets:
             mine = [piece for piece in pieces if piece.target == side.key]
-            jobs.append(
-                _Job("target", side.key, side.spec, checkpoint, mine, step, step.sources[0].key if moved else None)
-            )
-            jobs += [
-                _Job("target", name, side.spec, checkpoint, mine, step) for name, of in step.also if of == side.key
-            ]
+            reader = checkpoint
+            if earlier and step.pad and step.pad.kept_as:
+                part = step.pad.beyond(side.spec.shape)
+                name = step.pad.kept_as
+                mine.append(Piece(name, side.key, part.shape, 0, part.own_strides, part.offset, part.strides))
+                reader = _Joined(checkpoint, earlier)
+            jobs.append(_Job("target", side.key, side.spec, reader, mine, step, step.sources[0].key if moved else None))
+            jobs += [_Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
     jobs += _copies("target", _Computed({leaf.key: leaf for leaf in plan.owed}))
     return jobs + (_copies("target", earlier, plan.restored) if earlier else [])
+
+
+def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Edge) -> _Job | None:
+    """What is cropped of a leaf, unless it is the fill throughout."""
+    part = crop.beyond(side.spec.shape)
+    spec = TensorSpec(part.shape, side.spec.dtype)
+    piece = Piece(side.key, crop.kept_as, part.shape, part.offset, part.strides, 0, part.own_strides)
+    job = _Job("complement", crop.kept_as, spec, checkpoint, [piece] if spec.size else [])
+    gather, fill = _Gather(job), bits_of(crop.fill, spec.dtype)
+    length = SLAB // spec.itemsize
+    slabs = ((start, min(spec.size, start + length)) for start in range(0, spec.size, length))
+    return None if all((gather(start, stop) == fill).all() for start, stop in slabs) else job
 
 
 def _copies(role: str, reader: Checkpoint, leaves: dict[str, Leaf] | None = None) -> list[_Job]:

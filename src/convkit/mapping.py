@@ -60,7 +60,7 @@ class Variant:
     choices: tuple[str, ...]
     probe: str = ""
     headless: str | None = None
-    usual: Callable[[Dict[str, Any]], str] | None = None
+    usual: Callable[[dict[str, Any]], str] | None = None
 
     def inverse(self) -> Variant:
         """The same on the other side."""
@@ -441,11 +441,11 @@ def _check(rule: Rule) -> None:
         PatternError: a placeholder without a place on the other side, pieces that differ, an op that can't be undone.
     """
     try:
-        _check_ops(rule)
         axes = {"left": _axes(rule.left), "right": _axes(rule.right)}
         shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
         if any(axes["right"][name] != field for name, field in shared.items()):
             raise PatternError("a placeholder of both sides must have the same choices on both")
+        _check_ops(rule, one_leaf=axes["left"].keys() == axes["right"].keys())
         _check_branches(rule, shared)
         for branch, text in rule.pattern:
             pattern = Pattern.parse(text)
@@ -484,11 +484,13 @@ def _check_branches(rule: Rule, shared: Dict[str, Placeholder]) -> None:
         raise PatternError(f"the patterns' branches {', '.join(sorted(named))} are not the choices of a placeholder")
 
 
-def _check_ops(rule: Rule) -> None:
+def _check_ops(rule: Rule, one_leaf: bool) -> None:
     """What is padded must be found again as the fill, so arithmetic has no place beside it."""
     pads = [op for op in rule.ops if isinstance(op, Pad)]
     if pads and len(rule.ops) > 1:
         raise PatternError("a rule that pads can't pad twice, shift or scale")
+    if pads and not one_leaf:
+        raise PatternError("a rule that pads carries one leaf into one")
 
 
 def _pieces(side: Side, single: list[Placeholder]) -> Iterable[frozenset[str]]:

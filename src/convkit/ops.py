@@ -187,11 +187,12 @@ class Pad:
         shape[self.axis] = length
         return TensorSpec(tuple(shape), spec.dtype)
 
-    def fill_bits(self, dtype: str) -> Any:
-        """The fill in the carrier dtype."""
-        import numpy as np
 
-        return np.asarray([self.fill]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
+def bits_of(value: float, dtype: str) -> Any:
+    """A number of that dtype in the carrier dtype."""
+    import numpy as np
+
+    return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
 
 
 def _computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:

@@ -133,6 +133,12 @@ def test_padding_stands_alone(ops: tuple) -> None:
         Rule("a", "b", "x -> x", ops=ops)
 
 
+def test_padding_is_of_one_leaf() -> None:
+    with pytest.raises(PatternError, match="a rule that pads carries one leaf into one"):
+        Rule("a.{n:q|k}", "b", "n x -> (n x)", ops=(Pad(0, "to"),))
+    assert Rule("a.{i}", "b.{i}", "x -> x", ops=(Pad(0, "to"),))
+
+
 def test_choices_are_said_once() -> None:
     rule = Rule("a.{p:weight|bias?}", "b.{p}")
     assert rule.right == ("b.{p:weight|bias?}",)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.ops import EXACT, Cast, Exactness, Pad, Scale, Shift
+from convkit.ops import EXACT, Cast, Exactness, Pad, Scale, Shift, bits_of
 from convkit.tensors import ITEMSIZE, TensorSpec, carrier, value_dtype
 
 #: significand bits, exponent of the smallest subnormal
@@ -145,5 +145,5 @@ def test_bounds_add_up_in_the_coarser_dtype(first: Exactness, second: Exactness,
 def test_padding_knows_its_shape_and_its_bits() -> None:
     pad = Pad(-1, "padded", -1.0)
     assert pad.padded(TensorSpec((3, 5), "bfloat16"), 8) == TensorSpec((3, 8), "bfloat16")
-    assert pad.fill_bits("bfloat16") == 0xBF80
-    assert pad.fill_bits("int8") == 0xFF
+    assert bits_of(pad.fill, "bfloat16") == 0xBF80
+    assert bits_of(pad.fill, "int8") == 0xFF
