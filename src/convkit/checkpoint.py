@@ -71,6 +71,20 @@ class Checkpoint(ABC):
         """
         return None
 
+    def granularity(self, key: str) -> int:
+        """Elements that are decoded together, from a multiple on: a range within costs as much as all of them.
+
+        Who needs such a leaf in smaller pieces reads it by this many, or holds it; 1 where any range will do.
+        """
+        return 1
+
+    def leaf_files(self, key: str) -> dict[str, Path] | None:
+        """The files that hold this leaf and nothing else, by their names within the leaf.
+
+        :meth:`Writer.copy_leaf` may take them as they are. None where a leaf has no files of its own.
+        """
+        return None
+
     def files(self) -> list[Path]:
         """The files that hold the bytes."""
         return [self.path]
@@ -93,6 +107,10 @@ class WriteOptions:
     shard_size: int | None = None
     #: format-level metadata for the file's own header (JSON values only)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: shape of a leaf's chunks, by its key (t5x, pax); others are cut as the format has it
+    chunks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    #: ``none``, ``gzip`` or ``zstd``, also with a level: ``zstd:3`` (t5x, pax); None is the format's own
+    compressor: str | None = None
 
 
 class Writer(ABC):
@@ -115,6 +133,13 @@ class Writer(ABC):
     @abstractmethod
     def finish(self, key: str) -> None:
         """All of the leaf is written: make that durable against the death of this process."""
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Take a leaf whole from its files (:meth:`Checkpoint.leaf_files`), in place of write and finish.
+
+        False, and nothing done, where this writer can't store the leaf so: it must be written then.
+        """
+        return False
 
     @abstractmethod
     def commit(self) -> None:
