@@ -100,20 +100,21 @@ def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Te
 
 
 def find_config(path: Path, cerebras: bool) -> Path:
-    """``config.json``; beside a Cerebras checkpoint ``params.yaml``, ``<stem>.yaml`` or the only yaml.
+    """``config.json``; of a Cerebras checkpoint ``<stem>.yaml`` beside a file, ``params.yaml``, or the only yaml.
 
     Raises:
         ConvkitError: there is none, or several could be meant.
     """
     folder = path if path.is_dir() else path.parent
-    named = [folder / "params.yaml", path.with_suffix(".yaml")] if cerebras else [folder / "config.json"]
+    own = [] if path.is_dir() else [path.with_suffix(".yaml")]
+    named = [*own, folder / "params.yaml"] if cerebras else [folder / "config.json"]
     for candidate in named:
         if candidate.is_file():
             return candidate
     yamls = sorted(folder.glob("*.yaml")) if cerebras else []
     if len(yamls) == 1:
         return yamls[0]
-    problem = f"{len(yamls)} yamls lie beside it" if yamls else f"no {named[-1].name} beside it"
+    problem = f"{len(yamls)} yamls lie beside it" if yamls else f"no {named[0].name} beside it"
     raise ConvkitError(problem, path=path, remedy="name the config")
 
 
