@@ -33,7 +33,7 @@ def sometimes(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, A
 
 
 @st.composite
-def scalings(draw: st.DrawFn) -> dict[str, Any]:
+def scalings(draw: st.DrawFn, pairs: int) -> dict[str, Any]:
     kind = draw(st.sampled_from(["default", "linear", "yarn", "llama3", "longrope"]))
     factor, original = draw(st.sampled_from([2.0, 4.0])), draw(st.sampled_from([64, 128]))
     out: dict[str, Any] = {"rope_type": kind, "rope_theta": draw(st.sampled_from([1e4, 5e5]))}
@@ -44,19 +44,20 @@ def scalings(draw: st.DrawFn) -> dict[str, Any]:
         out["original_max_position_embeddings"] = original
     if kind == "yarn":
         options = sometimes(
-            attention_factor=st.just(1.3), beta_fast=st.just(24.0), beta_slow=st.just(2.0), truncate=st.booleans()
+            attention_factor=st.just(1.3), beta_fast=st.just(8.0), beta_slow=st.just(2.0), truncate=st.booleans()
         )
         out |= draw(options)
     if kind == "llama3":
         out |= {"low_freq_factor": 1.0, "high_freq_factor": draw(st.sampled_from([4.0, 8.0]))}
     if kind == "longrope":
-        out |= {"short_factor": [1.0] * 4, "long_factor": [1.5] * 4} | draw(sometimes(attention_factor=st.just(1.1)))
+        out |= {"short_factor": [1.0] * pairs, "long_factor": [1.5] * pairs}
+        out |= draw(sometimes(attention_factor=st.just(1.1)))
     return out
 
 
 @st.composite
 def llamas(draw: st.DrawFn) -> Any:
-    heads = draw(st.sampled_from([2, 4, 6]))
+    heads, head_dim = draw(st.sampled_from([2, 4, 6])), draw(st.sampled_from([None, 32, 48]))
     fields = sometimes(
         vocab_size=st.integers(1, 99),
         intermediate_size=st.integers(1, 99),
@@ -69,11 +70,12 @@ def llamas(draw: st.DrawFn) -> Any:
         attention_bias=st.booleans(),
         mlp_bias=st.booleans(),
         attention_dropout=DROPOUTS,
-        head_dim=st.just(8),
         max_position_embeddings=st.sampled_from([256, 512]),
-        rope_parameters=scalings(),
     )
-    return transformers.LlamaConfig(num_attention_heads=heads, hidden_size=8 * heads, **draw(fields))
+    rope = draw(scalings((head_dim or 32) // 2))
+    return transformers.LlamaConfig(
+        num_attention_heads=heads, hidden_size=32 * heads, head_dim=head_dim, rope_parameters=rope, **draw(fields)
+    )
 
 
 @st.composite
@@ -144,7 +146,7 @@ def _there_and_back(family: str, config: Any, facts: dict[str, Any]) -> tuple[Co
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@PATIENT
+@settings(PATIENT, max_examples=200)
 @given(llamas())
 def test_llama(config: Any) -> None:
     _there_and_back("llama", config, {"architecture": "LlamaForCausalLM"})
