@@ -75,7 +75,7 @@ class CerebrasWriter(Writer):
         dataset = self._datasets[key]
         if dataset.chunks is None:
             with self._io_errors(key):
-                dataset[()] = data.view(dataset.dtype)[0]
+                dataset[()] = data.view(dataset.dtype).reshape(())
             return
         grain = self.granularity(key)
         for at in range(0, data.size, grain):
@@ -137,7 +137,8 @@ class CerebrasWriter(Writer):
                 if stored:
                     datasets.add(leaf.key)
             except ConvkitError as error:
-                raise ConvkitError(error.problem, path=self._path, key=leaf.key, remedy=error.remedy) from error
+                path = error.path or self._path
+                raise ConvkitError(error.problem, path=path, key=leaf.key, remedy=error.remedy) from error
         for key in datasets:
             if any(str(parent) in datasets for parent in Path(key).parents):
                 raise ConvkitError(
