@@ -1,0 +1,147 @@
+"""hf/llama <-> cerebras/llama, at the level of rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from keys_only import carried, plan, refused, specs
+from mappings.recorded_keys import check_inverse, check_keys, check_pairs
+from recorded import HERE, MODELS, Recorded
+
+from convkit.tensors import TensorSpec
+
+GOLDENS = [
+    Recorded(model, release, here=False)
+    for model, releases in MODELS.items()
+    for release in releases
+    if model.startswith("llama")
+]
+HF = HERE / "llama_gqa" / "hf"
+CONFIG: dict[str, Any] = json.loads((HF / "config.json").read_text())
+LEAVES = specs(HF / "model.safetensors")
+BASE = {key.removeprefix("model."): spec for key, spec in LEAVES.items() if key != "lm_head.weight"}
+
+
+def test_inverse() -> None:
+    check_inverse("llama")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*(pytest.param(case, marks=pytest.mark.golden) for case in GOLDENS), Recorded("llama_gqa", "2.9", True)],
+    ids=str,
+)
+def test_every_recorded_key_has_one_rule(case: Recorded) -> None:
+    check_keys(case)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", GOLDENS, ids=str)
+def test_keys_go_where_the_original_sends_them(case: Recorded) -> None:
+    check_pairs(case)
+
+
+def test_a_tied_model_gets_its_head() -> None:
+    tied = {key: spec for key, spec in LEAVES.items() if key != "lm_head.weight"}
+    made = plan(tied, CONFIG | {"tie_word_embeddings": True}, "cerebras/llama")
+    assert made.origins()["model.lm_head.weight"]["origin"] == "tied"
+    assert ("model.embed_tokens.weight", "model.lm_head.weight") in carried(made)
+
+
+def test_a_tied_base_model_gets_its_head() -> None:
+    made = plan(BASE, CONFIG | {"tie_word_embeddings": True, "architectures": ["LlamaModel"]}, "cerebras/llama")
+    assert made.variant["hf"] == ""
+    assert made.names["headless"]
+    assert made.origins()["model.lm_head.weight"]["origin"] == "tied"
+
+
+def test_an_untied_base_model_gets_none_and_says_so() -> None:
+    made = plan(BASE, CONFIG, "cerebras/llama")
+    assert "model.lm_head.weight" not in made.target_leaves
+    assert any("no lm_head is written" in warning for warning in made.warnings)
+
+
+def test_an_untied_model_without_its_head_comes_back_as_base_model() -> None:
+    there = plan(BASE, CONFIG, "cerebras/llama")
+    back = plan({key: leaf.spec for key, leaf in there.target_leaves.items()}, there.target_config, "hf/llama")
+    assert set(back.target_leaves) == set(BASE)
+    assert back.target_config["architectures"] == ["LlamaModel"]
+
+
+def test_headless_leaves_an_untied_head_behind() -> None:
+    there = plan(LEAVES, CONFIG, "cerebras/llama")
+    cs = {key: leaf.spec for key, leaf in there.target_leaves.items()}
+    back = plan(cs, there.target_config, "hf/llama", headless=True)
+    assert set(back.target_leaves) == set(BASE)
+    assert "no output head" in back.bound.left_behind["model.lm_head.weight"]
+
+
+@pytest.mark.parametrize("prefix", ["model.", "model.model.", ""])
+def test_prefixes_of_cerebras(prefix: str) -> None:
+    there = plan(LEAVES, CONFIG, "cerebras/llama")
+    cs = {prefix + key.removeprefix("model."): leaf.spec for key, leaf in there.target_leaves.items()}
+    back = plan(cs, there.target_config, "hf/llama")
+    assert back.variant["cs"] == prefix
+    assert set(back.target_leaves) == set(LEAVES)
+
+
+def test_what_is_no_model_stays_behind_but_nothing_of_the_model_does() -> None:
+    there = plan(LEAVES, CONFIG, "cerebras/llama")
+    cs = {key: leaf.spec for key, leaf in there.target_leaves.items()}
+    extra = {"optimizer.state.x.exp_avg": TensorSpec((2,), "float32"), "global_step": TensorSpec((), "int64")}
+    back = plan(cs | extra, there.target_config, "hf/llama")
+    assert back.bound.left_behind == dict.fromkeys(extra, "not part of the model")
+    unknown = {"model.transformer_decoder.layers.0.cross_attn.weight": TensorSpec((2,), "float32")}
+    assert "cross_attn" in refused(cs | unknown, there.target_config, "hf/llama")
+
+
+def test_frequencies_are_derived() -> None:
+    extra = {"model.layers.1.self_attn.rotary_emb.inv_freq": TensorSpec((4,), "float32")}
+    made = plan(LEAVES | extra, CONFIG, "cerebras/llama")
+    assert [leaf.key for leaf in made.bound.derived] == list(extra)
+
+
+def test_biases_win_over_the_config() -> None:
+    biases = {
+        f"model.layers.{i}.self_attn.{p}_proj.bias": TensorSpec(
+            (LEAVES[f"model.layers.{i}.self_attn.{p}_proj.weight"].shape[0],), "float32"
+        )
+        for i in range(2)
+        for p in "qkvo"
+    }
+    made = plan(LEAVES | biases, CONFIG, "cerebras/llama")
+    written = made.target_config["model"]
+    assert written["use_projection_bias_in_attention"] and written["use_ffn_bias_in_attention"]
+    assert not written["use_ffn_bias"]
+    assert any("attention_bias = False" in warning for warning in made.warnings)
+
+
+def test_some_biases_have_no_words() -> None:
+    """transformers has one flag for q, k, v and o."""
+    there = plan(LEAVES, CONFIG, "cerebras/llama")
+    cs = {key: leaf.spec for key, leaf in there.target_leaves.items()}
+    qkv = {
+        key.replace(".weight", ".bias"): TensorSpec(spec.shape[:1], "float32")
+        for key, spec in cs.items()
+        if any(f"proj_{p}_dense" in key for p in "qkv")
+    }
+    with pytest.raises(Exception, match="both True and False"):
+        plan(cs | qkv, there.target_config, "hf/llama")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_hidden_layers": 3}, "layers.2."),
+        ({"num_hidden_layers": 1}, "layers.1."),
+        ({"num_key_value_heads": 1}, "k_proj"),
+        ({"num_attention_heads": 2}, "k_proj"),
+        ({"vocab_size": 97}, "embed_tokens"),
+        ({"intermediate_size": 47}, "up_proj"),
+    ],
+    ids=str,
+)
+def test_a_config_that_contradicts_the_tensors(change: dict[str, Any], named: str) -> None:
+    assert named in refused(LEAVES, {k: v for k, v in CONFIG.items() if k != "head_dim"} | change, "cerebras/llama")
