@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import convkit
 from convkit.bind import DerivedLeaf, Edge, Piece, Side, Step
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.digests import BLOCK, BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import get_format, open_checkpoint
 from convkit.ops import bits_of
 from convkit.plan import Plan
-from convkit.receipt import SCHEMA, complement_path, receipt_path
+from convkit.receipt import SCHEMA, complement_path, json_value, receipt_path
 from convkit.recipes import RECIPES
 from convkit.slabs import TILE, clip, copy_box
 from convkit.source import Source, companions_path, same_files, write_config
@@ -590,11 +590,6 @@ def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
         for start in range(0, spec.size, length)
         for stop in (min(spec.size, start + length),)
     )
-
-
-def json_value(value: Any) -> Any:
-    """A value leaf as JSON."""
-    return {"opaque": value.kind, "hex": value.data.hex()} if isinstance(value, Opaque) else value
 
 
 def _anonymous_bytes() -> int:

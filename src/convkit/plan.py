@@ -23,6 +23,7 @@ from convkit.bind import (
     Step,
     bind,
     choose_variants,
+    cropped,
     detect_facts,
     detect_variants,
     measured,
@@ -35,7 +36,7 @@ from convkit.errors import UsageError
 from convkit.formats import get_format
 from convkit.mapping import Mapping
 from convkit.mappings import find_mapping
-from convkit.receipt import complement_path, read_receipt
+from convkit.receipt import complement_path, from_json_value, read_receipt
 from convkit.source import Source, detect_layout, same_files
 from convkit.tensors import ITEMSIZE, TensorSpec
 
@@ -305,6 +306,8 @@ def _lost_config(
     mapping: Mapping, config: dict[str, Any], converted: Converted, release: tuple[int, ...]
 ) -> dict[str, Any]:
     """What converting the config back wouldn't bring back."""
+    if not config:
+        return {}
     try:
         back = mapping.config.inverse().convert(converted.config, converted.names, release).config
     except ConfigError:
@@ -351,15 +354,31 @@ def _restore(plan: Plan, earlier: Restored) -> None:
     """Give the target the names, buffers, left-behind leaves and config fields that the source once had."""
     had = earlier.plan["source_leaves"]
     kept = earlier.complement.get("tensors", {})
-    plan.bound.steps = [_only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
+    steps = [_only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
+    plan.bound.steps = [_refilled(step, earlier) for step in steps]
     recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]
     owed = owed_derived(plan.mapping, recomputed, plan.names)
     plan.owed = [replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed]
     for key in kept:
-        plan.restored[key] = Leaf(key, _spec(had[key]))
+        if key in had:  # the others are what was cropped of a leaf
+            plan.restored[key] = Leaf(key, _spec(had[key]))
     for key, value in earlier.complement.get("values", {}).items():
-        plan.restored[key] = Leaf(key, None, value)
+        plan.restored[key] = Leaf(key, None, from_json_value(value))
     merge(plan.target_config, earlier.complement.get("config", {}))
+
+
+def _refilled(step: Step, earlier: Restored) -> Step:
+    """The step with padding from the complement, where what was cropped wasn't the fill."""
+    key = step.targets[0].key
+    if step.pad is None or cropped(key) not in earlier.complement.get("tensors", {}):
+        return step
+    if earlier.plan["source_leaves"][key]["dtype"] != step.sources[0].spec.dtype:
+        raise PlanError(
+            "its cropped part is kept in another dtype, and can't be put back",
+            key=key,
+            remedy="convert with the options of the first conversion, or remove its receipt",
+        )
+    return replace(step, pad=replace(step.pad, kept_as=cropped(key)))
 
 
 def _spec(entry: dict[str, Any]) -> TensorSpec:

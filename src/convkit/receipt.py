@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import Opaque
 from convkit.errors import ConvkitError
 
 SCHEMA = "convkit.receipt/1"
@@ -23,6 +24,16 @@ def receipt_path(target: Path) -> Path:
 def complement_path(target: Path) -> Path:
     """Where the tensors that the conversion to ``target`` lost lie."""
     return target.with_name(target.name + ".complement.safetensors")
+
+
+def json_value(value: Any) -> Any:
+    """A value leaf as JSON."""
+    return {"opaque": value.kind, "hex": value.data.hex()} if isinstance(value, Opaque) else value
+
+
+def from_json_value(value: Any) -> Any:
+    """What :func:`json_value` wrote."""
+    return Opaque(bytes.fromhex(value["hex"]), value["opaque"]) if isinstance(value, dict) and value else value
 
 
 def read_receipt(target: Path) -> dict[str, Any] | None:

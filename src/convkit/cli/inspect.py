@@ -10,10 +10,11 @@ from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, size, table
 from convkit.digests import digest_value
 from convkit.errors import ConvkitError
-from convkit.execute import digest_leaf, json_value
+from convkit.execute import digest_leaf
 from convkit.formats import detect_format
 from convkit.mapping import inverse
 from convkit.mappings import all_mappings
+from convkit.receipt import json_value
 from convkit.source import Source, detect_layout, open_source
 
 
