@@ -1,0 +1,41 @@
+"""What the mappings to TE share.
+
+Facts: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_convertor`` at 3e33819f, the last release of the original
+converter, and its branches; TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py`` and ``module.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant, Which
+from convkit.ops import Shift
+
+#: What a conversion to or from TE covers: everything, or the weights alone.
+SCOPE = Variant("scope", "right", ("all", "weights"))
+#: Norms and biases are converted, or keep the names that they have.
+NORMS = Variant("norms", "right", ("converted", "kept"))
+BIASES = Variant("biases", "right", ("converted", "kept"))
+
+WEIGHT_ONLY = "convert the weights alone, and keep the rest as it is: --weight-only, or --variant scope=weights"
+
+
+def where(condition: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Rules that hold on one more condition."""
+    return tuple(rule.changed(when=" & ".join(filter(None, (rule.when, condition)))) for rule in rules)
+
+
+def moments(rules: Iterable[AnyRule]) -> tuple[Rule, ...]:
+    """The rules of an optimizer's moments, which may be absent and which no shift concerns."""
+    return tuple(
+        rule.changed(optional=True, ops=tuple(op for op in rule.ops if not isinstance(op, Shift)))
+        for rule in rules
+        if isinstance(rule, Rule)
+    )
+
+
+def both_sides(rule: LeftBehind | Refused | Derived) -> tuple[AnyRule, AnyRule]:
+    """The same for the leaves of either layout."""
+    sides: tuple[Which, Which] = ("left", "right")
+    return replace(rule, side=sides[0]), replace(rule, side=sides[1])

@@ -1,0 +1,83 @@
+"""pax/lm <-> te/pax: one sub-tree a layer.
+
+Facts: as of :mod:`convkit.mappings.te.pax_layer`; Paxml of 2024-05, ``checkpoints.py`` (names of the
+optimizer's leaves: Adam's moments are slot 2 of the chain by default).
+"""
+
+from __future__ import annotations
+
+from convkit.mapping import AnyRule, Layout, LeftBehind, Mapping, Measure, Refused, Verbatim, under
+from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, moments, where
+from convkit.mappings.te.pax_layer import CONFIG, KEPT_BIASES, KEPT_NORMS, LAYER, facts, measures, variants
+
+WEIGHTS = "mdl_vars.params."
+#: Adam's moments, whatever their place in the chain; the count stands beside them.
+SLOTS = "opt_states_0_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
+LAYERS = "lm.transformer.x_layers_{i}."
+CLD = "transformerlayer.cld."
+
+PAX = Layout(
+    name="pax/lm",
+    summary="Paxml TransformerLm, one sub-tree a layer",
+    format="pax",
+    config_file="",
+    conventions={"norm_scale": "minus-one (LayerNorm), direct (RmsNorm)", "gate": "ffn_layer1_gate"},
+    keys=(f"{WEIGHTS}{LAYERS}self_attention.post.w",),
+)
+TE = Layout(
+    name="te/pax",
+    summary="Paxml TransformerLm with Transformer Engine's layers, one sub-tree a layer",
+    format="pax",
+    config_file="",
+    conventions={"norm_scale": "variant te_norm", "gate": "variant te_release"},
+    keys=(f"{WEIGHTS}{LAYERS}{CLD}attention.out.kernel",),
+)
+
+
+def pax_rules(layers: str, slots: str) -> tuple[AnyRule, ...]:
+    """The rules of a whole checkpoint whose layers and moments have these prefixes."""
+    kept_biases = [Verbatim("{all:*}" + layers + key, when="biases=kept") for key in KEPT_BIASES]
+    kept_norms = [Verbatim("{all:*}" + layers + key, when="norms=kept & biases=converted") for key in KEPT_NORMS]
+    kept_scales = [
+        Verbatim("{all:*}" + layers + key.replace("{p:scale|bias}", "scale").replace("{p:scale|ln_bias}", "scale"),
+                 when="norms=kept & biases=kept")
+        for key in KEPT_NORMS
+    ]  # fmt: skip
+    return (
+        *under(WEIGHTS + layers, WEIGHTS + layers + CLD, LAYER),
+        *where("scope=all", moments(under(slots + layers, slots + layers + CLD, LAYER))),
+        LeftBehind("right", "mdl_vars.{c:fp8_metas|fp8_meta_collection}.{rest:*}", "FP8 is TE's own"),
+        *kept_biases,
+        *kept_norms,
+        *kept_scales,
+        *both_sides(Refused("left", "{all:*}self_attention.per_dim_scale.per_dim_scale",
+                            "TE has no scale per dimension", "none yet: see the documentation")),
+        *both_sides(Refused("left", WEIGHTS + "lm.transformer.{p:x_layers_|repeat.}{rest:*}",
+                            "is nothing that Pax's and TE's layers share",
+                            "name the right layouts, or drop it: --drop")),
+        *both_sides(Refused("left", "opt_states_{p:*}.params.lm.transformer.{rest:*}",
+                            "is the state of an optimizer that can't follow its parameters: only Adam's moments do",
+                            WEIGHT_ONLY, when="scope=all")),
+        Verbatim("{rest:*}"),
+    )  # fmt: skip
+
+
+def at(prefix: str) -> tuple[str, str]:
+    """Where the layers' weights lie in Pax and in TE."""
+    return WEIGHTS + prefix, WEIGHTS + prefix + CLD
+
+
+MAPPING = Mapping(
+    left=PAX,
+    right=TE,
+    rules=pax_rules(LAYERS, SLOTS),
+    config=CONFIG,
+    variants=variants(*at(LAYERS)),
+    facts=facts(*at(LAYERS)),
+    measures=(
+        Measure("layers", *[(f"{WEIGHTS}{LAYERS}{{rest:*}}", "i")] * 2),
+        Measure("kv_last", (f"{WEIGHTS}{LAYERS}self_attention.key.w", 2), None),
+        *measures(*at(LAYERS)),
+    ),
+    axes={"i": "layers"},
+)

@@ -1,0 +1,191 @@
+"""One layer of a Pax language model and the same as TE's ``TransformerLayer``: the table of all Pax mappings.
+
+Facts: JAX-Toolbox 3e33819f, ``pax_utils.py`` (names and shapes of both sides; [linear, gate] in the halves of
+``wi_kernel``), and its Praxis patches ``te_helper`` (``zero_centered_gamma = not direct_scale``);
+TransformerEngine 086a12fe9 (release 1.8 turns ``('linear', act)`` round, so the gate is first);
+Praxis of 2024-05, ``layers/{attentions,grouped_query_attention,transformers,normalizations}.py``.
+
+Shapes (Pax | TE), with D the width, H heads of d, G groups of key and value, M the intermediate size::
+
+    combined_qkv.w (3,D,H,d)           | attention.qkv.kernel (D,3,H*d)
+    query.w (D,H,d), key.w (D,G,d)     | attention.query.kernel (D,H*d), attention.kv.kernel (D,2,G*d)
+    key.w (D,d) where G = 1            |
+    post.w (D,H,d)                     | attention.out.kernel (H*d,D)
+    ffn_layer1.linear.w (D,M)          | mlp.wi_kernel (D,1,M), gated (D,2,M)
+    ffn_layer2.linear.w (M,D)          | mlp.wo_kernel (M,D)
+
+``...`` is the axis of the layers where they are stacked (``repeat``), or nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convkit.config import ConfigError, ConfigTable, Coupled
+from convkit.mapping import Fact, Measure, Rule, Variant
+from convkit.mappings.te.common import BIASES, NORMS, SCOPE, where
+from convkit.ops import Shift
+
+SIZES: dict[str, Any] = {"h": "heads", "k": "head_dim"}
+PAX_QKV, QKV = "self_attention.combined_qkv", "attention.qkv"
+SPLIT = "self_attention.{n:query|key|value}"
+QUERY, KV = "self_attention.query", "self_attention.{n:key|value}"
+GATED = ("{g:ffn_layer1_gate|ffn_layer1}", "{g:ffn_layer1|ffn_layer1_gate}")
+CONVERTED = "biases=converted"
+
+KERNELS = (
+    *where("pax_qkv=combined_qkv & te_qkv=qkv",
+           [Rule(f"{PAX_QKV}.w", f"{QKV}.kernel", "... n D h k -> ... D n (h k)", n=3, **SIZES)]),
+    *where("pax_qkv=combined_qkv & te_qkv=query",
+           [Rule(f"{PAX_QKV}.w", "attention.{t:query|kv}.kernel",
+                 "... (1 + n) D h k -> query: ... D (h k) | kv: ... D n (h k)", n=2, **SIZES)]),
+    *where("pax_qkv=query & te_qkv=qkv",
+           [Rule(f"{SPLIT}.w", f"{QKV}.kernel", "n ... D h k -> ... D n (h k)", **SIZES)]),
+    *where("pax_qkv=query & te_qkv=query",
+           [Rule(f"{QUERY}.w", "attention.query.kernel", "... D h k -> ... D (h k)", **SIZES),
+            *where("!flat", [Rule(f"{KV}.w", "attention.kv.kernel", "n ... D g k -> ... D n (g k)", k="head_dim")]),
+            *where("flat", [Rule(f"{KV}.w", "attention.kv.kernel", "n ... D k -> ... D n k", k="head_dim")])]),
+    Rule("self_attention.post.w", "attention.out.kernel", "... D h k -> ... (h k) D", **SIZES),
+    *where("activations<2", [Rule("ff_layer.ffn_layer1.linear.w", "mlp.wi_kernel", "... D f -> ... D 1 f")]),
+    *where("activations>1 & te_release=1.8",
+           [Rule(f"ff_layer.{GATED[0]}.linear.w", "mlp.wi_kernel", "g ... D f -> ... D g f")]),
+    *where("activations>1 & te_release=1.0",
+           [Rule(f"ff_layer.{GATED[1]}.linear.w", "mlp.wi_kernel", "g ... D f -> ... D g f")]),
+    Rule("ff_layer.ffn_layer2.linear.w", "mlp.wo_kernel"),
+)  # fmt: skip
+
+BIAS_RULES = (
+    *where("pax_qkv=combined_qkv & te_qkv=qkv",
+           [Rule(f"{PAX_QKV}.b", f"{QKV}.bias", "... n h k -> ... n (h k)", n=3, **SIZES)]),
+    *where("pax_qkv=combined_qkv & te_qkv=query",
+           [Rule(f"{PAX_QKV}.b", "attention.{t:query|kv}.bias",
+                 "... (1 + n) h k -> query: ... (h k) | kv: ... n (h k)", n=2, **SIZES)]),
+    *where("pax_qkv=query & te_qkv=qkv",
+           [Rule(f"{SPLIT}.b", f"{QKV}.bias", "n ... h k -> ... n (h k)", **SIZES)]),
+    *where("pax_qkv=query & te_qkv=query",
+           [Rule(f"{QUERY}.b", "attention.query.bias", "... h k -> ... (h k)", **SIZES),
+            *where("!flat", [Rule(f"{KV}.b", "attention.kv.bias", "n ... g k -> ... n (g k)", k="head_dim")]),
+            *where("flat", [Rule(f"{KV}.b", "attention.kv.bias", "n ... k -> ... n k", k="head_dim")])]),
+    Rule("self_attention.post.b", "attention.out.bias"),
+    *where("activations<2", [Rule("ff_layer.ffn_layer1.bias.b", "mlp.wi_bias", "... f -> ... 1 f")]),
+    *where("activations>1 & te_release=1.8",
+           [Rule(f"ff_layer.{GATED[0]}.bias.b", "mlp.wi_bias", "g ... f -> ... g f")]),
+    *where("activations>1 & te_release=1.0",
+           [Rule(f"ff_layer.{GATED[1]}.bias.b", "mlp.wi_bias", "g ... f -> ... g f")]),
+    Rule("ff_layer.ffn_layer2.bias.b", "mlp.wo_bias"),
+)  # fmt: skip
+
+#: The fused norms, by what they are called in Pax and in TE: that of attention stands with the first kernel.
+_NORMS = (("layer_norm", "attention.{=te_qkv}"), ("ff_layer.layer_norm", "mlp"))
+SCALES = (
+    *where("te_norm=stored", [Rule(f"{pax}.scale", f"{te}.scale") for pax, te in _NORMS]),
+    *where("te_norm=direct & layernorm", [Rule(f"{p}.scale", f"{t}.scale", ops=(Shift(1.0),)) for p, t in _NORMS]),
+    *where("te_norm=direct & !layernorm", [Rule(f"{pax}.scale", f"{te}.scale") for pax, te in _NORMS]),
+)
+OFFSETS = tuple(Rule(f"{pax}.bias", f"{te}.ln_bias", optional=True) for pax, te in _NORMS)
+
+LAYER = (
+    *KERNELS,
+    *where(CONVERTED, [rule.changed(optional=True) for rule in BIAS_RULES]),
+    *where("norms=converted", [*SCALES, *where(CONVERTED, OFFSETS)]),
+)
+
+#: What ``--skip-bias`` and ``--skip-ln`` leave as it is, on either side.
+KEPT_BIASES = (
+    "self_attention.{n:combined_qkv|query|key|value|post}.b",
+    "ff_layer.{n:ffn_layer1|ffn_layer1_gate|ffn_layer2}.bias.b", "layer_norm.bias", "ff_layer.layer_norm.bias",
+    "transformerlayer.cld.attention.{n:qkv|query|kv|out}.bias",
+    "transformerlayer.cld.mlp.{n:wi|wo}_bias", "transformerlayer.cld.{n:attention.qkv|attention.query|mlp}.ln_bias",
+)  # fmt: skip
+KEPT_NORMS = (
+    "layer_norm.{p:scale|bias}", "ff_layer.layer_norm.{p:scale|bias}",
+    "transformerlayer.cld.{n:attention.qkv|attention.query|mlp}.{p:scale|ln_bias}",
+)  # fmt: skip
+
+
+def _packed(names: dict[str, Any]) -> str:
+    return "query" if names["pax_qkv"] == "query" and names["kv_heads"] != names["heads"] else "qkv"
+
+
+def _combined(names: dict[str, Any]) -> str:
+    return "query" if names["te_qkv"] == "query" else "combined_qkv"
+
+
+def variants(pax: str, te: str) -> tuple[Variant, ...]:
+    """The choices that a checkpoint makes, where the layers' parameters have these prefixes.
+
+    ``te_release`` is the release since which TE has that order of the gated halves. ``te_norm`` says whether
+    TE has the scales as Pax stores them (zero-centered where they are stored minus one: what the Pax helper of
+    NVIDIA configures) or direct ones.
+    """
+    return (
+        Variant("pax_qkv", "left", ("combined_qkv", "query"), f"{pax}self_attention.{{=pax_qkv}}.w", usual=_combined),
+        Variant("te_qkv", "right", ("qkv", "query"), f"{te}attention.{{=te_qkv}}.kernel", usual=_packed),
+        Variant("te_release", "right", ("1.8", "1.0")),
+        Variant("te_norm", "right", ("stored", "direct")),
+        SCOPE,
+        NORMS,
+        BIASES,
+    )
+
+
+def facts(pax: str, te: str) -> tuple[Fact, ...]:
+    """LayerNorm has offsets, RmsNorm has none."""
+    return (Fact("layernorm", f"{pax}layer_norm.bias", f"{te}{{a:attention.qkv|attention.query|mlp}}.ln_bias"),)
+
+
+def measures(pax: str, te: str) -> tuple[Measure, ...]:
+    """Sizes that the shapes give, from the last axes so that stacked layers have them alike."""
+    return (
+        Measure("heads", (f"{pax}self_attention.post.w", -2), None),
+        Measure("head_dim", (f"{pax}self_attention.post.w", -1), None),
+        Measure("width", (f"{pax}self_attention.post.w", -3), (f"{te}attention.out.kernel", -1)),
+        Measure("joined", None, (f"{te}attention.out.kernel", -2)),
+        Measure("kv_rows", (f"{pax}self_attention.key.w", -2), None),
+        Measure("kv_joined", None, (f"{te}attention.kv.kernel", -1)),
+        Measure("mlp", (f"{pax}ff_layer.ffn_layer2.linear.w", -2), (f"{te}mlp.wo_kernel", -2)),
+        Measure("activations", (f"{pax}ff_layer.{GATED[0]}.linear.w", "g"), (f"{te}mlp.wi_kernel", -2)),
+    )
+
+
+def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    if names["pax_qkv"] == "combined_qkv":
+        return {"=flat": False, "=kv_heads": _agreed(names, names["heads"])}
+    flat = "kv_last" not in names
+    return {"=flat": flat, "=kv_heads": _agreed(names, 1 if flat else names["kv_rows"])}
+
+
+def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    joined, heads, head_dim = names["joined"], names.get("heads"), names.get("head_dim")
+    if heads is None and head_dim is None:
+        raise ConfigError(
+            f"can't tell the number of heads: they are joined to {joined}",
+            remedy="say it: --num-of-head, or --size heads=N; the receipt of the conversion to TE says it too",
+        )
+    heads = heads or joined // head_dim
+    head_dim = head_dim or joined // heads
+    if heads * head_dim != joined:
+        raise ConfigError(
+            f"{heads} heads of {head_dim} are {heads * head_dim}, the kernels have {joined}",
+            remedy="correct --num-of-head (--size heads=N) or --head-dim (--size head_dim=N)",
+        )
+    kv_joined = names.get("kv_joined", joined)
+    if kv_joined % head_dim:
+        raise ConfigError(f"heads of {head_dim} don't divide the keys' {kv_joined}", remedy="correct the sizes")
+    kv_heads = _agreed(names, kv_joined // head_dim)
+    flat = names["te_qkv"] == "query" and kv_heads == 1 and "kv_last" not in names
+    return {"=heads": heads, "=head_dim": head_dim, "=kv_heads": kv_heads, "=flat": flat}
+
+
+def _agreed(names: dict[str, Any], kv_heads: int) -> int:
+    if names.get("kv_heads", kv_heads) != kv_heads:
+        raise ConfigError(
+            f"has {kv_heads} heads of keys and values, not {names['kv_heads']}",
+            remedy="correct --num-gqa-groups (--size kv_heads=N), or leave it out",
+        )
+    return kv_heads
+
+
+#: No config: names that follow from those that shapes and the user give. Praxis has no axis for the heads of
+#: keys and values where there is one (``flat``), and no other name than ``kv_last`` tells that it is there.
+CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te),))

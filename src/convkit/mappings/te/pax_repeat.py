@@ -1,0 +1,43 @@
+"""pax/lm-repeat <-> te/pax-repeat: all layers in one sub-tree, stacked on the first axis.
+
+Facts: as of :mod:`convkit.mappings.te.pax`; Paxml, ``base_layer.py`` and ``learners.py``: the optimizer's
+leaves of stacked parameters lie under ``p#<layers>#i-1`` (stacked, not sharded), the others under ``no_prefix``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convkit.mapping import Mapping, Measure
+from convkit.mappings.te.pax import CLD, PAX, TE, WEIGHTS, at, pax_rules
+from convkit.mappings.te.pax_layer import CONFIG, facts, measures, variants
+
+LAYERS = "lm.transformer.repeat.sub.x_layers_0."
+SLOTS = "opt_states_0.p#{=layers}#i-1_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
+
+REPEAT = replace(
+    PAX,
+    name="pax/lm-repeat",
+    summary="Paxml TransformerLm, layers stacked",
+    keys=(f"{WEIGHTS}{LAYERS}self_attention.post.w",),
+)
+TE_REPEAT = replace(
+    TE,
+    name="te/pax-repeat",
+    summary="Paxml TransformerLm with Transformer Engine's layers, layers stacked",
+    keys=(f"{WEIGHTS}{LAYERS}{CLD}attention.out.kernel",),
+)
+
+MAPPING = Mapping(
+    left=REPEAT,
+    right=TE_REPEAT,
+    rules=pax_rules(LAYERS, SLOTS),
+    config=CONFIG,
+    variants=variants(*at(LAYERS)),
+    facts=facts(*at(LAYERS)),
+    measures=(
+        Measure("layers", (REPEAT.keys[0], 0), (TE_REPEAT.keys[0], 0)),
+        Measure("kv_last", (f"{WEIGHTS}{LAYERS}self_attention.key.w", 3), None),
+        *measures(*at(LAYERS)),
+    ),
+)

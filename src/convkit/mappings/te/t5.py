@@ -1,0 +1,103 @@
+"""t5x/t5 <-> te/t5: Transformer Engine's layers, attention not fused.
+
+Facts: T5X dddbfca, ``examples/t5/{network,layers}.py``; JAX-Toolbox 3e33819f, ``t5x_utils.py`` (names and
+shapes of both sides); TE's first half of ``wi_kernel`` is the activated one, as ``wi_0`` is, in every release.
+
+Kernels are joined: query, key and value ``[embed, heads*dim]``, out ``[heads*dim, embed]``, wi ``[embed, mlp]``.
+"""
+
+from __future__ import annotations
+
+from convkit.mapping import Layout, LeftBehind, Mapping, Measure, Refused, Rule, Verbatim, under
+from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, where
+
+CONVENTIONS = {"norm_scale": "direct", "gate": "wi_0"}
+
+T5X = Layout(
+    name="t5x/t5",
+    summary="T5X: T5, T5 1.1, mT5, encoder and decoder of any depth",
+    format="t5x",
+    config_file="",
+    conventions=CONVENTIONS,
+    keys=("target.{s:encoder|decoder}.layers_{i}.pre_mlp_layer_norm.scale",),
+)
+TE = Layout(
+    name="te/t5",
+    summary="T5X with Transformer Engine's layers, query, key and value apart",
+    format="t5x",
+    config_file="",
+    conventions=CONVENTIONS,
+    keys=(
+        "target.{s:encoder|decoder}.layers_{i}.mlp.wi_kernel",
+        "target.{s:encoder|decoder}.layers_{i}.{a:attention|self_attention}.query.scale",
+    ),
+)
+
+MLP = (
+    Rule("mlp.wi_{g}.kernel", "mlp.wi_kernel", "g e f -> e g f", g="activations", when="activations>1"),
+    Rule("mlp.wi.kernel", "mlp.wi_kernel", "e f -> e 1 f", when="activations<2"),
+    Rule("mlp.wo.kernel", "mlp.wo_kernel"),
+    *where("norms=converted", [Rule("pre_mlp_layer_norm.scale", "mlp.scale")]),
+)
+
+KEPT = tuple(
+    Rule(f"{attention}.{{n:query|key|value|out}}.kernel", f"{attention}.{{n}}.kernel")
+    for attention in ("attention", "self_attention", "encoder_decoder_attention")
+)
+ENCODER = (
+    KEPT[0],
+    *where("norms=converted", [Rule("pre_attention_layer_norm.scale", "attention.query.scale")]),
+    *MLP,
+)
+CROSS_NORM = where(
+    "norms=converted", [Rule("pre_cross_attention_layer_norm.scale", "encoder_decoder_attention.query.scale")]
+)
+DECODER = (
+    KEPT[1],
+    *where("norms=converted", [Rule("pre_self_attention_layer_norm.scale", "self_attention.query.scale")]),
+    *where("cross>0", [KEPT[2], *CROSS_NORM]),
+    *MLP,
+)
+
+#: optax chains: the place of Adam's moments, or of momentum, in the chain
+MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot:mu?|nu?|trace?}."
+
+
+def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...]) -> Mapping:
+    """T5X and one of its TE layouts, from the rules of their layers."""
+    first, second = "encoder.layers_{i}.", "decoder.layers_{j}."
+    layers = (*under(first, first, encoder), *under(second, second, decoder))
+    stack = "target.{s:encoder|decoder}.layers_{i}."
+    return Mapping(
+        left=T5X,
+        right=te,
+        rules=(
+            *under("target.", "target.", layers),
+            *where("scope=all", moments(under(MOMENTS, MOMENTS, layers))),
+            LeftBehind("right", "flax_mutables.{c:fp8_metas|fp8_meta_collection}.{rest:*}", "FP8 is TE's own"),
+            Verbatim("{all:*}.layers_{i}.{n:pre_attention|pre_self_attention|pre_cross_attention|pre_mlp}_layer_norm.{p:*}",
+                     when="norms=kept"),
+            Verbatim("{all:*}.layers_{i}.{n:*}.scale", when="norms=kept"),
+            *both_sides(Refused("left", stack + "{rest:*}", f"is nothing that {T5X.name} and {te.name} share",
+                                "name the right layouts, or drop it: --drop")),
+            *both_sides(Refused("left", "state.{rest:*}.layers_{i}.{leaf:*}",
+                                "is the state of an optimizer that can't follow its parameters: only Adam's "
+                                "moments, and momentum, do", WEIGHT_ONLY, when="scope=all")),
+            Verbatim("{rest:*}"),
+        ),
+        variants=(SCOPE, NORMS),
+        measures=(
+            Measure("encoder_layers", *[("target.encoder.layers_{i}.{rest:*}", "i")] * 2),
+            Measure("decoder_layers", *[("target.decoder.layers_{j}.{rest:*}", "j")] * 2),
+            Measure("cross", *[("target.decoder.layers_{j}.encoder_decoder_attention.{rest:*}", "j")] * 2),
+            Measure("activations", (stack + "mlp.wi_{g}.kernel", "g"), (stack + "mlp.wi_kernel", 1)),
+            Measure("embed", *[("target.token_embedder.embedding", 1)] * 2),
+            Measure("embed", (stack + "mlp.wo.kernel", 1), (stack + "mlp.wo_kernel", 1)),
+            Measure("mlp", (stack + "mlp.wo.kernel", 0), (stack + "mlp.wo_kernel", 0)),
+            Measure("joined", *[(stack + "{a:attention|self_attention}.out.kernel", 0)] * 2),
+        ),
+        axes={"i": "encoder_layers", "j": "decoder_layers"},
+    )  # fmt: skip
+
+
+MAPPING = t5_mapping(TE, ENCODER, DECODER)

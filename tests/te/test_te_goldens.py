@@ -1,0 +1,127 @@
+"""What the original converter made, leaf by leaf, and what it should have made where it failed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from engine.memory import Memory, assert_same, carried, plan_of
+from te_runs import Arrays, Run, runs
+
+from convkit.errors import ConvkitError
+from convkit.mapping import inverse
+from convkit.mappings import find_mapping
+
+pytestmark = pytest.mark.golden
+
+#: run -> why ours is another result, or none (docs/te.md)
+REFUSED = {
+    "t5x/fused_wrongmlp16__fw2te": "says mlp = 10",
+    "t5x/fused_wrongmlp16__te2fw": "says mlp = 10",
+    "t5x/fused_wrongmlp6__te2fw": "says mlp = 10",
+    "t5x/fused_layers1of2__te2fw": "says encoder_layers = 2",
+    # what the original left of a run that failed: half a tree
+    "t5x/fused_adafactor_noweightonly__te2fw": "is missing",
+    "pax/split_qkvpacked__te2fw": "says layers = 1",
+}
+FP8 = re.compile(r"(mdl_vars|flax_mutables)\.fp8_metas\.")
+
+
+def asked(run: Run) -> tuple[Any, dict[str, Any]]:
+    """The mapping and the options that say what the original's flags say."""
+    fw, te = {"t5x": ("t5x/t5", "te/t5"), "pax": ("pax/lm", "te/pax")}[run.fw]
+    te += "-fused" if "--t5x-fuse-qkv" in run.flags else ""
+    if "--pax-repeat" in run.flags:
+        fw, te = f"{fw}-repeat", f"{te}-repeat"
+    sizes = {name: int(run.value(flag) or 0) for flag, name in SIZES[run.fw].items() if run.value(flag)}
+    if run.fw == "t5x":
+        sizes["joined"] = int(run.value("--num-of-head") or 0) * int(run.value("--head-dim") or 0)
+        sizes["decoder_layers"] = sizes["encoder_layers"]
+    # the original's results are right for TE before 1.8
+    choices = {"te_release": "1.0"} if run.fw == "pax" else {}
+    choices |= {name: choice for flag, (name, choice) in CHOICES.items() if flag in run.flags}
+    if layout := run.value("--te-qkv-layout"):
+        choices["te_qkv"] = {"qkv_packed": "qkv", "kv_packed": "query"}[layout]
+    if "--pax-split-qkv" in run.flags and not run.to_te:
+        choices["pax_qkv"] = "query"
+    mapping = find_mapping(*(fw, te) if run.to_te else (te, fw))
+    return mapping, {"given": sizes, "choices": choices}
+
+
+SIZES = {
+    "t5x": {"--num-of-layer": "encoder_layers", "--mlp-intermediate-dim": "mlp", "--embed-dim": "embed"},
+    "pax": {
+        "--num-of-layer": "layers",
+        "--num-of-head": "heads",
+        "--head-dim": "head_dim",
+        "--mlp-intermediate-dim": "mlp",
+        "--num-gqa-groups": "kv_heads",
+    },
+}
+CHOICES = {
+    "--weight-only": ("scope", "weights"),
+    "--skip-ln": ("norms", "kept"),
+    "--skip-bias": ("biases", "kept"),
+}
+
+
+def same_dtype_aside(found: Arrays, expected: Arrays, source: Arrays) -> None:
+    """Leaf by leaf; the original turned what it transformed into float32, ours keeps the source's dtype."""
+    kept = {array.dtype for array in source.values()}
+    cast = {}
+    for key, array in expected.items():
+        dtype = found[key].dtype if key in found else array.dtype
+        assert dtype in kept, key
+        cast[key] = array.astype(dtype)
+        np.testing.assert_array_equal(cast[key].astype(array.dtype), array, err_msg=key)
+    assert_same(found, cast)
+
+
+@pytest.mark.parametrize("run", [run for run in runs() if run.converted and str(run) not in REFUSED], ids=str)
+def test_what_the_original_converted_rightly(run: Run) -> None:
+    if "per_dim_scale" in run.name:
+        pytest.skip("folded into the queries: test_te_per_dim_scale.py")
+    mapping, options = asked(run)
+    source = run.source()
+    expected = {key: array for key, array in run.result().items() if not FP8.match(key)}
+    same_dtype_aside(carried(mapping, source, format="torch", **options), expected, source)
+
+
+@pytest.mark.parametrize("run", [run for run in runs() if str(run) in REFUSED], ids=str)
+def test_wrong_sizes_and_broken_trees_are_refused(run: Run) -> None:
+    mapping, options = asked(run)
+    with pytest.raises(ConvkitError, match=REFUSED[str(run)]):
+        plan_of(mapping, Memory(run.source()), format="torch", **options)
+
+
+def failed(to_te: bool) -> list[Run]:
+    """Runs in which the original failed though the source is whole."""
+    return [run for run in runs() if not (run.converted or str(run) in REFUSED) and run.to_te == to_te]
+
+
+@pytest.mark.parametrize("run", [run for run in failed(to_te=True) if "adafactor" not in run.name], ids=str)
+def test_what_the_original_could_not_convert(run: Run) -> None:
+    mapping, options = asked(run)
+    source = run.source()
+    choices = options["choices"] | plan_of(mapping, source, format="torch", **options).variant
+    found = carried(mapping, source, format="torch", **options)
+    back = carried(inverse(mapping), found, format="torch", given=options["given"], choices=choices)
+    assert_same(back, source)
+
+
+@pytest.mark.parametrize("run", failed(to_te=False), ids=str)
+def test_what_the_original_could_not_bring_back(run: Run) -> None:
+    """The source of the conversion to TE, from its result; where that isn't recorded, there and back again."""
+    mapping, options = asked(run)
+    found = carried(mapping, run.source(), format="torch", **options)
+    first = next((other for other in runs() if other.name == f"{run.variant}__fw2te" and other.fw == run.fw), None)
+    if first is None:
+        assert_same(carried(inverse(mapping), found, format="torch", **options), run.source())
+        return
+    expected = first.source()
+    for key in [key for key in expected if found[key].shape != expected[key].shape]:
+        assert found[key].ndim == expected[key].ndim - 1, key  # one head of keys, which Praxis stores without an axis
+        found[key] = found[key].reshape(expected[key].shape)
+    assert_same(found, expected)
