@@ -37,7 +37,7 @@ Piece = tuple[tuple[str, ...], np.ndarray]
 #: bytes of a run: it stays in a second-level cache while it is turned, compared and digested
 RUN = 2 << 20
 #: elements of the last axis that a transposition turns at once, through rows kept from lying a power of two apart
-TILE = 128
+TILE = 256
 PADDING = 16
 #: the atom of what a conversion cut off
 CROPPED = "cropped"
@@ -182,7 +182,8 @@ def _spanned(sides: Iterable[Mapping[str, Any]], sizes: Sizes) -> set[frozenset[
             spanned.setdefault(whole, []).append(side["at"])
     for cells in spanned.values():
         names = tuple(cells[0])
-        wanted = {frozenset(zip(names, at, strict=True)) for at in itertools.product(*(range(sizes[n]) for n in names))}
+        indices = itertools.product(*map(range, shape_of(names, sizes)))
+        wanted = {frozenset(zip(names, index, strict=True)) for index in indices}
         if {frozenset(cell.items()) for cell in cells} != wanted or len(cells) != len(wanted):
             raise _undoable(f"its leaves aren't one for every index of {' '.join(names) or 'nothing'}")
     return set(spanned)
@@ -354,13 +355,14 @@ class Undone:
             stored = Stored(target, there, step["sizes"], keep, slow | self._at.keys())
             for atoms in multiplied(read_axes(there["axes"])):
                 self._stored.setdefault(frozenset([*atoms, *stored.at]), []).append(stored)
-        spec = tensor_spec(target, step["targets"][0]["key"])
-        self._dtype = carrier(spec.dtype)
-        self._limit = RUN // spec.itemsize
+        self._dtype = carrier(tensor_spec(target, step["targets"][0]["key"]).dtype)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All of the leaf in C order: 1-D arrays in the carrier of the targets, read-only or to be thrown away."""
-        for run in runs(self._axes, self._sizes, self._limit):
+    def blocks(self, limit: int | None = None) -> Iterator[np.ndarray]:
+        """All of the leaf in C order: 1-D arrays in the carrier of the targets, read-only or to be thrown away.
+
+        ``limit`` is the most elements in one; :data:`RUN` bytes unless it is given.
+        """
+        for run in runs(self._axes, self._sizes, limit or RUN // self._dtype.itemsize):
             yield self._made(run)
 
     def _made(self, run: Run) -> np.ndarray:
