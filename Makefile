@@ -29,7 +29,7 @@ setup: .venv/.ready
 
 # The last rule is asked for by name, so that a campaign that is up to date shows its table too.
 demo: setup
-	.venv/bin/snakemake --quiet rules --forcerun verdict
+	.venv/bin/snakemake --forcerun verdict
 
 test: setup
 	$(PYTEST) -n auto -m "not slow and not interop"
