@@ -606,7 +606,7 @@ class _RuleBinder:
         )
 
     def _value_step(self, bound: Bindings, sources: list[Side]) -> Step:
-        if len(sources) != 1 or self.only_right or self.rule.ops:
+        if dict(self.rule.pattern) != {"": "... -> ..."} or self.only_left or self.only_right or self.rule.ops:
             raise PatternError(f"rule {self.rule}: rearranges tensors, and {sources[0].key} is a single value")
         keys = [template.format(bound, self.names) for template in self.rights]
         also = tuple((key, keys[0]) for key in keys[1:])
