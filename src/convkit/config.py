@@ -323,8 +323,8 @@ class _Conversion:
             plant(self.out, path, value)
 
     def _released(self, row: Row) -> bool:
-        if not self.release:
-            return True
+        if not self.release:  # the current one
+            return not row.until
         return (not row.since or self.release >= row.since) and (not row.until or self.release < row.until)
 
     def _of_table(self, what: str, side: str) -> Any:

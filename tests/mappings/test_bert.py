@@ -123,6 +123,11 @@ def test_only_a_pooler_tells_classifiers_apart() -> None:
     assert not any("pooler" in key for key in made.target_leaves)
 
 
+def test_a_classifier_of_sequences_needs_its_pooler() -> None:
+    config = CONFIG | {"architectures": ["BertForSequenceClassification"], "problem_type": "regression"}
+    assert "pooler.dense.weight: is missing" in refused(BODY | head("classifier", 2), config, "cerebras/bert")
+
+
 def test_multiple_choice_is_refused() -> None:
     leaves = BODY | POOLER | head("classifier", 1)
     with pytest.raises(ConfigError, match="multiple choice"):

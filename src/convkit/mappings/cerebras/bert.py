@@ -36,7 +36,14 @@ from convkit.mappings.cerebras.common import (
     NOT_THE_MODEL,
 )
 
+Values = dict[str, Any]
+
+#: the classifiers of ModelZoo, and what only their yamls say (releases before 2.4 have no ``name``)
 CLASSIFIERS = {"bert/classifier": "sequence", "bert/token_classifier": "token"}
+THEIR_FIELDS = {
+    "sequence": ("num_labels", "problem_type", "task_dropout"),
+    "token": ("num_classes", "encoder_output_dropout_rate", "include_padding_in_loss"),
+}
 
 HF = Layout(
     name="hf/bert",
@@ -55,7 +62,13 @@ CS = Layout(
     conventions={"norm": "post"},
     signature=(
         {"model.name": ("bert", *CLASSIFIERS)},
-        {"model.name": None, "model.encoder_nonlinearity": tuple(cs for _, cs in ACTIVATIONS)},
+        {
+            "model.name": None,
+            "model.encoder_nonlinearity": tuple(cs for _, cs in ACTIVATIONS),
+            "model.decoder_nonlinearity": None,
+            "model.position_embedding_type": (None, "learned"),
+            "model.mask_padding_in_positional_embed": (None, False),
+        },
     ),
 )
 
@@ -127,8 +140,6 @@ RULES = (
 
 # --- which task ------------------------------------------------------------------------------------------
 
-Values = dict[str, Any]
-
 
 def _task_from_hf(values: Values, names: Values) -> Values:
     said = [name for name in values.get("architectures") or () if name.startswith("Bert")]
@@ -152,8 +163,8 @@ def _task_from_hf(values: Values, names: Values) -> Values:
 
 def _task_from_cerebras(values: Values, names: Values) -> Values:
     kind = CLASSIFIERS.get(values.get("name", ""), "")
-    if not kind:  # releases before 2.4 have no name
-        kind = next((kind for kind, fields in THEIR_FIELDS.items() if values.keys() & fields), "")
+    if not kind:
+        kind = next((kind for kind, fields in THEIR_FIELDS.items() if values.keys() & set(fields)), "")
     if "mlm" not in names:  # the tensors aren't known: believe the config
         pretraining = {"mlm": not kind, "nsp": not (kind or values.get("disable_nsp", False))}
         names = names | pretraining | {"head": bool(kind), "pooler": kind == "sequence" or pretraining["nsp"]}
@@ -165,19 +176,17 @@ def _task_from_cerebras(values: Values, names: Values) -> Values:
 
 
 def _task(names: Values, kind: str, headless: bool = False) -> Values:
-    headless = headless or not (names["mlm"] or names["nsp"] or names["head"])
-    no_pooler = kind == "token" or names["qa"] or (names["mlm"] and not names["nsp"])
-    declared = {
-        "headless": headless,
+    found = {name: names[name] for name in ("mlm", "nsp", "head", "qa", "pooler")}
+    bare = not (names["mlm"] or names["nsp"] or names["head"])
+    declared = found | {
+        "headless": headless or bare,
         "sequence": kind == "sequence",
         "token": kind == "token",
-        "pooled": names["pooler"] and not no_pooler,
+        "pooled": kind == "sequence" or names["nsp"] or (bare and names["pooler"]),
         "trunk": "bert." if names["head"] else "bert_encoder.",
         "pretrained": not names["head"],
     }
-    return {f"={name}": value for name, value in declared.items()} | {
-        f"={name}": names[name] for name in ("mlm", "nsp", "head", "qa", "pooler")
-    }
+    return {f"={name}": value for name, value in declared.items()}
 
 
 def _architectures(names: Values) -> list[str]:
@@ -193,15 +202,9 @@ def _architectures(names: Values) -> list[str]:
     return [next(f"Bert{task}" for task, it_is in tasks.items() if it_is)]
 
 
-#: what only one of the classifiers' yamls says
-THEIR_FIELDS = {
-    "sequence": {"num_labels", "problem_type", "task_dropout"},
-    "token": {"num_classes", "encoder_output_dropout_rate", "include_padding_in_loss"},
-}
-
 TASK = Coupled(
     left=("architectures",),
-    right=("name", "disable_nsp", *sorted(THEIR_FIELDS["sequence"] | THEIR_FIELDS["token"])),
+    right=("name", "disable_nsp", *THEIR_FIELDS["sequence"], *THEIR_FIELDS["token"]),
     to_right=_task_from_hf,
     to_left=_task_from_cerebras,
 )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+from convkit.config import ConfigError
 from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant, Which
 from convkit.ops import Shift
 
@@ -33,6 +35,25 @@ def moments(rules: Iterable[AnyRule]) -> tuple[Rule, ...]:
         for rule in rules
         if isinstance(rule, Rule)
     )
+
+
+def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Heads and their size, of those joined on one axis, as far as they are known.
+
+    Raises:
+        ConfigError: they don't make up the axis.
+    """
+    joined, heads, head_dim = names["joined"], names.get("heads"), names.get("head_dim")
+    if heads is None and head_dim is None:
+        return None, None
+    heads = heads or max(1, joined // head_dim)
+    head_dim = head_dim or max(1, joined // heads)
+    if heads * head_dim != joined:
+        raise ConfigError(
+            f"{heads} heads of {head_dim} are {heads * head_dim}, the kernels have {joined}",
+            remedy="correct --num-of-head (--size heads=N) or --head-dim (--size head_dim=N), or leave them out",
+        )
+    return heads, head_dim
 
 
 def both_sides(rule: LeftBehind | Refused | Derived) -> tuple[AnyRule, AnyRule]:

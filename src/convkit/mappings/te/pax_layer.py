@@ -14,7 +14,8 @@ Shapes (Pax | TE), with D the width, H heads of d, G groups of key and value, M 
     ffn_layer1.linear.w (D,M)          | mlp.wi_kernel (D,1,M), gated (D,2,M)
     ffn_layer2.linear.w (M,D)          | mlp.wo_kernel (M,D)
 
-``...`` is the axis of the layers where they are stacked (``repeat``), or nothing.
+``...`` is the axis of the layers where they are stacked (``repeat``), or nothing; D is the axis along which
+the original cuts chunks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Coupled
 from convkit.mapping import Fact, Measure, Rule, Variant
-from convkit.mappings.te.common import BIASES, NORMS, SCOPE, where
+from convkit.mappings.te.common import BIASES, NORMS, SCOPE, split_heads, where
 from convkit.ops import Shift
 
 SIZES: dict[str, Any] = {"h": "heads", "k": "head_dim"}
@@ -51,7 +52,7 @@ KERNELS = (
            [Rule(f"ff_layer.{GATED[0]}.linear.w", "mlp.wi_kernel", "g ... D f -> ... D g f")]),
     *where("activations>1 & te_release=1.0",
            [Rule(f"ff_layer.{GATED[1]}.linear.w", "mlp.wi_kernel", "g ... D f -> ... D g f")]),
-    Rule("ff_layer.ffn_layer2.linear.w", "mlp.wo_kernel"),
+    Rule("ff_layer.ffn_layer2.linear.w", "mlp.wo_kernel", "... f D -> ... f D"),
 )  # fmt: skip
 
 BIAS_RULES = (
@@ -139,7 +140,7 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
     return (
         Measure("heads", (f"{pax}self_attention.post.w", -2), None),
         Measure("head_dim", (f"{pax}self_attention.post.w", -1), None),
-        Measure("width", (f"{pax}self_attention.post.w", -3), (f"{te}attention.out.kernel", -1)),
+        Measure("embed", (f"{pax}self_attention.post.w", -3), (f"{te}attention.out.kernel", -1)),
         Measure("joined", None, (f"{te}attention.out.kernel", -2)),
         Measure("kv_rows", (f"{pax}self_attention.key.w", -2), None),
         Measure("kv_joined", None, (f"{te}attention.kv.kernel", -1)),
@@ -156,20 +157,13 @@ def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    joined, heads, head_dim = names["joined"], names.get("heads"), names.get("head_dim")
-    if heads is None and head_dim is None:
+    heads, head_dim = split_heads(names)
+    if heads is None or head_dim is None:
         raise ConfigError(
-            f"can't tell the number of heads: they are joined to {joined}",
+            f"can't tell the number of heads: they are joined to {names['joined']}",
             remedy="say it: --num-of-head, or --size heads=N; the receipt of the conversion to TE says it too",
         )
-    heads = heads or joined // head_dim
-    head_dim = head_dim or joined // heads
-    if heads * head_dim != joined:
-        raise ConfigError(
-            f"{heads} heads of {head_dim} are {heads * head_dim}, the kernels have {joined}",
-            remedy="correct --num-of-head (--size heads=N) or --head-dim (--size head_dim=N)",
-        )
-    kv_joined = names.get("kv_joined", joined)
+    kv_joined = names.get("kv_joined", names["joined"])
     if kv_joined % head_dim:
         raise ConfigError(f"heads of {head_dim} don't divide the keys' {kv_joined}", remedy="correct the sizes")
     kv_heads = _agreed(names, kv_joined // head_dim)

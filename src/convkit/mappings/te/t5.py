@@ -8,8 +8,11 @@ Kernels are joined: query, key and value ``[embed, heads*dim]``, out ``[heads*di
 
 from __future__ import annotations
 
+from typing import Any
+
+from convkit.config import ConfigError, ConfigTable, Coupled
 from convkit.mapping import Layout, LeftBehind, Mapping, Measure, Refused, Rule, Verbatim, under
-from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, where
+from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, split_heads, where
 
 CONVENTIONS = {"norm_scale": "direct", "gate": "wi_0"}
 
@@ -63,6 +66,18 @@ DECODER = (
 MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot:mu?|nu?|trace?}."
 
 
+def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    """What the user says of heads and layers, checked: nothing here needs it."""
+    split_heads(names)
+    found = {names["encoder_layers"], names["decoder_layers"]} - {0}
+    if "layers" in names and found != {names["layers"]}:
+        raise ConfigError(
+            f"has {names['encoder_layers']} encoder and {names['decoder_layers']} decoder layers, not {names['layers']}",
+            remedy="correct --num-of-layer (--size layers=N), or leave it out",
+        )
+    return {}
+
+
 def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...]) -> Mapping:
     """T5X and one of its TE layouts, from the rules of their layers."""
     first, second = "encoder.layers_{i}.", "decoder.layers_{j}."
@@ -85,6 +100,7 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
                                 "moments, and momentum, do", WEIGHT_ONLY, when="scope=all")),
             Verbatim("{rest:*}"),
         ),
+        config=ConfigTable(rows=(Coupled((), (), _agree, _agree),)),
         variants=(SCOPE, NORMS),
         measures=(
             Measure("encoder_layers", *[("target.encoder.layers_{i}.{rest:*}", "i")] * 2),
