@@ -21,7 +21,7 @@ REFUSED = {
     "t5x/fused_wrongmlp16__fw2te": "says mlp = 10",
     "t5x/fused_wrongmlp16__te2fw": "says mlp = 10",
     "t5x/fused_wrongmlp6__te2fw": "says mlp = 10",
-    "t5x/fused_layers1of2__te2fw": "says encoder_layers = 2",
+    "t5x/fused_layers1of2__te2fw": "has 2 encoder and 2 decoder layers, not 1",
     # what the original left of a run that failed: half a tree
     "t5x/fused_adafactor_noweightonly__te2fw": "is missing",
     "pax/split_qkvpacked__te2fw": "says layers = 1",
@@ -35,10 +35,7 @@ def asked(run: Run) -> tuple[Any, dict[str, Any]]:
     te += "-fused" if "--t5x-fuse-qkv" in run.flags else ""
     if "--pax-repeat" in run.flags:
         fw, te = f"{fw}-repeat", f"{te}-repeat"
-    sizes = {name: int(run.value(flag) or 0) for flag, name in SIZES[run.fw].items() if run.value(flag)}
-    if run.fw == "t5x":
-        sizes["joined"] = int(run.value("--num-of-head") or 0) * int(run.value("--head-dim") or 0)
-        sizes["decoder_layers"] = sizes["encoder_layers"]
+    sizes = {name: int(value) for flag, name in SIZES.items() if (value := run.value(flag))}
     # the original's results are right for TE before 1.8
     choices = {"te_release": "1.0"} if run.fw == "pax" else {}
     choices |= {name: choice for flag, (name, choice) in CHOICES.items() if flag in run.flags}
@@ -51,14 +48,12 @@ def asked(run: Run) -> tuple[Any, dict[str, Any]]:
 
 
 SIZES = {
-    "t5x": {"--num-of-layer": "encoder_layers", "--mlp-intermediate-dim": "mlp", "--embed-dim": "embed"},
-    "pax": {
-        "--num-of-layer": "layers",
-        "--num-of-head": "heads",
-        "--head-dim": "head_dim",
-        "--mlp-intermediate-dim": "mlp",
-        "--num-gqa-groups": "kv_heads",
-    },
+    "--num-of-layer": "layers",
+    "--num-of-head": "heads",
+    "--head-dim": "head_dim",
+    "--mlp-intermediate-dim": "mlp",
+    "--num-gqa-groups": "kv_heads",
+    "--embed-dim": "embed",
 }
 CHOICES = {
     "--weight-only": ("scope", "weights"),

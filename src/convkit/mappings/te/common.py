@@ -43,8 +43,8 @@ def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:
     Raises:
         ConfigError: they don't make up the axis.
     """
-    joined, heads, head_dim = names["joined"], names.get("heads"), names.get("head_dim")
-    if heads is None and head_dim is None:
+    joined, heads, head_dim = names.get("joined"), names.get("heads"), names.get("head_dim")
+    if joined is None or (heads is None and head_dim is None):
         return None, None
     heads = heads or max(1, joined // head_dim)
     head_dim = head_dim or max(1, joined // heads)

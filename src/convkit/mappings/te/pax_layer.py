@@ -150,6 +150,8 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
 
 
 def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    if "heads" not in names:
+        raise ConfigError("has no self_attention.post.w", remedy="name the right layouts: --from, --to")
     if names["pax_qkv"] == "combined_qkv":
         return {"=flat": False, "=kv_heads": _agreed(names, names["heads"])}
     flat = "kv_last" not in names
@@ -157,6 +159,8 @@ def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    if "joined" not in names:
+        raise ConfigError("has no attention.out.kernel", remedy="name the right layouts: --from, --to")
     heads, head_dim = split_heads(names)
     if heads is None or head_dim is None:
         raise ConfigError(
