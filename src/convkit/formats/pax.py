@@ -1,0 +1,229 @@
+"""``pax``: the checkpoints of Paxml, read in all their forms, written as version 1.1.
+
+===========  =====================================================================================
+1.1          ``checkpoint_<step, 8 digits>/``: ``state/`` with a zarr folder an array, and ``metadata/metadata``
+1.2          the same with ``state/`` an OCDBT database
+Flax         ``checkpoint_<step>/state/checkpoint``, a flax msgpack; in version 0.0 without ``state``, or one file
+===========  =====================================================================================
+
+The step folder is taken, or the folder or file that directly holds the state. A leaf's key is what the
+folders of 1.1 are called: path elements joined with ".", positions in lists after "_", as in
+``mdl_vars.params.lm.final_ln.scale`` and ``opt_states_0_2.m.params.lm.final_ln.scale``. OCDBT spells the
+latter ``opt_states.0.2.m.params.…``: an element that is a number is a position there, as praxis lets no
+name start with a digit; it is read under the spelling of 1.1. The names of Flax's arrays stand in the
+text beside them.
+
+Source: paxml ``checkpoints.py``, ``checkpoint_paths.py``, ``checkpoint_version.py`` at b397693, praxis
+``py_utils.py`` at feeaff1 (``extract_prefixed_keys_from_nested_map``, ``NestedMap``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.errors import ConvkitError
+from convkit.formats import leaf_folders, ocdbt, zarr2
+from convkit.formats.array_checkpoint import ArrayCheckpoint
+from convkit.formats.array_store import StoredArray
+from convkit.formats.leaf_folders import LeafFolderWriter
+from convkit.state import flax_msgpack, pax_metadata, pax_treedef
+from convkit.state.flax_msgpack import ArrayBytes
+
+_STATE, _FLAX_FILE, _SHARDING = "state", "checkpoint", "_sharding"
+_VARIABLES = "mdl_vars."
+_STEP = re.compile(r"checkpoint_\d+")
+_POSITION = re.compile(r"\.(\d+)(?=\.|$)")
+#: first bytes of a dict of two whose first key is one of Pax's
+_FLAX_HEADS = (b"\x82\xafflattened_state", b"\x82\xb0str_pytree_state")
+#: what else may lie in ``state``: files of Orbax, which say what the arrays say too, and its databases
+_KNOWN = {_FLAX_FILE, _SHARDING, "_METADATA", "d", ocdbt.MANIFEST}
+_RESERVED = {*_KNOWN, _STATE, pax_metadata.FOLDER}
+_UNFINISHED = (".orbax-checkpoint-tmp", "tmp_")
+
+
+class Pax(Format):
+    """The format.
+
+    A checkpoint's ``metadata`` holds ``container`` (``folders``, ``ocdbt`` or ``flax``), ``pax_metadata`` (the
+    step's metadata item, None where there is none), ``notes``, and ``companions`` (what lies beside the state and
+    isn't carried, such as the training input's position).
+
+    Written is a step folder, with the metadata of what is written, where ``options.metadata`` has a
+    ``pax_metadata``, or says nothing of it and the target is called ``checkpoint_<step>``; else the
+    arrays go directly into the folder.
+    """
+
+    name = "pax"
+    folder = True
+    summary = "Pax: zarr folders (1.1); reads OCDBT (1.2) and Flax msgpack, too"
+
+    def detect(self, path: Path) -> str | None:
+        """By arrays called ``mdl_vars.…``, by Pax's msgpack, or by folders of arrays and their ``_sharding`` alone."""
+        if path.is_file():
+            return "the file is Pax's msgpack" if _is_flax(path) else None
+        for folder in (path, path / _STATE):
+            if not folder.is_dir():
+                continue
+            if _is_flax(folder / _FLAX_FILE):
+                return "the folder holds Pax's msgpack"
+            if ocdbt.is_database(folder):
+                if "\"('mdl_vars', " in _orbax_tree(folder):
+                    return "the folder holds a database of arrays called mdl_vars.…"
+            elif any(entry.name.startswith(_VARIABLES) and _is_leaf(entry) for entry in folder.iterdir()):
+                return "the folder holds arrays called mdl_vars.…"
+            elif (folder / _SHARDING).is_file() and all(
+                _is_leaf(entry) for entry in folder.iterdir() if entry.name != _SHARDING
+            ):
+                return f"the folder holds arrays and {_SHARDING}"
+        return None
+
+    def open(self, path: Path) -> Checkpoint:
+        """Open a step folder, its ``state``, or Flax's file.
+
+        Raises:
+            ConvkitError: an unfinished save, nothing of Pax's, arrays that are damaged, incomplete, or unnamed.
+        """
+        if _UNFINISHED[0] in path.name or path.name.startswith(_UNFINISHED[1]):
+            raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved whole")
+        inner = path / _STATE
+        state = inner if inner.is_dir() and not _is_leaf(inner) else path
+        flax = state / _FLAX_FILE if state.is_dir() else state
+        container, files = "folders", []
+        arrays: Mapping[str, StoredArray | ArrayBytes]
+        if _is_flax(flax):
+            container, arrays, files = "flax", _flax_arrays(flax), [flax]
+        elif state.is_file():
+            raise ConvkitError("is not Pax's msgpack", path=path, remedy="name the step folder: checkpoint_<step>")
+        elif ocdbt.is_database(state):
+            container, files = "ocdbt", [file for file in state.rglob("*") if file.is_file()]
+            arrays = {_POSITION.sub(r"_\1", name): array for name, array in ocdbt.read_arrays(state).items()}
+        else:
+            names = leaf_folders.leaf_names(state)
+            arrays = {name: leaf_folders.read_leaf(state / name) for name in names}
+        if not arrays and not (state / _SHARDING).is_file():
+            raise ConvkitError("holds no arrays of Pax's", path=path, remedy="name the step folder: checkpoint_<step>")
+        files += _checked_json(state / _SHARDING, files)
+        step = state.parent if state.name == _STATE else path
+        metadata = pax_metadata.read(step)
+        if metadata is not None and step == path:
+            files.append(step / pax_metadata.FOLDER / pax_metadata.FILE)
+        array_spec = {key: a.spec if isinstance(a, ArrayBytes) else a.zarray.spec for key, a in arrays.items()}
+        return ArrayCheckpoint(
+            path,
+            self.name,
+            leaves={key: Leaf(key, spec) for key, spec in array_spec.items()},
+            arrays=arrays,
+            metadata={
+                "container": container,
+                "pax_metadata": metadata,
+                "notes": [],
+                "companions": _companions(path, state, set(arrays)),
+            },
+            files=files,
+        )
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a step folder, or a folder of arrays.
+
+        Raises:
+            ConvkitError: a value, a name no folder can have.
+            UsageError: chunks that don't fit, no such compressor.
+        """
+        return PaxWriter(path, leaves, options)
+
+
+class PaxWriter(LeafFolderWriter):
+    """Writes a folder of arrays, zstd as Pax does, and what completes it."""
+
+    def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
+        for leaf in leaves:
+            if leaf.spec is None:
+                raise ConvkitError("Pax holds arrays only, this is a value", path=path, key=leaf.key, remedy="drop it")
+            if leaf.key in _RESERVED:
+                raise ConvkitError("is a name of Pax's own", path=path, key=leaf.key, remedy="rename the leaf")
+        earlier = options.metadata.get("pax_metadata")
+        named = "pax_metadata" not in options.metadata and _STEP.fullmatch(path.name)
+        self._step = path if earlier or named else None
+        self._metadata = pax_metadata.matching(leaves, earlier)
+        specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
+        super().__init__(path / _STATE if self._step else path, specs, options, zarr2.ZSTD)
+
+    def complete(self) -> None:
+        """Write the metadata, and an empty ``_sharding``: where an array goes is for the reader to say."""
+        leaf_folders.write_file(self.folder / _SHARDING, b"{}")
+        if self._step:
+            item = self._step / pax_metadata.FOLDER
+            item.mkdir(exist_ok=True)
+            leaf_folders.write_file(item / pax_metadata.FILE, pax_metadata.dumps(self._metadata))
+            leaf_folders.sync_tree(item)
+
+
+def _flax_arrays(path: Path) -> dict[str, ArrayBytes]:
+    """The arrays of Pax's msgpack by name."""
+    tree = flax_msgpack.load(path)
+    state = tree["flattened_state"]
+    # flax makes a dict by position of a list
+    arrays = [state[str(i)] for i in range(len(state))] if isinstance(state, dict) else state
+    if not isinstance(arrays, list) or not all(isinstance(array, ArrayBytes) for array in arrays):
+        raise ConvkitError("its flattened_state is no list of arrays", path=path, remedy="fetch the file again")
+    try:
+        names = pax_treedef.leaf_names(str(tree["str_pytree_state"]))
+    except ConvkitError as error:
+        raise ConvkitError(error.problem, path=path, key=error.key, remedy=error.remedy) from None
+    if len(names) != len(arrays) or len(set(names)) < len(names):
+        raise ConvkitError(
+            f"its str_pytree_state has {len(set(names))} names, its flattened_state {len(arrays)} arrays",
+            path=path,
+            remedy="fetch the file again",
+        )
+    return dict(zip(names, arrays, strict=True))
+
+
+def _is_flax(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(max(map(len, _FLAX_HEADS))).startswith(_FLAX_HEADS)
+
+
+def _is_leaf(path: Path) -> bool:
+    return (path / zarr2.NAME).is_file()
+
+
+def _orbax_tree(folder: Path) -> str:
+    """Orbax's description of the tree, as text."""
+    path = folder / "_METADATA"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _checked_json(path: Path, known: list[Path]) -> list[Path]:
+    """The file, if it is there and one that isn't known yet; it must be JSON."""
+    if not path.is_file() or path in known:
+        return []
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="fetch the file again") from None
+    return [path]
+
+
+def _companions(path: Path, state: Path, names: set[str]) -> list[str]:
+    """What lies beside the arrays and the metadata, relative to the path."""
+    if not path.is_dir():
+        return []
+    found: list[Any] = [
+        entry
+        for entry in state.iterdir()
+        if entry.name not in _KNOWN | names and not entry.name.startswith("ocdbt.process_")
+    ]
+    if state != path:
+        found += [entry for entry in path.iterdir() if entry.name not in (_STATE, pax_metadata.FOLDER)]
+    return sorted(str(entry.relative_to(path)) for entry in found)
+
+
+FORMAT = Pax()

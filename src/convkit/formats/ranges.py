@@ -1,0 +1,62 @@
+"""Ranges of elements in C order, and the boxes of an array that they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+Box = tuple[slice, ...]
+
+
+def boxes(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:
+    """The boxes that hold the elements ``[start, stop)`` of an array, in order, none of them twice.
+
+    >>> [tuple((s.start, s.stop) for s in box) for box in boxes((4, 3), 2, 10)]
+    [((0, 1), (2, 3)), ((1, 3), (0, 3)), ((3, 4), (0, 1))]
+    """
+    if start >= stop:
+        return
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    first, last = -(-start // inner), stop // inner
+    if first > last:  # within one row
+        yield from _within(shape, last, start, stop)
+        return
+    if start < first * inner:
+        yield from _within(shape, first - 1, start, first * inner)
+    if first < last:
+        yield (slice(first, last), *(slice(0, n) for n in shape[1:]))
+    if last * inner < stop:
+        yield from _within(shape, last, last * inner, stop)
+
+
+def _within(shape: Sequence[int], row: int, start: int, stop: int) -> Iterator[Box]:
+    """The boxes of a range that lies in one row."""
+    offset = row * math.prod(shape[1:])
+    for box in boxes(shape[1:], start - offset, stop - offset):
+        yield (slice(row, row + 1), *box)
+
+
+def box_size(box: Box) -> int:
+    """Elements in a box."""
+    return math.prod(side.stop - side.start for side in box)
+
+
+def block(shape: Sequence[int], chunks: Sequence[int]) -> int:
+    """The least number of elements whose multiples, taken from a multiple on, are whole chunks.
+
+    Chunks along the first axis are ranges of rows; chunks along another one are spread over the
+    array, so that only all of it together is whole chunks.
+
+    >>> block((10, 4), (3, 4)), block((10, 4), (3, 2)), block((10, 4), (10, 2)), block((10, 4), (1, 2))
+    (12, 12, 40, 2)
+    """
+    rows = 1
+    for axis, (length, chunk) in enumerate(zip(shape, chunks, strict=True)):
+        if chunk > 1:
+            even = rows == 1 or length % chunk == 0
+            return max(1, (min(chunk, length) if even else length) * math.prod(shape[axis + 1 :]))
+        rows *= length
+    return 1

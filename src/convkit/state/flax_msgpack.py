@@ -1,0 +1,203 @@
+"""flax's msgpack: a tree of dicts whose arrays lie within the file, read without copying them.
+
+Source: flax ``flax/serialization.py`` (same from 0.3 to 0.12): msgpack with three types of its own,
+1 an ndarray, 3 a numpy scalar, both (shape, dtype name, bytes in C order), and 2 a complex number,
+(real, imaginary). An array over 1 GiB is cut: a dict with ``__msgpack_chunked_array__``, ``shape`` and
+``chunks``, both of them dicts by position. The msgpack specification gives the first byte of each
+object its meaning. A file is mapped and walked once; the arrays are views into it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.tensors import TensorSpec
+
+_NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
+_CHUNKED = "__msgpack_chunked_array__"
+#: nested containers at most: flax's own trees are nested some dozen deep
+_DEPTH = 100
+
+#: first byte -> struct format of what follows
+_NUMBERS = {
+    0xCA: ">f", 0xCB: ">d",
+    0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
+    0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q",
+}  # fmt: skip
+#: first byte -> bytes of the length that follows
+_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+_STRINGS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
+_ARRAYS = {0xDC: 2, 0xDD: 4}
+_MAPS = {0xDE: 2, 0xDF: 4}
+_EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4}
+#: first byte -> bytes of the data
+_FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+_CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayBytes:
+    """An array: its spec, and its bytes in C order, little-endian, in one piece or several."""
+
+    spec: TensorSpec
+    pieces: tuple[bytes | memoryview, ...]
+
+
+def load(path: Path) -> Any:
+    """The tree of a file: dicts, lists, None, bool, int, float, str and :class:`ArrayBytes`.
+
+    Raises:
+        ConvkitError: truncated, not msgpack, or an object that flax doesn't write.
+    """
+    if path.stat().st_size == 0:
+        raise ConvkitError("is truncated: 0 bytes", path=path, remedy="fetch the file again")
+    with path.open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    walk = _Walk(path, data)
+    tree = walk.object(())
+    if walk.position != len(data):
+        raise walk.error(f"holds {len(data) - walk.position} bytes after its end")
+    return tree
+
+
+def dumps(tree: Any) -> bytes:
+    """The tree in msgpack; arrays must be under 1 GiB, as larger ones would have to be cut.
+
+    Raises:
+        OverflowError: an int of more than 64 bits.
+    """
+    import msgpack
+
+    def array(value: ArrayBytes) -> msgpack.ExtType:
+        parts = (value.spec.shape, value.spec.dtype, b"".join(value.pieces))
+        return msgpack.ExtType(_NDARRAY, msgpack.packb(parts))
+
+    return msgpack.packb(tree, default=array)
+
+
+class _Walk:
+    """Reads one object after another from a buffer."""
+
+    def __init__(self, path: Path, data: memoryview) -> None:
+        self.path = path
+        self.data = data
+        self.position = 0
+
+    def error(self, problem: str, where: tuple[str, ...] = ()) -> ConvkitError:
+        """What to raise; ``where`` is the path in the tree."""
+        return ConvkitError(problem, path=self.path, key=".".join(where) or None, remedy="fetch the file again")
+
+    def object(self, where: tuple[str, ...]) -> Any:
+        """The object at the position, ``where`` in the tree."""
+        if len(where) > _DEPTH:
+            raise self.error(f"is nested more than {_DEPTH} deep")
+        kind = self.take(1, where)[0]
+        if kind <= 0x7F:
+            return kind
+        if kind >= 0xE0:
+            return kind - 0x100
+        if kind in _CONSTANTS:
+            return _CONSTANTS[kind]
+        if kind in _NUMBERS:
+            form = _NUMBERS[kind]
+            return struct.unpack(form, self.take(struct.calcsize(form), where))[0]
+        if kind <= 0x8F or kind in _MAPS:
+            return self.map(kind & 0xF if kind <= 0x8F else self.length(_MAPS[kind], where), where)
+        if kind <= 0x9F or kind in _ARRAYS:
+            count = kind & 0xF if kind <= 0x9F else self.length(_ARRAYS[kind], where)
+            return [self.object((*where, str(i))) for i in range(count)]
+        if kind <= 0xBF or kind in _STRINGS:
+            return self.text(kind & 0x1F if kind <= 0xBF else self.length(_STRINGS[kind], where), where)
+        if kind in _FIXED_EXTENSIONS or kind in _EXTENSIONS:
+            size = _FIXED_EXTENSIONS.get(kind) or self.length(_EXTENSIONS[kind], where)
+            return self.extension(size, where)
+        raise self.error(f"is not flax's msgpack: byte {kind:#04x} at {self.position - 1}", where)
+
+    def take(self, count: int, where: tuple[str, ...]) -> memoryview:
+        """The next bytes."""
+        start, self.position = self.position, self.position + count
+        if self.position > len(self.data):
+            raise self.error(f"is truncated: {len(self.data)} bytes, of at least {self.position}", where)
+        return self.data[start : self.position]
+
+    def length(self, width: int, where: tuple[str, ...]) -> int:
+        """An unsigned number of that many bytes."""
+        return int.from_bytes(self.take(width, where), "big")
+
+    def text(self, count: int, where: tuple[str, ...]) -> str:
+        """A string of that many bytes."""
+        try:
+            return str(self.take(count, where), "utf-8")
+        except UnicodeDecodeError:
+            raise self.error(f"holds a string that is no UTF-8, before byte {self.position}", where) from None
+
+    def map(self, count: int, where: tuple[str, ...]) -> Any:
+        """A dict of that many entries, or the array that was cut into it."""
+        entries: dict[str, Any] = {}
+        for _ in range(count):
+            name = self.object(where)
+            if not isinstance(name, str) or name in entries:
+                raise self.error(f"holds {name!r} as a name" + (" twice" if name in entries else ""), where)
+            entries[name] = self.object((*where, name))
+        return self.joined(entries, where) if _CHUNKED in entries else entries
+
+    def joined(self, entries: dict[str, Any], where: tuple[str, ...]) -> ArrayBytes:
+        """An array that was cut into several."""
+        try:
+            shape = tuple(entries["shape"][str(axis)] for axis in range(len(entries["shape"])))
+            chunks = [entries["chunks"][str(i)] for i in range(len(entries["chunks"]))]
+            spec = TensorSpec(shape, chunks[0].spec.dtype)
+            pieces = tuple(piece for chunk in chunks for piece in chunk.pieces)
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise self.error("is cut into chunks that don't tell what they are", where) from None
+        return self.array(spec, pieces, where)
+
+    def extension(self, size: int, where: tuple[str, ...]) -> ArrayBytes:
+        """One of flax's own types."""
+        kind, end = self.take(1, where)[0], self.position + size
+        if kind not in (_NDARRAY, _COMPLEX, _SCALAR):
+            raise self.error(f"holds a type {kind} that isn't flax's", where)
+        header = self.take(1, where)[0]
+        if header != (0x92 if kind == _COMPLEX else 0x93):
+            raise self.error("holds an array of another form than flax's", where)
+        if kind == _COMPLEX:
+            parts = struct.pack("<2d", self.object(where), self.object(where))
+            array = ArrayBytes(TensorSpec((), "complex128"), (parts,))
+        else:
+            array = self.ndarray(where)
+        if self.position != end:
+            raise self.error("holds an array that is not as long as it says", where)
+        return array
+
+    def ndarray(self, where: tuple[str, ...]) -> ArrayBytes:
+        """Shape, dtype name and bytes, after the header of the three."""
+        shape, name = self.object(where), self._raw(where)
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise self.error("holds an array without a shape", where)
+        try:
+            spec = TensorSpec(tuple(shape), str(name, "ascii", "replace"))
+        except ConvkitError as error:
+            raise ConvkitError(error.problem, path=self.path, key=".".join(where), remedy=error.remedy) from None
+        return self.array(spec, (self._raw(where),), where)
+
+    def _raw(self, where: tuple[str, ...]) -> memoryview:
+        """The bytes of a string or a bin; flax's readers take either for the other."""
+        kind = self.take(1, where)[0]
+        if 0xA0 <= kind <= 0xBF:
+            return self.take(kind & 0x1F, where)
+        width = (_STRINGS | _BYTES).get(kind)
+        if width is None:
+            raise self.error("holds an array of another form than flax's", where)
+        return self.take(self.length(width, where), where)
+
+    def array(self, spec: TensorSpec, pieces: tuple[bytes | memoryview, ...], where: tuple[str, ...]) -> ArrayBytes:
+        """The array, its length checked."""
+        stored = sum(len(piece) for piece in pieces)
+        if stored != spec.nbytes:
+            raise self.error(f"{spec.dtype}{list(spec.shape)} needs {spec.nbytes} bytes, {stored} are there", where)
+        return ArrayBytes(spec, pieces)
