@@ -130,6 +130,14 @@ class Refused(Row):
 
 
 @dataclass(frozen=True)
+class Rejected(Row):
+    """Fields of one side that some release's class doesn't take, though others do: not written for it."""
+
+    side: Literal["left", "right"]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Name(Row):
     """A declared name that follows from others (``head_dim``)."""
 
@@ -298,6 +306,10 @@ class _Conversion:
                 value = self.section[path]
                 if value is not None and not _same(value, neutral):
                     raise ConfigError(f"is {value!r}: {row.reason}", key=path, remedy=row.remedy)
+
+    def _rejected(self, row: Rejected) -> None:
+        if row.side == self.target and self._released(row):
+            self.out = {path: value for path, value in self.out.items() if path not in row.fields}
 
     def _name(self, row: Name) -> None:
         self.names[row.name] = row.compute(self.names)

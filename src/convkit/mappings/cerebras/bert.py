@@ -15,7 +15,7 @@ transformers                                 ModelZoo                           
 Where the keys leave it open, ``architectures`` and the yaml's ``name`` decide.
 
 Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/bert.py`` and ``bert_finetune.py`` (rules of
-cs-2.1 ... cs-2.9), ``models/nlp/bert`` (config classes; ``freeze_ffn_bias_in_glu``: since 2.3);
+cs-2.1 ... cs-2.9), ``models/nlp/bert`` (config classes, also those of 2.1.0 ... 2.9.0);
 transformers, ``models/bert``, where the MLM decoder's bias has two names and tied models save neither
 the decoder's weight nor that bias's second name; TensorFlow's spelling of norms is ``gamma``, ``beta``.
 """
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ABSENT, REQUIRED, ConfigError, ConfigTable, Constant, Coupled, Field, Written
+from convkit.config import ABSENT, REQUIRED, ConfigError, ConfigTable, Constant, Coupled, Field, Rejected, Written
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
 from convkit.mappings.cerebras.common import (
     ACTIVATIONS,
@@ -360,6 +360,8 @@ CONFIG = ConfigTable(
         Constant("right", "mask_padding_in_positional_embed", False, write=False),
         HALF_TYPE,
         MUP_REFUSED,
+        Rejected("right", ("initializer_range", "share_embedding_weights", "position_embedding_type",
+                 "mlm_nonlinearity"), when="!pretrained & !qa", since=(2, 3), until=(2, 4)),
     ),
 )  # fmt: skip
 

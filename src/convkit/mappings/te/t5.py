@@ -72,7 +72,7 @@ def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     found = {names["encoder_layers"], names["decoder_layers"]} - {0}
     if "layers" in names and found != {names["layers"]}:
         raise ConfigError(
-            f"has {names['encoder_layers']} encoder and {names['decoder_layers']} decoder layers, not {names['layers']}",
+            f"has {names['encoder_layers']} encoder, {names['decoder_layers']} decoder layers, not {names['layers']}",
             remedy="correct --num-of-layer (--size layers=N), or leave it out",
         )
     return {}
