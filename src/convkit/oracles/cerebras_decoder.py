@@ -211,13 +211,18 @@ class CerebrasDecoder(CerebrasOracle):
             "wrong activation": {"nonlinearity": NEIGHBOUR.get(self.nonlinearity, "relu")},
             "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
-        if self.facts.rotary:
-            wrong["wrong rotary base"] = {"rope_theta": 1.1 * float(self.config.get("rope_theta", 10000))}
+        if rebased := self.rebased(1.1):
+            wrong["wrong rotary base"] = rebased
             if self.config.get("pos_scaling_factor", 1.0) != 1.0 or self.config.get("pos_scaling_extra_args"):
                 wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}
+
+    def rebased(self, factor: float) -> dict[str, Any] | None:
+        """See :meth:`Oracle.rebased`."""
+        theta = factor * float(self.config.get("rope_theta", 10000))
+        return {**self.config, "rope_theta": theta} if self.facts.rotary else None
 
     def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """See :meth:`Oracle.untied`."""

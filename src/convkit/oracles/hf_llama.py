@@ -71,13 +71,15 @@ class HfLlama(HfOracle):
             switches_at=rope["original_max_position_embeddings"] if longrope else 0,
         )
 
+    def rebased(self, factor: float) -> dict[str, Any]:
+        """See :meth:`Oracle.rebased`."""
+        rope = self.config["rope_parameters"]
+        return {**self.config, "rope_parameters": {**rope, "rope_theta": factor * rope["rope_theta"]}}
+
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
         wrong, rope = super().wrong_configs(), self.config["rope_parameters"]
-        wrong["wrong rotary base"] = {
-            **self.config,
-            "rope_parameters": {**rope, "rope_theta": 1.1 * rope["rope_theta"]},
-        }
+        wrong["wrong rotary base"] = self.rebased(1.1)
         if rope["rope_type"] != "default":
             plain = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
             wrong["rotary scaling left out"] = {**self.config, "rope_parameters": plain}

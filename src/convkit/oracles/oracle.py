@@ -132,6 +132,10 @@ class Oracle(ABC):
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """Configs that are wrong in one thing, by the name of the fault."""
 
+    def rebased(self, factor: float) -> dict[str, Any] | None:
+        """The config with the base of its rotary frequencies multiplied; None where nothing rotates."""
+        return None
+
     @abstractmethod
     def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Of a tied model, config and tensors in which the head has a tensor of its own."""

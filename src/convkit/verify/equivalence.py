@@ -19,6 +19,7 @@ from convkit.receipt import read_receipt
 from convkit.verify import probe as probes
 from convkit.verify.amplify import amplified, gains
 from convkit.verify.casts import rounded
+from convkit.verify.noise import ROOM, rounding_noise
 from convkit.verify.trial import Trial
 from convkit.verify.verdict import Fault, Verdict
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value
-#: after 6 layers and 2.5e-6 after 24, whatever the probe's length; the mildest fault, a norm's epsilon,
-#: shows as 2e-5. Weights of fewer bits are widened on both sides alike, so the bound is theirs as well.
+#: after 6 layers and 2.5e-6 after 24; the mildest fault, a norm's epsilon, shows as 2e-5. Weights of
+#: fewer bits are widened on both sides alike, so the bound is theirs as well. A model that amplifies
+#: rounding more than that is given room by its own measured noise (:mod:`.noise`).
 BOUND = 5e-6
 #: Layers up to which that holds; beyond, errors that are independent add up as their square root.
 BOUND_LAYERS = 24
@@ -80,8 +82,8 @@ def equivalence(
 
 
 def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool, faults: bool) -> Verdict:
-    bound = bound_for(max(ours.oracle.facts.layers, theirs.oracle.facts.layers))
     trial = Trial(rounded(ours, theirs) if cast else ours.oracle, theirs.oracle, probe)
+    bound = bound_for(trial)
     measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
     if cast:
         measured["cast_max_rel"] = Trial(ours.oracle, theirs.oracle, probe).agreement.to_json()["max_rel"]
@@ -91,9 +93,9 @@ def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool
         planted, strong = _sensitivity(trial, bound, faults)
         if strong:
             measured["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
-            bounds["amplified_max_rel"] = bound
+            bounds["amplified_max_rel"] = bound_for(strong)
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
-            parted = strong.parting(bound)
+            parted = strong.parting(bounds["amplified_max_rel"])
     if parted:
         problems.append(f"the models part at {parted['point']}, fed by {', '.join(parted['target'])}")
     return Verdict(
@@ -109,9 +111,11 @@ def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool
     )
 
 
-def bound_for(layers: int) -> float:
-    """The largest relative difference that float32 explains in a model of so many layers."""
-    return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
+def bound_for(trial: Trial) -> float:
+    """The largest relative difference that float32 explains between these two models."""
+    layers = max(trial.source.facts.layers, trial.target.facts.layers)
+    expected = BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
+    return max(expected, ROOM * rounding_noise(trial.source, trial.reference, trial.probe))
 
 
 def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
@@ -125,11 +129,12 @@ def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault],
         for fault in strong.faults():
             if fault.name in missed:
                 errors[fault.name]["amplified_max_rel"] = strong.error_with(fault)
-    return [_fault(name, error, bound) for name, error in errors.items()], strong
+    bounds = {"max_rel": bound} | ({"amplified_max_rel": bound_for(strong)} if strong else {})
+    return [_fault(name, error, bounds) for name, error in errors.items()], strong
 
 
-def _fault(name: str, errors: dict[str, float], bound: float) -> Fault:
-    caught = max(errors.values()) > bound
+def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fault:
+    caught = any(error > bounds[what] for what, error in errors.items())
     return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
 
 
