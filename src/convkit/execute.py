@@ -55,6 +55,9 @@ RUN = 64 << 20
 
 Progress = Callable[[int, int], None]
 
+#: what a format does where nobody asks for anything
+_PLAIN = WriteOptions()
+
 
 def convert(
     source: Source,
@@ -62,12 +65,12 @@ def convert(
     target: Path,
     *,
     threads: int | None = None,
-    shard_size: int | None = None,
+    options: WriteOptions = _PLAIN,
     digest: str = "xxh3-128",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` (with its config, receipt and complement beside it); returns the receipt.
+    """Write ``target`` (with its config, receipt and complement beside it) as ``options`` ask; returns the receipt.
 
     Raises:
         UsageError: the target exists, or another process is writing it.
@@ -78,14 +81,14 @@ def convert(
     identity = {
         "plan": plan.digest,
         "source": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in source.checkpoint.files()],
-        "shard_size": shard_size,
+        "options": [options.shard_size, sorted(options.chunks.items()), options.compressor],
         "digest": digest,
     }
     target = target.absolute()
     with Staging(target, identity, overwrite) as staging:
         try:
             conversion = _Conversion(
-                source, plan, staging, threads=threads, shard_size=shard_size, algorithm=digest, progress=progress
+                source, plan, staging, threads=threads, options=options, algorithm=digest, progress=progress
             )
             return conversion.run()
         except OSError as error:
@@ -131,7 +134,7 @@ class _Conversion:
         staging: Staging,
         *,
         threads: int,
-        shard_size: int | None,
+        options: WriteOptions,
         algorithm: str,
         progress: Progress | None,
     ) -> None:
@@ -139,7 +142,7 @@ class _Conversion:
         self.plan = plan
         self.staging = staging
         self.threads = threads
-        self.shard_size = shard_size
+        self.options = options
         self.algorithm = algorithm
         self.progress = progress
         self.lock = threading.Lock()
@@ -159,7 +162,7 @@ class _Conversion:
             self._check_disk(kept)
             main = self.staging.out / self.staging.target.name
             written = self._written_leaves()
-            self._open_writer("target", main, written, self.plan.target_format, self.shard_size)
+            self._open_writer("target", main, written, self.plan.target_format, self.options)
             jobs = [job for job in self._target_jobs() if written[job.key].same_as is None]
             if kept:
                 path = self.staging.out / complement_path(self.staging.target).name
@@ -187,9 +190,8 @@ class _Conversion:
         return {key: replace(leaf, same_as=None) for key, leaf in self.plan.target_leaves.items()}
 
     def _open_writer(
-        self, role: str, path: Path, leaves: dict[str, Leaf], format: str, shard_size: int | None = None
+        self, role: str, path: Path, leaves: dict[str, Leaf], format: str, options: WriteOptions = _PLAIN
     ) -> None:
-        options = WriteOptions(shard_size=shard_size)
         resume = self.staging.resumed and path.exists()
         self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
         self.stack.callback(self.writers[role].close)

@@ -21,7 +21,7 @@ REFUSED = {
     "t5x/fused_wrongmlp16__fw2te": "says mlp = 10",
     "t5x/fused_wrongmlp16__te2fw": "says mlp = 10",
     "t5x/fused_wrongmlp6__te2fw": "says mlp = 10",
-    "t5x/fused_layers1of2__te2fw": "has 2 encoder and 2 decoder layers, not 1",
+    "t5x/fused_layers1of2__te2fw": "has 2 encoder, 2 decoder layers, not 1",
     # what the original left of a run that failed: half a tree
     "t5x/fused_adafactor_noweightonly__te2fw": "is missing",
     "pax/split_qkvpacked__te2fw": "says layers = 1",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
+from convkit.checkpoint import WriteOptions
 from convkit.cli.output import emit, parse_size, progress, size
 from convkit.cli.planning import opened, planned
 from convkit.errors import UsageError
@@ -22,11 +24,17 @@ def run(args: argparse.Namespace) -> int:
             planned(args, source),
             args.target,
             threads=args.threads,
-            shard_size=parse_size(args.shard_size),
+            options=WriteOptions(shard_size=parse_size(args.shard_size)),
             digest=args.digest,
             overwrite=args.overwrite,
             progress=advance,
         )
+    tell(args, receipt)
+    return 0
+
+
+def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
+    """Say what came of a conversion to ``args.target``."""
     for warning in receipt["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)
     if args.json:
@@ -39,4 +47,3 @@ def run(args: argparse.Namespace) -> int:
             f"{size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s ({size(rate)}/s)"
             f"{', resumed' if receipt['resumed'] else ''}; receipt {receipt_path(args.target).name}"
         )
-    return 0

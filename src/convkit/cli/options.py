@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("list", "list formats, layouts or mappings"),
     "plan": ("plan", "decide the fate of every leaf, without reading a tensor"),
     "convert": ("convert", "convert a checkpoint, and leave a receipt"),
+    "te": ("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
     "roundtrip": ("check", "reconvert by the inverse and compare with the source bit by bit"),
     "equivalence": ("check", "run both models on the same inputs and compare them layer by layer"),
     "diff": ("check", "compare structure and values of two checkpoints"),
@@ -76,10 +77,80 @@ def _conversion(parser: Parser) -> None:
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
     parser.add_argument("--headless", action="store_true", help="the base model's own keys, without a head")
     parser.add_argument(
+        "--size",
+        metavar="NAME=N",
+        action="append",
+        default=[],
+        help="a size that the checkpoint can't tell, or a check",
+    )
+    parser.add_argument(
+        "--variant", metavar="NAME=CHOICE", action="append", default=[], help="a choice within the layout of DST"
+    )
+    parser.add_argument(
         "--no-restore", dest="restore", action="store_false", help="don't use the receipt of an earlier conversion"
     )
     _config(parser)
     _source_format(parser)
+
+
+def _te(parser: Parser) -> None:
+    parser.add_argument(
+        "--input-path",
+        metavar="DIR",
+        dest="source",
+        type=Path,
+        required=True,
+        help="the folder that holds the leaves (Pax: or the step's folder)",
+    )
+    parser.add_argument(
+        "--output-path",
+        metavar="DIR",
+        dest="target",
+        type=Path,
+        required=True,
+        help="the folder to make; it mustn't exist",
+    )
+    parser.add_argument("--fw", choices=("pax", "t5x"), required=True)
+    parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True)
+    sizes = parser.add_argument_group("sizes", "read from the checkpoint, and checked where given")
+    for flag, name, what in TE_SIZES:
+        sizes.add_argument(flag, metavar="N", dest=name, type=int, help=what)
+    for flag, what in (
+        ("--weight-only", "convert the weights, and keep the optimizer's state as it is"),
+        ("--skip-ln", "keep norms under the names that they have"),
+        ("--skip-bias", "keep biases under the names that they have"),
+        ("--use-gated-activations", "said of a gated model; read from the checkpoint"),
+        ("--pax-repeat", "said of stacked layers; read from the checkpoint"),
+        ("--pax-split-qkv", "Pax has query, key and value apart; read from the checkpoint, asked for in te2fw"),
+        ("--t5x-fuse-qkv", "TE has query, key and value in one kernel"),
+    ):
+        parser.add_argument(flag, action="store_true", help=what)
+    parser.add_argument(
+        "--te-qkv-layout",
+        choices=("qkv_packed", "kv_packed"),
+        help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
+    )
+    parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
+    parser.add_argument("--te-release", metavar="R", help="of a Pax model's TE (default: the current one)")
+    parser.add_argument(
+        "--te-norm-scale",
+        choices=("stored", "direct"),
+        default=None,
+        help="scales of Pax's LayerNorm as they are (default), or with 1 added, for TE without zero-centered gamma",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
+
+
+#: flags of ``te``, their declared names, and what they are
+TE_SIZES = (
+    ("--num-of-layer", "layers", "layers"),
+    ("--num-of-head", "heads", "heads; needed from TE to Pax where no receipt says it"),
+    ("--num-gqa-groups", "kv_heads", "heads of keys and values"),
+    ("--head-dim", "head_dim", "size of a head"),
+    ("--mlp-intermediate-dim", "mlp", "width of the feed-forward layer"),
+    ("--embed-dim", "embed", "width of the model"),
+)
 
 
 def _checked(parser: Parser) -> None:
@@ -138,6 +209,7 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "list": _list,
     "plan": _plan,
     "convert": _convert,
+    "te": _te,
     "roundtrip": _roundtrip,
     "equivalence": _equivalence,
     "diff": _diff,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
+from convkit.errors import UsageError
 from convkit.plan import Options, Plan, make_plan
 from convkit.source import Source, open_source, parse_release
 
@@ -22,5 +24,21 @@ def planned(args: argparse.Namespace, source: Source) -> Plan:
         dtype=args.dtype,
         headless=args.headless,
         restore=args.restore,
+        given={name: _number(name, text) for name, text in _pairs("--size", args.size)},
+        choices=dict(_pairs("--variant", args.variant)),
     )
     return make_plan(source, args.to, args.from_, options)
+
+
+def _pairs(flag: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for name, sign, value in pairs:
+        if not (name and sign):
+            raise UsageError(f"{flag} {name}{sign}{value}", remedy="write NAME=VALUE")
+    return [(name, value) for name, _, value in pairs]
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--size {name}={text}", remedy="a size is a number above 0")
+    return int(text)

@@ -1,0 +1,137 @@
+"""``convkit te``: the flags of JAX-Toolbox's TE converter, with their meaning.
+
+Source of the flags: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_convertor/main.py`` at 3e33819f.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from convkit.checkpoint import WriteOptions
+from convkit.cli.convert import tell
+from convkit.cli.options import TE_SIZES
+from convkit.cli.output import progress
+from convkit.errors import UsageError
+from convkit.execute import convert
+from convkit.plan import Options, Plan, make_plan
+from convkit.source import Source, detect_layout, open_source, parse_release
+
+#: layout -> the layouts on the other side, the usual one first
+OTHER = {
+    "t5x/t5": ("te/t5", "te/t5-fused"),
+    "te/t5": ("t5x/t5",),
+    "te/t5-fused": ("t5x/t5",),
+    "pax/lm": ("te/pax",),
+    "te/pax": ("pax/lm",),
+    "pax/lm-repeat": ("te/pax-repeat",),
+    "te/pax-repeat": ("pax/lm-repeat",),
+}
+#: the release since which TE turns a gated activation round
+GATE_FIRST = (1, 8)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what came of it."""
+    _check(args)
+    with open_source(args.source, format=args.fw) as source, progress(f"{args.source} -> {args.target}") as advance:
+        here = _layout(args, source)
+        plan = make_plan(source, OTHER[here][-1 if args.t5x_fuse_qkv else 0], here, _options(args))
+        for flag in _contradicted(args, plan):
+            print(f"convkit: warning: {flag} is not what the checkpoint has: it is read from there", file=sys.stderr)
+        receipt = convert(
+            source,
+            plan,
+            args.target,
+            threads=args.threads,
+            options=WriteOptions(chunks=_chunks(plan, args.kernel_chunk_size)),
+            digest=args.digest,
+            progress=advance,
+        )
+    tell(args, receipt)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What argparse can't say as helpfully.
+
+    Raises:
+        UsageError: with the flag.
+    """
+    if args.direction not in ("fw2te", "te2fw"):
+        meant = "; the original's manual misspells te2fw" if args.direction == "fw2tw" else ""
+        raise UsageError(
+            f"--direction {args.direction}", remedy=f"fw2te (framework to TE) or te2fw (TE to framework){meant}"
+        )
+    numbers = [(flag, name) for flag, name, _ in TE_SIZES]
+    for flag, name in [*numbers, ("--kernel-chunk-size", "kernel_chunk_size"), ("--threads", "threads")]:
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise UsageError(f"{flag} {number}", remedy="one at least")
+
+
+def _layout(args: argparse.Namespace, source: Source) -> str:
+    """The layout of the input.
+
+    Raises:
+        UsageError: it lies on the other side of the direction, or is another than the flags say.
+    """
+    here = detect_layout(source)[0].name
+    to_te = args.direction == "fw2te"
+    if here not in OTHER or here.startswith("te/") == to_te:
+        raise UsageError(
+            f"is {here}, and --direction {args.direction} wants {'a T5X or Pax' if to_te else 'a TE'} checkpoint",
+            path=args.source,
+            remedy=f"--direction {'te2fw' if to_te else 'fw2te'}" if here in OTHER else "name another input",
+        )
+    if args.pax_repeat and not here.endswith("-repeat"):
+        raise UsageError(f"--pax-repeat, and {here} has a sub-tree a layer", path=args.source, remedy="leave it out")
+    if args.t5x_fuse_qkv and here == "te/t5":
+        raise UsageError("--t5x-fuse-qkv, and query, key and value are apart", path=args.source, remedy="leave it out")
+    return here
+
+
+def _options(args: argparse.Namespace) -> Options:
+    choices: dict[str, str] = {}
+    if args.weight_only:
+        choices["scope"] = "weights"
+    if args.skip_ln:
+        choices["norms"] = "kept"
+    if args.skip_bias and args.fw == "pax":
+        choices["biases"] = "kept"
+    if args.te_release and args.fw == "pax":
+        choices["te_release"] = "1.8" if parse_release(args.te_release) >= GATE_FIRST else "1.0"
+    if args.te_norm_scale and args.fw == "pax":
+        choices["te_norm"] = args.te_norm_scale
+    if args.te_qkv_layout and args.fw == "pax" and args.direction == "fw2te":
+        choices["te_qkv"] = {"qkv_packed": "qkv", "kv_packed": "query"}[args.te_qkv_layout]
+    if args.pax_split_qkv and args.direction == "te2fw":
+        choices["pax_qkv"] = "query"
+    given = {name: size for _, name, _ in TE_SIZES if (size := getattr(args, name)) is not None}
+    return Options(format=args.fw, given=given, choices=choices)
+
+
+def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
+    """Flags that say of the checkpoint what it isn't; the original ignored them, or fell over them."""
+    if args.use_gated_activations and plan.names["activations"] < 2:
+        yield "--use-gated-activations"
+    if args.pax_split_qkv and plan.names.get("pax_qkv") == "combined_qkv":
+        yield "--pax-split-qkv"
+    if (
+        args.te_qkv_layout
+        and plan.names.get("te_qkv") != {"qkv_packed": "qkv", "kv_packed": "query"}[args.te_qkv_layout]
+    ):
+        yield "--te-qkv-layout"
+
+
+def _chunks(plan: Plan, size: int | None) -> dict[str, tuple[int, ...]]:
+    """Chunks of that size along the width of the model, where the mapping names it ``D``; other axes whole."""
+    chunks: dict[str, tuple[int, ...]] = {}
+    if size is None:
+        return chunks
+    for side in (side for step in plan.bound.steps for side in step.targets):
+        axes = [str(axis) for axis in side.axes.dims]
+        if "D" in axes:
+            shape = zip(axes, side.spec.shape, strict=True)
+            chunks[side.key] = tuple(size if axis == "D" else length for axis, length in shape)
+    return chunks
