@@ -14,10 +14,12 @@ Needs hypothesis.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -143,16 +145,9 @@ def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: R
     staging = folder / "staging"
     order = random.sample(sample.leaves, len(sample.leaves))
     done = random.randint(0, len(order))
-
-    def killed_in_the_middle() -> None:
-        writer = format.create(staging, sample.leaves, WriteOptions())
-        for leaf in order[:done]:
-            write_leaf(writer, leaf, sample, random)
-        for leaf in order[done : done + 1]:
-            for start, stop in pieces(writer, leaf, random)[:-1]:
-                writer.write(leaf.key, start, sample.data[leaf.key][start:stop])
-
-    in_a_process_that_dies(killed_in_the_middle)
+    in_a_fresh_process_that_dies(
+        partial(_killed_in_the_middle, format, staging, sample, order=order, done=done, random=random)
+    )
     writer = format.create(staging, sample.leaves, WriteOptions(), resume=True)
     for leaf in order[done:]:
         write_leaf(writer, leaf, sample, random)
@@ -160,6 +155,17 @@ def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: R
     writer.close()
     with format.open(staging) as checkpoint:
         check_equal(checkpoint, sample)
+
+
+def _killed_in_the_middle(
+    format: Format, staging: Path, sample: Sample, *, order: list[Leaf], done: int, random: Random
+) -> None:
+    writer = format.create(staging, sample.leaves, WriteOptions())
+    for leaf in order[:done]:
+        write_leaf(writer, leaf, sample, random)
+    for leaf in order[done : done + 1]:
+        for start, stop in pieces(writer, leaf, random)[:-1]:
+            writer.write(leaf.key, start, sample.data[leaf.key][start:stop])
 
 
 def stays_in_its_place(format: Format, folder: Path, sample: Sample, random: Random) -> None:
@@ -311,6 +317,28 @@ def in_a_process_that_dies(work: Callable[[], None]) -> None:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the work failed before it could be killed"
+
+
+def in_a_fresh_process_that_dies(work: Callable[[], None]) -> None:
+    """As :func:`in_a_process_that_dies`, for libraries with threads of their own, which don't survive a fork.
+
+    The work is pickled: a function of a module, or a ``partial`` of one.
+    """
+    fresh = multiprocessing.get_context("forkserver")
+    fresh.set_forkserver_preload(["convkit.testing"])
+    child = fresh.Process(target=_die_after, args=(work,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0, "the work failed before it could be killed"
+
+
+def _die_after(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BaseException:
+        print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _is_a_tree(names: Iterable[str]) -> bool:
