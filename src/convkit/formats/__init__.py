@@ -16,6 +16,8 @@ _MODULES = {
     "safetensors": "convkit.formats.safetensors",
     "torch": "convkit.formats.torch",
     "cerebras-h5": "convkit.formats.cerebras_h5",
+    "pax": "convkit.formats.pax",
+    "t5x": "convkit.formats.t5x",
 }
 
 
