@@ -97,4 +97,5 @@ def test_with_ops_values_count() -> None:
 
 def test_the_fill_goes_through_the_ops() -> None:
     chain = [{"op": "shift", "by": 1.0}, {"op": "cast", "from": "float32", "to": "bfloat16"}]
-    assert fill_bits(0.0, chain, "float32", "bfloat16") == carried(1.0, "bfloat16")[0]
+    assert fill_bits(2.0, "float16") == carried(2.0, "float16")[0]
+    assert fill_bits(0.0, "float32", chain, "bfloat16") == carried(1.0, "bfloat16")[0]

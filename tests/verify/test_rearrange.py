@@ -75,12 +75,16 @@ def both_sides(step: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, n
     )
 
 
+def undone_of(step: dict[str, Any], key: str, shape: tuple[int, ...], target: Checkpoint, **options: Any) -> Undone:
+    return Undone(step, key, TensorSpec(shape, "uint16"), target, lambda part: part, **options)
+
+
 def check(step: dict[str, Any], limit: int = 1 << 20) -> None:
     check_bijection(step)
     source, target = both_sides(step)
     for mapped in (True, False):
         for key, array in source.items():
-            undone = Undone(step, key, array.shape, Held(target, mapped), 0)
+            undone = undone_of(step, key, array.shape, Held(target, mapped))
             blocks = [block.copy() for block in undone.blocks(limit)]
             assert all(block.ndim == 1 and block.size <= limit for block in blocks)
             assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), (key, mapped)
@@ -182,11 +186,17 @@ def test_padding_is_left_out_and_what_was_cut_is_filled_in() -> None:
     kept, sizes = np.arange(15, dtype=np.uint16).reshape(5, 3), {"v": 5, "d": 3}
     step: dict[str, Any] = {"rule": "", "sources": [side("a", "v d")], "targets": [side("b", "v d")], "sizes": sizes}
     padded = np.concatenate([kept, np.full((2, 3), 9, np.uint16)])
-    undone = Undone({**step, "pad": {"axis": 0, "keep": 5, "fill": 9}}, "a", (5, 3), Held({"b": padded}, False), 0)
+    undone = undone_of({**step, "pad": {"axis": 0, "keep": 5, "fill": 9}}, "a", (5, 3), Held({"b": padded}, False))
     assert np.array_equal(np.concatenate([*undone.blocks()]), kept.reshape(-1))
     cut = {**step, "crop": {"axis": -1, "keep": 3, "fill": 7}}
-    back = np.concatenate([*Undone(cut, "a", (5, 5), Held({"b": kept}, True), 7).blocks()]).reshape(5, 5)
+    back = np.concatenate([*undone_of(cut, "a", (5, 5), Held({"b": kept}, True), fill=7).blocks()]).reshape(5, 5)
     assert np.array_equal(back[:, :3], kept) and (back[:, 3:] == 7).all()
+    cut["crop"]["kept_as"] = "rest"
+    rest = Held({"rest": np.arange(10, dtype=np.uint16).reshape(5, 2)}, False)
+    for limit in (1, 4, 100):
+        undone = undone_of(cut, "a", (5, 5), Held({"b": kept}, True), kept=rest)
+        back = np.concatenate([*undone.blocks(limit)]).reshape(5, 5)
+        assert np.array_equal(back[:, :3], kept) and np.array_equal(back[:, 3:], rest.read("rest").reshape(5, 2))
 
 
 def test_large_transpositions_go_tile_by_tile() -> None:
@@ -198,7 +208,7 @@ def test_large_transpositions_go_tile_by_tile() -> None:
         "sizes": {"l": 3, "x": 700, "y": 300},
     }
     turned = {"b": np.ascontiguousarray(array.transpose(2, 0, 1))}
-    blocks = Undone(step, "a", array.shape, Held(turned, True), 0).blocks()
+    blocks = undone_of(step, "a", array.shape, Held(turned, True)).blocks()
     assert np.array_equal(np.concatenate([*blocks]), array.reshape(-1))
 
 
@@ -206,7 +216,7 @@ def test_of_what_must_be_decoded_only_the_rows_of_a_run_are_read() -> None:
     sizes = {"h": 8, "two": 2, "r": 4, "d": 16}
     step = {"rule": "", "sources": [side("a", "(h two r) d")], "targets": [side("b", "(h r two) d")], "sizes": sizes}
     target = Held(both_sides(step)[1], mapped=False)
-    undone = Undone(step, "a", (64, 16), target, 0)
+    undone = undone_of(step, "a", (64, 16), target)
     first = next(undone.blocks(64))
     assert first.size == 64 and target.read_elements == 128  # half a head is asked for, a head is read
     assert sum(block.size for block in undone.blocks(64)) == 1024
@@ -250,6 +260,6 @@ def test_a_shape_that_the_sizes_contradict_is_refused() -> None:
     step = {"rule": "", "sources": [side("a", "x y")], "targets": [side("b", "y x")], "sizes": {"x": 2, "y": 3}}
     held = Held({"b": np.zeros((3, 3), np.uint16)}, True)
     with pytest.raises(ConvkitError, match="don't give the shape"):
-        Undone(step, "a", (2, 3), held, 0)
+        undone_of(step, "a", (2, 3), held)
     with pytest.raises(ConvkitError, match="don't give the shape"):
-        Undone(step, "a", (3, 3), Held({"b": np.zeros((3, 2), np.uint16)}, True), 0)
+        undone_of(step, "a", (3, 3), Held({"b": np.zeros((3, 2), np.uint16)}, True))

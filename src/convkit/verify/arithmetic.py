@@ -35,10 +35,11 @@ def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
         return values.astype(value_dtype(source)).view(carrier(source))
 
 
-def fill_bits(fill: float, ops: Ops, source: str, target: str) -> Any:
-    """What stands in a target leaf (carrier of ``target``) where the source would have ``fill``."""
+def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None) -> Any:
+    """A fill in the carrier of ``dtype``; with ops, what they make of it in the carrier of ``target``."""
+    target = target or dtype
     with np.errstate(all="ignore"):
-        value = _forward(np.asarray([fill]).astype(value_dtype(source)), ops).astype(value_dtype(target))
+        value = _forward(np.asarray([fill]).astype(value_dtype(dtype)), ops).astype(value_dtype(target))
     return value.view(carrier(target))[0]
 
 

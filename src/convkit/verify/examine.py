@@ -78,7 +78,7 @@ def examine(
         ConvkitError: a step can't be undone.
     """
     found = Findings(lost=lost(plan, sides))
-    for key, problem in (*misplaced(plan, sides), *overfilled(plan, sides.target)):
+    for key, problem in (*misplaced(plan, sides), *overfilled(plan, sides)):
         found.fail(key, problem)
     of_tensors, of_values = claimed or (claims(plan, sides), value_claims(plan, sides))
     # the largest first, so that no thread is left alone with it at the end

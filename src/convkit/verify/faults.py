@@ -40,10 +40,11 @@ def plant(
     """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` should find it."""
     sound = [step for step in plan["steps"] if step["op"] != "value" and _sound(step, plan, failing)]
     sound.sort(key=lambda step: (bound(step) > 0, _largest(step, plan)))
-    of_rules = list({step["rule"]: step for step in reversed(sound)}.values())[::-1]
+    # one of a kind: a rule may say weights and biases
+    kinds = {(step["rule"], step["sources"][0]["axes"]): step for step in reversed(sound)}
     planted = []
-    for name, fault in _FAULTS.items():
-        cases = (Case(plan, (step, *_alike(step, sound, plan)), source, target) for step in of_rules)
+    for name, fault in FAULTS.items():
+        cases = (Case(plan, (step, *_alike(step, sound, plan)), source, target) for step in reversed(kinds.values()))
         case = next((altered for case in cases if (altered := fault(case)) is not None), None)
         if case is not None:
             problems = check(case.part, case.side("source"), case.side("target"))
@@ -210,7 +211,8 @@ def _other_heads(case: Case) -> Case | None:
     return None
 
 
-_FAULTS: dict[str, Callable[[Case], Case | None]] = {
+#: every fault by name
+FAULTS: dict[str, Callable[[Case], Case | None]] = {
     "one flipped bit": _flipped,
     "two leaves swapped": _swapped,
     "rows not permuted": _unpermuted,
@@ -250,8 +252,8 @@ def _other_sizes(step: Document) -> Iterator[dict[str, int]]:
 
 
 def _undone(case: Case, step: Document, key: str) -> bytes:
-    shape = case.plan["source_leaves"][key]["shape"]
-    return b"".join(block.tobytes() for block in Undone(step, key, shape, case.target, 0).blocks())
+    spec = spec_of(case.plan["source_leaves"][key])
+    return b"".join(block.tobytes() for block in Undone(step, key, spec, case.target, lambda part: part).blocks())
 
 
 # --- where to plant them ----------------------------------------------------------------------------------------------
@@ -259,9 +261,10 @@ def _undone(case: Case, step: Document, key: str) -> bytes:
 
 def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
     """Whether the step's leaves are small, hold something, and don't fail already."""
-    keys = {key for side in _ENDS for key in _keys(step, side)}
-    smallest = min(spec.size for spec in _specs(step, plan))
-    return not keys & set(failing) and smallest > 0 and _largest(step, plan) <= LIMIT
+    for side in _ENDS:
+        if any(key in failing or key not in plan[f"{side}_leaves"] for key in _keys(step, side)):
+            return False
+    return min(spec.size for spec in _specs(step, plan)) > 0 and _largest(step, plan) <= LIMIT
 
 
 def _keys(step: Document, side: str) -> list[str]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.errors import UsageError
 from convkit.formats import get_format, open_checkpoint
+from convkit.receipt import from_json_value
 from convkit.verify.reconvert import MISSING, Claim, Sides, ValueClaim, stored, value_of
 
 Claimed = tuple[list[Claim], list[ValueClaim]]
@@ -77,14 +77,8 @@ def _leaves(claimed: Claimed, source: Checkpoint, ties: bool) -> list[Leaf]:
             found[name] = Leaf(name, claim.spec, same_as=first if shared else None)
     for value in claimed[1]:
         if value.value is not MISSING:
-            found[value.key] = Leaf(value.key, None, _value(value.value))
+            found[value.key] = Leaf(value.key, None, from_json_value(value.value))
     return [found[key] for key in source.leaves if key in found]
-
-
-def _value(document: Any) -> Any:
-    if isinstance(document, dict) and "opaque" in document:
-        return Opaque(bytes.fromhex(document["hex"]), document["opaque"])
-    return document
 
 
 def _write(writer: Writer, claim: Claim, written: set[str]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,7 +197,7 @@ def _undoable(problem: str) -> ConvkitError:
 
 
 class Stored:
-    """A target leaf, in its pieces. For one thread.
+    """A leaf that is read, in its pieces. For one thread.
 
     ``keep`` is (dimension, length): what lies beyond was filled in. ``slow`` are the atoms that are gone
     through once, so that rows by them are read once.
@@ -206,26 +206,29 @@ class Stored:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        side: Mapping[str, Any],
+        key: str,
+        axes: Factors,
         sizes: Sizes,
-        keep: tuple[int, int] | None,
+        *,
+        at: Mapping[str, int],
         slow: set[str],
+        keep: tuple[int, int] | None = None,
     ) -> None:
-        self.at: dict[str, int] = side["at"]
-        self._key: str = side["key"]
+        self.at = at
         self._checkpoint = checkpoint
-        self._axes = read_axes(side["axes"])
+        self._key = key
+        self._axes = axes
         self._sizes = sizes
         self._keep = keep
-        self._shape = tensor_spec(checkpoint, self._key).shape
+        self._shape = tensor_spec(checkpoint, key).shape
         kept = list(self._shape)
         if keep:
             kept[keep[0]] = keep[1]
-        if tuple(kept) != shape_of(self._axes, sizes):
-            raise _undoable(f"{self._key}: its axes and sizes don't give the shape {kept}")
-        self._view = checkpoint.view(self._key)
+        if tuple(kept) != shape_of(axes, sizes):
+            raise _undoable(f"{key}: its axes and sizes don't give the shape {kept}")
+        self._view = checkpoint.view(key)
         #: the slowest atom, where rows are to be read by it
-        self._leading = next(iter(slow & _leading(self._axes)), None) if self._view is None else None
+        self._leading = next(iter(slow & _leading(axes)), None) if self._view is None else None
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
 
     def piece(self, atoms: Iterable[str], where: Where, order: Sequence[str]) -> np.ndarray:
@@ -333,32 +336,50 @@ def runs(axes: Factors, sizes: Sizes, limit: int, where: Where | None = None) ->
 class Undone:
     """A source leaf of a step, made again from the step's targets. For one thread.
 
-    ``fill`` (in the carrier of the targets) stands where the conversion cut something off.
+    ``restored`` gives elements of a target (1-D, its carrier) as the source had them. Where the conversion
+    cut something off stands what ``kept`` holds of it, or else ``fill`` (in the source's carrier).
     """
 
-    def __init__(self, step: Mapping[str, Any], key: str, shape: Sequence[int], target: Checkpoint, fill: Any) -> None:
+    def __init__(
+        self,
+        step: Mapping[str, Any],
+        key: str,
+        spec: TensorSpec,
+        target: Checkpoint,
+        restored: Callable[[np.ndarray], np.ndarray],
+        *,
+        fill: Any = 0,
+        kept: Checkpoint | None = None,
+    ) -> None:
         side = next(side for side in step["sources"] if side["key"] == key)
         self._at: dict[str, int] = side["at"]
         self._sizes = dict(step["sizes"])
         self._axes = read_axes(side["axes"])
+        self._dtype = carrier(spec.dtype)
+        self._restored = restored
         self._fill = fill
+        self._beyond: Stored | None = None
         if crop := step.get("crop"):
             place = crop["axis"] % len(self._axes)
-            self._sizes[CROPPED] = shape[place] - crop["keep"]
-            self._axes = (*self._axes[:place], Sum(((self._axes[place],), (CROPPED,))), *self._axes[place + 1 :])
-        if shape_of(self._axes, self._sizes) != tuple(shape):
-            raise _undoable(f"{key}: its axes and sizes don't give the shape {list(shape)}")
+            self._sizes[CROPPED] = spec.shape[place] - crop["keep"]
+            before, cut, after = self._axes[:place], self._axes[place], self._axes[place + 1 :]
+            self._axes = (*before, Sum(((cut,), (CROPPED,))), *after)
+            if kept and crop.get("kept_as") in kept.leaves:
+                axes = (*before, CROPPED, *after)
+                self._beyond = Stored(kept, crop["kept_as"], axes, self._sizes, at={}, slow=_leading(axes))
+        if shape_of(self._axes, self._sizes) != spec.shape:
+            raise _undoable(f"{key}: its axes and sizes don't give the shape {list(spec.shape)}")
         keep = (step["pad"]["axis"], step["pad"]["keep"]) if "pad" in step else None
         self._stored: dict[frozenset[str], list[Stored]] = {}
         for there in step["targets"]:
-            slow = {next((a for a in atoms if a not in there["at"]), "") for atoms in multiplied(self._axes)}
-            stored = Stored(target, there, step["sizes"], keep, slow | self._at.keys())
-            for atoms in multiplied(read_axes(there["axes"])):
-                self._stored.setdefault(frozenset([*atoms, *stored.at]), []).append(stored)
-        self._dtype = carrier(tensor_spec(target, step["targets"][0]["key"]).dtype)
+            at, axes = there["at"], read_axes(there["axes"])
+            slow = {next((atom for atom in atoms if atom not in at), "") for atoms in multiplied(self._axes)}
+            stored = Stored(target, there["key"], axes, step["sizes"], at=at, slow=slow | self._at.keys(), keep=keep)
+            for atoms in multiplied(axes):
+                self._stored.setdefault(frozenset([*atoms, *at]), []).append(stored)
 
     def blocks(self, limit: int | None = None) -> Iterator[np.ndarray]:
-        """All of the leaf in C order: 1-D arrays in the carrier of the targets, read-only or to be thrown away.
+        """All of the leaf in C order: 1-D arrays in its carrier, read-only or to be thrown away.
 
         ``limit`` is the most elements in one; :data:`RUN` bytes unless it is given.
         """
@@ -366,19 +387,20 @@ class Undone:
             yield self._made(run)
 
     def _made(self, run: Run) -> np.ndarray:
-        shape = shape_of(run.axes, run.sizes)
         names = list(multiplied(run.axes))
         if len(names) == 1 and CROPPED not in names[0]:
             found = list(self._parts(names[0], run))
-            if len(found) == 1 and found[0][1].flags.c_contiguous:
-                return found[0][1].reshape(-1)
-        block = np.empty(shape, self._dtype)
+            if len(found) == 1:
+                return self._restored(_contiguous(found[0][1]))
+        block = np.empty(shape_of(run.axes, run.sizes), self._dtype)
         for atoms, place in pieces(block, run.axes, run.sizes):
-            if CROPPED in atoms:
-                place[...] = self._fill
-            else:
+            if CROPPED not in atoms:
                 for spot, part in self._parts(atoms, run):
-                    _copy(place[(*spot, ...)], part)
+                    place[(*spot, ...)] = self._restored(_contiguous(part)).reshape(part.shape)
+            elif self._beyond:
+                place[...] = self._beyond.piece({*atoms, *run.where}, run.where, atoms)
+            else:
+                place[...] = self._fill
         return block.reshape(-1)
 
     def _parts(self, atoms: Sequence[str], run: Run) -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:
@@ -392,15 +414,19 @@ class Undone:
                 yield spot, stored.piece(whole - spans.keys(), where, [name for name in atoms if name not in spans])
 
 
-def _copy(out: np.ndarray, array: np.ndarray) -> None:
-    """``out[...] = array``; a transposition tile by tile, several times faster."""
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """An array's elements in C order, 1-D; of a transposed one tile by tile, several times faster."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1)
+    out = np.empty(array.shape, array.dtype)
     order = sorted(range(array.ndim), key=lambda n: -array.strides[n] if array.shape[n] > 1 else -math.inf)
-    if not order or order[-1] == array.ndim - 1 or array.shape[-1] <= TILE or array.shape[order[-1]] < PADDING:
+    if order[-1] == array.ndim - 1 or array.shape[-1] <= TILE or array.shape[order[-1]] < PADDING:
         out[...] = array
-        return
+        return out.reshape(-1)
     back = [order.index(n) for n in range(array.ndim)]
     for start in range(0, array.shape[-1], TILE):
         tile = array[..., start : start + TILE].transpose(order)
         rows = np.empty((*tile.shape[:-1], tile.shape[-1] + PADDING), tile.dtype)[..., : tile.shape[-1]]
         rows[...] = tile
         out[..., start : start + TILE] = rows.transpose(back)
+    return out.reshape(-1)

@@ -22,10 +22,10 @@ from convkit.checkpoint import Checkpoint
 from convkit.digests import BlockDigests, canonical_json, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.receipt import complement_path, read_receipt, receipt_path
+from convkit.receipt import complement_path, json_value, read_receipt, receipt_path
 from convkit.verify.examine import THREADS
 from convkit.verify.faults import LIMIT, Overlay
-from convkit.verify.reconvert import spec_of, stored, value_json
+from convkit.verify.reconvert import spec_of, stored
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
@@ -54,7 +54,7 @@ def verify(path: Path) -> Verdict:
     faults: tuple[Fault, ...] = ()
     sides = [(path, receipt["target"]["format"], receipt["target"]["leaves"], plan["target_leaves"])]
     if kept:
-        sides.append((complement_path(path), "safetensors", kept, {key: plan["source_leaves"][key] for key in kept}))
+        sides.append((complement_path(path), "safetensors", kept, plan["source_leaves"]))
     with ExitStack() as stack:
         for file, format, recorded, planned in sides:
             try:
@@ -151,10 +151,11 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
     there = []
     for key, leaf in checkpoint.leaves.items():
+        # what was cropped of a leaf stands in no plan
         plan = planned.get(key)
-        if key not in recorded or plan is None:
+        if key not in recorded:
             problems[key] = "is not in the receipt"
-        elif leaf.spec != (spec_of(plan) if plan["shape"] is not None else None):
+        elif plan and leaf.spec != (spec_of(plan) if plan["shape"] is not None else None):
             problems[key] = f"is {leaf.spec or 'a value'}, the receipt says {plan['dtype']}{plan['shape']}"
         else:
             there.append(key)
@@ -174,7 +175,7 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
 def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
     leaf = checkpoint.leaves[key]
     if leaf.spec is None:
-        return digest_value(algorithm, value_json(leaf))
+        return digest_value(algorithm, json_value(leaf.value))
     digests = BlockDigests(algorithm)
     for block in stored(checkpoint, key, leaf.spec)():
         digests.update(block)

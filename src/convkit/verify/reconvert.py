@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque
+from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError
+from convkit.receipt import json_value
 from convkit.tensors import TensorSpec
 from convkit.verify.arithmetic import fill_bits, undo
 from convkit.verify.derived import derive
@@ -115,13 +117,7 @@ MISSING: dict[str, bool] = {"missing": True}
 def value_of(checkpoint: Checkpoint, key: str) -> Any:
     """The value of a leaf that isn't a tensor, as receipts record it."""
     leaf = checkpoint.leaves.get(key)
-    return MISSING if leaf is None or leaf.spec is not None else value_json(leaf)
-
-
-def value_json(leaf: Leaf) -> Any:
-    """The same of a leaf at hand."""
-    value = leaf.value
-    return {"opaque": value.kind, "hex": value.data.hex()} if isinstance(value, Opaque) else value
+    return MISSING if leaf is None or leaf.spec is not None else json_value(leaf.value)
 
 
 def spec_of(leaf: Document) -> TensorSpec:
@@ -148,21 +144,30 @@ def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
                 yield key, f"is {found} in the {side}, {planned[key]} in the plan"
 
 
-def overfilled(plan: Document, target: Checkpoint) -> Iterator[tuple[str, str]]:
+def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
     """Target leaves that hold something else where the conversion filled in: key and problem."""
     for step in plan["steps"]:
         for key in [side["key"] for side in step["targets"]] if "pad" in step else ():
-            leaf, pad = target.leaves.get(key), step["pad"]
-            spec = spec_of(plan["target_leaves"][key])
+            leaf, spec, pad = sides.target.leaves.get(key), spec_of(plan["target_leaves"][key]), step["pad"]
             if leaf is None or leaf.spec != spec:
                 continue
-            array = target.view(key)
-            array = target.read(key).reshape(spec.shape) if array is None else array
+            array = sides.target.view(key)
+            array = sides.target.read(key).reshape(spec.shape) if array is None else array
             beyond = array[(slice(None),) * (pad["axis"] % array.ndim) + (slice(pad["keep"], None),)]
-            before = plan["source_leaves"][step["sources"][0]["key"]]["dtype"]
-            wrong = beyond != fill_bits(pad["fill"], step.get("ops", ()), before, spec.dtype)
-            if wrong.any():
-                yield key, f"{wrong.sum()} elements beyond {pad['keep']} on axis {pad['axis']} aren't {pad['fill']:g}"
+            if name := pad.get("kept_as"):
+                try:
+                    held = [*_held(sides.earlier, name, TensorSpec(beyond.shape, spec.dtype))]
+                    expected, what = np.concatenate(held).reshape(beyond.shape), f"{name} of the complement"
+                except ConvkitError as error:
+                    yield key, f"can't be compared: {error}"
+                    continue
+            else:
+                before = plan["source_leaves"][step["sources"][0]["key"]]["dtype"]
+                expected = fill_bits(pad["fill"], before, step.get("ops", ()), spec.dtype)
+                what = f"{pad['fill']:g}"
+            wrong = np.count_nonzero(beyond != expected)
+            if wrong:
+                yield key, f"{wrong} elements beyond {pad['keep']} on axis {pad['axis']} aren't {what}"
 
 
 def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
@@ -184,20 +189,20 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
         key = side["key"]
         names = [name for name, of in step.get("same", ()) if of == key]
         spec = spec_of(plan["source_leaves"][key])
-        yield Claim(sides.source, (key, *names), spec, targets, _undone(step, key, spec, sides.target), step)
+        yield Claim(sides.source, (key, *names), spec, targets, _undone(step, key, spec, sides), step)
     for name, of in step.get("also", ()):
         spec = spec_of(plan["target_leaves"][of])
         yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))
 
 
-def _undone(step: Document, key: str, spec: TensorSpec, target: Checkpoint) -> Blocks:
-    ops = step.get("ops", ())
+def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
+    ops, kept = step.get("ops", ()), sides.kept.tensors if sides.kept else None
 
     def blocks() -> Iterator[np.ndarray]:
-        made = tensor_spec(target, step["targets"][0]["key"]).dtype
-        fill = fill_bits(step["crop"]["fill"], ops, spec.dtype, made) if "crop" in step else None
-        for block in Undone(step, key, spec.shape, target, fill).blocks():
-            yield undo(block, ops, spec.dtype, made)
+        made = tensor_spec(sides.target, step["targets"][0]["key"]).dtype
+        fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
+        restored = partial(undo, ops=ops, source=spec.dtype, target=made)
+        yield from Undone(step, key, spec, sides.target, restored, fill=fill, kept=kept).blocks()
 
     return blocks
 
@@ -232,13 +237,18 @@ def _complemented(plan: Document, sides: Sides) -> Iterator[tuple[Checkpoint, Ke
 
 def _of_kept(checkpoint: Checkpoint, key: str, leaf: Document, kept: Kept) -> Claim:
     spec = spec_of(leaf)
+    return Claim(checkpoint, (key,), spec, "the complement", partial(_held, kept, key, spec))
 
-    def blocks() -> Iterator[np.ndarray]:
-        if kept.tensors is None:
-            raise ConvkitError("no complement holds it", remedy="put the complement back beside its checkpoint")
-        yield from stored(kept.tensors, key, spec)()
 
-    return Claim(checkpoint, (key,), spec, "the complement", blocks)
+def _held(kept: Kept | None, key: str, spec: TensorSpec) -> Iterator[np.ndarray]:
+    """A tensor of a complement, which is looked for when it is needed."""
+    return stored(_tensors(kept), key, spec)()
+
+
+def _tensors(kept: Kept | None) -> Checkpoint:
+    if kept is None or kept.tensors is None:
+        raise ConvkitError("no complement holds it", remedy="put the complement back beside its checkpoint")
+    return kept.tensors
 
 
 def _said(shape: Any, dtype: str | None) -> str:

@@ -68,11 +68,10 @@ def roundtrip(
                 raise
             return Verdict("roundtrip", False, str(source), str(target), problems=(str(error),))
         problems: list[str] = []
-        earlier = None
-        if any(leaf["origin"] == "restored" for leaf in plan["target_leaves"].values()):
-            earlier = _complement(source, read_receipt(source), stack, problems)
-        sides = Sides(opened, other, _complement(target, receipt, stack, problems), earlier)
-        claimed: Claimed = list(claims(plan, sides)), list(value_claims(plan, sides))
+        kept = _complement(target, receipt, stack, problems)
+        earlier = _complement(source, read_receipt(source), stack, problems) if _restores(plan) else None
+        sides = Sides(opened, other, kept, earlier)
+        claimed = _claimed(plan, sides)
         if keep is not None:
             claimed = _kept(keep, claimed, sides, stack, problems)
         digests = receipt["source"]["leaves"] if receipt else None
@@ -90,10 +89,23 @@ def roundtrip(
         measured=_measured(found, len(plan["source_leaves"])),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
         faults=planted,
-        details=_details(found, plan, keep),
+        details=_details(found, keep),
         problems=tuple(problems),
         seconds=time.monotonic() - started,
     )
+
+
+def _claimed(plan: Document, sides: Sides) -> Claimed:
+    try:
+        return list(claims(plan, sides)), list(value_claims(plan, sides))
+    except (KeyError, TypeError) as error:
+        raise ConvkitError(f"the plan lacks {error}", remedy="make it again, or convert again") from error
+
+
+def _restores(plan: Document) -> bool:
+    """Whether the conversion put back what an earlier one had kept."""
+    refilled = any("kept_as" in step.get("pad", {}) for step in plan["steps"])
+    return refilled or any(leaf["origin"] == "restored" for leaf in plan["target_leaves"].values())
 
 
 def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems: list[str]) -> Kept | None:
@@ -139,11 +151,10 @@ def _measured(found: Findings, leaves: int) -> dict[str, Any]:
     }
 
 
-def _details(found: Findings, plan: Document, keep: Path | None) -> dict[str, Any]:
+def _details(found: Findings, keep: Path | None) -> dict[str, Any]:
     """What a reader wants to know beside the figures."""
-    exact = plan["exact"] and not found.bounded
     return {
-        "exactness": "bit by bit" if exact else f"within {found.bound:g} ulp",
+        "exactness": f"within {found.bound:g} ulp" if found.bound else "bit by bit",
         "digests_compared": found.digests,
         "lost": found.lost,
         "kept": str(keep) if keep else None,

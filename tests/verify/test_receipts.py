@@ -1,0 +1,178 @@
+"""``verify``: a checkpoint is what its receipt says, or each thing that isn't is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from corruption import copy, cut_short, edit, flip_a_bit, swap
+from recorded import HERE
+
+from convkit.checkpoint import WriteOptions
+from convkit.errors import ConvkitError
+from convkit.execute import convert
+from convkit.plan import Options, make_plan
+from convkit.receipt import complement_path, receipt_path
+from convkit.source import open_source
+from convkit.tensors import TensorSpec
+from convkit.verify.receipts import verify
+
+K0 = "model.transformer_decoder.layers.0.self_attn.proj_k_dense_layer.weight"
+V0 = "model.transformer_decoder.layers.0.self_attn.proj_v_dense_layer.weight"
+FORMATS = ("safetensors", "torch", "cerebras-h5")
+
+
+def converted(folder: Path, format: str, source: Path | None = None, to: str = "cerebras/llama") -> Path:
+    target = folder / ("cs.mdl" if format == "cerebras-h5" else "cs")
+    with open_source(source or HERE / "llama_gqa" / "hf") as opened:
+        plan = make_plan(opened, to, options=Options(format=format))
+        convert(opened, plan, target, threads=2, digest="xxh3-128" if format != "torch" else "blake3")
+    return target
+
+
+def problems(target: Path) -> tuple[str, ...]:
+    verdict = verify(target)
+    assert verdict.passed == (not verdict.problems)
+    assert all(fault.caught for fault in verdict.faults)
+    return verdict.problems
+
+
+def edit_receipt(target: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = receipt_path(target)
+    receipt = json.loads(path.read_text())
+    change(receipt)
+    path.write_text(json.dumps(receipt))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_fresh_conversion_is_what_its_receipt_says(format: str, tmp_path: Path) -> None:
+    verdict = verify(converted(tmp_path, format))
+    assert verdict.passed, verdict.problems
+    assert verdict.measured["leaves_total"] == 22 and verdict.measured["leaves_failing"] == 0
+    assert verdict.sensitivity == "caught 4 of 4"
+
+
+def test_a_conversion_to_hugging_face_too(tmp_path: Path) -> None:
+    mdl = converted(tmp_path, "cerebras-h5")
+    with open_source(mdl) as opened:
+        convert(opened, make_plan(opened, "hf/llama"), tmp_path / "hf", options=WriteOptions(shard_size=20_000))
+    assert problems(tmp_path / "hf") == ()
+    shard = next((tmp_path / "hf").glob("model-00002*"))
+    shard.rename(tmp_path / "elsewhere")
+    found = problems(tmp_path / "hf")
+    assert f"{shard.name}: the file is missing" in found and len(found) == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_flipped_bit_is_found(format: str, tmp_path: Path) -> None:
+    target = converted(tmp_path, format)
+    flip_a_bit(target, K0)
+    assert f"{K0}: its digest is another" in problems(target)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exchanged_leaves_are_found(format: str, tmp_path: Path) -> None:
+    target = converted(tmp_path, format)
+    swap(target, K0, V0)
+    assert {f"{key}: its digest is another" for key in (K0, V0)} <= set(problems(target))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_is_cut_short_is_found(format: str, tmp_path: Path) -> None:
+    target = converted(tmp_path, format)
+    cut_short(target)
+    found = problems(target)
+    assert len(found) == 2 and "bytes, the receipt says" in found[0] and str(target) in found[1]
+
+
+def test_leaves_that_are_missing_or_too_many_or_other_are_found(tmp_path: Path) -> None:
+    target = converted(tmp_path, "safetensors")
+    whole = target.rename(tmp_path / "whole")
+    (whole / "params.yaml").rename(tmp_path / "params.yaml")
+    extra = {"model.more": (TensorSpec((2,), "float32"), np.zeros(2, np.uint32))}
+    extra[V0] = extra["model.more"]
+    copy(whole, target, gone={K0, V0}, extra=extra)
+    (tmp_path / "params.yaml").rename(target / "params.yaml")
+    found = problems(target)
+    assert f"{K0}: is missing" in found
+    assert "model.more: is not in the receipt" in found
+    assert any(line.startswith(f"{V0}: is ") for line in found)
+    assert any("bytes, the receipt says" in line for line in found)
+
+
+def test_a_digest_that_was_edited_is_found(tmp_path: Path) -> None:
+    target = converted(tmp_path, "safetensors")
+    edit_receipt(target, lambda receipt: receipt["target"]["leaves"][K0].update(digest="xxh3-128:00"))
+    assert problems(target) == (f"{K0}: its digest is another",)
+
+
+def test_a_plan_that_was_edited_is_found(tmp_path: Path) -> None:
+    target = converted(tmp_path, "safetensors")
+    edit_receipt(target, lambda receipt: receipt["plan"]["steps"][0]["sizes"].update(v=1))
+    assert [line for line in problems(target) if "it was edited" in line]
+
+
+@pytest.mark.parametrize("format", ("safetensors", "cerebras-h5"))
+def test_a_config_that_was_edited_is_found(format: str, tmp_path: Path) -> None:
+    target = converted(tmp_path, format)
+    file = target / "params.yaml" if format == "safetensors" else target.with_suffix(".yaml")
+    config = yaml.safe_load(file.read_text())
+    config["model"]["layer_norm_epsilon"] = 0.1
+    file.write_text(yaml.safe_dump(config))
+    assert problems(target) == (f"{file.name}: model.layer_norm_epsilon is 0.1, the receipt says 1e-06",)
+    file.write_text("model: [")
+    assert len(problems(target)) == 1
+    file.unlink()
+    assert [line for line in problems(target) if "the config is missing" in line]
+
+
+def test_the_complement_is_looked_at(tmp_path: Path) -> None:
+    plain = converted(tmp_path, "cerebras-h5")
+    spec = TensorSpec((5,), "float32")
+    extra = {"optimizer.state.0": (spec, np.arange(5, dtype=np.uint32)), "global_step": 7}
+    source = copy(plain, tmp_path / "trained.mdl", extra=extra)
+    shutil.copyfile(plain.with_suffix(".yaml"), source.with_suffix(".yaml"))
+    with open_source(source) as opened:
+        convert(opened, make_plan(opened, "hf/llama"), tmp_path / "hf")
+    assert problems(tmp_path / "hf") == ()
+    complement = complement_path(tmp_path / "hf")
+    edit(complement, "optimizer.state.0", lambda array: array[::-1].copy())
+    assert problems(tmp_path / "hf") == ("optimizer.state.0: its digest is another",)
+    complement.unlink()
+    assert len(problems(tmp_path / "hf")) == 1
+
+
+def test_values_are_digested_too(tmp_path: Path) -> None:
+    plain = converted(tmp_path, "cerebras-h5")
+    source = copy(plain, tmp_path / "trained.mdl", extra={"global_step": 7})
+    shutil.copyfile(plain.with_suffix(".yaml"), source.with_suffix(".yaml"))
+    with open_source(source) as opened:
+        convert(opened, make_plan(opened, "hf/llama"), tmp_path / "hf")
+    target = tmp_path / "again.mdl"
+    with open_source(tmp_path / "hf") as opened:
+        convert(opened, make_plan(opened, "cerebras/llama"), target)
+    assert problems(target) == ()
+    copy(target, tmp_path / "other.mdl", gone={"global_step"}, extra={"global_step": 8}).replace(target)
+    assert "global_step: its digest is another" in problems(target)
+
+
+def test_without_a_receipt_there_is_nothing_to_verify(tmp_path: Path) -> None:
+    target = converted(tmp_path, "safetensors")
+    receipt_path(target).unlink()
+    with pytest.raises(ConvkitError, match=r"has no receipt.*cs\.convkit\.json"):
+        verify(target)
+    with pytest.raises(ConvkitError, match="no such file"):
+        verify(tmp_path / "nothing")
+
+
+def test_a_receipt_that_is_none_is_refused(tmp_path: Path) -> None:
+    target = converted(tmp_path, "safetensors")
+    receipt_path(target).write_text("{")
+    with pytest.raises(ConvkitError, match="not valid JSON"):
+        verify(target)
