@@ -87,18 +87,20 @@ def _companions(path: Path) -> Iterator[Path]:
 def find_config(path: Path) -> Path | None:
     """The config of a checkpoint: ``config.json`` or ``params.yaml`` of a folder, the yaml of a file.
 
-    Beside a file: ``<stem>.yaml``, else ``params.yaml``, else the one yaml of the folder (the original
-    converter calls it ``config_to_cs-X.Y.yaml``), else ``config.json``. None where there is none, or several.
+    Beside a file: its own, ``<stem>.yaml`` or ``<stem>.json``; else that of its folder, for a ``.mdl``
+    ``params.yaml`` or the one yaml (the original converter calls it ``config_to_cs-X.Y.yaml``), for others
+    ``config.json`` or ``params.yaml``. None where there is none, or several.
     """
     folder = path if path.is_dir() else path.parent
     yamls = sorted(folder.glob("*.yaml"))
+    own = [path.with_suffix(".yaml"), path.with_suffix(".json")]
     if path.is_dir():
         named = [folder / "config.json", folder / "params.yaml"]
     elif path.suffix == ".mdl":
-        named = [path.with_suffix(".yaml"), folder / "params.yaml", *(yamls if len(yamls) == 1 else [])]
+        named = [*own, folder / "params.yaml", *(yamls if len(yamls) == 1 else [])]
     else:
-        named = [folder / "config.json", path.with_suffix(".yaml"), folder / "params.yaml"]
-    return next((candidate for candidate in named if candidate.is_file()), None)
+        named = [*own, folder / "config.json", folder / "params.yaml"]
+    return next((candidate for candidate in named if candidate.is_file() and candidate != path), None)
 
 
 def read_config(path: Path) -> dict[str, Any]:
