@@ -26,7 +26,9 @@ def golden_archive(name: str) -> Path:
 
 
 def golden_dir(name: str, *members: str) -> Path:
-    """The archive's top folder, unpacked once a process: whole, or only what starts with ``members``.
+    """The archive's contents, unpacked once a process: all, or only what starts with ``members``.
+
+    They lie in a folder called as the archive, or at the archive's top.
 
     >>> golden_dir("cerebras.tar.gz", "llama_gqa/hf", "_format")  # doctest: +SKIP
     """
@@ -36,11 +38,14 @@ def golden_dir(name: str, *members: str) -> Path:
 @cache
 def _unpack(archive: Path, members: tuple[str, ...]) -> Path:
     top = archive.name.split(".")[0]
-    wanted = tuple(f"{top}/{member}" for member in members) or top
     folder = Path(_scratch().name) / f"{top}-{abs(hash(members)):x}"
+
+    def wanted(entry: tarfile.TarInfo) -> bool:
+        return entry.name.removeprefix("./").removeprefix(f"{top}/").startswith(members or ("",))
+
     with tarfile.open(archive) as opened:
-        opened.extractall(folder, (entry for entry in opened if entry.name.startswith(wanted)), filter="data")
-    return folder / top
+        opened.extractall(folder, (entry for entry in opened if wanted(entry)), filter="data")
+    return folder / top if (folder / top).is_dir() else folder
 
 
 @cache
