@@ -59,12 +59,10 @@ def planned(source: Path, mapping: Mapping, **options: Any) -> Plan:
         return make_plan(opened, mapping, options=Options(**options))
 
 
-def converted(
-    source: Path, target: Path, mapping: Mapping, /, *, options: dict[str, Any] | None = None, **how: Any
-) -> Any:
-    """Convert on disk; gives the receipt."""
+def converted(source: Path, target: Path, mapping: Any, asked: dict[str, Any] | None = None, **how: Any) -> Any:
+    """Convert on disk as a plan's options ask; gives the receipt."""
     with open_source(source) as opened:
-        return convert(opened, make_plan(opened, mapping, options=Options(**(options or {}))), target, **how)
+        return convert(opened, make_plan(opened, mapping, options=Options(**(asked or {}))), target, **how)
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:

@@ -27,8 +27,8 @@ def there_and_back(tmp_path: Path, mapping: Mapping, left: Arrays, config: dict 
     """What the target holds; the source must come back in full, its config included."""
     names = {"left_format": "safetensors", "right_format": "safetensors"} | how
     source = write(tmp_path / "left", left, config or {}, format=names["left_format"])
-    converted(source, tmp_path / "right", mapping, options={"format": names["right_format"]})
-    converted(tmp_path / "right", tmp_path / "back", inverse(mapping), options={"format": names["left_format"]})
+    converted(source, tmp_path / "right", mapping, asked={"format": names["right_format"]})
+    converted(tmp_path / "right", tmp_path / "back", inverse(mapping), asked={"format": names["left_format"]})
     assert_same(read(tmp_path / "back"), left)
     return read(tmp_path / "right")
 
@@ -74,11 +74,11 @@ def test_one_bit_beside_the_fill_is_kept(tmp_path: Path) -> None:
 
 def test_a_cropped_part_in_another_dtype_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "left", {"embed": numbers(32, 5)}, SIZES)
-    converted(source, tmp_path / "right", inverse(VOCABULARY), options={"dtype": "bfloat16"})
+    converted(source, tmp_path / "right", inverse(VOCABULARY), asked={"dtype": "bfloat16"})
     with pytest.raises(PlanError, match="its cropped part is kept in another dtype") as refusal:
         converted(tmp_path / "right", tmp_path / "back", VOCABULARY)
     assert refusal.value.key == "embed"
-    converted(tmp_path / "right", tmp_path / "back", VOCABULARY, options={"restore": False})
+    converted(tmp_path / "right", tmp_path / "back", VOCABULARY, asked={"restore": False})
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_tied_leaves_may_hold_nans(tmp_path: Path, dtype: str) -> None:
     data = np.full(4 * width, 0xFF, "uint8").view(value_dtype(dtype))
     mapping = mapping_of(Rule(("embed", "head"), "E"))
     source = write(tmp_path / "left.pt", {"embed": data, "head": data.copy()}, {}, format="torch")
-    converted(source, tmp_path / "right.pt", mapping, options={"format": "torch"})
+    converted(source, tmp_path / "right.pt", mapping, asked={"format": "torch"})
     assert_same(read(tmp_path / "right.pt"), {"E": data})
