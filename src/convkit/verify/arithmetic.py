@@ -18,6 +18,9 @@ import numpy as np
 
 from convkit.tensors import carrier, value_dtype
 
+#: share of a distance that may come of computing it
+SLACK = 2.0**-24
+
 Ops = Sequence[Mapping[str, Any]]
 
 
@@ -48,7 +51,9 @@ def bound(step: Mapping[str, Any]) -> float:
     if step["exactness"] == "exact":
         return 0.0
     rounded = [op for op in step.get("ops", ()) if op["op"] == "shift" or (op["op"] == "scale" and not _binary(op))]
-    return step["exactness"]["ulp"] + 0.5 * len(rounded)
+    # in float64 what is added or multiplied is no more exact than what it is done to
+    each = 1.5 if step["exactness"]["dtype"] == "float64" else 0.5
+    return step["exactness"]["ulp"] + each * len(rounded)
 
 
 def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
@@ -71,7 +76,7 @@ def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str
         unit = np.maximum(_ulp(here, measure), _ulp(_forward(here, ops), measure) / abs(gain))
         apart = np.abs(here - there) / unit
     apart[(here == there) | (np.isnan(here) & np.isnan(there))] = 0.0
-    return np.nan_to_num(apart, nan=math.inf, posinf=math.inf)
+    return np.nan_to_num(apart, nan=math.inf, posinf=math.inf) * (1 - SLACK)
 
 
 def _forward(values: np.ndarray, ops: Ops) -> np.ndarray:
