@@ -17,8 +17,9 @@ from goldens import golden_dir
 from paired_models import Pair, bert, bert_to_cerebras, gpt2, interleave, llama
 from safetensors.torch import load_file, save_file
 
+from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.verify.equivalence import BOUND, bound_for, equivalence
+from convkit.verify.equivalence import BOUND, equivalence, expected_bound
 from convkit.verify.verdict import Verdict
 
 torch.set_num_threads(1)
@@ -276,9 +277,24 @@ def test_the_length_of_the_probe(tmp_path: Path) -> None:
         equivalence(hf, cs, probe_length=1)
 
 
+def generated_pair(uri: str, folder: Path) -> tuple[Path, Path]:
+    source, target = folder / "source", folder / "target.mdl"
+    assert main(["fetch", f"generated://{uri}", str(source)]) == 0
+    assert main(["convert", str(source), str(target), "--to", "cerebras/llama"]) == 0
+    return source, target
+
+
 def test_the_bound_grows_with_depth_only() -> None:
-    assert bound_for(2) == bound_for(24) == BOUND
-    assert bound_for(96) == 2 * BOUND
+    assert expected_bound(2) == expected_bound(24) == BOUND
+    assert expected_bound(96) == 2 * BOUND
+
+
+def test_a_model_that_amplifies_rounding_gets_room(tmp_path: Path) -> None:
+    """A seed whose weights carry float32's rounding of the rotary frequencies beyond the usual bound."""
+    verdict = equivalence(*generated_pair("llama?seed=0", tmp_path))
+    assert verdict.passed, verdict.problems
+    assert BOUND < verdict.measured["max_rel"] <= verdict.bound["max_rel"] < 1e-4
+    assert all(fault.caught for fault in verdict.faults)
 
 
 def test_trained_weights(tmp_path: Path) -> None:

@@ -113,9 +113,14 @@ def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool
 
 def bound_for(trial: Trial) -> float:
     """The largest relative difference that float32 explains between these two models."""
-    layers = max(trial.source.facts.layers, trial.target.facts.layers)
-    expected = BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
-    return max(expected, ROOM * rounding_noise(trial.source, trial.reference, trial.probe))
+    expected = expected_bound(max(trial.source.facts.layers, trial.target.facts.layers))
+    noise = rounding_noise(trial.source, trial.reference, trial.probe)
+    return max(expected, ROOM * noise) if math.isfinite(noise) else expected
+
+
+def expected_bound(layers: int) -> float:
+    """The same for models of so many layers that amplify rounding no more than most."""
+    return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
 
 
 def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
