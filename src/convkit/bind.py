@@ -205,7 +205,6 @@ class Bound:
     steps: list[Step] = field(default_factory=list)
     derived: list[DerivedLeaf] = field(default_factory=list)
     left_behind: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 # --- declared names that the keys give -----------------------------------------------------------------
@@ -290,8 +289,6 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
             bound.steps.extend(steps)
             _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
             bound.left_behind |= {key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare}
-            if rule.absent and not steps:
-                bound.warnings.append(rule.absent)
         elif isinstance(rule, Derived) and rule.side == "left":
             for leaf, derived in _derived(rule, leaves, names):
                 bound.derived.append(derived)

@@ -99,8 +99,7 @@ class Rule:
     before a copy is dropped) or, with ``copied``, independent copies of which the first is the
     model. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
     (``"q|k"``) to a pattern each. ``ops`` follow the rearrangement, left to right. Further keyword
-    arguments are sizes of the pattern's atoms: a number, or a declared name. ``absent`` is what the
-    user is told where an optional rule finds nothing.
+    arguments are sizes of the pattern's atoms: a number, or a declared name.
     """
 
     left: tuple[str, ...]
@@ -109,7 +108,6 @@ class Rule:
     optional: bool
     when: str
     copied: bool
-    absent: str
     ops: tuple[Elementwise | Pad, ...]
     sizes: tuple[tuple[str, int | str], ...]
 
@@ -122,7 +120,6 @@ class Rule:
         optional: bool = False,
         when: str = "",
         copied: bool = False,
-        absent: str = "",
         ops: tuple[Elementwise | Pad, ...] = (),
         **sizes: int | str,
     ) -> None:
@@ -141,7 +138,6 @@ class Rule:
             "optional": optional,
             "when": when,
             "copied": copied,
-            "absent": absent,
             "ops": ops,
             "sizes": tuple(sorted(sizes.items())),
         }
@@ -153,7 +149,7 @@ class Rule:
         """A copy with some parts replaced."""
         parts = {
             name: getattr(self, name)
-            for name in ("left", "right", "pattern", "optional", "when", "copied", "absent", "ops")
+            for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")
         }
         parts |= changes
         sizes = dict(parts.pop("sizes", self.sizes))

@@ -276,7 +276,7 @@ def _plan(
         owed=[],
         restored={},
         source_leaves=leaves,
-        warnings=[*converted.warnings, *bound.warnings],
+        warnings=list(converted.warnings),
         dtype=options.dtype,
     )
     if restored:
