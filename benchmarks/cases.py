@@ -34,9 +34,9 @@ def renamed(pattern: str) -> Mapping:
 
 
 CASES: dict[str, tuple[str | Mapping, str]] = {
-    "rename": (renamed("o i -> o i"), "safetensors"),
+    "rename": (renamed("rows columns -> rows columns"), "safetensors"),
     "cerebras": ("cerebras/llama", "safetensors"),
-    "transpose": (renamed("o i -> i o"), "safetensors"),
+    "transpose": (renamed("rows columns -> columns rows"), "safetensors"),
     "mdl": ("cerebras/llama", "cerebras-h5"),
 }
 
