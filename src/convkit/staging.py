@@ -2,8 +2,8 @@
 
 Beside ``DST`` lies, while it is being made, the folder ``.DST.convkit-part``: a lock, a journal of
 the leaves that are finished, and ``out/`` with what will be published. A run that was killed is
-resumed by the same plan over the same source; any other starts afresh. Publishing renames, the
-target itself last; what a rename replaces is removed only then.
+resumed by the same plan over the same source, unless the machine went down with it; any other starts
+afresh. Publishing renames, the target itself last; what a rename replaces is removed only then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Staging:
 
     def __init__(self, target: Path, identity: dict[str, Any], overwrite: bool = False) -> None:
         self.target = target
-        self.identity = identity
+        self.identity = identity | {"boot": _boot()}
         self.overwrite = overwrite
         self.folder = target.with_name(f".{target.name}.convkit-part")
         self.out = self.folder / "out"
@@ -123,6 +123,13 @@ class Staging:
     def _write_journal(self, entries: list[dict[str, Any]]) -> None:
         lines = [json.dumps(entry) + "\n" for entry in entries]
         (self.folder / JOURNAL).write_text("".join(lines), encoding="utf-8")
+
+
+def _boot() -> str:
+    """Which start of the machine this is: what wasn't synced before a crash of it can't be resumed."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
