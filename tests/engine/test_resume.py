@@ -1,0 +1,252 @@
+"""Killed at any step and run again, a conversion gives what it would have given, and mixes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from convkit import execute, staging
+from convkit.errors import UsageError
+from convkit.formats import cerebras_h5_writer, preallocated
+from convkit.mapping import LeftBehind, Rule, inverse
+from convkit.ops import Pad
+from convkit.staging import Staging
+from convkit.testing import in_a_process_that_dies
+from engine.disk import converted, everything_below, read, write
+from engine.memory import Arrays, assert_same, mapping_of
+
+#: padding that isn't the fill and an optimizer give a complement; tied names, a transposition, a stack
+MAPPING = inverse(
+    mapping_of(
+        Rule(("embed", "head"), ("E", "H"), "v d -> v d", v="vocab", ops=(Pad(0, "padded"),)),
+        Rule("l.{e}", "stacked", "e x y -> y e x"),
+        Rule("up", "down", "x y -> y x"),
+        Rule("same", "same"),
+        LeftBehind("right", "optimizer.{rest:*}", "not the model"),
+        names=["vocab", "padded"],
+    )
+)
+CONFIG = {"vocab": 23, "padded": 32}
+FORMATS = ["safetensors", "torch", "cerebras-h5"]
+
+
+def arrays() -> Arrays:
+    random = np.random.default_rng(0)
+    left = {
+        "E": random.standard_normal((32, 11)),
+        "stacked": random.standard_normal((9, 3, 7)),
+        "down": random.standard_normal((40, 30)),
+        "same": random.standard_normal(50),
+        "optimizer.mu": random.standard_normal((20, 10)),
+    }
+    left["H"] = left["E"].copy()
+    return {key: array.astype("float32") for key, array in left.items()}
+
+
+class Steps:
+    """Everything that a conversion does to the disk, counted; at one of them the process dies."""
+
+    PLACES = (
+        (preallocated, "write_at"),
+        (preallocated, "preallocate"),
+        (cerebras_h5_writer.CerebrasWriter, "write"),
+        (cerebras_h5_writer.CerebrasWriter, "finish"),
+        (cerebras_h5_writer.CerebrasWriter, "commit"),
+        (Staging, "record"),
+        (os, "fsync"),
+        (Path, "replace"),
+        (Path, "unlink"),
+        (Path, "mkdir"),
+        (Path, "write_text"),
+    )
+
+    def __init__(self, deadly: int | None = None, death: Callable[[], None] = lambda: os._exit(0)) -> None:
+        self.count = 0
+        self.deadly = deadly
+        self.death = death
+        self.lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name in self.PLACES:
+                stack.enter_context(patch.object(owner, name, self._counting(getattr(owner, name))))
+            stack.enter_context(patch.object(execute, "SLAB", 512))
+            yield
+
+    def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            with self.lock:
+                if self.count == self.deadly:
+                    self.death()
+                self.count += 1
+            return real(*args, **kwargs)
+
+        return step
+
+
+def steps_of(source: Path, target: Path, format: str) -> int:
+    """How many steps a conversion has that nothing disturbs."""
+    steps = Steps()
+    with steps.counted():
+        converted(source, target, MAPPING, {"format": format}, threads=1)
+    return steps.count
+
+
+def killed(source: Path, target: Path, format: str, at: int, threads: int = 1) -> None:
+    def work() -> None:
+        with Steps(at).counted():
+            converted(source, target, MAPPING, {"format": format}, threads=threads)
+
+    in_a_process_that_dies(work)
+
+
+def the_same(found: Path, expected: Path, format: str) -> None:
+    """Byte by byte; HDF5 may lay the same leaves out in another order after it was resumed."""
+    there, here = (
+        {name: data for name, data in everything_below(folder).items() if ".convkit-part" not in name}
+        for folder in (found, expected)
+    )
+    if format == "cerebras-h5":
+        assert_same(read(found / "out"), read(expected / "out"))
+        del there["out"], here["out"]
+    assert there == here
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_killed_at_any_step_and_run_again(tmp_path: Path, format: str) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    plain = tmp_path / "plain"
+    total = steps_of(source, plain / "out", format)
+    assert total > 20
+    resumed = 0
+    for at in sorted({*range(0, total, max(1, total // 10)), *range(total - 12, total)}):
+        target = tmp_path / f"killed{at}" / "out"
+        killed(source, target, format, at)
+        if target.exists():
+            the_same(target.parent, plain, format)
+            with pytest.raises(UsageError, match="exists"):
+                converted(source, target, MAPPING, {"format": format})
+            converted(source, target, MAPPING, {"format": format}, overwrite=True)
+        else:
+            resumed += converted(source, target, MAPPING, {"format": format})["resumed"]
+        the_same(target.parent, plain, format)
+    assert resumed > 5
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_killed_several_times_with_threads(tmp_path: Path, format: str) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    plain, target = tmp_path / "plain", tmp_path / "killed" / "out"
+    total = steps_of(source, plain / "out", format)
+    for at in (total // 4, total // 3, total // 5):
+        killed(source, target, format, at, threads=3)
+    converted(source, target, MAPPING, {"format": format})
+    the_same(target.parent, plain, format)
+
+
+def part_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.convkit-part")
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> tuple[Path, Path]:
+    """A source, and a target at which a conversion was killed when some of its leaves were finished."""
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    target = tmp_path / "right"
+    killed(source, target, "safetensors", steps_of(source, tmp_path / "plain", "safetensors") * 2 // 3)
+    assert len(journal(target)) > 2
+    return source, target
+
+
+def journal(target: Path) -> list[dict]:
+    return [json.loads(line) for line in (part_of(target) / "journal.jsonl").read_text().splitlines()]
+
+
+def test_finished_leaves_are_not_made_again(half_done: tuple[Path, Path]) -> None:
+    source, target = half_done
+    finished = {entry["key"] for entry in journal(target)[1:]}
+    made = []
+    real = Staging.record
+
+    def noting(self: Staging, entry: dict) -> None:
+        made.append(entry["key"])
+        real(self, entry)
+
+    with patch.object(Staging, "record", noting):
+        receipt = converted(source, target, MAPPING)
+    assert receipt["resumed"]
+    assert finished
+    assert not finished & set(made)
+
+
+def test_the_receipt_of_a_resumed_run_is_complete(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = half_done
+    resumed, plain = converted(source, target, MAPPING), converted(source, tmp_path / "again", MAPPING)
+    for part in ("source", "target", "complement", "plan"):
+        assert resumed[part] | {"path": ""} == plain[part] | {"path": ""}
+
+
+def test_another_plan_starts_afresh(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = half_done
+    other = {"dtype": "float16"}
+    assert not converted(source, target, MAPPING, other)["resumed"]
+    converted(source, tmp_path / "again", MAPPING, other)
+    assert_same(read(target), read(tmp_path / "again"))
+
+
+def test_a_changed_source_starts_afresh(half_done: tuple[Path, Path]) -> None:
+    source, target = half_done
+    changed = {key: -array for key, array in arrays().items()}
+    write(source, changed, CONFIG)
+    assert not converted(source, target, MAPPING)["resumed"]
+    assert np.array_equal(read(target)["up"], changed["down"].T)
+
+
+def test_nothing_is_resumed_after_the_machine_went_down(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    """What was finished then lay in the page cache."""
+    source, target = half_done
+    with patch.object(staging, "_boot", lambda: "another"):
+        assert not converted(source, target, MAPPING)["resumed"]
+    assert everything_below(target) == everything_below(tmp_path / "plain")
+
+
+def test_a_line_that_the_kill_cut_is_no_line(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = half_done
+    file = part_of(target) / "journal.jsonl"
+    file.write_text(file.read_text()[:-5])
+    assert converted(source, target, MAPPING)["resumed"]
+    assert everything_below(target) == everything_below(tmp_path / "plain")
+
+
+def test_an_interrupt_keeps_what_was_done(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    total = steps_of(source, tmp_path / "plain", "safetensors")
+    interrupted = Steps(total // 2, lambda: signal.raise_signal(signal.SIGINT))
+    with interrupted.counted(), pytest.raises(KeyboardInterrupt):
+        converted(source, tmp_path / "right", MAPPING, threads=1)
+    assert not (tmp_path / "right").exists()
+    assert converted(source, tmp_path / "right", MAPPING)["resumed"]
+    assert everything_below(tmp_path / "right") == everything_below(tmp_path / "plain")
+
+
+def test_a_failure_keeps_nothing(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+
+    def fails() -> None:
+        raise RuntimeError("a bug")
+
+    with Steps(30, fails).counted(), pytest.raises(RuntimeError, match="a bug"):
+        converted(source, tmp_path / "right", MAPPING)
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
