@@ -1,4 +1,4 @@
-"""One timed conversion, run in a process of its own by ``run.py``: ``cases.py CASE SRC DST``."""
+"""One timed conversion, in a process of its own: ``python -m benchmarks.cases CASE SRC DST``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion speed and memory as ratios within one run: ``python benchmarks/run.py [--pairs 5]``.
+"""Conversion speed and memory as ratios within one run: ``python -m benchmarks [--pairs 5]``.
 
 Each case alternates with two references over the same bytes, so that a machine's moods touch both:
 
@@ -25,7 +25,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from checkpoint import make
+from benchmarks.checkpoint import make
 
 HERE = Path(__file__).parent
 CASES = ("rename", "cerebras", "transpose", "mdl")
@@ -95,7 +95,7 @@ def measure(case: str, source: Path, work: Path, pairs: int) -> dict[str, list[R
         runs["copy"].append(timed([*copy, str(new)]))
         shutil.rmtree(new)
         clear(out)
-        runs["convert"].append(timed([sys.executable, str(HERE / "cases.py"), case, str(source), str(out)]))
+        runs["convert"].append(timed([sys.executable, "-m", "benchmarks.cases", case, str(source), str(out)]))
         check = [sys.executable, "-m", "convkit", "roundtrip", str(source), str(out)]
         runs["roundtrip"].append(timed(check))
         clear(out)
