@@ -68,12 +68,17 @@ def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.
 
 
 def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str, Any]) -> np.ndarray:
-    """How many ulp elements (1-D, carrier of ``dtype``) lie apart: float64, inf where one isn't finite."""
-    ops, measure = step.get("ops", ()), step["exactness"]["dtype"]
+    """How many ulp elements (1-D, carrier of ``dtype``) lie apart: float64, inf where one isn't finite.
+
+    The unit is that of the coarsest dtype on the way, where narrow ones have run out of exponents too.
+    """
+    ops = step.get("ops", ())
+    dtypes = {step["exactness"]["dtype"], *(op[end] for op in ops if op["op"] == "cast" for end in ("from", "to"))}
     here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
-    gain = math.prod(op["by"] for op in ops if op["op"] == "scale")
+    gain = abs(math.prod(op["by"] for op in ops if op["op"] == "scale"))
     with np.errstate(all="ignore"):
-        unit = np.maximum(_ulp(here, measure), _ulp(_forward(here, ops), measure) / abs(gain))
+        made = _forward(here, ops)
+        unit = np.maximum.reduce([ulp for name in dtypes for ulp in (_ulp(here, name), _ulp(made, name) / gain)])
         apart = np.abs(here - there) / unit
     apart[(here == there) | (np.isnan(here) & np.isnan(there))] = 0.0
     return np.nan_to_num(apart, nan=math.inf, posinf=math.inf) * (1 - SLACK)
