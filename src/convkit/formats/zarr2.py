@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -71,11 +71,12 @@ class Zarray:
         >>> list(Zarray(TensorSpec((3, 2), "float32"), (2, 2)).chunk_names())
         ['0.0', '1.0']
         """
-        if not self.spec.shape:
-            yield "0"
-            return
         for position in itertools.product(*(range(n) for n in self.grid)):
-            yield self.separator.join(map(str, position))
+            yield self.chunk_name(position)
+
+    def chunk_name(self, position: Sequence[int]) -> str:
+        """The name of the chunk at that position of the grid."""
+        return self.separator.join(map(str, position)) or "0"
 
     def to_json(self) -> dict[str, Any]:
         """All that a ``.zarray`` holds."""
