@@ -51,7 +51,9 @@ RELEASES = tuple((2, minor) for minor in range(1, 11))
 class Options:
     """What the user asks of a conversion, beside where to.
 
-    ``given`` are sizes by declared name, ``choices`` are variants' choices by their name.
+    ``given`` are sizes by declared name, ``choices`` are variants' choices by their name. ``existing``
+    are the leaves of a target that others made, which the plan is to describe: of what it may spell or
+    leave out, it does as they did.
     """
 
     format: str | None = None
@@ -62,6 +64,7 @@ class Options:
     restore: bool = True
     given: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    existing: dict[str, Leaf] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Restored:
 
 @dataclass
 class Plan:
-    """A mapping bound to one checkpoint."""
+    """A mapping bound to one checkpoint; ``through`` are the plans that make that checkpoint in a chain."""
 
     mapping: Mapping
     source_format: str
@@ -95,6 +98,7 @@ class Plan:
     warnings: list[str]
     dtype: str | None = None
     target_leaves: dict[str, Leaf] = field(default_factory=dict)
+    through: tuple[Plan, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -104,7 +108,7 @@ class Plan:
     @property
     def exact(self) -> bool:
         """Whether no bit of any tensor changes."""
-        return all(step.exactness.exact for step in self.bound.steps)
+        return all(step.exactness.exact for plan in (self, *self.through) for step in plan.bound.steps)
 
     def fates(self) -> dict[str, dict[str, Any]]:
         """What becomes of every source leaf, in the order of the source."""
@@ -208,7 +212,7 @@ class Plan:
                 "bytes_written": self.bytes_written(),
                 "peak_bytes": self.peak_bytes(),
             },
-        }
+        } | ({"through": [plan.to_json() for plan in self.through]} if self.through else {})
 
 
 def make_plan(source: Source, to: str | Mapping, from_: str | None = None, options: Options | None = None) -> Plan:
@@ -248,7 +252,9 @@ def _plan(
     restored: Restored | None,
 ) -> Plan:
     leaves = source.checkpoint.leaves
-    before = (restored.plan["variant"] if restored else {}) | options.choices
+    theirs = [variant.inverse() for variant in mapping.variants if variant.side == "right"]
+    spelled = detect_variants(theirs, options.existing, {}) if options.existing else {}
+    before = (restored.plan["variant"] if restored else {}) | spelled | options.choices
     seen = detect_variants(mapping.variants, leaves, before)
     sizes = _remembered(mapping, restored, options.given) | options.given
     facts = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, sizes)
@@ -281,9 +287,22 @@ def _plan(
     )
     if restored:
         _restore(plan, restored)
+    if options.existing:
+        _describe(plan, options.existing)
     plan.target_leaves = _target_leaves(plan)
     _check_total(plan)
     return plan
+
+
+def _describe(plan: Plan, existing: dict[str, Leaf]) -> None:
+    """Of a leaf's several names, and of buffers that aren't owed, keep those that a target of others has."""
+    if not get_format(plan.target_format).ties:  # such a format's writers drop copies
+        plan.bound.steps = [_only_names(step, existing.keys()) for step in plan.bound.steps]
+    made = {side.key for step in plan.bound.steps for side in step.targets}
+    for leaf in owed_derived(plan.mapping, existing.keys() - made, plan.names):
+        spec = existing[leaf.key].spec
+        if spec is not None:
+            plan.owed.append(replace(leaf, spec=spec))
 
 
 def _remembered(mapping: Mapping, restored: Restored | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,12 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
         open_source(args.target, config=args.target_config) as target,
     ):
         to = args.to or detect_layout(target)[0].name
-        options = Options(format=target.checkpoint.format, release=parse_release(args.release), restore=False)
+        options = Options(
+            format=target.checkpoint.format,
+            release=parse_release(args.release),
+            restore=False,
+            existing=target.checkpoint.leaves,
+        )
         return make_plan(source, to, args.from_, options).to_json()
 
 
@@ -56,6 +61,7 @@ def _equivalence(args: argparse.Namespace) -> Verdict:
         to_layout=args.to,
         source_config=args.config,
         target_config=args.target_config,
+        source_format=args.source_format,
         probe_length=args.probe_length,
     )
 
