@@ -1,8 +1,9 @@
-"""``cerebras-h5``: the ``.mdl`` checkpoints of cerebras.pytorch, format 0.5, in HDF5.
+"""``cerebras-h5``: the ``.mdl`` checkpoints of cerebras.pytorch, in HDF5: 0.1 to 0.5 read, 0.5 written.
 
 A state dict is flattened; each tensor is a dataset named after its leaf, LZ4 in chunks; what a leaf
 is, and every small value, stands in a JSON attribute of the root group. The structure stands in
-``__spec__``; ``__SUCCESS__`` is written last. Source: cerebras-pytorch 2.10
+``__spec__``; ``__SUCCESS__`` is written last. Formats before 0.5 had other words for all this, see
+:mod:`.cerebras_h5_old`. Source: cerebras-pytorch 2.10
 ``cerebras/pytorch/storage/{save,load}.py``, cerebras-appliance 2.10 ``storage/h5_storage.py``.
 """
 
@@ -21,15 +22,16 @@ class CerebrasH5(Format):
 
     A checkpoint's ``metadata`` holds ``spec`` (the text of the tree spec: container types, int keys),
     ``numpy_arrays`` (the keys that load as numpy arrays, not torch tensors), ``version`` and
-    ``cstorch_version``. Handed on as ``options.metadata`` it gives the same structure back; without
-    it the keys that start with ``model.`` go in a dict ``model``, as the original's converter has it,
-    and all others in the outermost one.
+    ``cstorch_version``; of an old file also ``tensor_scalar_dicts`` (the dicts that were of that class) and
+    ``left_out`` (the tied copies that had no data). Handed on as ``options.metadata`` it gives the same
+    structure back; without it the keys that start with ``model.`` go in a dict ``model``, as the
+    original's converter has it, and all others in the outermost one.
     """
 
     name = "cerebras-h5"
     folder = False
     ties = True
-    summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (cerebras.pytorch 2.1 to 2.10)"
+    summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
 
     def detect(self, path: Path) -> str | None:
         """An HDF5 file that is called ``.mdl`` or holds a tree spec."""

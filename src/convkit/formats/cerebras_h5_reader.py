@@ -1,14 +1,14 @@
-"""Reads ``.mdl`` 0.5 files: the index when they are opened, tensors slice by slice. Nothing is unpickled.
+"""Reads ``.mdl`` files: the index when they are opened, tensors slice by slice. Nothing is unpickled.
 
-What stands in the file is checked here; HDF5's own structures only HDF5 can check, and it doesn't
-check all: of 1500 files with random bytes struck, 5 crashed or hung HDF5 2.0 as it read an attribute.
+Format 0.5 is described here, older ones in :mod:`.cerebras_h5_old`. What stands in the file is checked;
+HDF5's own structures only HDF5 can check, and it doesn't check all: of 1500 files with random bytes
+struck, 5 crashed or hung HDF5 2.0 as it read an attribute.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +16,27 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint, Leaf, Opaque
 from convkit.errors import ConvkitError
 from convkit.formats import cerebras_records as records
-from convkit.formats.hdf5_arrays import Array, ChunkCache, FilledArray, open_array
-from convkit.state import treespec
-from convkit.tensors import TensorSpec, carrier, value_dtype
+from convkit.formats.cerebras_entries import DAMAGED, ERRORS, Datasets, Entry, elsewhere, filled
+from convkit.formats.cerebras_h5_old import FIRST, RELEASES, OldEntries
+from convkit.formats.hdf5_arrays import Array
+from convkit.state import pickled_treespec, treespec
+from convkit.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-_DAMAGED = "the file is damaged: fetch or make it again"
-_ELSEWHERE = "load and save the checkpoint with cerebras.pytorch, so that it holds its own data"
-#: what h5py and our own parsing raise where a file is damaged
-_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+
+#: attributes of the root group that are the format's own, beside those of the leaves
+_OWN = frozenset({"__spec__", "__version__", "__cstorch_version__", "__SUCCESS__"})
 
 
 class CerebrasCheckpoint(Checkpoint):
-    """An opened ``.mdl`` file."""
+    """An opened ``.mdl`` file.
+
+    ``metadata`` is described in :class:`convkit.formats.cerebras_h5.CerebrasH5`. ``datasets`` holds the
+    dataset of each tensor that has one of its own, ``attributes`` what others hung on the file.
+    """
 
     format = "cerebras-h5"
 
@@ -41,6 +46,7 @@ class CerebrasCheckpoint(Checkpoint):
 
         self.path = path
         self.leaves = {}
+        self.datasets: dict[str, h5py.Dataset] = {}
         self._arrays: dict[str, Array] = {}
         with _telling(path):
             self._file = h5py.File(path, "r", locking="best-effort")
@@ -50,6 +56,12 @@ class CerebrasCheckpoint(Checkpoint):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The root group's attributes that aren't the format's own."""
+        of_leaves = {f"{key}.__metadata__" for key in self.leaves}
+        return {name: value for name, value in self._file.attrs.items() if name not in _OWN | of_leaves}
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Elements ``[start, stop)``: only the chunks that hold them are decoded, in the calling thread."""
@@ -72,41 +84,40 @@ class CerebrasCheckpoint(Checkpoint):
         return self._arrays[key], leaf.spec
 
     def _index(self, attributes: dict[str, Any]) -> None:
-        tree = _tree(attributes)
-        with self.path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        cache = ChunkCache()
+        version = _version(attributes)
+        tree, stand_ins = _tree(attributes["__spec__"])
+        datasets = Datasets(self._file, self.path)
+        old = version < records.VERSION
+        entries = OldEntries(self._file, datasets, version) if old else _Entries(attributes, datasets)
         links: dict[str, str] = {}
         numpy_arrays: list[str] = []
         for key, node in treespec.terminals(tree):
             with _telling(self.path, key):
                 if key in self.leaves:
                     raise ValueError("is the name of two leaves")
-                # an entry for links too, for the order
-                self.leaves[key] = Leaf(key, value=None if node.type is None else node.empty)
                 if node.type is not None:
+                    self.leaves[key] = Leaf(key, value=node.empty)
                     continue
-                record = _record(attributes, key)
-                match record.kind:
-                    case "LinkedObject":
-                        links[key] = record.notes["key"]
-                    case "ObjectSerializer":
-                        self.leaves[key] = Leaf(key, value=_object(self._file, key))
-                    case "TorchTensorSerializer" | "NumpyArraySerializer" | "DeferredFullTensor":
-                        spec, self._arrays[key] = _tensor(self._file, key, record, mapped, cache)
-                        self.leaves[key] = Leaf(key, spec)
-                        if record.kind == "NumpyArraySerializer":
-                            numpy_arrays.append(key)
-                    case _:
-                        self.leaves[key] = Leaf(key, value=records.value(record))
+                entry = entries.entry(key)
+                self.leaves[key] = entry.leaf  # links too, for the order
+                if entry.link is not None:
+                    links[key] = entry.link
+                if entry.array is not None:
+                    self._arrays[key] = entry.array
+                if entry.dataset is not None:
+                    self.datasets[key] = datasets.find(entry.dataset)
+                if entry.numpy:
+                    numpy_arrays.append(key)
         for key in links:
             with _telling(self.path, key):
                 self._link(key, links)
         self.metadata = {
             "spec": treespec.dumps(tree),
             "numpy_arrays": numpy_arrays,
-            "version": records.VERSION,
-            "cstorch_version": attributes.get("__cstorch_version__"),
+            "version": version,
+            "cstorch_version": attributes.get("__cstorch_version__", RELEASES.get(version)),
+            "tensor_scalar_dicts": list(stand_ins),
+            "left_out": list(entries.left_out),
         }
 
     def _link(self, key: str, links: dict[str, str]) -> None:
@@ -139,89 +150,84 @@ class UnreadableObject(Opaque):
         return f"{type(self).__name__}({self.kind!r})"
 
 
-def _tree(attributes: dict[str, Any]) -> treespec.Tree:
-    """The structure, of a file that is complete and of our version."""
+def _version(attributes: dict[str, Any]) -> float:
+    """The format's version, of a file that is complete. Release 1.7 noted none; then the spec's form tells."""
     if "__spec__" not in attributes:
         raise ConvkitError("is an HDF5 file without the attribute __spec__", remedy="name a Cerebras checkpoint")
-    version = attributes.get("__version__")
-    if version is None or version < records.VERSION:
-        raise ConvkitError(
-            f"is of format {version or '0.1'}, older than {records.VERSION}",
-            remedy="load and save it with cerebras.pytorch 2.1 or later",
-        )
+    version = attributes.get("__version__", records.VERSION if _is_json(attributes["__spec__"]) else FIRST)
     if version > records.VERSION:
         raise ConvkitError(f"is of format {version}, newer than {records.VERSION}", remedy="use a newer convkit")
-    if not attributes.get("__SUCCESS__", False):
+    if version == records.VERSION and not attributes.get("__SUCCESS__", False):
         raise ConvkitError("has no __SUCCESS__: whoever wrote it did not finish", remedy="fetch or make it again")
-    _, text = json.loads(attributes["__spec__"])
-    return treespec.loads(text)
+    return float(version)
 
 
-def _record(attributes: dict[str, Any], key: str) -> records.Record:
-    text = attributes.get(f"{key}.__metadata__")
-    if text is None:
-        raise ValueError("is in the spec, and has no metadata")
-    record = records.loads(text)
-    if "deferred_object_cls" in record.notes or record.kind in ("DeferredSafeTensor", "DeferredFileTensor"):
-        where = record.notes.get("path", record.notes.get("filepath"))
-        raise ConvkitError(f"its data lies in another file, {where!r}", remedy=_ELSEWHERE)
-    return record
+def _tree(text: str) -> tuple[treespec.Tree, tuple[str, ...]]:
+    """The structure, and which of its dicts were a ``TensorScalarDict``."""
+    if _is_json(text):
+        _, inner = json.loads(text)
+        return treespec.loads(inner), ()
+    try:
+        pickle = bytes.fromhex(text)
+    except ValueError:
+        raise ValueError("its __spec__ is neither JSON nor a pickle in hex") from None
+    return pickled_treespec.loads(pickle)
 
 
-def _tensor(
-    file: h5py.File, key: str, record: records.Record, mapped: mmap.mmap, cache: ChunkCache
-) -> tuple[TensorSpec, Array]:
-    """The tensor's spec, and the way to read it."""
-    if record.kind == "DeferredFullTensor":
-        return _filled(records.full_spec(record), record)
-    dataset = _dataset(file, key)
-    if dataset.shape is None:
-        raise ValueError("its dataset holds no array")
-    stored = dataset.dtype.newbyteorder("=").name
-    if record.kind == "NumpyArraySerializer":
-        spec = TensorSpec(dataset.shape, "bfloat16" if record.notes["is_bfloat16"] else stored)
-    else:
-        spec = records.tensor_spec(record)
-    if spec.shape != dataset.shape:
-        raise ValueError(f"its dataset has the shape {dataset.shape}, its metadata says {spec.shape}")
-    if stored != records.stored_dtype(spec.dtype):
-        raise ValueError(f"its dataset holds {stored}, its metadata says {spec.dtype}")
-    return spec, open_array(dataset, carrier(spec.dtype), mapped, cache)
+def _is_json(spec: str) -> bool:
+    return spec.lstrip().startswith("[")
 
 
-def _filled(spec: TensorSpec, record: records.Record) -> tuple[TensorSpec, Array]:
-    """One value all over, in no dataset. Where there is none the original leaves memory as it finds it; here zero."""
-    import numpy as np
+class _Entries:
+    """What an opened file of format 0.5 holds, by the names of its leaves."""
 
-    element = np.asarray(record.notes["fill_value"] or 0).astype(value_dtype(spec.dtype))
-    return spec, FilledArray(element.view(carrier(spec.dtype)))
+    #: the format writes every tied copy down
+    left_out: Sequence[str] = ()
+
+    def __init__(self, attributes: dict[str, Any], datasets: Datasets) -> None:
+        self._attributes = attributes
+        self._datasets = datasets
+
+    def entry(self, key: str) -> Entry:
+        """What a name of the spec stands for.
+
+        Raises:
+            ConvkitError: data elsewhere, or a kind that isn't known.
+            ValueError, KeyError: corrupt.
+        """
+        record = self._record(key)
+        match record.kind:
+            case "LinkedObject":
+                return Entry(Leaf(key), link=record.notes["key"])
+            case "ObjectSerializer":
+                return Entry(Leaf(key, value=_object(self._datasets, key)))
+            case "TorchTensorSerializer":
+                return self._datasets.tensor(key, key, records.tensor_spec(record), numpy=False)
+            case "NumpyArraySerializer":
+                is_bfloat16 = record.notes["is_bfloat16"]
+                return self._datasets.tensor(key, key, None, numpy=True, is_bfloat16=is_bfloat16)
+            case "DeferredFullTensor":
+                return filled(key, records.full_spec(record), record.notes["fill_value"])
+            case _:
+                return Entry(Leaf(key, value=records.value(record)))
+
+    def _record(self, key: str) -> records.Record:
+        text = self._attributes.get(f"{key}.__metadata__")
+        if text is None:
+            raise ValueError("is in the spec, and has no metadata")
+        record = records.loads(text)
+        if "deferred_object_cls" in record.notes or record.kind in ("DeferredSafeTensor", "DeferredFileTensor"):
+            raise elsewhere(record.notes.get("path", record.notes.get("filepath")))
+        return record
 
 
-def _object(file: h5py.File, key: str) -> Opaque:
+def _object(datasets: Datasets, key: str) -> Opaque:
     """The pickled object's bytes."""
     try:
-        return Opaque(_dataset(file, key).attrs["__BYTES__"].tobytes(), records.PICKLE)
-    except _ERRORS as error:
+        return Opaque(datasets.find(key).attrs["__BYTES__"].tobytes(), records.PICKLE)
+    except ERRORS as error:
         problem = f"the serialized object can't be read: {error}"
-        return UnreadableObject(records.PICKLE, ConvkitError(problem, path=file.filename, key=key, remedy=_DAMAGED))
-
-
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    """The dataset of that name in this file: links, which could lead into any other, are not followed."""
-    import h5py
-
-    path = ""
-    for part in filter(None, key.split("/")):
-        path += f"/{part}"
-        link = file.get(path, getlink=True)
-        if link is None:
-            raise ValueError("is in the spec, and has no dataset")
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError("its dataset is a link")
-    found = file[key]
-    if not isinstance(found, h5py.Dataset):
-        raise ValueError("is in the spec, and has no dataset")
-    return found
+        return UnreadableObject(records.PICKLE, ConvkitError(problem, path=datasets.path, key=key, remedy=DAMAGED))
 
 
 @contextmanager
@@ -231,7 +237,7 @@ def _telling(path: Path, key: str | None = None) -> Iterator[None]:
         yield
     except ConvkitError as error:
         raise ConvkitError(error.problem, path=path, key=error.key or key, remedy=error.remedy) from error
-    except _ERRORS as error:
+    except ERRORS as error:
         # the ValueErrors are ours, and say all
         problem = str(error) if isinstance(error, ValueError) else f"can't be read: {error}"
-        raise ConvkitError(problem, path=path, key=key, remedy=_DAMAGED) from error
+        raise ConvkitError(problem, path=path, key=key, remedy=DAMAGED) from error

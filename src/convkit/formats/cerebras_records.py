@@ -78,9 +78,9 @@ def value(record: Record) -> Any:
     if record.kind == "NoneSerializer":
         return None
     if record.kind == "ScalarSerializer":
-        return _checked(record.notes["scalar_value"], bool | int | float)
+        return checked(record.notes["scalar_value"], bool | int | float)
     if record.kind == "StringSerializer":
-        return _checked(record.notes["string_value"], str)
+        return checked(record.notes["string_value"], str)
     raise ConvkitError(f"is of an unknown kind, {record.kind!r}", remedy="use a newer convkit")
 
 
@@ -162,7 +162,12 @@ def _spec(shape: list[int], torch_dtype: str) -> TensorSpec:
     return TensorSpec(tuple(shape), torch_dtype.removeprefix("torch."))
 
 
-def _checked(value: Any, kind: Any) -> Any:
+def checked(value: Any, kind: Any) -> Any:
+    """The value, if it is of that kind.
+
+    Raises:
+        ValueError: it isn't.
+    """
     if not isinstance(value, kind):
         raise ValueError(f"its metadata holds a {type(value).__name__} for a {kind}")
     return value

@@ -17,7 +17,8 @@ from typing import Any
 from convkit.errors import ConvkitError
 
 _PROTOCOL = 1
-_DICTS = ("builtins.dict", "collections.OrderedDict")
+#: containers whose children have keys
+DICTS = ("builtins.dict", "collections.OrderedDict")
 #: containers without a JSON counterpart
 _NOT_JSON = ("builtins.set", "collections.deque")
 
@@ -33,12 +34,12 @@ class Tree:
     @property
     def keys(self) -> list[Any]:
         """A dict's keys, or the positions in another container."""
-        return json.loads(self.context or "[]") if self.type in _DICTS else list(range(len(self.children)))
+        return json.loads(self.context or "[]") if self.type in DICTS else list(range(len(self.children)))
 
     @property
     def empty(self) -> list | dict:
         """What an empty container counts as."""
-        return {} if self.type in _DICTS else []
+        return {} if self.type in DICTS else []
 
 
 LEAF = Tree()
@@ -106,7 +107,7 @@ def _parse(node: dict[str, Any]) -> Tree:
     tree = Tree(node["type"], node["context"], tuple(_parse(child) for child in node["children_spec"]))
     if tree.type == "collections.defaultdict":
         raise ConvkitError("holds a defaultdict, which cerebras.pytorch can't name", remedy="save it as a dict")
-    if tree.type in _DICTS and len(tree.keys) != len(tree.children):
+    if tree.type in DICTS and len(tree.keys) != len(tree.children):
         raise ValueError(f"{len(tree.keys)} keys for {len(tree.children)} children")
     return tree
 
@@ -121,6 +122,6 @@ def _template(tree: Tree) -> Any:
     if tree.type in _NOT_JSON:
         raise TypeError(tree.type)
     inner = [_template(child) for child in tree.children]
-    if tree.type in _DICTS:
+    if tree.type in DICTS:
         return dict(zip(tree.keys, inner, strict=True))
     return inner
