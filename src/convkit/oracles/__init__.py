@@ -21,6 +21,13 @@ _ORACLES = {
     "hf/bert": ("convkit.oracles.hf_bert", "HfBert"),
     "hf/gpt2": ("convkit.oracles.hf_gpt2", "HfGpt2"),
     "hf/llama": ("convkit.oracles.hf_llama", "HfLlama"),
+    "pax/lm": ("convkit.oracles.pax", "PaxLm"),
+    "pax/lm-repeat": ("convkit.oracles.pax", "PaxLmRepeat"),
+    "t5x/t5": ("convkit.oracles.t5x", "T5xT5"),
+    "te/pax": ("convkit.oracles.pax", "TePax"),
+    "te/pax-repeat": ("convkit.oracles.pax", "TePaxRepeat"),
+    "te/t5": ("convkit.oracles.t5x", "TeT5"),
+    "te/t5-fused": ("convkit.oracles.t5x", "TeT5Fused"),
 }
 
 
@@ -39,3 +46,8 @@ def get_oracle(layout: str) -> type[Oracle]:
         raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(_ORACLES)}")
     module, name = _ORACLES[layout]
     return getattr(import_module(module), name)
+
+
+def needs_config(layout: str) -> bool:
+    """Whether a checkpoint of this layout has a config beside it that says what model it is."""
+    return not layout.startswith(("pax/", "t5x/", "te/"))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.oracles import get_oracle, layouts
+from convkit.oracles import get_oracle, layouts, needs_config
+from convkit.receipt import read_receipt
 from convkit.tensors import value_dtype
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ def open_model(
     """
     with open_checkpoint(path, format) as checkpoint:
         cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
-        config_path = config or find_config(path, cerebras)
-        settings = read_config(config_path)
-        layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
+        if config is None and layout is not None and not needs_config(layout):
+            settings = recorded_settings(path)
+        else:
+            config_path = config or find_config(path, cerebras)
+            settings = read_config(config_path)
+            layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
         within = "model." if cerebras and any(key.startswith("model.") for key in checkpoint.leaves) else ""
         tensors, dtypes = read_tensors(checkpoint, within)
         name = checkpoint.format
@@ -78,6 +82,12 @@ def open_model(
     family = get_oracle(layout)
     settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
     return Opened(path, layout, name, family(settings, tensors, path), dtypes, corrections)
+
+
+def recorded_settings(path: Path) -> dict[str, Any]:
+    """What the receipt beside a checkpoint says of its model, for layouts whose checkpoints have no config."""
+    plan = (read_receipt(path) or {}).get("plan", {})
+    return {**plan.get("names", {}), **plan.get("variant", {})}
 
 
 def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -139,7 +139,8 @@ def _cast_down(oracle: Oracle) -> Iterator[Change]:
 def _norm_offset(oracle: Oracle) -> Iterator[Change]:
     """A norm's scale stored minus one, read as it stands."""
     name = _in_a_layer(oracle, "norm_ffn.weight")
-    yield "norm scale off by one", {name: oracle.part(name) + 1}
+    if name in oracle.roles:
+        yield "norm scale off by one", {name: oracle.part(name) + 1}
 
 
 _FAULTS: tuple[Callable[[Oracle], Iterator[Change]], ...] = (

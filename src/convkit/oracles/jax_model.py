@@ -1,0 +1,149 @@
+"""What the oracles of T5X, Pax and TE share: where a role lies in a fused tensor, and a layer's arithmetic in JAX.
+
+Source of every convention: T5X dddbfca, ``examples/t5/layers.py``; Praxis of 2024-05, ``layers/``;
+TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py``; and logits recorded from T5X and Paxml.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.errors import ConvkitError
+from convkit.oracles.oracle import Facts, Oracle, Part
+
+if TYPE_CHECKING:
+    from jax import Array
+    from torch import Tensor
+
+#: positions that a model without a table of them is run on
+POSITIONS = 2048
+
+
+@dataclass(frozen=True)
+class Block(Part):
+    """A block of a tensor: ``at`` fixes axes, ``ins`` are the axes (of those left) that are contracted."""
+
+    at: tuple[int | None, ...] = ()
+    ins: tuple[int, ...] = ()
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """See :meth:`Part.of`: ``[out, in]``, or ``[out]`` where nothing is contracted; a view."""
+        whole = tensors[self.key]
+        for axis in reversed(range(len(self.at))):
+            index = self.at[axis]
+            whole = whole if index is None else whole.select(axis, index)
+        outs = [axis for axis in range(whole.ndim) if axis not in self.ins]
+        turned = whole.permute(*outs, *self.ins)
+        rows = turned.flatten(0, len(outs) - 1) if outs else turned
+        return rows.flatten(1) if self.ins else rows
+
+
+class JaxOracle(Oracle):
+    """Keys and roles of a model that has no config beside it; ``config`` holds what tensors can't say."""
+
+    facts: Facts
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
+        self.config, self.tensors, self.path = dict(config), tensors, path
+        self.roles, self.twins, self.problems, self.notes = {}, {}, [], []
+        self.claim()
+        used = {part.key for part in self.roles.values()}
+        self.refuse(key for key in tensors if key.startswith(self.weights) and key not in used)
+
+    #: prefix of the model's own tensors
+    weights: str
+
+    @abstractmethod
+    def claim(self) -> None:
+        """Give every tensor its role, and state the facts."""
+
+    def has(self, key: str) -> bool:
+        """Whether the checkpoint has that tensor of the model."""
+        return f"{self.weights}{key}" in self.tensors
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor of the model.
+
+        Raises:
+            ConvkitError: it isn't there.
+        """
+        if not self.has(key):
+            raise ConvkitError(
+                "is missing", path=self.path, key=f"{self.weights}{key}", remedy=f"is this a {self.layout} checkpoint?"
+            )
+        return tuple(self.tensors[f"{self.weights}{key}"].shape)
+
+    def give(self, role: str, key: str, at: tuple[int | None, ...] = (), ins: tuple[int, ...] = ()) -> None:
+        """Give a block of a tensor its role."""
+        self.shape(key)
+        self.roles[role] = Block(f"{self.weights}{key}", at=at, ins=ins)
+
+    def layers(self, prefix: str) -> int:
+        """How many layers lie below a prefix."""
+        start = f"{self.weights}{prefix}"
+        found = {key[len(start) :].split(".")[0] for key in self.tensors if key.startswith(start)}
+        return len(found)
+
+    def array(self, role: str) -> Array:
+        """The part of a role in JAX."""
+        import jax.numpy as jnp
+
+        return jnp.asarray(self.part(role).contiguous().numpy())
+
+    def linear(self, role: str, x: Array) -> Array:
+        """``x`` through a weight, and a bias where there is one."""
+        out = x @ self.array(f"{role}.weight").T
+        return out + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else out
+
+    def rebased(self, factor: float) -> dict[str, Any] | None:
+        """See :meth:`Oracle.rebased`."""
+        return {**self.config, "rope_theta": factor * self.theta} if self.facts.rotary else None
+
+    @property
+    def theta(self) -> float:
+        """Base of the rotary frequencies."""
+        return float(self.config.get("rope_theta", 10000.0))
+
+
+def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
+    """Mixed values ``[b, s, heads*dim]`` and probabilities ``[b, heads, s, t]``.
+
+    Args:
+        q: ``[b, s, heads, dim]``, scaled.
+        k: ``[b, t, kv_heads, dim]``: a key serves the next ``heads / kv_heads`` queries; so does ``v``.
+        bias: added to the scores, ``[b or 1, heads or 1, s, t]``; -1e10 where a key isn't seen.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    served = q.shape[2] // k.shape[2]
+    k, v = jnp.repeat(k, served, 2), jnp.repeat(v, served, 2)
+    probabilities = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) + bias, axis=-1)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", probabilities, v)
+    return mixed.reshape(*mixed.shape[:2], -1), probabilities
+
+
+def heads_of(x: Array, size: int) -> Array:
+    """The last axis cut into heads."""
+    return x.reshape(*x.shape[:-1], -1, size)
+
+
+def normalised(x: Array, eps: float, centred: bool) -> Array:
+    """Mean (LayerNorm) and variance taken out, biased, over the last axis."""
+    import jax
+    import jax.numpy as jnp
+
+    x = x - jnp.mean(x, -1, keepdims=True) if centred else x
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + eps)
+
+
+def to_torch(x: Array) -> Tensor:
+    """A state for the trace."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.array(x, dtype=np.float32))
