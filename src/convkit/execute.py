@@ -157,7 +157,7 @@ class _Conversion:
     def run(self) -> dict[str, Any]:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with self.stack:
-            self._check_ties()
+            check_ties(self.source.checkpoint, self.plan)
             kept = self._complement_jobs()
             self._check_disk(kept)
             main = self.staging.out / self.staging.target.name
@@ -203,37 +203,13 @@ class _Conversion:
         return _jobs(plan, self.source.checkpoint, earlier)
 
     def _complement_jobs(self) -> list[_Job]:
-        """Source tensors that find no place in the target, or can't be made again bit by bit."""
-        checkpoint = self.source.checkpoint
-        kept = {key: checkpoint.leaves[key] for key in self.plan.bound.left_behind}
-        computed = _Computed({leaf.key: leaf for leaf in self.plan.bound.derived})
-        for leaf in self.plan.bound.derived:
-            if not computed.gives(leaf, checkpoint):
-                kept[leaf.key] = checkpoint.leaves[leaf.key]
-                self.warnings.append(f"{leaf.key} is not what its recipe gives ({leaf.recipe}): kept in the complement")
-        jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
-        for step in self.plan.bound.steps:
-            if step.crop and (rest := _cropped_job(checkpoint, step.sources[0], step.crop)):
-                jobs.append(rest)
-                self.warnings.append(f"{step.sources[0].key}: what is cropped isn't the fill: kept in the complement")
+        jobs = _complement(self.source.checkpoint, self.plan)
+        for job in jobs:
+            if job.key not in self.plan.bound.left_behind:
+                self.warnings.append(f"{job.key}: the way back couldn't make it again: kept in the complement")
         return jobs
 
     # --- checks before the first write ----------------------------------------------------------------
-
-    def _check_ties(self) -> None:
-        """Copies that the plan takes for one leaf must be equal bit by bit."""
-        for step in self.plan.bound.steps:
-            for name, of in step.same:
-                leaf, other = self.plan.source_leaves[name], self.plan.source_leaves[of]
-                if leaf.same_as == of or other.same_as == name:
-                    continue
-                if leaf.spec != other.spec or not _equal(self.source.checkpoint, name, of):
-                    raise ConvkitError(
-                        f"differs from {of}, though the config says that they are one tensor",
-                        path=self.source.path,
-                        key=name,
-                        remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
-                    )
 
     def _check_disk(self, kept: list[_Job]) -> None:
         if self.staging.resumed:
@@ -463,14 +439,15 @@ class _Joined(Checkpoint):
 class Converted(Checkpoint):
     """A plan's target as a checkpoint that exists nowhere: leaves are made when they are read.
 
-    Lets mappings be chained (``compose``) without an intermediate copy on disk.
+    So mappings are chained (:mod:`convkit.chain`) without an intermediate copy on disk.
     """
 
     def __init__(self, source: Checkpoint, plan: Plan) -> None:
         self.path = source.path
         self.format = plan.target_format
         self.metadata = {}
-        self.leaves = {key: replace(leaf, same_as=None) for key, leaf in plan.target_leaves.items()}
+        self.leaves = dict(plan.target_leaves)
+        self._source = source
         jobs = {job.key: job for job in _jobs(plan, source, None)}
         # those in use hold what they read of sources that must be decoded
         self._gather = lru_cache(maxsize=2)(lambda key: _Gather(jobs[key]))
@@ -480,6 +457,10 @@ class Converted(Checkpoint):
         spec = self.leaves[key].spec
         assert spec is not None
         return self._gather(key)(start, spec.size if stop is None else stop)
+
+    def files(self) -> list[Path]:
+        """Those of the source."""
+        return self._source.files()
 
 
 def _jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> list[_Job]:
@@ -500,6 +481,41 @@ def _jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> lis
             jobs += [_Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
     jobs += _copies("target", _Computed({leaf.key: leaf for leaf in plan.owed}))
     return jobs + (_copies("target", earlier, plan.restored) if earlier else [])
+
+
+def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
+    """Copies that the plan takes for one leaf must be equal bit by bit.
+
+    Raises:
+        ConvkitError: they aren't.
+    """
+    for step in plan.bound.steps:
+        for name, of in step.same:
+            leaf, other = plan.source_leaves[name], plan.source_leaves[of]
+            if leaf.same_as == of or other.same_as == name:
+                continue
+            if leaf.spec != other.spec or not _equal(checkpoint, name, of):
+                raise ConvkitError(
+                    f"differs from {of}, though the config says that they are one tensor",
+                    path=checkpoint.path,
+                    key=name,
+                    remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
+                )
+
+
+def lost_on_the_way(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """Source leaves of which the target alone wouldn't bring back all."""
+    return list(dict.fromkeys([*plan.bound.left_behind, *(job.key for job in _complement(checkpoint, plan))]))
+
+
+def _complement(checkpoint: Checkpoint, plan: Plan) -> list[_Job]:
+    """Source tensors that find no place in the target, or can't be made again bit by bit."""
+    computed = _Computed({leaf.key: leaf for leaf in plan.bound.derived})
+    other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
+    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *other)}
+    jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
+    cropped = [_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop]
+    return jobs + [job for job in cropped if job]
 
 
 def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Edge) -> _Job | None:

@@ -5,6 +5,7 @@
 ``{g:gate|up}``    an axis that runs over names, in that order
 ``{p:weight|b?}``  the names marked ``?`` may be absent
 ``{=base}``        the value of a declared name (a config value, a variant), not an axis
+``{=text.base}``   that of a component of a pack
 ``{rest:*}``       any text (for what a rule leaves behind); not an axis
 =================  =======================================================================
 
@@ -29,7 +30,7 @@ from typing import Any
 #: what a placeholder is bound to: an index, or one of its names
 Bindings = dict[str, int | str]
 
-_FIELD = re.compile(r"\{(?P<config>=)?(?P<name>[A-Za-z_]\w*)(?::(?P<choices>[^{}]*))?\}")
+_FIELD = re.compile(r"\{(?:=(?P<config>[A-Za-z_][\w.]*)|(?P<name>[A-Za-z_]\w*)(?::(?P<choices>[^{}]*))?)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +126,16 @@ class KeyTemplate:
 
 
 def _placeholder(found: re.Match[str], text: str) -> Placeholder:
-    name, choices, config = found["name"], found["choices"], bool(found["config"])
+    name, choices = found["name"], found["choices"]
+    if found["config"]:
+        return Placeholder(found["config"], config=True)
     if choices is None:
-        return Placeholder(name, config=config)
+        return Placeholder(name)
     if choices == "*":
         return Placeholder(name, wild=True)
     names = choices.split("|")
     plain = tuple(choice.removesuffix("?") for choice in names)
-    if config or not all(plain) or len(set(plain)) < len(plain):
+    if not all(plain) or len(set(plain)) < len(plain):
         raise ValueError(f"{text!r}: placeholder {name!r} has an empty choice, or one twice")
     return Placeholder(name, plain, frozenset(choice[:-1] for choice in names if choice.endswith("?")))
 

@@ -1,8 +1,9 @@
 """What can be said about two layouts: rules between them, declared once and used both ways.
 
 A mapping is a value. :func:`inverse` turns it round, :func:`under` moves it below a prefix,
-:func:`pack` puts several into one checkpoint, :func:`for_slots` extends it to an optimizer's
-moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is a table of these.
+:func:`convkit.pack.pack` puts several into one checkpoint, :func:`for_slots` extends it to an
+optimizer's moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is a table of
+these.
 """
 
 from __future__ import annotations
@@ -148,8 +149,7 @@ class Rule:
     def changed(self, **changes: Any) -> Rule:
         """A copy with some parts replaced."""
         parts = {
-            name: getattr(self, name)
-            for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")
+            name: getattr(self, name) for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")
         }
         parts |= changes
         sizes = dict(parts.pop("sizes", self.sizes))
@@ -300,6 +300,14 @@ class Measure:
         """The same with the sides exchanged."""
         return replace(self, left=self.right, right=self.left)
 
+    def under(self, left: str, right: str) -> Measure:
+        """The same below a prefix on each side."""
+        return replace(
+            self,
+            left=self.left and (left + self.left[0], self.left[1]),
+            right=self.right and (right + self.right[0], self.right[1]),
+        )
+
 
 AnyRule = Rule | Derived | LeftBehind | Refused | Verbatim
 
@@ -328,20 +336,14 @@ class Mapping:
 
 
 @dataclass(frozen=True)
-class Pack:
-    """Several mappings side by side in one checkpoint, each below its own prefixes."""
-
-    left: Layout
-    right: Layout
-    components: tuple[tuple[str, Mapping], ...]
-
-
-@dataclass(frozen=True)
 class Chain:
-    """One mapping after another."""
+    """Mappings one after another: each starts where the one before ends."""
 
-    first: Mapping | Chain
-    second: Mapping | Chain
+    links: tuple[Mapping, ...]
+
+    def inverse(self) -> Chain:
+        """The way back."""
+        return Chain(tuple(inverse(mapping) for mapping in reversed(self.links)))
 
 
 def inverse(mapping: Mapping) -> Mapping:
@@ -361,20 +363,6 @@ def inverse(mapping: Mapping) -> Mapping:
 def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]:
     """Rules below a prefix on each side: the way to write a layer's rules once."""
     return tuple(rule.under(left, right) for rule in rules)
-
-
-def pack(left: Layout, right: Layout, components: Dict[str, Mapping]) -> Pack:
-    """Put several checkpoints into one; component ``c``'s keys get the prefix ``c.`` on both sides."""
-    moved = {
-        name: replace(
-            mapping,
-            rules=under(f"{name}.", f"{name}.", mapping.rules),
-            variants=tuple(variant.under(f"{name}.", f"{name}.") for variant in mapping.variants),
-            facts=tuple(fact.under(f"{name}.", f"{name}.") for fact in mapping.facts),
-        )
-        for name, mapping in components.items()
-    }
-    return Pack(left, right, tuple(moved.items()))
 
 
 def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> Mapping:
@@ -400,23 +388,16 @@ def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> 
 
 
 def compose(first: Mapping | Chain, second: Mapping | Chain) -> Chain:
-    """The mapping that carries ``first``'s left layout to ``second``'s right layout.
+    """What carries ``first``'s left layout to ``second``'s right layout (:mod:`convkit.chain` does it).
 
     Raises:
         ConvkitError: they don't meet in one layout.
     """
-    middle, start = _last(first).right, _first(second).left
-    if middle.name != start.name:
-        raise ConvkitError(f"{middle.name} and {start.name} are different layouts", remedy="chain mappings that meet")
-    return Chain(first, second)
-
-
-def _first(mapping: Mapping | Chain) -> Mapping:
-    return _first(mapping.first) if isinstance(mapping, Chain) else mapping
-
-
-def _last(mapping: Mapping | Chain) -> Mapping:
-    return _last(mapping.second) if isinstance(mapping, Chain) else mapping
+    before, after = [side.links if isinstance(side, Chain) else (side,) for side in (first, second)]
+    middle, start = before[-1].right.name, after[0].left.name
+    if middle != start:
+        raise ConvkitError(f"{middle} and {start} are different layouts", remedy="chain mappings that meet")
+    return Chain(before + after)
 
 
 def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -443,6 +424,7 @@ def _check(rule: Rule) -> None:
             raise PatternError("a placeholder of both sides must have the same choices on both")
         _check_ops(rule, one_leaf=axes["left"].keys() == axes["right"].keys())
         _check_branches(rule, shared)
+        sized = axes["left"].keys() | axes["right"].keys()
         for branch, text in rule.pattern:
             pattern = Pattern.parse(text)
             pieces: dict[str, list[list[str]]] = {}
@@ -453,6 +435,7 @@ def _check(rule: Rule) -> None:
                     raise PatternError(f"'{text}' names one piece twice on the {side}")
                 if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
                     raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it is no axis")
+            sized |= {name for piece in pieces["left"] for name in piece}
             if pieces["left"] != pieces["right"]:
                 where = f" ({branch})" if branch else ""
                 shown = [
@@ -460,6 +443,8 @@ def _check(rule: Rule) -> None:
                     for side, found in pieces.items()
                 ]
                 raise PatternError(f"'{text}'{where} is not a bijection: {'; '.join(shown)}")
+        if other := dict(rule.sizes).keys() - sized:
+            raise PatternError(f"'{min(other)}' is the size of nothing")
     except PatternError as error:
         raise PatternError(f"rule {rule}: {error}") from None
 

@@ -71,6 +71,14 @@ def test_a_declared_name_is_no_axis() -> None:
     assert list(template.axes) == ["i"]
 
 
+def test_a_declared_name_may_be_a_components() -> None:
+    template = KeyTemplate.parse("{=text.prefix}w.{=n}")
+    assert template.match("model.w.3", {"text.prefix": "model.", "n": 3}) == {}
+    assert template.format({}, {"text.prefix": "", "n": 4}) == "w.4"
+    with pytest.raises(ValueError, match="a brace that belongs to no placeholder"):
+        KeyTemplate.parse("{text.i}")
+
+
 def test_a_declared_name_is_taken_literally() -> None:
     template = KeyTemplate.parse("{=prefix}w")
     assert template.match("model.w", {"prefix": "model."}) == {}

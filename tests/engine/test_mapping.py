@@ -23,20 +23,19 @@ from convkit.mapping import (
     compose,
     for_slots,
     inverse,
-    pack,
     under,
 )
 from convkit.mappings import all_mappings
 from convkit.ops import Pad, Scale, Shift
 from convkit.pattern import PatternError
-from engine.memory import LEFT, RIGHT, assert_same, carried, mapping_of
+from engine.memory import RIGHT, assert_same, carried, mapping_of
 from engine.strategies import Case, cases
 
 RULES = (
     Rule("{=a}x.{i}.{p:weight|bias?}", "y.{i}.{p}", "(h two r) ... -> (h r two) ...", h="heads", two=2),
     Rule("qkv.{i}", "{n:q|k}.{i}", "(q+k) d -> {n} d", q="heads"),
     Rule(("t", "tied"), ("u", "v"), " a  b->b a", when="tied"),
-    Rule("x", ("policy.x", "reference.x"), copied=True, optional=True, absent="no x"),
+    Rule("x", ("policy.x", "reference.x"), copied=True, optional=True),
     Rule("norm", "norm", ops=(Shift(1.0), Scale(49.0))),
     Rule("embed", "embed", "v d -> v d", ops=(Pad(0, "padded"),), v="vocab"),
     Rule("{g:a|b}.w", "{g}.u", {"a": "(x y) -> (y x)", "b": "x -> x"}, x=2),
@@ -133,6 +132,13 @@ def test_padding_stands_alone(ops: tuple) -> None:
         Rule("a", "b", "x -> x", ops=ops)
 
 
+def test_a_size_is_of_an_axis() -> None:
+    with pytest.raises(PatternError, match="'optinal' is the size of nothing"):
+        Rule("a", "b", "x y -> y x", optinal=True)
+    assert Rule("a.{i}", "b.{i}", "x -> x", x=3, i="layers").sizes == (("i", "layers"), ("x", 3))
+    assert Rule("a.{n:q|k}", "b", "{n} x -> (q + k) x", q=3)
+
+
 def test_padding_is_of_one_leaf() -> None:
     with pytest.raises(PatternError, match="a rule that pads carries one leaf into one"):
         Rule("a.{n:q|k}", "b", "n x -> (n x)", ops=(Pad(0, "to"),))
@@ -194,19 +200,11 @@ def test_a_chain_must_meet() -> None:
     middle = replace(RIGHT, name="middle")
     first, second = mapping_of(Rule("a", "b")), Mapping(RIGHT, middle, (Rule("b", "c"),))
     chain = compose(first, second)
-    assert chain == Chain(first, second)
-    assert compose(chain, inverse(second)) == Chain(chain, inverse(second))
+    back = inverse(second)
+    assert compose(chain, back) == compose(first, compose(second, back)) == Chain((first, second, back))
+    assert chain.inverse() == compose(inverse(second), inverse(first))
+    assert chain.inverse().inverse() == chain
     with pytest.raises(ConvkitError, match="right/model and left/model are different layouts"):
         compose(first, first)
     with pytest.raises(ConvkitError, match="middle and left/model are different layouts"):
         compose(chain, first)
-
-
-def test_a_pack_stands_below_its_prefixes() -> None:
-    packed = pack(LEFT, RIGHT, {"image_model": WHOLE, "text_model": WHOLE})
-    assert [name for name, _ in packed.components] == ["image_model", "text_model"]
-    rule = packed.components[0][1].rules[1]
-    assert isinstance(rule, Rule)
-    assert (rule.left, rule.right) == (("image_model.qkv.{i}",), ("image_model.{n:q|k}.{i}",))
-    assert packed.components[1][1].variants[0].probe == "text_model.{=a}x.{i}.weight"
-    assert packed.components[1][1].facts[0].left == "text_model.{=a}x.{i}.bias"
