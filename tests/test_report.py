@@ -191,6 +191,11 @@ def test_nothing_to_report_on(tmp_path: Path):
         build_report(tmp_path)
 
 
+def test_no_folder(tmp_path: Path):
+    with pytest.raises(ConvkitError, match="none: is not a folder"):
+        build_report(tmp_path / "none")
+
+
 def test_needs_no_heavy_library():
     heavy = "{'torch', 'jax', 'matplotlib', 'pandas', 'numpy'}"
     code = f"import sys, convkit.report; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"

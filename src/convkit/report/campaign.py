@@ -75,6 +75,8 @@ def read_campaign(directory: Path) -> list[Conversion]:
     Raises:
         ConvkitError: there is nothing to report on.
     """
+    if not directory.is_dir():
+        raise ConvkitError("is not a folder", path=directory, remedy="give the folder in which the receipt lies")
     claims = _read_claims(directory / "checkpoints.tsv")
     rows: dict[str, Conversion] = {}
     for name in claims or sorted(path.name for path in directory.iterdir() if path.is_dir()):
