@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convkit.bind import PlanError
-from convkit.execute import Converted, check_ties, lost_on_the_way
+from convkit.jobs import Converted, check_ties, lost_on_the_way
 from convkit.mapping import Chain
 from convkit.plan import Options, Plan, make_plan
 from convkit.source import Source

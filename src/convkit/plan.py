@@ -16,14 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from convkit.bind import (
-    Bound,
-    DerivedLeaf,
     PlanError,
-    Side,
-    Step,
     bind,
     choose_variants,
-    cropped,
     detect_facts,
     detect_variants,
     measured,
@@ -38,6 +33,7 @@ from convkit.mapping import Mapping
 from convkit.mappings import find_mapping
 from convkit.receipt import complement_path, from_json_value, read_receipt
 from convkit.source import Source, detect_layout, same_files
+from convkit.steps import Bound, DerivedLeaf, Side, Step, cropped
 from convkit.tensors import ITEMSIZE, TensorSpec
 
 SCHEMA = "convkit.plan/1"

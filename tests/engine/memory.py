@@ -10,7 +10,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.config import ConfigTable, Field
-from convkit.execute import Converted
+from convkit.jobs import Converted
 from convkit.mapping import AnyRule, Layout, inverse
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.plan import Options, Plan, make_plan

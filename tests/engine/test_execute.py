@@ -95,7 +95,7 @@ def test_every_format_to_every_format(tmp_path: Path, here: str, there: str) -> 
     st.integers(0, 2**32),
     st.data(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_generated_mapping_makes_the_round_trip(
     chosen: list[Case], here: str, there: str, seed: int, data: st.DataObject
 ) -> None:
@@ -204,7 +204,7 @@ def test_the_target_is_written_in_shards(tmp_path: Path, format: str) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_work_changes_nothing(chance: random.Random) -> None:
     def shuffled(self: Any, jobs: list) -> None:
         execute_in_order(self, chance.sample(jobs, len(jobs)))

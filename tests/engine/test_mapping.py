@@ -69,7 +69,7 @@ def test_a_generated_rule_is_a_bijection_both_ways(case: Case) -> None:
 
 
 @given(st.lists(st.tuples(cases(), st.sampled_from(["", ".{i}"])), min_size=1, max_size=3), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_generated_mapping_carries_what_brute_force_carries(chosen: list[tuple[Case, str]], seed: int) -> None:
     """Elements with equal labels are equal, in every leaf of every rule, and the inverse brings all back."""
     rules = []

@@ -7,12 +7,12 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convkit import slabs
-from convkit.bind import Piece
 from convkit.slabs import Box, clip, copy_box
+from convkit.steps import Piece
 
 
 @st.composite
@@ -47,7 +47,6 @@ def elements(piece: Piece | Box) -> dict[int, int]:
 
 
 @given(pieces(), st.lists(st.integers(0, 700), max_size=6))
-@settings(deadline=None)
 def test_a_piece_is_the_sum_of_its_cuts(sample: tuple, cuts: list[int]) -> None:
     piece, _, size = sample
     found: dict[int, int] = {}
@@ -64,7 +63,6 @@ def test_a_piece_is_the_sum_of_its_cuts(sample: tuple, cuts: list[int]) -> None:
 
 
 @given(pieces(), st.sampled_from(["uint8", "uint16", "uint32", "complex128"]), st.integers(1, 5), st.data())
-@settings(deadline=None)
 def test_a_box_is_copied_as_indexing_copies(sample: tuple, dtype: str, tile: int, data: st.DataObject) -> None:
     piece, source_size, target_size = sample
     source = np.arange(source_size).astype(dtype)

@@ -120,7 +120,7 @@ def test_the_walk_sees_what_it_should() -> None:
     assert "convkit.formats.safetensors" in imports("convkit.formats")  # in a table of names
     assert "convkit.formats.cerebras_h5_writer" in imports("convkit.formats.cerebras_h5")  # inside a function
     assert "convkit.cli.convert" in imports("convkit.cli")  # an f-string
-    assert "convkit.bind" not in imports("convkit.slabs")  # for type checkers only
+    assert "convkit.steps" not in imports("convkit.slabs")  # for type checkers only
     assert "convkit.plan" in reached("convkit.cli.check")
     assert {"convkit.formats", "convkit.verify.reconvert"} <= reached("convkit.verify.roundtrip").keys()
 

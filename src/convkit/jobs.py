@@ -1,0 +1,260 @@
+"""The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered.
+
+A gather gives any run of elements of one leaf: from the mapped source directly where the leaf only
+moves, else through a buffer filled by strided copies, with the step's ops applied. Sources whose
+bytes must be decoded are read in the range that is asked for, or whole where it needs them crosswise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.errors import ConvkitError
+from convkit.ops import bits_of
+from convkit.plan import Plan
+from convkit.recipes import RECIPES
+from convkit.slabs import SLAB, clip, copy_box
+from convkit.steps import DerivedLeaf, Edge, Piece, Side, Step
+from convkit.tensors import TensorSpec, carrier, value_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass
+class Job:
+    """One leaf to make: where from, and for which output (``target``, ``complement``).
+
+    ``digest_of`` names the source leaf that has the same bytes.
+    """
+
+    role: str
+    key: str
+    spec: TensorSpec
+    reader: Checkpoint
+    pieces: list[Piece]
+    step: Step | None = None
+    digest_of: str | None = None
+    open_runs: int = 0
+    blocks: dict[int, list[bytes]] = field(default_factory=dict)
+
+
+class Gather:
+    """Gives a slab of one leaf: from the mapped source directly, or through a buffer."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        step = job.step
+        self.ops = step.ops if step else ()
+        self.pad = step.pad if step else None
+        self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
+        self.crosswise = any(_crosswise(piece) for piece in job.pieces)
+        self.held: dict[str, np.ndarray] = {}
+        for key in dict.fromkeys(piece.source for piece in job.pieces):
+            view = job.reader.view(key)
+            if view is not None and view.flags.c_contiguous:
+                self.held[key] = view.reshape(-1)
+            elif self.crosswise or view is not None:
+                self.held[key] = job.reader.read(key)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view where nothing is to be done."""
+        import numpy as np
+
+        boxes = [(piece.source, box) for piece in self.job.pieces for box in clip(piece, start, stop)]
+        if len(boxes) == 1 and not self.ops and boxes[0][1].contiguous:
+            key, box = boxes[0]
+            low, high = box.source_span
+            if high - low == stop - start:
+                return self._range(key, low, high)
+        buffer = np.empty(stop - start, dtype=carrier(self.dtype))
+        if self.pad:
+            buffer[:] = bits_of(self.pad.fill, self.dtype)
+        for key, box in boxes:
+            low, high = box.source_span
+            held = self.held.get(key)
+            if held is None:
+                copy_box(box, self._range(key, low, high), low, buffer, start)
+            else:
+                copy_box(box, held, 0, buffer, start)
+        dtype = self.dtype
+        for op in self.ops:
+            buffer = op.apply(buffer, dtype)
+            dtype = op.dtype(dtype)
+        return buffer
+
+    def _range(self, key: str, low: int, high: int) -> np.ndarray:
+        held = self.held.get(key)
+        return held[low:high] if held is not None else self.job.reader.read(key, low, high)
+
+
+class Computed(Checkpoint):
+    """Derived leaves as a checkpoint: each is computed by its recipe when it is read."""
+
+    def __init__(self, derived: dict[str, DerivedLeaf]) -> None:
+        self.derived = derived
+        self.leaves = {key: Leaf(key, leaf.spec) for key, leaf in derived.items()}
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Computed by the leaf's recipe."""
+        leaf = self.derived[key]
+        made = RECIPES[leaf.recipe](**leaf.arguments)
+        return made.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
+
+    def gives(self, leaf: DerivedLeaf, stored: Checkpoint) -> bool:
+        """Whether the recipe gives what is stored, bit by bit."""
+        import numpy as np
+
+        made = self.read(leaf.key)
+        return made.size == leaf.spec.size and np.array_equal(made, stored.read(leaf.key))
+
+
+class _Joined(Checkpoint):
+    """Two checkpoints as one to read from; where both have a key, the first one answers."""
+
+    def __init__(self, one: Checkpoint, other: Checkpoint) -> None:
+        self._of = dict.fromkeys(other.leaves, other) | dict.fromkeys(one.leaves, one)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read by the one that has it."""
+        return self._of[key].read(key, start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """Seen through the one that has it."""
+        return self._of[key].view(key)
+
+
+class Converted(Checkpoint):
+    """A plan's target as a checkpoint that exists nowhere: leaves are made when they are read.
+
+    So mappings are chained (:mod:`convkit.chain`) without an intermediate copy on disk.
+    """
+
+    def __init__(self, source: Checkpoint, plan: Plan) -> None:
+        self.path = source.path
+        self.format = plan.target_format
+        self.metadata = {}
+        self.leaves = dict(plan.target_leaves)
+        self._source = source
+        jobs = {job.key: job for job in target_jobs(plan, source, None)}
+        # those in use hold what they read of sources that must be decoded
+        self._gather = lru_cache(maxsize=2)(lambda key: Gather(jobs[key]))
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Made by the plan's step."""
+        spec = self.leaves[key].spec
+        assert spec is not None
+        return self._gather(key)(start, spec.size if stop is None else stop)
+
+    def files(self) -> list[Path]:
+        """Those of the source."""
+        return self._source.files()
+
+
+def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> list[Job]:
+    """Every tensor of the target, from the source, recipes, and the complement of an ``earlier`` conversion."""
+    jobs = []
+    for step in plan.bound.steps:
+        pieces = [] if step.value else step.pieces()
+        moved = not step.value and _is_move(step, pieces)
+        for side in () if step.value else step.targets:
+            mine = [piece for piece in pieces if piece.target == side.key]
+            reader = checkpoint
+            if earlier and step.pad and step.pad.kept_as:
+                part = step.pad.beyond(side.spec.shape)
+                name = step.pad.kept_as
+                mine.append(Piece(name, side.key, part.shape, 0, part.own_strides, part.offset, part.strides))
+                reader = _Joined(checkpoint, earlier)
+            jobs.append(Job("target", side.key, side.spec, reader, mine, step, step.sources[0].key if moved else None))
+            jobs += [Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
+    jobs += _copies("target", Computed({leaf.key: leaf for leaf in plan.owed}))
+    return jobs + (_copies("target", earlier, plan.restored) if earlier else [])
+
+
+def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
+    """Copies that the plan takes for one leaf must be equal bit by bit.
+
+    Raises:
+        ConvkitError: they aren't.
+    """
+    for step in plan.bound.steps:
+        for name, of in step.same:
+            leaf, other = plan.source_leaves[name], plan.source_leaves[of]
+            if leaf.same_as == of or other.same_as == name:
+                continue
+            if leaf.spec != other.spec or not _equal(checkpoint, name, of):
+                raise ConvkitError(
+                    f"differs from {of}, though the config says that they are one tensor",
+                    path=checkpoint.path,
+                    key=name,
+                    remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
+                )
+
+
+def lost_on_the_way(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """Source leaves of which the target alone wouldn't bring back all."""
+    return list(dict.fromkeys([*plan.bound.left_behind, *(job.key for job in complement_jobs(checkpoint, plan))]))
+
+
+def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
+    """Source tensors that find no place in the target, or can't be made again bit by bit."""
+    computed = Computed({leaf.key: leaf for leaf in plan.bound.derived})
+    other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
+    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *other)}
+    jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
+    cropped = [_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop]
+    return jobs + [job for job in cropped if job]
+
+
+def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Edge) -> Job | None:
+    """What is cropped of a leaf, unless it is the fill throughout."""
+    part = crop.beyond(side.spec.shape)
+    spec = TensorSpec(part.shape, side.spec.dtype)
+    piece = Piece(side.key, crop.kept_as, part.shape, part.offset, part.strides, 0, part.own_strides)
+    job = Job("complement", crop.kept_as, spec, checkpoint, [piece] if spec.size else [])
+    gather, fill = Gather(job), bits_of(crop.fill, spec.dtype)
+    length = SLAB // spec.itemsize
+    slabs = ((start, min(spec.size, start + length)) for start in range(0, spec.size, length))
+    return None if all((gather(start, stop) == fill).all() for start, stop in slabs) else job
+
+
+def _copies(role: str, reader: Checkpoint, leaves: dict[str, Leaf] | None = None) -> list[Job]:
+    return [
+        Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])
+        for key, leaf in (reader.leaves if leaves is None else leaves).items()
+        if leaf.spec is not None
+    ]
+
+
+def _crosswise(piece: Piece) -> bool:
+    """Whether neighbours in the target lie far apart in the source: a transposition."""
+    wide = [(s, t) for n, s, t in zip(piece.shape, piece.source_strides, piece.target_strides, strict=True) if n > 1]
+    return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
+
+
+def _is_move(step: Step, pieces: list[Piece]) -> bool:
+    """Whether the one target has the bytes of the one source."""
+    if step.ops or step.pad or step.crop or len(step.sources) != 1 or len(step.targets) != 1:
+        return False
+    if len(pieces) != 1:
+        return step.sources[0].spec.size == 0
+    return pieces[0].source_strides == pieces[0].target_strides and pieces[0].source_offset == pieces[0].target_offset
+
+
+def _whole(key: str, spec: TensorSpec) -> Piece:
+    return Piece(key, key, (spec.size,), 0, (1,), 0, (1,))
+
+
+def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    spec = checkpoint.leaves[one].spec
+    assert spec is not None
+    length = max(1, SLAB // spec.itemsize)
+    return all(
+        checkpoint.read(one, start, stop).tobytes() == checkpoint.read(other, start, stop).tobytes()
+        for start in range(0, spec.size, length)
+        for stop in (min(spec.size, start + length),)
+    )

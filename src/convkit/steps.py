@@ -1,0 +1,189 @@
+"""What a plan is made of: steps, each some source leaves that become some target leaves.
+
+A step knows its pieces, the strided copies that carry it out, and writes itself as JSON, from which
+it can be carried out or undone without the mapping.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from convkit.ops import EXACT, Elementwise, Exactness
+from convkit.pattern import Axes, strided_pieces
+from convkit.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One strided copy: ``shape`` elements from a source leaf to a target leaf (in elements, C order)."""
+
+    source: str
+    target: str
+    shape: tuple[int, ...]
+    source_offset: int
+    source_strides: tuple[int, ...]
+    target_offset: int
+    target_strides: tuple[int, ...]
+
+
+_VALUE = TensorSpec((), "bool")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One leaf's part in a step: its key, its axes, and where it stands on axes that lie in keys."""
+
+    key: str
+    axes: Axes
+    at: tuple[tuple[str, int], ...] = ()
+    spec: TensorSpec = _VALUE
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"key": self.key, "axes": str(self.axes), "at": dict(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where a step pads or crops its leaf: beyond ``keep`` on ``axis`` lies the fill.
+
+    What lies there and isn't the fill, a complement keeps under the key ``kept_as``; empty where
+    padding has nothing to put back.
+    """
+
+    axis: int
+    keep: int
+    fill: float
+    kept_as: str = ""
+
+    def beyond(self, shape: tuple[int, ...]) -> Part:
+        """The part of a leaf of this shape that lies beyond what is kept."""
+        strides = _c_strides(shape)
+        part = list(shape)
+        part[self.axis] -= self.keep
+        return Part(tuple(part), self.keep * strides[self.axis], strides, _c_strides(tuple(part)))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        doc: dict[str, Any] = {"axis": self.axis, "keep": self.keep, "fill": self.fill}
+        return doc | ({"kept_as": self.kept_as} if self.kept_as else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a leaf: its shape, where it starts, strides in the leaf and by itself (elements, C order)."""
+
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+    own_strides: tuple[int, ...]
+
+
+def cropped(key: str) -> str:
+    """The key under which a complement keeps what was cropped of a leaf, where that wasn't the fill."""
+    return f"{key}#cropped"
+
+
+def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[n + 1 :]) for n in range(len(shape)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bound rule: some source leaves become some target leaves.
+
+    ``same`` lists further source names that must equal a source bit by bit (name, of which);
+    ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
+    (name, of which).
+    """
+
+    rule: str
+    sources: tuple[Side, ...]
+    targets: tuple[Side, ...]
+    sizes: dict[str, int]
+    ops: tuple[Elementwise, ...] = ()
+    pad: Edge | None = None
+    crop: Edge | None = None
+    same: tuple[tuple[str, str], ...] = ()
+    spare: tuple[str, ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
+    copied: bool = False
+    exactness: Exactness = EXACT
+    value: bool = False
+
+    def pieces(self) -> list[Piece]:
+        """The strided copies that carry the step out."""
+        out = []
+        sources = [(side, strided_pieces(side.axes, self.sizes, side.spec.shape)) for side in self.sources]
+        for target in self.targets:
+            found = strided_pieces(target.axes, self.sizes, target.spec.shape)
+            for source, have in sources:
+                for atoms, there in found.items():
+                    at_source, at_target = dict(source.at), dict(target.at)
+                    here = have.get(atoms.union(at_target).difference(at_source))
+                    if here is None:
+                        continue
+                    axes = [a for a in atoms if a in here.strides]
+                    axes.sort(key=lambda a, there=there: (-there.strides[a], a))  # type: ignore[misc]
+                    shape = tuple(self.sizes[a] for a in axes)
+                    if 0 in shape:
+                        continue
+                    out.append(
+                        Piece(
+                            source.key,
+                            target.key,
+                            shape,
+                            here.offset + sum(i * here.strides[a] for a, i in target.at if a in here.strides),
+                            tuple(here.strides[a] for a in axes),
+                            there.offset + sum(i * there.strides[a] for a, i in source.at if a in there.strides),
+                            tuple(there.strides[a] for a in axes),
+                        )
+                    )
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan: all that is needed to carry the step out, or to undo it."""
+        doc: dict[str, Any] = {
+            "rule": self.rule,
+            "op": "value" if self.value else "rearrange",
+            "exactness": self.exactness.to_json(),
+            "sources": [side.to_json() for side in self.sources],
+            "targets": [side.to_json() for side in self.targets],
+            "sizes": self.sizes,
+        }
+        if self.ops:
+            doc["ops"] = [op.to_json() for op in self.ops]
+        for name, edge in (("pad", self.pad), ("crop", self.crop)):
+            if edge:
+                doc[name] = edge.to_json()
+        if self.same:
+            doc["same"] = [list(pair) for pair in self.same]
+        if self.also:
+            doc["also"] = [list(pair) for pair in self.also]
+            doc["copied"] = self.copied
+        return doc
+
+
+@dataclass(frozen=True)
+class DerivedLeaf:
+    """A stored leaf that a recipe gives."""
+
+    key: str
+    spec: TensorSpec
+    recipe: str
+    arguments: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"key": self.key, "recipe": self.recipe, "arguments": self.arguments}
+
+
+@dataclass
+class Bound:
+    """What the rules made of the leaves."""
+
+    steps: list[Step] = field(default_factory=list)
+    derived: list[DerivedLeaf] = field(default_factory=list)
+    left_behind: dict[str, str] = field(default_factory=dict)
