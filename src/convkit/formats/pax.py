@@ -166,13 +166,13 @@ class PaxWriter(LeafFolderWriter):
 def _flax_arrays(path: Path) -> dict[str, ArrayBytes]:
     """The arrays of Pax's msgpack by name."""
     tree = flax_msgpack.load(path)
-    state = tree["flattened_state"]
+    state = tree.get("flattened_state")
     # flax makes a dict by position of a list
-    arrays = [state[str(i)] for i in range(len(state))] if isinstance(state, dict) else state
+    arrays = [state.get(str(i)) for i in range(len(state))] if isinstance(state, dict) else state
     if not isinstance(arrays, list) or not all(isinstance(array, ArrayBytes) for array in arrays):
         raise ConvkitError("its flattened_state is no list of arrays", path=path, remedy="fetch the file again")
     try:
-        names = pax_treedef.leaf_names(str(tree["str_pytree_state"]))
+        names = pax_treedef.leaf_names(str(tree.get("str_pytree_state")))
     except ConvkitError as error:
         raise ConvkitError(error.problem, path=path, key=error.key, remedy=error.remedy) from None
     if len(names) != len(arrays) or len(set(names)) < len(names):
