@@ -35,8 +35,9 @@ IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
 CACHE = 128 << 20
 #: glibc's name for the number of its heaps
 _M_ARENA_MAX = -8
-#: tensorstore's words for a file that it can't read or write
+#: tensorstore's words for a file that it can't read or write, and what it adds for itself
 _FILE_ERROR = re.compile(r'"([^"]+)": (.*)')
+_ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source)\w*='.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ def _ahead(
 class ArrayWriter:
     """Writes ranges that are whole chunks. Thread-safe; what is in flight is bounded.
 
-    Files are not synced one by one: whoever commits them does that once. Where two threads pack, two
-    cores are busy: gzip packs in the thread that writes, all else in tensorstore's own.
+    Files are not synced one by one: whoever commits them does that once. gzip packs in the thread that
+    calls, everything else in tensorstore's own threads.
     """
 
     def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
@@ -280,7 +281,7 @@ def _context(settings: dict[str, Any]) -> tensorstore.Context:
 
 def store_error(error: Exception, place: str, key: str | None = None, verb: str = "read") -> ConvkitError:
     """One line of what tensorstore says: the file that it is about, else the place, and the reason."""
-    text = str(error).split(" [tensorstore_spec=")[0]
+    text = _ADDED.sub("", str(error))
     match = _FILE_ERROR.search(text)
     remedy = "fetch the file again" if verb == "read" else "check free space and permissions"
     return ConvkitError(

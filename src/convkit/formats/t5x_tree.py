@@ -6,8 +6,8 @@ holds its tensorstore spec: ``driver``, ``dtype``, ``kvstore`` with the folder's
 tensorstore 0.1.14 beside ``kvstore``), ``metadata`` with shape, chunks and compressor. Where Orbax saved the
 checkpoint the tree is all of the file, and such a leaf the text ``PLACEHOLDER://<folder>``.
 
-Version 2 stored bfloat16 as uint16, bit by bit; 3 (since June 2021) stores bfloat16. Older ones are
-not supported, as in T5X.
+Version 2 stored bfloat16 as uint16, bit by bit, and its uint16 arrays are read as that; 3 (since June
+2021) stores bfloat16. Older ones are not supported, as in T5X.
 """
 
 from __future__ import annotations

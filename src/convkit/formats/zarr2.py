@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -47,7 +47,7 @@ class Zarray:
     order: str = "C"
     separator: str = "."
     big_endian: bool = False
-    filters: list[Any] | None = field(default=None)
+    filters: list[Any] | None = None
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ def _check_whole(path: Path, file: BinaryIO, zarray: Zarray, key: str) -> None:
     size, expected = os.fstat(file.fileno()).st_size, zarray.chunk_nbytes
     kind = zarray.compressor["id"] if zarray.compressor else None
     if kind is None:
-        whole = zarray.filters is not None or size == expected
+        whole = bool(zarray.filters) or size == expected
     elif kind == "gzip":
         whole = size >= _GZIP_LEAST and file.read(2) == _GZIP_MAGIC and _gzip_length(file) == expected % 2**32
     elif kind == "zstd":
