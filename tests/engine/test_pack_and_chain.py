@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -237,3 +240,16 @@ def test_ties_are_proven_on_the_way() -> None:
     source = source_of(Memory(chained() | {"head": numbers(6, 7) + 1}), LAYERS)
     with pytest.raises(ConvkitError, match="head: differs from embed"):
         plan_chain(source, CHAIN)
+
+
+def test_plans_of_chains_and_of_padding_obey_the_schema(tmp_path: Path) -> None:
+    schema = json.loads((files("convkit") / "schemas" / "plan.schema.json").read_text())
+    documents = [plan_chain(source_of(Memory(chained()), LAYERS), CHAIN)[1].to_json()]
+    config = {"vocab": 3, "padded": 4}
+    padded = mapping_of(Rule("e", "E", "v -> v", v="vocab", ops=(Pad(0, "padded"),)), names=config)
+    source = write(tmp_path / "left", {"E": numbers(4)}, config)
+    documents.append(converted(source, tmp_path / "right", inverse(padded))["plan"])
+    documents.append(converted(tmp_path / "right", tmp_path / "back", padded)["plan"])
+    for document in documents:
+        jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(document)))
+    assert documents[1]["steps"][0]["crop"]["kept_as"] == documents[2]["steps"][0]["pad"]["kept_as"] == "E#cropped"
