@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "decide the fate of every leaf, without reading a tensor"),
     "convert": ("convert", "convert a checkpoint, and leave a receipt"),
     "te": ("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
+    "cerebras": ("cerebras", "repair old Cerebras checkpoints, and carry their loader state over"),
     "roundtrip": ("check", "reconvert by the inverse and compare with the source bit by bit"),
     "equivalence": ("check", "run both models on the same inputs and compare them layer by layer"),
     "diff": ("check", "compare structure and values of two checkpoints"),
@@ -108,7 +109,7 @@ def _te(parser: Parser) -> None:
         dest="target",
         type=Path,
         required=True,
-        help="the folder to make; it mustn't exist",
+        help="the folder to make",
     )
     parser.add_argument("--fw", choices=("pax", "t5x"), required=True)
     parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True)
@@ -131,6 +132,7 @@ def _te(parser: Parser) -> None:
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
     parser.add_argument("--te-release", metavar="R", help="of a Pax model's TE (default: the current one)")
     parser.add_argument(
         "--te-norm-scale",
@@ -151,6 +153,57 @@ TE_SIZES = (
     ("--mlp-intermediate-dim", "mlp", "width of the feed-forward layer"),
     ("--embed-dim", "embed", "width of the model"),
 )
+
+
+def _cerebras(parser: Parser) -> None:
+    commands = parser.add_subparsers(dest="cerebras_command", required=True, metavar="COMMAND")
+    for name, (add, summary) in _CEREBRAS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        add(command)
+        # no default of its own: it would hide one that stands before the command
+        command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+
+
+def _fix_checkpoint_spec(parser: Parser) -> None:
+    parser.add_argument("checkpoint_path", metavar="CHECKPOINT", type=Path)
+    parser.add_argument(
+        "--fixed_checkpoint_path",
+        "--fixed-checkpoint-path",
+        metavar="P",
+        type=Path,
+        help="the file to write (default: CHECKPOINT with _fixed after its stem)",
+    )
+    parser.add_argument("--fix_inplace", "--fix-inplace", action="store_true", help="replace CHECKPOINT, once verified")
+    parser.add_argument("--yes", action="store_true", help="don't ask before replacing it")
+    parser.add_argument(
+        "--no-backup", dest="backup", action="store_false", help="don't keep what is replaced as CHECKPOINT.bak"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing P once the new one is complete")
+
+
+def _data_iter_state(parser: Parser) -> None:
+    parser.add_argument("-c", "--old_checkpoint", metavar="OLD", type=Path, required=True, help="the checkpoint")
+    parser.add_argument(
+        "-w",
+        "--worker_data_iter_files_dir",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the folder with the global file and the workers' files; with --reverse the one to make",
+    )
+    parser.add_argument("-o", "--output_file", metavar="OUT", type=Path, help="the checkpoint to write")
+    parser.add_argument("-d", "--dataloader_type", choices=("map", "iterable"), default="map", help="default: map")
+    parser.add_argument("-s", "--shuffle_seed", metavar="SEED", type=int, default=0, help="of a map loader; default: 0")
+    parser.add_argument("--allow-missing-workers", action="store_true", help="go on where worker ids have gaps")
+    parser.add_argument("--replace", action="store_true", help="replace the loader state that OLD has already")
+    parser.add_argument("--reverse", action="store_true", help="write the workers' files from the state in OLD")
+
+
+#: commands of ``cerebras``: their options, one line
+_CEREBRAS: dict[str, tuple[Callable[[Parser], None], str]] = {
+    "fix-checkpoint-spec": (_fix_checkpoint_spec, "repair a checkpoint of a release before 2.0"),
+    "data-iter-state": (_data_iter_state, "put the loader state of release 1.9 into a checkpoint, as since 2.0"),
+}
 
 
 def _checked(parser: Parser) -> None:
@@ -210,6 +263,7 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "plan": _plan,
     "convert": _convert,
     "te": _te,
+    "cerebras": _cerebras,
     "roundtrip": _roundtrip,
     "equivalence": _equivalence,
     "diff": _diff,

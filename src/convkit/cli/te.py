@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             options=WriteOptions(chunks=_chunks(plan, args.kernel_chunk_size)),
             digest=args.digest,
+            overwrite=args.overwrite,
             progress=advance,
         )
     tell(args, receipt)

@@ -133,7 +133,7 @@ class Case:
     def with_other(self, key: str, array: np.ndarray, side: str = "target") -> Case | None:
         """The case with other elements in a leaf; None where they are the same."""
         same = array.tobytes() == self.elements(key, side).tobytes()
-        return None if same else replace(self, changes={side: {key: np.ascontiguousarray(array)}})
+        return None if same else replace(self, changes={side: {key: np.asarray(array, order="C")}})
 
     def _keys(self, side: str) -> list[str]:
         return [key for step in self.steps for key in _keys(step, side)]

@@ -22,7 +22,7 @@ T5X = Layout(
     format="t5x",
     config_file="",
     conventions=CONVENTIONS,
-    keys=("target.{s:encoder|decoder}.layers_{i}.pre_mlp_layer_norm.scale",),
+    keys=("target.{s:encoder|decoder}.layers_{i}.mlp.wo.kernel",),
 )
 TE = Layout(
     name="te/t5",
@@ -32,7 +32,7 @@ TE = Layout(
     conventions=CONVENTIONS,
     keys=(
         "target.{s:encoder|decoder}.layers_{i}.mlp.wi_kernel",
-        "target.{s:encoder|decoder}.layers_{i}.{a:attention|self_attention}.query.scale",
+        "target.{s:encoder|decoder}.layers_{i}.{a:attention|self_attention}.key.kernel",
     ),
 )
 
