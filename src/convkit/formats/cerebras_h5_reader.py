@@ -57,6 +57,9 @@ class CerebrasCheckpoint(Checkpoint):
             self.close()
             raise
 
+    def __enter__(self) -> CerebrasCheckpoint:
+        return self
+
     @property
     def attributes(self) -> dict[str, Any]:
         """The root group's attributes that aren't the format's own."""

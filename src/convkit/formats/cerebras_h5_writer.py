@@ -17,15 +17,17 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Leaf, Opaque, WriteOptions, Writer
 from convkit.errors import ConvkitError
 from convkit.formats import cerebras_records as records
-from convkit.formats.hdf5_arrays import chunk_index, lz4_encode
+from convkit.formats.hdf5_arrays import boxes, chunk_index, lz4_encode
+from convkit.formats.hdf5_output import Output
 from convkit.state import treespec
 
 if TYPE_CHECKING:
@@ -43,23 +45,38 @@ _RAW = 1
 #: what h5py raises where a kill tore the file
 _TORN = (OSError, KeyError, RuntimeError, ValueError)
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 
 class CerebrasWriter(Writer):
-    """A ``.mdl`` file in the making."""
+    """A ``.mdl`` file in the making.
 
-    def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool) -> None:
-        import h5py
+    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are taken over as they are, with
+    their chunks, filters and attributes, when the file is laid out: these leaves are not written.
+    ``attributes`` are hung on the file beside its own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        leaves: Sequence[Leaf],
+        options: WriteOptions,
+        *,
+        resume: bool = False,
+        packed: Mapping[str, h5py.Dataset] = NOTHING,
+        attributes: Mapping[str, Any] = NOTHING,
+    ) -> None:
         import hdf5plugin  # noqa: F401 - registers the filters
 
         self._path = path
         self._leaves = leaves
         self._numpy_arrays = frozenset(options.metadata.get("numpy_arrays", ()))
-        attributes = self._attributes(options)
+        self._packed = packed
+        attributes = {**attributes, **self._attributes(options)}
         with self._io_errors():
             old = _reopen(path, attributes) if resume else None
             if old is None:
-                self._file = h5py.File(path, "w", libver="earliest")
-                self._lay_out(attributes)
+                self._begin(path, attributes)
             else:
                 with old:
                     self._resume(old, path.with_name(f"{path.name}.resume"), attributes)
@@ -108,13 +125,29 @@ class CerebrasWriter(Writer):
         with self._io_errors():
             # changed in place: the root group's header keeps its size
             self._file.attrs.modify("__SUCCESS__", True)
-            self._file.close()
+            self.close()
             with self._path.open("rb+") as file:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+        self._output.close()
+
+    def _begin(self, path: Path, attributes: dict[str, Any], old: h5py.File | None = None) -> None:
+        """A new file with all but the data, but for the leaves that are whole in an old one."""
+        import h5py
+
+        self._output = Output(path)
+        self._file = h5py.File(self._output, "w", libver="earliest")
+        try:
+            self._lay_out(attributes)
+            for key, dataset in self._datasets.items() if old else ():
+                _copy_if_whole(old, dataset, key)
+            self._file.flush()
+        except BaseException:
+            self.close()
+            raise
 
     def _attributes(self, options: WriteOptions) -> dict[str, Any]:
         """The root group's attributes: all that is known before a tensor is."""
@@ -174,17 +207,10 @@ class CerebrasWriter(Writer):
         return tree
 
     def _resume(self, old: h5py.File, beside: Path, attributes: dict[str, Any]) -> None:
-        import h5py
-
-        self._file = h5py.File(beside, "w", libver="earliest")
         try:
-            self._lay_out(attributes)
-            for key, dataset in self._datasets.items():
-                _copy_if_whole(old, dataset, key)
-            self._file.flush()
+            self._begin(beside, attributes, old)
             beside.replace(self._path)
         except BaseException:
-            self._file.close()
             beside.unlink(missing_ok=True)
             raise
 
@@ -204,27 +230,69 @@ class CerebrasWriter(Writer):
                 empty.attrs["__BYTES__"] = np.frombuffer(leaf.value.data, "V1")
             if leaf.spec is None or leaf.same_as is not None:
                 continue
-            filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
-            dataset = self._file.create_dataset(
-                leaf.key,
-                leaf.spec.shape,
-                records.stored_dtype(leaf.spec.dtype),
-                **(filters if leaf.spec.shape else {}),
-            )
+            if leaf.key in self._packed:
+                dataset = self._like(leaf)
+            else:
+                filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
+                dataset = self._file.create_dataset(
+                    leaf.key,
+                    leaf.spec.shape,
+                    records.stored_dtype(leaf.spec.dtype),
+                    **(filters if leaf.spec.shape else {}),
+                )
             dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
             self._datasets[leaf.key] = dataset
         self._file.flush()
+        for key, packed in self._packed.items():
+            with self._io_errors(key):
+                _copy(packed, self._datasets[key])
+
+    def _like(self, leaf: Leaf) -> h5py.Dataset:
+        """An empty dataset with chunks, filters and attributes of the packed one."""
+        import h5py
+
+        packed = self._packed[leaf.key]
+        link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        link.set_create_intermediate_group(True)
+        name = leaf.key.encode()
+        made = h5py.h5d.create(
+            self._file.id, name, packed.id.get_type(), packed.id.get_space(), packed.id.get_create_plist(), link
+        )
+        dataset = h5py.Dataset(made)
+        dataset.attrs.update(packed.attrs)
+        return dataset
 
     @contextmanager
     def _io_errors(self, key: str | None = None) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             # h5py's own text is long: the system's says it
-            reason = os.strerror(error.errno) if error.errno else str(error)
+            cause = self._output.failure or error
+            reason = getattr(cause, "strerror", None) or str(cause)
             raise ConvkitError(
                 f"can't be written: {reason}", path=self._path, key=key, remedy="check free space and permissions"
             ) from error
+
+
+def _copy(source: h5py.Dataset, dataset: h5py.Dataset) -> None:
+    """The chunks as they are; of what has none the elements."""
+    if source.chunks is None:
+        rows = max(1, CHUNK_BYTES // source.dtype.itemsize)
+        for start in range(0, source.size, rows):
+            for box in boxes(source.shape, start, min(source.size, start + rows)):
+                dataset[box] = source[box]
+        return
+    for corner in chunk_index(source):
+        mask, packed = source.id.read_direct_chunk(corner)
+        dataset.id.write_direct_chunk(corner, packed, mask)
+
+
+def can_be_packed(leaf: Leaf, dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds a leaf whole and in the form in which the format has it, whatever its filters."""
+    assert leaf.spec
+    stored = dataset.dtype.newbyteorder("=").name == records.stored_dtype(leaf.spec.dtype)
+    return stored and dataset.dtype.byteorder != ">" and dataset.shape == leaf.spec.shape and _whole(dataset)
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

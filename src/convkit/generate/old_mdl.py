@@ -30,7 +30,7 @@ class TensorScalarDict(dict[str, Any]):
     """Release 1.7's own dict for the optimizer's state of a parameter."""
 
 
-_CLASSES = {
+_CLASSES: dict[type, tuple[str, str]] = {
     TensorScalarDict: ("cerebras_pytorch.utils.tensor_scalar_dict", "TensorScalarDict"),
     OrderedDict: ("collections", "OrderedDict"),
     **{kind: ("__builtin__", kind.__name__) for kind in (dict, list, tuple)},

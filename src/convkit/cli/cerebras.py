@@ -1,0 +1,160 @@
+"""``convkit cerebras``: what ModelZoo's two compatibility scripts did, with their flags.
+
+Source of the flags: ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py`` and
+``compat/data_iter_state_conversion.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convkit.cli.output import emit, size, table
+from convkit.errors import ConvkitError, UsageError
+from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
+from convkit.restate import SCHEMA, State, read_record, record_path, restate
+from convkit.staging import Staging
+from convkit.state.loader_state import iterable_state, map_state, read_workers, with_branch, workers_of, write_workers
+from convkit.state.repair import Repaired, repaired
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one of the commands."""
+    if args.cerebras_command == "fix-checkpoint-spec":
+        return _fix(args)
+    return _put_back(args) if args.reverse else _carry(args)
+
+
+def _fix(args: argparse.Namespace) -> int:
+    target = _target(args)
+    with _opened(args.checkpoint_path) as checkpoint:
+        found = repaired(checkpoint)
+        told = {"command": "fix-checkpoint-spec", "repairs": [asdict(repair) for repair in found.repairs]}
+        told["warnings"] = list(found.warnings)
+        if not found.repairs:
+            document = {"schema": SCHEMA, **told, "source": {"path": str(args.checkpoint_path)}, "target": None}
+        elif args.fix_inplace and not (args.yes or _agreed(args, found)):
+            print("convkit: nothing was changed", file=sys.stderr)
+            return 0
+        else:
+            document = restate(
+                checkpoint,
+                target,
+                State(list(found.leaves.values()), checkpoint.metadata["spec"], found.numbers),
+                told,
+                overwrite=args.overwrite or args.fix_inplace,
+                backup=_backup(target) if args.fix_inplace and args.backup else None,
+            )
+    _warn(found.warnings)
+    if args.json:
+        emit(document)
+    elif not found.repairs:
+        print(f"{args.checkpoint_path}: healthy, nothing was changed")
+    else:
+        _tell_repairs(found)
+        _tell(document, target)
+    return 0
+
+
+def _target(args: argparse.Namespace) -> Path:
+    """Where the repaired checkpoint goes.
+
+    Raises:
+        UsageError: two places are named, or the source's own.
+    """
+    source: Path = args.checkpoint_path
+    named: Path | None = args.fixed_checkpoint_path
+    if args.fix_inplace:
+        if named is not None:
+            raise UsageError("--fix_inplace and --fixed_checkpoint_path", remedy="say one of them")
+        return source.resolve()  # where a link leads, not the link
+    if named is not None and named.resolve() == source.resolve():
+        raise UsageError("is the checkpoint itself", path=named, remedy="name another file, or say --fix_inplace")
+    return named or source.with_name(f"{source.stem}_fixed{source.suffix}")
+
+
+def _backup(target: Path) -> Path:
+    return target.with_name(f"{target.name}.bak")
+
+
+def _agreed(args: argparse.Namespace, found: Repaired) -> bool:
+    """Whether the user wants it, as the original asks."""
+    print(f"{args.checkpoint_path}: {len(found.repairs)} repairs", file=sys.stderr)
+    print("Are you sure you want to fix the checkpoint inplace? [y/N]: ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise UsageError("--fix_inplace asks, and nobody answers", remedy="say --yes")
+    return answer.strip().lower() == "y"
+
+
+def _carry(args: argparse.Namespace) -> int:
+    """Release 1.9's files into a checkpoint."""
+    if args.output_file is None:
+        raise UsageError("--output_file is missing", remedy="name the checkpoint to write: -o")
+    workers = read_workers(args.worker_data_iter_files_dir, allow_missing=args.allow_missing_workers)
+    kind = args.dataloader_type
+    branch = map_state(workers, args.shuffle_seed) if kind == "map" else iterable_state(workers)
+    with _opened(args.old_checkpoint) as checkpoint:
+        leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
+        told = {"command": "data-iter-state", "dataloader": branch, "workers": asdict(workers)}
+        document = restate(checkpoint, args.output_file, State(leaves, spec), told)
+    _warn(f"{name} is no worker's file: ignored" for name in workers.ignored)
+    _warn(f"worker {worker} has no file of step {workers.step}: left out" for worker in workers.missing)
+    if args.json:
+        emit(document)
+    else:
+        table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
+        print(f"state of {'a map-style' if kind == 'map' else 'an iterable'} loader at data step {workers.step}")
+        _tell(document, args.output_file)
+    return 0
+
+
+def _put_back(args: argparse.Namespace) -> int:
+    """A checkpoint's loader state into release 1.9's files."""
+    if args.output_file is not None:
+        raise UsageError("--output_file with --reverse", remedy="leave it out: the files go to -w")
+    folder: Path = args.worker_data_iter_files_dir.absolute()
+    with _opened(args.old_checkpoint) as checkpoint:
+        workers = workers_of(checkpoint, read_record(args.old_checkpoint))
+    with Staging(folder, {"workers": asdict(workers)}) as staging:
+        try:
+            write_workers(staging.out / folder.name, workers)
+            staging.publish([folder.name])
+        except OSError as error:
+            raise ConvkitError(f"can't be written: {error.strerror}", path=folder, remedy="free space") from None
+    if args.json:
+        emit({"schema": SCHEMA, "command": "data-iter-state --reverse", "workers": asdict(workers)})
+    else:
+        table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
+        print(f"{args.worker_data_iter_files_dir}: files of data step {workers.step}")
+    return 0
+
+
+def _opened(path: Path) -> CerebrasCheckpoint:
+    if not path.is_file():
+        raise ConvkitError("is no file", path=path, remedy="name a .mdl checkpoint")
+    return CerebrasCheckpoint(path)
+
+
+def _tell_repairs(found: Repaired) -> None:
+    rows = [
+        [repair.what, repair.key or "the file", "-" if repair.before is None else repair.before, "->", repair.after]
+        for repair in found.repairs
+    ]
+    table([[*row, f"({repair.why})"] for row, repair in zip(rows, found.repairs, strict=True)])
+
+
+def _tell(document: dict[str, Any], target: Path) -> None:
+    print(
+        f"{target}: {len(document['leaves'])} leaves, {size(document['target']['bytes'])}; "
+        f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors taken over undecoded, "
+        f"all compared with the source; record {record_path(target).name}"
+    )
+
+
+def _warn(warnings: Any) -> None:
+    for warning in warnings:
+        print(f"convkit: warning: {warning}", file=sys.stderr)

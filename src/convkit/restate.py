@@ -1,0 +1,212 @@
+"""A ``.mdl`` file written anew with another state: its tensors are carried over undecoded, then compared.
+
+For what concerns the state of a training and no layout: repairs of old files, loader state. The new
+file grows in a staging folder, is read back and compared with the source leaf by leaf, and published
+with a record beside it, ``<TARGET>.state.json`` (schema ``convkit.state/1``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import convkit
+from convkit.checkpoint import Leaf, WriteOptions
+from convkit.digests import BLOCK, BlockDigests, combine, digest_value
+from convkit.errors import ConvkitError, UsageError
+from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
+from convkit.formats.cerebras_h5_writer import CerebrasWriter, can_be_packed
+from convkit.receipt import json_value
+from convkit.staging import Staging
+from convkit.tensors import carrier, value_dtype
+
+SCHEMA = "convkit.state/1"
+_ALGORITHM = "xxh3-128"
+#: room for the structure and what HDF5 needs for itself
+_OVERHEAD = 16 << 20
+
+
+@dataclass(frozen=True)
+class State:
+    """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change."""
+
+    leaves: Sequence[Leaf]
+    spec: str
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+
+def record_path(target: Path) -> Path:
+    """Where the record of ``target`` lies."""
+    return target.with_name(f"{target.name}.state.json")
+
+
+def read_record(target: Path) -> dict[str, Any] | None:
+    """The record beside ``target``; None where there is none.
+
+    Raises:
+        ConvkitError: it isn't one.
+    """
+    path = record_path(target)
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ConvkitError(f"is not a record of schema {SCHEMA}", path=path, remedy="restore it, or remove it")
+    return record
+
+
+def restate(
+    source: CerebrasCheckpoint,
+    target: Path,
+    state: State,
+    told: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    backup: Path | None = None,
+) -> dict[str, Any]:
+    """Write ``target`` and its record, which holds what is ``told``; returns the record.
+
+    Args:
+        source: an opened checkpoint; it is only read.
+        target: may be the source's own path with ``overwrite``: it is replaced when all is done.
+        state: what the target will hold; tensors of the source, by their keys, and any values.
+        told: what was done and why, JSON values only.
+        overwrite: replace an existing target.
+        backup: the name under which an existing target is kept.
+
+    Raises:
+        UsageError: the target, or the backup, exists.
+        ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
+            left under a final name.
+    """
+    if backup is not None and backup.exists():
+        raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
+    with Staging(target.absolute(), {"state": dict(told)}, overwrite) as staging:
+        try:
+            made = staging.out / target.name
+            _check_disk(source, staging)
+            taken = _write(source, made, state)
+            digests = _compare(source, made, state)
+            record = {
+                "schema": SCHEMA,
+                "convkit": convkit.__version__,
+                **told,
+                "source": {"path": str(source.path), "version": source.metadata["version"]},
+                "target": {"path": target.name, "bytes": made.stat().st_size},
+                "leaves": digests,
+                "tensors_taken_undecoded": taken,
+                "tensors": sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
+            }
+            record_path(made).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, made)
+            with _kept(target, backup):
+                staging.publish([record_path(target).name, target.name])
+        except OSError as error:
+            raise ConvkitError(
+                f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
+            ) from None
+    return record
+
+
+def _check_disk(source: CerebrasCheckpoint, staging: Staging) -> None:
+    need = source.path.stat().st_size + _OVERHEAD
+    free = shutil.disk_usage(staging.folder).free
+    if need > free:
+        raise ConvkitError(
+            f"needs {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
+            path=staging.target,
+            remedy="free space, or name a target elsewhere",
+        )
+
+
+def _write(source: CerebrasCheckpoint, path: Path, state: State) -> int:
+    """Write the file; returns how many tensors came over undecoded."""
+    own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
+    packed = {
+        key: source.datasets[key]
+        for key, leaf in own.items()
+        if key in source.datasets and key not in state.numbers and can_be_packed(leaf, source.datasets[key])
+    }
+    options = WriteOptions(metadata={**source.metadata, "spec": state.spec})
+    writer = CerebrasWriter(path, state.leaves, options, packed=packed, attributes=source.attributes)
+    try:
+        for key, leaf in own.items():
+            if key in packed:
+                continue
+            for start, data in _pieces(source, leaf, state, writer.granularity(key)):
+                writer.write(key, start, data)
+            writer.finish(key)
+        writer.commit()
+    finally:
+        writer.close()
+    return len(packed)
+
+
+def _compare(source: CerebrasCheckpoint, path: Path, state: State) -> dict[str, str]:
+    """Read back what was written, and compare it bit by bit; returns every leaf's digest.
+
+    Raises:
+        ConvkitError: it differs.
+    """
+    digests = {}
+    with CerebrasCheckpoint(path) as written:
+        # repr: a NaN equals itself there, and 1 isn't True
+        if repr(list(written.leaves.values())) != repr(list(state.leaves)) or written.metadata["spec"] != state.spec:
+            raise ConvkitError("what was written has another structure", path=path, remedy="report this: it is a bug")
+        for leaf in state.leaves:
+            if leaf.spec is None:
+                digests[leaf.key] = digest_value(_ALGORITHM, json_value(leaf.value))
+                continue
+            blocks = BlockDigests(_ALGORITHM)
+            for start, data in _pieces(source, leaf, state, 1):
+                blocks.update(data)
+                if not np.array_equal(written.read(leaf.key, start, start + data.size), data):
+                    raise ConvkitError(
+                        "what was written differs from the source", path=path, key=leaf.key, remedy="check the disk"
+                    )
+            digests[leaf.key] = combine(_ALGORITHM, blocks.blocks())
+    return digests
+
+
+def _pieces(source: CerebrasCheckpoint, leaf: Leaf, state: State, grain: int) -> Iterator[tuple[int, np.ndarray]]:
+    """A tensor in pieces of about a block, each with where it starts: of the source, or the number it should hold."""
+    assert leaf.spec
+    if leaf.key in state.numbers:
+        number = np.asarray(state.numbers[leaf.key]).astype(value_dtype(leaf.spec.dtype))
+        yield 0, number.view(carrier(leaf.spec.dtype)).reshape(-1)
+        return
+    # a leaf that had no data of its own is read under the name of its copy
+    key = leaf.key if source.leaves[leaf.key].spec else leaf.same_as or leaf.key
+    step = max(1, BLOCK // (grain * leaf.spec.itemsize)) * grain
+    for start in range(0, leaf.spec.size, step):
+        yield start, source.read(key, start, min(leaf.spec.size, start + step))
+
+
+@contextmanager
+def _kept(target: Path, backup: Path | None) -> Iterator[None]:
+    """Gives the target a second name, for as long as it keeps its first only if it then loses that."""
+    if backup is None:
+        yield
+        return
+    try:
+        os.link(target, backup)
+    except OSError:  # no links on this file system
+        shutil.copy2(target, backup)
+    try:
+        yield
+    except BaseException:
+        if backup.samefile(target):
+            backup.unlink()
+        raise
