@@ -10,14 +10,19 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import pytest
 from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions
+from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import FORMAT
+from convkit.formats.cerebras_records import RTFX_DTYPES
+from convkit.generate.old_mdl import TensorScalarDict, write_old
 from convkit.state import treespec
 from convkit.testing import Sample, holdable, samples, write
 
@@ -165,3 +170,38 @@ def test_refuses_data_in_another_file(reference: Ask, tmp_path: Path) -> None:
         FORMAT.open(tmp_path / "links.mdl")
     assert refused.value.key == "noise"
     assert "data.mdl" in str(refused.value)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["r17_tensorscalardict", "r17_tensorscalardict_fixed", "r19"])
+def test_loads_repaired_files(reference: Ask, tmp_path: Path, name: str) -> None:
+    """Release 2.10 doesn't load what the original script makes of release 1.7's."""
+    folder = golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt"
+    fixed = str(tmp_path / "fixed.mdl")
+    assert main(["cerebras", "fix-checkpoint-spec", str(folder / f"{name}.mdl"), "--fixed_checkpoint_path", fixed]) == 0
+    with FORMAT.open(folder / "r19_fixed.mdl") as checkpoint:
+        right = describe(checkpoint)
+    found = reference(load=fixed)
+    assert found["spec"] == right["spec"]
+    # release 1.9's file holds every copy
+    copies = {key: leaf["same_as"] for key, leaf in found["leaves"].items() if "same_as" in leaf}
+    assert {**found["leaves"], **{key: found["leaves"][of] for key, of in copies.items()}} == right["leaves"]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("kind", ["map", "iterable"])
+def test_loads_loader_states(reference: Ask, tmp_path: Path, kind: str) -> None:
+    folder = golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt"
+    command = ["cerebras", "data-iter-state", "-c", str(folder / "r19_fixed.mdl"), "-w", str(folder / "dl_r19")]
+    options = ["-o", str(tmp_path / "new.mdl"), "-d", kind, "-s", "42", "--allow-missing-workers"]
+    assert main([*command, *options]) == 0
+    assert reference(load=str(tmp_path / "new.mdl")) == reference(load=str(folder / f"out_{kind}.mdl"))
+
+
+def test_loads_a_repaired_state_of_every_dtype(reference: Ask, tmp_path: Path) -> None:
+    arrays = {name: np.arange(30).reshape(5, 3, 2).astype(name) for name in RTFX_DTYPES if name != "bfloat16"}
+    arrays |= {"half": np.arange(6).astype(ml_dtypes.bfloat16), "scalar": np.array(3.5, "f4"), "none": np.zeros((0, 3))}
+    write_old(tmp_path / "x.mdl", {"model": TensorScalarDict(arrays), "global_step": 3, "a/b": {0: [(1, "x")]}}, "1.7")
+    assert main(["cerebras", "fix-checkpoint-spec", str(tmp_path / "x.mdl")]) == 0
+    with FORMAT.open(tmp_path / "x_fixed.mdl") as checkpoint:
+        assert describe(checkpoint) == reference(load=str(tmp_path / "x_fixed.mdl"))
