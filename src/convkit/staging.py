@@ -42,9 +42,7 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
         except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror}", path=self.target, remedy="check the path"
-            ) from None
+            raise self._unwritable(error) from None
         try:
             self._refuse_existing()  # again: who held the lock may have published since
             self._read_journal()
@@ -53,12 +51,15 @@ class Staging:
             self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
         except BaseException as error:
             self.__exit__(type(error))
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._journal:
-            self._journal.close()
+            with contextlib.suppress(OSError):  # what a full disk couldn't take is tried again here
+                self._journal.close()
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
@@ -85,6 +86,10 @@ class Staging:
             if retired:
                 shutil.rmtree(retired)
         _sync(self.target.parent)
+
+    def _unwritable(self, error: OSError) -> ConvkitError:
+        problem = f"can't be written: {error.strerror or error}"
+        return ConvkitError(problem, path=self.target, remedy="check the path, permissions and free space")
 
     def _refuse_existing(self) -> None:
         if self.target.exists() and not self.overwrite:
