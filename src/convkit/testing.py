@@ -310,12 +310,14 @@ def in_a_process_that_dies(work: Callable[[], None]) -> None:
     """
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             work()
+            status = 0
         except BaseException:
             print_exc()
-            os._exit(1)
-        os._exit(0)
+        finally:  # whatever happens: the child must not go on as if it were its parent
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the work failed before it could be killed"
 
 
