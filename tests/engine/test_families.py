@@ -11,7 +11,8 @@ import pytest
 
 from convkit.bind import PlanError
 from convkit.mapping import LeftBehind, Rule, inverse
-from engine.memory import Arrays, assert_both_ways, carried, mapping_of
+from convkit.ops import Shift
+from engine.memory import Arrays, assert_both_ways, assert_same, carried, mapping_of
 
 RANDOM = np.random.default_rng(7)
 
@@ -265,6 +266,20 @@ def test_t5x_fused_qkv_and_gated_wi() -> None:
         )
         right[f"layers_{i}.mlp.wi_kernel"] = np.stack([left[f"layers_{i}.mlp.wi_{g}.kernel"] for g in range(2)], axis=1)
     assert_both_ways(mapping, left, right)
+
+
+def test_gemma2_norms_are_stored_minus_one() -> None:
+    """Exact where the sum is, and never off by more than half a unit in the last place."""
+    mapping = mapping_of(Rule("{n:input|post}_layernorm.weight", "{n}.weight", ops=(Shift(1.0),)))
+    left = {"input_layernorm.weight": numbers(50), "post_layernorm.weight": np.float32([-1, -0.5, 0.0, 2.0**-23, 1])}
+    right = {
+        key.replace("_layernorm", ""): (array.astype("float64") + 1).astype("float32") for key, array in left.items()
+    }
+    assert_same(carried(mapping, left), right)
+    back = carried(inverse(mapping), right)
+    assert_same({"exact": back["post_layernorm.weight"]}, {"exact": left["post_layernorm.weight"]})
+    off = np.abs(back["input_layernorm.weight"] - left["input_layernorm.weight"])
+    assert np.all(off <= np.spacing(np.abs(right["input.weight"])) / 2)
 
 
 def test_fused_gate_by_branches_of_a_pattern() -> None:
