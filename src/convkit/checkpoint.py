@@ -89,7 +89,7 @@ class Checkpoint(ABC):
         """The files that hold the bytes."""
         return [self.path]
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most formats hold nothing open
         """Let go of the files."""
 
     def __enter__(self) -> Checkpoint:

@@ -25,8 +25,11 @@ ALGORITHMS = ("xxh3-128", "blake3", "sha256")
 class Hash(Protocol):
     """What hashlib, xxhash and blake3 objects have in common."""
 
-    def update(self, data: Any, /) -> Any: ...
-    def digest(self) -> bytes: ...
+    def update(self, data: Any, /) -> Any:
+        """Feed bytes."""
+
+    def digest(self) -> bytes:
+        """The digest of what was fed."""
 
 
 def hasher(algorithm: str) -> Callable[[], Hash]:
@@ -61,7 +64,7 @@ class BlockDigests:
 
     def update(self, data: np.ndarray) -> None:
         """Feed the next bytes (a contiguous array of any dtype)."""
-        raw = memoryview(data.reshape(-1).view("uint8"))
+        raw = data.reshape(-1).view("uint8").data
         while raw.nbytes:
             take = min(BLOCK - self._filled, raw.nbytes)
             self._running.update(raw[:take])

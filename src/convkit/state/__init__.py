@@ -1,0 +1,1 @@
+"""Non-tensor state: tree specs, loader state, flax msgpack, Pax metadata."""
