@@ -111,6 +111,7 @@ def test_a_generated_mapping_carries_what_brute_force_carries(chosen: list[tuple
         ("a.{n:q|k}", "b.{n:k|q}", "x -> x", "must have the same choices on both"),
         ("a.{i}", "b.{i}", "{i} x -> x", "is no placeholder of this side's keys alone"),
         ("a", "b", "q: x -> x", "no branch for"),
+        ("a.{n:q|k}.{e}", "b", "q: e x | k: (e y) -> e (x + y)", "'{e}' stands on one side and isn't an axis"),
         ("a.{i}", "b.{i}", "i x -> i x", "'{i}' stands in the keys of both sides, so it is no axis"),
         (("a.{i}", "b"), "c.{i}", "x -> x", "names of one leaf must have the same placeholders"),
         ("a.{rest:*}", "b.{rest:*}", "... -> ...", "says nothing of the other side's name"),
@@ -143,6 +144,15 @@ def test_padding_is_of_one_leaf() -> None:
     with pytest.raises(PatternError, match="a rule that pads carries one leaf into one"):
         Rule("a.{n:q|k}", "b", "n x -> (n x)", ops=(Pad(0, "to"),))
     assert Rule("a.{i}", "b.{i}", "x -> x", ops=(Pad(0, "to"),))
+
+
+def test_ops_are_undone_in_reverse() -> None:
+    rule = Rule("a", "b", ops=(Shift(1.0), Scale(8.0)))
+    assert rule.inverse().ops == (Scale(8.0, divide=True), Shift(-1.0))
+    left = {"a": np.arange(-5, 5, dtype="float32")}
+    right = carried(mapping_of(rule), left)
+    assert np.array_equal(right["b"], (left["a"] + 1) * 8)
+    assert_same(carried(inverse(mapping_of(rule)), right), left)
 
 
 def test_choices_are_said_once() -> None:
