@@ -77,7 +77,7 @@ def same_dtype_aside(found: Arrays, expected: Arrays, source: Arrays) -> None:
 @pytest.mark.parametrize("run", [run for run in runs() if run.converted and str(run) not in REFUSED], ids=str)
 def test_what_the_original_converted_rightly(run: Run) -> None:
     if "per_dim_scale" in run.name:
-        pytest.skip("folded into the queries: test_te_per_dim_scale.py")
+        pytest.skip("a per-dim scale is refused: see docs/te.md")
     mapping, options = asked(run)
     source = run.source()
     expected = {key: array for key, array in run.result().items() if not FP8.match(key)}

@@ -132,6 +132,8 @@ def _te(parser: Parser) -> None:
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
+    parser.add_argument("--gen-fp8-meta", action="store_true", help="not there yet: refused")
+    parser.add_argument("--amax-history-len", metavar="N", type=int, help="of --gen-fp8-meta")
     parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
     parser.add_argument("--te-release", metavar="R", help="of a Pax model's TE (default: the current one)")
     parser.add_argument(
@@ -179,6 +181,8 @@ def _fix_checkpoint_spec(parser: Parser) -> None:
         "--no-backup", dest="backup", action="store_false", help="don't keep what is replaced as CHECKPOINT.bak"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing P once the new one is complete")
+    parser.add_argument("--copy-healthy", action="store_true", help="write P also where there is nothing to repair")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be repaired, and write nothing")
 
 
 def _data_iter_state(parser: Parser) -> None:
@@ -196,6 +200,8 @@ def _data_iter_state(parser: Parser) -> None:
     parser.add_argument("-s", "--shuffle_seed", metavar="SEED", type=int, default=0, help="of a map loader; default: 0")
     parser.add_argument("--allow-missing-workers", action="store_true", help="go on where worker ids have gaps")
     parser.add_argument("--replace", action="store_true", help="replace the loader state that OLD has already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT once the new one is complete")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be put in, and write nothing")
     parser.add_argument("--reverse", action="store_true", help="write the workers' files from the state in OLD")
 
 

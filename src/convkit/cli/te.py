@@ -65,6 +65,10 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(
             f"--direction {args.direction}", remedy=f"fw2te (framework to TE) or te2fw (TE to framework){meant}"
         )
+    if args.gen_fp8_meta or args.amax_history_len is not None:
+        raise UsageError(
+            "--gen-fp8-meta isn't there yet", remedy="leave it out, and let TE start from its own FP8 metas"
+        )
     numbers = [(flag, name) for flag, name, _ in TE_SIZES]
     for flag, name in [*numbers, ("--kernel-chunk-size", "kernel_chunk_size"), ("--threads", "threads")]:
         if (number := getattr(args, name)) is not None and number < 1:

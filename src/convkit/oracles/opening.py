@@ -68,8 +68,8 @@ def open_model(
     """
     with open_checkpoint(path, format) as checkpoint:
         cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
-        if config is None and layout is not None and not needs_config(layout):
-            settings = recorded_settings(path)
+        if layout is not None and not needs_config(layout):
+            settings = recorded_settings(path) | (read_config(config) if config else {})
         else:
             config_path = config or find_config(path, cerebras)
             settings = read_config(config_path)
