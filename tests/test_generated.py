@@ -16,6 +16,7 @@ import pytest
 from convkit.errors import UsageError
 from convkit.generate import FAMILIES, generate, parse
 from convkit.generate.weights import draw
+from convkit.source import detect_layout, open_source
 
 if TYPE_CHECKING:
     import torch
@@ -207,7 +208,7 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert;"),
+        ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert, cerebras-old;"),
         ("generated://llama/x", "no family is called 'llama/x'"),
         ("generated://gpt2?kv_heads=2", "'kv_heads' is no option of gpt2 (options: seed, dtype, "),
         ("generated://gpt2?seed=1&seed=2", "'seed' is given twice"),
@@ -236,3 +237,16 @@ def test_every_family_has_awkward_sizes() -> None:
         products = [one * other for index, one in enumerate(sizes) for other in sizes[index + 1 :]]
         assert len({*sizes}) == len(sizes)
         assert len({*products}) == len(products)
+
+
+@pytest.mark.parametrize("release", ["1.7", "1.8", "1.9"])
+def test_an_old_cerebras_checkpoint(tmp_path: Path, release: str) -> None:
+    """Needs repair, and is a model that converts as it is."""
+    generate(f"generated://cerebras-old?release={release}&seed=3", tmp_path / "old")
+    with open_source(tmp_path / "old") as source:
+        assert source.checkpoint.metadata["cstorch_version"] == release
+        assert bool(source.checkpoint.metadata["tensor_scalar_dicts"]) == (release == "1.7")
+        assert bool(source.checkpoint.metadata["left_out"]) == (release != "1.9")
+        assert detect_layout(source)[0].name == "cerebras/llama"
+    generate(f"generated://cerebras-old?release={release}&seed=3", tmp_path / "again")
+    assert (tmp_path / "old" / "params.yaml").read_bytes() == (tmp_path / "again" / "params.yaml").read_bytes()

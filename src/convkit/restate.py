@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5_writer import CerebrasWriter, can_be_packed
 from convkit.receipt import json_value
+from convkit.source import find_config, same_files
 from convkit.staging import Staging
 from convkit.tensors import carrier, value_dtype
 
@@ -36,10 +38,14 @@ _OVERHEAD = 16 << 20
 
 @dataclass(frozen=True)
 class State:
-    """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change."""
+    """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change.
+
+    ``reasons`` says of each leaf that isn't as it was why.
+    """
 
     leaves: Sequence[Leaf]
     spec: str
+    reasons: Mapping[str, str]
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -64,6 +70,36 @@ def read_record(target: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise ConvkitError(f"is not a record of schema {SCHEMA}", path=path, remedy="restore it, or remove it")
     return record
+
+
+def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that says what :func:`restate` will do, in the words of a plan."""
+    fates: dict[str, dict[str, Any]] = {}
+    origins: dict[str, dict[str, Any]] = {}
+    for leaf in state.leaves:
+        word = "tied" if leaf.same_as else "derived" if leaf.key in state.reasons else "moved"
+        origins[leaf.key] = {**_described(leaf), "origin": word, "reason": state.reasons.get(leaf.key)}
+    for leaf in source.leaves.values():
+        word = origins.get(leaf.key, {"origin": "dropped"})["origin"]
+        reason = state.reasons.get(leaf.key) if leaf.key in origins else "replaced"
+        fates[leaf.key] = {**_described(leaf), "fate": word, "reason": reason}
+    nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
+    return {
+        "schema": SCHEMA,
+        **told,
+        "source": {"layout": None, "format": source.format, "path": str(source.path)},
+        "target": {"layout": None, "format": source.format},
+        "source_leaves": fates,
+        "target_leaves": origins,
+        "warnings": list(told["warnings"]),
+        "summary": {
+            "source_leaves": len(fates),
+            "target_leaves": len(origins),
+            "bytes_read": nbytes,
+            "bytes_written": nbytes,
+            "peak_bytes": _OVERHEAD,
+        },
+    }
 
 
 def restate(
@@ -92,32 +128,55 @@ def restate(
     """
     if backup is not None and backup.exists():
         raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
+    started = time.monotonic()
     with Staging(target.absolute(), {"state": dict(told)}, overwrite) as staging:
         try:
             made = staging.out / target.name
             _check_disk(source, staging)
             taken = _write(source, made, state)
             digests = _compare(source, made, state)
+            plan = planned(source, state, told)
             record = {
                 "schema": SCHEMA,
                 "convkit": convkit.__version__,
                 **told,
+                "plan": plan,
                 "source": {"path": str(source.path), "version": source.metadata["version"]},
-                "target": {"path": target.name, "bytes": made.stat().st_size},
+                "target": {"path": target.name, "bytes": made.stat().st_size, "files": same_files([made])},
                 "leaves": digests,
                 "tensors_taken_undecoded": taken,
                 "tensors": sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
+                "bytes_read": plan["summary"]["bytes_read"],
+                "bytes_written": plan["summary"]["bytes_written"],
+                "seconds": round(time.monotonic() - started, 3),
             }
             record_path(made).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             if target.exists():
                 shutil.copymode(target, made)
+            names = [record_path(target).name, *_config(source.path, target, staging.out), target.name]
             with _kept(target, backup):
-                staging.publish([record_path(target).name, target.name])
+                staging.publish(names)
         except OSError as error:
             raise ConvkitError(
                 f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
             ) from None
     return record
+
+
+def _described(leaf: Leaf) -> dict[str, Any]:
+    if leaf.spec is None:
+        return {"value": json_value(leaf.value)}
+    return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
+
+
+def _config(source: Path, target: Path, out: Path) -> list[str]:
+    """Carry the source's config along, where nobody would find it from the target; returns its new name."""
+    config = find_config(source)
+    beside = target.with_suffix(config.suffix) if config else target
+    if config is None or find_config(target) in (config, beside):
+        return []
+    shutil.copyfile(config, out / beside.name)
+    return [beside.name]
 
 
 def _check_disk(source: CerebrasCheckpoint, staging: Staging) -> None:

@@ -152,7 +152,7 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     checkpoint(tmp_path)
     refused(tmp_path, capsys, command(tmp_path)[:-2], "--output_file is missing", 2)
     refused(tmp_path, capsys, command(tmp_path, "--reverse"), "leave it out", 2)
-    refused(tmp_path, capsys, [*CARRY, "-c", str(tmp_path / "no.mdl"), "-w", "x", "--reverse"], "is no file")
+    refused(tmp_path, capsys, [*CARRY, "-c", str(tmp_path / "no.mdl"), "-w", "x", "--reverse"], "no such file")
 
 
 # --- back --------------------------------------------------------------------------------------------------------

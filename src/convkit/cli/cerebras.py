@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError, UsageError
+from convkit.formats.cerebras_h5 import file_of
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
-from convkit.restate import SCHEMA, State, read_record, record_path, restate
+from convkit.restate import SCHEMA, State, planned, read_record, record_path, restate
 from convkit.staging import Staging
-from convkit.state.loader_state import iterable_state, map_state, read_workers, with_branch, workers_of, write_workers
+from convkit.state.loader_state import (
+    BRANCH,
+    iterable_state,
+    map_state,
+    read_workers,
+    with_branch,
+    workers_of,
+    write_workers,
+)
 from convkit.state.repair import Repaired, repaired
 
 
@@ -29,13 +39,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fix(args: argparse.Namespace) -> int:
+    args.checkpoint_path = file_of(args.checkpoint_path)
     target = _target(args)
-    with _opened(args.checkpoint_path) as checkpoint:
+    with CerebrasCheckpoint(args.checkpoint_path) as checkpoint:
         found = repaired(checkpoint)
-        told = {"command": "fix-checkpoint-spec", "repairs": [asdict(repair) for repair in found.repairs]}
-        told["warnings"] = list(found.warnings)
-        if not found.repairs:
-            document = {"schema": SCHEMA, **told, "source": {"path": str(args.checkpoint_path)}, "target": None}
+        told = {
+            "command": "fix-checkpoint-spec",
+            "repairs": [asdict(repair) for repair in found.repairs],
+            "warnings": list(found.warnings),
+        }
+        reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
+        state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
+        if args.dry_run or not (found.repairs or args.copy_healthy):
+            document = planned(checkpoint, state, told)
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
             print("convkit: nothing was changed", file=sys.stderr)
             return 0
@@ -43,7 +59,7 @@ def _fix(args: argparse.Namespace) -> int:
             document = restate(
                 checkpoint,
                 target,
-                State(list(found.leaves.values()), checkpoint.metadata["spec"], found.numbers),
+                state,
                 told,
                 overwrite=args.overwrite or args.fix_inplace,
                 backup=_backup(target) if args.fix_inplace and args.backup else None,
@@ -52,7 +68,8 @@ def _fix(args: argparse.Namespace) -> int:
     if args.json:
         emit(document)
     elif not found.repairs:
-        print(f"{args.checkpoint_path}: healthy, nothing was changed")
+        copied = f"; copied to {target}" if "leaves" in document else ""
+        print(f"{args.checkpoint_path}: healthy, nothing was changed{copied}")
     else:
         _tell_repairs(found)
         _tell(document, target)
@@ -97,12 +114,23 @@ def _carry(args: argparse.Namespace) -> int:
     workers = read_workers(args.worker_data_iter_files_dir, allow_missing=args.allow_missing_workers)
     kind = args.dataloader_type
     branch = map_state(workers, args.shuffle_seed) if kind == "map" else iterable_state(workers)
-    with _opened(args.old_checkpoint) as checkpoint:
+    with CerebrasCheckpoint(file_of(args.old_checkpoint)) as checkpoint:
         leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
-        told = {"command": "data-iter-state", "dataloader": branch, "workers": asdict(workers)}
-        document = restate(checkpoint, args.output_file, State(leaves, spec), told)
-    _warn(f"{name} is no worker's file: ignored" for name in workers.ignored)
-    _warn(f"worker {worker} has no file of step {workers.step}: left out" for worker in workers.missing)
+        warnings = [f"{name} is no worker's file: ignored" for name in workers.ignored]
+        warnings += [f"worker {worker} has no file of step {workers.step}: left out" for worker in workers.missing]
+        told = {
+            "command": "data-iter-state",
+            "dataloader": branch,
+            "workers": asdict(workers),
+            "warnings": warnings,
+        }
+        why = f"from the workers' files at data step {workers.step}"
+        state = State(leaves, spec, {leaf.key: why for leaf in leaves if leaf.key.split(".")[0] == BRANCH})
+        if args.dry_run:
+            document = planned(checkpoint, state, told)
+        else:
+            document = restate(checkpoint, args.output_file, state, told, overwrite=args.overwrite)
+    _warn(warnings)
     if args.json:
         emit(document)
     else:
@@ -117,8 +145,9 @@ def _put_back(args: argparse.Namespace) -> int:
     if args.output_file is not None:
         raise UsageError("--output_file with --reverse", remedy="leave it out: the files go to -w")
     folder: Path = args.worker_data_iter_files_dir.absolute()
-    with _opened(args.old_checkpoint) as checkpoint:
-        workers = workers_of(checkpoint, read_record(args.old_checkpoint))
+    path = file_of(args.old_checkpoint)
+    with CerebrasCheckpoint(path) as checkpoint:
+        workers = workers_of(checkpoint, read_record(path))
     with Staging(folder, {"workers": asdict(workers)}) as staging:
         try:
             write_workers(staging.out / folder.name, workers)
@@ -133,12 +162,6 @@ def _put_back(args: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(path: Path) -> CerebrasCheckpoint:
-    if not path.is_file():
-        raise ConvkitError("is no file", path=path, remedy="name a .mdl checkpoint")
-    return CerebrasCheckpoint(path)
-
-
 def _tell_repairs(found: Repaired) -> None:
     rows = [
         [repair.what, repair.key or "the file", "-" if repair.before is None else repair.before, "->", repair.after]
@@ -148,6 +171,9 @@ def _tell_repairs(found: Repaired) -> None:
 
 
 def _tell(document: dict[str, Any], target: Path) -> None:
+    if "leaves" not in document:
+        print(f"{target}: not written")
+        return
     print(
         f"{target}: {len(document['leaves'])} leaves, {size(document['target']['bytes'])}; "
         f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors taken over undecoded, "
@@ -155,6 +181,6 @@ def _tell(document: dict[str, Any], target: Path) -> None:
     )
 
 
-def _warn(warnings: Any) -> None:
+def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         print(f"convkit: warning: {warning}", file=sys.stderr)

@@ -25,9 +25,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _roundtrip(args: argparse.Namespace) -> Verdict:
+    from convkit.restate import read_record
+    from convkit.verify.restated import restated
     from convkit.verify.roundtrip import roundtrip
 
     receipt = read_receipt(args.target)
+    if receipt is None and (record := read_record(args.target)) is not None:
+        return restated(args.source, args.target, record)
     plan = receipt["plan"] if receipt else _plan(args)
     return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.errors import ConvkitError
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -34,7 +35,10 @@ class CerebrasH5(Format):
     summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
 
     def detect(self, path: Path) -> str | None:
-        """An HDF5 file that is called ``.mdl`` or holds a tree spec."""
+        """An HDF5 file that is called ``.mdl`` or holds a tree spec; a folder with one such file."""
+        if path.is_dir():
+            found = _files(path)
+            return f"a folder with one .mdl file, {found[0].name}" if len(found) == 1 else None
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -51,14 +55,14 @@ class CerebrasH5(Format):
             return None
 
     def open(self, path: Path) -> Checkpoint:
-        """Open a ``.mdl`` file.
+        """Open a ``.mdl`` file, or the one in a folder.
 
         Raises:
             ConvkitError: truncated, corrupt, incomplete, of another version, or with data in other files.
         """
         from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
 
-        return CerebrasCheckpoint(path)
+        return CerebrasCheckpoint(file_of(path))
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         """Lay out a new ``.mdl`` file.
@@ -69,6 +73,23 @@ class CerebrasH5(Format):
         from convkit.formats.cerebras_h5_writer import CerebrasWriter
 
         return CerebrasWriter(path, leaves, options, resume=resume)
+
+
+def file_of(path: Path) -> Path:
+    """The checkpoint's file: the path itself, or the one ``.mdl`` in a folder.
+
+    Raises:
+        ConvkitError: none there, or several.
+    """
+    found = _files(path) if path.is_dir() else [path] if path.exists() else []
+    if len(found) != 1:
+        problem = f"holds {len(found)} .mdl files" if path.is_dir() else "no such file or folder"
+        raise ConvkitError(problem, path=path, remedy="name a .mdl file")
+    return found[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.mdl"))
 
 
 FORMAT = CerebrasH5()

@@ -1,7 +1,8 @@
 """Models made from a seed by the transformers library itself, for demonstrations and tests.
 
 ``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. They
-are written as the library writes any model, so what is read back is a real checkpoint.
+are written as the library writes any model, so what is read back is a real checkpoint. One family is
+none of the library's: ``cerebras-old``, see :mod:`.old_cerebras`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING
 
 from convkit.errors import ConvkitError
 from convkit.generate.families import FAMILIES, Family
+from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.options import parse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILIES", "Family", "generate", "parse"]
+__all__ = ["FAMILIES", "Family", "OldCerebras", "generate", "parse"]
 
 
-def generate(family: Family | str, folder: Path) -> None:
+def generate(family: Family | OldCerebras | str, folder: Path) -> None:
     """Write a model's weights and configuration into ``folder``.
 
     Args:
@@ -35,6 +37,9 @@ def generate(family: Family | str, folder: Path) -> None:
     """
     if isinstance(family, str):
         family = parse(family)
+    if isinstance(family, OldCerebras):
+        family.write(folder)
+        return
     try:
         model = _model(family)
     except ImportError as error:

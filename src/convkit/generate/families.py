@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from convkit.errors import UsageError
+from convkit.generate.old_cerebras import OldCerebras
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -199,4 +200,9 @@ class Bert(Family):
         }[self.head]
 
 
-FAMILIES: dict[str, type[Family]] = {"llama": Llama, "gpt2": Gpt2, "bert": Bert}
+FAMILIES: dict[str, type[Family | OldCerebras]] = {
+    "llama": Llama,
+    "gpt2": Gpt2,
+    "bert": Bert,
+    "cerebras-old": OldCerebras,
+}

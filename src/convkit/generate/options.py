@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from convkit.errors import UsageError
 from convkit.generate.families import FAMILIES, Family
+from convkit.generate.old_cerebras import OldCerebras
 
 _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
@@ -19,11 +20,11 @@ _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse(uri: str) -> Family:
+def parse(uri: str) -> Family | OldCerebras:
     """The family that a URI names.
 
-    >>> parse("generated://llama?kv_heads=3&tied=true").tied
-    True
+    >>> parse("generated://llama?kv_heads=3&tied=true").heads
+    6
 
     Raises:
         UsageError: no such family, option or value; lists those that there are.

@@ -1,0 +1,158 @@
+"""Whether a checkpoint whose state was repaired is its source but for what its record says, bit by bit.
+
+The record (``<TARGET>.state.json``) is taken at its word for what should have changed; that nothing
+else has, and that this has, is read from both files. Then the same comparison is made with faults planted
+in the target, to show that it can fail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.formats import open_checkpoint
+from convkit.tensors import TensorSpec, value_dtype
+from convkit.verify.verdict import Fault, Verdict
+
+#: elements compared at a time
+BLOCK = 1 << 20
+#: largest tensor that a fault is planted in: the comparison is made once for each
+_PLANTED = 1 << 22
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a leaf of the target should be: as one of the source, or this value."""
+
+    source: str | None = None
+    value: Any = None
+
+
+@dataclass
+class Side:
+    """A checkpoint, with faults where they were planted."""
+
+    checkpoint: Checkpoint
+    leaves: dict[str, Leaf]
+    spoiled: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        """Elements of a tensor, as this side has them."""
+        data = self.checkpoint.read(key, start, stop)
+        return self.spoiled[key](data) if key in self.spoiled else data
+
+
+def restated(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
+    """Compare a checkpoint with what it was made of.
+
+    ``measured``: leaves compared, leaves that differ from what is expected, and how many were changed on purpose.
+
+    Raises:
+        ConvkitError: one of them can't be read.
+    """
+    started = time.monotonic()
+    with open_checkpoint(source) as one, open_checkpoint(target) as other:
+        expected = _expected(one, record)
+        ours, theirs = Side(one, one.leaves), Side(other, other.leaves)
+        problems = list(_differing(ours, theirs, expected, {*expected, *theirs.leaves}))
+        faults = tuple(
+            Fault(name, any(_differing(ours, spoiled, expected, keys))) for name, spoiled, keys in _faults(theirs)
+        )
+    changed = sum(wanted.source != key for key, wanted in expected.items())
+    return Verdict(
+        check="roundtrip",
+        passed=not problems and all(fault.caught for fault in faults),
+        source=str(source),
+        target=str(target),
+        measured={"leaves": len(expected), "changed": changed, "different": len(problems)},
+        bound={"different": 0},
+        faults=faults,
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _expected(source: Checkpoint, record: Mapping[str, Any]) -> dict[str, Expected]:
+    """Every leaf that the target should have."""
+    expected = {key: Expected(source=key) for key in source.leaves}
+    for repair in record.get("repairs", ()):
+        if repair["what"] == "tied copy":
+            expected[repair["key"]] = Expected(source=repair["after"])
+        elif repair["what"] == "last_epoch":
+            expected[repair["key"]] = Expected(value=repair["after"])
+    if "dataloader" in record:
+        expected = {key: wanted for key, wanted in expected.items() if key.split(".")[0] != "dataloader"}
+        expected |= {key: Expected(value=value) for key, value in _flat(record["dataloader"], "dataloader")}
+    return expected
+
+
+def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(state, dict | list) and state:
+        for name, inner in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _flat(inner, f"{key}.{name}")
+    else:
+        yield key, state
+
+
+def _differing(ours: Side, theirs: Side, expected: Mapping[str, Expected], keys: set[str]) -> Iterator[str]:
+    """What is wrong with these leaves of the target, a line each."""
+    for key in sorted(keys):
+        if key not in theirs.leaves or key not in expected:
+            yield f"{key}: is {'missing' if key not in theirs.leaves else 'of no source'}"
+            continue
+        leaf, wanted = theirs.leaves[key], expected[key]
+        if wanted.source is None:
+            found = theirs.read(key, 0, 1).view(value_dtype(leaf.spec.dtype)).item() if leaf.spec else leaf.value
+            same = type(found) is type(wanted.value) and found == wanted.value
+            if not same and not (leaf.spec and found == wanted.value):
+                yield f"{key}: is {found!r}, and should be {wanted.value!r}"
+            continue
+        original = ours.leaves[wanted.source]
+        # repr: a NaN equals itself there, and 1 isn't True
+        if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
+            yield f"{key}: isn't what {wanted.source} is in the source"
+        elif leaf.spec and not _equal(ours, wanted.source, theirs, key, leaf.spec):
+            yield f"{key}: has other bits than {wanted.source} in the source"
+
+
+def _equal(ours: Side, one: str, theirs: Side, other: str, spec: TensorSpec) -> bool:
+    return all(
+        np.array_equal(ours.read(one, start, stop), theirs.read(other, start, stop))
+        for start in range(0, spec.size, BLOCK)
+        for stop in (min(spec.size, start + BLOCK),)
+    )
+
+
+def _faults(side: Side) -> Iterator[tuple[str, Side, set[str]]]:
+    """Faults by name: the target with one of them, and the leaves that it concerns."""
+
+    def planted(key: str, leaf: Leaf | None) -> Side:
+        kept = {name: other for name, other in side.leaves.items() if name != key}
+        return replace(side, leaves=kept if leaf is None else {**kept, key: leaf})
+
+    tensors = [leaf for leaf in side.leaves.values() if leaf.spec and 0 < leaf.spec.size <= _PLANTED]
+    numbers = [leaf for leaf in side.leaves.values() if type(leaf.value) is int]
+    for leaf in tensors[:1]:
+        assert leaf.spec
+        yield "one bit flipped", replace(side, spoiled={leaf.key: _flipped}), {leaf.key}
+        flat = TensorSpec((leaf.spec.size, 1), leaf.spec.dtype)
+        yield "another shape", planted(leaf.key, replace(leaf, spec=flat)), {leaf.key}
+    for leaf in numbers[:1]:
+        yield "a number off by one", planted(leaf.key, replace(leaf, value=leaf.value + 1)), {leaf.key}
+        yield "a number of another type", planted(leaf.key, replace(leaf, value=float(leaf.value))), {leaf.key}
+    first = next(iter(side.leaves), None)
+    if first is not None:
+        yield "a leaf missing", planted(first, None), {first}
+    yield "a leaf too many", planted("surprise", Leaf("surprise", value=0)), {"surprise"}
+
+
+def _flipped(data: np.ndarray) -> np.ndarray:
+    spoiled = data.copy()
+    spoiled.view(np.uint8)[0] ^= 1
+    return spoiled
