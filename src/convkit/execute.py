@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import convkit
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.digests import BLOCK, BlockDigests, combine, digest_value
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
 from convkit.formats import get_format, open_checkpoint
 from convkit.jobs import Gather, Job, check_ties, complement_jobs, target_jobs
 from convkit.plan import Plan
@@ -79,6 +79,8 @@ def convert(
         "digest": digest,
     }
     target = target.absolute()
+    if overwrite:
+        _refuse_to_replace(target, source)
     with Staging(target, identity, overwrite) as staging:
         try:
             conversion = _Conversion(
@@ -89,6 +91,21 @@ def convert(
             raise ConvkitError(
                 f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
             ) from None
+
+
+def _refuse_to_replace(target: Path, source: Source) -> None:
+    """What is replaced is a conversion, never the source or a folder of somebody else's.
+
+    Raises:
+        UsageError: it is.
+    """
+    real, kept = target.resolve(), source.path.resolve()
+    if real == kept or real in kept.parents:
+        raise UsageError("is the source, or holds it", path=target, remedy="name another target")
+    if target.is_dir() and any(target.iterdir()) and not receipt_path(target).is_file():
+        raise UsageError(
+            "is a folder that convkit didn't write", path=target, remedy="remove it yourself, or name another target"
+        )
 
 
 @dataclass(frozen=True)

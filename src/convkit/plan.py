@@ -228,7 +228,7 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
     if options.dtype and not (options.dtype in ITEMSIZE and options.dtype.startswith(("float", "bfloat"))):
         raise UsageError(f"{options.dtype!r} is no floating-point dtype", remedy="float32, float16, bfloat16, ...")
     release = _release(mapping, options.release)
-    restored = _earlier(source, mapping) if options.restore else None
+    restored = _earlier(source, mapping) if options.restore and not options.headless else None
     try:
         return _plan(source, mapping, target_format, release=release, options=options, restored=restored)
     except (PlanError, ConfigError) as error:

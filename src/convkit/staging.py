@@ -79,12 +79,12 @@ class Staging:
         for name in names:
             final = self.target.with_name(name)
             retired = None
-            if final.is_dir():
+            if final.is_dir() or (final.exists() and (self.out / name).is_dir()):
                 retired = self.folder / f"old-{name}"
                 final.rename(retired)
             (self.out / name).replace(final)
             if retired:
-                shutil.rmtree(retired)
+                _remove(retired)
         _sync(self.target.parent)
 
     def _unwritable(self, error: OSError) -> ConvkitError:
@@ -121,13 +121,17 @@ class Staging:
         for path in self.folder.iterdir():
             if path.name == "lock":
                 continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
         self.out.mkdir()
         self._write_journal([{"identity": self.identity}])
 
     def _write_journal(self, entries: list[dict[str, Any]]) -> None:
         lines = [json.dumps(entry) + "\n" for entry in entries]
         (self.folder / JOURNAL).write_text("".join(lines), encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _boot() -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from convkit import __version__
@@ -21,6 +22,9 @@ from convkit.errors import ConvkitError
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = parser().parse_args(argv)
+    for name, value in vars(args).items():
+        if isinstance(value, Path) and value.name in ("", ".."):
+            setattr(args, name, value.resolve())  # receipts and configs are found by the name
     try:
         return import_module(f"convkit.cli.{COMMANDS[args.command][0]}").run(args)
     except ConvkitError as error:

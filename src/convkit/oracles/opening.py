@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +57,12 @@ def open_model(
     config: Path | None = None,
     format: str | None = None,
     lenient: bool = False,
+    without: Container[str] = (),
 ) -> Opened:
     """Read a checkpoint whole and build its model.
 
     With ``lenient`` the tensors overrule what the converters let them overrule (bias flags); else the
-    config is taken at its word, as the framework takes it.
+    config is taken at its word, as the framework takes it. Keys in ``without`` are passed over.
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
@@ -80,6 +81,7 @@ def open_model(
     if layout not in layouts():
         raise ConvkitError(f"no oracle runs {layout}", path=path, remedy=f"these can be run: {', '.join(layouts())}")
     family = get_oracle(layout)
+    tensors = {key: tensor for key, tensor in tensors.items() if key not in without}
     settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
     return Opened(path, layout, name, family(settings, tensors, path), dtypes, corrections)
 

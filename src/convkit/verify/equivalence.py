@@ -71,23 +71,27 @@ def equivalence(
         config=source_config,
         format=source_format or recorded["source"]("format"),
         lenient=True,
+        without={key for key, leaf in plan.get("source_leaves", {}).items() if leaf["fate"] == "dropped"},
     )
     theirs = open_model(target, layout=to_layout or recorded["target"]("layout"), config=target_config)
     facts = ours.oracle.facts, theirs.oracle.facts
     length = probes.probe_length(*facts, asked=probe_length)
     probe = probes.make_probe(*facts, length=length, seed=seed)
-    verdict = _judge(ours, theirs, probe, bool(plan.get("dtype")), faults)
+    headless = bool(plan.get("names", {}).get("headless"))
+    verdict = _judge(ours, theirs, probe, cast=bool(plan.get("dtype")), headless=headless, faults=faults)
     details = {"probe": {"positions": length, "seed": seed}, **verdict.details}
     return replace(verdict, details=details, seconds=time.monotonic() - started)
 
 
-def _judge(ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], cast: bool, faults: bool) -> Verdict:
+def _judge(
+    ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], *, cast: bool, headless: bool, faults: bool
+) -> Verdict:
     trial = Trial(rounded(ours, theirs) if cast else ours.oracle, theirs.oracle, probe)
     bound = bound_for(trial)
     measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
     if cast:
         measured["cast_max_rel"] = Trial(ours.oracle, theirs.oracle, probe).agreement.to_json()["max_rel"]
-    problems, planted = _problems(ours, theirs, trial), list[Fault]()
+    problems, planted = _problems(ours, theirs, trial, headless), list[Fault]()
     parted = trial.parting(bound)
     if not problems and not parted:
         planted, strong = _sensitivity(trial, bound, faults)
@@ -143,14 +147,14 @@ def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fau
     return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
 
 
-def _problems(ours: Opened, theirs: Opened, trial: Trial) -> list[str]:
+def _problems(ours: Opened, theirs: Opened, trial: Trial, headless: bool) -> list[str]:
     """Why the answer is no whatever was measured."""
     problems = [f"source: {problem}" for problem in ours.oracle.problems]
     problems += [f"target: {problem}" for problem in theirs.oracle.problems]
     problems += trial.agreement.broken
     for name in trial.agreement.only_in_reference:
-        # a head that is nothing but the embedding can be left out: nothing is lost
-        if name != "lm" or not ours.oracle.facts.tied:
+        # left out because it was asked for, or because it is nothing but the embedding: hidden states are compared
+        if not headless and (name != "lm" or not ours.oracle.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
     return problems
 
