@@ -58,9 +58,7 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEMSIZE:
-            raise ConvkitError(
-                f"dtype {self.dtype!r} is not supported", remedy=f"supported: {', '.join(ITEMSIZE)}"
-            )
+            raise ConvkitError(f"dtype {self.dtype!r} is not supported", remedy=f"supported: {', '.join(ITEMSIZE)}")
 
     @property
     def size(self) -> int:
