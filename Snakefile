@@ -1,7 +1,7 @@
 # A campaign: every row of the table is a claim about a checkpoint, and is carried out and judged.
 #
 #   fetch > inspect > plan > convert > roundtrip   > report > verdict
-#                                    > equivalence
+#                   (or repair)      > equivalence
 #
 # config/README.md is the manual.
 from snakemake.utils import min_version
@@ -41,6 +41,7 @@ rule all:
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/inspect.smk"
 include: "workflow/rules/convert.smk"
+include: "workflow/rules/repair.smk"
 include: "workflow/rules/roundtrip.smk"
 include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"

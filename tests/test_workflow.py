@@ -137,6 +137,17 @@ def test_what_a_row_asks_for_reaches_the_command(played: Campaign):
     ]
 
 
+def test_a_repair_takes_the_place_of_a_conversion(played: Campaign):
+    state = claim(id="state", source="old.mdl", to="data-iter-state", options="-w files -d iterable")
+    played.write([state, claim(id="fixed", source="row:state", to="fix-checkpoint-spec")])
+    commands = played.run("--dry-run", "--printshellcmds").stdout
+    carried = "convkit cerebras data-iter-state --old_checkpoint results/state/source.mdl"
+    assert f"{carried} --output_file results/state/target.mdl -w files -d iterable --overwrite" in commands
+    fixed = "results/state/target.mdl --fixed_checkpoint_path results/fixed/target.mdl --copy-healthy"
+    assert f"convkit cerebras fix-checkpoint-spec {fixed} --dry-run" in commands
+    assert "convkit convert" not in commands
+
+
 def test_a_changed_row_is_done_again_and_no_other(played: Campaign):
     played.write([GOOD, BACK])
     played.run()
@@ -202,7 +213,7 @@ def test_there_and_back_with_the_real_command(real: Campaign):
     config, *options = configured("config_small")
     done = real.run(*options, config=config)
     assert done.returncode == 0, done.stderr
-    assert real.verdicts() == {"llama": "yes", "back": "yes"}
+    assert real.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
     assert "Nothing to be done" in real.run(*options, config=config).stderr
 
 

@@ -62,12 +62,23 @@ def origin(row):
 
 check(config, "config", "config:")
 ROWS = read_table(config["checkpoints"])
+# rows that ask for a layout, and those that ask for a repair of a Cerebras checkpoint
+CONVERSIONS = [id for id, row in ROWS.items() if "/" in row["to"]]
+REPAIRS = [id for id in ROWS if id not in CONVERSIONS]
+
+
+def any_of(ids):
+    """A wildcard's constraint: one of these ids."""
+    return "|".join(ids) or "(?!)"
+
+
 
 
 def target_of(id):
     """Where a row's output lies: one file for cerebras-h5, a folder for every other format."""
     row = ROWS[id]
     single = row["format"] == "cerebras-h5" or (not row["format"] and row["to"].startswith("cerebras/"))
+    single = single or id in REPAIRS
     return f"{config['results']}/{id}/target{'.mdl' if single else ''}"
 
 
@@ -101,6 +112,16 @@ def request(wildcards):
     row = ROWS[wildcards.id]
     columns = [word for name in ("to", "from", "format") if row[name] for word in (f"--{name}", row[name])]
     return columns + shlex.split(row["options"])
+
+
+def repairing(wildcards):
+    """The command of a repair. A checkpoint that is healthy is copied: who starts from this row finds it."""
+    row = ROWS[wildcards.id]
+    ends = {
+        "fix-checkpoint-spec": [source(wildcards), "--fixed_checkpoint_path", target(wildcards), "--copy-healthy"],
+        "data-iter-state": ["--old_checkpoint", source(wildcards), "--output_file", target(wildcards)],
+    }
+    return [row["to"], *ends[row["to"]], *shlex.split(row["options"])]
 
 
 def opening(wildcards):

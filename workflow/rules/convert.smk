@@ -6,6 +6,8 @@ rule convert:
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",
+    wildcard_constraints:
+        id=any_of(CONVERSIONS),
     log:
         "<logs>/convert.log",
     benchmark:

@@ -23,6 +23,8 @@ rule plan:
         source_record,
     output:
         "<results>/{id}/plan.json",
+    wildcard_constraints:
+        id=any_of(CONVERSIONS),
     log:
         "<logs>/plan.log",
     benchmark:

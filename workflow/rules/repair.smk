@@ -1,0 +1,47 @@
+# A repair of an old Cerebras checkpoint takes the place of a conversion: planned, carried out, then
+# judged by the same rules.
+rule plan_repair:
+    input:
+        source_record,
+    output:
+        "<results>/{id}/plan.json",
+    wildcard_constraints:
+        id=any_of(REPAIRS),
+    log:
+        "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        command=repairing,
+    message:
+        "{wildcards.id}: plan"
+    shell:
+        "convkit cerebras {params.command:q} --dry-run --json > {output} 2> {log}"
+
+
+rule repair:
+    input:
+        source_record,
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/convert.json",
+    wildcard_constraints:
+        id=any_of(REPAIRS),
+    log:
+        "<logs>/convert.log",
+    benchmark:
+        "<benchmarks>/convert.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=planned("peak_bytes", atleast=500),
+        disk_mb=planned("bytes_written", atleast=50),
+        runtime=minutes,
+    params:
+        command=repairing,
+    message:
+        "{wildcards.id}: repair"
+    shell:
+        "convkit cerebras {params.command:q} --overwrite --json > {output} 2> {log}"
