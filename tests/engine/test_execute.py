@@ -249,17 +249,27 @@ def test_tensors_stored_turned_are_read_in_order(tmp_path: Path) -> None:
 # --- targets ----------------------------------------------------------------------------------------------
 
 
-def test_an_existing_target_is_refused_unless_it_may_go(tmp_path: Path) -> None:
+def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
     source = write(tmp_path / "left", arrays(), CONFIG)
     target = tmp_path / "right"
     target.mkdir()
     (target / "precious").write_text("keep me")
-    with pytest.raises(UsageError, match="exists") as refusal:
+    for overwrite, why in ((False, "exists"), (True, "is a folder that convkit didn't write")):
+        with pytest.raises(UsageError, match=why) as refusal:
+            converted(source, target, MAPPING, overwrite=overwrite)
+        assert refusal.value.path == str(target)
+        assert everything_below(tmp_path).keys() == {"left/config.json", "left/model.safetensors", "right/precious"}
+
+
+def test_a_conversion_is_replaced_where_it_may_go(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    target = tmp_path / "right"
+    converted(source, target, MAPPING, {"dtype": "float64"})
+    (target / "more").write_text("of the old one")
+    with pytest.raises(UsageError, match="exists"):
         converted(source, target, MAPPING)
-    assert refusal.value.path == str(target)
-    assert everything_below(target) == {"precious": b"keep me"}
     converted(source, target, MAPPING, overwrite=True)
-    assert not (target / "precious").exists()
+    assert not (target / "more").exists()
     assert_same(read(target), carried(MAPPING, arrays(), CONFIG))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["left", "right", "right.convkit.json"]
 
