@@ -82,7 +82,7 @@ def scaled_by_dim(run: Run) -> bool:
 @pytest.mark.parametrize("run", [run for run in runs() if scaled_by_dim(run)], ids=str)
 def test_a_per_dim_scale_is_refused(run: Run) -> None:
     mapping, options = asked(run)
-    with pytest.raises(ConvkitError, match="per.dim"):
+    with pytest.raises(ConvkitError, match=r"per.dim"):
         plan_of(mapping, Memory(run.source()), format="torch", **options)
 
 

@@ -62,16 +62,14 @@ def origin(row):
 
 check(config, "config", "config:")
 ROWS = read_table(config["checkpoints"])
-# rows that ask for a layout, and those that ask for a repair of a Cerebras checkpoint
-CONVERSIONS = [id for id, row in ROWS.items() if "/" in row["to"]]
-REPAIRS = [id for id in ROWS if id not in CONVERSIONS]
+# rows that ask for a repair of a Cerebras checkpoint, and those that ask for a layout
+REPAIRS = [id for id, row in ROWS.items() if row["to"] in ("fix-checkpoint-spec", "data-iter-state")]
+CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 
 
 def any_of(ids):
     """A wildcard's constraint: one of these ids."""
     return "|".join(ids) or "(?!)"
-
-
 
 
 def target_of(id):

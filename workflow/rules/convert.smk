@@ -6,12 +6,12 @@ rule convert:
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",
-    wildcard_constraints:
-        id=any_of(CONVERSIONS),
     log:
         "<logs>/convert.log",
     benchmark:
         "<benchmarks>/convert.tsv"
+    wildcard_constraints:
+        id=any_of(CONVERSIONS),
     conda:
         "../../environment.yml"
     threads: config["threads"]

@@ -23,12 +23,12 @@ rule plan:
         source_record,
     output:
         "<results>/{id}/plan.json",
-    wildcard_constraints:
-        id=any_of(CONVERSIONS),
     log:
         "<logs>/plan.log",
     benchmark:
         "<benchmarks>/plan.tsv"
+    wildcard_constraints:
+        id=any_of(CONVERSIONS),
     conda:
         "../../environment.yml"
     params:

@@ -5,12 +5,12 @@ rule plan_repair:
         source_record,
     output:
         "<results>/{id}/plan.json",
-    wildcard_constraints:
-        id=any_of(REPAIRS),
     log:
         "<logs>/plan.log",
     benchmark:
         "<benchmarks>/plan.tsv"
+    wildcard_constraints:
+        id=any_of(REPAIRS),
     conda:
         "../../environment.yml"
     params:
@@ -27,12 +27,12 @@ rule repair:
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",
-    wildcard_constraints:
-        id=any_of(REPAIRS),
     log:
         "<logs>/convert.log",
     benchmark:
         "<benchmarks>/convert.tsv"
+    wildcard_constraints:
+        id=any_of(REPAIRS),
     conda:
         "../../environment.yml"
     resources:
