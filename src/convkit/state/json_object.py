@@ -1,0 +1,28 @@
+"""A file that holds one JSON object, as frameworks leave them beside their tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+
+_REMEDY = "fetch the file again"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in its own order.
+
+    Raises:
+        ConvkitError: the file can't be read, isn't JSON, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConvkitError(f"can't be read: {error.strerror or error}", path=path, remedy=_REMEDY) from None
+    except (ValueError, RecursionError) as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=_REMEDY) from None
+    if not isinstance(found, dict):
+        raise ConvkitError("holds no JSON object", path=path, remedy=_REMEDY)
+    return found

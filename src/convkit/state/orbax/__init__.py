@@ -1,0 +1,1 @@
+"""What Orbax stores beside the arrays: trees, steps, shardings, and which folder is what."""

@@ -1,0 +1,94 @@
+"""What a pytree item keeps of each array beside its bytes: its sharding, its chunks, its random key's algorithm.
+
+Sources: orbax-checkpoint 0.12.8 ``_src/metadata/sharding.py`` (``_sharding``) and
+``_src/metadata/array_metadata_store.py`` (``array_metadatas/process_<i>``). The keys of ``_sharding`` are storage
+names in base64; 0.4.1 wrote the plain names.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.state.json_object import read_object
+
+SHARDING_FILE = "_sharding"
+ARRAYS_FOLDER = "array_metadatas"
+_ENTRY, _NAME, _EXTENSION, _KEY_ALGORITHM = "array_metadata", "param_name", "ext_metadata", "random_key_impl"
+
+
+def read_shardings(folder: Path) -> dict[str, str]:
+    """The sharding of each ``jax.Array`` of an item by storage name, as the text in which Orbax keeps it.
+
+    Raises:
+        ConvkitError: the file isn't what Orbax writes.
+    """
+    path = folder / SHARDING_FILE
+    if not path.is_file():
+        return {}
+    found = read_object(path)
+    if not all(isinstance(text, str) for text in found.values()):
+        raise ConvkitError("holds something else than text", path=path, remedy="fetch the file again")
+    return {_plain(name): text for name, text in found.items()}
+
+
+def dump_shardings(shardings: Mapping[str, str]) -> bytes:
+    """The text of the file."""
+    return json.dumps({base64.b64encode(name.encode()).decode(): text for name, text in shardings.items()}).encode()
+
+
+def single_device(device: str = "cpu:0") -> str:
+    """The sharding of an array that lies whole on one device."""
+    return json.dumps({"sharding_type": "SingleDeviceSharding", "device_str": device})
+
+
+def read_array_metadatas(folder: Path) -> dict[str, dict[str, Any]]:
+    """The entries of all processes by storage name: ``write_shape``, ``chunk_shape``, ``ext_metadata``.
+
+    Raises:
+        ConvkitError: a file isn't what Orbax writes.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / ARRAYS_FOLDER).glob("process_*")):
+        entries = read_object(path).get("array_metadatas")
+        try:
+            for entry in entries or []:
+                found.setdefault(entry[_ENTRY][_NAME], entry[_ENTRY])
+        except (KeyError, TypeError):
+            raise ConvkitError("holds no array metadata", path=path, remedy="fetch the file again") from None
+    return found
+
+
+def dump_array_metadatas(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The text of one process's file."""
+    return json.dumps({"array_metadatas": [{_ENTRY: dict(entry)} for entry in entries.values()]}).encode()
+
+
+def array_metadata(
+    name: str, write_shape: tuple[int, ...], chunk_shape: tuple[int, ...], key_algorithm: str | None = None
+) -> dict[str, Any]:
+    """An entry; ``key_algorithm`` is ``threefry2x32`` or such where the array is the data of typed random keys."""
+    return {
+        _NAME: name,
+        "write_shape": list(write_shape),
+        "chunk_shape": list(chunk_shape),
+        _EXTENSION: {_KEY_ALGORITHM: key_algorithm} if key_algorithm else None,
+    }
+
+
+def key_algorithm(entry: Mapping[str, Any]) -> str | None:
+    """The algorithm of typed random keys, of which the array is the data; None for other arrays."""
+    return (entry.get(_EXTENSION) or {}).get(_KEY_ALGORITHM)
+
+
+def _plain(name: str) -> str:
+    """Of base64 the text, of plain names themselves."""
+    try:
+        return base64.b64decode(name, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return name

@@ -1,0 +1,216 @@
+"""Which Orbax folder is what, and why: a root, a step with items, a checkpoint without items, an item.
+
+Orbax's own test says yes to almost any folder, an empty one too. This one decides by what lies there:
+
+=============  ==============================================================================================
+root           steps below it, each a checkpoint: folders, or flax's files
+step           ``orbax.checkpoint`` or ``_CHECKPOINT_METADATA`` whose handlers are by item; or folders of items
+direct         a pytree's own files, not below a step
+item           the same below a step
+safetensors    ``*.safetensors``, which the v1 API reads
+flax           flax's msgpack: one file
+=============  ==============================================================================================
+
+A checkpoint is v1's if it has ``orbax.checkpoint``, or if a handler is v1's: the steps of v1's Checkpointer, and
+all of v1 before 0.11.20, have no such file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convkit.errors import ConvkitError
+from convkit.state.orbax import handlers, root, step, tree
+from convkit.state.orbax.step import StepMetadata
+
+ROOT, STEP, DIRECT, ITEM, SAFETENSORS, FLAX = "root", "step", "direct", "item", "safetensors", "flax"
+#: part of the name of a save that isn't finished, in every release; and of a v1 partial save
+UNFINISHED = (".orbax-checkpoint-tmp", ".partial_save")
+#: flax's msgpack in a folder: the structure, and leaves that aren't arrays of their own (until 0.5.22)
+AGGREGATE = "checkpoint"
+MANIFEST = "manifest.ocdbt"
+#: an item that only internal builds of Orbax write, and its reserved name
+DESCRIPTOR = "descriptor"
+#: files of a pytree item, one of which shows that a folder is one
+_PYTREE_FILES = (tree.FILE, AGGREGATE)
+_PROCESS_DATABASE = "ocdbt.process_*"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a checkpoint: what it is (a kind of :mod:`~convkit.state.orbax.handlers`), and why we say so.
+
+    ``name`` is "" for the only pytree of a checkpoint without items. ``file`` is the one file of a JSON, metrics
+    or proto item.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    why: str
+    handler: str | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a path holds. ``api`` is ``v0`` or ``v1``; of a root, that of its latest step."""
+
+    path: Path
+    kind: str
+    api: str
+    why: str
+    items: Mapping[str, Item] = field(default_factory=dict)
+    steps: tuple[Path, ...] = ()
+    metadata: StepMetadata | None = None
+
+    @property
+    def pytrees(self) -> dict[str, Item]:
+        """The items that are pytrees."""
+        return {name: item for name, item in self.items.items() if item.kind == handlers.PYTREE}
+
+
+def recognise(path: Path) -> Found:
+    """What lies there.
+
+    Raises:
+        ConvkitError: nothing, an unfinished save, an empty folder, or nothing of Orbax's.
+    """
+    if not path.exists():
+        raise ConvkitError("no such file or folder", path=path, remedy="check the path")
+    if any(mark in path.name for mark in UNFINISHED):
+        raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved whole")
+    if path.is_file():
+        return _file(path)
+    if not any(path.iterdir()):
+        raise ConvkitError("the folder is empty", path=path, remedy="name a folder that holds a checkpoint")
+    metadata = step.read(path)
+    marked = (path / step.INDICATOR).is_file()
+    if _is_pytree(path) or (metadata and isinstance(metadata.handlers, str)):
+        return _pytree(path, metadata)
+    steps = _steps(path)
+    if not marked and metadata is None and steps:
+        api = recognise(steps[-1]).api
+        return Found(path, ROOT, api, f"{len(steps)} of its folders are steps", steps=steps)
+    items = _items(path, metadata)
+    if marked or metadata is not None or items:
+        if marked:
+            api, why = "v1", f"{step.INDICATOR} lies there"
+        elif any(item.handler and handlers.is_v1(item.handler) for item in items.values()):
+            api, why = "v1", "its handlers are those of the v1 API"
+        else:
+            api = "v0"
+            why = f"{step.FILE} lies there" if metadata else f"its folders are items: {', '.join(sorted(items))}"
+        if not items:
+            raise ConvkitError(
+                "is a checkpoint without items", path=path, remedy="it was deleted or never filled; name another step"
+            )
+        return Found(path, STEP, api, why, items, metadata=metadata)
+    if any(path.glob("*.safetensors")):
+        return Found(path, SAFETENSORS, "v1", "safetensors files lie there")
+    unfinished = [entry.name for entry in path.iterdir() if any(mark in entry.name for mark in UNFINISHED)]
+    if unfinished:
+        raise ConvkitError(
+            f"holds only an unfinished save, {sorted(unfinished)[0]}", path=path, remedy="save the checkpoint again"
+        )
+    raise ConvkitError(
+        f"holds nothing of Orbax's: neither {tree.FILE}, {step.FILE}, {step.INDICATOR} nor folders that have them",
+        path=path,
+        remedy="name a root, a step or an item of Orbax's",
+    )
+
+
+def _file(path: Path) -> Found:
+    if path.suffix == ".safetensors":
+        return Found(path, SAFETENSORS, "v1", "the file is called *.safetensors")
+    if _is_flax(path):
+        return Found(path, FLAX, "v0", "the file begins as flax's msgpack does")
+    raise ConvkitError("is a file, not a checkpoint", path=path, remedy="name the folder of the checkpoint")
+
+
+def _is_flax(file: Path) -> bool:
+    """Whether it begins with a map, as flax's msgpack does: fixmap, map 16, map 32."""
+    with file.open("rb") as opened:
+        head = opened.read(1)
+    return bool(head) and (0x80 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF))
+
+
+def _is_pytree(folder: Path) -> bool:
+    """By its tree, or by its database alone: then what is missing is said when it is opened."""
+    return (
+        any((folder / name).is_file() for name in _PYTREE_FILES)
+        or (folder / MANIFEST).is_file()
+        or any(folder.glob(_PROCESS_DATABASE))
+    )
+
+
+def _pytree(path: Path, metadata: StepMetadata | None) -> Found:
+    parent = step.read(path.parent)
+    below = parent is not None or (path.parent / step.INDICATOR).is_file()
+    of_parent = parent.handlers if parent else None
+    handler = metadata.handlers if metadata else of_parent.get(path.name) if isinstance(of_parent, dict) else None
+    typestr = handler if isinstance(handler, str) else None
+    name = next((file for file in _PYTREE_FILES if (path / file).is_file()), MANIFEST)
+    item = Item("", path, handlers.PYTREE, f"{name} lies there", typestr)
+    api = "v1" if typestr and handlers.is_v1(typestr) else "v0"
+    kind = ITEM if below else DIRECT
+    return Found(path, kind, api, f"{name} lies in the folder itself", {"": item}, metadata=metadata)
+
+
+def _steps(path: Path) -> tuple[Path, ...]:
+    """The steps below a folder in their order: checkpoints whose folders have a step's name."""
+    found = []
+    for entry in path.iterdir():
+        name = root.parse_step(entry.name)
+        if name is None or any(mark in entry.name for mark in UNFINISHED):
+            continue
+        if entry.is_file():
+            if _is_flax(entry):
+                found.append((name.step, entry))
+            continue
+        if (
+            (entry / step.FILE).is_file()
+            or (entry / step.INDICATOR).is_file()
+            or _is_pytree(entry)
+            or _items(entry, None)
+        ):
+            found.append((name.step, entry))
+    return tuple(entry for _, entry in sorted(found))
+
+
+def _items(path: Path, metadata: StepMetadata | None) -> dict[str, Item]:
+    """The folders of a checkpoint that are items; those of no known kind only where the metadata names them."""
+    named = metadata.handlers if metadata and isinstance(metadata.handlers, dict) else {}
+    hidden = step.deleted_item(path)
+    items = {}
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        name = folder.name
+        if name in (hidden, DESCRIPTOR) or any(mark in name for mark in UNFINISHED):
+            continue
+        handler = named.get(name)
+        kind, why, file = _content(folder)
+        by_handler = handlers.kind_of(handler) if handler else handlers.UNKNOWN
+        if by_handler != handlers.UNKNOWN and kind != handlers.METRICS:
+            kind, why = by_handler, f"its handler is {str(handler).rpartition('.')[2]}"
+        if handler or kind != handlers.UNKNOWN:
+            items[name] = Item(name, folder, kind, why, handler, file)
+    return items
+
+
+def _content(folder: Path) -> tuple[str, str, Path | None]:
+    """What an item's files say that it is: kind, reason, and its one file."""
+    if folder.name == "metrics" and (file := folder / "metrics").is_file():
+        return handlers.METRICS, "metrics lies there", file
+    if (folder / "jax_random_key").is_dir() or (folder / "jax_random_key_metadata").is_dir():
+        return handlers.RANDOM_KEY, "jax_random_key lies there", None
+    if (folder / AGGREGATE / ".zarray").is_file():
+        return handlers.ARRAY, f"{AGGREGATE} is an array", None
+    if _is_pytree(folder):
+        name = next((name for name in _PYTREE_FILES if (folder / name).is_file()), MANIFEST)
+        return handlers.PYTREE, f"{name} lies there", None
+    for name, kind in (("data.json", handlers.JSON), ("metadata", handlers.JSON), ("proto.pbtxt", handlers.PROTO)):
+        if (folder / name).is_file():
+            return kind, f"{name} lies there", folder / name
+    return handlers.UNKNOWN, "nothing known lies there", None

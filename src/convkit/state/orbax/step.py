@@ -1,0 +1,76 @@
+"""``_CHECKPOINT_METADATA``: which handlers wrote a checkpoint's items, when, and what the user added.
+
+Source: orbax-checkpoint 0.12.8 ``_src/metadata/step_metadata_serialization.py``. Every field is optional: 0.5.23
+wrote the two times only, 0.11.5 called ``custom_metadata`` ``custom``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.state.json_object import read_object
+
+FILE = "_CHECKPOINT_METADATA"
+#: marks a checkpoint of the v1 API; empty
+INDICATOR = "orbax.checkpoint"
+#: says that a save is complete; its text holds the path of that time
+COMMIT = "commit_success.txt"
+#: v1's record of an item that is being deleted: that item is gone
+DELETION = "_CHECKPOINT_DELETION"
+
+_HANDLERS, _CUSTOM, _OLD_CUSTOM = "item_handlers", "custom_metadata", "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetadata:
+    """The file's object, unknown fields too, in its order."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def handlers(self) -> dict[str, str] | str | None:
+        """Handler by item; one handler of a checkpoint without items; None where the file doesn't say."""
+        return self.fields.get(_HANDLERS)
+
+    @property
+    def custom_metadata(self) -> dict[str, Any]:
+        """What the user stored with the checkpoint."""
+        return self.fields.get(_CUSTOM) or self.fields.get(_OLD_CUSTOM) or {}
+
+    def with_handlers(self, handlers: Mapping[str, str] | str) -> StepMetadata:
+        """The same with other handlers, which come first."""
+        return StepMetadata({_HANDLERS: handlers, **{k: v for k, v in self.fields.items() if k != _HANDLERS}})
+
+    def dumps(self) -> bytes:
+        """The text of the file."""
+        return json.dumps(dict(self.fields)).encode()
+
+
+def read(folder: Path) -> StepMetadata | None:
+    """The metadata of a checkpoint; None where it has none.
+
+    Raises:
+        ConvkitError: not what Orbax writes.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    found = read_object(path)
+    handlers = found.get(_HANDLERS)
+    entries = handlers.values() if isinstance(handlers, dict) else [handlers]
+    if not all(entry is None or isinstance(entry, str) for entry in entries):
+        raise ConvkitError("names no handlers", path=path, key=_HANDLERS, remedy="fetch the file again")
+    if isinstance(handlers, dict):
+        found[_HANDLERS] = {name: typestr for name, typestr in handlers.items() if typestr}
+    return StepMetadata(found)
+
+
+def deleted_item(folder: Path) -> str | None:
+    """The item that a v1 deletion, begun and not finished, has hidden."""
+    path = folder / DELETION
+    return read_object(path).get("checkpointable_name") if path.is_file() else None

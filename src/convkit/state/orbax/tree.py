@@ -1,0 +1,170 @@
+"""``_METADATA``: the tree of a pytree item, one entry a leaf or empty node.
+
+Source: orbax-checkpoint 0.12.8 ``_src/metadata/tree.py`` and ``value_metadata``; releases since 0.3.4 write it::
+
+    {"tree_metadata": {"('b', '0')": {"key_metadata": [{"key": "b", "key_type": 2}, {"key": "0", "key_type": 1}],
+                                      "value_metadata": {"value_type": "jax.Array", "skip_deserialize": false,
+                                                         "write_shape": [8]}}},
+     "use_ocdbt": true, "use_zarr3": false, "store_array_data_equal_to_fill_value": true, "custom_metadata": null}
+
+A leaf's storage name is its path joined with ".", which isn't injective: ``{"a.b": x, "a": {"b": y}}`` has
+one name for two leaves, and Orbax loses one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.state.json_object import read_object
+
+FILE = "_METADATA"
+#: what an element of a path is: a position in a list or tuple, or a key of a dict (a field, too)
+SEQUENCE, DICT = 1, 2
+#: value types of leaves
+ARRAY, NDARRAY, SCALAR, STRING = "jax.Array", "np.ndarray", "scalar", "string"
+#: value types of nodes without leaves
+EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
+
+_TREE, _KEYS, _VALUE = "tree_metadata", "key_metadata", "value_metadata"
+_OCDBT, _ZARR3, _CUSTOM, _RICH = "use_ocdbt", "use_zarr3", "custom_metadata", "value_metadata_tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A leaf, or a node without leaves.
+
+    ``kinds`` says of each element of ``path`` whether it is a position (:data:`SEQUENCE`) or a key (:data:`DICT`);
+    ``value`` is the entry's ``value_metadata`` as it stands in the file, unknown fields too.
+    """
+
+    path: tuple[str, ...]
+    kinds: tuple[int, ...]
+    value: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The storage name; "" for a tree that is one leaf."""
+        return ".".join(self.path)
+
+    @property
+    def value_type(self) -> str:
+        """One of :data:`ARRAY`, :data:`NDARRAY`, :data:`SCALAR`, :data:`STRING`, :data:`EMPTY`, or a newer one."""
+        return str(self.value.get("value_type"))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is stored for it."""
+        return bool(self.value.get("skip_deserialize"))
+
+    @property
+    def is_array(self) -> bool:
+        """Whether an array is stored for it."""
+        return not self.empty and self.value_type != STRING
+
+
+def node(path: Iterable[tuple[str, int]], value_type: str, *, write_shape: Iterable[int] | None = None) -> Node:
+    """A node as Orbax 0.12 writes it; ``path`` gives (element, kind)."""
+    elements = tuple(path)
+    value: dict[str, Any] = {"value_type": value_type, "skip_deserialize": value_type in EMPTY}
+    if write_shape is not None:
+        value["write_shape"] = list(write_shape)
+    return Node(tuple(name for name, _ in elements), tuple(kind for _, kind in elements), value)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The content of a ``_METADATA`` file.
+
+    ``use_ocdbt`` and ``use_zarr3`` are None where the file doesn't say (old releases); ``rest`` holds every other
+    field as it stands in the file, in its order.
+    """
+
+    nodes: tuple[Node, ...]
+    use_ocdbt: bool | None = True
+    use_zarr3: bool | None = False
+    rest: Mapping[str, Any] = field(
+        default_factory=lambda: {"store_array_data_equal_to_fill_value": True, "custom_metadata": None}
+    )
+
+    @property
+    def custom_metadata(self) -> Any:
+        """What the user stored with this item; also under its name of 0.11.5 and before."""
+        return self.rest.get(_CUSTOM)
+
+    @property
+    def rich_types(self) -> str | None:
+        """JSON text with classes of named tuples, where the writer kept them (``support_rich_types``)."""
+        return self.rest.get(_RICH)
+
+    def dumps(self) -> bytes:
+        """The text of the file."""
+        entries = {
+            str(node.path): {
+                _KEYS: [{"key": name, "key_type": kind} for name, kind in zip(node.path, node.kinds, strict=True)],
+                _VALUE: dict(node.value),
+            }
+            for node in self.nodes
+        }
+        flags = {_OCDBT: self.use_ocdbt, _ZARR3: self.use_zarr3}
+        return json.dumps(
+            {_TREE: entries, **{name: flag for name, flag in flags.items() if flag is not None}, **self.rest}
+        ).encode()
+
+
+def read(folder: Path) -> Tree | None:
+    """The tree of an item; None where it has no ``_METADATA``.
+
+    Raises:
+        ConvkitError: not what Orbax writes, or two arrays with one storage name.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    found = read_object(path)
+    entries = found.pop(_TREE, None)
+    if not isinstance(entries, dict):
+        raise ConvkitError(f"has no {_TREE}", path=path, remedy="fetch the file again")
+    tree = Tree(
+        tuple(_node(entry, path, key) for key, entry in entries.items()),
+        found.pop(_OCDBT, None),
+        found.pop(_ZARR3, None),
+        found,
+    )
+    check_names(tree.nodes, path)
+    return tree
+
+
+def check_names(nodes: Iterable[Node], path: Path) -> None:
+    """Each leaf must have a storage name of its own.
+
+    Raises:
+        ConvkitError: two have one; ``path`` is the file to blame.
+    """
+    seen: dict[str, tuple[str, ...]] = {}
+    for node in nodes:
+        if node.empty:
+            continue
+        if node.name in seen:
+            raise ConvkitError(
+                f"is the storage name of two leaves, {seen[node.name]} and {node.path}: Orbax kept one of them only",
+                path=path,
+                key=node.name,
+                remedy="save it again from the program, with keys that differ when joined with '.'",
+            )
+        seen[node.name] = node.path
+
+
+def _node(entry: Any, path: Path, key: str) -> Node:
+    try:
+        keys = [(part["key"], part["key_type"]) for part in entry[_KEYS]]
+        value = entry[_VALUE]
+        if isinstance(value, dict) and all(isinstance(name, str) for name, _ in keys):
+            return Node(tuple(name for name, _ in keys), tuple(int(kind) for _, kind in keys), value)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ConvkitError("is no entry of a tree", path=path, key=key, remedy="fetch the file again")
