@@ -1,7 +1,9 @@
 """The receipt that a conversion leaves beside its output, and the complement of what it lost.
 
 ``<DST>.convkit.json`` (schema ``convkit.receipt/1``) holds the whole plan, per-leaf digests of both
-sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place.
+sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place. Where a
+checkpoint's state was repaired (:mod:`convkit.restate`) the record ``<DST>.state.json`` (schema
+``convkit.state/1``) says the same of the target.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from convkit.checkpoint import Opaque
 from convkit.errors import ConvkitError
 
 SCHEMA = "convkit.receipt/1"
+STATE_SCHEMA = "convkit.state/1"
 
 
 def receipt_path(target: Path) -> Path:
@@ -24,6 +27,11 @@ def receipt_path(target: Path) -> Path:
 def complement_path(target: Path) -> Path:
     """Where the tensors that the conversion to ``target`` lost lie."""
     return target.with_name(target.name + ".complement.safetensors")
+
+
+def record_path(target: Path) -> Path:
+    """Where the record of a repair that made ``target`` lies."""
+    return target.with_name(target.name + ".state.json")
 
 
 def json_value(value: Any) -> Any:
@@ -42,13 +50,25 @@ def read_receipt(target: Path) -> dict[str, Any] | None:
     Raises:
         ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
     """
-    path = receipt_path(target)
+    return _read(receipt_path(target), SCHEMA, "receipt")
+
+
+def read_record(target: Path) -> dict[str, Any] | None:
+    """The record of a repair beside ``target``; None where there is none.
+
+    Raises:
+        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
+    """
+    return _read(record_path(target), STATE_SCHEMA, "record")
+
+
+def _read(path: Path, schema: str, kind: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ConvkitError(f"is not a receipt of schema {SCHEMA}", path=path, remedy="use the convkit that wrote it")
+    if not isinstance(document, dict) or document.get("schema") != schema:
+        raise ConvkitError(f"is not a {kind} of schema {schema}", path=path, remedy="use the convkit that wrote it")
     return document

@@ -2,11 +2,12 @@
 
 For what concerns the state of a training and no layout: repairs of old files, loader state. The new
 file grows in a staging folder, is read back and compared with the source leaf by leaf, and published
-with a record beside it, ``<TARGET>.state.json`` (schema ``convkit.state/1``).
+with a record beside it (see :mod:`convkit.receipt`), by which ``convkit verify`` checks it later.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,15 @@ import numpy as np
 
 import convkit
 from convkit.checkpoint import Leaf, WriteOptions
-from convkit.digests import BLOCK, BlockDigests, combine, digest_value
+from convkit.digests import BLOCK, BlockDigests, canonical_json, combine, digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5_writer import CerebrasWriter, can_be_packed
-from convkit.receipt import json_value
+from convkit.receipt import STATE_SCHEMA, complement_path, json_value, receipt_path, record_path
 from convkit.source import find_config, same_files
 from convkit.staging import Staging
 from convkit.tensors import carrier, value_dtype
 
-SCHEMA = "convkit.state/1"
 _ALGORITHM = "xxh3-128"
 #: room for the structure and what HDF5 needs for itself
 _OVERHEAD = 16 << 20
@@ -49,29 +50,6 @@ class State:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
-def record_path(target: Path) -> Path:
-    """Where the record of ``target`` lies."""
-    return target.with_name(f"{target.name}.state.json")
-
-
-def read_record(target: Path) -> dict[str, Any] | None:
-    """The record beside ``target``; None where there is none.
-
-    Raises:
-        ConvkitError: it isn't one.
-    """
-    path = record_path(target)
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ConvkitError(f"is not a record of schema {SCHEMA}", path=path, remedy="restore it, or remove it")
-    return record
-
-
 def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -> dict[str, Any]:
     """The document that says what :func:`restate` will do, in the words of a plan."""
     fates: dict[str, dict[str, Any]] = {}
@@ -85,10 +63,10 @@ def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -
         fates[leaf.key] = {**_described(leaf), "fate": word, "reason": reason}
     nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
     return {
-        "schema": SCHEMA,
+        "schema": STATE_SCHEMA,
         **told,
         "source": {"layout": None, "format": source.format, "path": str(source.path)},
-        "target": {"layout": None, "format": source.format},
+        "target": {"layout": None, "format": source.format, "config": {}},
         "source_leaves": fates,
         "target_leaves": origins,
         "warnings": list(told["warnings"]),
@@ -109,27 +87,30 @@ def restate(
     told: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    inplace: bool = False,
     backup: Path | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its record, which holds what is ``told``; returns the record.
 
     Args:
         source: an opened checkpoint; it is only read.
-        target: may be the source's own path with ``overwrite``: it is replaced when all is done.
+        target: a file; with ``inplace`` the source's own path, which is replaced when all is done.
         state: what the target will hold; tensors of the source, by their keys, and any values.
-        told: what was done and why, JSON values only.
-        overwrite: replace an existing target.
+        told: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
+        overwrite: replace an existing target, and what a conversion left beside it.
+        inplace: replace the source.
         backup: the name under which an existing target is kept.
 
     Raises:
-        UsageError: the target, or the backup, exists.
+        UsageError: the target, or the backup, exists, or is nothing to replace.
         ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
             left under a final name.
     """
     if backup is not None and backup.exists():
         raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
-    started = time.monotonic()
-    with Staging(target.absolute(), {"state": dict(told)}, overwrite) as staging:
+    _check_target(source.path, target, inplace)
+    started, begun = time.monotonic(), datetime.now(UTC)
+    with Staging(target.absolute(), {"state": dict(told)}, overwrite or inplace) as staging:
         try:
             made = staging.out / target.name
             _check_disk(source, staging)
@@ -137,17 +118,24 @@ def restate(
             digests = _compare(source, made, state)
             plan = planned(source, state, told)
             record = {
-                "schema": SCHEMA,
+                "schema": STATE_SCHEMA,
                 "convkit": convkit.__version__,
                 **told,
                 "plan": plan,
+                "plan_digest": "sha256:" + hashlib.sha256(canonical_json(plan)).hexdigest(),
                 "source": {"path": str(source.path), "version": source.metadata["version"]},
-                "target": {"path": target.name, "bytes": made.stat().st_size, "files": same_files([made])},
-                "leaves": digests,
+                "target": {
+                    "path": target.name,
+                    "format": source.format,
+                    "bytes": made.stat().st_size,
+                    "files": same_files([made]),
+                    "leaves": {key: {"digest": digest} for key, digest in digests.items()},
+                },
                 "tensors_taken_undecoded": taken,
                 "tensors": sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
                 "bytes_read": plan["summary"]["bytes_read"],
                 "bytes_written": plan["summary"]["bytes_written"],
+                "started": begun.isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - started, 3),
             }
             record_path(made).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -156,6 +144,8 @@ def restate(
             names = [record_path(target).name, *_config(source.path, target, staging.out), target.name]
             with _kept(target, backup):
                 staging.publish(names)
+            for stale in (receipt_path(target), complement_path(target)):
+                stale.unlink(missing_ok=True)  # of a conversion that is replaced
         except OSError as error:
             raise ConvkitError(
                 f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
@@ -163,9 +153,23 @@ def restate(
     return record
 
 
+def _check_target(source: Path, target: Path, inplace: bool) -> None:
+    """What is replaced is a file, and not the source unless that is asked for.
+
+    Raises:
+        UsageError: it is something else; or a conversion, whose receipt would no longer be true.
+    """
+    if target.is_dir():
+        raise UsageError("is a folder", path=target, remedy="name a file")
+    if inplace and receipt_path(target).is_file():
+        raise UsageError("is a conversion with a receipt, which would be false", path=target, remedy="name another")
+    if not inplace and target.exists() and target.samefile(source):
+        raise UsageError("is the checkpoint itself", path=target, remedy="name another file")
+
+
 def _described(leaf: Leaf) -> dict[str, Any]:
     if leaf.spec is None:
-        return {"value": json_value(leaf.value)}
+        return {"shape": None, "dtype": None, "value": json_value(leaf.value)}
     return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
 
 

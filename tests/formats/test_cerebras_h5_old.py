@@ -315,6 +315,25 @@ def test_refuses_damaged_files(tmp_path: Path, damage: Callable[[h5py.File], Non
     check_refused(path, problem)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "problem"),
+    [
+        ("__version__", "0.3", "__version__ is '0.3', no number of a format"),
+        ("__version__", [0.1, 0.2], "no number of a format"),
+        ("__version__", float("nan"), "no number of a format"),
+        ("__version__", -1, "no number of a format"),
+        ("__version__", 0.6, "is of format 0.6, newer than 0.5"),
+        ("__spec__", 3, "its __spec__ is no text"),
+        ("__spec__", "what", "neither JSON nor a pickle in hex"),
+    ],
+)
+def test_refuses_attributes_of_the_file(tmp_path: Path, attribute: str, value: Any, problem: str) -> None:
+    path = make(tmp_path / "x.mdl")
+    with h5py.File(path, "r+") as file:
+        file.attrs[attribute] = value
+    check_refused(path, problem)
+
+
 def test_refuses_a_truncated_file(tmp_path: Path) -> None:
     path = make(tmp_path / "x.mdl")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

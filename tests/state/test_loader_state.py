@@ -101,6 +101,14 @@ def test_missing_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "worker 1 has no file of step 15: left out" in capsys.readouterr().err
 
 
+def test_wide_gaps_are_named_by_their_ends(tmp_path: Path) -> None:
+    """An absurd id is no reason to count to it."""
+    folder = workers(tmp_path, {1: 5, 3: 5, 10: 7, 10**12: 1})
+    (folder / f"data_iter_state_file_worker_{10**12 + 2}_step_10.txt").write_text("3\n")
+    gaps = ("0", "2", "4-9", f"11-{10**12 - 1}", f"{10**12 + 1}-{10**12 + 2}")
+    assert read_workers(folder, allow_missing=True).missing == gaps
+
+
 def test_a_worker_that_was_there_before_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path)
     (workers(tmp_path, {0: 5}) / "data_iter_state_file_worker_1_step_10.txt").write_text("3\n")
@@ -116,6 +124,7 @@ def test_a_worker_that_was_there_before_is_missed(tmp_path: Path, capsys: pytest
         (GLOBAL, "16", "no worker's file of step 16: those that there are have steps [15]"),
         ("data_iter_state_file_worker_0_step_15.txt", "many", "no number: 'many'"),
         ("data_iter_state_file_worker_0_step_15.txt", "-3", "no number: '-3'"),
+        ("data_iter_state_file_worker_0_step_15.txt", "7" * 200, "no number: '777"),
         ("data_iter_state_file_worker_00_step_15.txt", "3", "of the same worker as"),
     ],
 )
@@ -146,6 +155,10 @@ def test_what_is_there_is_never_replaced_silently(tmp_path: Path, capsys: pytest
     assert values(tmp_path / "new.mdl")["dataloader.samples_streamed"] == 5
     capsys.readouterr()
     refused(tmp_path, capsys, command(tmp_path, "--replace"), "new.mdl: exists", 2)
+    onto_itself = [*command(tmp_path, "--replace", "--overwrite"), "-o", str(tmp_path / "old.mdl")]
+    refused(tmp_path, capsys, onto_itself, "old.mdl: is the checkpoint itself", 2)
+    onto_all = [*command(tmp_path, "--replace", "--overwrite"), "-o", str(tmp_path)]
+    refused(tmp_path, capsys, onto_all, "is a folder", 2)
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,6 +186,29 @@ def test_there_and_back(tmp_path: Path, kind: str) -> None:
     }
 
 
+def test_back_is_tried_and_never_replaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(tmp_path)
+    workers(tmp_path, {0: 5, 1: 7})
+    assert main(command(tmp_path)) == 0
+    assert main([*back(tmp_path), "--dry-run"]) == 0
+    assert not (tmp_path / "back").exists()
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "mine.txt").write_text("kept")
+    capsys.readouterr()
+    refused(tmp_path, capsys, back(tmp_path), "back: exists (name a folder to make)", 2)
+    refused(tmp_path, capsys, [*back(tmp_path), "--overwrite"], "back: exists", 2)
+
+
+def test_a_later_repair_remembers_the_workers(tmp_path: Path) -> None:
+    """Of a map loader only records know who streamed what: they hand it on."""
+    checkpoint(tmp_path, lr_scheduler={"last_epoch": 0})
+    files = workers(tmp_path, {0: 5, 1: 7})
+    assert main(command(tmp_path)) == 0
+    assert main(["cerebras", "fix-checkpoint-spec", str(tmp_path / "new.mdl")]) == 0
+    assert main(back(tmp_path, "new_fixed.mdl")) == 0
+    assert read_workers(tmp_path / "back") == read_workers(files)
+
+
 def test_back_without_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An iterable state says enough, with the training's step; a sum doesn't."""
     checkpoint(tmp_path)
@@ -194,7 +230,7 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     assert main(command(tmp_path)) == 0
     path = tmp_path / "new.mdl.state.json"
     record = json.loads(path.read_text())
-    record["workers"]["samples"]["1"] = 8
+    record["complement"]["workers"]["samples"]["1"] = 8
     path.write_text(json.dumps(record))
     capsys.readouterr()
     refused(tmp_path, capsys, back(tmp_path), "who streamed what")

@@ -23,6 +23,7 @@ from convkit.cli import main
 from convkit.formats.cerebras_h5 import FORMAT
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
 from convkit.generate.old_mdl import TensorScalarDict, write_old
+from convkit.receipt import receipt_path
 
 FIX = ["cerebras", "fix-checkpoint-spec"]
 HEAD = "model.model.lm_head.weight"
@@ -224,6 +225,10 @@ def test_in_place_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: 
         (["--fix_inplace"], "nobody answers (say --yes)"),
         (["--fix_inplace", "--fixed_checkpoint_path", "y.mdl"], "say one of them"),
         (["--fixed_checkpoint_path", "SELF"], "is the checkpoint itself"),
+        (["--fixed_checkpoint_path", "SELF", "--overwrite"], "is the checkpoint itself"),
+        (["--fixed_checkpoint_path", "LINK", "--overwrite"], "is the checkpoint itself"),
+        (["--fixed_checkpoint_path", "FOLDER"], "is a folder (name a file)"),
+        (["--fixed_checkpoint_path", "FOLDER", "--overwrite"], "is a folder (name a file)"),
         (["--fixed_checkpoint_path", "BESIDE"], "exists"),
         (["--fix_inplace", "--yes"], "x.mdl.bak: exists"),
     ],
@@ -239,12 +244,37 @@ def test_wrong_usage(
     (tmp_path / "x.mdl.bak").write_text("an earlier one")
     monkeypatch.setattr("sys.stdin.readline", lambda: "")
     monkeypatch.setattr("sys.stderr.write", lambda text: None) if problem.startswith("nobody") else None
-    paths = {"SELF": str(path), "BESIDE": str(tmp_path / "x.mdl.bak")}
+    (tmp_path / "link.mdl").symlink_to(path)
+    paths = {"SELF": str(path), "BESIDE": f"{path}.bak", "LINK": str(tmp_path / "link.mdl"), "FOLDER": str(tmp_path)}
     arguments = [*FIX, str(path), *(paths.get(option, option) for option in options)]
     if problem.startswith("nobody"):
         assert main(arguments) == 2
     else:
         refused(capsys, arguments, problem, 2)
+
+
+def test_no_for_an_answer_is_a_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "n\n")
+    assert main([*FIX, str(path), "--fix_inplace", "--json"]) == 0
+    told = document(capsys)
+    assert [repair["what"] for repair in told["repairs"]].count("last_epoch") == 4
+    assert "plan" not in told
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_conversion_is_not_repaired_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What its receipt says would no longer be true; a copy that replaces one takes the receipt away."""
+    path, other = make(tmp_path), tmp_path / "other.mdl"
+    for target in (path, other):
+        receipt_path(target).write_text('{"schema": "convkit.receipt/1"}')
+    refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "is a conversion with a receipt", 2)
+    other.touch()
+    assert main([*FIX, str(path), "--fixed_checkpoint_path", str(other), "--overwrite"]) == 0
+    assert not receipt_path(other).exists()
+    assert main(["verify", str(other)]) == 0
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 
 from convkit.cli import main
 from convkit.generate.old_mdl import write_old
-from convkit.restate import record_path
+from convkit.receipt import record_path
+from convkit.state.loader_state import Workers, write_workers
 
 
 @pytest.fixture
@@ -101,3 +102,58 @@ def test_catches_what_the_record_does_not_say(repaired: tuple[Path, Path], capsy
     path.write_text(json.dumps(record))
     verdict = judged(*repaired, capsys)
     assert verdict["problems"] == ["lr_scheduler.last_epoch: isn't what lr_scheduler.last_epoch is in the source"]
+
+
+# --- by the record alone, at any later time --------------------------------------------------------------------------
+
+
+def verified(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    code = main(["verify", str(path), "--json"])
+    verdict: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert code == (0 if verdict["passed"] else 1)
+    return verdict
+
+
+def test_a_repair_is_what_its_record_says(repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    verdict = verified(repaired[1], capsys)
+    assert verdict["passed"], verdict["problems"]
+    assert verdict["measured"]["leaves_total"] == 5
+    assert verdict["source"] == str(repaired[0])
+    assert verdict["sensitivity"] == "caught 3 of 3"
+
+
+def test_a_loader_state_is_what_its_record_says(
+    repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = repaired
+    files, made = source.parent / "files", source.parent / "made.mdl"
+    write_workers(files, Workers(15, dict.fromkeys(range(12), 7)))
+    carry = ["cerebras", "data-iter-state", "-c", str(target), "-w", str(files), "-o", str(made), "-d", "iterable"]
+    assert main(carry) == 0
+    assert verified(made, capsys)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (bits, "model.b: its digest is another"),
+        (epoch, "lr_scheduler.last_epoch: its digest is another"),
+        (untied, "model.lm_head.weight: is float64[3], the receipt says float32[4, 3]"),
+    ],
+)
+def test_a_damaged_repair_is_found_out(
+    repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str], damage: Callable[[h5py.File], None], problem: str
+) -> None:
+    with h5py.File(repaired[1], "r+") as file:
+        damage(file)
+    problems = verified(repaired[1], capsys)["problems"]
+    assert [line for line in problems if "the file has" not in line] == [problem]
+
+
+def test_an_edited_record_is_found_out(repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = record_path(repaired[1])
+    record = json.loads(path.read_text())
+    record["plan"]["repairs"] = []
+    path.write_text(json.dumps(record))
+    assert "it was edited" in verified(repaired[1], capsys)["problems"][0]

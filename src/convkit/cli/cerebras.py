@@ -17,10 +17,12 @@ from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.cerebras_h5 import file_of
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
-from convkit.restate import SCHEMA, State, planned, read_record, record_path, restate
+from convkit.receipt import STATE_SCHEMA, read_record, record_path
+from convkit.restate import State, planned, restate
 from convkit.staging import Staging
 from convkit.state.loader_state import (
     BRANCH,
+    Workers,
     iterable_state,
     map_state,
     read_workers,
@@ -47,28 +49,31 @@ def _fix(args: argparse.Namespace) -> int:
             "command": "fix-checkpoint-spec",
             "repairs": [asdict(repair) for repair in found.repairs],
             "warnings": list(found.warnings),
+            # who streamed what, where the loader state is a sum
+            "complement": (read_record(args.checkpoint_path) or {}).get("complement", {"tensors": {}}),
         }
         reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
         state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
         if args.dry_run or not (found.repairs or args.copy_healthy):
             document = planned(checkpoint, state, told)
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
+            document = planned(checkpoint, state, told)
             print("convkit: nothing was changed", file=sys.stderr)
-            return 0
         else:
             document = restate(
                 checkpoint,
                 target,
                 state,
                 told,
-                overwrite=args.overwrite or args.fix_inplace,
+                overwrite=args.overwrite,
+                inplace=args.fix_inplace,
                 backup=_backup(target) if args.fix_inplace and args.backup else None,
             )
     _warn(found.warnings)
     if args.json:
         emit(document)
     elif not found.repairs:
-        copied = f"; copied to {target}" if "leaves" in document else ""
+        copied = f"; copied to {target}" if "plan" in document else ""
         print(f"{args.checkpoint_path}: healthy, nothing was changed{copied}")
     else:
         _tell_repairs(found)
@@ -80,7 +85,7 @@ def _target(args: argparse.Namespace) -> Path:
     """Where the repaired checkpoint goes.
 
     Raises:
-        UsageError: two places are named, or the source's own.
+        UsageError: two places are named.
     """
     source: Path = args.checkpoint_path
     named: Path | None = args.fixed_checkpoint_path
@@ -88,8 +93,6 @@ def _target(args: argparse.Namespace) -> Path:
         if named is not None:
             raise UsageError("--fix_inplace and --fixed_checkpoint_path", remedy="say one of them")
         return source.resolve()  # where a link leads, not the link
-    if named is not None and named.resolve() == source.resolve():
-        raise UsageError("is the checkpoint itself", path=named, remedy="name another file, or say --fix_inplace")
     return named or source.with_name(f"{source.stem}_fixed{source.suffix}")
 
 
@@ -117,12 +120,13 @@ def _carry(args: argparse.Namespace) -> int:
     with CerebrasCheckpoint(file_of(args.old_checkpoint)) as checkpoint:
         leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
         warnings = [f"{name} is no worker's file: ignored" for name in workers.ignored]
-        warnings += [f"worker {worker} has no file of step {workers.step}: left out" for worker in workers.missing]
+        if workers.missing:
+            warnings.append(f"worker {', '.join(workers.missing)} has no file of step {workers.step}: left out")
         told = {
             "command": "data-iter-state",
             "dataloader": branch,
-            "workers": asdict(workers),
             "warnings": warnings,
+            "complement": {"tensors": {}, "workers": workers.to_json()},
         }
         why = f"from the workers' files at data step {workers.step}"
         state = State(leaves, spec, {leaf.key: why for leaf in leaves if leaf.key.split(".")[0] == BRANCH})
@@ -144,22 +148,31 @@ def _put_back(args: argparse.Namespace) -> int:
     """A checkpoint's loader state into release 1.9's files."""
     if args.output_file is not None:
         raise UsageError("--output_file with --reverse", remedy="leave it out: the files go to -w")
-    folder: Path = args.worker_data_iter_files_dir.absolute()
+    folder: Path = args.worker_data_iter_files_dir
+    if folder.exists():
+        raise UsageError("exists", path=folder, remedy="name a folder to make")
     path = file_of(args.old_checkpoint)
     with CerebrasCheckpoint(path) as checkpoint:
         workers = workers_of(checkpoint, read_record(path))
-    with Staging(folder, {"workers": asdict(workers)}) as staging:
+    if not args.dry_run:
+        _make_files(folder.absolute(), workers)
+    if args.json:
+        emit({"schema": STATE_SCHEMA, "command": "data-iter-state --reverse", "workers": workers.to_json()})
+    else:
+        table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
+        print(f"{folder}: {'not written' if args.dry_run else f'files of data step {workers.step}'}")
+    return 0
+
+
+def _make_files(folder: Path, workers: Workers) -> None:
+    with Staging(folder, {"workers": workers.to_json()}) as staging:
         try:
             write_workers(staging.out / folder.name, workers)
             staging.publish([folder.name])
         except OSError as error:
-            raise ConvkitError(f"can't be written: {error.strerror}", path=folder, remedy="free space") from None
-    if args.json:
-        emit({"schema": SCHEMA, "command": "data-iter-state --reverse", "workers": asdict(workers)})
-    else:
-        table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
-        print(f"{args.worker_data_iter_files_dir}: files of data step {workers.step}")
-    return 0
+            raise ConvkitError(
+                f"can't be written: {error.strerror or error}", path=folder, remedy="free space, or check permissions"
+            ) from None
 
 
 def _tell_repairs(found: Repaired) -> None:
@@ -171,11 +184,11 @@ def _tell_repairs(found: Repaired) -> None:
 
 
 def _tell(document: dict[str, Any], target: Path) -> None:
-    if "leaves" not in document:
+    if "plan" not in document:
         print(f"{target}: not written")
         return
     print(
-        f"{target}: {len(document['leaves'])} leaves, {size(document['target']['bytes'])}; "
+        f"{target}: {len(document['target']['leaves'])} leaves, {size(document['target']['bytes'])}; "
         f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors taken over undecoded, "
         f"all compared with the source; record {record_path(target).name}"
     )

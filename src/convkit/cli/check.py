@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convkit.cli.output import emit
-from convkit.receipt import read_receipt
+from convkit.receipt import read_receipt, read_record
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; all are in the JSON document
@@ -25,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _roundtrip(args: argparse.Namespace) -> Verdict:
-    from convkit.restate import read_record
     from convkit.verify.restated import restated
     from convkit.verify.roundtrip import roundtrip
 

@@ -8,8 +8,10 @@ struck, 5 crashed or hung HDF5 2.0 as it read an attribute.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,12 +159,17 @@ def _version(attributes: dict[str, Any]) -> float:
     """The format's version, of a file that is complete. Release 1.7 noted none; then the spec's form tells."""
     if "__spec__" not in attributes:
         raise ConvkitError("is an HDF5 file without the attribute __spec__", remedy="name a Cerebras checkpoint")
-    version = attributes.get("__version__", records.VERSION if _is_json(attributes["__spec__"]) else FIRST)
+    if not isinstance(attributes["__spec__"], str):
+        raise ValueError("its __spec__ is no text")
+    noted = attributes.get("__version__", records.VERSION if _is_json(attributes["__spec__"]) else FIRST)
+    version = float(noted) if isinstance(noted, Real) else math.nan
+    if not version > 0:
+        raise ValueError(f"its __version__ is {noted!r}, no number of a format")
     if version > records.VERSION:
         raise ConvkitError(f"is of format {version}, newer than {records.VERSION}", remedy="use a newer convkit")
     if version == records.VERSION and not attributes.get("__SUCCESS__", False):
         raise ConvkitError("has no __SUCCESS__: whoever wrote it did not finish", remedy="fetch or make it again")
-    return float(version)
+    return version
 
 
 def _tree(text: str) -> tuple[treespec.Tree, tuple[str, ...]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,23 +24,32 @@ from convkit.state.treespec import LEAF, Tree, dict_of
 BRANCH = "dataloader"
 GLOBAL = "data_iter_checkpoint_state_file_global"
 _WORKER = re.compile(r"data_iter_state_file_worker_(\d+)_step_(\d+)\.txt")
+#: digits that a number has at most, far beyond any count
+_DIGITS = 100
 _STATES = f"{BRANCH}.all_worker_states"
 _SUM = f"{BRANCH}.samples_streamed"
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many samples each worker had streamed at a step; ids in order. What wasn't there, and what wasn't used."""
+    """How many samples each worker had streamed at a step; ids in order.
+
+    ``missing`` are the gaps between the ids (``3-9``), ``ignored`` the files of the folder that weren't used.
+    """
 
     step: int
     samples: dict[int, int]
-    missing: tuple[int, ...] = ()
+    missing: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """Samples of all workers."""
         return sum(self.samples.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As records hold it."""
+        return {**asdict(self), "samples": {str(worker): samples for worker, samples in self.samples.items()}}
 
 
 def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
@@ -69,10 +79,10 @@ def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
     if not found:
         there = f"those that there are have steps {sorted(steps)}" if steps else "there is none"
         raise ConvkitError(f"has no worker's file of step {step}: {there}", path=folder, remedy=f"correct {GLOBAL}")
-    missing = tuple(worker for worker in range(max(seen) + 1) if worker not in found)
+    missing = tuple(_gaps([*sorted(found), max(seen) + 1]))
     if missing and not allow_missing:
         raise ConvkitError(
-            f"has no file of step {step} for worker {', '.join(map(str, missing))}",
+            f"has no file of step {step} for worker {', '.join(missing)}",
             path=folder,
             remedy="restore the files, or say --allow-missing-workers",
         )
@@ -131,7 +141,7 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
     Raises:
         ConvkitError: no such branch, a sum that nothing tells apart, no step, or no numbers.
     """
-    known = (record or {}).get("workers") or {}
+    known = (record or {}).get("complement", {}).get("workers", {})
     remembered = {int(worker): samples for worker, samples in known.get("samples", {}).items()}
     values = {key: leaf.value for key, leaf in checkpoint.leaves.items() if key.startswith(f"{BRANCH}.")}
     if _SUM in values:
@@ -153,6 +163,13 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
             f"is no step: {step!r}", path=checkpoint.path, key="global_step", remedy="name a checkpoint of a training"
         )
     return Workers(step, samples)
+
+
+def _gaps(ids: list[int]) -> Iterator[str]:
+    """The ids from 0 on that are left out, the ends of each gap."""
+    for before, after in pairwise([-1, *ids]):
+        if after - before > 1:
+            yield f"{before + 1}-{after - 1}" if after - before > 2 else str(before + 1)
 
 
 def _iterable(checkpoint: Checkpoint, values: Mapping[str, Any]) -> dict[int, int]:
@@ -186,12 +203,12 @@ def _number(path: Path) -> int:
     """The first line, as the original reads it."""
     try:
         with path.open(encoding="utf-8") as file:
-            line = file.readline(100)
+            line = file.readline(_DIGITS + 1)
     except OSError as error:
         raise ConvkitError(f"can't be read: {error.strerror}", path=path, remedy="check the folder") from None
     except UnicodeDecodeError:
         line = "bytes that are no text"
-    if not line.strip().isdecimal():
+    if not line.strip().isdecimal() or len(line) > _DIGITS:
         raise ConvkitError(f"its first line is no number: {line.strip()!r}", path=path, remedy="restore the file")
     return int(line)
 

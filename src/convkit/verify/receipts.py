@@ -1,4 +1,4 @@
-"""``convkit verify``: a checkpoint against the receipt of the conversion that made it.
+"""``convkit verify``: a checkpoint against the receipt of the conversion, or the record of the repair, that made it.
 
 What the receipt says of the target is looked up again: its files, the digest of every leaf, its config,
 and what was kept in the complement; and the plan's digest, by which the receipt vouches for itself.
@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint
+from convkit.checkpoint import Checkpoint, Leaf
 from convkit.digests import BlockDigests, canonical_json, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.receipt import complement_path, json_value, read_receipt, receipt_path
+from convkit.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
 from convkit.verify.examine import THREADS
 from convkit.verify.faults import LIMIT, Overlay
-from convkit.verify.reconvert import spec_of, stored
+from convkit.verify.reconvert import said, stored
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
@@ -44,9 +44,9 @@ def verify(path: Path) -> Verdict:
     path = path.absolute()
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
-    receipt = read_receipt(path)
+    receipt = read_receipt(path) or read_record(path)
     if receipt is None:
-        remedy = f"name what convkit convert wrote; its receipt is called {receipt_path(path).name}"
+        remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name} or {record_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]
     problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"]["config"])]
@@ -155,8 +155,8 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
         plan = planned.get(key)
         if key not in recorded:
             problems[key] = "is not in the receipt"
-        elif plan and leaf.spec != (spec_of(plan) if plan["shape"] is not None else None):
-            problems[key] = f"is {leaf.spec or 'a value'}, the receipt says {plan['dtype']}{plan['shape']}"
+        elif plan and _said(leaf) != said(plan["shape"], plan["dtype"]):
+            problems[key] = f"is {_said(leaf)}, the receipt says {said(plan['shape'], plan['dtype'])}"
         else:
             there.append(key)
 
@@ -170,6 +170,10 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
     with ThreadPoolExecutor(THREADS) as pool:
         found = zip(there, pool.map(problem, there), strict=True)
         return problems | {key: text for key, text in found if text}
+
+
+def _said(leaf: Leaf) -> str:
+    return said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else said(None, None)
 
 
 def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:

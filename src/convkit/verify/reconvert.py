@@ -90,7 +90,8 @@ def claims(plan: Document, sides: Sides) -> Iterator[Claim]:
         yield _of_derived(leaf, plan["source_leaves"][leaf["key"]], sides)
     for leaf in plan["owed"]:
         spec = spec_of(plan["target_leaves"][leaf["key"]])
-        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", _recipe(leaf, spec))
+        blocks = _recipe(leaf, spec, sides.target)
+        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", blocks)
     for checkpoint, kept, leaves in _complemented(plan, sides):
         for key, leaf in leaves.items():
             if leaf["shape"] is not None:
@@ -134,10 +135,10 @@ def lost(plan: Document, sides: Sides) -> dict[str, str]:
 def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
     """Leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
     for checkpoint, side in ((sides.source, "source"), (sides.target, "target")):
-        planned = {key: _said(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
+        planned = {key: said(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
         yield from ((key, f"is missing in the {side}") for key in planned if key not in checkpoint.leaves)
         for key, leaf in checkpoint.leaves.items():
-            found = _said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else _said(None, None)
+            found = said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else said(None, None)
             if key not in planned:
                 yield key, f"is in the {side}, and not in the plan"
             elif found != planned[key]:
@@ -213,12 +214,13 @@ def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
     if kept and kept.tensors and key in kept.tensors.leaves:
         return _of_kept(sides.source, key, planned, kept)
     spec = spec_of(planned)
-    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", _recipe(leaf, spec), free=kept is None)
+    blocks = _recipe(leaf, spec, sides.source)
+    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", blocks, free=kept is None)
 
 
-def _recipe(leaf: Document, spec: TensorSpec) -> Blocks:
+def _recipe(leaf: Document, spec: TensorSpec, beside: Checkpoint) -> Blocks:
     def blocks() -> Iterator[np.ndarray]:
-        made = derive(leaf["recipe"], leaf["arguments"], spec)
+        made = derive(leaf["recipe"], leaf["arguments"], spec, leaf.get("of", ()), beside)
         if made is None:
             raise ConvkitError(f"no recipe {leaf['recipe']!r} gives a tensor of this shape", remedy=_REPORT)
         yield made
@@ -251,5 +253,6 @@ def _tensors(kept: Kept | None) -> Checkpoint:
     return kept.tensors
 
 
-def _said(shape: Any, dtype: str | None) -> str:
+def said(shape: Any, dtype: str | None) -> str:
+    """A leaf in words."""
     return "a value" if shape is None else f"{dtype}{list(shape)}"
