@@ -29,8 +29,8 @@ def claim(**cells: str) -> dict[str, str]:
 
 GOOD = claim(id="good", source="generated://llama?kv_heads=2&tied=false")
 BACK = claim(id="back", source="row:good", to="hf/llama", format="torch", options="--release 2.9 --config 'a b.json'")
-WRONG = claim(id="wrong", source="generated://wrong")
-REFUSED = claim(id="refused", source="generated://refused")
+WRONG = claim(id="wrong", source="generated://llama?seed=14")
+REFUSED = claim(id="refused", source="generated://llama?seed=13")
 
 
 class Campaign:
@@ -184,6 +184,13 @@ def test_dry_run_makes_nothing(played: Campaign):
         ([GOOD | {"id": "a b"}], {}, "row 1, column id: 'a b' is not a name of letters, digits, - and _"),
         ([GOOD | {"sha256": "12"}], {}, "row 1, column sha256: '12' is not 64 hexadecimal digits, or empty"),
         ([GOOD | {"options": "2.9"}], {}, "row 1, column options: '2.9' is not a list of options of convkit plan"),
+        ([GOOD | {"to": "cerebras/lama"}], {}, "row 1, column to: no layout is called 'cerebras/lama'"),
+        ([GOOD | {"from": "hf/lama"}], {}, "row 1, column from: no layout is called 'hf/lama'"),
+        ([GOOD | {"format": "zip"}], {}, "row 1, column format: no format is called 'zip'"),
+        ([GOOD | {"options": "--relaese 2.9"}], {}, "row 1, column options: unrecognized arguments: --relaese 2.9"),
+        ([GOOD | {"options": "--config 'a b"}], {}, 'row 1, column options: "--config \'a b": No closing quotation'),
+        ([GOOD | {"source": "generated://lama"}], {}, "row 1, column source: no family is called 'lama'"),
+        ([GOOD | {"to": "data-iter-state"}], {}, "row 1, column options: the following arguments are required: -w"),
         ([GOOD, GOOD], {}, "row 2, column id: 'good' is taken by an earlier row"),
         ([BACK, GOOD], {}, "row 1, column source: 'row:good' names no earlier row"),
         ([{"id": "good", "source": "x"}], {}, "row 1, column sha256: is missing"),

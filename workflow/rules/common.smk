@@ -9,6 +9,10 @@ from pathlib import Path, PurePosixPath
 import jsonschema
 import yaml
 
+from convkit.cli.claim import REPAIRS as REPAIR_COMMANDS
+from convkit.cli.claim import check_claim
+from convkit.errors import UsageError
+
 # A convkit beside the interpreter is found although its environment isn't activated.
 shell.prefix(f'PATH="$PATH:{Path(sys.executable).parent}"; ')
 
@@ -51,6 +55,10 @@ def read_table(path):
                 refuse(f"{place} id: {row['id']!r} is taken by an earlier row")
             if origin(row) and origin(row) not in rows:
                 refuse(f"{place} source: {row['source']!r} names no earlier row")
+            try:
+                check_claim(row)
+            except UsageError as error:
+                refuse(f"{place} {error}")
             rows[row["id"]] = row
     return rows or refuse(f"{path}: holds no row")
 
@@ -63,7 +71,7 @@ def origin(row):
 check(config, "config", "config:")
 ROWS = read_table(config["checkpoints"])
 # rows that ask for a repair of a Cerebras checkpoint, and those that ask for a layout
-REPAIRS = [id for id, row in ROWS.items() if row["to"] in ("fix-checkpoint-spec", "data-iter-state")]
+REPAIRS = [id for id, row in ROWS.items() if row["to"] in REPAIR_COMMANDS]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 
 

@@ -12,23 +12,26 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from convkit import __version__
 from convkit.cli.options import COMMANDS, add_options
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = parser().parse_args(argv)
+    try:
+        args = parser().parse_args(argv)
+    except UsageError as error:
+        return _say(error, json_too="--json" in (sys.argv[1:] if argv is None else argv))
     for name, value in vars(args).items():
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by the name
     try:
         return import_module(f"convkit.cli.{COMMANDS[args.command][0]}").run(args)
     except ConvkitError as error:
-        return _say(args, error)
+        return _say(error, json_too=args.json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -37,9 +40,16 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong words are a :class:`UsageError` like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, remedy=f"see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="convkit",
         description="Converts model checkpoints between frameworks and proves that each conversion is right.",
         epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total.",
@@ -53,9 +63,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _say(args: argparse.Namespace, error: ConvkitError) -> int:
+def _say(error: ConvkitError, *, json_too: bool) -> int:
     print(f"convkit: {error}", file=sys.stderr)
-    if args.json:
+    if json_too:
         document: dict[str, Any] = {
             "schema": "convkit.error/1",
             "error": str(error),
