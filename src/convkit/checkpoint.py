@@ -137,7 +137,8 @@ class Writer(ABC):
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
         """Take a leaf whole from its files (:meth:`Checkpoint.leaf_files`), in place of write and finish.
 
-        False, and nothing done, where this writer can't store the leaf so: it must be written then.
+        False, and nothing done, where this writer can't store the leaf so, or was asked for other chunks
+        or another compressor: it must be written then.
         """
         return False
 

@@ -3,8 +3,9 @@
 A step's target leaves are cut into *runs* (64 MiB or less, so that one large leaf feeds several
 threads), a run into slabs of a few MiB. A slab is gathered by strided copies from the source, its
 ops applied, digested and written; a leaf that only moves goes from the mapped source to the output
-without a buffer between. Leaves whose bytes must be decoded first are read in the range that a slab
-needs, or whole where it needs them crosswise.
+without a buffer between; one that only moves and has files of its own is copied with them, and decoded
+for its digest alone. Leaves whose bytes must be decoded first are read in the range that a slab needs, or
+whole where it needs them crosswise.
 
 Peak anonymous memory: each thread holds a slab (:data:`SLAB` bytes, up to :data:`MAX_SLAB` where a
 transposition wants :data:`~convkit.slabs.TILE` rows, or one chunk row of the output's format) and, for
@@ -226,7 +227,8 @@ class _Conversion:
                 self._note(job, entry["digest"])
                 self._advance(job.spec.nbytes, total)
                 continue
-            mine = list(_runs(job, self.writers[job.role].granularity(job.key)))
+            grain = self.writers[job.role].granularity(job.key)
+            mine = [_Run(job, 0, job.spec.size)] if job.files() else list(_runs(job, grain))
             job.open_runs = len(mine)
             runs += mine
         with ThreadPoolExecutor(self.threads) as pool:
@@ -243,18 +245,23 @@ class _Conversion:
         writer = self.writers[job.role]
         digests = BlockDigests(self.algorithm)
         gather = Gather(job)
-        for start, stop in _slabs(run, writer.granularity(job.key), gather.crosswise):
+        files = job.files()
+        copied = files is not None and writer.copy_leaf(job.key, files)
+        grain = 1 if copied else writer.granularity(job.key)
+        for start, stop in _slabs(run, grain, gather.crosswise):
             data = gather(start, stop)
             if data.size:
                 digests.update(data)
-                writer.write(job.key, start, data)
+                if not copied:
+                    writer.write(job.key, start, data)
             self._advance((stop - start) * job.spec.itemsize, total)
         with self.lock:
             job.blocks[run.start] = digests.blocks()
             job.open_runs -= 1
             last = job.open_runs == 0
         if last:
-            writer.finish(job.key)
+            if not copied:
+                writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
             with self.lock:
                 self._note(job, digest)
@@ -308,7 +315,7 @@ class _Conversion:
         plan = self.plan
         behind = {key: self.source.checkpoint.leaves[key] for key in plan.bound.left_behind}
         with open_checkpoint(main, plan.target_format) as written:
-            target_files = same_files(written.files())
+            target_files = same_files(main, written.files())
         return {
             "schema": SCHEMA,
             "convkit": convkit.__version__,
@@ -317,7 +324,7 @@ class _Conversion:
             "source": {
                 "path": str(self.source.path),
                 "format": plan.source_format,
-                "files": same_files(self.source.checkpoint.files()),
+                "files": same_files(self.source.path, self.source.checkpoint.files()),
                 "leaves": {key: {"digest": self.digests["source"][key]} for key in plan.source_leaves},
             },
             "target": {

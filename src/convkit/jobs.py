@@ -1,8 +1,10 @@
 """The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered.
 
 A gather gives any run of elements of one leaf: from the mapped source directly where the leaf only
-moves, else through a buffer filled by strided copies, with the step's ops applied. Sources whose
-bytes must be decoded are read in the range that is asked for, or whole where it needs them crosswise.
+moves, else through a buffer filled by strided copies, with the step's ops applied. Of
+sources whose bytes must be decoded it reads what the range needs, in the pieces that are decoded together,
+and holds the last of them: a leaf that is needed crosswise is held whole, or layer by layer where layers
+are stacked.
 """
 
 from __future__ import annotations
@@ -42,9 +44,19 @@ class Job:
     open_runs: int = 0
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 
+    def files(self) -> dict[str, Path] | None:
+        """The files that may be copied as they are: those of the source leaf, if it has some of its own."""
+        if self.digest_of is None or self.reader.leaves[self.digest_of].spec != self.spec:
+            return None
+        return self.reader.leaf_files(self.digest_of)
+
 
 class Gather:
-    """Gives a slab of one leaf: from the mapped source directly, or through a buffer."""
+    """Gives a slab of one leaf: from the mapped source directly, or through a buffer.
+
+    Attributes:
+        unit: elements of the leaf from a multiple on that take about as many neighbours in the source.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -54,42 +66,62 @@ class Gather:
         self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
         self.held: dict[str, np.ndarray] = {}
+        self.decoded: dict[str, tuple[int, np.ndarray]] = {}
+        self.unit = 1
         for key in dict.fromkeys(piece.source for piece in job.pieces):
             view = job.reader.view(key)
-            if view is not None and view.flags.c_contiguous:
-                self.held[key] = view.reshape(-1)
-            elif self.crosswise or view is not None:
-                self.held[key] = job.reader.read(key)
+            if view is None:
+                mine = (piece for piece in job.pieces if piece.source == key)
+                self.unit = max([self.unit, *(_dense(piece, job.spec.size) for piece in mine)])
+            else:
+                self.held[key] = view.reshape(-1) if view.flags.c_contiguous else job.reader.read(key)
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view where nothing is to be done."""
         import numpy as np
 
+        self._decode(start, stop)
         boxes = [(piece.source, box) for piece in self.job.pieces for box in clip(piece, start, stop)]
         if len(boxes) == 1 and not self.ops and boxes[0][1].contiguous:
             key, box = boxes[0]
             low, high = box.source_span
             if high - low == stop - start:
-                return self._range(key, low, high)
+                first, data = self._holding(key)
+                return data[low - first : high - first]
         buffer = np.empty(stop - start, dtype=carrier(self.dtype))
         if self.pad:
             buffer[:] = bits_of(self.pad.fill, self.dtype)
         for key, box in boxes:
-            low, high = box.source_span
-            held = self.held.get(key)
-            if held is None:
-                copy_box(box, self._range(key, low, high), low, buffer, start)
-            else:
-                copy_box(box, held, 0, buffer, start)
+            first, data = self._holding(key)
+            copy_box(box, data, first, buffer, start)
         dtype = self.dtype
         for op in self.ops:
             buffer = op.apply(buffer, dtype)
             dtype = op.dtype(dtype)
         return buffer
 
-    def _range(self, key: str, low: int, high: int) -> np.ndarray:
+    def _holding(self, key: str) -> tuple[int, np.ndarray]:
+        """Elements of a source, and the position of the first of them."""
         held = self.held.get(key)
-        return held[low:high] if held is not None else self.job.reader.read(key, low, high)
+        return self.decoded[key] if held is None else (0, held)
+
+    def _decode(self, start: int, stop: int) -> None:
+        """Have what a range needs of the sources that must be decoded."""
+        start, stop = start - start % self.unit, min(self.job.spec.size, -(-stop // self.unit) * self.unit)
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for piece in self.job.pieces:
+            if piece.source not in self.held:
+                spans.setdefault(piece.source, []).extend(box.source_span for box in clip(piece, start, stop))
+        for key, some in spans.items():
+            low, high = min((low for low, _ in some), default=0), max((high for _, high in some), default=0)
+            if key in self.decoded:
+                first, data = self.decoded[key]
+                if first <= low and high <= first + data.size:
+                    continue
+                del self.decoded[key], data  # before the next one is read
+            grain = self.job.reader.granularity(key)
+            first = low - low % grain
+            self.decoded[key] = first, self.job.reader.read(key, first, -(-high // grain) * grain)
 
 
 class Computed(Checkpoint):
@@ -126,6 +158,10 @@ class _Joined(Checkpoint):
     def view(self, key: str) -> np.ndarray | None:
         """Seen through the one that has it."""
         return self._of[key].view(key)
+
+    def granularity(self, key: str) -> int:
+        """That of the one that has it."""
+        return self._of[key].granularity(key)
 
 
 class Converted(Checkpoint):
@@ -234,6 +270,24 @@ def _crosswise(piece: Piece) -> bool:
     """Whether neighbours in the target lie far apart in the source: a transposition."""
     wide = [(s, t) for n, s, t in zip(piece.shape, piece.source_strides, piece.target_strides, strict=True) if n > 1]
     return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
+
+
+def _dense(piece: Piece, whole: int) -> int:
+    """The least span of the target, from a multiple on, whose elements lie as close in the source as all of them do.
+
+    1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else the ``whole`` leaf.
+    """
+    closeness = [1.0]
+    size, reach = 1, 1
+    for n, stride in zip(reversed(piece.shape), reversed(piece.source_strides), strict=True):
+        size, reach = size * n, reach + (n - 1) * stride
+        closeness.append(reach / size)
+    unit = whole
+    for inner, stride in zip(reversed(closeness[:-1]), piece.target_strides, strict=True):
+        if inner > 2 * closeness[-1]:
+            break
+        unit = stride
+    return unit
 
 
 def _is_move(step: Step, pieces: list[Piece]) -> bool:

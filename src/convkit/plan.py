@@ -32,7 +32,7 @@ from convkit.formats import get_format
 from convkit.mapping import Mapping
 from convkit.mappings import find_mapping
 from convkit.receipt import complement_path, from_json_value, read_receipt
-from convkit.source import Source, detect_layout, same_files
+from convkit.source import Source, bare_names, detect_layout, same_files
 from convkit.steps import Bound, DerivedLeaf, Side, Step, cropped
 from convkit.tensors import ITEMSIZE, TensorSpec
 
@@ -360,7 +360,8 @@ def _earlier(source: Source, mapping: Mapping) -> Restored | None:
     plan = receipt["plan"]
     if (plan["source"]["layout"], plan["target"]["layout"]) != (mapping.right.name, mapping.left.name):
         return None
-    if receipt["target"]["files"] != same_files(source.checkpoint.files()):
+    files = same_files(source.checkpoint.path, source.checkpoint.files())
+    if receipt["target"]["files"] not in (files, bare_names(files)):
         return None
     return Restored(plan, receipt.get("complement") or {}, complement_path(source.path))
 

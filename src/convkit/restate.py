@@ -128,7 +128,7 @@ def restate(
                     "path": target.name,
                     "format": source.format,
                     "bytes": made.stat().st_size,
-                    "files": same_files([made]),
+                    "files": same_files(made, [made]),
                     "leaves": {key: {"digest": digest} for key, digest in digests.items()},
                 },
                 "tensors_taken_undecoded": taken,

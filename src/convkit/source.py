@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
@@ -222,9 +223,15 @@ def _agrees(found: Any, value: Any) -> bool:
     return found in value if isinstance(value, tuple) else found == value
 
 
-def same_files(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """Names and sizes of files, as receipts record them."""
-    return [{"name": path.name, "bytes": path.stat().st_size} for path in files]
+def same_files(checkpoint: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Files of a checkpoint as receipts record them: the path below its folder, and the size."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    return [{"name": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size} for path in files]
+
+
+def bare_names(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same list as receipts had it at first, without folders: chunks of arrays then repeat names."""
+    return [{**entry, "name": PurePosixPath(entry["name"]).name} for entry in files]
 
 
 def parse_release(text: str | None) -> tuple[int, ...]:

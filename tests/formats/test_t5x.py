@@ -397,12 +397,32 @@ class TestCopying:
             assert checkpoint.leaf_files("target.one") is None
             writer.close()
 
+    @pytest.mark.parametrize(
+        ("options", "copied"),
+        [
+            (WriteOptions(compressor="gzip:1", chunks={"target.x": (4, 2)}), True),
+            (WriteOptions(compressor="zstd"), False),
+            (WriteOptions(chunks={"target.x": (2, 2)}), False),
+            (WriteOptions(chunks={"target.y": (2, 2)}), True),
+        ],
+        ids=str,
+    )
+    def test_who_asks_for_another_storage_gets_it(self, options: WriteOptions, copied: bool, tmp_path: Path) -> None:
+        specs = {"target.x": TensorSpec((4, 2), "float32"), "target.y": TensorSpec((4, 2), "float32")}
+        source = written(tmp_path / "source", specs)
+        writer = FORMAT.create(tmp_path / "out", sample(specs).leaves, options)
+        with open_checkpoint(source) as checkpoint:
+            assert writer.copy_leaf("target.x", checkpoint.leaf_files("target.x") or {}) == copied
+        writer.close()
+
     def test_a_copy_replaces_what_was_half_written(self, tmp_path: Path) -> None:
         specs = {"target.x": TensorSpec((4, 2), "float32")}
         source = written(tmp_path / "source", specs)
         writer = FORMAT.create(tmp_path / "out", sample(specs).leaves, WriteOptions(chunks={"target.x": (2, 2)}))
         writer.write("target.x", 0, sample(specs).data["target.x"][:4])
         writer.finish("target.x")
+        writer.close()
+        writer = FORMAT.create(tmp_path / "out", sample(specs).leaves, WriteOptions(), resume=True)
         with open_checkpoint(source) as checkpoint:
             assert writer.copy_leaf("target.x", checkpoint.leaf_files("target.x") or {})
         writer.commit()

@@ -16,6 +16,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.formats import zarr2
 from convkit.formats.array_checkpoint import FolderArray
 from convkit.formats.array_store import ArrayWriter, StoredArray, file_store
+from convkit.formats.file_copy import copy_file
 from convkit.formats.ranges import block
 from convkit.formats.zarr2 import Zarray
 from convkit.formats.zarr_chunks import stored_chunks
@@ -77,6 +78,7 @@ class LeafFolderWriter(Writer):
         self, folder: Path, specs: Mapping[str, TensorSpec], options: WriteOptions, default: dict[str, object]
     ) -> None:
         self.folder = folder
+        self._options = options
         compressor = default if options.compressor is None else zarr2.parse_compressor(options.compressor)
         self.arrays: dict[str, StoredArray] = {}
         for key, spec in specs.items():
@@ -111,14 +113,15 @@ class LeafFolderWriter(Writer):
             self._writer.finish(key)
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
-        """Copy an array's folder, with its own chunks and compressor."""
+        """Copy an array's folder, with its own chunks and compressor, unless the user asked for others."""
         array = self.arrays.get(key)
         described = files.get(zarr2.NAME)
-        if (
-            array is None
-            or described is None
-            or zarr2.parse(described.read_bytes(), described).spec != array.zarray.spec
-        ):
+        if array is None or described is None:
+            return False
+        wanted, stored = array.zarray, zarr2.parse(described.read_bytes(), described)
+        other_chunks = key in self._options.chunks and stored.chunks != wanted.chunks
+        other_compressor = self._options.compressor is not None and stored.compressor != wanted.compressor
+        if stored.spec != wanted.spec or other_chunks or other_compressor:
             return False
         final, part = self.folder / key, self.folder / f"{key}{_UNFINISHED[0]}"
         with self.io_errors():
@@ -127,7 +130,7 @@ class LeafFolderWriter(Writer):
             for name, file in files.items():
                 target = part / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
+                copy_file(file, target)
             part.rename(final)
         return True
 

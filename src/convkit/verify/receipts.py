@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -89,9 +90,17 @@ def _of_receipt(receipt: Document) -> Iterator[str]:
 
 
 def _of_files(path: Path, receipt: Document) -> Iterator[str]:
-    """Names and sizes. A target that is one file may have been renamed together with its receipt."""
-    recorded = {entry["name"]: entry["bytes"] for entry in receipt["target"]["files"]}
-    for name, size in recorded.items():
+    """Names and sizes. A target that is one file may have been renamed together with its receipt.
+
+    The first receipts listed the files of a folder of arrays without their folders, so that names repeat.
+    """
+    recorded = Counter((entry["name"], entry["bytes"]) for entry in receipt["target"]["files"])
+    if len({name for name, _ in recorded}) < recorded.total():
+        found = Counter((file.name, file.stat().st_size) for file in path.rglob("*") if file.is_file())
+        for (name, size), number in (recorded - found).items():
+            yield f"{name}: {number} files of {size} bytes are missing"
+        return
+    for name, size in recorded:
         file = path / name if path.is_dir() else path
         if not file.is_file():
             yield f"{name}: the file is missing"
