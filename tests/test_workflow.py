@@ -95,6 +95,14 @@ def test_a_second_run_does_nothing(played: Campaign):
     assert "Nothing to be done" in played.run().stderr
 
 
+def test_a_verdict_that_was_deleted_is_made_again(played: Campaign):
+    played.write([GOOD])
+    played.run()
+    (played.directory / "results" / "good" / "roundtrip.json").unlink()
+    assert played.run().returncode == 0
+    assert (played.directory / "results" / "good" / "roundtrip.json").exists()
+
+
 def test_a_verdict_that_is_no_ends_the_campaign_with_an_error_and_a_page(played: Campaign):
     played.write([WRONG, GOOD])
     done = played.run()
@@ -230,3 +238,17 @@ def test_a_plan_that_is_refused_by_the_real_command(real: Campaign):
     assert done.returncode == 1
     assert real.verdicts() == {"llama": "yes", "stray": "stopped"}
     assert real.document("summary.json")["rows"][1]["stopped_at"] == "plan"
+
+
+def test_repairs_with_the_real_command(real: Campaign):
+    """Release 1.9's loader state carried over, then the schedulers repaired, and a conversion after each."""
+    config, *options = configured("config_repairs")
+    done = real.run(*options, config=config)
+    assert done.returncode == 0, done.stderr
+    assert real.verdicts() == dict.fromkeys(("state", "state-hf", "fixed", "fixed-hf"), "yes")
+    samples = {"0": 1500, "1": 1485, "2": 1470}
+    for row in ("state", "fixed"):
+        assert real.document(f"{row}/convert.json")["complement"]["workers"]["samples"] == samples
+        assert real.document(f"{row}/roundtrip.json")["sensitivity"] == "caught 6 of 6"
+    assert [repair["what"] for repair in real.document("fixed/convert.json")["repairs"]] == ["last_epoch"] * 4
+    assert real.document("fixed-hf/plan.json")["source"]["layout"] == "cerebras/llama"
