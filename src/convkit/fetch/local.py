@@ -1,17 +1,13 @@
 """Plain paths and ``file://``: files that are on this machine already.
 
-A checkpoint may be larger than the free disk, and convkit only ever reads its sources. So a file is
-*cloned* where the filesystem can (shared bytes, separate fates), else *hard-linked*, else (another
-filesystem, another owner) copied. A hard link is the same file under a second name: replacing or
-deleting either name leaves the other alone, writing into one writes into both. Don't edit a fetched
-file in place; a fetch that finds its files changed says so.
+A checkpoint may be larger than the free disk, and convkit only ever reads its sources. So a file's bytes are
+shared where that is possible (:mod:`convkit.sharing`), by a hard link too: don't edit a fetched file in place;
+a fetch that finds its files changed says so.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,9 +15,7 @@ from urllib.parse import unquote, urlsplit
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.record import FILE
 from convkit.fetch.source import Files, Job, MissingError
-
-#: ioctl "share the bytes of that file" (linux/fs.h); a system without it answers with an error
-_FICLONE = 0x40049409
+from convkit.sharing import share_file
 
 
 class Local(Files):
@@ -47,11 +41,7 @@ class Local(Files):
         if not source.is_file():
             raise MissingError("isn't a file", path=source, remedy="remove it from the source, or mend the link")
         target.unlink(missing_ok=True)
-        if not _clone(source, target):
-            try:
-                target.hardlink_to(source)
-            except OSError:
-                shutil.copyfile(source, target)
+        share_file(source, target)
         times = source.stat()
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
         job.progress(path, times.st_size, times.st_size)
@@ -101,13 +91,3 @@ def from_file_uri(uri: str) -> Local:
     if parts.query or parts.fragment:
         raise UsageError("has a bare ? or #", path=uri, remedy="write %3F and %23")
     return Local(Path(unquote(parts.path)), uri)
-
-
-def _clone(source: Path, target: Path) -> bool:
-    with source.open("rb") as old, target.open("wb") as new:
-        try:
-            fcntl.ioctl(new, _FICLONE, old.fileno())
-        except OSError:
-            target.unlink()
-            return False
-    return True

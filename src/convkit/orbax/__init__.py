@@ -1,0 +1,1 @@
+"""What only Orbax has: migration between its two APIs, and what loads what."""
