@@ -17,6 +17,7 @@ from convkit.errors import UsageError
 from convkit.generate import FAMILIES, generate, parse
 from convkit.generate.weights import draw
 from convkit.source import detect_layout, open_source
+from convkit.state.loader_state import read_workers
 
 if TYPE_CHECKING:
     import torch
@@ -208,6 +209,7 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
+        ("generated://cerebras-old?workers=-1", "workers is -1"),
         ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert, cerebras-old;"),
         ("generated://llama/x", "no family is called 'llama/x'"),
         ("generated://gpt2?kv_heads=2", "'kv_heads' is no option of gpt2 (options: seed, dtype, "),
@@ -248,5 +250,6 @@ def test_an_old_cerebras_checkpoint(tmp_path: Path, release: str) -> None:
         assert bool(source.checkpoint.metadata["tensor_scalar_dicts"]) == (release == "1.7")
         assert bool(source.checkpoint.metadata["left_out"]) == (release != "1.9")
         assert detect_layout(source)[0].name == "cerebras/llama"
-    generate(f"generated://cerebras-old?release={release}&seed=3", tmp_path / "again")
+    generate(f"generated://cerebras-old?release={release}&seed=3&workers=2", tmp_path / "again")
+    assert read_workers(tmp_path / "again" / "data_iter").samples == {0: 1500, 1: 1485}
     assert (tmp_path / "old" / "params.yaml").read_bytes() == (tmp_path / "again" / "params.yaml").read_bytes()

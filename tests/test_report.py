@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import sample_campaign as sample
 
+from convkit.cli import main
 from convkit.errors import ConvkitError
+from convkit.generate import generate
 from convkit.report import build_report, format_table, plots, text
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
@@ -184,6 +186,18 @@ def test_text_from_documents_is_never_markup(tmp_path: Path):
     verdict = sample.roundtrip(False) | {"problems": ["<script>alert(1)</script>"]}
     sample.write_row(tmp_path / "row", stages=sample.all_stages(roundtrip=verdict))
     assert "<script" not in build_report(tmp_path).read_text()
+
+
+def test_a_repair(tmp_path: Path):
+    """Its record alone makes a page, which says what was repaired and why."""
+    generate("generated://cerebras-old?release=1.7&layers=1", tmp_path / "old")
+    fixed = tmp_path / "made" / "new.mdl"
+    repair = ["cerebras", "fix-checkpoint-spec", str(tmp_path / "old"), "--fixed_checkpoint_path", str(fixed)]
+    assert main(repair) == 0
+    page = Page(build_report(fixed.parent).read_text())
+    assert "TensorScalarDict" in page.text
+    assert "no release after 1.7 has that class" in page.text
+    assert "global_step is 15, and it begins at 10" in page.text
 
 
 def test_nothing_to_report_on(tmp_path: Path):

@@ -1,8 +1,9 @@
 """A small llama of ModelZoo in the middle of its training, as releases 1.7 and 1.9 saved one.
 
 ``generated://cerebras-old?release=1.7`` names it. The file has what the repair of such files is for: a
-``TensorScalarDict`` (release 1.7), tied copies that were left out, schedulers that stand at the start. Its
-yaml speaks as since release 2.1; release 1.9 called a field or two otherwise.
+``TensorScalarDict`` (release 1.7), tied copies that were left out, schedulers that stand at the start. With
+``workers=3`` there are the files of three data loaders beside it. Its yaml speaks as since release 2.1; release
+1.9 called a field or two otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _STEP = 15
 _MILESTONES = [10, 20]
+#: samples a step
+_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +37,33 @@ class OldCerebras:
     intermediate: int = 84
     vocab: int = 211
     positions: int = 320
+    workers: int = 0
 
     def __post_init__(self) -> None:
         for name in ("heads", "kv_heads", "hidden", "layers", "intermediate", "vocab", "positions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        if self.workers < 0:
+            raise UsageError(f"workers is {self.workers}", remedy="it must be at least 0")
         if self.hidden % (2 * self.heads):
             raise UsageError(f"hidden {self.hidden} isn't an even multiple of heads {self.heads}")
         if self.heads % self.kv_heads:
             raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
 
     def write(self, folder: Path) -> None:
-        """Write ``model.mdl`` and ``params.yaml`` into a folder, which is made if it isn't there."""
+        """Write ``model.mdl``, ``params.yaml`` and ``data_iter`` into a folder, which is made if it isn't there."""
         import yaml
 
         from convkit.generate.old_mdl import write_old
+        from convkit.state.loader_state import Workers, write_workers
 
         folder.mkdir(parents=True, exist_ok=True)
         left_out = ("model.model.lm_head.weight", "model.model.ln_f.weight") if self.release < "1.9" else ()
         write_old(folder / "model.mdl", self._state(), self.release, left_out)
         (folder / "params.yaml").write_text(yaml.safe_dump({"model": self._config()}), encoding="utf-8")
+        if self.workers:
+            samples = {worker: _STEP * (_BATCH - worker) for worker in range(self.workers)}
+            write_workers(folder / "data_iter", Workers(_STEP, samples))
 
     def _state(self) -> dict[str, Any]:
         import numpy as np

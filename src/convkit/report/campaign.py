@@ -145,7 +145,8 @@ def _read_document(path: Path) -> dict[str, Any]:
 def _stage(document: dict[str, Any]) -> str:
     """Which stage left this document, if one did."""
     kind = str(document.get("schema")).removeprefix("convkit.").partition("/")[0]
-    return {"receipt": "convert", "verdict": str(document.get("check"))}.get(kind, kind)
+    repair = "convert" if "plan" in document else "plan"
+    return {"receipt": "convert", "state": repair, "verdict": str(document.get("check"))}.get(kind, kind)
 
 
 def _read_benchmark(path: Path) -> Benchmark:
