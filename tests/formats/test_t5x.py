@@ -511,8 +511,8 @@ class TestBadInput:
                 "checkpoint: target.x: is described by no tensorstore spec",
             ),
             (
-                lambda path: native(path, {"target": {"x": described("target.x", [3], "int4")}}),
-                "checkpoint: target.x: dtype 'int4' is not supported",
+                lambda path: native(path, {"target": {"x": described("target.x", [3], "uint4")}}),
+                "checkpoint: target.x: dtype 'uint4' is not supported",
             ),
             (
                 lambda path: ((path / "checkpoint").unlink(), (path / TestBadInput.KEY / ".zarray").unlink()),

@@ -46,7 +46,7 @@ def test_big_endian_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"dtype": "int4"}, "dtype 'int4' is not supported"),
+        ({"dtype": "uint4"}, "dtype 'uint4' is not supported"),
         ({"dtype": "<f3"}, "dtype '<f3' is not supported"),
         ({"dtype": [["a", "<f4"]]}, "is not supported"),
         ({"dtype": None}, "dtype None is not supported"),

@@ -14,14 +14,13 @@ from convkit.checkpoint import Checkpoint, Leaf
 from convkit.errors import ConvkitError
 from convkit.formats.array_store import ArrayReader, StoredArray
 from convkit.formats.ranges import block
-from convkit.formats.zarr2 import NAME
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.tensors import TensorSpec, carrier
 
 
 @dataclass(frozen=True, slots=True)
 class FolderArray(StoredArray):
-    """An array whose chunks are files: all of them, and its ``.zarray`` unless that is missing."""
+    """An array whose chunks are files: all of them, and its metadata unless that is missing."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -93,13 +92,17 @@ class ArrayCheckpoint(Checkpoint):
         """Elements that are decoded together."""
         spec = self._spec(key)
         array = self._stored.get(key)
-        return block(spec.shape, array.zarray.chunks) if array is not None else 1
+        return block(spec.shape, array.zarray.decoded) if array is not None else 1
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
-        """The files of an array's folder, unless ``.zarray`` is missing or says another dtype than the leaf."""
+        """The files of an array's folder, unless its metadata is missing or says another dtype than the leaf."""
         spec = self._spec(key)
         array = self._stored.get(key)
-        if not isinstance(array, FolderArray) or array.zarray.spec != spec or array.folder / NAME not in array.files:
+        if (
+            not isinstance(array, FolderArray)
+            or array.zarray.spec != spec
+            or array.folder / array.zarray.name not in array.files
+        ):
             return None
         return {file.relative_to(array.folder).as_posix(): file for file in array.files}
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.errors import ConvkitError
 from convkit.formats.gzip_chunks import packed_chunks
 from convkit.formats.ranges import block, box_size, boxes
+from convkit.formats.zarr import ZarrArray
 from convkit.formats.zarr2 import CHUNK_BYTES, Zarray
 from convkit.tensors import carrier, value_dtype
 
@@ -44,7 +45,7 @@ _ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source)\w*='.*")
 class StoredArray:
     """One array: its metadata, and the place of its chunks in tensorstore's words."""
 
-    zarray: Zarray
+    zarray: ZarrArray
     kvstore: Mapping[str, Any]
 
     @property
@@ -107,7 +108,7 @@ class ArrayReader:
                 array = self._arrays[key]
                 self._opened[key] = tensorstore.open(
                     {
-                        "driver": "zarr",
+                        "driver": array.zarray.driver,
                         "kvstore": dict(array.kvstore),
                         "metadata": array.zarray.to_json(),
                         "recheck_cached_data": False,
@@ -122,14 +123,14 @@ class ArrayReader:
         return max([CACHE, *(_row_of_chunks(array.zarray) for array in self._arrays.values())])
 
 
-def _step(zarray: Zarray) -> int:
+def _step(zarray: ZarrArray) -> int:
     """Elements to ask for at once: whole chunks, several if they are small."""
-    grain = block(zarray.spec.shape, zarray.chunks)
+    grain = block(zarray.spec.shape, zarray.decoded)
     return max(1, IN_FLIGHT // 4 // (grain * zarray.spec.itemsize)) * grain
 
 
 def _ahead(
-    store: tensorstore.TensorStore, zarray: Zarray, step: int, start: int, stop: int
+    store: tensorstore.TensorStore, zarray: ZarrArray, step: int, start: int, stop: int
 ) -> Iterator[tuple[int, int, Any]]:
     """Reads of the elements ``[start, stop)`` in order, some of them ahead of the one that is given."""
     pending: deque[tuple[int, int, Any]] = deque()
@@ -183,7 +184,7 @@ class ArrayWriter:
             for box in boxes(array.zarray.spec.shape, start, start + data.size):
                 part = values[position : position + box_size(box)].reshape([side.stop - side.start for side in box])
                 position += part.size
-                if array.zarray.compressor and array.zarray.compressor["id"] == "gzip":
+                if isinstance(array.zarray, Zarray) and array.zarray.packing == "gzip":
                     assert store.kvstore is not None
                     for name, packed in packed_chunks(array.zarray, box, part):
                         self._budget.take(len(packed))
@@ -199,7 +200,7 @@ class ArrayWriter:
             raise store_error(error, array.place, key, verb="written") from None
 
     def finish(self, key: str) -> None:
-        """Wait until all of the array's chunks, and its ``.zarray``, are files.
+        """Wait until all of the array's chunks, and its metadata, are stored.
 
         Raises:
             ConvkitError: they can't be written.
@@ -238,7 +239,13 @@ class ArrayWriter:
                     self._context = _context({"file_io_sync": False})
                 array = self._arrays[key]
                 self._opened[key] = tensorstore.open(
-                    {"driver": "zarr", "kvstore": dict(array.kvstore), "metadata": array.zarray.to_json()},
+                    {
+                        "driver": array.zarray.driver,
+                        "kvstore": dict(array.kvstore),
+                        "metadata": array.zarray.to_json(),
+                        # a chunk that is all fill value would be left out: Orbax refuses an array without it
+                        "store_data_equal_to_fill_value": True,
+                    },
                     open=True,
                     create=True,
                     context=self._context,
@@ -295,7 +302,7 @@ def _flat(data: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
     return np.ascontiguousarray(data).reshape(-1).view(kind)
 
 
-def _row_of_chunks(zarray: Zarray) -> int:
-    """Bytes of the chunks that a row of the array lies in."""
-    columns = math.prod(zarray.grid[1:]) if zarray.spec.shape else 1
-    return zarray.chunk_nbytes * columns
+def _row_of_chunks(zarray: ZarrArray) -> int:
+    """Bytes of what is decoded together for a row of the array."""
+    columns = (math.ceil(n / c) for n, c in zip(zarray.spec.shape[1:], zarray.decoded[1:], strict=True))
+    return zarray.decoded_nbytes * math.prod(columns)

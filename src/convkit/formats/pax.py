@@ -30,7 +30,7 @@ from convkit.errors import ConvkitError
 from convkit.formats import leaf_folders, ocdbt, zarr2
 from convkit.formats.array_checkpoint import ArrayCheckpoint
 from convkit.formats.array_store import StoredArray
-from convkit.formats.leaf_folders import LeafFolderWriter
+from convkit.formats.zarr2_folders import Zarr2FolderWriter
 from convkit.state import flax_msgpack, pax_metadata, pax_treedef
 from convkit.state.flax_msgpack import ArrayBytes
 
@@ -55,11 +55,13 @@ class Pax(Format):
 
     Written is a step folder, with the metadata of what is written, where ``options.metadata`` has a
     ``pax_metadata``, or says nothing of it and the target is called ``checkpoint_<step>``; else the
-    arrays go directly into the folder.
+    arrays go directly into the folder. They also do where it is called ``state``, and then the metadata,
+    if there was one, belongs beside it.
     """
 
     name = "pax"
     folder = True
+    carried = ("pax_metadata",)
     summary = "Pax: zarr folders (1.1); reads OCDBT (1.2) and Flax msgpack, too"
 
     def detect(self, path: Path) -> str | None:
@@ -137,7 +139,7 @@ class Pax(Format):
         return PaxWriter(path, leaves, options)
 
 
-class PaxWriter(LeafFolderWriter):
+class PaxWriter(Zarr2FolderWriter):
     """Writes a folder of arrays, zstd as Pax does, and what completes it."""
 
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
@@ -148,10 +150,16 @@ class PaxWriter(LeafFolderWriter):
                 raise ConvkitError("is a name of Pax's own", path=path, key=leaf.key, remedy="rename the leaf")
         earlier = options.metadata.get("pax_metadata")
         named = "pax_metadata" not in options.metadata and _STEP.fullmatch(path.name)
-        self._step = path if earlier or named else None
+        self._step = path if (earlier or named) and path.name != _STATE else None
+        self._has_sibling = bool(earlier) and path.name == _STATE
         self._metadata = pax_metadata.matching(leaves, earlier)
         specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
         super().__init__(path / _STATE if self._step else path, specs, options, zarr2.ZSTD)
+
+    def beside(self) -> dict[str, bytes]:
+        """The metadata of a step whose ``state`` is written."""
+        item = f"{pax_metadata.FOLDER}/{pax_metadata.FILE}"
+        return {item: pax_metadata.dumps(self._metadata)} if self._has_sibling else {}
 
     def complete(self) -> None:
         """Write the metadata, and an empty ``_sharding``: where an array goes is for the reader to say."""

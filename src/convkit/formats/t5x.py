@@ -29,8 +29,8 @@ from convkit.errors import ConvkitError
 from convkit.formats import leaf_folders, ocdbt, t5x_tree, zarr2
 from convkit.formats.array_checkpoint import ArrayCheckpoint
 from convkit.formats.array_store import StoredArray
-from convkit.formats.leaf_folders import LeafFolderWriter
 from convkit.formats.t5x_tree import InFolder, Tree
+from convkit.formats.zarr2_folders import Zarr2FolderWriter
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.tensors import TensorSpec
 
@@ -216,7 +216,7 @@ class _Reading:
         return sorted(str(entry.relative_to(self.path)) for entry in found)
 
 
-class T5XWriter(LeafFolderWriter):
+class T5XWriter(Zarr2FolderWriter):
     """Writes a native folder. Tensors of one element at most stay beside the folders, then go inline.
 
     T5X has inline what it doesn't partition (the step, counts, the placeholders of Adafactor).

@@ -19,7 +19,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.formats import zarr2
-from convkit.formats.zarr2 import Zarray
+from convkit.formats.zarr import ZarrArray
 from convkit.state import flax_msgpack
 from convkit.state.flax_msgpack import ArrayBytes
 
@@ -38,7 +38,7 @@ class InFolder:
     """A leaf that lies in the folder ``name``; its metadata, where the file tells it."""
 
     name: str
-    zarray: Zarray | None = None
+    zarray: ZarrArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

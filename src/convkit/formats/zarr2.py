@@ -8,17 +8,17 @@ border are stored whole. T5X, Pax and Orbax write ``fill_value`` null, and then 
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, ClassVar
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.tensors import ITEMSIZE, TensorSpec
+from convkit.formats.zarr import REFETCH, ZarrArray, is_shape
+from convkit.tensors import ITEMSIZE, NARROW, TensorSpec
 
 NAME = ".zarray"
 #: bytes a chunk at most, where nobody says otherwise: large enough to compress well, small enough
@@ -33,15 +33,16 @@ _COMPRESSORS = ("blosc", "bz2", "gzip", "zlib", "zstd")
 _LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
-_REFETCH = "fetch the file again"
 
 
 @dataclass(frozen=True, slots=True)
-class Zarray:
-    """Shape, dtype and storage of one array."""
+class Zarray(ZarrArray):
+    """An array of version 2.
 
-    spec: TensorSpec
-    chunks: tuple[int, ...]
+    >>> list(Zarray(TensorSpec((3, 2), "float32"), (2, 2)).chunk_names())
+    ['0.0', '1.0']
+    """
+
     compressor: dict[str, Any] | None = None
     fill_value: Any = None
     order: str = "C"
@@ -49,30 +50,24 @@ class Zarray:
     big_endian: bool = False
     filters: list[Any] | None = None
 
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Chunks along each axis."""
-        return tuple(math.ceil(n / c) for n, c in zip(self.spec.shape, self.chunks, strict=True))
+    driver: ClassVar[str] = "zarr"
+    name: ClassVar[str] = NAME
 
     @property
-    def chunk_nbytes(self) -> int:
-        """Bytes of every chunk before compression."""
-        return math.prod(self.chunks) * self.spec.itemsize
+    def packing(self) -> str | None:
+        """The compressor, else a filter."""
+        return self.compressor["id"] if self.compressor else "filters" if self.filters else None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there is a fill value."""
+        return self.fill_value is not None
 
     @property
     def raw(self) -> bool:
         """Whether the array is one chunk that holds its elements as memory does."""
         plain = self.compressor is None and not self.filters and self.order == "C" and not self.big_endian
         return plain and self.chunks == self.spec.shape
-
-    def chunk_names(self) -> Iterator[str]:
-        """Names of all chunks, in C order.
-
-        >>> list(Zarray(TensorSpec((3, 2), "float32"), (2, 2)).chunk_names())
-        ['0.0', '1.0']
-        """
-        for position in itertools.product(*(range(n) for n in self.grid)):
-            yield self.chunk_name(position)
 
     def chunk_name(self, position: Sequence[int]) -> str:
         """The name of the chunk at that position of the grid."""
@@ -102,7 +97,7 @@ def parse(text: bytes | str, path: Path | str) -> Zarray:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=_REFETCH) from None
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=REFETCH) from None
     if not isinstance(found, dict) or found.get("zarr_format") != 2:
         raise ConvkitError("is no array of zarr version 2", path=path, remedy="name a checkpoint of another format")
     return from_json(found, path)
@@ -115,8 +110,8 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
         ConvkitError: as :func:`parse`.
     """
     shape, chunks, compressor = found.get("shape"), found.get("chunks"), found.get("compressor")
-    if not (_lengths(shape, 0) and _lengths(chunks, 1)) or len(shape) != len(chunks):
-        raise ConvkitError(f"no shape and chunks: {shape} and {chunks}", path=path, remedy=_REFETCH)
+    if not (is_shape(shape) and is_shape(chunks, 1)) or len(shape) != len(chunks):
+        raise ConvkitError(f"no shape and chunks: {shape} and {chunks}", path=path, remedy=REFETCH)
     if compressor is not None and (not isinstance(compressor, dict) or compressor.get("id") not in _COMPRESSORS):
         raise ConvkitError(
             f"compressor {compressor!r} is not supported", path=path, remedy=f"supported: {', '.join(_COMPRESSORS)}"
@@ -169,10 +164,6 @@ def parse_compressor(text: str) -> dict[str, Any] | None:
     raise UsageError(f"no compressor is called {text!r}", remedy="say none, gzip:0 to gzip:9, or zstd:1 to zstd:22")
 
 
-def _lengths(value: Any, least: int) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and n >= least for n in value)
-
-
 def zarr_name(dtype: str) -> str:
     """A numpy name of a dtype in zarr's spelling, little-endian.
 
@@ -181,7 +172,7 @@ def zarr_name(dtype: str) -> str:
     """
     match = re.fullmatch(r"(bool|int|uint|float|complex)\d*", dtype)
     width = ITEMSIZE.get(dtype)
-    if match is None or width is None:
+    if match is None or width is None or dtype in NARROW:
         return dtype
     return f"{'<' if width > 1 else '|'}{dtype[0]}{width}"
 

@@ -1,0 +1,93 @@
+"""What the writers of stored arrays have in common, be their chunks files or entries of a database."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Writer
+from convkit.errors import ConvkitError
+from convkit.formats.array_store import ArrayWriter, StoredArray
+from convkit.formats.ranges import block
+from convkit.tensors import TensorSpec, carrier
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class StoredArrayWriter(Writer):
+    """Writes whole chunks of arrays below a folder, each array under its key.
+
+    Args:
+        arrays: the arrays, and where each is to be stored.
+
+    Raises:
+        ConvkitError: the folder can't be made.
+    """
+
+    def __init__(self, folder: Path, arrays: Mapping[str, StoredArray]) -> None:
+        self.folder = folder
+        self.arrays = dict(arrays)
+        self._writer = ArrayWriter(self.arrays)
+        with self.io_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def granularity(self, key: str) -> int:
+        """A row of chunks; all of the leaf where chunks run along another axis than its first."""
+        array = self.arrays.get(key)
+        return block(array.zarray.spec.shape, array.zarray.chunks) if array else 1
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write whole chunks."""
+        spec = self.checked(key, start, data)
+        grain = self.granularity(key)
+        if start % grain or (data.size % grain and start + data.size != spec.size):
+            raise ConvkitError(
+                f"elements {start} to {start + data.size} are no whole chunks of {grain}",
+                path=self.folder,
+                key=key,
+                remedy="report this",
+            )
+        self._writer.write(key, start, data)
+
+    def finish(self, key: str) -> None:
+        """Wait until the leaf's chunks are stored."""
+        if key in self.arrays:
+            self._writer.finish(key)
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Check that every array is whole, and sync the folder."""
+
+    def close(self) -> None:
+        """Let go of the arrays."""
+        self._writer.close()
+
+    def checked(self, key: str, start: int, data: np.ndarray, spec: TensorSpec | None = None) -> TensorSpec:
+        """The leaf's spec, if what is written fits it."""
+        spec = spec or (self.arrays[key].zarray.spec if key in self.arrays else None)
+        if spec is None:
+            raise ConvkitError("no tensor of this name was laid out", path=self.folder, key=key, remedy="report this")
+        if data.dtype != carrier(spec.dtype) or start < 0 or start + data.size > spec.size:
+            raise ConvkitError(
+                f"elements {start}..{start + data.size} of {data.dtype} don't fit {spec.dtype}{list(spec.shape)}",
+                path=self.folder,
+                key=key,
+                remedy="report this: the executor must write what was laid out",
+            )
+        return spec
+
+    @contextmanager
+    def io_errors(self) -> Iterator[None]:
+        """Says what the system says in one line."""
+        try:
+            yield
+        except OSError as error:
+            raise ConvkitError(
+                f"can't be written: {error.strerror or error}",
+                path=error.filename or self.folder,
+                remedy="check free space and permissions",
+            ) from error
