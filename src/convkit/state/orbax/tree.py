@@ -59,7 +59,12 @@ class Node:
     @property
     def empty(self) -> bool:
         """Whether nothing is stored for it."""
-        return bool(self.value.get("skip_deserialize"))
+        return self.value_type in EMPTY
+
+    @property
+    def aggregated(self) -> bool:
+        """Whether it is a leaf that lies in the file ``checkpoint``, with the structure (releases 0.4.4 to 0.5.22)."""
+        return bool(self.value.get("skip_deserialize")) and not self.empty
 
     @property
     def is_array(self) -> bool:
@@ -101,8 +106,8 @@ class Tree:
         """JSON text with classes of named tuples, where the writer kept them (``support_rich_types``)."""
         return self.rest.get(_RICH)
 
-    def dumps(self) -> bytes:
-        """The text of the file."""
+    def to_json(self) -> dict[str, Any]:
+        """The object of the file."""
         entries = {
             str(node.path): {
                 _KEYS: [{"key": name, "key_type": kind} for name, kind in zip(node.path, node.kinds, strict=True)],
@@ -111,9 +116,11 @@ class Tree:
             for node in self.nodes
         }
         flags = {_OCDBT: self.use_ocdbt, _ZARR3: self.use_zarr3}
-        return json.dumps(
-            {_TREE: entries, **{name: flag for name, flag in flags.items() if flag is not None}, **self.rest}
-        ).encode()
+        return {_TREE: entries, **{name: flag for name, flag in flags.items() if flag is not None}, **self.rest}
+
+    def dumps(self) -> bytes:
+        """The text of the file."""
+        return json.dumps(self.to_json()).encode()
 
 
 def read(folder: Path) -> Tree | None:
@@ -123,18 +130,21 @@ def read(folder: Path) -> Tree | None:
         ConvkitError: not what Orbax writes, or two arrays with one storage name.
     """
     path = folder / FILE
-    if not path.is_file():
-        return None
-    found = read_object(path)
-    entries = found.pop(_TREE, None)
+    return from_json(read_object(path), path) if path.is_file() else None
+
+
+def from_json(found: Mapping[str, Any], path: Path) -> Tree:
+    """The tree that an object of this form is; ``path`` is the file to blame.
+
+    Raises:
+        ConvkitError: as :func:`read`.
+    """
+    rest = dict(found)
+    entries = rest.pop(_TREE, None)
     if not isinstance(entries, dict):
         raise ConvkitError(f"has no {_TREE}", path=path, remedy="fetch the file again")
-    tree = Tree(
-        tuple(_node(entry, path, key) for key, entry in entries.items()),
-        found.pop(_OCDBT, None),
-        found.pop(_ZARR3, None),
-        found,
-    )
+    nodes = tuple(_node(entry, path, key) for key, entry in entries.items())
+    tree = Tree(nodes, rest.pop(_OCDBT, None), rest.pop(_ZARR3, None), rest)
     check_names(tree.nodes, path)
     return tree
 
