@@ -16,11 +16,14 @@ from convkit.errors import ConvkitError
 if TYPE_CHECKING:
     import numpy as np
 
-#: dtype name -> bytes an element
+#: dtype name -> bytes an element; a narrow one has a byte of its own, as in memory (ml_dtypes, tensorstore)
 ITEMSIZE: dict[str, int] = {
     "bool": 1,
     "int8": 1,
     "uint8": 1,
+    "int2": 1,
+    "int4": 1,
+    "float4_e2m1fn": 1,
     "float8_e4m3fn": 1,
     "float8_e5m2": 1,
     "float8_e4m3fnuz": 1,
@@ -40,6 +43,9 @@ ITEMSIZE: dict[str, int] = {
     "complex64": 8,
     "complex128": 16,
 }
+
+#: dtype name -> bits that have a meaning, the low ones of its byte
+NARROW = {"int2": 2, "int4": 4, "float4_e2m1fn": 4}
 
 #: bytes an element -> the numpy dtype that carries it bit by bit
 _CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}
@@ -87,7 +93,7 @@ def value_dtype(dtype: str) -> np.dtype[Any]:
     """The numpy dtype that gives the elements their meaning, for arithmetic and comparison."""
     import numpy as np
 
-    if dtype == "bfloat16" or dtype.startswith("float8"):
+    if dtype in ("bfloat16", *NARROW) or dtype.startswith("float8"):
         import ml_dtypes
 
         return np.dtype(getattr(ml_dtypes, dtype))

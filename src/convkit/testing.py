@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.tensors import ITEMSIZE, TensorSpec, carrier
+from convkit.tensors import ITEMSIZE, NARROW, TensorSpec, carrier
 
 #: elements a tensor at most, so that many samples can be tried
 MAX_SIZE = 4096
@@ -94,9 +94,10 @@ def samples(draw: st.DrawFn, max_leaves: int = 6) -> Sample:
 
 
 def bits(spec: TensorSpec, seed: int) -> np.ndarray:
-    """Random elements: any bits at all, but booleans are 0 or 1."""
+    """Random elements: any bits at all, but only those that have a meaning in a bool or a narrow dtype."""
     raw = np.random.default_rng(seed).integers(0, 256, spec.nbytes, np.uint8)
-    return (raw & 1 if spec.dtype == "bool" else raw).view(carrier(spec.dtype))
+    meant = 1 if spec.dtype == "bool" else NARROW.get(spec.dtype, 8)
+    return (raw & ((1 << meant) - 1)).view(carrier(spec.dtype))
 
 
 def holdable(format: Format, sample: Sample) -> Sample:
