@@ -146,6 +146,10 @@ class Writer(ABC):
     def commit(self) -> None:
         """Every leaf is finished: write what completes the file, and sync it to disk."""
 
+    def beside(self) -> dict[str, bytes]:
+        """Small files that belong beside the output, by their paths from its parent: the executor writes them."""
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the files (also without commit: the staging path can then be resumed or removed)."""
@@ -161,6 +165,8 @@ class Format(ABC):
     #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
     #: not written; else the executor clears ``same_as`` and writes the leaf in full
     ties: bool = False
+    #: parts of a checkpoint's ``metadata`` that, as ``WriteOptions.metadata``, make a target its continuation
+    carried: tuple[str, ...] = ()
     #: one line for ``convkit list formats``
     summary: str
 

@@ -156,7 +156,8 @@ class _Conversion:
             self._check_disk(kept)
             main = self.staging.out / self.staging.target.name
             written = self._written_leaves()
-            self._open_writer("target", main, written, self.plan.target_format, self.options)
+            self._open_writer("target", main, written, self.plan.target_format, self._continued())
+            beside = self._write_beside(self.writers["target"].beside())
             jobs = [job for job in self._target_jobs() if written[job.key].same_as is None]
             if kept:
                 path = self.staging.out / complement_path(self.staging.target).name
@@ -165,7 +166,7 @@ class _Conversion:
             self._digest_rest()
             for writer in self.writers.values():
                 writer.commit()
-        names = self._side_files(main)
+        names = [*beside, *self._side_files(main)]
         receipt = self._receipt(started, main)
         path = self.staging.out / receipt_path(self.staging.target).name
         write_config(path, receipt)
@@ -189,6 +190,14 @@ class _Conversion:
         resume = self.staging.resumed and path.exists()
         self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
         self.stack.callback(self.writers[role].close)
+
+    def _continued(self) -> WriteOptions:
+        """The options, with what a target of the source's own format goes on with."""
+        if self.plan.target_format != self.source.checkpoint.format:
+            return self.options
+        known = self.source.checkpoint.metadata
+        carried = {name: known[name] for name in get_format(self.plan.target_format).carried if known.get(name)}
+        return replace(self.options, metadata={**carried, **self.options.metadata})
 
     def _target_jobs(self) -> list[Job]:
         plan, earlier = self.plan, None
@@ -296,6 +305,20 @@ class _Conversion:
                     self.digests[role][key] = self.digests[role][leaf.same_as]
 
     # --- what lies beside ------------------------------------------------------------------------------------
+
+    def _write_beside(self, files: dict[str, bytes]) -> list[str]:
+        """Write what the target's format wants beside it; returns the names to publish.
+
+        Raises:
+            UsageError: there is something else of that name already.
+        """
+        for name, data in files.items():
+            final, staged = self.staging.target.parent / name, self.staging.out / name
+            if final.is_file() and final.read_bytes() != data and not self.staging.overwrite:
+                raise UsageError("exists", path=final, remedy="name another target, or say --overwrite")
+            staged.parent.mkdir(exist_ok=True)
+            staged.write_bytes(data)
+        return list(dict.fromkeys(name.partition("/")[0] for name in files))
 
     def _side_files(self, main: Path) -> list[str]:
         """Write the config and carry the companions along; returns names to publish beside the target."""

@@ -6,8 +6,11 @@ Source of the flags: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_convertor/main
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from convkit.checkpoint import WriteOptions
 from convkit.cli.convert import tell
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             plan,
             args.target,
             threads=args.threads,
-            options=WriteOptions(chunks=_chunks(plan, args.kernel_chunk_size)),
+            options=WriteOptions(chunks=_chunks(plan, args.kernel_chunk_size), metadata=_metadata(args.target)),
             digest=args.digest,
             overwrite=args.overwrite,
             progress=advance,
@@ -127,6 +130,11 @@ def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
         and plan.names.get("te_qkv") != {"qkv_packed": "qkv", "kv_packed": "query"}[args.te_qkv_layout]
     ):
         yield "--te-qkv-layout"
+
+
+def _metadata(target: Path) -> dict[str, Any]:
+    """No item of Pax's metadata, unless the output is called as what has one: the output holds the leaves itself."""
+    return {} if re.fullmatch(r"state|checkpoint_\d+", target.name) else {"pax_metadata": None}
 
 
 def _chunks(plan: Plan, size: int | None) -> dict[str, tuple[int, ...]]:
