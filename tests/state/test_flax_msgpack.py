@@ -9,7 +9,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from convkit.errors import ConvkitError
@@ -75,6 +75,7 @@ def test_a_cut_file_is_refused(tree: Any, where: float, tmp_path_factory: pytest
 
 
 @given(noise=st.binary(max_size=60))
+@example(noise=b"\x81\x80")  # a map whose name is a map
 def test_noise_is_refused_in_one_line(noise: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = stored(tmp_path_factory.mktemp("tree"), noise)
     try:

@@ -1,14 +1,12 @@
 """What a torch pickle says, found without unpickling it.
 
-``pickletools`` decodes the opcodes; this interpreter follows them and makes plain data only. A
-pickle can name any callable in the world: here a name is looked up in a closed table of what torch
-writes for tensors (torch 2.13, ``torch/_utils.py``, ``torch/storage.py``), nothing is ever imported
-or called for it, and any other name ends the reading.
+A name in it is looked up in a closed table of what torch writes for tensors (torch 2.13,
+``torch/_utils.py``, ``torch/storage.py``), see :mod:`convkit.pickle_machine`; any other name ends the
+reading.
 """
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from mmap import mmap
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.pickle_machine import DATA, MORE_DATA, Name, PickleMachine
 from convkit.tensors import ITEMSIZE
 
 #: Bounds far beyond any checkpoint, at which pickles end that refer to themselves, or that say
@@ -28,13 +27,6 @@ LEAF_LIMIT = 1 << 21
 INT_LIMIT = 8 * 255
 
 _RESAVE = "load it with the program that wrote it, and save its state_dict alone"
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """Something that the pickle names: a function, a class, a dtype."""
-
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +75,6 @@ _STORAGE_CLASSES: dict[str, str | None] = {
 }
 _DTYPES = {f"torch.{dtype}": dtype for dtype in ITEMSIZE}
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS, _STEPS = (
-    frozenset(names.split())
-    for names in (
-        "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
-        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8",
-        "MARK POP EMPTY_DICT EMPTY_LIST DICT LIST TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS "
-        "STACK_GLOBAL REDUCE BUILD BINPERSID",
-    )
-)
-
 
 def load(pickle: bytes | mmap, path: Path) -> tuple[Any, dict[str, Storage]]:
     """The data of one pickle (dicts, lists, tuples, scalars, :class:`Tensor`, :class:`Name`), and its storages.
@@ -106,8 +87,8 @@ def load(pickle: bytes | mmap, path: Path) -> tuple[Any, dict[str, Storage]]:
         ConvkitError: the pickle would run anything, or is corrupt.
     """
     try:
-        interpreter = _Interpreter(path)
-        return interpreter.run(pickle), interpreter.storages
+        machine = _Machine(path)
+        return machine.run(pickle), machine.storages
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise ConvkitError(f"its pickle is corrupt: {error}", path=path, remedy="fetch the file again") from error
 
@@ -148,156 +129,6 @@ def _is_leaf(item: Any) -> bool:
     if isinstance(item, int):
         return item.bit_length() < INT_LIMIT
     return not isinstance(item, bytes | Storage)
-
-
-class _Interpreter:
-    """The stack machine of pickle, without the power to run anything."""
-
-    def __init__(self, path: Path) -> None:
-        self.storages: dict[str, Storage] = {}
-        self._path = path
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[Any, Any] = {}
-
-    def run(self, pickle: bytes | mmap) -> Any:
-        """Follow the opcodes up to STOP."""
-        stack, memo = self._stack, self._memo
-        decode: Any = pickletools.genops  # typed for files only, with arguments that may always be None
-        for opcode, arg, _ in decode(pickle):
-            name = opcode.name
-            if name in _LITERALS:
-                stack.append(arg)
-            elif name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-                memo[arg] = stack[-1]
-            elif name == "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            elif name in ("BINGET", "LONG_BINGET", "GET"):
-                stack.append(memo[arg])
-            elif name == "STOP":
-                return stack.pop()
-            elif name == "GLOBAL":
-                self._name(arg.replace(" ", "."))
-            elif name in _STEPS:
-                getattr(self, f"_{name.lower()}")()
-            elif name not in ("PROTO", "FRAME"):
-                raise self._refusal(f"its pickle uses {name}, which torch never writes for tensors")
-        raise ValueError("no end")
-
-    # One method an opcode, by its name in pickletools.
-
-    def _mark(self) -> None:
-        self._marks.append(len(self._stack))
-
-    def _pop(self) -> None:
-        self._stack.pop()
-
-    def _empty_dict(self) -> None:
-        self._stack.append({})
-
-    def _empty_list(self) -> None:
-        self._stack.append([])
-
-    def _dict(self) -> None:
-        items = self._since_mark()
-        self._empty_dict()
-        self._set(items)
-
-    def _list(self) -> None:
-        self._stack.append(self._since_mark())
-
-    def _tuple(self) -> None:
-        self._stack.append(tuple(self._since_mark()))
-
-    def _tuple1(self) -> None:
-        self._top(1)
-
-    def _tuple2(self) -> None:
-        self._top(2)
-
-    def _tuple3(self) -> None:
-        self._top(3)
-
-    def _append(self) -> None:
-        self._extend([self._stack.pop()])
-
-    def _appends(self) -> None:
-        self._extend(self._since_mark())
-
-    def _setitem(self) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        self._set([key, value])
-
-    def _setitems(self) -> None:
-        self._set(self._since_mark())
-
-    def _stack_global(self) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
-        self._name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "an unnamed object")
-
-    def _reduce(self) -> None:
-        args, called = self._stack.pop(), self._stack.pop()
-        call = _CALLS.get(called.name) if isinstance(called, Name) else None
-        if call is None:
-            raise self._refusal(
-                f"its pickle calls {called.name if isinstance(called, Name) else 'what is no function'}"
-            )
-        result = call(*args) if isinstance(args, tuple) else None
-        if result is None:
-            raise self._refusal(f"its pickle calls {called.name} in a way that convkit doesn't know")
-        self._stack.append(result)
-
-    def _build(self) -> None:
-        # torch hangs the version numbers of modules on a state dict as an attribute: no leaf, left out
-        state, target = self._stack.pop(), self._stack[-1]
-        if not isinstance(target, dict) or not isinstance(state, dict):
-            raise self._refusal("its pickle sets the state of an object")
-
-    def _binpersid(self) -> None:
-        match self._stack.pop():
-            case ("storage", Name(name), str(key), str(), int(numel), *view) if (
-                name in _STORAGE_CLASSES and numel >= 0 and view in ([], [None])
-            ):
-                storage = Storage(key, _STORAGE_CLASSES[name], numel)
-                if self.storages.setdefault(key, storage) != storage:
-                    raise ValueError("two storages of one name")
-                self._stack.append(storage)
-            case _:
-                raise self._refusal("its pickle refers to something that is no whole storage")
-
-    def _name(self, name: str) -> None:
-        if name not in _CALLS and name not in _STORAGE_CLASSES and name not in _DTYPES:
-            raise self._refusal(f"its pickle would run {name[:200]}")
-        self._stack.append(Name(name))
-
-    def _since_mark(self) -> list[Any]:
-        start = self._marks.pop()
-        items = self._stack[start:]
-        del self._stack[start:]
-        return items
-
-    def _top(self, count: int) -> None:
-        self._stack[-count:] = [tuple(self._stack[-count:])]
-
-    def _extend(self, items: list[Any]) -> None:
-        if not isinstance(self._stack[-1], list):
-            raise ValueError("appends to what is no list")
-        self._stack[-1].extend(items)
-
-    def _set(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError("sets an item of what is no dict")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # nothing else is hashed: the hash of a deep tuple would exhaust the C stack
-            if not isinstance(key, str | int):
-                raise self._refusal(f"a dict has a key of type {type(key).__name__}")
-            target[key] = value
-
-    def _refusal(self, problem: str) -> ConvkitError:
-        return ConvkitError(problem, path=self._path, remedy=_RESAVE)
 
 
 # What the names in the table stand for: each makes data of its arguments, or None where they aren't as torch's.
@@ -358,3 +189,49 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
     "torch._utils._rebuild_parameter": _parameter,
 }
+
+
+class _Machine(PickleMachine):
+    """Makes the data that torch's names stand for."""
+
+    opcodes = DATA | MORE_DATA | {"REDUCE", "BUILD", "BINPERSID"}
+    keys = (str, int)
+    names = frozenset({*_CALLS, *_STORAGE_CLASSES, *_DTYPES})
+    subject, never = "its pickle", "torch never writes for tensors"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.storages: dict[str, Storage] = {}
+        self._path = path
+
+    def refusal(self, problem: str) -> ConvkitError:
+        """See :meth:`PickleMachine.refusal`."""
+        return ConvkitError(problem, path=self._path, remedy=_RESAVE)
+
+    def _reduce(self) -> None:
+        args, called = self._stack.pop(), self._stack.pop()
+        call = _CALLS.get(called.name) if isinstance(called, Name) else None
+        if call is None:
+            raise self.refusal(f"its pickle calls {called.name if isinstance(called, Name) else 'what is no function'}")
+        result = call(*args) if isinstance(args, tuple) else None
+        if result is None:
+            raise self.refusal(f"its pickle calls {called.name} in a way that convkit doesn't know")
+        self._stack.append(result)
+
+    def _build(self) -> None:
+        # torch hangs the version numbers of modules on a state dict as an attribute: no leaf, left out
+        state, target = self._stack.pop(), self._stack[-1]
+        if not isinstance(target, dict) or not isinstance(state, dict):
+            raise self.refusal("its pickle sets the state of an object")
+
+    def _binpersid(self) -> None:
+        match self._stack.pop():
+            case ("storage", Name(name), str(key), str(), int(numel), *view) if (
+                name in _STORAGE_CLASSES and numel >= 0 and view in ([], [None])
+            ):
+                storage = Storage(key, _STORAGE_CLASSES[name], numel)
+                if self.storages.setdefault(key, storage) != storage:
+                    raise ValueError("two storages of one name")
+                self._stack.append(storage)
+            case _:
+                raise self.refusal("its pickle refers to something that is no whole storage")

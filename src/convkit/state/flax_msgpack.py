@@ -142,7 +142,7 @@ class _Walk:
         for _ in range(count):
             name = self.object(where)
             if not isinstance(name, str) or name in entries:
-                raise self.error(f"holds {name!r} as a name" + (" twice" if name in entries else ""), where)
+                raise self.error(f"holds {name!r} as a name" + (" twice" if isinstance(name, str) else ""), where)
             entries[name] = self.object((*where, name))
         return self.joined(entries, where) if _CHUNKED in entries else entries
 

@@ -1,0 +1,182 @@
+"""The stack machine of pickle, without the power to run anything.
+
+``pickletools`` decodes the opcodes; the machine follows them and makes plain data only. A pickle can name
+any callable in the world: here a subclass says which names there are, what it makes where one is called,
+and refuses all others. Nothing is ever imported or called for a name.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Any, ClassVar
+
+from convkit.errors import ConvkitError
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
+    frozenset(names.split())
+    for names in (
+        "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8",
+        "PUT BINPUT LONG_BINPUT",
+        "GET BINGET LONG_BINGET",
+        "PROTO FRAME",
+        # what picklers write for names and plain data since protocol 2
+        "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
+        "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET "
+        "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
+        "GLOBAL STACK_GLOBAL",
+        # what they write for bytes, and wrote for the same in protocols 0 and 1
+        "INT LONG LONG4 FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINBYTES SHORT_BINBYTES BINBYTES8 "
+        "PUT GET POP DICT LIST",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Something that the pickle names: a function, a class, a dtype."""
+
+    name: str
+
+
+class PickleMachine(ABC):
+    """Follows one pickle.
+
+    A subclass has a method for each opcode beyond plain data (``_reduce``, ``_build``), which works on
+    ``_stack``. The ``ClassVar`` are its terms.
+    """
+
+    #: opcodes that are followed
+    opcodes: ClassVar[frozenset[str]]
+    #: types of a dict's keys; nothing else is hashed: the hash of a deep tuple would exhaust the C stack
+    keys: ClassVar[tuple[type, ...]]
+    #: names that may stand in it
+    names: ClassVar[frozenset[str]]
+    #: what the pickle is called in errors, and who never writes an opcode that isn't followed
+    subject: ClassVar[str]
+    never: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+
+    @abstractmethod
+    def refusal(self, problem: str) -> ConvkitError:
+        """The error for a pickle that wants more than it may."""
+
+    def run(self, pickle: bytes | mmap) -> Any:
+        """What the pickle makes, up to its end; what lies behind that is left.
+
+        Raises:
+            ConvkitError: it wants more than it may.
+            ValueError, IndexError, KeyError, TypeError, OverflowError: it is corrupt.
+        """
+        stack, memo = self._stack, self._memo
+        decode: Any = pickletools.genops  # typed for files only, with arguments that may always be None
+        for opcode, arg, _ in decode(pickle):
+            name = opcode.name
+            if name not in self.opcodes:
+                raise self.refusal(f"{self.subject} uses {name}, which {self.never}")
+            if name in _LITERALS:
+                stack.append(arg)
+            elif name in _CONSTANTS:
+                stack.append(_CONSTANTS[name])
+            elif name in _PUTS:
+                memo[arg] = stack[-1]
+            elif name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            elif name in _GETS:
+                stack.append(memo[arg])
+            elif name == "GLOBAL":
+                self._name(arg.replace(" ", "."))
+            elif name == "STOP":
+                return stack.pop()
+            elif name not in _SILENT:
+                getattr(self, f"_{name.lower()}")()
+        raise ValueError("it has no end")
+
+    # One method an opcode, by its name in pickletools.
+
+    def _mark(self) -> None:
+        self._marks.append(len(self._stack))
+
+    def _pop(self) -> None:
+        self._stack.pop()
+
+    def _empty_dict(self) -> None:
+        self._stack.append({})
+
+    def _empty_list(self) -> None:
+        self._stack.append([])
+
+    def _dict(self) -> None:
+        items = self._since_mark()
+        self._empty_dict()
+        self._set(items)
+
+    def _list(self) -> None:
+        self._stack.append(self._since_mark())
+
+    def _tuple(self) -> None:
+        self._stack.append(tuple(self._since_mark()))
+
+    def _tuple1(self) -> None:
+        self._top(1)
+
+    def _tuple2(self) -> None:
+        self._top(2)
+
+    def _tuple3(self) -> None:
+        self._top(3)
+
+    def _append(self) -> None:
+        self._extend([self._stack.pop()])
+
+    def _appends(self) -> None:
+        self._extend(self._since_mark())
+
+    def _setitem(self) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        self._set([key, value])
+
+    def _setitems(self) -> None:
+        self._set(self._since_mark())
+
+    def _stack_global(self) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        self._name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "an unnamed object")
+
+    # What they have in common.
+
+    def _name(self, name: str) -> None:
+        if name not in self.names:
+            raise self.refusal(f"{self.subject} would run {name[:200]}")
+        self._stack.append(Name(name))
+
+    def _since_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        items = self._stack[start:]
+        del self._stack[start:]
+        return items
+
+    def _top(self, count: int) -> None:
+        self._stack[-count:] = [tuple(self._stack[-count:])]
+
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self._stack[-1], list):
+            raise ValueError("it appends to what is no list")
+        self._stack[-1].extend(items)
+
+    def _set(self, items: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, dict):
+            raise ValueError("it sets an item of what is no dict")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, self.keys):
+                raise self.refusal(f"a dict has a key of type {type(key).__name__}")
+            target[key] = value
