@@ -1,55 +1,137 @@
 """The arrays in an OCDBT database: tensorstore's key-value store of a few large files, as Orbax writes it.
 
-``manifest.ocdbt`` is its root. Each zarr array is a group of keys, ``<name>/.zarray`` and ``<name>/<chunk>``
+Each zarr array is a group of keys, ``<name>/.zarray`` or ``<name>/zarr.json`` and ``<name>/<chunk>``
 (orbax-checkpoint ``type_handlers``, tensorstore 0.1.86 driver ``ocdbt``). While it is saved, each process
 has a database of its own, ``ocdbt.process_<i>``; one at the top joins them when the save is complete.
+Orbax 0.4.4 left them unjoined where OCDBT was asked for by one handler and not by another; 0.4.1 put an
+array ``a/b`` into a database of its own in the folder ``a``.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.formats import zarr2
-from convkit.formats.array_store import StoredArray, store_error
+from convkit.formats import zarr2, zarr3
+from convkit.formats.array_store import StoredArray
+from convkit.formats.ocdbt_entries import MANIFEST, Entry, read_entries
+from convkit.formats.zarr import ZarrArray
 
-MANIFEST = "manifest.ocdbt"
+_PROCESSES = "ocdbt.process_"
+_PARSERS = {zarr2.NAME: zarr2.parse, zarr3.NAME: zarr3.parse}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseArray(StoredArray):
+    """An array in a database, and the files that hold its chunks (but for the small ones, which the tree holds)."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def place(self) -> str:
+        """The database's folder."""
+        return str(self.folder)
 
 
 def is_database(folder: Path) -> bool:
     """Whether the folder is a database, be it complete or not."""
-    return (folder / MANIFEST).is_file() or any(folder.glob("ocdbt.process_*"))
+    return (folder / MANIFEST).is_file() or any(folder.glob(f"{_PROCESSES}*"))
 
 
-def read_arrays(folder: Path) -> dict[str, StoredArray]:
-    """All zarr arrays of the database by name, sorted.
+def is_unmerged(folder: Path) -> bool:
+    """Whether the folder holds databases of processes that were never joined: nothing at the top is theirs."""
+    return bool(_processes(folder)) and not (folder / MANIFEST).exists() and not (folder / "d").exists()
+
+
+def read_arrays(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
+    """All zarr arrays of the database by name, sorted, and those of databases in folders below.
+
+    Args:
+        complete: whether all chunks must be there, also where the metadata says what else they are.
 
     Raises:
-        ConvkitError: no manifest, a damaged database, or an array without all its chunks.
+        ConvkitError: no manifest, a damaged database, an array without all its chunks, or no array at all.
     """
-    import tensorstore
-
-    if not (folder / MANIFEST).is_file():
-        raise ConvkitError(
-            f"{MANIFEST} is missing", path=folder, remedy="the save was interrupted, or the copy: fetch it again"
-        )
-    base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}/"}}
-    arrays: dict[str, StoredArray] = {}
-    try:
-        store = tensorstore.KvStore.open(base).result()
-        keys = {key.decode() for key in store.list().result()}
-        names = sorted(key.removesuffix(f"/{zarr2.NAME}") for key in keys if key.endswith(f"/{zarr2.NAME}"))
-        reads = [(name, store.read(f"{name}/{zarr2.NAME}")) for name in names]
-        for name, read in reads:
-            zarray = zarr2.parse(read.result().value, f"{folder}/{name}/{zarr2.NAME}")
-            for chunk in zarray.chunk_names() if zarray.fill_value is None else ():
-                if f"{name}/{chunk}" not in keys:
-                    raise ConvkitError(
-                        f"chunk {chunk} is missing", path=folder, key=name, remedy="fetch the checkpoint again"
-                    )
-            arrays[name] = StoredArray(zarray, {**base, "path": f"{name}/"})
-    except (ValueError, OSError) as error:
-        raise store_error(error, str(folder)) from None
+    arrays = _arrays(folder, {folder: read_entries(folder)}, complete)
+    for below in _nested(folder):
+        name = below.relative_to(folder).as_posix()
+        found = _arrays(below, {below: read_entries(below)}, complete)
+        arrays = {f"{name}/{key}" if key else name: array for key, array in found.items()} | arrays
     if not arrays:
         raise ConvkitError("the database holds no zarr array", path=folder, remedy="name a checkpoint of this format")
+    return dict(sorted(arrays.items()))
+
+
+def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
+    """All zarr arrays of the databases of processes, joined: a chunk may be in any of them.
+
+    Raises:
+        ConvkitError: as :func:`read_arrays`.
+    """
+    return _arrays(folder, {process: read_entries(process) for process in _processes(folder)}, complete)
+
+
+def database(folder: Path, path: str = "") -> dict[str, Any]:
+    """A database, or what lies below a key, in tensorstore's words."""
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}/"}, "path": path}
+
+
+def key_of(name: str, part: str) -> str:
+    """The key of an array's metadata or chunk; an array at the root has no name."""
+    return f"{name}/{part}" if name else part
+
+
+def _processes(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"{_PROCESSES}*/{MANIFEST}"))
+
+
+def _nested(folder: Path) -> list[Path]:
+    """Folders below that are databases, but for those of processes."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(_PROCESSES))
+        if MANIFEST in files and Path(path) != folder:
+            found.append(Path(path))
+    return found
+
+
+def _arrays(top: Path, stores: Mapping[Path, Mapping[str, Entry]], complete: bool) -> dict[str, DatabaseArray]:
+    """The arrays of databases that are read as one; the first that has a key counts."""
+    where: dict[str, Path] = {}
+    for folder, entries in stores.items():
+        where |= {key: folder for key in entries if key not in where}
+    arrays = {}
+    for key in sorted(where):
+        name, _, part = key.rpartition("/")
+        if part not in _PARSERS:
+            continue
+        try:
+            zarray = _PARSERS[part](stores[where[key]][key].value(), f"{top}/{key}")
+        except OSError as error:
+            raise ConvkitError(f"can't be read: {error}", path=top, key=name, remedy="fetch it again") from None
+        homes = {}
+        for chunk in zarray.chunk_names():
+            home = where.get(key_of(name, chunk))
+            if home is not None:
+                homes[chunk] = home
+            elif complete or not zarray.sparse:
+                raise ConvkitError(f"chunk {chunk} is missing", path=top, key=name, remedy="fetch the checkpoint again")
+        held = [stores[home][key_of(name, chunk)].file for chunk, home in homes.items()]
+        files = tuple(dict.fromkeys(file for file in held if file))
+        arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files)
     return arrays
+
+
+def _kvstore(name: str, zarray: ZarrArray, home: Path, homes: Mapping[str, Path]) -> dict[str, Any]:
+    """Where an array's keys are; those that aren't in the database of its metadata are laid over it."""
+    base = database(home, key_of(name, ""))
+    elsewhere = {chunk: folder for chunk, folder in homes.items() if folder != home}
+    if not elsewhere:
+        return base
+    layers = [{"base": database(folder, key_of(name, chunk)), "exact": chunk} for chunk, folder in elsewhere.items()]
+    return {"driver": "kvstack", "layers": [{"base": base}, *layers]}
