@@ -111,8 +111,11 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
             bound.steps.extend(steps)
             _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
             bound.left_behind |= {key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare}
-        elif isinstance(rule, Derived) and rule.side == "left":
+        elif isinstance(rule, Derived) and rule.side == "left" and holds(rule.when, names):
             for leaf, derived in _derived(rule, leaves, names):
+                for key in derived.of:
+                    if key not in leaves:
+                        raise PlanError(f"{leaf.key} follows from it", key=key, remedy="the checkpoint is incomplete")
                 bound.derived.append(derived)
                 _claim(claimed, [leaf.key], str(rule))
     for rule in mapping.rules:
@@ -197,17 +200,39 @@ def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[De
     wanted = {key: Leaf(key, TensorSpec((), "bool")) for key in keys}
     found = []
     for rule in mapping.rules:
-        if isinstance(rule, Derived) and rule.side == "right":
+        if isinstance(rule, Derived) and rule.side == "right" and holds(rule.when, names):
             found += [leaf for _, leaf in _derived(rule, wanted, names)]
+    return found
+
+
+def made_derived(mapping: Mapping, leaves: Dict[str, TensorSpec], names: Names) -> list[DerivedLeaf]:
+    """Derived leaves of the right side that are made beside the ``leaves`` that they follow from."""
+    found = []
+    for rule in mapping.rules:
+        if isinstance(rule, Derived) and rule.side == "right" and rule.shape is not None and holds(rule.when, names):
+            template, beside = KeyTemplate.parse(rule.key), KeyTemplate.parse(rule.of[0])
+            own = {name: field.choices for name, field in template.axes.items() if name not in beside.axes}
+            shape = tuple(names[length] if isinstance(length, str) else length for length in rule.shape)
+            for key, spec in leaves.items():
+                if (bound := beside.match(key, names)) is not None:
+                    for choices in itertools.product(*own.values()):
+                        at = bound | dict(zip(own, choices, strict=True))
+                        made = TensorSpec(shape, rule.dtype or spec.dtype)
+                        found.append(_derived_leaf(rule, template.format(at, names), made, at, names))
     return found
 
 
 def _derived(rule: Derived, leaves: Dict[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
     template = KeyTemplate.parse(rule.key)
     for key, leaf in leaves.items():
-        if leaf.spec is not None and template.match(key, names) is not None:
-            arguments = {name: names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
-            yield leaf, DerivedLeaf(key, leaf.spec, rule.recipe, arguments)
+        if leaf.spec is not None and (bound := template.match(key, names)) is not None:
+            yield leaf, _derived_leaf(rule, key, leaf.spec, bound, names)
+
+
+def _derived_leaf(rule: Derived, key: str, spec: TensorSpec, at: Bindings, names: Names) -> DerivedLeaf:
+    arguments = {name: names[value] if isinstance(value, str) else value for name, value in rule.arguments.items()}
+    of = tuple(KeyTemplate.parse(text).format(at, names) for text in rule.of)
+    return DerivedLeaf(key, spec, rule.recipe, arguments, of, rule.proven)
 
 
 def _source_keys(step: Step) -> list[str]:

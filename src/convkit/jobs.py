@@ -9,16 +9,18 @@ are stacked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.errors import ConvkitError
 from convkit.ops import bits_of
 from convkit.plan import Plan
-from convkit.recipes import RECIPES
+from convkit.recipes import OF_LEAVES, RECIPES, Read
 from convkit.slabs import SLAB, clip, copy_box
 from convkit.steps import DerivedLeaf, Edge, Piece, Side, Step
 from convkit.tensors import TensorSpec, carrier, value_dtype
@@ -125,17 +127,29 @@ class Gather:
 
 
 class Computed(Checkpoint):
-    """Derived leaves as a checkpoint: each is computed by its recipe when it is read."""
+    """Derived leaves as a checkpoint: each is computed by its recipe, from leaves ``beside`` it, when it is read."""
 
-    def __init__(self, derived: dict[str, DerivedLeaf]) -> None:
-        self.derived = derived
-        self.leaves = {key: Leaf(key, leaf.spec) for key, leaf in derived.items()}
+    def __init__(self, derived: Iterable[DerivedLeaf], beside: Checkpoint) -> None:
+        self.derived = {leaf.key: leaf for leaf in derived}
+        self.leaves = {key: Leaf(key, leaf.spec) for key, leaf in self.derived.items()}
+        self.beside = beside
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Computed by the leaf's recipe."""
+        import numpy as np
+
         leaf = self.derived[key]
-        made = RECIPES[leaf.recipe](**leaf.arguments)
-        return made.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
+        if leaf.recipe in OF_LEAVES:
+            made = OF_LEAVES[leaf.recipe](leaf.spec, [self._read(name) for name in leaf.of], **leaf.arguments)
+        else:
+            made = RECIPES[leaf.recipe](**leaf.arguments)
+        values = np.ascontiguousarray(made.astype(value_dtype(leaf.spec.dtype)))
+        return values.view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
+
+    def _read(self, key: str) -> Read:
+        spec = self.beside.leaves[key].spec
+        assert spec is not None
+        return Read(spec, lambda start, stop: self.beside.read(key, start, stop).view(value_dtype(spec.dtype)))
 
     def gives(self, leaf: DerivedLeaf, stored: Checkpoint) -> bool:
         """Whether the recipe gives what is stored, bit by bit."""
@@ -164,27 +178,32 @@ class _Joined(Checkpoint):
         return self._of[key].granularity(key)
 
 
-class Converted(Checkpoint):
-    """A plan's target as a checkpoint that exists nowhere: leaves are made when they are read.
+class _Gathered(Checkpoint):
+    """Leaves as a checkpoint that exists nowhere: each is made by its job when it is read."""
 
-    So mappings are chained (:mod:`convkit.chain`) without an intermediate copy on disk.
-    """
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        made = {job.key: job for job in jobs}
+        self.leaves = {key: Leaf(key, job.spec) for key, job in made.items()}
+        # each is one thread's; those in use hold what they read of sources that must be decoded
+        self._gather = lru_cache(maxsize=4)(lambda key, _: Gather(made[key]))
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Made by its job."""
+        spec = self.leaves[key].spec
+        assert spec is not None
+        return self._gather(key, get_ident())(start, spec.size if stop is None else stop)
+
+
+class Converted(_Gathered):
+    """A plan's target as a checkpoint: mappings are chained (:mod:`convkit.chain`) without a copy on disk."""
 
     def __init__(self, source: Checkpoint, plan: Plan) -> None:
+        super().__init__(target_jobs(plan, source, None))
         self.path = source.path
         self.format = plan.target_format
         self.metadata = {}
         self.leaves = dict(plan.target_leaves)
         self._source = source
-        jobs = {job.key: job for job in target_jobs(plan, source, None)}
-        # those in use hold what they read of sources that must be decoded
-        self._gather = lru_cache(maxsize=2)(lambda key: Gather(jobs[key]))
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Made by the plan's step."""
-        spec = self.leaves[key].spec
-        assert spec is not None
-        return self._gather(key)(start, spec.size if stop is None else stop)
 
     def files(self) -> list[Path]:
         """Those of the source."""
@@ -207,16 +226,25 @@ def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) 
                 reader = _Joined(checkpoint, earlier)
             jobs.append(Job("target", side.key, side.spec, reader, mine, step, step.sources[0].key if moved else None))
             jobs += [Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
-    jobs += _copies("target", Computed({leaf.key: leaf for leaf in plan.owed}))
+    jobs += _copies("target", Computed(plan.owed, _Gathered(jobs)))
     return jobs + (_copies("target", earlier, plan.restored) if earlier else [])
 
 
 def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
-    """Copies that the plan takes for one leaf must be equal bit by bit.
+    """Copies that the plan takes for one leaf must be equal bit by bit, and so must what is derived and to be proven.
 
     Raises:
         ConvkitError: they aren't.
     """
+    computed = Computed(plan.bound.derived, checkpoint)
+    for derived in plan.bound.derived:
+        if derived.proven and not computed.gives(derived, checkpoint):
+            raise ConvkitError(
+                f"is not what '{derived.recipe}' gives of {', '.join(derived.of)}, and couldn't be made again",
+                path=checkpoint.path,
+                key=derived.key,
+                remedy="drop it by name, if it doesn't matter: --drop",
+            )
     for step in plan.bound.steps:
         for name, of in step.same:
             leaf, other = plan.source_leaves[name], plan.source_leaves[of]
@@ -238,7 +266,7 @@ def lost_on_the_way(checkpoint: Checkpoint, plan: Plan) -> list[str]:
 
 def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
     """Source tensors that find no place in the target, or can't be made again bit by bit."""
-    computed = Computed({leaf.key: leaf for leaf in plan.bound.derived})
+    computed = Computed(plan.bound.derived, checkpoint)
     other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
     kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *other)}
     jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]

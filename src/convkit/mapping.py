@@ -186,17 +186,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Derived:
-    """A leaf that one layout may store and that follows from the config.
+    """A leaf that one layout may store and that follows from the config, or from other leaves of that layout.
 
-    As source it is recomputed and compared (what differs is kept as complement). As target it
-    isn't owed: it is written where an earlier conversion's receipt says that it was there.
-    ``recipe`` is a name of ``convkit.recipes``; its arguments are numbers or declared names.
+    As source it is recomputed and compared; what differs is kept as complement, or refused where it is to be
+    ``proven``. As target it isn't owed: it is written where an earlier conversion's receipt says that it was
+    there. With a ``shape`` (numbers or declared names) it is, beside every leaf of the form ``of``.
+    ``recipe`` is a name of ``convkit.recipes``; its arguments are numbers or declared names. ``of`` are the
+    leaves that it reads, their placeholders those of the key; the dtype is that of the first unless said.
     """
 
     side: Which
     key: str
     recipe: str
     arguments: Dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    of: tuple[str, ...] = ()
+    shape: tuple[int | str, ...] | None = None
+    dtype: str = ""
+    when: str = ""
+    proven: bool = False
 
     def inverse(self) -> Derived:
         """The same on the other side."""
@@ -204,7 +211,8 @@ class Derived:
 
     def under(self, left: str, right: str) -> Derived:
         """The same below a prefix."""
-        return replace(self, key=(left if self.side == "left" else right) + self.key)
+        prefix = left if self.side == "left" else right
+        return replace(self, key=prefix + self.key, of=tuple(prefix + text for text in self.of))
 
     def __str__(self) -> str:
         return f"{self.key} = {self.recipe}"

@@ -109,7 +109,14 @@ def _rules(mapping: Mapping, at: str) -> Iterator[AnyRule]:
             arguments = {
                 name: at + value if isinstance(value, str) else value for name, value in rule.arguments.items()
             }
-            yield replace(rule, key=_template(rule.key, at), arguments=arguments)
+            yield replace(
+                rule,
+                key=_template(rule.key, at),
+                arguments=arguments,
+                of=tuple(_template(text, at) for text in rule.of),
+                shape=rule.shape and tuple(at + size if isinstance(size, str) else size for size in rule.shape),
+                when=_condition(rule.when, at),
+            )
         else:
             moved = replace(rule, key=_template(rule.key, at), when=_condition(rule.when, at))
             yield replace(moved, unless=_template(moved.unless, at)) if isinstance(moved, LeftBehind) else moved

@@ -21,6 +21,7 @@ from convkit.bind import (
     choose_variants,
     detect_facts,
     detect_variants,
+    made_derived,
     measured,
     owed_derived,
 )
@@ -285,6 +286,7 @@ def _plan(
         _restore(plan, restored)
     if options.existing:
         _describe(plan, options.existing)
+    plan.owed += _made(plan)
     plan.target_leaves = _target_leaves(plan)
     _check_total(plan)
     return plan
@@ -299,6 +301,13 @@ def _describe(plan: Plan, existing: dict[str, Leaf]) -> None:
         spec = existing[leaf.key].spec
         if spec is not None:
             plan.owed.append(replace(leaf, spec=spec))
+
+
+def _made(plan: Plan) -> list[DerivedLeaf]:
+    """Leaves that follow from others of the target, but for those that come back from an earlier conversion."""
+    leaves = {side.key: side.spec for step in plan.bound.steps if not step.value for side in step.targets}
+    known = plan.restored.keys() | {leaf.key for leaf in plan.owed}
+    return [leaf for leaf in made_derived(plan.mapping, leaves, plan.names) if leaf.key not in known]
 
 
 def _remembered(mapping: Mapping, restored: Restored | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -174,10 +174,15 @@ class DerivedLeaf:
     spec: TensorSpec
     recipe: str
     arguments: dict[str, Any]
+    #: leaves of the same side that the recipe reads
+    of: tuple[str, ...] = ()
+    #: whether it must be as the recipe gives it
+    proven: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
-        return {"key": self.key, "recipe": self.recipe, "arguments": self.arguments}
+        doc = {"key": self.key, "recipe": self.recipe, "arguments": self.arguments}
+        return doc | ({"of": list(self.of)} if self.of else {})
 
 
 @dataclass

@@ -132,8 +132,8 @@ def _te(parser: Parser) -> None:
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
-    parser.add_argument("--gen-fp8-meta", action="store_true", help="not there yet: refused")
-    parser.add_argument("--amax-history-len", metavar="N", type=int, help="of --gen-fp8-meta")
+    parser.add_argument("--gen-fp8-meta", action="store_true", help="make TE's metas of FP8, for fw2te")
+    parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of its histories (default: 1024)")
     parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
     parser.add_argument("--te-release", metavar="R", help="of a Pax model's TE (default: the current one)")
     parser.add_argument(

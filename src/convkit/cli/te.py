@@ -33,6 +33,10 @@ OTHER = {
 }
 #: the release since which TE turns a gated activation round
 GATE_FIRST = (1, 8)
+#: the releases since which TE calls the metas of FP8 otherwise, as the mappings name them
+FP8_NAMES = {"2.3": (2, 3), "1.8": (1, 8), "1.0": ()}
+#: the last release before NVIDIA's T5X and Pax were given up
+LAST = (2, 2)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     with open_source(args.source, format=args.fw) as source, progress(f"{args.source} -> {args.target}") as advance:
         here = _layout(args, source)
         plan = make_plan(source, OTHER[here][-1 if args.t5x_fuse_qkv else 0], here, _options(args))
-        for flag in _contradicted(args, plan):
-            print(f"convkit: warning: {flag} is not what the checkpoint has: it is read from there", file=sys.stderr)
+        for warning in _warnings(args, plan):
+            print(f"convkit: warning: {warning}", file=sys.stderr)
         receipt = convert(
             source,
             plan,
@@ -68,12 +72,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(
             f"--direction {args.direction}", remedy=f"fw2te (framework to TE) or te2fw (TE to framework){meant}"
         )
-    if args.gen_fp8_meta or args.amax_history_len is not None:
-        raise UsageError(
-            "--gen-fp8-meta isn't there yet", remedy="leave it out, and let TE start from its own FP8 metas"
-        )
+    flags = ("--amax-history-len", "--kernel-chunk-size", "--threads")
     numbers = [(flag, name) for flag, name, _ in TE_SIZES]
-    for flag, name in [*numbers, ("--kernel-chunk-size", "kernel_chunk_size"), ("--threads", "threads")]:
+    for flag, name in [*numbers, *((flag, flag[2:].replace("-", "_")) for flag in flags)]:
         if (number := getattr(args, name)) is not None and number < 1:
             raise UsageError(f"{flag} {number}", remedy="one at least")
 
@@ -108,7 +109,7 @@ def _options(args: argparse.Namespace) -> Options:
     if args.skip_bias and args.fw == "pax":
         choices["biases"] = "kept"
     if args.te_release and args.fw == "pax":
-        choices["te_release"] = "1.8" if parse_release(args.te_release) >= GATE_FIRST else "1.0"
+        choices["te_release"] = "1.8" if _release(args) >= GATE_FIRST else "1.0"
     if args.te_norm_scale and args.fw == "pax":
         choices["te_norm"] = args.te_norm_scale
     if args.te_qkv_layout and args.fw == "pax" and args.direction == "fw2te":
@@ -116,7 +117,23 @@ def _options(args: argparse.Namespace) -> Options:
     if args.pax_split_qkv and args.direction == "te2fw":
         choices["pax_qkv"] = "query"
     given = {name: size for _, name, _ in TE_SIZES if (size := getattr(args, name)) is not None}
+    if args.gen_fp8_meta and args.direction == "fw2te":
+        choices["fp8"] = next(since for since, first in FP8_NAMES.items() if _release(args) >= first)
+        given |= {"amax_history": args.amax_history_len} if args.amax_history_len else {}
     return Options(format=args.fw, given=given, choices=choices)
+
+
+def _release(args: argparse.Namespace) -> tuple[int, ...]:
+    return parse_release(args.te_release) if args.te_release else LAST
+
+
+def _warnings(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
+    for flag in _contradicted(args, plan):
+        yield f"{flag} is not what the checkpoint has: it is read from there"
+    if args.gen_fp8_meta and args.direction == "te2fw":
+        yield "--gen-fp8-meta is for fw2te: left out"
+    if args.amax_history_len and not args.gen_fp8_meta:
+        yield "--amax-history-len is for --gen-fp8-meta: left out"
 
 
 def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:

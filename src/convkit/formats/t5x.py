@@ -219,7 +219,8 @@ class _Reading:
 class T5XWriter(Zarr2FolderWriter):
     """Writes a native folder. Tensors of one element at most stay beside the folders, then go inline.
 
-    T5X has inline what it doesn't partition (the step, counts, the placeholders of Adafactor).
+    T5X has inline what it doesn't partition (the step, counts, the placeholders of Adafactor); the variables of
+    mutable collections are partitioned, whatever their size (those of TE's FP8 are declared with axes).
     """
 
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
@@ -227,9 +228,9 @@ class T5XWriter(Zarr2FolderWriter):
         for leaf in leaves:
             _check(path, leaf, self._leaves)
         self._beside = path / ".inline"
-        small = [leaf.key for leaf in leaves if leaf.spec and leaf.spec.size <= 1]
+        small = [leaf.key for leaf in leaves if _goes_inline(leaf)]
         self._small = {key: self._beside / str(position) for position, key in enumerate(small)}
-        folders = {leaf.key: leaf.spec for leaf in leaves if leaf.spec and leaf.spec.size > 1}
+        folders = {leaf.key: leaf.spec for leaf in leaves if leaf.spec and not _goes_inline(leaf)}
         super().__init__(path, folders, options, zarr2.GZIP)
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
@@ -262,6 +263,14 @@ class T5XWriter(Zarr2FolderWriter):
                 inline[key] = InFolder(key, leaf_folders.read_leaf(self.folder / key).zarray)
         leaf_folders.write_file(self.folder / t5x_tree.FILE, t5x_tree.dumps(inline))
         leaf_folders.remove(self._beside)
+
+
+def _goes_inline(leaf: Leaf) -> bool:
+    return leaf.spec is not None and (leaf.spec.size == 0 or (leaf.spec.size == 1 and not _is_mutable(leaf.key)))
+
+
+def _is_mutable(key: str) -> bool:
+    return key.startswith("flax_mutables.")
 
 
 def _check(path: Path, leaf: Leaf, leaves: Mapping[str, Leaf]) -> None:

@@ -6,8 +6,9 @@ optimizer's leaves: Adam's moments are slot 2 of the chain by default).
 
 from __future__ import annotations
 
-from convkit.mapping import AnyRule, Layout, LeftBehind, Mapping, Measure, Refused, Verbatim, under
+from convkit.mapping import AnyRule, Layout, Mapping, Measure, Refused, Verbatim, under
 from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, moments, where
+from convkit.mappings.te.fp8 import fp8_rules
 from convkit.mappings.te.pax_layer import CONFIG, KEPT_BIASES, KEPT_NORMS, LAYER, facts, measures, variants
 
 WEIGHTS = "mdl_vars.params."
@@ -34,8 +35,8 @@ TE = Layout(
 )
 
 
-def pax_rules(layers: str, slots: str) -> tuple[AnyRule, ...]:
-    """The rules of a whole checkpoint whose layers and moments have these prefixes."""
+def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[AnyRule, ...]:
+    """The rules of a whole checkpoint whose layers and moments have these prefixes; ``stack`` is as in FP8's."""
     kept_biases = [Verbatim("{all:*}" + layers + key, when="biases=kept") for key in KEPT_BIASES]
     kept_norms = [Verbatim("{all:*}" + layers + key, when="norms=kept & biases=converted") for key in KEPT_NORMS]
     kept_scales = [
@@ -46,7 +47,7 @@ def pax_rules(layers: str, slots: str) -> tuple[AnyRule, ...]:
     return (
         *under(WEIGHTS + layers, WEIGHTS + layers + CLD, LAYER),
         *where("scope=all", moments(under(slots + layers, slots + layers + CLD, LAYER))),
-        LeftBehind("right", "mdl_vars.{c:fp8_metas|fp8_meta_collection}.{rest:*}", "FP8 is TE's own"),
+        *fp8_rules("mdl_vars.", WEIGHTS, layers + CLD, stack),
         *kept_biases,
         *kept_norms,
         *kept_scales,

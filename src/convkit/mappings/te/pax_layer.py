@@ -25,6 +25,7 @@ from typing import Any
 from convkit.config import ConfigError, ConfigTable, Coupled
 from convkit.mapping import Fact, Measure, Rule, Variant
 from convkit.mappings.te.common import BIASES, NORMS, SCOPE, split_heads, where
+from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS
 from convkit.ops import Shift
 
 SIZES: dict[str, Any] = {"h": "heads", "k": "head_dim"}
@@ -127,6 +128,7 @@ def variants(pax: str, te: str) -> tuple[Variant, ...]:
         SCOPE,
         NORMS,
         BIASES,
+        FP8,
     )
 
 
@@ -145,6 +147,7 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
         Measure("kv_rows", (f"{pax}self_attention.key.w", -2), None),
         Measure("kv_joined", None, (f"{te}attention.kv.kernel", -1)),
         Measure("mlp", (f"{pax}ff_layer.ffn_layer2.linear.w", -2), (f"{te}mlp.wo_kernel", -2)),
+        SLOTS,
         Measure("activations", (f"{pax}ff_layer.{GATED[0]}.linear.w", "g"), (f"{te}mlp.wi_kernel", -2)),
     )
 
@@ -186,4 +189,4 @@ def _agreed(names: dict[str, Any], kv_heads: int) -> int:
 
 #: No config: names that follow from those that shapes and the user give. Praxis has no axis for the heads of
 #: keys and values where there is one (``flat``), and no other name than ``kv_last`` tells that it is there.
-CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te),))
+CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te), DEFAULT))

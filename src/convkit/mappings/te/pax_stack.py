@@ -1,12 +1,13 @@
 """pax/lm <-> pax/lm-repeat: the layers' sub-trees, stacked on a first axis.
 
 Facts: Paxml of 2024-05, ``trainer_lib.py`` and ``optimizer_prefix_vectorization.py``: the optimizer's leaves of
-stacked parameters lie under ``p#<layers>#i-1``, the others under ``no_prefix``, each with a count of its own.
+stacked parameters lie under ``p#<layers>#i-1``, the others under ``no_prefix``; the counts of a chain stand in
+both, and each of the layers has its own.
 """
 
 from __future__ import annotations
 
-from convkit.mapping import Fact, LeftBehind, Mapping, Measure, Refused, Rule, Verbatim
+from convkit.mapping import Derived, Mapping, Measure, Refused, Rule, Verbatim
 from convkit.mappings.te.common import both_sides
 from convkit.mappings.te.pax import LAYERS, PAX, WEIGHTS
 from convkit.mappings.te.pax_repeat import LAYERS as STACKED
@@ -40,15 +41,15 @@ MAPPING = Mapping(
         Rule(f"opt_states_0_{AT}.{SLOT}{LAYERS}{LEAVES}",
              f"opt_states_0.p#{{=layers}}#i-1_{AT}.{SLOT}{STACKED}{LEAVES}", "i ... -> i ...", optional=True),
         Rule(f"opt_states_0_{AT}.{SLOT}{OTHERS}", f"opt_states_0.no_prefix_{AT}.{SLOT}{OTHERS}", optional=True),
-        Rule(f"opt_states_0_{AT}.count", f"opt_states_0.no_prefix_{AT}.count", optional=True, when="stacked"),
-        LeftBehind("right", "opt_states_0.p#{rest:*}.count", "the layers' counts: one is kept, that of the others"),
-        Refused("left", "opt_states_{rest:*}", "an optimizer of stacked layers counts for each, which isn't made yet",
-                "leave the optimizer's state: --drop 'opt_states_*'"),
+        Rule(f"opt_states_0_{AT}.count", f"opt_states_0.no_prefix_{AT}.count", optional=True),
+        Derived("right", f"opt_states_0.p#{{=layers}}#i-1_{AT}.count", "repeated",
+                of=(f"opt_states_0.no_prefix_{AT}.count",), shape=("layers",), proven=True),
+        *both_sides(Refused("left", "opt_states_{rest:*}", "is the state of an optimizer that isn't known in stacks",
+                            "leave the optimizer's state: --drop 'opt_states_*'")),
         *both_sides(Refused("left", "{rest:*}.lm.transformer.{leaf:*}", "is no leaf that a Pax layer is known to have",
                             "drop it: --drop")),
         Verbatim("{rest:*}"),
     ),
-    facts=(Fact("stacked", f"{WEIGHTS}{STACKED}{{none:*}}", f"{WEIGHTS}{STACKED}{{leaf:*}}"),),
     measures=(Measure("layers", (f"{WEIGHTS}{LAYERS}{{rest:*}}", "i"), (REPEAT.keys[0], 0)),),
     axes={"i": "layers"},
 )  # fmt: skip

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Coupled
-from convkit.mapping import Layout, LeftBehind, Mapping, Measure, Refused, Rule, Verbatim, under
+from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, under
 from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, split_heads, where
+from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS, fp8_rules
 
 CONVENTIONS = {"norm_scale": "direct", "gate": "wi_0"}
 
@@ -89,7 +90,7 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
         rules=(
             *under("target.", "target.", layers),
             *where("scope=all", moments(under(MOMENTS, MOMENTS, layers))),
-            LeftBehind("right", "flax_mutables.{c:fp8_metas|fp8_meta_collection}.{rest:*}", "FP8 is TE's own"),
+            *(rule for at in (first, second) for rule in fp8_rules("flax_mutables.", "target.", at)),
             Verbatim("{all:*}.layers_{i}.{n:pre_attention|pre_self_attention|pre_cross_attention|pre_mlp}_layer_norm.{p:*}",
                      when="norms=kept"),
             Verbatim("{all:*}.layers_{i}.{n:*}.scale", when="norms=kept"),
@@ -100,9 +101,10 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
                                 "moments, and momentum, do", WEIGHT_ONLY, when="scope=all")),
             Verbatim("{rest:*}"),
         ),
-        config=ConfigTable(rows=(Coupled((), (), _agree, _agree),)),
-        variants=(SCOPE, NORMS),
+        config=ConfigTable(rows=(Coupled((), (), _agree, _agree), DEFAULT)),
+        variants=(SCOPE, NORMS, FP8),
         measures=(
+            SLOTS,
             Measure("encoder_layers", *[("target.encoder.layers_{i}.{rest:*}", "i")] * 2),
             Measure("decoder_layers", *[("target.decoder.layers_{j}.{rest:*}", "j")] * 2),
             Measure("cross", *[("target.decoder.layers_{j}.encoder_decoder_attention.{rest:*}", "j")] * 2),
