@@ -174,8 +174,8 @@ class PickleMachine(ABC):
 
     def _set(self, items: list[Any]) -> None:
         target = self._stack[-1]
-        if not isinstance(target, dict):
-            raise ValueError("it sets an item of what is no dict")
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError("it sets no item of a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, self.keys):
                 raise self.refusal(f"a dict has a key of type {type(key).__name__}")

@@ -70,7 +70,7 @@ class _Machine(PickleMachine):
     opcodes = DATA | {"NEWOBJ", "REDUCE", "BUILD"}
     keys = (str,)
     names = frozenset({*_SPECS, *_CONTAINERS, _LOAD_TYPE})
-    subject, never = "its pickled tree spec", "no Cerebras release writes"
+    subject, never = "its pickled tree spec", "no tree spec holds"
 
     def refusal(self, problem: str) -> ConvkitError:
         """See :meth:`PickleMachine.refusal`."""
