@@ -55,6 +55,8 @@ class Checkpoint(ABC):
     leaves: dict[str, Leaf]
     #: what the format says of itself beside the leaves (JSON values only)
     metadata: dict[str, Any]
+    #: the model's config, where the checkpoint itself holds it
+    config: dict[str, Any] | None = None
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:

@@ -38,6 +38,10 @@ _PYTREE_FILES = (tree.FILE, AGGREGATE)
 _PROCESS_DATABASE = "ocdbt.process_*"
 
 
+class NotOrbax(ConvkitError):  # noqa: N818 - said of a path, not an error of Orbax's
+    """Nothing there is of Orbax's making."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """An item of a checkpoint: what it is (a kind of :mod:`~convkit.state.orbax.handlers`), and why we say so.
@@ -76,7 +80,8 @@ def recognise(path: Path) -> Found:
     """What lies there.
 
     Raises:
-        ConvkitError: nothing, an unfinished save, an empty folder, or nothing of Orbax's.
+        NotOrbax: an empty folder, or nothing of Orbax's.
+        ConvkitError: nothing, an unfinished save, or a checkpoint without items.
     """
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
@@ -85,7 +90,7 @@ def recognise(path: Path) -> Found:
     if path.is_file():
         return _file(path)
     if not any(path.iterdir()):
-        raise ConvkitError("the folder is empty", path=path, remedy="name a folder that holds a checkpoint")
+        raise NotOrbax("the folder is empty", path=path, remedy="name a folder that holds a checkpoint")
     metadata = step.read(path)
     marked = (path / step.INDICATOR).is_file()
     if _is_pytree(path) or (metadata and isinstance(metadata.handlers, str)):
@@ -115,7 +120,7 @@ def recognise(path: Path) -> Found:
         raise ConvkitError(
             f"holds only an unfinished save, {sorted(unfinished)[0]}", path=path, remedy="save the checkpoint again"
         )
-    raise ConvkitError(
+    raise NotOrbax(
         f"holds nothing of Orbax's: neither {tree.FILE}, {step.FILE}, {step.INDICATOR} nor folders that have them",
         path=path,
         remedy="name a root, a step or an item of Orbax's",
@@ -126,15 +131,18 @@ def _file(path: Path) -> Found:
     if path.suffix == ".safetensors":
         return Found(path, SAFETENSORS, "v1", "the file is called *.safetensors")
     if _is_flax(path):
-        return Found(path, FLAX, "v0", "the file begins as flax's msgpack does")
-    raise ConvkitError("is a file, not a checkpoint", path=path, remedy="name the folder of the checkpoint")
+        why = "the file begins as flax's msgpack does"
+        return Found(path, FLAX, "v0", why, {"": Item("", path, handlers.PYTREE, why)})
+    raise NotOrbax("is a file, not a checkpoint", path=path, remedy="name the folder of the checkpoint")
 
 
 def _is_flax(file: Path) -> bool:
-    """Whether it begins with a map, as flax's msgpack does: fixmap, map 16, map 32."""
+    """Whether it begins with a map whose first key is a text, as flax's msgpack does: fixmap, map 16, map 32."""
     with file.open("rb") as opened:
-        head = opened.read(1)
-    return bool(head) and (0x80 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF))
+        head = opened.read(6)
+    length = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0) if head else 0
+    key = head[length] if 0 < length < len(head) else 0
+    return 0xA0 <= key <= 0xBF or key in (0xD9, 0xDA, 0xDB)
 
 
 def _is_pytree(folder: Path) -> bool:
@@ -203,8 +211,9 @@ def _content(folder: Path) -> tuple[str, str, Path | None]:
     """What an item's files say that it is: kind, reason, and its one file."""
     if folder.name == "metrics" and (file := folder / "metrics").is_file():
         return handlers.METRICS, "metrics lies there", file
-    if (folder / "jax_random_key").is_dir() or (folder / "jax_random_key_metadata").is_dir():
-        return handlers.RANDOM_KEY, "jax_random_key lies there", None
+    for name in ("jax_random_key", "np_random_key"):
+        if (folder / f"{name}_metadata").is_dir():
+            return handlers.RANDOM_KEY, f"{name} lies there", None
     if (folder / AGGREGATE / ".zarray").is_file():
         return handlers.ARRAY, f"{AGGREGATE} is an array", None
     if _is_pytree(folder):

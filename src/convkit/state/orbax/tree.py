@@ -32,6 +32,7 @@ EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
 
 _TREE, _KEYS, _VALUE = "tree_metadata", "key_metadata", "value_metadata"
 _OCDBT, _ZARR3, _CUSTOM, _RICH = "use_ocdbt", "use_zarr3", "custom_metadata", "value_metadata_tree"
+_STORES_ALL = "store_array_data_equal_to_fill_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,12 @@ class Tree:
     nodes: tuple[Node, ...]
     use_ocdbt: bool | None = True
     use_zarr3: bool | None = False
-    rest: Mapping[str, Any] = field(
-        default_factory=lambda: {"store_array_data_equal_to_fill_value": True, "custom_metadata": None}
-    )
+    rest: Mapping[str, Any] = field(default_factory=lambda: {_STORES_ALL: True, _CUSTOM: None})
+
+    @property
+    def stores_all(self) -> bool:
+        """Whether chunks of zeros are stored, too (since 0.10.3)."""
+        return bool(self.rest.get(_STORES_ALL))
 
     @property
     def custom_metadata(self) -> Any:
@@ -123,17 +127,17 @@ class Tree:
         return json.dumps(self.to_json()).encode()
 
 
-def read(folder: Path) -> Tree | None:
-    """The tree of an item; None where it has no ``_METADATA``.
+def read(folder: Path, *, unique: bool = True) -> Tree | None:
+    """The tree of an item; None where it has no ``_METADATA``. Its leaves' storage names must be ``unique``.
 
     Raises:
         ConvkitError: not what Orbax writes, or two arrays with one storage name.
     """
     path = folder / FILE
-    return from_json(read_object(path), path) if path.is_file() else None
+    return from_json(read_object(path), path, unique=unique) if path.is_file() else None
 
 
-def from_json(found: Mapping[str, Any], path: Path) -> Tree:
+def from_json(found: Mapping[str, Any], path: Path, *, unique: bool = True) -> Tree:
     """The tree that an object of this form is; ``path`` is the file to blame.
 
     Raises:
@@ -145,7 +149,8 @@ def from_json(found: Mapping[str, Any], path: Path) -> Tree:
         raise ConvkitError(f"has no {_TREE}", path=path, remedy="fetch the file again")
     nodes = tuple(_node(entry, path, key) for key, entry in entries.items())
     tree = Tree(nodes, rest.pop(_OCDBT, None), rest.pop(_ZARR3, None), rest)
-    check_names(tree.nodes, path)
+    if unique:
+        check_names(tree.nodes, path)
     return tree
 
 

@@ -1,0 +1,136 @@
+"""Opening what Orbax wrote: a step with its items, a checkpoint without items, one item; and flax's files.
+
+A leaf's key is its storage name, its path joined with "."; where several items have leaves ``<item>/<name>``, and
+``<item>`` alone if the item is one leaf. Arrays and Python's numbers are tensors, texts and empty nodes values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Leaf
+from convkit.errors import ConvkitError
+from convkit.formats.array_checkpoint import ArrayCheckpoint, FolderArray
+from convkit.formats.array_store import StoredArray
+from convkit.formats.orbax_items import key_metadata, read_array, read_random_key, true_kind
+from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
+from convkit.formats.orbax_record import KEY, WITH_LEAVES, ArrayRecord, ItemRecord, Record
+from convkit.state.flax_msgpack import ArrayBytes
+from convkit.state.json_object import read_object
+from convkit.state.orbax import handlers, layout
+from convkit.state.orbax.layout import Found, Item
+
+#: the JSON item in which a model's config lies
+CONFIG_ITEM = "config"
+#: steps that an error names
+_SHOWN = 5
+_EMPTY: dict[str, Any] = {"None": None, "Dict": {}, "NamedTuple": {}, "List": [], "Tuple": []}
+
+
+def open_orbax(path: Path) -> ArrayCheckpoint:
+    """Open a step, a checkpoint without items, an item or a file of flax's.
+
+    Its ``metadata`` holds the :class:`~convkit.formats.orbax_record.Record`, ``notes`` (what a user should know),
+    and ``companions`` (what lies there and isn't carried).
+
+    Raises:
+        ConvkitError: a root, an unfinished save, nothing of Orbax's, or something missing or damaged.
+    """
+    found = layout.recognise(path)
+    if found.kind == layout.ROOT:
+        raise _root_error(found)
+    if found.kind == layout.SAFETENSORS:
+        raise ConvkitError("is of the format safetensors", path=path, remedy="name that format")
+    items = {name: replace(item, kind=true_kind(item)) for name, item in found.items.items()}
+    trees = {name: _read(item) for name, item in items.items() if item.kind in WITH_LEAVES}
+    record = Record(
+        found.kind,
+        {name: _item(item, trees.get(name)) for name, item in items.items() if item.kind != handlers.UNKNOWN},
+        found.metadata.fields if found.metadata else {},
+    )
+    leaves, arrays = _leaves(path, record, trees)
+    in_folders = {file for array in arrays.values() if isinstance(array, FolderArray) for file in array.files}
+    checkpoint = ArrayCheckpoint(
+        path,
+        f"orbax-{found.api}",
+        leaves=leaves,
+        arrays=arrays,
+        metadata={
+            KEY: record.to_json(),
+            "notes": [note for tree in trees.values() for note in tree.notes],
+            "companions": [name for name, item in items.items() if item.kind == handlers.UNKNOWN],
+        },
+        files=[path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file() and f not in in_folders),
+    )
+    checkpoint.config = _config(found)
+    return checkpoint
+
+
+def _root_error(found: Found) -> ConvkitError:
+    names = [entry.name for entry in found.steps]
+    shown = ", ".join(names[-_SHOWN:])
+    return ConvkitError(
+        f"is a root of {len(names)} steps{', the latest' if len(names) > _SHOWN else ''}: {shown}",
+        path=found.path,
+        remedy=f"name one of them, {found.path / names[-1]}, or take all with convkit orbax migrate",
+    )
+
+
+def _read(item: Item) -> Pytree:
+    if item.kind == handlers.ARRAY:
+        return read_array(item.path)
+    if item.kind == handlers.RANDOM_KEY:
+        return read_random_key(item.path)
+    return read_flax(item.path) if item.path.is_file() else read_pytree(item.path)
+
+
+def _item(item: Item, tree: Pytree | None) -> ItemRecord:
+    """What is known of an item."""
+    file = key_metadata(item.path) if item.kind == handlers.RANDOM_KEY else item.file
+    files = {file.relative_to(item.path).as_posix(): file.read_text(encoding="utf-8")} if file else {}
+    if tree is None:
+        return ItemRecord(item.kind, item.handler, files=files)
+    arrays = {name: _array(tree, name, array) for name, array in tree.arrays.items()}
+    return ItemRecord(item.kind, item.handler, tree.tree, arrays, files)
+
+
+def _array(tree: Pytree, name: str, array: StoredArray | ArrayBytes) -> ArrayRecord:
+    chunks = inner = None
+    if isinstance(array, StoredArray):
+        chunks = array.zarray.chunks
+        inner = array.zarray.decoded if array.zarray.decoded != chunks else None
+    return ArrayRecord(chunks, inner, tree.shardings.get(name), tree.key_algorithms.get(name))
+
+
+def _leaves(
+    path: Path, record: Record, trees: dict[str, Pytree]
+) -> tuple[dict[str, Leaf], dict[str, StoredArray | ArrayBytes]]:
+    """All leaves by key, and what is behind those that are tensors.
+
+    Raises:
+        ConvkitError: two have one key.
+    """
+    leaves: dict[str, Leaf] = {}
+    arrays: dict[str, StoredArray | ArrayBytes] = {}
+    for key, item, node in record.nodes():
+        if key in leaves:
+            raise ConvkitError(
+                "is the name of a leaf and of an empty node", path=path, key=key, remedy="save it with other keys"
+            )
+        tree = trees[item]
+        if node.empty:
+            leaves[key] = Leaf(key, value=_EMPTY[node.value_type])
+        elif node.name in tree.texts:
+            leaves[key] = Leaf(key, value=tree.texts[node.name])
+        else:
+            arrays[key] = tree.arrays[node.name]
+            leaves[key] = Leaf(key, tree.specs[node.name])
+    return leaves, arrays
+
+
+def _config(found: Found) -> dict[str, Any] | None:
+    """The model's config, where an item holds it."""
+    item = found.items.get(CONFIG_ITEM)
+    return read_object(item.file) if item and item.kind == handlers.JSON and item.file else None
