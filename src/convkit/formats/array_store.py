@@ -236,7 +236,7 @@ class ArrayWriter:
         with self._lock:
             if key not in self._opened:
                 if self._context is None:
-                    self._context = _context({"file_io_sync": False})
+                    self._context = writing_context()
                 array = self._arrays[key]
                 self._opened[key] = tensorstore.open(
                     {
@@ -272,6 +272,11 @@ class _Budget:
         with self._changed:
             self._flying -= nbytes
             self._changed.notify_all()
+
+
+def writing_context() -> tensorstore.Context:
+    """tensorstore's settings for writing: whoever commits the files syncs them, all at once."""
+    return _context({"file_io_sync": False})
 
 
 def _context(settings: dict[str, Any]) -> tensorstore.Context:
