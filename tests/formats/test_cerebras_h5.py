@@ -15,6 +15,7 @@ import h5py
 import hdf5plugin  # noqa: F401 - registers the filters
 import numpy as np
 import pytest
+from generated_states import State, states
 from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -502,6 +503,17 @@ def test_any_damage_to_the_json_is_told_in_one_line(
     except ConvkitError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(state=states())
+def test_any_state_survives(tmp_path_factory: pytest.TempPathFactory, state: State) -> None:
+    path = state.write(tmp_path_factory.mktemp("state") / "x.mdl")
+    with FORMAT.open(path) as checkpoint:
+        assert checkpoint.metadata["spec"] == treespec.dumps(state.tree)
+        assert repr(list(checkpoint.leaves.values())) == repr(list(state.leaves))
+        for key, elements in state.data.items():
+            assert checkpoint.read(key).tobytes() == elements.tobytes()
 
 
 def test_detects(tmp_path: Path) -> None:

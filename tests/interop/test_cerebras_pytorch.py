@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from generated_states import State, states
 from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +127,15 @@ def test_loads_what_we_write(reference: Ask, sample: Sample, seed: int) -> None:
         assert loaded["leaves"].keys() == {
             leaf.key for leaf in sample.leaves if leaf.spec or leaf.value not in ([], {})
         }
+
+
+@given(state=states())
+@settings(max_examples=200, deadline=None)
+def test_loads_any_state(reference: Ask, state: State) -> None:
+    with TemporaryDirectory() as folder:
+        path = state.write(Path(folder) / "x.mdl")
+        with FORMAT.open(path) as checkpoint:
+            assert reference(load=str(path)) == describe(checkpoint)
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0./"), min_size=1, max_size=5)
