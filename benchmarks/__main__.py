@@ -5,6 +5,9 @@ Each case alternates with two references over the same bytes, so that a machine'
 - ``overwrite``: read and write into files that exist already (their pages are allocated), then fsync;
 - ``copy``: read and write into new files, then fsync.
 
+Where arrays are compressed there is one reference, ``rewrite``: tensorstore alone reads and writes the same
+arrays with the same compressor (:mod:`benchmarks.rewrite`).
+
 A conversion writes new files, digests every leaf of both sides and syncs before it publishes, so
 ``copy`` is the like for like; ``overwrite`` is the harder reference. Medians over the pairs; wall
 time, CPU time (user and system, children included) and peak anonymous memory, polled every 10 ms.
@@ -25,10 +28,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.checkpoint import make
+from benchmarks import checkpoint, t5x_checkpoint
+from benchmarks.cases import CASES, COMPRESSORS
 
 HERE = Path(__file__).parent
-CASES = ("rename", "cerebras", "transpose", "mdl")
 COPY = """
 import os, sys
 for name in sorted(os.listdir(sys.argv[1])):
@@ -103,27 +106,40 @@ def measure(case: str, source: Path, work: Path, pairs: int) -> dict[str, list[R
     return runs
 
 
+def measure_arrays(case: str, source: Path, work: Path, pairs: int) -> dict[str, list[Run]]:
+    """Runs of tensorstore alone, the conversion, and its round trip."""
+    runs: dict[str, list[Run]] = {name: [] for name in ("rewrite", "convert", "roundtrip")}
+    new, out = work / "new", work / "out"
+    for _ in range(pairs):
+        shutil.rmtree(new, ignore_errors=True)
+        runs["rewrite"].append(timed([sys.executable, "-m", "benchmarks.rewrite", str(source), str(new)]))
+        shutil.rmtree(new)
+        clear(out)
+        runs["convert"].append(timed([sys.executable, "-m", "benchmarks.cases", case, str(source), str(out)]))
+        runs["roundtrip"].append(timed([sys.executable, "-m", "convkit", "roundtrip", str(source), str(out)]))
+        clear(out)
+    return runs
+
+
 def summary(case: str, runs: dict[str, list[Run]], nbytes: int) -> dict[str, object]:
     """Medians of the ratios within each pair."""
 
-    def ratio(of: str, to: str, what: str) -> float:
-        pairs = zip(runs[of], runs[to], strict=True)
-        return round(statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs), 2)
+    def ratio(to: str, what: str, *of: str) -> float:
+        took = [sum(getattr(run, what) for run in some) for some in zip(*(runs[name] for name in of), strict=True)]
+        pairs = zip(took, runs[to], strict=True)
+        return round(statistics.median(mine / getattr(reference, what) for mine, reference in pairs), 2)
 
-    whole = [
-        (made.wall + back.wall) / reference.wall
-        for made, back, reference in zip(runs["convert"], runs["roundtrip"], runs["overwrite"], strict=True)
-    ]
+    references = [name for name in runs if name not in ("convert", "roundtrip")]
     return {
         "case": case,
         "GB": round(nbytes / 1e9, 2),
         "seconds": round(statistics.median(run.wall for run in runs["convert"]), 2),
-        "wall/overwrite": ratio("convert", "overwrite", "wall"),
-        "wall/copy": ratio("convert", "copy", "wall"),
-        "cpu/copy": ratio("convert", "copy", "cpu"),
-        "with round trip/overwrite": round(statistics.median(whole), 2),
+        **{f"wall/{name}": ratio(name, "wall", "convert") for name in references},
+        f"cpu/{references[-1]}": ratio(references[-1], "cpu", "convert"),
+        f"with round trip/{references[0]}": ratio(references[0], "wall", "convert", "roundtrip"),
         "MiB anonymous": max(run.anonymous for run in runs["convert"]) >> 20,
         "MiB anonymous, round trip": max(run.anonymous for run in runs["roundtrip"]) >> 20,
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -136,10 +152,14 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="convkit-bench-", dir=args.work) as folder:
         work = Path(folder)
-        nbytes = make(work / "source", args.layers)
         rows, raw = [], {}
         for case in args.case or CASES:
-            runs = measure(case, work / "source", work, args.pairs)
+            if case in COMPRESSORS:
+                nbytes = t5x_checkpoint.make(work / case, COMPRESSORS[case])
+                runs = measure_arrays(case, work / case, work, args.pairs)
+            else:
+                nbytes = checkpoint.make(work / "source", args.layers)
+                runs = measure(case, work / "source", work, args.pairs)
             raw[case] = {name: [asdict(run) for run in some] for name, some in runs.items()}
             rows.append(summary(case, runs, nbytes))
             print(json.dumps(rows[-1]), flush=True)

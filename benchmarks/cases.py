@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from convkit.checkpoint import WriteOptions
 from convkit.execute import convert
 from convkit.mapping import Layout, Mapping, Rule, under
 from convkit.plan import Options, make_plan
@@ -33,19 +34,25 @@ def renamed(pattern: str) -> Mapping:
     return Mapping(left, right, rules)
 
 
+#: what to convert to: a layout or a mapping, and the format
 CASES: dict[str, tuple[str | Mapping, str]] = {
     "rename": (renamed("rows columns -> rows columns"), "safetensors"),
     "cerebras": ("cerebras/llama", "safetensors"),
     "transpose": (renamed("rows columns -> columns rows"), "safetensors"),
     "mdl": ("cerebras/llama", "cerebras-h5"),
+    "t5x-gzip": ("te/t5-fused", "t5x"),
+    "t5x-zstd": ("te/t5-fused", "t5x"),
 }
+#: what the arrays of the source are compressed with, and those of the target, too
+COMPRESSORS = {"t5x-gzip": "gzip:1", "t5x-zstd": "zstd:1"}
 
 
 def main() -> None:
     case, source, target = sys.argv[1:]
     to, format_ = CASES[case]
     with open_source(source) as opened:
-        convert(opened, make_plan(opened, to, options=Options(format=format_)), Path(target))
+        plan = make_plan(opened, to, options=Options(format=format_))
+        convert(opened, plan, Path(target), options=WriteOptions(compressor=COMPRESSORS.get(case)))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import convkit
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
-from convkit.digests import BLOCK, BlockDigests, combine, digest_value
+from convkit.digests import BLOCK, BlockDigests, combine, digest_array, digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats import get_format, open_checkpoint
 from convkit.jobs import Gather, Job, check_ties, complement_jobs, target_jobs
@@ -41,7 +41,7 @@ from convkit.source import Source, companions_path, same_files, write_config
 from convkit.staging import Staging
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
 
 #: bytes of a slab that holds TILE rows of a transposed tensor, at most
 MAX_SLAB = 16 << 20
@@ -253,7 +253,8 @@ class _Conversion:
         job = run.job
         writer = self.writers[job.role]
         digests = BlockDigests(self.algorithm)
-        gather = Gather(job)
+        rearranged = job.reader is self.source.checkpoint and job.digest_of is None
+        gather = Gather(job, self._digest_source if rearranged else None)
         files = job.files()
         copied = files is not None and writer.copy_leaf(job.key, files)
         grain = 1 if copied else writer.granularity(job.key)
@@ -281,6 +282,13 @@ class _Conversion:
         self.digests[job.role][job.key] = digest
         if job.digest_of is not None:
             self.digests["source"][job.digest_of] = digest
+
+    def _digest_source(self, key: str, data: np.ndarray) -> None:
+        """Digest a source leaf that is there whole, which spares it being decoded once more."""
+        if key not in self.digests["source"]:
+            digest = digest_array(self.algorithm, data)
+            with self.lock:
+                self.digests["source"][key] = digest
 
     def _advance(self, nbytes: int, total: int) -> None:
         with self.lock:

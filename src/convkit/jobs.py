@@ -9,7 +9,7 @@ are stacked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -56,12 +56,16 @@ class Job:
 class Gather:
     """Gives a slab of one leaf: from the mapped source directly, or through a buffer.
 
+    Args:
+        decoded_whole: is told of every source leaf that was decoded whole, with its elements.
+
     Attributes:
         unit: elements of the leaf from a multiple on that take about as many neighbours in the source.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, decoded_whole: Callable[[str, np.ndarray], None] | None = None) -> None:
         self.job = job
+        self.decoded_whole = decoded_whole
         step = job.step
         self.ops = step.ops if step else ()
         self.pad = step.pad if step else None
@@ -124,6 +128,9 @@ class Gather:
             grain = self.job.reader.granularity(key)
             first = low - low % grain
             self.decoded[key] = first, self.job.reader.read(key, first, -(-high // grain) * grain)
+            spec = self.job.reader.leaves[key].spec
+            if self.decoded_whole and spec and spec.size == self.decoded[key][1].size:
+                self.decoded_whole(key, self.decoded[key][1])
 
 
 class Computed(Checkpoint):
