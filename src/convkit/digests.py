@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from io import FileIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convkit.errors import UsageError
@@ -100,6 +102,30 @@ def digest_array(algorithm: str, data: np.ndarray) -> str:
     blocks = BlockDigests(algorithm)
     blocks.update(np.ascontiguousarray(data))
     return combine(algorithm, blocks.blocks())
+
+
+def digest_file(algorithm: str, path: Path) -> str:
+    """Digest of a file's bytes.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    blocks = []
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(BLOCK))
+        while length := _fill(file, buffer):
+            running = hasher(algorithm)()
+            running.update(buffer[:length])
+            blocks.append(running.digest())
+    return combine(algorithm, blocks)
+
+
+def _fill(file: FileIO, buffer: memoryview) -> int:
+    """Read until the buffer is full or the file ends; returns how much that was."""
+    filled = 0
+    while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
+        filled += count
+    return filled
 
 
 def digest_value(algorithm: str, value: Any) -> str:

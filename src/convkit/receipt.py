@@ -3,7 +3,8 @@
 ``<DST>.convkit.json`` (schema ``convkit.receipt/1``) holds the whole plan, per-leaf digests of both
 sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place. Where a
 checkpoint's state was repaired (:mod:`convkit.restate`) the record ``<DST>.state.json`` (schema
-``convkit.state/1``) says the same of the target.
+``convkit.state/1``) says the same of the target; where it was migrated from one API of Orbax's to the other
+(:mod:`convkit.orbax.migration`), ``<DST>.migration.json`` (schema ``convkit.migration/1``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from convkit.errors import ConvkitError
 
 SCHEMA = "convkit.receipt/1"
 STATE_SCHEMA = "convkit.state/1"
+MIGRATION_SCHEMA = "convkit.migration/1"
 
 
 def receipt_path(target: Path) -> Path:
@@ -32,6 +34,11 @@ def complement_path(target: Path) -> Path:
 def record_path(target: Path) -> Path:
     """Where the record of a repair that made ``target`` lies."""
     return target.with_name(target.name + ".state.json")
+
+
+def migration_path(target: Path) -> Path:
+    """Where the receipt of the migration that made ``target`` lies."""
+    return target.with_name(target.name + ".migration.json")
 
 
 def json_value(value: Any) -> Any:
@@ -60,6 +67,15 @@ def read_record(target: Path) -> dict[str, Any] | None:
         ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
     """
     return _read(record_path(target), STATE_SCHEMA, "record")
+
+
+def read_migration(target: Path) -> dict[str, Any] | None:
+    """The receipt of the migration beside ``target``; None where there is none.
+
+    Raises:
+        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
+    """
+    return _read(migration_path(target), MIGRATION_SCHEMA, "migration")
 
 
 def _read(path: Path, schema: str, kind: str) -> dict[str, Any] | None:

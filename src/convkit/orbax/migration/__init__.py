@@ -1,0 +1,1 @@
+"""Migration of Orbax checkpoints between its two APIs."""

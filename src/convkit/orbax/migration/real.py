@@ -1,0 +1,254 @@
+"""The real Orbax restores a migrated checkpoint, in a process of its own: ``python -m`` this module.
+
+It reads a job (:mod:`~convkit.orbax.migration.restore`) from the standard input and prints what it found. A small
+tree is loaded whole, by the plain calls that users make. Of a large one, or one of devices that aren't here, the
+leaves are asked for by name, as many as fit in :data:`BATCH` bytes; the others are placeholders meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.formats.orbax_reader import open_orbax
+from convkit.formats.orbax_record import Record
+from convkit.orbax.migration import compare
+from convkit.orbax.migration.compare import Wanted
+from convkit.state.orbax import handlers, tree
+from convkit.state.orbax.tree import SEQUENCE
+
+#: bytes of leaves that are loaded together
+BATCH = 128 << 20
+#: bytes of an array that a fault is planted in
+_PLANTED = 1 << 20
+_KEY = "orbax"
+
+
+class V0:
+    """The calls of the v0 API."""
+
+    name = "v0"
+
+    def plain(self, path: Path, item: str, kind: str) -> Any:
+        """An item, or the checkpoint itself where it has no name."""
+        import orbax.checkpoint as ocp
+
+        if kind == handlers.PYTREE:
+            return ocp.PyTreeCheckpointer().restore(path / item)
+        if kind == handlers.ARRAY:
+            return self._item(path, item, ocp.args.ArrayRestore())
+        numpy = (path / item / "np_random_key").is_dir()
+        return self._item(path, item, ocp.args.NumpyRandomKeyRestore() if numpy else ocp.args.JaxRandomKeyRestore())
+
+    def partly(self, path: Path, item: str, abstract: Any) -> Any:
+        """Those leaves of an item that aren't placeholders."""
+        import orbax.checkpoint as ocp
+
+        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
+        return ocp.PyTreeCheckpointer().restore(
+            path / item, args=ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
+        )
+
+    def json(self, path: Path, item: str) -> Any:
+        """A JSON item."""
+        import orbax.checkpoint as ocp
+
+        return self._item(path, item, ocp.args.JsonRestore())
+
+    def _item(self, path: Path, item: str, arguments: Any) -> Any:
+        import orbax.checkpoint as ocp
+
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(path, args=ocp.args.Composite(**{item: arguments}))[item]
+
+    def everything(self, path: Path) -> Mapping[str, Any] | None:
+        """All items, as nothing but the checkpoint's own metadata say; None where v0 has no such call."""
+        import orbax.checkpoint as ocp
+
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return dict(checkpointer.restore(path).items())
+
+
+class V1:
+    """The calls of the v1 API."""
+
+    name = "v1"
+
+    def plain(self, path: Path, item: str, kind: str) -> Any:
+        """An item, which is a pytree there."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        return ocp.load(path, checkpointable_name=item)
+
+    def partly(self, path: Path, item: str, abstract: Any) -> Any:
+        """Those leaves of an item that aren't placeholders."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        return ocp.load(path, abstract, checkpointable_name=item)
+
+    def json(self, path: Path, item: str) -> Any:
+        """A JSON item."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        return ocp.load_checkpointables(path, {item: None})[item]
+
+    def everything(self, path: Path) -> Mapping[str, Any] | None:
+        """All items, as nothing but the checkpoint's own metadata say."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        return ocp.load_checkpointables(path)
+
+
+API: dict[str, V0 | V1] = {"v0": V0(), "v1": V1()}
+
+
+def check(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Restore every part by every API of the job; returns counts, planted faults and problems."""
+    counts = {"leaves": 0, "different": 0, "bytes": 0}
+    problems: list[str] = []
+    faults: list[tuple[str, bool]] = []
+    for part in job["parts"]:
+        with open_orbax(Path(part["source"])) as checkpoint:
+            record = Record.from_json(checkpoint.metadata[_KEY])
+            for api in (API[name] for name in job["apis"]):
+                for item in part["items"]:
+                    expected = compare.wanted(checkpoint, record, item["source"])
+                    where = "/".join(name for name in (part["name"], item["target"]) if name)
+                    found, wrong = _item(api, Path(part["target"]), item, expected, job["here"])
+                    counts["leaves"] += len(expected)
+                    counts["different"] += len(wrong)
+                    counts["bytes"] += sum(leaf.spec.nbytes for leaf in expected.values() if leaf.spec)
+                    problems += [f"{api.name}: {f'{where}: ' if where else ''}{problem}" for problem in wrong]
+                    if found and not wrong and not faults:
+                        faults = list(_faults(expected, found))
+                problems += [f"{api.name}: {problem}" for problem in _others(api, part, job["here"])]
+    return {"measured": counts, "faults": faults, "problems": problems}
+
+
+def _item(
+    api: V0 | V1, path: Path, item: Mapping[str, str], expected: Mapping[compare.Path, Wanted], here: bool
+) -> tuple[dict[compare.Path, Any], list[str]]:
+    """What was given back of an item last, and what is wrong with all of it."""
+    nbytes = sum(leaf.spec.nbytes for leaf in expected.values() if leaf.spec)
+    found: dict[compare.Path, Any] = {}
+    wrong: list[str] = []
+    name = item["target"]
+    if item["kind"] != handlers.PYTREE or (here and nbytes <= BATCH):
+        whole, problem = _called(partial(api.plain, path, name, item["kind"]))
+        if problem:
+            return {}, [problem]
+        found = dict(compare.flat(whole))
+        return found, list(compare.differences(expected, found))
+    for batch in _batches(expected):
+        del found
+        some, problem = _called(partial(api.partly, path, name, _abstract(expected, batch)))
+        if problem:
+            return {}, [problem]
+        found = {key: leaf for key, leaf in compare.flat(some) if leaf is not ...}
+        wrong += compare.differences({key: expected[key] for key in batch}, found)
+    return found, wrong
+
+
+def _others(api: V0 | V1, part: Mapping[str, Any], here: bool) -> Iterator[str]:
+    """What is wrong with the items that are no trees, and with a call for everything."""
+    path = Path(part["target"])
+    for name, told in part["json"].items():
+        found, problem = _called(partial(api.json, path, name))
+        if problem or found != told:
+            yield f"{name}: {problem or 'is another JSON value than in the source'}"
+    if part["everything"] and here:
+        found, problem = _called(partial(api.everything, path))
+        missing = [item["target"] for item in part["items"] if not problem and item["target"] not in found]
+        if problem or missing:
+            yield problem or f"all items: {missing[0]} is missing"
+
+
+def _called(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What a call of Orbax's returns, or why it doesn't."""
+    try:
+        return call(), None
+    except Exception as error:  # whatever it is, it is Orbax's answer
+        return None, f"Orbax raises {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _batches(expected: Mapping[compare.Path, Wanted]) -> Iterator[list[compare.Path]]:
+    """Leaves that are loaded together; empty nodes have nothing to load."""
+    batch: list[compare.Path] = []
+    size = 0
+    for path, leaf in expected.items():
+        if leaf.spec is None and leaf.kind != tree.STRING:
+            continue
+        nbytes = leaf.spec.nbytes if leaf.spec else 0
+        if batch and size + nbytes > BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += nbytes
+    if batch:
+        yield batch
+
+
+def _abstract(expected: Mapping[compare.Path, Wanted], batch: list[compare.Path]) -> Any:
+    """The tree with what says of the leaves of the batch what they are, and placeholders for the others."""
+    chosen = set(batch)
+    top: dict[tuple[str, int], Any] = {}
+    for path, leaf in expected.items():
+        if not path:
+            return _abstract_leaf(leaf)
+        place = top
+        for element in path[:-1]:
+            place = place.setdefault(element, {})
+        place[path[-1]] = _Held(_abstract_leaf(leaf) if path in chosen else ...)
+    return _nested(top)
+
+
+class _Held:
+    """A leaf while a tree is put together."""
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+
+def _nested(place: Any) -> Any:
+    if isinstance(place, _Held):
+        return place.leaf
+    children = {name: _nested(child) for (name, _), child in place.items()}
+    return list(children.values()) if all(kind == SEQUENCE for _, kind in place) else children
+
+
+def _abstract_leaf(leaf: Wanted) -> Any:
+    import jax
+
+    if leaf.spec is None:
+        return ""
+    dtype = np.dtype(leaf.spec.dtype) if leaf.spec.dtype in np.sctypeDict else jax.numpy.dtype(leaf.spec.dtype)
+    if leaf.kind == tree.ARRAY:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        return jax.ShapeDtypeStruct(leaf.spec.shape, dtype, sharding=here)
+    if leaf.kind == tree.SCALAR:
+        return np.zeros((), dtype).item()
+    return np.broadcast_to(np.zeros((), dtype), leaf.spec.shape)
+
+
+def _faults(expected: Mapping[compare.Path, Wanted], found: Mapping[compare.Path, Any]) -> Iterator[tuple[str, bool]]:
+    wanted = {path: leaf for path, leaf in expected.items() if path in found}
+    for name, spoiled in compare.planted(found, _PLANTED):
+        yield name, any(True for _ in compare.differences(wanted, spoiled))
+
+
+def main() -> None:
+    """Answer one job."""
+    with contextlib.redirect_stdout(sys.stderr):
+        answer = check(json.load(sys.stdin))
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Having the real Orbax restore what was migrated, and comparing it with the source: a verdict.
+
+Orbax and jax run in a process of their own, on so many of the machine's processors as devices as the arrays were
+saved on. Arrays that were saved on other devices than processors are asked for on one of these.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.orbax.migration.parts import Part
+from convkit.orbax.migration.request import Migration
+from convkit.state.orbax import handlers, layout
+
+_CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
+#: devices that are made of one machine's processors, at most
+_DEVICES = 64
+#: problems that an error names
+_SHOWN = 3
+
+
+def restore(migration: Migration, folder: Path) -> dict[str, Any]:
+    """What came of restoring the output, which lies in ``folder``; says so where Orbax isn't installed.
+
+    Raises:
+        ConvkitError: what Orbax gives back differs from the source, or it fails.
+    """
+    if find_spec("orbax") is None:
+        return {"skipped": "Orbax isn't installed"}
+    request = migration.request
+    parts = [_part(part, folder) for part in migration.parts if part.found.kind != layout.ROOT]
+    devices = max((_devices(part) for part in migration.parts), default=1)
+    job = {
+        "apis": ["v0", "v1"] if request.dual else [request.to],
+        "here": devices <= _DEVICES,
+        "parts": parts,
+    }
+    answer = _run(job, int(min(devices, _DEVICES)), folder)
+    if answer["problems"]:
+        more = len(answer["problems"]) - _SHOWN
+        raise ConvkitError(
+            "the real Orbax doesn't restore the source: "
+            + "; ".join(answer["problems"][:_SHOWN])
+            + (f"; and {more} more" if more > 0 else ""),
+            path=migration.source.path,
+            remedy="report this; --no-restore keeps the output nevertheless",
+        )
+    if missed := [name for name, caught in answer["faults"] if not caught]:
+        raise ConvkitError(f"a planted fault was not seen: {missed[0]}", remedy="report this")
+    return answer
+
+
+def _part(part: Part, folder: Path) -> dict[str, Any]:
+    kinds = {fate.kind for fate in part.fates}
+    return {
+        "name": part.name,
+        "source": str(part.folder),
+        "target": str(folder / part.name),
+        "items": [
+            {"source": fate.source, "target": fate.target, "kind": fate.kind} for fate in part.fates if fate.pytree
+        ],
+        "json": {
+            fate.target: json.loads(fate.item.file.read_bytes())
+            for fate in part.fates
+            if fate.kind == handlers.JSON and fate.item.file
+        },
+        # no handler of Orbax's loads these without being told more
+        "everything": not part.given_back and not kinds & {handlers.UNKNOWN, handlers.PROTO},
+    }
+
+
+def _devices(part: Part) -> float:
+    """So many devices the arrays need to be loaded as they were saved; infinite for others than processors."""
+    texts = {text for fate in part.fates if fate.pytree for text in fate.pytree.shardings.values()}
+    return max((_devices_of(json.loads(text)) for text in texts), default=1)
+
+
+def _devices_of(sharding: dict[str, Any]) -> float:
+    if "device_str" in sharding:
+        match = _CPU.fullmatch(str(sharding["device_str"]))
+        return int(match[2]) + 1 if match else math.inf
+    mesh = sharding.get("device_mesh")
+    return 1 + max(_ids(mesh), default=0) if mesh else math.prod(sharding.get("shape", [1]))
+
+
+def _ids(mesh: Any) -> list[int]:
+    """The numbers of the devices in a mesh, however it is nested."""
+    if isinstance(mesh, list):
+        return [number for inner in mesh for number in _ids(inner)]
+    if isinstance(mesh, dict):
+        return [mesh["id"]] if "id" in mesh else _ids(list(mesh.values()))
+    return []
+
+
+def _run(job: dict[str, Any], devices: int, folder: Path) -> dict[str, Any]:
+    """The answer of the process.
+
+    Raises:
+        ConvkitError: it ended without one.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, "-m", "convkit.orbax.migration.real"]
+    ended = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env=environment, check=False)
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise ConvkitError(
+            f"the real Orbax couldn't be run: {last}", path=folder, remedy="mend its installation, or say --no-restore"
+        )
+    return json.loads(ended.stdout.strip().splitlines()[-1])

@@ -1,0 +1,57 @@
+"""Whether an item's stored data can stay as they are: today's Orbax, of both APIs, reads them with new metadata.
+
+What some older releases left can be read, and not by that: leaves within the file ``checkpoint`` (until 0.5.22),
+texts in folders of their own (0.3.5), databases that were never joined (0.4.4) or lie in one another (0.4.1), and
+arrays of zarr 3 whose chunks of zeros were not stored (until 0.9.1), which the v1 API misses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convkit.errors import ConvkitError
+from convkit.formats import ocdbt
+from convkit.formats.array_checkpoint import FolderArray
+from convkit.formats.array_store import StoredArray
+from convkit.formats.orbax_pytree import STRINGS_FILE, Pytree
+from convkit.formats.zarr3 import Zarr3Array
+from convkit.formats.zarr_chunks import stored_chunks
+from convkit.state.flax_msgpack import ArrayBytes
+from convkit.state.json_object import read_object
+from convkit.state.orbax.layout import AGGREGATE
+
+#: of an item whose writer stored every chunk
+_ALL_STORED = "store_array_data_equal_to_fill_value"
+
+
+def rewrite_reason(folder: Path, pytree: Pytree) -> str | None:
+    """Why the item in a folder must be written anew; None where new metadata suffice."""
+    if any(isinstance(array, ArrayBytes) for array in pytree.arrays.values()):
+        return f"leaves lie in the file {AGGREGATE}"
+    strings = read_object(folder / STRINGS_FILE) if (folder / STRINGS_FILE).is_file() else {}
+    if not pytree.texts.keys() <= strings.keys():
+        return "texts lie in the folders of leaves"
+    if ocdbt.is_unmerged(folder):
+        return "the databases of its processes were never joined"
+    stored = {name: array for name, array in pytree.arrays.items() if isinstance(array, StoredArray)}
+    if any(isinstance(array, ocdbt.DatabaseArray) and array.folder != folder for array in stored.values()):
+        return "arrays lie in databases of their own"
+    if len({array.zarray.driver for array in stored.values()}) > 1:
+        return "its arrays are of two versions of zarr"
+    if not pytree.tree.rest.get(_ALL_STORED) and _lacks_chunks(folder, stored):
+        return "chunks of zeros aren't stored, which the v1 API misses"
+    return None
+
+
+def _lacks_chunks(folder: Path, stored: dict[str, StoredArray]) -> bool:
+    """Whether a chunk of an array of zarr 3 isn't there."""
+    arrays = {name: array for name, array in stored.items() if isinstance(array.zarray, Zarr3Array)}
+    try:
+        for name, array in arrays.items():
+            if isinstance(array, FolderArray):
+                stored_chunks(array.folder, array.zarray, name, complete=True)
+        if any(isinstance(array, ocdbt.DatabaseArray) for array in arrays.values()):
+            ocdbt.read_arrays(folder, complete=True)
+    except ConvkitError:
+        return True
+    return False
