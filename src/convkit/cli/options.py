@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "convert a checkpoint, and leave a receipt"),
     "te": ("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
     "cerebras": ("cerebras", "repair old Cerebras checkpoints, and carry their loader state over"),
+    "orbax": ("orbax", "migrate Orbax checkpoints between its two APIs"),
     "roundtrip": ("check", "reconvert by the inverse and compare with the source bit by bit"),
     "equivalence": ("check", "run both models on the same inputs and compare them layer by layer"),
     "diff": ("check", "compare structure and values of two checkpoints"),
@@ -158,8 +159,17 @@ TE_SIZES = (
 
 
 def _cerebras(parser: Parser) -> None:
-    commands = parser.add_subparsers(dest="cerebras_command", required=True, metavar="COMMAND")
-    for name, (add, summary) in _CEREBRAS.items():
+    _subcommands(parser, "cerebras_command", _CEREBRAS)
+
+
+def _orbax(parser: Parser) -> None:
+    _subcommands(parser, "orbax_command", _ORBAX)
+
+
+def _subcommands(parser: Parser, dest: str, known: dict[str, tuple[Callable[[Parser], None], str]]) -> None:
+    """Add a group's commands: their options, one line each."""
+    commands = parser.add_subparsers(dest=dest, required=True, metavar="COMMAND")
+    for name, (add, summary) in known.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         add(command)
         # no default of its own: it would hide one that stands before the command
@@ -209,6 +219,41 @@ def _data_iter_state(parser: Parser) -> None:
 _CEREBRAS: dict[str, tuple[Callable[[Parser], None], str]] = {
     "fix-checkpoint-spec": (_fix_checkpoint_spec, "repair a checkpoint of a release before 2.0"),
     "data-iter-state": (_data_iter_state, "put the loader state of release 1.9 into a checkpoint, as since 2.0"),
+}
+
+
+def _orbax_migrate(parser: Parser) -> None:
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="a root, a step, a checkpoint without items, or an item"
+    )
+    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("--to", choices=("v0", "v1"), help="the API that is to load DST")
+    parser.add_argument("--dual", action="store_true", help="write what both APIs load")
+    parser.add_argument(
+        "--mode",
+        choices=("metadata", "rewrite"),
+        help="keep the data and write new metadata, or write all arrays anew (default: what must be)",
+    )
+    parser.add_argument("--step", metavar="N", type=int, action="append", default=[], help="of a root; default: all")
+    parser.add_argument("--zarr", type=int, choices=(2, 3), help="write arrays anew, as this version of zarr")
+    parser.add_argument("--ocdbt", choices=("on", "off"), help="write arrays anew, in a database or in folders")
+    parser.add_argument("--compressor", metavar="C", help="write arrays anew: none, zstd, gzip, also zstd:3")
+    parser.add_argument("--copy", action="store_true", help="copy data files; default: hard links where possible")
+    parser.add_argument(
+        "--afresh", action="store_true", help="don't give back what the receipt of an earlier migration keeps"
+    )
+    parser.add_argument(
+        "--no-restore", dest="restore", action="store_false", help="don't have the real Orbax restore the result"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier migration once this is complete")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be done, and write nothing")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every file, in the receipt")
+
+
+#: commands of ``orbax``: their options, one line
+_ORBAX: dict[str, tuple[Callable[[Parser], None], str]] = {
+    "migrate": (_orbax_migrate, "migrate a checkpoint or a root to the other API"),
 }
 
 
@@ -270,6 +315,7 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "convert": _convert,
     "te": _te,
     "cerebras": _cerebras,
+    "orbax": _orbax,
     "roundtrip": _roundtrip,
     "equivalence": _equivalence,
     "diff": _diff,

@@ -1,0 +1,92 @@
+"""``convkit orbax migrate``, and ``convkit convert`` from Orbax to Orbax."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from typing import Any
+
+from convkit.cli.output import emit, size, table
+from convkit.errors import UsageError
+from convkit.orbax.migration.migrate import migrate
+from convkit.orbax.migration.request import Encoding, Request, plan_migration
+from convkit.orbax.migration.told import planned
+from convkit.receipt import migration_path
+
+_ON = {"on": True, "off": False, None: None}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Migrate, and say what came of it."""
+    if args.to is None and not args.dual:
+        raise UsageError("--to is missing", remedy="say --to v1 or --to v0, or --dual for both")
+    encoding = Encoding(args.zarr, _ON[args.ocdbt], args.compressor)
+    request = Request(
+        to=args.to or "v1",
+        mode=args.mode,
+        steps=tuple(args.step),
+        dual=args.dual,
+        copy=args.copy,
+        afresh=args.afresh,
+        encoding=encoding,
+    )
+    if args.dry_run:
+        tell_plan(args, planned(plan_migration(args.source, request)))
+        return 0
+    receipt = migrate(
+        args.source,
+        args.target,
+        request,
+        restored=args.restore,
+        overwrite=args.overwrite,
+        algorithm=args.digest,
+        threads=args.threads,
+    )
+    tell(args, receipt)
+    return 0
+
+
+def tell_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Say what a migration would do."""
+    if args.json:
+        emit(document)
+        return
+    warn(document)
+    reasons = Counter(leaf["reason"] or "data as they are" for leaf in document["source_leaves"].values())
+    summary = document["summary"]
+    table(
+        [
+            ("formats", f"{document['source']['format']} -> {document['target']['format']}"),
+            ("leaves", f"{summary['source_leaves']}, {size(summary['bytes_read'])}"),
+            *((f"{number} x", reason) for reason, number in reasons.items()),
+        ]
+    )
+
+
+def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
+    """Say what came of a migration to ``args.target``."""
+    if args.json:
+        emit(receipt)
+        return
+    warn(receipt)
+    restored = receipt["restored"]
+    proof = (
+        f"not restored by Orbax ({restored['skipped']})"
+        if "skipped" in restored
+        else f"Orbax restores {restored['measured']['leaves']} leaves and nodes, equal bit by bit"
+    )
+    parts = [part for part in receipt["parts"] if part["items"]]
+    anew = sum(bool(item["rewritten"]) for part in parts for item in part["items"].values())
+    items = sum(len(part["items"]) for part in parts)
+    print(
+        f"{args.target}: {receipt['target']['format']}, {len(parts)} checkpoints, {items} items"
+        f"{f' ({anew} written anew)' if anew else ''}, {size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s; "
+        f"{proof}; receipt {migration_path(args.target).name}"
+    )
+
+
+def warn(document: dict[str, Any]) -> None:
+    """Show what the user should know."""
+    for warning in document["warnings"]:
+        print(f"convkit: warning: {warning}", file=sys.stderr)
