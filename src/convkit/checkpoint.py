@@ -109,10 +109,16 @@ class WriteOptions:
     shard_size: int | None = None
     #: format-level metadata for the file's own header (JSON values only)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    #: shape of a leaf's chunks, by its key (t5x, pax); others are cut as the format has it
+    #: shape of a leaf's chunks, by its key (t5x, pax, orbax); others are cut as the format has it
     chunks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    #: ``none``, ``gzip`` or ``zstd``, also with a level: ``zstd:3`` (t5x, pax); None is the format's own
+    #: ``none``, ``gzip`` or ``zstd``, also with a level: ``zstd:3`` (t5x, pax, orbax); None is the format's own
     compressor: str | None = None
+    #: version of zarr, 2 or 3 (orbax); None is the format's own
+    zarr: int | None = None
+    #: whether arrays lie in one database, and not in a folder each (orbax)
+    ocdbt: bool = True
+    #: the model's config, for a format that :attr:`Format.holds_config`
+    config: Mapping[str, Any] | None = None
 
 
 class Writer(ABC):
@@ -169,6 +175,8 @@ class Format(ABC):
     ties: bool = False
     #: parts of a checkpoint's ``metadata`` that, as ``WriteOptions.metadata``, make a target its continuation
     carried: tuple[str, ...] = ()
+    #: whether the model's config lies within the checkpoint (``WriteOptions.config``), and not beside it
+    holds_config: bool = False
     #: one line for ``convkit list formats``
     summary: str
 

@@ -18,6 +18,9 @@ _MODULES = {
     "cerebras-h5": "convkit.formats.cerebras_h5",
     "pax": "convkit.formats.pax",
     "t5x": "convkit.formats.t5x",
+    # last, as T5X and Pax save through Orbax
+    "orbax-v0": "convkit.formats.orbax_v0",
+    "orbax-v1": "convkit.formats.orbax_v1",
 }
 
 

@@ -12,6 +12,7 @@ Source: orbax-checkpoint 0.12.8, ``_src/handlers/array_checkpoint_handler.py`` a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,11 @@ def read_random_key(folder: Path) -> Pytree:
     if words not in _ALGORITHMS:
         raise ConvkitError(f"is no data of a random key: {found.specs['']}", path=inner, remedy=REFETCH)
     return replace(found, key_algorithms={"": _ALGORITHMS[words]})
+
+
+def key_name(files: Iterable[str]) -> str:
+    """What the folder of a random key's data is called, by the path of its metadata."""
+    return next(Path(file).parts[0] for file in files).removesuffix(_METADATA)
 
 
 def key_metadata(folder: Path) -> Path:

@@ -16,17 +16,15 @@ from convkit.formats.array_checkpoint import ArrayCheckpoint, FolderArray
 from convkit.formats.array_store import StoredArray
 from convkit.formats.orbax_items import key_metadata, read_array, read_random_key, true_kind
 from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
-from convkit.formats.orbax_record import KEY, WITH_LEAVES, ArrayRecord, ItemRecord, Record
+from convkit.formats.orbax_record import CONFIG_ITEM, EMPTY_VALUES, KEY, WITH_LEAVES, ArrayRecord, ItemRecord, Record
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.json_object import read_object
 from convkit.state.orbax import handlers, layout
 from convkit.state.orbax.layout import Found, Item
+from convkit.tensors import value_dtype
 
-#: the JSON item in which a model's config lies
-CONFIG_ITEM = "config"
 #: steps that an error names
 _SHOWN = 5
-_EMPTY: dict[str, Any] = {"None": None, "Dict": {}, "NamedTuple": {}, "List": [], "Tuple": []}
 
 
 def open_orbax(path: Path) -> ArrayCheckpoint:
@@ -65,6 +63,7 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
         files=[path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file() and f not in in_folders),
     )
     checkpoint.config = _config(found)
+    _take_numbers(checkpoint, record)
     return checkpoint
 
 
@@ -121,13 +120,22 @@ def _leaves(
             )
         tree = trees[item]
         if node.empty:
-            leaves[key] = Leaf(key, value=_EMPTY[node.value_type])
+            leaves[key] = Leaf(key, value=EMPTY_VALUES[node.value_type])
         elif node.name in tree.texts:
             leaves[key] = Leaf(key, value=tree.texts[node.name])
         else:
             arrays[key] = tree.arrays[node.name]
             leaves[key] = Leaf(key, tree.specs[node.name])
     return leaves, arrays
+
+
+def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:
+    """Make values of the arrays that we wrote of values."""
+    for key, item, node in record.nodes():
+        told = record.items[item].tree
+        if told and node.name in told.numbers and (spec := checkpoint.leaves[key].spec) and not spec.shape:
+            number = checkpoint.read(key).view(value_dtype(spec.dtype)).item()
+            checkpoint.leaves[key] = Leaf(key, value=number)
 
 
 def _config(found: Found) -> dict[str, Any] | None:

@@ -14,6 +14,10 @@ from convkit.state.orbax import handlers, layout, tree
 from convkit.state.orbax.tree import Node, Tree
 
 KEY = "orbax"
+#: the JSON item in which a model's config lies
+CONFIG_ITEM = "config"
+#: what an empty node is to us
+EMPTY_VALUES: dict[str, Any] = {"None": None, "Dict": {}, "NamedTuple": {}, "List": [], "Tuple": []}
 #: kinds of items that have leaves
 WITH_LEAVES = (handlers.PYTREE, handlers.ARRAY, handlers.RANDOM_KEY)
 

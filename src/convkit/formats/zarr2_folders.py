@@ -54,12 +54,22 @@ def _check_name(folder: Path, key: str) -> None:
         raise ConvkitError("is named like an unfinished file", path=folder, key=key, remedy="rename the leaf")
 
 
-def _chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int, ...]:
+def asked_chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int, ...] | None:
+    """Shape of a leaf's chunks that the user asks for, if any.
+
+    Raises:
+        UsageError: it doesn't fit the leaf.
+    """
     chunks = options.chunks.get(key)
     if chunks is None:
-        return zarr2.chunk_shape(spec.shape, spec.itemsize)
+        return None
     if len(chunks) != len(spec.shape) or not all(n > 0 for n in chunks):
         raise UsageError(
             f"no chunks of {key}{list(spec.shape)}: {list(chunks)}", remedy="give a length above 0 for each axis"
         )
     return tuple(min(chunk, max(1, length)) for chunk, length in zip(chunks, spec.shape, strict=True))
+
+
+def _chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int, ...]:
+    asked = asked_chunks(key, spec, options)
+    return zarr2.chunk_shape(spec.shape, spec.itemsize) if asked is None else asked

@@ -46,6 +46,14 @@ class StepMetadata:
         """The same with other handlers, which come first."""
         return StepMetadata({_HANDLERS: handlers, **{k: v for k, v in self.fields.items() if k != _HANDLERS}})
 
+    @staticmethod
+    def new(handlers: Mapping[str, str] | str, earlier: Mapping[str, Any], started: int, finished: int) -> StepMetadata:
+        """All fields that Orbax 0.12 writes, with what ``earlier`` ones say; times in nanoseconds."""
+        fresh = {"metrics": {}, "performance_metrics": {}, "init_timestamp_nsecs": started}
+        fields = {**fresh, "commit_timestamp_nsecs": finished, _CUSTOM: earlier.get(_OLD_CUSTOM) or {}, **earlier}
+        fields.pop(_OLD_CUSTOM, None)
+        return StepMetadata(fields).with_handlers(handlers)
+
     def dumps(self) -> bytes:
         """The text of the file."""
         return json.dumps(dict(self.fields)).encode()

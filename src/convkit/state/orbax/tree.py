@@ -31,8 +31,13 @@ ARRAY, NDARRAY, SCALAR, STRING = "jax.Array", "np.ndarray", "scalar", "string"
 EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
 
 _TREE, _KEYS, _VALUE = "tree_metadata", "key_metadata", "value_metadata"
-_OCDBT, _ZARR3, _CUSTOM, _RICH = "use_ocdbt", "use_zarr3", "custom_metadata", "value_metadata_tree"
-_STORES_ALL = "store_array_data_equal_to_fill_value"
+_OCDBT, _ZARR3, _CUSTOM = "use_ocdbt", "use_zarr3", "custom_metadata"
+#: field that says whether chunks of zeros are stored, too
+STORES_ALL = "store_array_data_equal_to_fill_value"
+#: field with classes of named tuples, as JSON text, where the writer kept them
+RICH = "value_metadata_tree"
+#: field of ours, which Orbax passes over: names of the leaves that are values to us and not tensors
+NUMBERS = "convkit_values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +98,27 @@ class Tree:
     nodes: tuple[Node, ...]
     use_ocdbt: bool | None = True
     use_zarr3: bool | None = False
-    rest: Mapping[str, Any] = field(default_factory=lambda: {_STORES_ALL: True, _CUSTOM: None})
+    rest: Mapping[str, Any] = field(default_factory=lambda: {STORES_ALL: True, _CUSTOM: None})
 
     @property
     def stores_all(self) -> bool:
         """Whether chunks of zeros are stored, too (since 0.10.3)."""
-        return bool(self.rest.get(_STORES_ALL))
+        return bool(self.rest.get(STORES_ALL))
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of leaves that are Python's numbers to us, and not tensors without axes."""
+        return frozenset(self.rest.get(NUMBERS, ()))
 
     @property
     def custom_metadata(self) -> Any:
-        """What the user stored with this item; also under its name of 0.11.5 and before."""
+        """What the user stored with this item."""
         return self.rest.get(_CUSTOM)
 
     @property
     def rich_types(self) -> str | None:
         """JSON text with classes of named tuples, where the writer kept them (``support_rich_types``)."""
-        return self.rest.get(_RICH)
+        return self.rest.get(RICH)
 
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""
