@@ -39,7 +39,12 @@ def read_shardings(folder: Path) -> dict[str, str]:
 
 def dump_shardings(shardings: Mapping[str, str]) -> bytes:
     """The text of the file."""
-    return json.dumps({base64.b64encode(name.encode()).decode(): text for name, text in shardings.items()}).encode()
+    return json.dumps({sharding_key(name): text for name, text in shardings.items()}).encode()
+
+
+def sharding_key(name: str) -> str:
+    """The key of an array in the file, by its storage name: base64."""
+    return base64.b64encode(name.encode()).decode()
 
 
 def single_device(device: str = "cpu:0") -> str:

@@ -1,0 +1,156 @@
+"""The calls of Orbax's two APIs that load a checkpoint, or say what it holds, as a table.
+
+``p`` is the checkpoint's path; ``abs`` and ``abstract`` stand for the stored tree itself, each array with the
+sharding of one device, ``abstract np`` for the same with numpy arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verb(StrEnum):
+    """What is called."""
+
+    IS_CHECKPOINT = "v1.is_orbax_checkpoint"
+    LOAD = "v1.load"
+    LOAD_ALL = "v1.load_checkpointables"
+    METADATA = "v1.metadata"
+    METADATA_ALL = "v1.checkpointables_metadata"
+    CHECKPOINTER = "v1.training.Checkpointer.load"
+    STANDARD = "v0 StandardCheckpointer.restore"
+    PYTREE = "v0 PyTreeCheckpointer.restore"
+    COMPOSITE = "v0 CompositeCheckpointHandler.restore"
+    MANAGER = "v0 CheckpointManager.restore"
+
+
+class Target(StrEnum):
+    """What a call is told about the tree: nothing, the tree with the devices of today, or with numpy arrays."""
+
+    STORED = "stored"
+    HERE = "here"
+    NUMPY = "numpy"
+
+
+#: the item that ``v1.load`` finds by itself
+AUTO = "AUTO"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call.
+
+    ``name`` is the item that ``LOAD`` and ``METADATA`` ask for, :data:`AUTO`, or None for a checkpoint without
+    items; ``below`` the folder under ``p`` that a v0 checkpointer is given; ``items`` what a call of several items
+    asks for, and how: a v0 handler's name, or of v1 ``tree`` or ``None``. ``memo`` remarks on the call.
+    """
+
+    text: str
+    verb: Verb
+    name: str | None = AUTO
+    target: Target = Target.STORED
+    below: str = ""
+    items: Mapping[str, str | None] = field(default_factory=dict)
+    safetensors: bool = False
+
+    @property
+    def api(self) -> str:
+        """``v0`` or ``v1``."""
+        return self.verb.value[:2]
+
+
+TREE, STANDARD, PYTREE = "tree", "StandardRestore", "PyTreeRestore"
+
+CALLS = (
+    Call("v1.is_orbax_checkpoint(p)", Verb.IS_CHECKPOINT),
+    Call("v1.load(p)", Verb.LOAD),
+    Call("v1.load(p, checkpointable_name='state')", Verb.LOAD, "state"),
+    Call("v1.load(p, checkpointable_name='pytree')", Verb.LOAD, "pytree"),
+    Call("v1.load(p, checkpointable_name=None)", Verb.LOAD, None),
+    Call("v1.load(p, abstract)", Verb.LOAD, AUTO, Target.HERE),
+    Call("v1.load(p, abstract, checkpointable_name='state')", Verb.LOAD, "state", Target.HERE),
+    Call("v1.load(p, abstract, checkpointable_name=None)", Verb.LOAD, None, Target.HERE),
+    Call("v1.load(p, abstract np)", Verb.LOAD, AUTO, Target.NUMPY),
+    Call("v1.load(p, abstract np, checkpointable_name=None)", Verb.LOAD, None, Target.NUMPY),
+    Call("v1.load_pytree(p) [deprecated]", Verb.LOAD),
+    Call("v1.load_checkpointables(p)", Verb.LOAD_ALL),
+    Call(
+        "v1.load_checkpointables(p, dict(state=abs))",
+        Verb.LOAD_ALL,
+        target=Target.HERE,
+        items={"state": TREE},
+    ),
+    Call(
+        "v1.load_checkpointables(p, dict(state=abs, my_json_data=None))",
+        Verb.LOAD_ALL,
+        target=Target.HERE,
+        items={"state": TREE, "my_json_data": None},
+    ),
+    Call(
+        "v1.load_checkpointables(p, dict(state=abs, pytree=abs))",
+        Verb.LOAD_ALL,
+        target=Target.HERE,
+        items={"state": TREE, "pytree": TREE},
+    ),
+    Call("v1.metadata(p)", Verb.METADATA),
+    Call("v1.metadata(p, checkpointable_name=None)", Verb.METADATA, None),
+    Call("v1.checkpointables_metadata(p)", Verb.METADATA_ALL),
+    Call("v1.load(p) with layout=SAFETENSORS", Verb.LOAD, safetensors=True),
+    Call("v1.load(p, checkpointable_name=None) layout=SAFETENSORS", Verb.LOAD, None, safetensors=True),
+    Call("v1.training.Checkpointer(p).load() (latest)", Verb.CHECKPOINTER, "state"),
+    Call("v0 StandardCheckpointer().restore(p)", Verb.STANDARD),
+    Call("v0 StandardCheckpointer().restore(p, abs)", Verb.STANDARD, target=Target.HERE),
+    Call("v0 PyTreeCheckpointer().restore(p)", Verb.PYTREE),
+    Call("v0 PyTreeCheckpointer().restore(p, restore_args=np)", Verb.PYTREE, target=Target.NUMPY),
+    Call("v0 PyTreeCheckpointer().restore(p / 'state')", Verb.PYTREE, below="state"),
+    Call("v0 Checkpointer(Composite).restore(p)", Verb.COMPOSITE),
+    Call(
+        "v0 Checkpointer(Composite).restore(p, state=StandardRestore())",
+        Verb.COMPOSITE,
+        items={"state": STANDARD},
+    ),
+    Call("v0 CheckpointManager(p).restore(latest)", Verb.MANAGER),
+    Call(
+        "v0 CheckpointManager(p).restore(latest, Composite(state=StandardRestore()))",
+        Verb.MANAGER,
+        items={"state": STANDARD},
+    ),
+)
+
+
+def calls_for(pytrees: Iterable[str], *, root: bool) -> tuple[Call, ...]:
+    """The table, and the same for each pytree item of a checkpoint, or of a root's latest step."""
+    return CALLS + tuple(call for name in pytrees for call in (_of_root(name) if root else _of_item(name)))
+
+
+def _of_item(name: str) -> Iterable[Call]:
+    shown = repr(name)
+    known = {call.text for call in CALLS}
+    calls = (
+        Call(f"v1.load(p, checkpointable_name={shown})", Verb.LOAD, name),
+        Call(f"v1.load(p, abstract, checkpointable_name={shown})", Verb.LOAD, name, Target.HERE),
+        Call(f"v1.load(p, abstract np, checkpointable_name={shown})", Verb.LOAD, name, Target.NUMPY),
+        Call(f"v0 PyTreeCheckpointer().restore(p / {shown})", Verb.PYTREE, below=name),
+        Call(
+            f"v0 PyTreeCheckpointer().restore(p / {shown}, restore_args=np)",
+            Verb.PYTREE,
+            target=Target.NUMPY,
+            below=name,
+        ),
+        Call(f"v0 StandardCheckpointer().restore(p / {shown})", Verb.STANDARD, below=name),
+    )
+    return (call for call in calls if call.text not in known)
+
+
+def _of_root(name: str) -> Iterable[Call]:
+    if name != "state":
+        yield Call(f"v1.training.Checkpointer(p).load(checkpointable_name={name!r})", Verb.CHECKPOINTER, name)
+    for handler in (STANDARD, PYTREE):
+        if (name, handler) != ("state", STANDARD):
+            yield Call(
+                f"v0 CheckpointManager(p).restore(latest, Composite({name}={handler}()))",
+                Verb.MANAGER,
+                items={name: handler},
+            )

@@ -1,0 +1,67 @@
+"""What both APIs of Orbax see in a folder: whether it is whole, its steps, its items, who wrote them.
+
+Sources: orbax-checkpoint 0.12.8, ``_src/path/{atomicity,step,temporary_paths}.py`` and
+``_src/metadata/checkpoint.py``; a local file system.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from convkit.errors import ConvkitError
+from convkit.orbax.outcome import OrbaxError
+from convkit.state.orbax import step, tree
+
+TEMPORARY = ".orbax-checkpoint-tmp"
+#: of the name format that both managers have where they aren't told another
+_STEP = re.compile(r"0|[1-9]\d*")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether v0 takes the path for a checkpoint that was saved to the end."""
+    return path.is_dir() and TEMPORARY not in path.name
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether v1 takes it for one that wasn't."""
+    return path.is_dir() and not path.is_symlink() and TEMPORARY in path.name
+
+
+def subfolders(path: Path) -> list[str]:
+    """Names of the folders in it, in the order of the file system."""
+    return [entry.name for entry in path.iterdir() if entry.is_dir()]
+
+
+def steps(path: Path) -> dict[int, Path]:
+    """The steps that a manager finds with the default name format, in their order."""
+    if not path.is_dir():
+        return {}
+    found = [entry for entry in path.iterdir() if _STEP.fullmatch(entry.name) and is_whole(entry)]
+    return {int(entry.name): entry for entry in sorted(found, key=lambda entry: int(entry.name))}
+
+
+def has_tree(path: Path) -> bool:
+    """Whether a pytree's metadata lies there."""
+    return (path / tree.FILE).exists()
+
+
+def has_handlers(path: Path) -> bool:
+    """Whether a checkpoint's metadata lies there."""
+    return (path / step.FILE).exists()
+
+
+def handlers(path: Path) -> Mapping[str, str] | str | None:
+    """Who wrote which item, or all; None where nothing says so, or nothing that is JSON.
+
+    Raises:
+        OrbaxError: something else than names of handlers.
+    """
+    try:
+        found = step.read(path)
+    except ConvkitError as error:
+        if "JSON" in error.problem:
+            return None
+        raise OrbaxError("ValueError", f"{step.FILE} {error.problem}") from None
+    return found.handlers if found else None

@@ -1,0 +1,349 @@
+"""What loading a pytree item answers: the rules that Orbax's two APIs have in common, and where they differ.
+
+Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_checkpoint_handler.py``,
+``_src/serialization/{jax_array_handlers,type_handlers,serialization}.py``, ``_src/metadata/sharding.py``; of v1
+``handlers/pytree_handler.py``, which calls the first with leaf handlers of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.formats.zarr import ZarrArray
+from convkit.orbax.calls import Target
+from convkit.orbax.outcome import OrbaxError
+from convkit.orbax.stored import Store
+from convkit.state import flax_msgpack
+from convkit.state.flax_msgpack import ArrayBytes
+from convkit.state.json_object import read_object
+from convkit.state.orbax import arrays, tree
+from convkit.state.orbax.layout import AGGREGATE, MANIFEST
+from convkit.state.orbax.tree import ARRAY, DICT, NDARRAY, SCALAR, SEQUENCE, STRING, Node, Tree
+
+#: in the aggregate file, a leaf that is stored as an array of its own
+PLACEHOLDER = "PLACEHOLDER://"
+STRINGS = "_strings.json"
+
+
+class Reader(Enum):
+    """Who loads: v1's handler, or one of v0's two."""
+
+    V1 = "v1"
+    PYTREE = "PyTreeCheckpointHandler"
+    STANDARD = "StandardCheckpointHandler"
+
+
+@dataclass(frozen=True)
+class PyTree:
+    """A folder with a pytree's files, and the number of devices on which it is to be loaded."""
+
+    folder: Path
+    devices: int = 1
+
+    def load(self, reader: Reader, target: Target = Target.STORED) -> Any:
+        """What the loaded tree is like: kind, dtype and shape of each leaf.
+
+        Raises:
+            OrbaxError: it isn't loaded.
+        """
+        if reader is Reader.STANDARD and target is Target.STORED:
+            self._check_topology()
+        elif reader is not Reader.PYTREE:
+            self._require_metadata()
+            self._check_target(reader)
+        if reader is Reader.V1 or (self.tree is not None and not self._inline):
+            return self._load(reader, target)
+        return self._load_old(reader, target)
+
+    def metadata(self) -> Any:
+        """What v1's metadata of the item is like; random keys are told as the arrays that they are stored as.
+
+        Raises:
+            OrbaxError: it fails.
+        """
+        self._require_metadata()
+        return nested((node, self._metadata(node)) for node in self._nodes())
+
+    def _metadata(self, node: Node) -> Any:
+        if node.is_array and not node.aggregated:
+            spec = self.array(node).spec
+            if node.value_type != SCALAR:
+                return f"{node.value_type} {spec.dtype}{list(spec.shape)}"
+            if spec.dtype == "bool":
+                raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
+            return _python(spec.dtype)
+        return "str" if node.value_type == STRING else _EMPTY.get(node.value_type)
+
+    def array(self, node: Node) -> ZarrArray:
+        """The array that is stored for a leaf.
+
+        Raises:
+            OrbaxError: tensorstore can't open it.
+        """
+        return self._store.open(node.name)
+
+    @cached_property
+    def tree(self) -> Tree | None:
+        """What ``_METADATA`` says; None where there is none.
+
+        Raises:
+            OrbaxError: it isn't what Orbax writes.
+        """
+        try:
+            return tree.read(self.folder, unique=False)
+        except ConvkitError as error:
+            raise OrbaxError("ValueError", error.problem) from None
+
+    @property
+    def ocdbt(self) -> bool:
+        """Whether Orbax looks for a database."""
+        flag = self.tree.use_ocdbt if self.tree else None
+        return (self.folder / MANIFEST).is_file() if flag is None else flag
+
+    @cached_property
+    def aggregate(self) -> tuple[tuple[Node, Any], ...]:
+        """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
+        path = self.folder / AGGREGATE
+        return tuple(_flat(flax_msgpack.load(path))) if path.is_file() else ()
+
+    @cached_property
+    def shardings(self) -> dict[str, str] | None:
+        """The file of shardings as it stands, its keys too; None where there is none."""
+        path = self.folder / arrays.SHARDING_FILE
+        try:
+            return read_object(path) if path.is_file() else None
+        except ConvkitError as error:
+            raise OrbaxError("ValueError", error.problem) from None
+
+    @cached_property
+    def key_algorithms(self) -> dict[str, str]:
+        """Of typed random keys the algorithm, by storage name."""
+        found = arrays.read_array_metadatas(self.folder)
+        return {name: kind for name, entry in found.items() if (kind := arrays.key_algorithm(entry))}
+
+    @cached_property
+    def _inline(self) -> bool:
+        """Whether the msgpack file holds leaves of its own, not places of leaves only."""
+        return any(not (_is_placeholder(value) or value is None or value in ({}, [])) for _, value in self.aggregate)
+
+    def _load(self, reader: Reader, target: Target) -> Any:
+        assert self.tree is not None
+        if not self.tree.nodes:
+            raise OrbaxError("ValueError", f"{tree.FILE} holds an empty tree")
+        strict = reader is Reader.V1 or self.tree.stores_all
+        leaves = [node for node in self._nodes() if not node.empty]
+        loaded = {node.path: self._leaf(node, reader, target, strict) for node in leaves if not node.aggregated}
+        if aside := next((node.name for node in leaves if node.aggregated), None):
+            raise OrbaxError("ValueError", f"leaf {aside} lies in the file {AGGREGATE}, which this call doesn't read")
+        return nested((node, loaded.get(node.path, _EMPTY.get(node.value_type))) for node in self._nodes())
+
+    def _leaf(self, node: Node, reader: Reader, target: Target, strict: bool) -> Any:
+        if node.empty:
+            return _EMPTY.get(node.value_type)
+        if node.value_type == STRING:
+            return self._string(node)
+        kind = node.value_type
+        if kind not in (ARRAY, NDARRAY, SCALAR):
+            raise OrbaxError("ValueError", f"no handler for a leaf of type {kind}")
+        if kind == ARRAY and target is Target.NUMPY:
+            kind = NDARRAY
+        if kind == ARRAY and target is Target.STORED:
+            kind = self._check_sharding(node, reader)
+        return self._array(node.name, kind, strict)
+
+    def _check_sharding(self, node: Node, reader: Reader) -> str:
+        """As what an array of jax's is loaded: numpy's where ``StandardCheckpointHandler`` finds no sharding."""
+        if self.shardings is None:
+            if reader is Reader.STANDARD:
+                return NDARRAY
+            raise OrbaxError("ValueError", f"no {arrays.SHARDING_FILE} says on which devices {node.name} is to lie")
+        text = self._sharding(node)
+        if not text and reader is Reader.STANDARD:
+            return NDARRAY
+        if not text or (problem := foreign(text, self.devices)):
+            raise OrbaxError(
+                "ValueError", f"{node.name} has no sharding for these devices: {problem if text else 'none is stored'}"
+            )
+        return ARRAY
+
+    def _sharding(self, node: Node) -> str:
+        text = (self.shardings or {}).get(arrays.sharding_key(node.name))
+        if text is None:
+            raise OrbaxError("ValueError", f"{arrays.SHARDING_FILE} has no entry by which {node.name} is found")
+        return text
+
+    def _check_target(self, reader: Reader) -> None:
+        """``StandardCheckpointHandler`` takes no text in a target."""
+        texts = [node.name for node in self._nodes() if node.value_type == STRING]
+        if reader is Reader.STANDARD and texts:
+            raise OrbaxError("ValueError", f"{texts[0]} is text, which this handler doesn't take in a target")
+
+    def check_metadata(self) -> None:
+        """That v0 can tell every leaf's metadata.
+
+        Raises:
+            OrbaxError: it can't.
+        """
+        self._require_metadata()
+        for node in self._nodes():
+            if node.is_array and not node.aggregated:
+                self.array(node)
+                if node.value_type == ARRAY and self.shardings is not None:
+                    self._sharding(node)
+
+    def _check_topology(self) -> None:
+        """``StandardCheckpointHandler`` asks for every leaf's metadata first, and makes its target of it."""
+        self.check_metadata()
+        for node in self._nodes():
+            if node.aggregated:
+                raise OrbaxError("ValueError", f"leaf {node.name} lies in the file {AGGREGATE}")
+            if node.value_type == ARRAY and self.shardings is not None:
+                text = self._sharding(node)
+                if text and (problem := foreign(text, self.devices)):
+                    raise OrbaxError("ValueError", f"saved on other devices than there are: {problem}") from OrbaxError(
+                        "ValueError", problem
+                    )
+
+    def _load_old(self, reader: Reader, target: Target) -> Any:
+        """What v0's ``PyTreeCheckpointHandler`` makes of the msgpack file, and of ``_METADATA`` where there is one."""
+        if not (self.folder / AGGREGATE).is_file():
+            raise OrbaxError("FileNotFoundError", f"neither {tree.FILE} nor {AGGREGATE} lies there")
+        kinds = {node.path: node for node in self.tree.nodes} if self.tree else {}
+        loaded = []
+        for place, value in self.aggregate:
+            node = kinds.get(place.path, place)
+            if not _is_placeholder(value):
+                loaded.append((node, _inline_kind(value)))
+            else:
+                loaded.append((node, self._leaf(node, reader, target, strict=False)))
+        return nested(loaded)
+
+    def _array(self, name: str, kind: str, strict: bool) -> str:
+        if not self.ocdbt and not self._store.has_metadata(name):
+            raise OrbaxError("FileNotFoundError", f"{name}/{self._store.name} isn't stored")
+        array = self._store.open(name)
+        # of jax's arrays Orbax wraps what goes wrong while their chunks are read
+        error = "Exception" if kind == ARRAY else "ValueError"
+        absent = next(self._store.lost(name, array), None)
+        if absent is None and strict:
+            absent = next(self._store.unstored(name, array), None)
+        if absent is not None:
+            raise OrbaxError(error, f"a chunk is missing: {absent}")
+        return self._description(name, kind, array)
+
+    def _description(self, name: str, kind: str, array: ZarrArray) -> str:
+        spec = array.spec
+        if kind == SCALAR:
+            return _python(spec.dtype)
+        if kind == ARRAY and name in self.key_algorithms:
+            return f"jax.Array key<{self.key_algorithms[name]}>{list(spec.shape[:-1])}"
+        return f"{kind} {spec.dtype}{list(spec.shape)}"
+
+    def _string(self, node: Node) -> str:
+        path = self.folder / STRINGS
+        if not path.is_file():
+            raise OrbaxError("ValueError", f"{STRINGS} isn't there")
+        if node.name not in json.loads(path.read_bytes()):
+            raise OrbaxError("ValueError", f"{STRINGS} has no {node.name}")
+        return "str"
+
+    def _require_metadata(self) -> None:
+        if self.tree is None:
+            raise OrbaxError("FileNotFoundError", f"no {tree.FILE} lies there")
+
+    def _nodes(self) -> tuple[Node, ...]:
+        return self.tree.nodes if self.tree else ()
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store(self.folder, ocdbt=self.ocdbt, version3=bool(self.tree and self.tree.use_zarr3))
+
+
+def foreign(text: str, devices: int) -> str | None:
+    """Why a stored sharding can't be used on the first ``devices`` CPU devices; None if it can."""
+    found = json.loads(text)
+    match found.get("sharding_type"):
+        case "SingleDeviceSharding":
+            name = str(found.get("device_str")).replace("TFRT_CPU_", "cpu:")
+            return None if name in {f"cpu:{i}" for i in range(devices)} else f"device {name}"
+        case "NamedSharding":
+            mesh = found.get("device_mesh")
+            if not mesh:
+                return None if math.prod(found["shape"]) == devices else f"a mesh of {found['shape']} devices"
+            ids = set(_device_ids(mesh["mesh"]))
+            return None if ids <= set(range(devices)) else f"devices {sorted(ids)}"
+        case kind:
+            return f"a sharding of kind {kind}"
+
+
+def _device_ids(mesh: Any) -> Iterator[int]:
+    if isinstance(mesh, dict):
+        yield mesh["id"]
+    else:
+        for part in mesh:
+            yield from _device_ids(part)
+
+
+#: what a node without leaves becomes
+_EMPTY: dict[str, Any] = {"None": None, "NamedTuple": None, "Dict": {}, "List": [], "Tuple": []}
+
+
+def nested(leaves: Iterable[tuple[Node, Any]]) -> Any:
+    """A tree of dicts and lists from its leaves."""
+    top: dict[str, Any] = {}
+    sequences: set[tuple[str, ...]] = set()
+    for node, value in leaves:
+        if not node.path:
+            return value
+        inner = top
+        for depth, name in enumerate(node.path):
+            if node.kinds[depth] == SEQUENCE:
+                sequences.add(node.path[:depth])
+            if depth == len(node.path) - 1:
+                inner[name] = value
+            else:
+                inner = inner.setdefault(name, {})
+    return _with_lists(top, (), sequences)
+
+
+def _with_lists(value: Any, path: tuple[str, ...], sequences: set[tuple[str, ...]]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _with_lists(part, (*path, name), sequences) for name, part in value.items()}
+    return list(inner.values()) if path in sequences else inner
+
+
+def _flat(value: Any, path: tuple[str, ...] = (), kinds: tuple[int, ...] = ()) -> Iterator[tuple[Node, Any]]:
+    """Leaves and empty nodes of nested dicts and lists."""
+    if value and isinstance(value, dict | list):
+        kind, parts = (DICT, value.items()) if isinstance(value, dict) else (SEQUENCE, enumerate(value))
+        for name, part in parts:
+            yield from _flat(part, (*path, str(name)), (*kinds, kind))
+    else:
+        yield Node(path, kinds, {"value_type": NDARRAY}), value
+
+
+def _is_placeholder(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(PLACEHOLDER)
+
+
+def _inline_kind(value: Any) -> Any:
+    """What a leaf of the msgpack file is loaded as."""
+    if isinstance(value, ArrayBytes):
+        return f"{NDARRAY} {value.spec.dtype}{list(value.spec.shape)}"
+    return value if value is None or value in ({}, []) else type(value).__name__
+
+
+def _python(dtype: str) -> str:
+    """The Python type of a stored scalar."""
+    if dtype == "bool":
+        return "bool"
+    return "int" if "int" in dtype else "float"
