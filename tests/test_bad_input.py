@@ -219,3 +219,25 @@ def test_wrong_usage(words: list[str], source: Path, capsys: pytest.CaptureFixtu
     assert main([places.get(word, word) for word in words]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "out.mdl").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "LONG"],
+        ["verify", "LONG"],
+        ["convert", "LONG", "new.mdl", "--to", "cerebras/llama"],
+        ["cerebras", "fix-checkpoint-spec", "LONG"],
+        ["cerebras", "data-iter-state", "-c", "x.mdl", "-w", "LONG", "-o", "new.mdl"],
+        ["cerebras", "data-iter-state", "-c", "x.mdl", "-w", "LONG", "--reverse"],
+    ],
+)
+def test_a_path_that_the_system_refuses(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([word.replace("LONG", "x" * 300) for word in command]) == 3
+    said = capsys.readouterr().err.strip()
+    assert "File name too long" in said
+    assert "\n" not in said
+    assert not list(tmp_path.iterdir())

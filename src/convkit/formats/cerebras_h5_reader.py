@@ -247,6 +247,10 @@ def _telling(path: Path, key: str | None = None) -> Iterator[None]:
         yield
     except ConvkitError as error:
         raise ConvkitError(error.problem, path=path, key=error.key or key, remedy=error.remedy) from error
+    except PermissionError as error:
+        raise ConvkitError(
+            "can't be read: permission denied", path=path, key=key, remedy="check who may read it"
+        ) from error
     except ERRORS as error:
         # the ValueErrors are ours, and say all
         problem = str(error) if isinstance(error, ValueError) else f"can't be read: {error}"
