@@ -1,8 +1,8 @@
 """Reading and writing the elements of zarr arrays through tensorstore, asynchronously and in bounded memory.
 
 A range of elements is a few boxes (:mod:`~convkit.formats.ranges`); their reads and writes run at the
-same time, as many as fit in :data:`IN_FLIGHT` bytes. Decoded chunks stay in a cache, as neighbouring
-slices come from the same chunk: :data:`CACHE` bytes, or one row of chunks where that is more.
+same time, as many as fit in :data:`IN_FLIGHT` bytes. Where a range ends within a chunk, decoded chunks stay
+in a cache, as the next slice comes from the same one: :data:`CACHE` bytes, or one row of chunks where that is more.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
 #: bytes of decoded chunks that are kept
 CACHE = 128 << 20
+#: bytes of databases' trees that are kept
+TREES = 32 << 20
 #: glibc's name for the number of its heaps
 _M_ARENA_MAX = -8
 #: tensorstore's words for a file that it can't read or write, and what it adds for itself
@@ -64,7 +66,7 @@ class ArrayReader:
 
     def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
         self._arrays = arrays
-        self._opened: dict[str, tensorstore.TensorStore] = {}
+        self._opened: dict[tuple[str, bool], tensorstore.TensorStore] = {}
         self._context: tensorstore.Context | None = None
         self._lock = threading.Lock()
 
@@ -80,7 +82,7 @@ class ArrayReader:
         kind = carrier(zarray.spec.dtype)
         step = _step(zarray)
         try:
-            store = self._open(key)
+            store = self._open(key, _whole_chunks(zarray, start, stop))
             found = list(boxes(zarray.spec.shape, start, stop))
             if len(found) == 1 and stop - start <= step:
                 return _flat(store[found[0]].read().result(), kind)
@@ -97,30 +99,38 @@ class ArrayReader:
             self._opened.clear()
             self._context = None
 
-    def _open(self, key: str) -> tensorstore.TensorStore:
-        """The opened array; its metadata is known already, so that nothing is read for it."""
+    def _open(self, key: str, passing: bool) -> tensorstore.TensorStore:
+        """The opened array, whose decoded chunks are kept or pass; nothing is read, as its metadata is known."""
         import tensorstore
 
         with self._lock:
-            if key not in self._opened:
+            if (key, passing) not in self._opened:
                 if self._context is None:
-                    self._context = _context({"cache_pool": {"total_bytes_limit": self._cache_bytes()}})
+                    pools = {"": TREES, "#kept": self._cache_bytes(), "#passing": 0}
+                    self._context = _context({f"cache_pool{i}": {"total_bytes_limit": n} for i, n in pools.items()})
                 array = self._arrays[key]
-                self._opened[key] = tensorstore.open(
+                self._opened[key, passing] = tensorstore.open(
                     {
                         "driver": array.zarray.driver,
                         "kvstore": dict(array.kvstore),
                         "metadata": array.zarray.to_json(),
                         "recheck_cached_data": False,
+                        "cache_pool": "cache_pool#passing" if passing else "cache_pool#kept",
                     },
                     open=True,
                     assume_metadata=True,
                     context=self._context,
                 ).result()
-            return self._opened[key]
+            return self._opened[key, passing]
 
     def _cache_bytes(self) -> int:
         return max([CACHE, *(_row_of_chunks(array.zarray) for array in self._arrays.values())])
+
+
+def _whole_chunks(zarray: ZarrArray, start: int, stop: int) -> bool:
+    """Whether a range is chunks that no other range needs; those of a shard need its index too."""
+    grain = block(zarray.spec.shape, zarray.chunks)
+    return zarray.decoded == zarray.chunks and start % grain == 0 and (stop % grain == 0 or stop == zarray.spec.size)
 
 
 def _step(zarray: ZarrArray) -> int:
