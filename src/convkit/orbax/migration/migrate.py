@@ -25,6 +25,7 @@ from convkit.orbax.migration.files import make
 from convkit.orbax.migration.record import check_unchanged, part_record
 from convkit.orbax.migration.request import Migration, Request, plan_migration
 from convkit.orbax.migration.restore import restore
+from convkit.orbax.migration.rewrite import rewrite
 from convkit.orbax.migration.told import planned
 from convkit.receipt import MIGRATION_SCHEMA, migration_path, receipt_path
 from convkit.staging import Staging
@@ -63,7 +64,7 @@ def migrate(
     with Staging(target, {"migration": str(begun)}, overwrite) as staging:
         try:
             folder = staging.out / target.name
-            parts = _carry_out(migration, folder, algorithm, threads)
+            parts = _carry_out(migration, folder, staging.folder / "rewritten", algorithm, threads)
             verdict = restore(migration, folder) if restored else {"skipped": "--no-restore"}
             receipt = _receipt(migration, target, parts, verdict) | {
                 "started": begun.isoformat(timespec="seconds"),
@@ -97,13 +98,22 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         raise UsageError("isn't convkit's work", path=target, remedy="remove it yourself, or name another target")
 
 
-def _carry_out(migration: Migration, folder: Path, algorithm: str, threads: int) -> list[dict[str, Any]]:
+def _carry_out(migration: Migration, folder: Path, scratch: Path, algorithm: str, threads: int) -> list[dict[str, Any]]:
     """Make every part; returns what the receipt says of each."""
     records = []
     for part in migration.parts:
         place = folder / part.name
         make(place, part.files, link=not migration.request.copy)
+        leaves = {
+            fate.target: rewrite(
+                fate, place / fate.target, scratch, migration.request, algorithm=algorithm, threads=threads
+            )
+            for fate in part.fates
+            if fate.rewritten
+        }
         record = part_record(part, place, algorithm, threads)
+        for name, digests in leaves.items():
+            record["items"][name]["leaves"] = digests
         if part.given_back:
             check_unchanged(part, record, migration.earlier[part.name])
         records.append(record)

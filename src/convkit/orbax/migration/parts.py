@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from convkit.formats.orbax_items import read_array, read_random_key, true_kind
 from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
@@ -23,7 +24,6 @@ from convkit.state.orbax.step import StepMetadata
 
 #: what belongs to a checkpoint, not to the pytree that lies in the same folder
 _OF_STEP = (step.FILE, step.COMMIT, step.INDICATOR, step.DELETION)
-_ROOT_FIELDS = {"internal_metadata", "custom_metadata"}
 
 
 @dataclass(frozen=True)
@@ -160,18 +160,11 @@ def root_part(found: Found, target: Target) -> Part:
     folder = found.path
     own = under(root.METADATA_FOLDER, listed(folder / root.METADATA_FOLDER))
     files = dict(own)
-    old, new = (f"{root.METADATA_FOLDER}/{name}" for name in reversed(root.METADATA_FILES))
     told = root.metadata_file(folder)
-    if told is not None:
-        content = read_object(told)
-        if told.name == root.METADATA_FILES[1]:
-            content = {"internal_metadata": {}, "custom_metadata": content}
-        elif "custom" in content and "custom_metadata" not in content:
-            rest = {key: value for key, value in content.items() if key != "custom"}
-            content = {"internal_metadata": {}, "custom_metadata": content["custom"]} | rest
-        files.pop(old, None)
-        same = told.name == root.METADATA_FILES[0] and content.keys() >= _ROOT_FIELDS
-        files[new] = told if same else json.dumps(content).encode()
+    if told is not None and (content := root_metadata(folder)) != read_object(told):
+        today, before = (f"{root.METADATA_FOLDER}/{name}" for name in root.METADATA_FILES)
+        files.pop(before, None)
+        files[today] = json.dumps(content).encode()
     known = {path.name for path in found.steps} | {root.METADATA_FOLDER}
     left_out = {}
     for entry in sorted(folder.iterdir()):
@@ -179,6 +172,18 @@ def root_part(found: Found, target: Target) -> Part:
             unfinished = any(mark in entry.name for mark in UNFINISHED)
             left_out[entry.name] = "is an unfinished save" if unfinished else "is no step"
     return Part("", found, own, files, (), left_out, tuple(_name_notes(found, target)))
+
+
+def root_metadata(folder: Path) -> dict[str, Any]:
+    """A root's own metadata in today's spelling: until 0.9.1 the user's alone, until 0.11.5 called ``custom``."""
+    told = root.metadata_file(folder)
+    if told is None:
+        return {}
+    content = read_object(told)
+    if told.name != root.METADATA_FILES[0]:
+        return {"internal_metadata": {}, "custom_metadata": content}
+    custom = content.pop("custom", None)
+    return {"internal_metadata": {}, "custom_metadata": custom or {}, **content}
 
 
 def _name_notes(found: Found, target: Target) -> list[str]:

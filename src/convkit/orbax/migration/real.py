@@ -18,17 +18,22 @@ from typing import Any
 import numpy as np
 
 from convkit.formats.orbax_reader import open_orbax
-from convkit.formats.orbax_record import Record
+from convkit.formats.orbax_record import KEY, Record
 from convkit.orbax.migration import compare
 from convkit.orbax.migration.compare import Wanted
 from convkit.state.orbax import handlers, tree
+from convkit.state.orbax.root import StepName
 from convkit.state.orbax.tree import SEQUENCE
 
 #: bytes of leaves that are loaded together
 BATCH = 128 << 20
 #: bytes of an array that a fault is planted in
 _PLANTED = 1 << 20
-_KEY = "orbax"
+#: kinds of items with which a call for everything fails, as it does on what Orbax itself wrote
+_NOT_BY_THEMSELVES = {
+    "v0": {handlers.UNKNOWN, handlers.PROTO, handlers.METRICS},
+    "v1": {handlers.UNKNOWN, handlers.PROTO},
+}
 
 
 class V0:
@@ -75,6 +80,27 @@ class V0:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             return dict(checkpointer.restore(path).items())
 
+    def custom_metadata(self, path: Path) -> Mapping[str, Any]:
+        """What the user stored with a checkpoint."""
+        import orbax.checkpoint as ocp
+
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return checkpointer.metadata(path).custom_metadata or {}
+
+    def steps(self, root: Path, prefix: str, width: int) -> tuple[dict[int, Any], Mapping[str, Any]]:
+        """The steps of a root with their metrics, and what the user stored with the root."""
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(
+            step_prefix=prefix or None, step_format_fixed_length=width or None, read_only=True, create=False
+        )
+        with ocp.CheckpointManager(root, options=options) as manager:
+            kept = {
+                step: (root / str(StepName(step, prefix, width)) / "metrics").is_dir() for step in manager.all_steps()
+            }
+            metrics = {step: manager.metrics(step) if there else None for step, there in kept.items()}
+            return metrics, manager.metadata().custom_metadata or {}
+
 
 class V1:
     """The calls of the v1 API."""
@@ -105,6 +131,21 @@ class V1:
 
         return ocp.load_checkpointables(path)
 
+    def custom_metadata(self, path: Path) -> Mapping[str, Any]:
+        """What the user stored with a checkpoint."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        return ocp.checkpointables_metadata(path).custom_metadata or {}
+
+    def steps(self, root: Path, prefix: str, width: int) -> tuple[dict[int, Any], Mapping[str, Any]]:
+        """The steps of a root with their metrics, and what the user stored with the root."""
+        import orbax.checkpoint.experimental.v1 as ocp
+
+        form = ocp.path.step.standard_name_format(step_prefix=prefix or None, step_format_fixed_length=width or None)
+        with ocp.training.Checkpointer(root, step_name_format=form) as checkpointer:
+            metrics = {found.step: found.metrics for found in checkpointer.checkpoints}
+            return metrics, checkpointer.root_metadata().custom_metadata or {}
+
 
 API: dict[str, V0 | V1] = {"v0": V0(), "v1": V1()}
 
@@ -116,7 +157,7 @@ def check(job: Mapping[str, Any]) -> dict[str, Any]:
     faults: list[tuple[str, bool]] = []
     for part in job["parts"]:
         with open_orbax(Path(part["source"])) as checkpoint:
-            record = Record.from_json(checkpoint.metadata[_KEY])
+            record = Record.from_json(checkpoint.metadata[KEY])
             for api in (API[name] for name in job["apis"]):
                 for item in part["items"]:
                     expected = compare.wanted(checkpoint, record, item["source"])
@@ -129,6 +170,8 @@ def check(job: Mapping[str, Any]) -> dict[str, Any]:
                     if found and not wrong and not faults:
                         faults = list(_faults(expected, found))
                 problems += [f"{api.name}: {problem}" for problem in _others(api, part, job["here"])]
+    for api in (API[name] for name in job["apis"] if job["root"]):
+        problems += [f"{api.name}: {problem}" for problem in _root(api, job["root"])]
     return {"measured": counts, "faults": faults, "problems": problems}
 
 
@@ -163,11 +206,31 @@ def _others(api: V0 | V1, part: Mapping[str, Any], here: bool) -> Iterator[str]:
         found, problem = _called(partial(api.json, path, name))
         if problem or found != told:
             yield f"{name}: {problem or 'is another JSON value than in the source'}"
-    if part["everything"] and here:
+    found, problem = _called(partial(api.custom_metadata, path))
+    for name, told in part["custom_metadata"].items():
+        if problem or found.get(name) != told:
+            yield problem or f"custom metadata: {name} is {found.get(name)!r}, not {told!r}"
+    if here and not set(part["kinds"]) & _NOT_BY_THEMSELVES[api.name]:
         found, problem = _called(partial(api.everything, path))
         missing = [item["target"] for item in part["items"] if not problem and item["target"] not in found]
         if problem or missing:
             yield problem or f"all items: {missing[0]} is missing"
+
+
+def _root(api: V0 | V1, root: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the steps that a manager finds, their metrics, and the root's own metadata."""
+    found, problem = _called(partial(api.steps, Path(root["target"]), root["prefix"], root["width"]))
+    if problem:
+        yield problem
+        return
+    steps, metadata = found
+    if sorted(steps) != sorted(map(int, root["metrics"])):
+        yield f"the steps that are found are {sorted(steps)}"
+    for step, metrics in root["metrics"].items():
+        if metrics is not None and steps.get(int(step)) != metrics:
+            yield f"step {step}: metrics are {steps.get(int(step))}, not {metrics}"
+    if dict(metadata) != root["custom_metadata"]:
+        yield f"metadata of the root are {metadata}, not {root['custom_metadata']}"
 
 
 def _called(call: Callable[[], Any]) -> tuple[Any, str | None]:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.orbax.migration.parts import Part
+from convkit.orbax.migration.parts import Part, root_metadata
 from convkit.orbax.migration.request import Migration
 from convkit.state.orbax import handlers, layout
+from convkit.state.orbax.root import common_format, parse_step
 
 _CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
 #: devices that are made of one machine's processors, at most
@@ -43,6 +44,7 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
         "apis": ["v0", "v1"] if request.dual else [request.to],
         "here": devices <= _DEVICES,
         "parts": parts,
+        "root": _root(migration, folder),
     }
     answer = _run(job, int(min(devices, _DEVICES)), folder)
     if answer["problems"]:
@@ -60,7 +62,6 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
 
 
 def _part(part: Part, folder: Path) -> dict[str, Any]:
-    kinds = {fate.kind for fate in part.fates}
     return {
         "name": part.name,
         "source": str(part.folder),
@@ -73,9 +74,30 @@ def _part(part: Part, folder: Path) -> dict[str, Any]:
             for fate in part.fates
             if fate.kind == handlers.JSON and fate.item.file
         },
-        # no handler of Orbax's loads these without being told more
-        "everything": not part.given_back and not kinds & {handlers.UNKNOWN, handlers.PROTO},
+        "custom_metadata": dict(part.found.metadata.custom_metadata) if part.found.metadata else {},
+        # what older releases wrote isn't found without being told what it is
+        "kinds": [handlers.UNKNOWN] if part.given_back else [fate.kind for fate in part.fates],
     }
+
+
+def _root(migration: Migration, folder: Path) -> dict[str, Any] | None:
+    """What a manager should find in a root; None where there is none, or no name format finds all of its steps."""
+    parts = [part for part in migration.parts if part.name]
+    form = common_format(part.name for part in parts) if parts else None
+    if form is None:
+        return None
+    return {
+        "target": str(folder),
+        "prefix": form[0],
+        "width": form[1],
+        "custom_metadata": root_metadata(migration.source.path).get("custom_metadata", {}),
+        "metrics": {step.step: _metrics(part) for part in parts if (step := parse_step(part.name))},
+    }
+
+
+def _metrics(part: Part) -> Any:
+    files = [fate.item.file for fate in part.fates if fate.kind == handlers.METRICS and fate.item.file]
+    return json.loads(files[0].read_bytes()) if files else None
 
 
 def _devices(part: Part) -> float:
