@@ -197,7 +197,9 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
             f"mixes the leaves of {', '.join(found)}", path=source.path, remedy="say which it is: --from"
         )
     raise ConvkitError(
-        "has no config beside it, so nothing says what model it is", path=source.path, remedy="name it: --config"
+        "has no config beside it, and its leaves' names don't say what model it is",
+        path=source.path,
+        remedy="name the config: --config, or a folder that holds the whole checkpoint",
     )
 
 

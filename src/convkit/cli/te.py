@@ -93,6 +93,9 @@ def _layout(args: argparse.Namespace, source: Source) -> str:
             path=args.source,
             remedy=f"--direction {'te2fw' if to_te else 'fw2te'}" if here in OTHER else "name another input",
         )
+    fw = "t5x" if here.partition("/")[2].startswith("t5") else "pax"
+    if fw != args.fw:
+        raise UsageError(f"is {here}, and --fw says {args.fw}", path=args.source, remedy=f"--fw {fw}")
     if args.pax_repeat and not here.endswith("-repeat"):
         raise UsageError(f"--pax-repeat, and {here} has a sub-tree a layer", path=args.source, remedy="leave it out")
     if args.t5x_fuse_qkv and here == "te/t5":
