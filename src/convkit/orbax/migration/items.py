@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.formats.orbax_items import key_metadata, read_random_key
+from convkit.formats.orbax_items import read_random_key
+from convkit.formats.orbax_pytree import Pytree
 from convkit.orbax.migration.files import Files, below, listed
 from convkit.state.json_object import read_object
 from convkit.state.orbax import arrays, handlers, layout, step, tree
@@ -56,44 +57,45 @@ class Target:
         """Handlers by kind of item; v1 knows v0's too, not the other way round."""
         return handlers.V0 if self.dual or self.api == "v0" else handlers.V1
 
+    def kind(self, kind: str) -> str:
+        """What an item of that kind is there: v1 has no handlers for arrays and random keys."""
+        return handlers.PYTREE if self.marked and kind in (handlers.ARRAY, handlers.RANDOM_KEY) else kind
+
     @property
     def json_file(self) -> str:
         """What a JSON item's file is called; v1 reads v0's too, not the other way round."""
         return _JSON_FILE["v0" if self.dual else self.api]
 
 
-@dataclass(frozen=True)
-class Moved:
-    """An item on the other side: its kind, its files by their paths in its folder, what a user should know.
-
-    Args:
-        handler: None for one that nobody named.
-    """
-
-    kind: str
-    handler: str | None
-    files: Files
-    notes: list[str] = field(default_factory=list)
-
-
-def moved(item: Item, target: Target, found: Tree | None = None) -> Moved:
-    """The item for the target's API; ``found`` is the tree of a pytree.
+def moved(item: Item, target: Target, pytree: Pytree | None) -> Files:
+    """The item for the target's API, by the paths in its folder; ``pytree`` is what one with leaves holds.
 
     Raises:
         ConvkitError: it isn't what its kind says.
     """
-    folded = target.marked and item.kind in (handlers.ARRAY, handlers.RANDOM_KEY)
-    kind = handlers.PYTREE if folded else item.kind
-    handler = target.handlers.get(kind, item.handler)
-    if found is not None and not folded:
-        return Moved(kind, handler, _pytree(item.path, found))
+    if item.kind == handlers.PYTREE and pytree:
+        return _pytree(item.path, pytree.tree)
     if item.kind == handlers.JSON:
-        return Moved(kind, handler, _json(item, target))
-    if folded:
-        files, notes = _random_key(item) if item.kind == handlers.RANDOM_KEY else (_array(item.path, item.path), [])
-        return Moved(kind, handler, files, notes)
-    notes = [f"item {item.name} is of no known kind: copied as it is"] if kind == handlers.UNKNOWN else []
-    return Moved(kind, handler, listed(item.path), notes)
+        return _json(item, target)
+    if not pytree or target.kind(item.kind) == item.kind:
+        return listed(item.path)
+    if item.kind == handlers.ARRAY:
+        return _array(item.path, item.path)
+    if (item.path / _NUMPY_KEY).is_dir():
+        return below(_NUMPY_KEY, listed(item.path))
+    return _array(item.path / _JAX_KEY, item.path, pytree.key_algorithms.get(""))
+
+
+def notes_on(item: Item, kind: str) -> list[str]:
+    """What a user should know of an item that is of that kind in the output."""
+    if kind == handlers.UNKNOWN:
+        return [f"item {item.name} is of no known kind: copied as it is"]
+    if item.kind == handlers.RANDOM_KEY and kind == handlers.PYTREE:
+        if (item.path / _NUMPY_KEY).is_dir():
+            return [f"item {item.name}: numpy's random state is a pytree there, and not put together again"]
+        if algorithm := read_random_key(item.path).key_algorithms.get(""):
+            return [f"item {item.name}: its algorithm isn't recorded; {algorithm}, by its size"]
+    return []
 
 
 def _pytree(folder: Path, found: Tree) -> Files:
@@ -132,18 +134,6 @@ def _json(item: Item, target: Target) -> Files:
             remedy="rename its file to metadata, which Orbax calls it by default",
         )
     return {target.json_file if origin == item.file else name: origin for name, origin in files.items()}
-
-
-def _random_key(item: Item) -> tuple[Files, list[str]]:
-    if (item.path / _NUMPY_KEY).is_dir():
-        note = f"item {item.name}: numpy's random state is a pytree there, and not put together again"
-        return below(_NUMPY_KEY, listed(item.path)), [note]
-    folder = item.path / _JAX_KEY
-    if not read_object(key_metadata(item.path)).get("typed"):
-        return _array(folder, item.path), []
-    algorithm = read_random_key(item.path).key_algorithms[""]
-    note = f"item {item.name}: its algorithm isn't recorded; {algorithm}, by its size"
-    return _array(folder, item.path, algorithm), [note]
 
 
 def _array(folder: Path, item: Path, key_algorithm: str | None = None) -> Files:

@@ -106,7 +106,7 @@ def _carry_out(migration: Migration, folder: Path, scratch: Path, algorithm: str
         make(place, part.files, link=not migration.request.copy)
         leaves = {
             fate.target: rewrite(
-                fate, place / fate.target, scratch, migration.request, algorithm=algorithm, threads=threads
+                part.folder, fate, place / fate.target, scratch, migration.request, algorithm=algorithm, threads=threads
             )
             for fate in part.fates
             if fate.rewritten

@@ -15,7 +15,7 @@ from typing import Any
 from convkit.formats.orbax_items import read_array, read_random_key, true_kind
 from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
 from convkit.orbax.migration.files import Files, listed, under
-from convkit.orbax.migration.items import STATE, Target, moved
+from convkit.orbax.migration.items import STATE, Target, moved, notes_on
 from convkit.orbax.migration.suffices import rewrite_reason
 from convkit.state.json_object import read_object
 from convkit.state.orbax import handlers, root, step
@@ -101,12 +101,14 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
         item = replace(each, kind=true_kind(each))
         at = item.name or STATE
         pytree = leaves_of(item)
-        why = (rewrite or rewrite_reason(item.path, pytree)) if item.kind == handlers.PYTREE and pytree else None
-        made = moved(item, target, pytree.tree if pytree and item.kind == handlers.PYTREE else None)
-        fates.append(Fate(item, item.name, at, made.kind, made.handler, pytree, why))
-        notes += [*made.notes, *(pytree.notes if pytree else ())]
+        kind = target.kind(item.kind)
+        handler = target.handlers.get(kind, item.handler)
+        why = (rewrite or rewrite_reason(item, pytree)) if pytree and kind == handlers.PYTREE else None
+        fates.append(Fate(item, item.name, at, kind, handler, pytree, why))
+        notes += [*notes_on(item, kind), *(pytree.notes if pytree else ())]
         if why is None:
-            files |= under(at, {key: file for key, file in made.files.items() if not (single and key in _OF_STEP)})
+            made = moved(item, target, pytree)
+            files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
     others, left_out = ({}, {}) if single else _others(found)
     files |= others | _of_step(found, target, fates)
     anew = frozenset(key for fate in fates if fate.rewritten for key in own if _lies_in(key, fate.source))

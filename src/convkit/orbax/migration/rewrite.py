@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,24 @@ from convkit.checkpoint import Checkpoint, WriteOptions, Writer
 from convkit.digests import BlockDigests, combine, digest_value
 from convkit.formats import get_format
 from convkit.formats.orbax_reader import open_orbax
+from convkit.formats.orbax_record import KEY, Record
 from convkit.jobs import Gather, Job
-from convkit.orbax.migration.items import STATE
 from convkit.orbax.migration.parts import Fate
 from convkit.orbax.migration.request import Request
 from convkit.receipt import json_value
 from convkit.slabs import SLAB
+from convkit.state.orbax import layout
 from convkit.steps import Piece
 
 
 def rewrite(
-    fate: Fate, folder: Path, scratch: Path, request: Request, *, algorithm: str, threads: int
+    place: Path, fate: Fate, folder: Path, scratch: Path, request: Request, *, algorithm: str, threads: int
 ) -> dict[str, dict[str, str]]:
-    """Make ``folder``, which holds the item's pytree anew; returns the digest of each leaf by storage name.
+    """Make ``folder``, which holds an item anew, as a pytree; returns the digest of each leaf by storage name.
 
     Args:
+        place: the checkpoint whose item it is.
+        fate: which item.
         scratch: a folder on the same file system, that isn't there yet.
 
     Raises:
@@ -38,37 +42,39 @@ def rewrite(
         OSError: the folder can't be made.
     """
     encoding = request.encoding
-    with open_orbax(fate.item.path) as checkpoint:
+    with open_orbax(place) as checkpoint:
+        whole = Record.from_json(checkpoint.metadata[KEY])
+        record = Record(layout.STEP, {fate.source: whole.items[fate.source]}, {})
+        found = {node.path: key for key, item, node in whole.nodes() if item == fate.source}
+        keys = {key: found[node.path] for key, _, node in record.nodes()}
+        leaves = {key: replace(checkpoint.leaves[full], key=key) for key, full in keys.items()}
         options = WriteOptions(
-            metadata=checkpoint.metadata,
+            metadata={KEY: record.to_json()},
             zarr=encoding.zarr,
             ocdbt=encoding.ocdbt is not False,
             compressor=encoding.compressor,
         )
-        writer = get_format(f"orbax-{request.to}").create(scratch, list(checkpoint.leaves.values()), options)
+        writer = get_format(f"orbax-{request.to}").create(scratch, list(leaves.values()), options)
         try:
             with ThreadPoolExecutor(threads) as pool:
-                tensors = [key for key, leaf in checkpoint.leaves.items() if leaf.spec]
-                made = list(pool.map(lambda key: _copy(checkpoint, writer, key, algorithm), tensors))
+                tensors = [key for key, leaf in leaves.items() if leaf.spec]
+                made = list(pool.map(lambda key: _copy(checkpoint, keys[key], writer, key, algorithm), tensors))
             writer.commit()
         finally:
             writer.close()
         digests = dict(zip(tensors, made, strict=True)) | {
-            key: digest_value(algorithm, json_value(leaf.value))
-            for key, leaf in checkpoint.leaves.items()
-            if leaf.spec is None
+            key: digest_value(algorithm, json_value(leaf.value)) for key, leaf in leaves.items() if leaf.spec is None
         }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    inner = scratch / STATE
-    (inner if inner.is_dir() else scratch).rename(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / fate.target).rename(folder)
+    shutil.rmtree(scratch)
     return {key: {"digest": digest} for key, digest in digests.items()}
 
 
-def _copy(checkpoint: Checkpoint, writer: Writer, key: str, algorithm: str) -> str:
+def _copy(checkpoint: Checkpoint, source: str, writer: Writer, key: str, algorithm: str) -> str:
     """Write one leaf; returns its digest."""
-    spec: Any = checkpoint.leaves[key].spec
-    gather = Gather(Job("target", key, spec, checkpoint, [Piece(key, key, (spec.size,), 0, (1,), 0, (1,))]))
+    spec: Any = checkpoint.leaves[source].spec
+    gather = Gather(Job("target", key, spec, checkpoint, [Piece(source, key, (spec.size,), 0, (1,), 0, (1,))]))
     unit = writer.granularity(key)
     step = math.ceil(SLAB / (unit * spec.itemsize)) * unit
     digests = BlockDigests(algorithm)

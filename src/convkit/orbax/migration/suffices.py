@@ -18,14 +18,20 @@ from convkit.formats.zarr3 import Zarr3Array
 from convkit.formats.zarr_chunks import stored_chunks
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.json_object import read_object
-from convkit.state.orbax.layout import AGGREGATE
+from convkit.state.orbax import handlers
+from convkit.state.orbax.layout import AGGREGATE, Item
 
 #: of an item whose writer stored every chunk
 _ALL_STORED = "store_array_data_equal_to_fill_value"
 
 
-def rewrite_reason(folder: Path, pytree: Pytree) -> str | None:
-    """Why the item in a folder must be written anew; None where new metadata suffice."""
+def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
+    """Why an item must be written anew to be a pytree; None where new metadata suffice."""
+    folder = item.path
+    if item.kind != handlers.PYTREE:
+        lone = [node.path for node in pytree.tree.nodes] == [()]
+        named = lone and not isinstance(pytree.arrays[""], FolderArray)
+        return "its array lies in a database, under a name of its own" if named else None
     if any(isinstance(array, ArrayBytes) for array in pytree.arrays.values()):
         return f"leaves lie in the file {AGGREGATE}"
     strings = read_object(folder / STRINGS_FILE) if (folder / STRINGS_FILE).is_file() else {}
