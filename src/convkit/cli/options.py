@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "convert a checkpoint, and leave a receipt"),
     "te": ("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
     "cerebras": ("cerebras", "repair old Cerebras checkpoints, and carry their loader state over"),
-    "orbax": ("orbax", "migrate Orbax checkpoints between its two APIs"),
+    "orbax": ("orbax", "check Orbax checkpoints, and migrate them between its two APIs"),
     "roundtrip": ("check", "reconvert by the inverse and compare with the source bit by bit"),
     "equivalence": ("check", "run both models on the same inputs and compare them layer by layer"),
     "diff": ("check", "compare structure and values of two checkpoints"),
@@ -251,9 +251,24 @@ def _orbax_migrate(parser: Parser) -> None:
     parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every file, in the receipt")
 
 
+def _orbax_check(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", type=Path, help="a root, a step, a checkpoint, an item or a file")
+    parser.add_argument("--run", action="store_true", help="make each call in the installed Orbax, and compare")
+    parser.add_argument(
+        "--devices", metavar="N", type=int, default=1, help="CPU devices on which to load it (default: 1)"
+    )
+    _no_fail(parser)
+
+
+def _orbax_guide(parser: Parser) -> None:
+    """It has no options."""
+
+
 #: commands of ``orbax``: their options, one line
 _ORBAX: dict[str, tuple[Callable[[Parser], None], str]] = {
     "migrate": (_orbax_migrate, "migrate a checkpoint or a root to the other API"),
+    "check": (_orbax_check, "say which calls of either API load a checkpoint, and what Orbax hides about it"),
+    "guide": (_orbax_guide, "print which methods of v1's Checkpointer replace those of v0's CheckpointManager"),
 }
 
 

@@ -6,7 +6,11 @@ import argparse
 from importlib import import_module
 
 #: command -> its module
-_MODULES = {"migrate": "convkit.cli.migrate"}
+_MODULES = {
+    "migrate": "convkit.cli.migrate",
+    "check": "convkit.cli.orbax_check",
+    "guide": "convkit.cli.orbax_guide",
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,8 +7,9 @@ sharding of one device, ``abstract np`` for the same with numpy arrays only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Verb(StrEnum):
@@ -38,13 +39,18 @@ class Target(StrEnum):
 AUTO = "AUTO"
 
 
+#: prefix and fixed length of steps' names; "" and 0 for none
+StepNames = tuple[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call.
 
-    ``name`` is the item that ``LOAD`` and ``METADATA`` ask for, :data:`AUTO`, or None for a checkpoint without
-    items; ``below`` the folder under ``p`` that a v0 checkpointer is given; ``items`` what a call of several items
-    asks for, and how: a v0 handler's name, or of v1 ``tree`` or ``None``. ``memo`` remarks on the call.
+    ``name`` is the item that ``LOAD`` and ``METADATA`` ask for, :data:`AUTO`, or None for a checkpoint without items;
+    of ``CHECKPOINTER`` None means all items. ``below`` is the folder under ``p`` that a v0 checkpointer is given.
+    ``items`` are those that a call of several asks for, and how: the name of v0's arguments, or of v1 :data:`TREE`
+    or None. ``names`` tells a manager the prefix and the length of its steps' names.
     """
 
     text: str
@@ -54,6 +60,17 @@ class Call:
     below: str = ""
     items: Mapping[str, str | None] = field(default_factory=dict)
     safetensors: bool = False
+    names: StepNames = ("", 0)
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> Call:
+        """The call that :meth:`to_json` gave."""
+        kinds = {"verb": Verb(found["verb"]), "target": Target(found["target"]), "names": tuple(found["names"])}
+        return Call(**{**found, **kinds})
+
+    def to_json(self) -> dict[str, Any]:
+        """The call as another process reads it."""
+        return {part.name: getattr(self, part.name) for part in fields(self)} | {"items": dict(self.items)}
 
     @property
     def api(self) -> str:
@@ -120,26 +137,52 @@ CALLS = (
 )
 
 
-def calls_for(pytrees: Iterable[str], *, root: bool) -> tuple[Call, ...]:
-    """The table, and the same for each pytree item of a checkpoint, or of a root's latest step."""
-    return CALLS + tuple(call for name in pytrees for call in (_of_root(name) if root else _of_item(name)))
+def of_items(pytrees: Iterable[str], readable: Iterable[str] = ()) -> tuple[Call, ...]:
+    """The table, the same for each pytree item of a checkpoint, and what loads the items that v1 can load at once."""
+    named = ", ".join(f"{name}=None" for name in readable)
+    some = Call(f"v1.load_checkpointables(p, dict({named}))", Verb.LOAD_ALL, items=dict.fromkeys(readable))
+    return (*CALLS, *[some] * bool(named), *(call for name in pytrees if name for call in _of_item(name)))
+
+
+def of_root(pytrees: Iterable[str], names: StepNames | None) -> tuple[Call, ...]:
+    """The table, and the same for the pytree items of a root's steps, and for the names that its steps have."""
+    every = Call("v1.training.Checkpointer(p).load_checkpointables()", Verb.CHECKPOINTER, None)
+    calls = (*CALLS, every, *(call for name in pytrees if name for call in _of_root(name)))
+    if names is None or names == ("", 0):
+        return calls
+    managers = [call for call in calls if call.verb in _MANAGERS]
+    return calls + tuple(
+        replace(call, text=call.text.replace("(p)", f"(p, {_MANAGERS[call.verb]})", 1), names=names)
+        for call in managers
+    )
+
+
+#: what a call says of its steps' names: see :func:`spelled`
+_MANAGERS = {Verb.CHECKPOINTER: "step_name_format=f", Verb.MANAGER: "options=o"}
+
+
+def spelled(names: StepNames) -> dict[str, str]:
+    """What ``f`` and ``o`` stand for in the calls of a root whose steps have such names."""
+    prefix, length = names
+    options = ", ".join(
+        [f"step_prefix={prefix!r}"] * bool(prefix) + [f"step_format_fixed_length={length}"] * bool(length)
+    )
+    return {
+        "f": f"v1.path.step.standard_name_format({options})",
+        "o": f"v0.CheckpointManagerOptions({options})",
+    }
 
 
 def _of_item(name: str) -> Iterable[Call]:
-    shown = repr(name)
+    item = repr(name)
     known = {call.text for call in CALLS}
     calls = (
-        Call(f"v1.load(p, checkpointable_name={shown})", Verb.LOAD, name),
-        Call(f"v1.load(p, abstract, checkpointable_name={shown})", Verb.LOAD, name, Target.HERE),
-        Call(f"v1.load(p, abstract np, checkpointable_name={shown})", Verb.LOAD, name, Target.NUMPY),
-        Call(f"v0 PyTreeCheckpointer().restore(p / {shown})", Verb.PYTREE, below=name),
-        Call(
-            f"v0 PyTreeCheckpointer().restore(p / {shown}, restore_args=np)",
-            Verb.PYTREE,
-            target=Target.NUMPY,
-            below=name,
-        ),
-        Call(f"v0 StandardCheckpointer().restore(p / {shown})", Verb.STANDARD, below=name),
+        Call(f"v1.load(p, checkpointable_name={item})", Verb.LOAD, name),
+        Call(f"v1.load(p, abstract, checkpointable_name={item})", Verb.LOAD, name, Target.HERE),
+        Call(f"v1.load(p, abstract np, checkpointable_name={item})", Verb.LOAD, name, Target.NUMPY),
+        Call(f"v0 PyTreeCheckpointer().restore(p / {item})", Verb.PYTREE, below=name),
+        Call(f"v0 PyTreeCheckpointer().restore(p / {item}, restore_args=np)", Verb.PYTREE, None, Target.NUMPY, name),
+        Call(f"v0 StandardCheckpointer().restore(p / {item})", Verb.STANDARD, below=name),
     )
     return (call for call in calls if call.text not in known)
 
@@ -147,10 +190,12 @@ def _of_item(name: str) -> Iterable[Call]:
 def _of_root(name: str) -> Iterable[Call]:
     if name != "state":
         yield Call(f"v1.training.Checkpointer(p).load(checkpointable_name={name!r})", Verb.CHECKPOINTER, name)
+    # the one item of a root without named items
+    if name == "default":
+        for handler in (STANDARD, PYTREE):
+            yield Call(f"v0 CheckpointManager(p).restore(latest, {handler}())", Verb.MANAGER, items={"": handler})
+        return
     for handler in (STANDARD, PYTREE):
         if (name, handler) != ("state", STANDARD):
-            yield Call(
-                f"v0 CheckpointManager(p).restore(latest, Composite({name}={handler}()))",
-                Verb.MANAGER,
-                items={name: handler},
-            )
+            text = f"v0 CheckpointManager(p).restore(latest, Composite({name}={handler}()))"
+            yield Call(text, Verb.MANAGER, items={name: handler})

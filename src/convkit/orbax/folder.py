@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convkit.errors import ConvkitError
+from convkit.orbax.calls import StepNames
 from convkit.orbax.outcome import OrbaxError
 from convkit.state.orbax import step, tree
 
 TEMPORARY = ".orbax-checkpoint-tmp"
-#: of the name format that both managers have where they aren't told another
-_STEP = re.compile(r"0|[1-9]\d*")
 
 
 def is_whole(path: Path) -> bool:
@@ -34,12 +33,14 @@ def subfolders(path: Path) -> list[str]:
     return [entry.name for entry in path.iterdir() if entry.is_dir()]
 
 
-def steps(path: Path) -> dict[int, Path]:
-    """The steps that a manager finds with the default name format, in their order."""
-    if not path.is_dir():
-        return {}
-    found = [entry for entry in path.iterdir() if _STEP.fullmatch(entry.name) and is_whole(entry)]
-    return {int(entry.name): entry for entry in sorted(found, key=lambda entry: int(entry.name))}
+def steps(path: Path, names: StepNames = ("", 0)) -> dict[int, Path]:
+    """The steps that a manager finds which is told such names, in their order."""
+    prefix, length = names
+    digits = rf"0\d{{{length - 1}}}|[1-9]\d{{{length - 1},}}" if length else r"0|[1-9]\d*"
+    name = re.compile(rf"{re.escape(prefix)}{'_' if prefix else ''}({digits})")
+    entries = path.iterdir() if path.is_dir() else ()
+    found = {int(match[1]): entry for entry in entries if (match := name.fullmatch(entry.name)) and is_whole(entry)}
+    return dict(sorted(found.items()))
 
 
 def has_tree(path: Path) -> bool:

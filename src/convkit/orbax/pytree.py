@@ -8,8 +8,6 @@ Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -19,18 +17,19 @@ from typing import Any
 from convkit.errors import ConvkitError
 from convkit.formats.zarr import ZarrArray
 from convkit.orbax.calls import Target
+from convkit.orbax.described import EMPTY, flat, inline_kind, is_placeholder, nested, python_type
+from convkit.orbax.devices import foreign
 from convkit.orbax.outcome import OrbaxError
 from convkit.orbax.stored import Store
 from convkit.state import flax_msgpack
-from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.json_object import read_object
 from convkit.state.orbax import arrays, tree
 from convkit.state.orbax.layout import AGGREGATE, MANIFEST
-from convkit.state.orbax.tree import ARRAY, DICT, NDARRAY, SCALAR, SEQUENCE, STRING, Node, Tree
+from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node, Tree
 
-#: in the aggregate file, a leaf that is stored as an array of its own
-PLACEHOLDER = "PLACEHOLDER://"
 STRINGS = "_strings.json"
+#: what jax makes of 64-bit arrays, without a word, where ``jax_enable_x64`` isn't set
+NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 
 
 class Reader(Enum):
@@ -79,8 +78,8 @@ class PyTree:
                 return f"{node.value_type} {spec.dtype}{list(spec.shape)}"
             if spec.dtype == "bool":
                 raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
-            return _python(spec.dtype)
-        return "str" if node.value_type == STRING else _EMPTY.get(node.value_type)
+            return python_type(spec.dtype)
+        return "str" if node.value_type == STRING else EMPTY.get(node.value_type)
 
     def array(self, node: Node) -> ZarrArray:
         """The array that is stored for a leaf.
@@ -88,7 +87,7 @@ class PyTree:
         Raises:
             OrbaxError: tensorstore can't open it.
         """
-        return self._store.open(node.name)
+        return self.store.open(node.name)
 
     @cached_property
     def tree(self) -> Tree | None:
@@ -112,7 +111,7 @@ class PyTree:
     def aggregate(self) -> tuple[tuple[Node, Any], ...]:
         """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
         path = self.folder / AGGREGATE
-        return tuple(_flat(flax_msgpack.load(path))) if path.is_file() else ()
+        return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
 
     @cached_property
     def shardings(self) -> dict[str, str] | None:
@@ -132,7 +131,7 @@ class PyTree:
     @cached_property
     def _inline(self) -> bool:
         """Whether the msgpack file holds leaves of its own, not places of leaves only."""
-        return any(not (_is_placeholder(value) or value is None or value in ({}, [])) for _, value in self.aggregate)
+        return any(not (is_placeholder(value) or value is None or value in ({}, [])) for _, value in self.aggregate)
 
     def _load(self, reader: Reader, target: Target) -> Any:
         assert self.tree is not None
@@ -143,11 +142,11 @@ class PyTree:
         loaded = {node.path: self._leaf(node, reader, target, strict) for node in leaves if not node.aggregated}
         if aside := next((node.name for node in leaves if node.aggregated), None):
             raise OrbaxError("ValueError", f"leaf {aside} lies in the file {AGGREGATE}, which this call doesn't read")
-        return nested((node, loaded.get(node.path, _EMPTY.get(node.value_type))) for node in self._nodes())
+        return nested((node, loaded.get(node.path, EMPTY.get(node.value_type))) for node in self._nodes())
 
     def _leaf(self, node: Node, reader: Reader, target: Target, strict: bool) -> Any:
         if node.empty:
-            return _EMPTY.get(node.value_type)
+            return EMPTY.get(node.value_type)
         if node.value_type == STRING:
             return self._string(node)
         kind = node.value_type
@@ -220,21 +219,21 @@ class PyTree:
         loaded = []
         for place, value in self.aggregate:
             node = kinds.get(place.path, place)
-            if not _is_placeholder(value):
-                loaded.append((node, _inline_kind(value)))
+            if not is_placeholder(value):
+                loaded.append((node, inline_kind(value)))
             else:
                 loaded.append((node, self._leaf(node, reader, target, strict=False)))
         return nested(loaded)
 
     def _array(self, name: str, kind: str, strict: bool) -> str:
-        if not self.ocdbt and not self._store.has_metadata(name):
-            raise OrbaxError("FileNotFoundError", f"{name}/{self._store.name} isn't stored")
-        array = self._store.open(name)
+        if not self.ocdbt and not self.store.has_metadata(name):
+            raise OrbaxError("FileNotFoundError", f"{name}/{self.store.name} isn't stored")
+        array = self.store.open(name)
         # of jax's arrays Orbax wraps what goes wrong while their chunks are read
         error = "Exception" if kind == ARRAY else "ValueError"
-        absent = next(self._store.lost(name, array), None)
+        absent = next(self.store.lost(name, array), None)
         if absent is None and strict:
-            absent = next(self._store.unstored(name, array), None)
+            absent = next(self.store.unstored(name, array), None)
         if absent is not None:
             raise OrbaxError(error, f"a chunk is missing: {absent}")
         return self._description(name, kind, array)
@@ -242,10 +241,11 @@ class PyTree:
     def _description(self, name: str, kind: str, array: ZarrArray) -> str:
         spec = array.spec
         if kind == SCALAR:
-            return _python(spec.dtype)
+            return python_type(spec.dtype)
         if kind == ARRAY and name in self.key_algorithms:
             return f"jax.Array key<{self.key_algorithms[name]}>{list(spec.shape[:-1])}"
-        return f"{kind} {spec.dtype}{list(spec.shape)}"
+        dtype = NARROWED.get(spec.dtype, spec.dtype) if kind == ARRAY else spec.dtype
+        return f"{kind} {dtype}{list(spec.shape)}"
 
     def _string(self, node: Node) -> str:
         path = self.folder / STRINGS
@@ -263,87 +263,6 @@ class PyTree:
         return self.tree.nodes if self.tree else ()
 
     @cached_property
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """Where its arrays lie."""
         return Store(self.folder, ocdbt=self.ocdbt, version3=bool(self.tree and self.tree.use_zarr3))
-
-
-def foreign(text: str, devices: int) -> str | None:
-    """Why a stored sharding can't be used on the first ``devices`` CPU devices; None if it can."""
-    found = json.loads(text)
-    match found.get("sharding_type"):
-        case "SingleDeviceSharding":
-            name = str(found.get("device_str")).replace("TFRT_CPU_", "cpu:")
-            return None if name in {f"cpu:{i}" for i in range(devices)} else f"device {name}"
-        case "NamedSharding":
-            mesh = found.get("device_mesh")
-            if not mesh:
-                return None if math.prod(found["shape"]) == devices else f"a mesh of {found['shape']} devices"
-            ids = set(_device_ids(mesh["mesh"]))
-            return None if ids <= set(range(devices)) else f"devices {sorted(ids)}"
-        case kind:
-            return f"a sharding of kind {kind}"
-
-
-def _device_ids(mesh: Any) -> Iterator[int]:
-    if isinstance(mesh, dict):
-        yield mesh["id"]
-    else:
-        for part in mesh:
-            yield from _device_ids(part)
-
-
-#: what a node without leaves becomes
-_EMPTY: dict[str, Any] = {"None": None, "NamedTuple": None, "Dict": {}, "List": [], "Tuple": []}
-
-
-def nested(leaves: Iterable[tuple[Node, Any]]) -> Any:
-    """A tree of dicts and lists from its leaves."""
-    top: dict[str, Any] = {}
-    sequences: set[tuple[str, ...]] = set()
-    for node, value in leaves:
-        if not node.path:
-            return value
-        inner = top
-        for depth, name in enumerate(node.path):
-            if node.kinds[depth] == SEQUENCE:
-                sequences.add(node.path[:depth])
-            if depth == len(node.path) - 1:
-                inner[name] = value
-            else:
-                inner = inner.setdefault(name, {})
-    return _with_lists(top, (), sequences)
-
-
-def _with_lists(value: Any, path: tuple[str, ...], sequences: set[tuple[str, ...]]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    inner = {name: _with_lists(part, (*path, name), sequences) for name, part in value.items()}
-    return list(inner.values()) if path in sequences else inner
-
-
-def _flat(value: Any, path: tuple[str, ...] = (), kinds: tuple[int, ...] = ()) -> Iterator[tuple[Node, Any]]:
-    """Leaves and empty nodes of nested dicts and lists."""
-    if value and isinstance(value, dict | list):
-        kind, parts = (DICT, value.items()) if isinstance(value, dict) else (SEQUENCE, enumerate(value))
-        for name, part in parts:
-            yield from _flat(part, (*path, str(name)), (*kinds, kind))
-    else:
-        yield Node(path, kinds, {"value_type": NDARRAY}), value
-
-
-def _is_placeholder(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(PLACEHOLDER)
-
-
-def _inline_kind(value: Any) -> Any:
-    """What a leaf of the msgpack file is loaded as."""
-    if isinstance(value, ArrayBytes):
-        return f"{NDARRAY} {value.spec.dtype}{list(value.spec.shape)}"
-    return value if value is None or value in ({}, []) else type(value).__name__
-
-
-def _python(dtype: str) -> str:
-    """The Python type of a stored scalar."""
-    if dtype == "bool":
-        return "bool"
-    return "int" if "int" in dtype else "float"

@@ -12,8 +12,9 @@ import orbax.checkpoint as v0
 from orbax.checkpoint.experimental import v1
 
 from convkit.orbax.calls import AUTO, Call, Target, Verb
+from convkit.orbax.described import nested
 from convkit.orbax.outcome import OK, OrbaxError
-from convkit.orbax.pytree import PyTree, nested
+from convkit.orbax.pytree import PyTree
 from convkit.orbax.v1 import first_pytree
 from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 from convkit.tensors import value_dtype
@@ -52,10 +53,14 @@ def _make(call: Call, path: Path, scratch: Path) -> Any:
         case Verb.METADATA_ALL:
             return v1.checkpointables_metadata(path).metadata
         case Verb.CHECKPOINTER:
-            with v1.training.Checkpointer(_links(path, scratch)) as checkpointer:
+            names = v1.path.step.standard_name_format(**_names(call))
+            with v1.training.Checkpointer(_links(path, scratch), step_name_format=names) as checkpointer:
+                if call.name is None:
+                    return checkpointer.load_checkpointables()
                 return checkpointer.load(checkpointable_name=call.name)
         case Verb.MANAGER:
-            with v0.CheckpointManager(_links(path, scratch)) as manager:
+            options = v0.CheckpointManagerOptions(**_names(call))
+            with v0.CheckpointManager(_links(path, scratch), options=options) as manager:
                 args = _args(call.items)
                 named = v0.args.Composite(**args) if args else None
                 return manager.restore(manager.latest_step(), args=args.get("", named))
@@ -79,6 +84,11 @@ def _numpy_args(leaf: Any) -> Any:
     if type(leaf) is v0.metadata.ArrayMetadata:
         return v0.RestoreArgs(restore_type=np.ndarray)
     return v0.RestoreArgs()
+
+
+def _names(call: Call) -> dict[str, Any]:
+    prefix, length = call.names
+    return {"step_prefix": prefix or None, "step_format_fixed_length": length or None}
 
 
 def _args(items: Mapping[str, str | None]) -> dict[str, Any]:

@@ -13,10 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.orbax.calls import Call, Target, Verb
+from convkit.orbax.calls import Call
 from convkit.orbax.outcome import Outcome
 
 #: the result of a call that ends the process
@@ -30,10 +29,10 @@ def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
         ConvkitError: Orbax isn't installed.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
     outcomes: list[Outcome] = []
     while len(outcomes) < len(calls):
-        rest = [as_json(call) for call in calls[len(outcomes) :]]
+        rest = [call.to_json() for call in calls[len(outcomes) :]]
         process = subprocess.run(
             [sys.executable, "-m", __name__],
             input=json.dumps({"path": str(path.absolute()), "calls": rest}),
@@ -49,11 +48,6 @@ def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
         if len(answers) < len(rest):
             outcomes.append(Outcome(CRASHED, causes=((CRASHED, _last_line(process.stderr)),)))
     return outcomes
-
-
-def as_json(call: Call) -> dict[str, Any]:
-    """The call as the process reads it."""
-    return {field: getattr(call, field) for field in Call.__slots__} | {"items": dict(call.items)}
 
 
 def _last_line(text: str) -> str:
@@ -72,7 +66,7 @@ def _main() -> None:
     with TemporaryDirectory(prefix="convkit-orbax-") as scratch:
         path = Path(request["path"])
         for entry in request["calls"]:
-            call = Call(**entry | {"verb": Verb(entry["verb"]), "target": Target(entry["target"])})
+            call = Call.from_json(entry)
             print(json.dumps(real.answer(call, path, Path(scratch))), file=out, flush=True)
 
 

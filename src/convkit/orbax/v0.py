@@ -31,7 +31,7 @@ def predict(call: Call, path: Path, devices: int = 1) -> Any:
         OrbaxError: it fails.
     """
     if call.verb is Verb.MANAGER:
-        return _manager(path, call.items, devices)
+        return _manager(folder.steps(path, call.names), call.items, devices)
     path = path / call.below if call.below else path
     if call.target is Target.NUMPY:
         _check_described(path, devices)
@@ -144,13 +144,12 @@ _HANDLERS: dict[str, Callable[[Path, int], Any]] = {
 }
 
 
-def _manager(root: Path, asked: Mapping[str, str | None], devices: int) -> Any:
-    """``CheckpointManager(root).restore(latest)``: of a root of one unnamed item, that item's value."""
-    found = folder.steps(root)
+def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], devices: int) -> Any:
+    """What ``CheckpointManager`` with these steps restores of the latest: items, or the value of one unnamed item."""
     for path in found.values():
         json_item.check(path / METRICS, METRICS)
     if not found:
-        raise OrbaxError("FileNotFoundError", "no folder is a step by the default name format")
+        raise OrbaxError("FileNotFoundError", "no folder has a step's name")
     latest = found[max(found)]
     single = (latest / DEFAULT).exists()
     if single and asked and "" not in asked:

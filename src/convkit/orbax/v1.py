@@ -59,7 +59,7 @@ def predict(call: Call, path: Path, devices: int = 1) -> Any:
         case Verb.METADATA_ALL:
             return checkpoint.metadata_all()
         case _:
-            return _latest(path, devices, call.name or STATE)
+            return _latest(folder.steps(path, call.names), devices, call.name)
 
 
 def first_pytree(path: Path, deleting: str | None = None) -> str | None:
@@ -291,11 +291,11 @@ def _as_layout(what: str) -> Iterator[None]:
         raise OrbaxError(_INVALID, f"not a {what}") from error
 
 
-def _latest(root: Path, devices: int, name: str) -> Any:
-    """``training.Checkpointer(root).load()``: of the latest step, the item ``state`` unless another is named."""
-    found = folder.steps(root)
+def _latest(found: Mapping[int, Path], devices: int, name: str | None) -> Any:
+    """What ``training.Checkpointer`` with these steps loads of the latest: an item, or all."""
     for path in found.values():
         json_item.check(path / "metrics", "metrics")
     if not found:
-        raise OrbaxError("StepNotFoundError", "no folder is a step by the default name format")
-    return _Checkpoint(found[max(found)], devices).load_all({name: None}, Target.STORED)[name]
+        raise OrbaxError("StepNotFoundError", "no folder has a step's name")
+    checkpoint = _Checkpoint(found[max(found)], devices)
+    return checkpoint.load_all({name: None}, Target.STORED)[name] if name else checkpoint.load_all({}, Target.STORED)

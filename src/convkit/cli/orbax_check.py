@@ -1,0 +1,144 @@
+"""``convkit orbax check``: what loads a checkpoint, what doesn't, and what Orbax hides about it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections import defaultdict
+from dataclasses import asdict
+from typing import Any
+
+from convkit.cli.output import emit, table
+from convkit.orbax.calls import Verb, spelled
+from convkit.orbax.check import Check, agree, check, confirmed, leaves
+from convkit.orbax.outcome import Outcome
+
+SCHEMA = "convkit.orbax-check/1"
+_WIDTH = 110
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 1 where nothing loads the checkpoint or Orbax disagrees, 3 where nothing is recognised."""
+    checked = check(args.path, args.devices)
+    if args.run:
+        checked = confirmed(checked)
+    if args.json:
+        emit(_document(checked))
+    else:
+        _print(checked)
+    if checked.problem:
+        print(f"convkit: {checked.problem}", file=sys.stderr)
+        return checked.problem.exit_code
+    usable = any(checked.to_use(api) for api in ("v0", "v1"))
+    return 0 if args.no_fail or (usable and not checked.disagreeing) else 1
+
+
+def _document(checked: Check) -> dict[str, Any]:
+    found = checked.found
+    answers = checked.ran or (None,) * len(checked.calls)
+    return {
+        "schema": SCHEMA,
+        "path": str(checked.path),
+        "kind": found.kind if found else None,
+        "api": found.api if found else None,
+        "why": found.why if found else str(checked.problem),
+        "items": {name: {"kind": item.kind, "why": item.why} for name, item in found.items.items()} if found else {},
+        "steps": [step.name for step in found.steps] if found else [],
+        "devices": checked.devices,
+        "calls": [
+            {
+                "call": call.text,
+                "api": call.api,
+                **_told(guess),
+                **({"ran": _told(real), "agrees": agree(guess, real)} if real else {}),
+            }
+            for call, guess, real in zip(checked.calls, checked.predicted, answers, strict=True)
+        ],
+        "use": {api: call.text if (call := checked.to_use(api)) else None for api in ("v1", "v0")},
+        "where": _spelled(checked),
+        "findings": [asdict(finding) for finding in checked.findings],
+        "confirmed": not checked.disagreeing if checked.ran else None,
+    }
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    causes = [{"error": kind, "reason": reason} for kind, reason in outcome.causes]
+    return {"result": outcome.result, "value": outcome.value, "causes": causes}
+
+
+def _spelled(checked: Check) -> dict[str, str]:
+    """What stands for what in the calls."""
+    told = {"p": str(checked.path)}
+    if checked.names and checked.names != ("", 0):
+        told |= spelled(checked.names)
+    return told
+
+
+def _print(checked: Check) -> None:
+    found = checked.found
+    if found:
+        print(f"{checked.path}: {found.api} {found.kind} ({found.why})")
+        table([(f"  {name or 'itself'}", item.kind, item.why) for name, item in found.items.items()])
+        if found.steps:
+            print(f"  steps: {', '.join(step.name for step in found.steps)}")
+    else:
+        print(f"{checked.path}: nothing of Orbax's is recognised")
+    print("\nuse")
+    for api in ("v1", "v0"):
+        call = checked.to_use(api)
+        print(f"  {call.text if call else f'nothing of {api} loads it'}")
+    for name, meaning in _spelled(checked).items():
+        if name != "p":
+            print(f"  {name} = {meaning}")
+    _print_answers(checked)
+    if checked.findings:
+        print("\nbeware")
+    for finding in checked.findings:
+        _wrapped(f"{finding.where}: {finding.what}" if finding.where else finding.what, "- ")
+        _wrapped(finding.remedy, "  -> ")
+    if checked.ran:
+        _print_ran(checked)
+
+
+def _print_answers(checked: Check) -> None:
+    failed: dict[str, list[str]] = defaultdict(list)
+    succeeded = []
+    for call, outcome in zip(checked.calls, checked.predicted, strict=True):
+        if outcome.ok:
+            succeeded.append((f"  {call.text}", _summary(call.verb, outcome.value)))
+        else:
+            failed[" <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes)].append(call.text)
+    if succeeded:
+        print("\nanswers")
+        table(succeeded)
+    if failed:
+        print("\nfails")
+    for why, texts in failed.items():
+        _wrapped(why, "  ")
+        for text in texts:
+            print(f"      {text}")
+
+
+def _summary(verb: Verb, value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if not value:
+        return "{}: nothing"
+    noun = "leaf" if leaves(value) == 1 else "leaves"
+    told = "of metadata" if verb in (Verb.METADATA, Verb.METADATA_ALL) else ""
+    return f"{leaves(value)} {noun} {told}".rstrip()
+
+
+def _print_ran(checked: Check) -> None:
+    differing = checked.disagreeing
+    print(f"\n{len(checked.calls) - len(differing)} of {len(checked.calls)} calls answered as predicted")
+    for call, guess, real in differing:
+        print(f"  {call.text}")
+        for what, outcome in (("predicted", guess), ("Orbax", real)):
+            said = " <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes) or str(outcome.value)
+            _wrapped(f"{what}: {outcome.result}, {said}", "      ")
+
+
+def _wrapped(text: str, indent: str) -> None:
+    print(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=" " * (len(indent) + 2)))

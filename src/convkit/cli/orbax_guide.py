@@ -1,0 +1,37 @@
+"""``convkit orbax guide``: what replaces the methods of v0's CheckpointManager."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+from convkit.cli.output import emit
+from convkit.orbax.guide import guide
+
+SCHEMA = "convkit.orbax-guide/1"
+_METHOD, _WIDTH = 24, 100
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 1 where the installed release has methods that it doesn't know."""
+    found = guide()
+    if args.json:
+        emit({"schema": SCHEMA, **found})
+        return 1 if found["unknown"] else 0
+    print(f"orbax-checkpoint {found['release']}: CheckpointManager (v0) -> training.Checkpointer (v1)\n")
+    for row in found["rows"]:
+        told = [name if state == "there" else f"{name} ({state})" for name, state in row["counterparts"].items()]
+        _line(row["method"] if row["installed"] else f"{row['method']} (gone)", ", ".join(told) or "no counterpart")
+        if row["note"]:
+            _line("", row["note"])
+        if row["guide_outdated"]:
+            _line("", f"the official guide is out of date: it says {', '.join(row['guide_outdated'])}")
+    for method in found["unknown"]:
+        _line(method, "new in this release: not in this table")
+    print()
+    _line("only in v1", ", ".join(found["only_v1"]) or "nothing")
+    return 1 if found["unknown"] else 0
+
+
+def _line(method: str, text: str) -> None:
+    print(textwrap.fill(text, _WIDTH, initial_indent=method.ljust(_METHOD), subsequent_indent=" " * _METHOD))
