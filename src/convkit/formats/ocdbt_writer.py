@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.formats.array_output import StoredArrayWriter
-from convkit.formats.array_store import StoredArray, file_store, store_error, writing_context
+from convkit.formats.array_store import StoredArray, file_store, give_back_blocks, store_error, writing_context
 from convkit.formats.leaf_folders import UNFINISHED, not_written, parse_metadata, remove, sync_tree
 from convkit.formats.ocdbt import database, key_of
 from convkit.formats.ocdbt_entries import MANIFEST, read_entries
@@ -54,6 +54,7 @@ class OcdbtWriter(StoredArrayWriter):
         super().__init__(folder, {name: StoredArray(array, self._store(name)) for name, array in arrays.items()})
         self._lock = threading.Lock()
         self._context = writing_context()
+        give_back_blocks(SMALL)
         with self.io_errors():
             if not (folder / MANIFEST).exists():
                 (folder / _PARTS).mkdir(exist_ok=True)
