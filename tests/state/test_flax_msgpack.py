@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 import pytest
+from goldens import golden_dir
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -139,3 +141,33 @@ def test_what_flax_does_not_write_is_refused(tree: bytes, problem: str, tmp_path
     with pytest.raises(ConvkitError) as refusal:
         flax_msgpack.load(path)
     assert str(refusal.value).startswith(f"{path}: {problem}")
+
+
+@pytest.mark.parametrize("release", ["0.2.7", "0.3.5", "0.4.4", "0.5.9"])
+def test_what_releases_of_orbax_aggregated_is_read(release: str) -> None:
+    """Arrays and values inline, and for the others the name of the place where they are stored."""
+    prefix = "PLACEHOLDER://"
+    for case in ("direct_aggregate_all", "direct_aggregate_mixed", "direct_pytree"):
+        folder = golden_dir("orbax/old_releases.tar.gz", f"{release}/{case}/") / release / case
+        truth = np.load(folder / "truth.npz")
+        found = dict(leaves(flax_msgpack.load(folder / "ckpt" / "checkpoint")))
+        assert set(truth.files) <= set(found)
+        stored = {path for path in truth.files if isinstance(found[path], str) and found[path].startswith(prefix)}
+        assert {found[path] for path in stored} == {prefix + path.replace("/", ".") for path in stored}
+        assert bool(stored) == (case != "direct_aggregate_all")
+        assert (stored < set(truth.files)) == (case != "direct_pytree")
+        for path in set(truth.files) - stored:
+            leaf = found[path]
+            if isinstance(leaf, ArrayBytes):
+                assert (leaf.spec.shape, b"".join(leaf.pieces)) == (truth[path].shape, truth[path].tobytes()), path
+            else:
+                assert leaf == truth[path].item(), path
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Each leaf and its path."""
+    children = node if isinstance(node, dict) else dict(enumerate(node)) if isinstance(node, list) else {}
+    if not children:
+        yield "/".join(path), node
+    for name, child in children.items():
+        yield from leaves(child, (*path, str(name)))
