@@ -37,7 +37,8 @@ from convkit.state.flax_msgpack import ArrayBytes
 _STATE, _FLAX_FILE, _SHARDING = "state", "checkpoint", "_sharding"
 _VARIABLES = "mdl_vars."
 _STEP = re.compile(r"checkpoint_\d+")
-_POSITION = re.compile(r"\.(\d+)(?=\.|$)")
+#: a position in a list, or what isn't one: the sizes in the name of a group of stacked optimizer states
+_POSITION = re.compile(r"(\.p#[\d.]+)|\.(\d+)(?=\.|$)")
 #: first bytes of a dict of two whose first key is one of Pax's
 _FLAX_HEADS = (b"\x82\xafflattened_state", b"\x82\xb0str_pytree_state")
 #: what else may lie in ``state``: files of Orbax, which say what the arrays say too, and its databases
@@ -103,7 +104,7 @@ class Pax(Format):
             raise ConvkitError("is not Pax's msgpack", path=path, remedy="name the step folder: checkpoint_<step>")
         elif ocdbt.is_database(state):
             container, files = "ocdbt", [file for file in state.rglob("*") if file.is_file()]
-            arrays = {_POSITION.sub(r"_\1", name): array for name, array in ocdbt.read_arrays(state).items()}
+            arrays = {_spelled(name): array for name, array in ocdbt.read_arrays(state).items()}
         else:
             names = leaf_folders.leaf_names(state)
             arrays = {name: leaf_folders.read_leaf(state / name) for name in names}
@@ -169,6 +170,15 @@ class PaxWriter(Zarr2FolderWriter):
             item.mkdir(exist_ok=True)
             leaf_folders.write_file(item / pax_metadata.FILE, pax_metadata.dumps(self._metadata))
             leaf_folders.sync_tree(item)
+
+
+def _spelled(name: str) -> str:
+    """A name of OCDBT's as folders have it.
+
+    >>> _spelled("opt_states.0.p#2.3.4#i0.smdl.i-1.2.m.params.w")
+    'opt_states_0.p#2.3.4#i0.smdl.i-1_2.m.params.w'
+    """
+    return _POSITION.sub(lambda found: found[1] or f"_{found[2]}", name)
 
 
 def _flax_arrays(path: Path) -> dict[str, ArrayBytes]:

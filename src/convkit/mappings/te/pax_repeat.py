@@ -1,7 +1,9 @@
 """pax/lm-repeat <-> te/pax-repeat: all layers in one sub-tree, stacked on the first axis.
 
-Facts: as of :mod:`convkit.mappings.te.pax`; Paxml, ``base_layer.py`` and ``learners.py``: the optimizer's
-leaves of stacked parameters lie under ``p#<layers>#i-1`` (stacked, not sharded), the others under ``no_prefix``.
+Facts: as of :mod:`convkit.mappings.te.pax`; Praxis at feeaff1, ``optimizer_prefix_vectorization.py``: the
+optimizer's leaves of stacked parameters lie under ``p#<layers>#<sharding>``, the others under ``no_prefix``. The
+sharding is ``i-1`` (none), ``smdl`` (over one axis of the mesh), ``tsdata,smdl`` (over several); that of the
+optimizer follows after one more ``#`` where it is another.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from convkit.mappings.te.pax import CLD, PAX, TE, WEIGHTS, at, pax_rules
 from convkit.mappings.te.pax_layer import CONFIG, facts, measures, variants
 
 LAYERS = "lm.transformer.repeat.sub.x_layers_0."
-SLOTS = "opt_states_0.p#{=layers}#i-1_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
+#: the layers' axis unsharded, or sharded over axes of Pax's mesh; the optimizer may have it otherwise
+_MESH = ("", "i-1", "sreplica", "sdata", "smdl", "tsreplica,sdata", "tsreplica,smdl", "tsdata,smdl",
+         "tsreplica,sdata,smdl")  # fmt: skip
+_SHARDED = (*(f"#{its}" for its in _MESH), *(f"#{its}#{other}" for its in _MESH for other in _MESH[2:]))
+SHARDING = f"{{sharding:{'|'.join(f'{sharded}?' for sharded in _SHARDED)}}}"
+SLOTS = f"opt_states_0.p#{{=layers}}{SHARDING}_" + "{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
 
 REPEAT = replace(
     PAX,
