@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from convkit.generate.old_mdl import write_old
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("id", "source", "sha256", "from", "to", "format", "options")
@@ -154,6 +157,7 @@ def test_a_repair_takes_the_place_of_a_conversion(played: Campaign):
     fixed = "results/state/target.mdl --fixed_checkpoint_path results/fixed/target.mdl --copy-healthy"
     assert f"convkit cerebras fix-checkpoint-spec {fixed} --dry-run" in commands
     assert "convkit convert" not in commands
+    assert "convkit equivalence" not in commands
 
 
 def test_a_changed_row_is_done_again_and_no_other(played: Campaign):
@@ -238,6 +242,15 @@ def test_a_plan_that_is_refused_by_the_real_command(real: Campaign):
     assert done.returncode == 1
     assert real.verdicts() == {"llama": "yes", "stray": "stopped"}
     assert real.document("summary.json")["rows"][1]["stopped_at"] == "plan"
+
+
+def test_a_repair_needs_no_model(real: Campaign):
+    """Nothing beside the file says what model it is."""
+    write_old(real.directory / "old.mdl", {"w": np.ones(3), "lr_scheduler": {"last_epoch": 0}, "global_step": 5}, "1.7")
+    real.write([claim(id="fixed", source="old.mdl", to="fix-checkpoint-spec")])
+    done = real.run("--cores", "1")
+    assert done.returncode == 0, done.stderr
+    assert real.verdicts() == {"fixed": "yes"}
 
 
 def test_repairs_with_the_real_command(real: Campaign):

@@ -10,6 +10,8 @@ rule equivalence:
         "<logs>/equivalence.log",
     benchmark:
         "<benchmarks>/equivalence.tsv"
+    wildcard_constraints:
+        id=any_of(CONVERSIONS),
     conda:
         "../../environment.yml"
     threads: config["threads"]

@@ -18,11 +18,8 @@ rule claims:
 rule report:
     input:
         "<results>/checkpoints.tsv",
-        expand(
-            "<results>/{id}/{stage}.json",
-            id=ROWS,
-            stage=["inspect", "roundtrip", "equivalence"],
-        ),
+        expand("<results>/{id}/{stage}.json", id=ROWS, stage=["inspect", "roundtrip"]),
+        expand("<results>/{id}/equivalence.json", id=CONVERSIONS),
     output:
         page="<results>/report.html",
         summary="<results>/summary.json",
