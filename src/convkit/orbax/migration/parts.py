@@ -110,6 +110,9 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
             made = moved(item, target, pytree)
             files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
     others, left_out = ({}, {}) if single else _others(found)
+    notes += [
+        f"{folder} is no item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
+    ]
     files |= others | _of_step(found, target, fates)
     anew = frozenset(key for fate in fates if fate.rewritten for key in own if _lies_in(key, fate.source))
     return Part(name, found, own, files, tuple(fates), left_out, tuple(notes), anew)

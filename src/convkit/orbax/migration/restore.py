@@ -75,9 +75,15 @@ def _part(part: Part, folder: Path) -> dict[str, Any]:
             if fate.kind == handlers.JSON and fate.item.file
         },
         "custom_metadata": dict(part.found.metadata.custom_metadata) if part.found.metadata else {},
-        # what older releases wrote isn't found without being told what it is
-        "kinds": [handlers.UNKNOWN] if part.given_back else [fate.kind for fate in part.fates],
+        "kinds": _kinds(part),
     }
+
+
+def _kinds(part: Part) -> list[str]:
+    """The kinds of the items; folders that are none, and what older releases wrote, no call finds untold."""
+    folders = {name.partition("/")[0] for name in part.files if "/" in name}
+    untold = part.given_back or folders - {fate.target for fate in part.fates}
+    return [fate.kind for fate in part.fates] + ([handlers.UNKNOWN] if untold else [])
 
 
 def _root(migration: Migration, folder: Path) -> dict[str, Any] | None:

@@ -202,9 +202,17 @@ def _items(path: Path, metadata: StepMetadata | None) -> dict[str, Item]:
         by_handler = handlers.kind_of(handler) if handler else handlers.UNKNOWN
         if by_handler != handlers.UNKNOWN and kind != handlers.METRICS:
             kind, why = by_handler, f"its handler is {str(handler).rpartition('.')[2]}"
+        if named and not handler and kind == handlers.PYTREE and not _has_tree(folder):
+            continue  # somebody else's file of that name
         if handler or kind != handlers.UNKNOWN:
             items[name] = Item(name, folder, kind, why, handler, file)
     return items
+
+
+def _has_tree(folder: Path) -> bool:
+    """Whether the file that should describe a pytree may do so, or there is none."""
+    path = folder / tree.FILE
+    return not path.is_file() or path.read_bytes().lstrip().startswith(b"{")
 
 
 def _content(folder: Path) -> tuple[str, str, Path | None]:
