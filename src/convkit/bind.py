@@ -15,9 +15,22 @@ from typing import Any
 from convkit.checkpoint import Leaf
 from convkit.condition import holds
 from convkit.errors import ConvkitError
+from convkit.fold import Fold
 from convkit.keys import Bindings, KeyTemplate, Placeholder
-from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Measure, Refused, Rule, Variant, Verbatim
-from convkit.ops import EXACT, Cast, Elementwise, Pad
+from convkit.mapping import (
+    Derived,
+    Fact,
+    Folded,
+    Layout,
+    LeftBehind,
+    Mapping,
+    Measure,
+    Refused,
+    Rule,
+    Variant,
+    Verbatim,
+)
+from convkit.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.pattern import Axes, Pattern, PatternError, shape_of, solve
 from convkit.steps import Bound, DerivedLeaf, Edge, Side, Step, cropped
 from convkit.tensors import TensorSpec
@@ -119,6 +132,9 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
                 bound.derived.append(derived)
                 _claim(claimed, [leaf.key], str(rule))
     for rule in mapping.rules:
+        if isinstance(rule, Folded) and rule.side == "left" and holds(rule.when, names):
+            bound.left_behind |= _fold(rule, bound.steps, leaves, names)
+    for rule in mapping.rules:
         if isinstance(rule, LeftBehind) and rule.side == "left" and holds(rule.when, names):
             keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
             bound.left_behind |= dict.fromkeys(keys, rule.reason)
@@ -136,6 +152,23 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
     place = {key: number for number, key in enumerate(leaves)}
     bound.steps.sort(key=lambda step: place[step.sources[0].key])
     return bound
+
+
+def _fold(rule: Folded, steps: list[Step], leaves: Dict[str, Leaf], names: Names) -> dict[str, str]:
+    """Have the steps of the leaves that a rule folds read them so; returns the leaves that it folds into them."""
+    template, gone = KeyTemplate.parse(rule.key), {}
+    for number, step in enumerate(steps):
+        for side in step.sources:
+            if (at := template.match(side.key, names)) is None:
+                continue
+            by = KeyTemplate.parse(rule.by).format(at, names)
+            if by not in leaves:
+                raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy="complete the checkpoint")
+            arguments = {name: names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
+            fold = Fold("source", side.key, by, rule.recipe, arguments, Exactness(0.5, side.spec.dtype))
+            steps[number] = replace(step, folded=fold)
+            gone[by] = f"folded into {side.key}"
+    return gone
 
 
 def _left_behind(rule: LeftBehind, leaves: Iterable[str], names: Names) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.errors import ConvkitError
+from convkit.fold import Multiplied
 from convkit.ops import bits_of
 from convkit.plan import Plan
 from convkit.recipes import OF_LEAVES, RECIPES, Read
@@ -226,6 +227,11 @@ def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) 
         for side in () if step.value else step.targets:
             mine = [piece for piece in pieces if piece.target == side.key]
             reader = checkpoint
+            if fold := step.folded:
+                if earlier and fold.side == "target" and side.key == fold.key:
+                    jobs += _copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
+                    continue
+                reader = Multiplied(checkpoint, fold) if fold.side == "source" else checkpoint
             if earlier and step.pad and step.pad.kept_as:
                 part = step.pad.beyond(side.spec.shape)
                 name = step.pad.kept_as
@@ -275,7 +281,8 @@ def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
     """Source tensors that find no place in the target, or can't be made again bit by bit."""
     computed = Computed(plan.bound.derived, checkpoint)
     other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
-    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *other)}
+    folded = [step.folded.key for step in plan.bound.steps if step.folded and step.folded.side == "source"]
+    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *folded, *other)}
     jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
     cropped = [_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop]
     return jobs + [job for job in cropped if job]
@@ -327,7 +334,7 @@ def _dense(piece: Piece, whole: int) -> int:
 
 def _is_move(step: Step, pieces: list[Piece]) -> bool:
     """Whether the one target has the bytes of the one source."""
-    if step.ops or step.pad or step.crop or len(step.sources) != 1 or len(step.targets) != 1:
+    if step.ops or step.pad or step.crop or step.folded or len(step.sources) != 1 or len(step.targets) != 1:
         return False
     if len(pieces) != 1:
         return step.sources[0].spec.size == 0

@@ -219,6 +219,35 @@ class Derived:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A leaf that the other layout has multiplied by factors, which a second leaf ``by`` gives and which it lacks.
+
+    As source it is read so by the rule that carries it; both leaves are kept as complement, from which they
+    come back. ``recipe`` is a name of ``convkit.recipes.FACTORS``; its arguments are numbers or declared
+    names. The placeholders of ``by`` are those of the key.
+    """
+
+    side: Which
+    key: str
+    by: str
+    recipe: str
+    arguments: Dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    when: str = ""
+
+    def inverse(self) -> Folded:
+        """The same on the other side."""
+        return replace(self, side=_OTHER[self.side])
+
+    def under(self, left: str, right: str) -> Folded:
+        """The same below a prefix."""
+        prefix = left if self.side == "left" else right
+        return replace(self, key=prefix + self.key, by=prefix + self.by)
+
+    def __str__(self) -> str:
+        return f"{self.by} is folded into {self.key}"
+
+
+@dataclass(frozen=True)
 class LeftBehind:
     """Leaves of one layout that have no place in the other; listed, and kept as complement.
 
@@ -317,7 +346,7 @@ class Measure:
         )
 
 
-AnyRule = Rule | Derived | LeftBehind | Refused | Verbatim
+AnyRule = Rule | Derived | Folded | LeftBehind | Refused | Verbatim
 
 
 @dataclass(frozen=True)

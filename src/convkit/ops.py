@@ -87,7 +87,7 @@ class Shift:
 
     def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
         """``data``: 1-D in the carrier dtype."""
-        return _computed(data, dtype, lambda values: values + self.by)
+        return computed(data, dtype, lambda values: values + self.by)
 
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
@@ -116,7 +116,7 @@ class Scale:
 
     def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
         """``data``: 1-D in the carrier dtype."""
-        return _computed(data, dtype, lambda values: values / self.by if self.divide else values * self.by)
+        return computed(data, dtype, lambda values: values / self.by if self.divide else values * self.by)
 
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
@@ -195,7 +195,7 @@ def bits_of(value: float, dtype: str) -> Any:
     return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
 
 
-def _computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:
+def computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:
     """In float64, rounded once; a NaN stays as it is, bit by bit."""
     import numpy as np
 

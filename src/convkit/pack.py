@@ -14,7 +14,7 @@ from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Converted, Release
 from convkit.keys import KeyTemplate
-from convkit.mapping import AnyRule, Derived, Layout, LeftBehind, Mapping, Rule, Variant
+from convkit.mapping import AnyRule, Derived, Folded, Layout, LeftBehind, Mapping, Rule, Variant
 from convkit.ops import Elementwise, Pad
 
 
@@ -115,6 +115,17 @@ def _rules(mapping: Mapping, at: str) -> Iterator[AnyRule]:
                 arguments=arguments,
                 of=tuple(_template(text, at) for text in rule.of),
                 shape=rule.shape and tuple(at + size if isinstance(size, str) else size for size in rule.shape),
+                when=_condition(rule.when, at),
+            )
+        elif isinstance(rule, Folded):
+            arguments = {
+                name: at + value if isinstance(value, str) else value for name, value in rule.arguments.items()
+            }
+            yield replace(
+                rule,
+                key=_template(rule.key, at),
+                by=_template(rule.by, at),
+                arguments=arguments,
                 when=_condition(rule.when, at),
             )
         else:

@@ -29,9 +29,11 @@ from convkit.checkpoint import Leaf
 from convkit.config import ConfigError, Converted, merge, missing_from
 from convkit.digests import canonical_json
 from convkit.errors import UsageError
+from convkit.fold import Fold
 from convkit.formats import get_format
 from convkit.mapping import Mapping
 from convkit.mappings import find_mapping
+from convkit.ops import Exactness
 from convkit.receipt import complement_path, from_json_value, read_receipt
 from convkit.source import Source, bare_names, detect_layout, same_files
 from convkit.steps import Bound, DerivedLeaf, Side, Step, cropped
@@ -105,7 +107,8 @@ class Plan:
     @property
     def exact(self) -> bool:
         """Whether no bit of any tensor changes."""
-        return all(step.exactness.exact for plan in (self, *self.through) for step in plan.bound.steps)
+        steps = [step for plan in (self, *self.through) for step in plan.bound.steps]
+        return all(step.exactness.exact and step.folded is None for step in steps)
 
     def fates(self) -> dict[str, dict[str, Any]]:
         """What becomes of every source leaf, in the order of the source."""
@@ -114,6 +117,8 @@ class Plan:
             several = bool(step.also)
             for side in step.sources:
                 fates[side.key] = {"fate": "copied" if several and step.copied else "moved", "step": number}
+            if (fold := step.folded) and fold.side == "source":
+                fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by what {fold.by} gives"}
             for name, of in step.same:
                 fates[name] = {"fate": "tied", "step": number, "reason": f"must equal {of}"}
         for leaf in self.bound.derived:
@@ -130,6 +135,9 @@ class Plan:
         for number, step in enumerate(self.bound.steps):
             for side in step.targets:
                 origins[side.key] = {"origin": "moved", "step": number}
+            if step.folded and step.folded.side == "target":
+                reason = "from the complement, as it was before it was multiplied"
+                origins[step.folded.key] = {"origin": "restored", "step": number, "reason": reason}
             for name, of in step.also:
                 word = "copied" if step.copied else "tied"
                 origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
@@ -380,12 +388,15 @@ def _restore(plan: Plan, earlier: Restored) -> None:
     had = earlier.plan["source_leaves"]
     kept = earlier.complement.get("tensors", {})
     steps = [_only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
-    plan.bound.steps = [_refilled(step, earlier) for step in steps]
+    folds = {fold["key"]: fold for step in earlier.plan["steps"] if (fold := step.get("folded"))}
+    folds = {key: fold for key, fold in folds.items() if key in kept}
+    plan.bound.steps = [_unfolded(_refilled(step, earlier), folds, earlier) for step in steps]
+    unfolded = {step.folded.key for step in plan.bound.steps if step.folded}
     recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]
     owed = owed_derived(plan.mapping, recomputed, plan.names)
     plan.owed = [replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed]
     for key in kept:
-        if key in had:  # the others are what was cropped of a leaf
+        if key in had and key not in unfolded:  # the others are what was cropped of a leaf
             plan.restored[key] = Leaf(key, _spec(had[key]))
     for key, value in earlier.complement.get("values", {}).items():
         plan.restored[key] = Leaf(key, None, from_json_value(value))
@@ -404,6 +415,22 @@ def _refilled(step: Step, earlier: Restored) -> Step:
             remedy="convert with the options of the first conversion, or remove its receipt",
         )
     return replace(step, pad=replace(step.pad, kept_as=cropped(key)))
+
+
+def _unfolded(step: Step, folds: dict[str, dict[str, Any]], earlier: Restored) -> Step:
+    """The step with the leaf from the complement into which the earlier conversion folded another one."""
+    side = next((side for side in step.targets if side.key in folds), None)
+    if side is None:
+        return step
+    if _spec(earlier.plan["source_leaves"][side.key]) != side.spec:
+        raise PlanError(
+            "is kept in another dtype or shape, and can't be put back",
+            key=side.key,
+            remedy="convert with the options of the first conversion, or remove its receipt",
+        )
+    fold = folds[side.key]
+    exactness = Exactness(**fold["exactness"])
+    return replace(step, folded=Fold(**{**fold, "side": "target", "exactness": exactness}))
 
 
 def _spec(entry: dict[str, Any]) -> TensorSpec:

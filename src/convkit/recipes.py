@@ -109,6 +109,22 @@ def fp8_max(spec: TensorSpec, _: Sequence[Read]) -> np.ndarray:
     return np.broadcast_to(np.resize([448.0, 448.0, 57344.0], spec.shape[-2])[:, None], spec.shape)
 
 
+def per_dim_scale(spec: TensorSpec, by: Read, start: int, stop: int, parts: int) -> np.ndarray:
+    """What Pax's attention multiplies queries by, beside 1/sqrt(d): of a leaf (..., d), and of its first part of some.
+
+    ``by`` is ``per_dim_scale`` (d), or (layers, d) of stacked ones. Praxis, ``layers/attentions.py``, PerDimScale.
+    """
+    import numpy as np
+
+    scale = by.values(0, by.spec.size).astype(np.float64)
+    factors = 1.442695041 * (np.maximum(scale, 0.0) + np.log1p(np.exp(-np.abs(scale))))
+    layers, dim = math.prod(by.spec.shape[:-1]), by.spec.shape[-1]
+    size = spec.size // layers
+    place = np.arange(start, stop)
+    folded = place % size < size // parts
+    return np.where(folded, factors[place // size * dim + place % dim], 1.0)
+
+
 def _largest(leaf: Read, layers: tuple[int, ...]) -> np.ndarray:
     """The largest magnitude of each layer of a leaf; a NaN wins."""
     import numpy as np
@@ -125,6 +141,8 @@ RECIPES: dict[str, Any] = {
     "constant": constant,
     "inverse frequencies": inverse_frequencies,
 }
+#: of elements ``[start, stop)`` of a leaf, float64
+FACTORS: dict[str, Any] = {"per-dim scale": per_dim_scale}
 OF_LEAVES: dict[str, Any] = {
     "filled": filled,
     "repeated": repeated,

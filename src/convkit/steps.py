@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from convkit.fold import Fold
 from convkit.ops import EXACT, Elementwise, Exactness
 from convkit.pattern import Axes, strided_pieces
 from convkit.tensors import TensorSpec
@@ -96,7 +97,7 @@ class Step:
 
     ``same`` lists further source names that must equal a source bit by bit (name, of which);
     ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
-    (name, of which).
+    (name, of which). A ``folded`` leaf is read, or written, as the factors make it.
     """
 
     rule: str
@@ -109,6 +110,7 @@ class Step:
     same: tuple[tuple[str, str], ...] = ()
     spare: tuple[str, ...] = ()
     also: tuple[tuple[str, str], ...] = ()
+    folded: Fold | None = None
     copied: bool = False
     exactness: Exactness = EXACT
     value: bool = False
@@ -158,6 +160,8 @@ class Step:
         for name, edge in (("pad", self.pad), ("crop", self.crop)):
             if edge:
                 doc[name] = edge.to_json()
+        if self.folded:
+            doc["folded"] = self.folded.to_json()
         if self.same:
             doc["same"] = [list(pair) for pair in self.same]
         if self.also:

@@ -115,3 +115,11 @@ def forward(name: str) -> dict[str, np.ndarray]:
     """The framework's own inputs and logits."""
     with np.load(unpacked("sources") / f"{name}_forward.npz") as opened:
         return dict(opened)
+
+
+def write_leaf(folder: Path, array: np.ndarray) -> None:
+    """Other elements for a zarr leaf that is there."""
+    import tensorstore as ts
+
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{folder}/"}}
+    ts.open(spec, open=True).result().write(array).result()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from te_runs import Run, arrays, runs, unpacked
-from test_te_goldens import REFUSED, WRONG_AMAX, rightly, same_dtype_aside
+from test_te_goldens import REFUSED, WRONG_AMAX, rightly, same_dtype_aside, scaled_by_dim
 
 from convkit.cli import main
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.golden
 
 #: as the original's gated results are
 OLD = "--te-release=1.7"
-WHOLE = [run for run in runs() if run.converted and str(run) not in REFUSED and "per_dim_scale" not in run.name]
+WHOLE = [run for run in runs() if run.converted and str(run) not in REFUSED and not scaled_by_dim(run)]
 
 
 def te(source: Path, target: Path, *flags: str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from engine.memory import assert_same, carried
 from te_runs import Arrays, arrays, genuine, unpacked
+from te_runs import write_leaf as write
 
 from convkit.cli import main
 from convkit.mappings import find_mapping
@@ -147,10 +148,3 @@ def test_a_meta_that_is_wrong_is_seen(leaf: str, tmp_path: Path, capfd: pytest.C
     write(tmp_path / "te" / name, wrong)
     assert main(["roundtrip", str(source), str(tmp_path / "te")]) == 1
     assert name in "".join(capfd.readouterr())
-
-
-def write(folder: Path, array: np.ndarray) -> None:
-    import tensorstore as ts
-
-    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{folder}/"}}
-    ts.open(spec, open=True).result().write(array).result()

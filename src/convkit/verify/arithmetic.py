@@ -48,12 +48,20 @@ def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None)
 
 def bound(step: Mapping[str, Any]) -> float:
     """How many ulp a value may lie from its source after the way there and back; 0 is exact."""
-    if step["exactness"] == "exact":
+    declared = _declared(step)
+    if not declared:
         return 0.0
     rounded = [op for op in step.get("ops", ()) if op["op"] == "shift" or (op["op"] == "scale" and not _binary(op))]
     # in float64 what is added or multiplied is no more exact than what it is done to
-    each = 1.5 if step["exactness"]["dtype"] == "float64" else 0.5
-    return step["exactness"]["ulp"] + each * len(rounded)
+    each = 1.5 if declared[0]["dtype"] == "float64" else 0.5
+    # what was folded is folded again for the comparison, and so rounded again
+    return sum(part["ulp"] for part in declared) + each * (len(rounded) + bool(step.get("folded")))
+
+
+def _declared(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bounds that a step declares: of its ops, and of what is folded."""
+    parts = (step["exactness"], (step.get("folded") or {}).get("exactness", "exact"))
+    return [part for part in parts if part != "exact"]
 
 
 def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
@@ -73,7 +81,10 @@ def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str
     The unit is that of the coarsest dtype on the way, where narrow ones have run out of exponents too.
     """
     ops = step.get("ops", ())
-    dtypes = {step["exactness"]["dtype"], *(op[end] for op in ops if op["op"] == "cast" for end in ("from", "to"))}
+    dtypes = {
+        *(part["dtype"] for part in _declared(step)),
+        *(op[end] for op in ops if op["op"] == "cast" for end in ("from", "to")),
+    }
     here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
     gain = abs(math.prod(op["by"] for op in ops if op["op"] == "scale"))
     with np.errstate(all="ignore"):

@@ -120,6 +120,53 @@ def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
     return np.tile([forward, forward, backward], int(np.prod(shape)) // 3)
 
 
+class Seen(Checkpoint):
+    """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied by what another one gives."""
+
+    def __init__(self, checkpoint: Checkpoint, fold: Mapping[str, Any]) -> None:
+        self.path = checkpoint.path
+        self.leaves = checkpoint.leaves
+        self._checkpoint = checkpoint
+        self._fold = fold
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Checkpoint.read`."""
+        if key != self._fold["key"]:
+            return self._checkpoint.read(key, start, stop)
+        leaf, factors = _Leaf(self._checkpoint, key), self.factors()
+        stop = leaf.spec.size if stop is None else stop
+        blocks = [np.empty(0, carrier(leaf.spec.dtype))]
+        for low in range(start, stop, BLOCK):
+            high = min(stop, low + BLOCK)
+            values = leaf.values(low, high).astype(np.float64) * factors(low, high)
+            blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
+        return np.concatenate(blocks)
+
+    def factors(self) -> Callable[[int, int], np.ndarray]:
+        """What the elements of a range of the leaf are multiplied by."""
+        leaf, by = _Leaf(self._checkpoint, self._fold["key"]), _Leaf(self._checkpoint, self._fold["by"])
+        return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Checkpoint.view`."""
+        return None if key == self._fold["key"] else self._checkpoint.view(key)
+
+
+def _per_dim(spec: TensorSpec, by: _Leaf, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
+    """Pax's scale of each dimension of a head, for the queries: softplus, such that a zero scales by one."""
+    dim = by.spec.shape[-1]
+    scale = np.logaddexp(0.0, by.values(0, by.spec.size).astype(np.float64)).reshape(-1, dim) * 1.442695041
+    parts = arguments["parts"]
+    grid = (len(scale), parts, spec.size // (len(scale) * parts * dim), dim)
+
+    def factors(start: int, stop: int) -> np.ndarray:
+        layer, part, _, column = np.unravel_index(np.arange(start, stop), grid)
+        return np.where(part == 0, scale[layer, column], 1.0)
+
+    return factors
+
+
+_FOLDS: dict[str, Callable[..., Callable[[int, int], np.ndarray]]] = {"per-dim scale": _per_dim}
 _OF_LEAVES: dict[str, Callable[..., np.ndarray]] = {
     "filled": _filled,
     "repeated": _repeated,

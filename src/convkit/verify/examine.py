@@ -180,7 +180,11 @@ class _Leaf:
         if self.bound and self.claim.step:
             apart = distance(found, expected, dtype, self.claim.step)
             self.max_ulp = max(self.max_ulp, float(apart.max(initial=0.0)))
-            wrong = np.flatnonzero(apart > self.bound)
+            limit: float | np.ndarray = self.bound
+            if self.claim.unmoved:
+                alone = bound({**self.claim.step, "folded": None})
+                limit = np.where(self.claim.unmoved(self.done, self.done + found.size), alone, limit)
+            wrong = np.flatnonzero(apart > limit)
         else:
             wrong = np.flatnonzero(differing(found, expected, self.ops, dtype))
         if wrong.size and self.first is None:

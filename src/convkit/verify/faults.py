@@ -165,7 +165,7 @@ def _swapped(case: Case) -> Case | None:
 def _unpermuted(case: Case) -> Case | None:
     """The source's bytes as they stand, where they should have been rearranged."""
     (source, *others), (target, *more) = case.step["sources"], case.step["targets"]
-    if others or more or {"ops", "pad", "crop"} & case.step.keys():
+    if others or more or {"ops", "pad", "crop", "folded"} & case.step.keys():
         return None
     if list(multiplied(read_axes(source["axes"]))) == list(multiplied(read_axes(target["axes"]))):
         return None
@@ -187,6 +187,17 @@ def _drifted_copy(case: Case) -> Case | None:
         for name, _ in case.step.get(names, ()):
             return case.with_other(name, _with_flipped_bit(case.elements(name, side), case), side)
     return None
+
+
+def _refolded(case: Case) -> Case | None:
+    """Factors of another leaf than the one that was folded."""
+    fold = case.step.get("folded")
+    if not fold:
+        return None
+    array = case.elements(fold["by"], "source")
+    dtype = case.plan["source_leaves"][fold["by"]]["dtype"]
+    changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
+    return case.with_other(fold["by"], changed.view(carrier(dtype)), "source")
 
 
 def _missing(case: Case) -> Case | None:
@@ -219,6 +230,7 @@ FAULTS: dict[str, Callable[[Case], Case | None]] = {
     "a square transposed": _transposed,
     "rows shifted by one": _shifted,
     "a tied copy changed": _drifted_copy,
+    "multiplied by another leaf": _refolded,
     "a leaf missing": _missing,
     "a leaf cast down": _cast_down,
     "heads counted wrongly": _other_heads,
@@ -229,7 +241,7 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
     """The lowest bit of an element in the middle; where values may move, the sign of the largest."""
     flipped = np.array(array)
     raw = flipped.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
-    if case.step.get("ops"):
+    if case.step.get("ops") or case.step.get("folded"):
         values = np.nan_to_num(flipped.reshape(-1).view(value_dtype(case.dtype)).astype(np.float64), posinf=0, neginf=0)
         raw[np.abs(values).argmax(), -1] ^= 0x80
     else:
@@ -260,7 +272,9 @@ def _undone(case: Case, step: Document, key: str) -> bytes:
 
 
 def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
-    """Whether the step's leaves are small, hold something, and don't fail already."""
+    """Whether the step's leaves are small, hold something, don't fail already, and none comes from a complement."""
+    if (step.get("folded") or {}).get("side") == "target":
+        return False
     for side in _ENDS:
         if any(key in failing or key not in plan[f"{side}_leaves"] for key in _keys(step, side)):
             return False
@@ -269,7 +283,9 @@ def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
 
 def _keys(step: Document, side: str) -> list[str]:
     leaves, names = _ENDS[side]
-    return [*(leaf["key"] for leaf in step[leaves]), *(name for name, _ in step.get(names, ()))]
+    fold = step.get("folded")
+    by = [fold["by"]] if fold and fold["side"] == side else []
+    return [*(leaf["key"] for leaf in step[leaves]), *(name for name, _ in step.get(names, ())), *by]
 
 
 def _specs(step: Document, plan: Document) -> list[TensorSpec]:

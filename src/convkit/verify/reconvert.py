@@ -19,7 +19,7 @@ from convkit.errors import ConvkitError
 from convkit.receipt import json_value
 from convkit.tensors import TensorSpec
 from convkit.verify.arithmetic import fill_bits, undo
-from convkit.verify.derived import derive
+from convkit.verify.derived import Seen, derive
 from convkit.verify.rearrange import RUN, Undone, check_bijection, tensor_spec
 
 Document = Mapping[str, Any]
@@ -65,6 +65,8 @@ class Claim:
     step: Document | None = None
     #: whether the leaf may be lost, since nobody promised to keep it
     free: bool = False
+    #: which elements of a range aren't multiplied, though others of the leaf are
+    unmoved: Callable[[int, int], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def spec_of(leaf: Document) -> TensorSpec:
 
 def lost(plan: Document, sides: Sides) -> dict[str, str]:
     """Source leaves that nothing brings back, and why."""
-    reasons = {"dropped": "dropped by name"} | ({} if sides.kept else {"left behind": "left behind, and not kept"})
+    reasons = {"dropped": "dropped by name"}
+    if not sides.kept:
+        reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied by another leaf, and not kept"}
     return {key: reasons[leaf["fate"]] for key, leaf in plan["source_leaves"].items() if leaf["fate"] in reasons}
 
 
@@ -190,20 +194,39 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
         key = side["key"]
         names = [name for name, of in step.get("same", ()) if of == key]
         spec = spec_of(plan["source_leaves"][key])
-        yield Claim(sides.source, (key, *names), spec, targets, _undone(step, key, spec, sides), step)
+        blocks = _undone(step, key, spec, sides)
+        if _folded(step, "source") == key:
+            seen = Seen(sides.source, step["folded"])
+            yield Claim(seen, (key, *names), spec, targets, blocks, step, unmoved=_unmoved(seen))
+            if sides.kept:
+                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
+        else:
+            own = step if _folded(step, "target") else {**step, "folded": None}
+            yield Claim(sides.source, (key, *names), spec, targets, blocks, own)
     for name, of in step.get("also", ()):
         spec = spec_of(plan["target_leaves"][of])
         yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))
 
 
+def _folded(step: Document, side: str) -> str | None:
+    """The leaf of a side that a step has multiplied by what another one gives."""
+    fold = step.get("folded")
+    return fold["key"] if fold and fold["side"] == side else None
+
+
+def _unmoved(seen: Seen) -> Callable[[int, int], np.ndarray]:
+    return lambda start, stop: seen.factors()(start, stop) == 1.0
+
+
 def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
     ops, kept = step.get("ops", ()), sides.kept.tensors if sides.kept else None
+    target = Seen(sides.target, step["folded"]) if _folded(step, "target") else sides.target
 
     def blocks() -> Iterator[np.ndarray]:
         made = tensor_spec(sides.target, step["targets"][0]["key"]).dtype
         fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
         restored = partial(undo, ops=ops, source=spec.dtype, target=made)
-        yield from Undone(step, key, spec, sides.target, restored, fill=fill, kept=kept).blocks()
+        yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
 
     return blocks
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 from convkit.mapping import AnyRule, Layout, Mapping, Measure, Refused, Verbatim, under
 from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, moments, where
 from convkit.mappings.te.fp8 import fp8_rules
-from convkit.mappings.te.pax_layer import CONFIG, KEPT_BIASES, KEPT_NORMS, LAYER, facts, measures, variants
+from convkit.mappings.te.pax_layer import (
+    CONFIG,
+    FOLDED,
+    KEPT_BIASES,
+    KEPT_NORMS,
+    LAYER,
+    PER_DIM,
+    facts,
+    measures,
+    variants,
+)
 
 WEIGHTS = "mdl_vars.params."
 #: Adam's moments, whatever their place in the chain; the count stands beside them.
@@ -51,9 +61,13 @@ def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[Any
         *kept_biases,
         *kept_norms,
         *kept_scales,
-        *both_sides(Refused("left", "{all:*}self_attention.per_dim_scale.per_dim_scale",
-                            "TE has no scale per dimension of a head, and folding it into the queries isn't done yet",
-                            "where it is all zeros, its initial value, drop it: --drop '*per_dim_scale*'")),
+        *under(WEIGHTS + layers, WEIGHTS + layers, FOLDED),
+        Refused("left", "{all:*}" + PER_DIM, "scales queries that may have been rotated, so that it can't be folded",
+                "if no position rotates them: --variant per_dim_scale=folded; where it is all zeros: --drop",
+                when="per_dim & per_dim_scale=refused"),
+        Refused("left", "{all:*}" + PER_DIM, "is a moment of what is folded into the queries: theirs can't follow",
+                WEIGHT_ONLY, when="per_dim & scope=all"),
+        Verbatim("{all:*}" + PER_DIM, when="unfolded"),
         *both_sides(Refused("left", WEIGHTS + "lm.transformer.{p:x_layers_|repeat.}{rest:*}",
                             "is nothing that Pax's and TE's layers share",
                             "name the right layouts, or drop it: --drop")),

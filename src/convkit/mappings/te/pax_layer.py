@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Coupled
-from convkit.mapping import Fact, Measure, Rule, Variant
+from convkit.mapping import Fact, Folded, Measure, Rule, Variant
 from convkit.mappings.te.common import BIASES, NORMS, SCOPE, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS
 from convkit.ops import Shift
@@ -86,6 +86,17 @@ SCALES = (
 )
 OFFSETS = tuple(Rule(f"{pax}.bias", f"{te}.ln_bias", optional=True) for pax, te in _NORMS)
 
+#: TE has no scale for each dimension of a head: queries are multiplied by it, which moments can't follow.
+PER_DIM = "self_attention.per_dim_scale.per_dim_scale"
+FOLDED = tuple(
+    Folded("left", f"self_attention.{leaf}", PER_DIM, "per-dim scale", {"parts": parts},
+           when=f"per_dim & per_dim_scale=folded & {condition}")
+    for leaf, parts, condition in (
+        ("combined_qkv.w", 3, "pax_qkv=combined_qkv"), ("combined_qkv.b", 3, f"pax_qkv=combined_qkv & {CONVERTED}"),
+        ("query.w", 1, "pax_qkv=query"), ("query.b", 1, f"pax_qkv=query & {CONVERTED}"),
+    )
+)  # fmt: skip
+
 LAYER = (
     *KERNELS,
     *where(CONVERTED, [rule.changed(optional=True) for rule in BIAS_RULES]),
@@ -113,6 +124,11 @@ def _combined(names: dict[str, Any]) -> str:
     return "query" if names["te_qkv"] == "query" else "combined_qkv"
 
 
+def _foldable(names: dict[str, Any]) -> str:
+    """Not where queries are rotated before they are scaled: models with RmsNorm or grouped keys usually do so."""
+    return "folded" if names["layernorm"] and names["kv_heads"] == names["heads"] else "refused"
+
+
 def variants(pax: str, te: str) -> tuple[Variant, ...]:
     """The choices that a checkpoint makes, where the layers' parameters have these prefixes.
 
@@ -129,12 +145,17 @@ def variants(pax: str, te: str) -> tuple[Variant, ...]:
         NORMS,
         BIASES,
         FP8,
+        Variant("per_dim_scale", "right", ("folded", "refused"), usual=_foldable),
     )
 
 
 def facts(pax: str, te: str) -> tuple[Fact, ...]:
-    """LayerNorm has offsets, RmsNorm has none."""
-    return (Fact("layernorm", f"{pax}layer_norm.bias", f"{te}{{a:attention.qkv|attention.query|mlp}}.ln_bias"),)
+    """LayerNorm has offsets, RmsNorm has none; a scale for each dimension, also where another tool left it in TE."""
+    return (
+        Fact("layernorm", f"{pax}layer_norm.bias", f"{te}{{a:attention.qkv|attention.query|mlp}}.ln_bias"),
+        Fact("per_dim", f"{pax}{PER_DIM}", ""),
+        Fact("unfolded", "", f"{pax}{PER_DIM}"),
+    )
 
 
 def measures(pax: str, te: str) -> tuple[Measure, ...]:
@@ -150,6 +171,14 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
         SLOTS,
         Measure("activations", (f"{pax}ff_layer.{GATED[0]}.linear.w", "g"), (f"{te}mlp.wi_kernel", -2)),
     )
+
+
+def _warned(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    if names["per_dim"]:
+        return {"!": "per-dim scales are folded into the queries: right unless something rotates them before"}
+    if names["unfolded"]:
+        return {"!": "per-dim scales come back, though this TE model didn't apply them"}
+    return {}
 
 
 def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
@@ -189,4 +218,4 @@ def _agreed(names: dict[str, Any], kv_heads: int) -> int:
 
 #: No config: names that follow from those that shapes and the user give. Praxis has no axis for the heads of
 #: keys and values where there is one (``flat``), and no other name than ``kv_last`` tells that it is there.
-CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te), DEFAULT))
+CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te), Coupled((), (), _warned, _warned), DEFAULT))

@@ -1,0 +1,70 @@
+"""Leaves seen as another layout has them: multiplied by factors that a second leaf gives (``mapping.Folded``).
+
+The product is taken in float64 and rounded once, to the leaf's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import Checkpoint
+from convkit.ops import Exactness, computed
+from convkit.recipes import FACTORS, Read
+from convkit.tensors import value_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Fold:
+    """That the leaf ``key`` of one side of a step (``source``, ``target``) is multiplied by what ``by`` gives.
+
+    ``exactness`` bounds one such product.
+    """
+
+    side: str
+    key: str
+    by: str
+    recipe: str
+    arguments: dict[str, Any]
+    exactness: Exactness
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {**asdict(self), "exactness": self.exactness.to_json()}
+
+
+class Multiplied(Checkpoint):
+    """A checkpoint in which one leaf is multiplied by its factors when it is read."""
+
+    def __init__(self, checkpoint: Checkpoint, fold: Fold) -> None:
+        self.path = checkpoint.path
+        self.leaves = checkpoint.leaves
+        self._checkpoint = checkpoint
+        self._fold = fold
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Checkpoint.read`."""
+        data = self._checkpoint.read(key, start, stop)
+        spec = self.leaves[key].spec
+        if key != self._fold.key or spec is None:
+            return data
+        recipe, by = FACTORS[self._fold.recipe], _read(self._checkpoint, self._fold.by)
+        factors = recipe(spec, by, start, start + data.size, **self._fold.arguments)
+        return computed(data, spec.dtype, lambda values: values * factors)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Checkpoint.view`."""
+        return None if key == self._fold.key else self._checkpoint.view(key)
+
+    def granularity(self, key: str) -> int:
+        """See :meth:`Checkpoint.granularity`."""
+        return self._checkpoint.granularity(key)
+
+
+def _read(checkpoint: Checkpoint, key: str) -> Read:
+    spec = checkpoint.leaves[key].spec
+    assert spec is not None
+    return Read(spec, lambda start, stop: checkpoint.read(key, start, stop).view(value_dtype(spec.dtype)))
