@@ -18,6 +18,7 @@ from convkit.errors import ConvkitError
 
 SCHEMA = "convkit.receipt/1"
 STATE_SCHEMA = "convkit.state/1"
+_NEEDED = ("plan", "plan_digest", "source", "target", "complement")
 MIGRATION_SCHEMA = "convkit.migration/1"
 
 
@@ -87,4 +88,7 @@ def _read(path: Path, schema: str, kind: str) -> dict[str, Any] | None:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise ConvkitError(f"is not a {kind} of schema {schema}", path=path, remedy="use the convkit that wrote it")
+    for name in _NEEDED:
+        if name not in document:
+            raise ConvkitError(f"lacks {name}", path=path, remedy="use the convkit that wrote it")
     return document

@@ -93,6 +93,13 @@ def test_says_what_it_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert values(tmp_path / "new.mdl") == {"dataloader.samples_streamed": 12, "dataloader.seed": 3}
 
 
+def test_files_of_another_step_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(tmp_path)
+    workers(tmp_path, {0: 5}, step=13)
+    assert main(command(tmp_path)) == 0
+    assert "the files are of data step 13, the checkpoint of global_step 15" in capsys.readouterr().err
+
+
 def test_missing_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path)
     workers(tmp_path, {0: 5, 2: 7})
@@ -236,6 +243,8 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     refused(tmp_path, capsys, back(tmp_path), "who streamed what")
     path.write_text("{")
     refused(tmp_path, capsys, back(tmp_path), "is not valid JSON")
+    path.write_text('{"schema": "convkit.state/1"}')
+    refused(tmp_path, capsys, back(tmp_path), "lacks plan (use the convkit that wrote it)")
 
 
 @pytest.mark.parametrize(

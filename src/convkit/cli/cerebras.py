@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.cerebras_h5 import file_of
@@ -120,6 +121,9 @@ def _carry(args: argparse.Namespace) -> int:
     with CerebrasCheckpoint(file_of(args.old_checkpoint)) as checkpoint:
         leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
         warnings = [f"{name} is no worker's file: ignored" for name in workers.ignored]
+        step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
+        if step not in (None, workers.step):
+            warnings.append(f"the files are of data step {workers.step}, the checkpoint of global_step {step}")
         if workers.missing:
             warnings.append(f"worker {', '.join(workers.missing)} has no file of step {workers.step}: left out")
         told = {
