@@ -10,7 +10,7 @@ array ``a/b`` into a database of its own in the folder ``a``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from convkit.errors import ConvkitError
 from convkit.formats import zarr2, zarr3
 from convkit.formats.array_store import StoredArray
-from convkit.formats.ocdbt_entries import MANIFEST, Entry, read_entries
+from convkit.formats.ocdbt_entries import MANIFEST, read_entries
 from convkit.formats.zarr import ZarrArray
 
 _PROCESSES = "ocdbt.process_"
@@ -27,10 +27,13 @@ _PARSERS = {zarr2.NAME: zarr2.parse, zarr3.NAME: zarr3.parse}
 
 @dataclass(frozen=True, slots=True)
 class DatabaseArray(StoredArray):
-    """An array in a database, and the files that hold its chunks (but for the small ones, which the tree holds)."""
+    """An array in a database, the files that hold its chunks (but for the small ones, which the tree holds), and
+    all of the database's.
+    """
 
     folder: Path
     files: tuple[Path, ...]
+    database_files: tuple[Path, ...]
 
     @property
     def place(self) -> str:
@@ -57,10 +60,10 @@ def read_arrays(folder: Path, *, complete: bool = False) -> dict[str, DatabaseAr
     Raises:
         ConvkitError: no manifest, a damaged database, an array without all its chunks, or no array at all.
     """
-    arrays = _arrays(folder, {folder: read_entries(folder)}, complete)
+    arrays = _arrays(folder, [folder], complete)
     for below in _nested(folder):
         name = below.relative_to(folder).as_posix()
-        found = _arrays(below, {below: read_entries(below)}, complete)
+        found = _arrays(below, [below], complete)
         arrays = {f"{name}/{key}" if key else name: array for key, array in found.items()} | arrays
     if not arrays:
         raise ConvkitError("the database holds no zarr array", path=folder, remedy="name a checkpoint of this format")
@@ -73,7 +76,7 @@ def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, Database
     Raises:
         ConvkitError: as :func:`read_arrays`.
     """
-    return _arrays(folder, {process: read_entries(process) for process in _processes(folder)}, complete)
+    return _arrays(folder, _processes(folder), complete)
 
 
 def database(folder: Path, path: str = "") -> dict[str, Any]:
@@ -100,8 +103,10 @@ def _nested(folder: Path) -> list[Path]:
     return found
 
 
-def _arrays(top: Path, stores: Mapping[Path, Mapping[str, Entry]], complete: bool) -> dict[str, DatabaseArray]:
+def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, DatabaseArray]:
     """The arrays of databases that are read as one; the first that has a key counts."""
+    all_files: dict[Path, int] = {}
+    stores = {folder: read_entries(folder, all_files) for folder in databases}
     where: dict[str, Path] = {}
     for folder, entries in stores.items():
         where |= {key: folder for key in entries if key not in where}
@@ -123,7 +128,7 @@ def _arrays(top: Path, stores: Mapping[Path, Mapping[str, Entry]], complete: boo
                 raise ConvkitError(f"chunk {chunk} is missing", path=top, key=name, remedy="fetch the checkpoint again")
         held = [stores[home][key_of(name, chunk)].file for chunk, home in homes.items()]
         files = tuple(dict.fromkeys(file for file in held if file))
-        arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files)
+        arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files, tuple(all_files))
     return arrays
 
 

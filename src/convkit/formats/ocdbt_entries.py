@@ -44,8 +44,11 @@ class Entry:
             return file.read(self.stop - self.start)
 
 
-def read_entries(folder: Path) -> dict[str, Entry]:
+def read_entries(folder: Path, files: dict[Path, int] | None = None) -> dict[str, Entry]:
     """All entries of the database by key, as its last version has them.
+
+    Args:
+        files: those that the database consists of are put into it, with their sizes.
 
     Raises:
         ConvkitError: no manifest, one of a format that no tensorstore reads any more, a damaged tree, or a
@@ -53,11 +56,12 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     """
     import tensorstore
 
-    _check_manifest(folder)
+    files = {} if files is None else files
+    files[folder / MANIFEST] = _check_manifest(folder)
     try:
         store = tensorstore.KvStore.open({"driver": "file", "path": f"{folder.absolute()}/"}).result()
         root = tensorstore.ocdbt.dump(store).result()["versions"][-1]["root"].get("location")
-        return dict(_walk(folder, store, root, b"", {})) if root else {}
+        return dict(_walk(folder, store, root, b"", files)) if root else {}
     except (ValueError, OSError) as error:
         raise store_error(error, str(folder)) from None
 
@@ -94,7 +98,8 @@ def _place(folder: Path, location: str, sizes: dict[Path, int]) -> tuple[Path, i
     return file, int(start), stop
 
 
-def _check_manifest(folder: Path) -> None:
+def _check_manifest(folder: Path) -> int:
+    """The length of the manifest, if it is one."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ConvkitError(
@@ -108,3 +113,4 @@ def _check_manifest(folder: Path) -> None:
             path=path,
             remedy="load it with tensorstore 0.1.35 and the Orbax release that wrote it, and save it without OCDBT",
         )
+    return path.stat().st_size

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from convkit.errors import ConvkitError
 from convkit.formats import ocdbt
-from convkit.formats.orbax_pytree import Pytree, read_pytree
+from convkit.formats.orbax_pytree import Pytree, describing, read_pytree
 from convkit.formats.orbax_storage import REFETCH, find_arrays
 from convkit.state.json_object import read_object
 from convkit.state.orbax import arrays, handlers, tree
@@ -53,7 +53,7 @@ def read_array(folder: Path, kind: str | None = None) -> Pytree:
     kinds = [node.value_type for node in told.nodes if node.name == ARRAY_NAME] if told else []
     kind = next(iter(kinds), kind or (tree.ARRAY if sharding else tree.NDARRAY))
     found = Tree((tree.node((), kind),), told.use_ocdbt if told else None, told.use_zarr3 if told else None)
-    return Pytree(found, {"": stored}, shardings={"": sharding} if sharding else {})
+    return Pytree(found, {"": stored}, shardings={"": sharding} if sharding else {}, files=describing(folder))
 
 
 def read_random_key(folder: Path) -> Pytree:
@@ -64,10 +64,9 @@ def read_random_key(folder: Path) -> Pytree:
     """
     inner, metadata = _key_parts(folder)
     said = read_object(metadata)
-    if _TYPED not in said:
-        return read_pytree(inner)
-    found = read_array(inner, tree.ARRAY)
-    if not said[_TYPED]:
+    found = read_array(inner, tree.ARRAY) if _TYPED in said else read_pytree(inner)
+    found = replace(found, files=(metadata, *found.files))
+    if not said.get(_TYPED):
         return found
     words = found.specs[""].shape[-1:]
     if words not in _ALGORITHMS:

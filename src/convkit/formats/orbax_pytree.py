@@ -32,7 +32,7 @@ class Pytree:
     """What lies in an item, by storage name.
 
     ``tree`` is as the item has it, but for leaves in the file ``checkpoint``, which are leaves like others here.
-    ``shardings`` and ``key_algorithms`` are those of the arrays that have one.
+    ``shardings`` and ``key_algorithms`` are those of the arrays that have one, ``files`` say all that.
     """
 
     tree: Tree
@@ -40,6 +40,7 @@ class Pytree:
     texts: Mapping[str, str] = field(default_factory=dict)
     shardings: Mapping[str, str] = field(default_factory=dict)
     key_algorithms: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -116,9 +117,20 @@ def _resolved(folder: Path, found: Tree, held: Mapping[tuple[str, ...], Entry]) 
         texts,
         {name: text for name, text in arrays.read_shardings(folder).items() if text},
         {name: algorithm for name, algorithm in algorithms.items() if algorithm},
+        describing(folder),
         ("the databases of its processes were never joined: they are read as one",)
         if ocdbt.is_unmerged(folder)
         else (),
+    )
+
+
+def describing(folder: Path) -> tuple[Path, ...]:
+    """The files of an item that say something of its leaves; a file of flax's itself."""
+    if folder.is_file():
+        return (folder,)
+    named = (folder / name for name in (tree.FILE, AGGREGATE, arrays.SHARDING_FILE, STRINGS_FILE))
+    return tuple(
+        file for file in (*named, *sorted((folder / arrays.ARRAYS_FOLDER).glob("process_*"))) if file.is_file()
     )
 
 

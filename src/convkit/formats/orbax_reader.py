@@ -6,20 +6,24 @@ A leaf's key is its storage name, its path joined with "."; where several items 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.errors import ConvkitError
-from convkit.formats.array_checkpoint import ArrayCheckpoint, FolderArray
+from convkit.formats.array_checkpoint import ArrayCheckpoint
 from convkit.formats.array_store import StoredArray
+from convkit.formats.ocdbt import DatabaseArray
 from convkit.formats.orbax_items import key_metadata, read_array, read_random_key, true_kind
 from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
 from convkit.formats.orbax_record import CONFIG_ITEM, EMPTY_VALUES, KEY, WITH_LEAVES, ArrayRecord, ItemRecord, Record
+from convkit.formats.orbax_storage import REFETCH
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.json_object import read_object
-from convkit.state.orbax import handlers, layout
+from convkit.state.orbax import handlers, layout, step
 from convkit.state.orbax.layout import Found, Item
 from convkit.tensors import value_dtype
 
@@ -49,7 +53,6 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
         found.metadata.fields if found.metadata else {},
     )
     leaves, arrays = _leaves(path, record, trees)
-    in_folders = {file for array in arrays.values() if isinstance(array, FolderArray) for file in array.files}
     checkpoint = ArrayCheckpoint(
         path,
         f"orbax-{found.api}",
@@ -60,7 +63,7 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
             "notes": [note for tree in trees.values() for note in tree.notes],
             "companions": [name for name, item in items.items() if item.kind == handlers.UNKNOWN],
         },
-        files=[path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file() and f not in in_folders),
+        files=list(dict.fromkeys(_files(found, trees.values(), arrays.values()))),
     )
     checkpoint.config = _config(found)
     _take_numbers(checkpoint, record)
@@ -88,11 +91,26 @@ def _read(item: Item) -> Pytree:
 def _item(item: Item, tree: Pytree | None) -> ItemRecord:
     """What is known of an item."""
     file = key_metadata(item.path) if item.kind == handlers.RANDOM_KEY else item.file
-    files = {file.relative_to(item.path).as_posix(): file.read_text(encoding="utf-8")} if file else {}
+    files = {file.relative_to(item.path).as_posix(): _text(file, item.kind)} if file else {}
     if tree is None:
         return ItemRecord(item.kind, item.handler, files=files)
     arrays = {name: _array(tree, name, array) for name, array in tree.arrays.items()}
     return ItemRecord(item.kind, item.handler, tree.tree, arrays, files)
+
+
+def _text(file: Path, kind: str) -> str:
+    """What a small file says.
+
+    Raises:
+        ConvkitError: it isn't text, or isn't JSON where it must be.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        if kind != handlers.PROTO:
+            json.loads(text)
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=file, remedy=REFETCH) from None
+    return text
 
 
 def _array(tree: Pytree, name: str, array: StoredArray | ArrayBytes) -> ArrayRecord:
@@ -127,6 +145,20 @@ def _leaves(
             arrays[key] = tree.arrays[node.name]
             leaves[key] = Leaf(key, tree.specs[node.name])
     return leaves, arrays
+
+
+def _files(found: Found, trees: Iterable[Pytree], arrays: Iterable[StoredArray | ArrayBytes]) -> Iterator[Path]:
+    """The files that tell or hold something; of arrays in folders the checkpoint knows them."""
+    if found.metadata:
+        yield found.path / step.FILE
+    for item in found.items.values():
+        if item.kind in (handlers.JSON, handlers.METRICS) and item.file:
+            yield item.file
+    for tree in trees:
+        yield from tree.files
+    for array in arrays:
+        if isinstance(array, DatabaseArray):
+            yield from array.database_files
 
 
 def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class OrbaxWriter(Writer):
         self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
         self._items = lay_out(path, leaves, self._record, options, api)
         self._started = time.time_ns()
+        with self._io_errors():
+            path.mkdir(parents=True, exist_ok=True)
         self._writers: dict[str, StoredArrayWriter] = {}
         for name, item in self._items.items():
             if item.arrays:
@@ -131,10 +134,16 @@ class OrbaxWriter(Writer):
         return f"Checkpoint commit was successful to {Path(self._path.name, folder)}".encode()
 
     def _write(self, files: Mapping[str, bytes]) -> None:
-        try:
+        with self._io_errors():
             for name, data in files.items():
                 (self._path / name).parent.mkdir(parents=True, exist_ok=True)
                 write_file(self._path / name, data)
+
+    @contextmanager
+    def _io_errors(self) -> Iterator[None]:
+        """Says what the system says in one line."""
+        try:
+            yield
         except OSError as error:
             raise ConvkitError(
                 f"can't be written: {error.strerror or error}",
