@@ -24,6 +24,7 @@ from convkit.state.orbax.step import StepMetadata
 
 #: what belongs to a checkpoint, not to the pytree that lies in the same folder
 _OF_STEP = (step.FILE, step.COMMIT, step.INDICATOR, step.DELETION)
+_COMMITTED = "commit_timestamp_nsecs"
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def _of_step(found: Found, target: Target, fates: list[Fate]) -> Files:
     fields = dict((found.metadata or StepMetadata({})).fields)
     if (old := fields.pop("custom", None)) and not fields.get("custom_metadata"):
         fields["custom_metadata"] = old
+    # v1's Checkpointer fails without it; Orbax itself takes the folder's time where it is missing
+    fields.setdefault(_COMMITTED, found.path.stat().st_mtime_ns)
     typestrs = {fate.target: fate.handler for fate in fates if fate.handler}
     files: Files = {step.FILE: StepMetadata(fields).with_handlers(typestrs).dumps()}
     return files | {step.INDICATOR: b""} if target.marked else files

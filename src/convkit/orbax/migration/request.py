@@ -24,7 +24,6 @@ class Encoding:
     zarr: int | None = None
     ocdbt: bool | None = None
     compressor: str | None = None
-    chunks: int | None = None
 
     @property
     def asked(self) -> bool:

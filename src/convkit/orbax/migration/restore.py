@@ -35,18 +35,9 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
     Raises:
         ConvkitError: what Orbax gives back differs from the source, or it fails.
     """
-    if find_spec("orbax") is None:
+    if not installed():
         return {"skipped": "Orbax isn't installed"}
-    request = migration.request
-    parts = [_part(part, folder) for part in migration.parts if part.found.kind != layout.ROOT]
-    devices = max((_devices(part) for part in migration.parts), default=1)
-    job = {
-        "apis": ["v0", "v1"] if request.dual else [request.to],
-        "here": devices <= _DEVICES,
-        "parts": parts,
-        "root": _root(migration, folder),
-    }
-    answer = _run(job, int(min(devices, _DEVICES)), folder)
+    answer = compared(migration, folder)
     if answer["problems"]:
         more = len(answer["problems"]) - _SHOWN
         raise ConvkitError(
@@ -59,6 +50,28 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
     if missed := [name for name, caught in answer["faults"] if not caught]:
         raise ConvkitError(f"a planted fault was not seen: {missed[0]}", remedy="report this")
     return answer
+
+
+def installed() -> bool:
+    """Whether the real Orbax is there."""
+    return find_spec("orbax") is not None
+
+
+def compared(migration: Migration, folder: Path) -> dict[str, Any]:
+    """What Orbax gives back of the output, compared with the source: ``measured``, planted ``faults``, ``problems``.
+
+    Raises:
+        ConvkitError: Orbax couldn't be run.
+    """
+    request = migration.request
+    devices = max((_devices(part) for part in migration.parts), default=1)
+    job = {
+        "apis": ["v0", "v1"] if request.dual else [request.to],
+        "here": devices <= _DEVICES,
+        "parts": [_part(part, folder) for part in migration.parts if part.found.kind != layout.ROOT],
+        "root": _root(migration, folder),
+    }
+    return _run(job, int(min(devices, _DEVICES)), folder)
 
 
 def _part(part: Part, folder: Path) -> dict[str, Any]:

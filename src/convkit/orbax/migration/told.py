@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from convkit.orbax.migration.parts import Fate, Part
@@ -35,6 +36,7 @@ def planned(migration: Migration) -> dict[str, Any]:
             "mode": request.mode,
             "steps": list(request.steps),
             "dual": request.dual,
+            "encoding": asdict(request.encoding),
         },
         "source": {
             "layout": None,
