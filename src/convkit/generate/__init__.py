@@ -1,8 +1,8 @@
 """Models made from a seed by the transformers library itself, for demonstrations and tests.
 
 ``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. They
-are written as the library writes any model, so what is read back is a real checkpoint. One family is
-none of the library's: ``cerebras-old``, see :mod:`.old_cerebras`.
+are written as the library writes any model, so what is read back is a real checkpoint. Some families are
+none of the library's: ``cerebras-old`` (:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from convkit.errors import ConvkitError
 from convkit.generate.families import FAMILIES, Family
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.options import parse
+from convkit.generate.training import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILIES", "Family", "OldCerebras", "generate", "parse"]
+__all__ = ["FAMILIES", "Family", "OldCerebras", "Training", "generate", "parse"]
 
 
-def generate(family: Family | OldCerebras | str, folder: Path) -> None:
+def generate(family: Family | OldCerebras | Training | str, folder: Path) -> None:
     """Write a model's weights and configuration into ``folder``.
 
     Args:
@@ -37,7 +38,7 @@ def generate(family: Family | OldCerebras | str, folder: Path) -> None:
     """
     if isinstance(family, str):
         family = parse(family)
-    if isinstance(family, OldCerebras):
+    if isinstance(family, OldCerebras | Training):
         family.write(folder)
         return
     try:

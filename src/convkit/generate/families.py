@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.pax import Pax
+from convkit.generate.t5x import T5X
+from convkit.generate.training import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -200,9 +203,11 @@ class Bert(Family):
         }[self.head]
 
 
-FAMILIES: dict[str, type[Family | OldCerebras]] = {
+FAMILIES: dict[str, type[Family | OldCerebras | Training]] = {
     "llama": Llama,
     "gpt2": Gpt2,
     "bert": Bert,
     "cerebras-old": OldCerebras,
+    "t5x": T5X,
+    "pax": Pax,
 }

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from convkit.errors import UsageError
 from convkit.generate.families import FAMILIES, Family
 from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.training import Training
 
 _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
@@ -20,7 +21,7 @@ _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse(uri: str) -> Family | OldCerebras:
+def parse(uri: str) -> Family | OldCerebras | Training:
     """The family that a URI names.
 
     >>> parse("generated://llama?kv_heads=3&tied=true").heads

@@ -1,0 +1,96 @@
+"""A small T5 of T5X in the middle of its training with AdamW: ``generated://t5x?decoder_layers=1``.
+
+Names and shapes: t5x ``examples/t5/network.py`` and ``layers.py`` at dddbfca; of the optimizer's state, optax'
+``chain(clip, adamw)`` as T5X saves it. Scores aren't scaled there, so the queries are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.errors import UsageError
+from convkit.generate.training import STEP, Parameter, Training, moments, write
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BUCKETS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5X(Training):
+    """The options; ``layers`` are those of the encoder."""
+
+    decoder_layers: int = 2
+    #: whether the embedding makes the logits, too
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder_layers < 1:
+            raise UsageError(f"decoder_layers is {self.decoder_layers}", remedy="it must be at least 1")
+
+    def write(self, folder: Path) -> None:
+        """See :meth:`Training.write`."""
+        write("t5x", folder, self.leaves(), {})
+
+    def parameters(self) -> dict[str, Parameter]:
+        """See :meth:`Training.parameters`."""
+        return {f"target.{name}": parameter for name, parameter in self._model().items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """See :meth:`Training.state`."""
+        import numpy as np
+
+        found = {"state.step": np.array(STEP, "int32")}
+        if self.adam:
+            adam = "state.param_states.1.0."
+            found[f"{adam}count"] = np.array(STEP, "int32")
+            for name, parameter in self._model().items():
+                found |= moments(self.seed, (f"{adam}mu.{name}", f"{adam}nu.{name}"), parameter)
+        return found
+
+    def _model(self) -> dict[str, Parameter]:
+        from convkit.generate.weights import EMBEDDING, MATRIX, NORM
+
+        norm = Parameter((self.hidden,), NORM, 1.0)
+        found = {"token_embedder.embedding": Parameter((self.vocab, self.hidden), EMBEDDING)}
+        if not self.tied:
+            found["decoder.logits_dense.kernel"] = Parameter((self.hidden, self.vocab), MATRIX / self.hidden**0.5)
+        for stack, depth in (("encoder", self.layers), ("decoder", self.decoder_layers)):
+            found[f"{stack}.relpos_bias.rel_embedding"] = Parameter((self.heads, _BUCKETS), EMBEDDING)
+            found[f"{stack}.{stack}_norm.scale"] = norm
+            for layer in range(depth):
+                own = {**self._attentions(stack, norm), "pre_mlp_layer_norm.scale": norm, **self._mlp()}
+                found |= {f"{stack}.layers_{layer}.{name}": parameter for name, parameter in own.items()}
+        return found
+
+    def _attentions(self, stack: str, norm: Parameter) -> dict[str, Parameter]:
+        from convkit.generate.weights import MATRIX
+
+        joined = self.heads * self.head_dim
+        into = Parameter((self.hidden, joined), MATRIX / self.hidden**0.5)
+        kernels = {
+            "query": Parameter(into.shape, into.std / self.head_dim**0.5),
+            "key": into,
+            "value": into,
+            "out": Parameter((joined, self.hidden), MATRIX / joined**0.5),
+        }
+        names = {"attention": "pre_attention_layer_norm"}
+        if stack == "decoder":
+            names = {
+                "self_attention": "pre_self_attention_layer_norm",
+                "encoder_decoder_attention": "pre_cross_attention_layer_norm",
+            }
+        found = {f"{name}.{part}.kernel": kernel for name in names for part, kernel in kernels.items()}
+        return found | {f"{scale}.scale": norm for scale in names.values()}
+
+    def _mlp(self) -> dict[str, Parameter]:
+        from convkit.generate.weights import MATRIX
+
+        up = Parameter((self.hidden, self.intermediate), MATRIX / self.hidden**0.5)
+        down = Parameter((self.intermediate, self.hidden), MATRIX / self.intermediate**0.5)
+        names = ("wi_0", "wi_1") if self.gated else ("wi",)
+        return {**{f"mlp.{name}.kernel": up for name in names}, "mlp.wo.kernel": down}
