@@ -59,10 +59,24 @@ def handlers(path: Path) -> Mapping[str, str] | str | None:
     Raises:
         OrbaxError: something else than names of handlers.
     """
+    found = _metadata(path)
+    return found.handlers if found else None
+
+
+def commit_time(path: Path) -> int | None:
+    """When the checkpoint was complete, in nanoseconds, where it says so.
+
+    Raises:
+        OrbaxError: as :func:`handlers`.
+    """
+    found = _metadata(path)
+    return found.fields.get("commit_timestamp_nsecs") if found else None
+
+
+def _metadata(path: Path) -> step.StepMetadata | None:
     try:
-        found = step.read(path)
+        return step.read(path)
     except ConvkitError as error:
         if "JSON" in error.problem:
             return None
         raise OrbaxError("ValueError", f"{step.FILE} {error.problem}") from None
-    return found.handlers if found else None

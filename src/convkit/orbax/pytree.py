@@ -69,17 +69,19 @@ class PyTree:
             OrbaxError: it fails.
         """
         self._require_metadata()
-        return nested((node, self._metadata(node)) for node in self._nodes())
-
-    def _metadata(self, node: Node) -> Any:
-        if node.is_array and not node.aggregated:
-            spec = self.array(node).spec
-            if node.value_type != SCALAR:
-                return f"{node.value_type} {spec.dtype}{list(spec.shape)}"
-            if spec.dtype == "bool":
+        specs = {node.path: self.array(node).spec for node in self._nodes() if node.is_array and not node.aggregated}
+        told: dict[tuple[str, ...], Any] = {}
+        for node in self._nodes():
+            spec = specs.get(node.path)
+            if spec is None:
+                told[node.path] = "str" if node.value_type == STRING else EMPTY.get(node.value_type)
+            elif node.value_type != SCALAR:
+                told[node.path] = f"{node.value_type} {spec.dtype}{list(spec.shape)}"
+            elif spec.dtype == "bool":
                 raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
-            return python_type(spec.dtype)
-        return "str" if node.value_type == STRING else EMPTY.get(node.value_type)
+            else:
+                told[node.path] = python_type(spec.dtype)
+        return nested((node, told[node.path]) for node in self._nodes())
 
     def array(self, node: Node) -> ZarrArray:
         """The array that is stored for a leaf.

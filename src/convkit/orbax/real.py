@@ -53,7 +53,7 @@ def _make(call: Call, path: Path, scratch: Path) -> Any:
         case Verb.METADATA_ALL:
             return v1.checkpointables_metadata(path).metadata
         case Verb.CHECKPOINTER:
-            names = v1.path.step.standard_name_format(**_names(call))
+            names = v1.path.step.standard_name_format(**_names(call)) if any(call.names) else None
             with v1.training.Checkpointer(_links(path, scratch), step_name_format=names) as checkpointer:
                 if call.name is None:
                     return checkpointer.load_checkpointables()
@@ -127,7 +127,8 @@ def abstract(folder: Path, target: Target) -> Any:
     if nodes:
         return nested((node, _abstract_leaf(item, node, target)) for node in nodes)
     # nothing says which arrays were jax's, and where they lay
-    return nested((node, jax.ShapeDtypeStruct((1,), np.float32)) for node, _ in item.aggregate) or {"x": np.zeros(1)}
+    unknown = jax.ShapeDtypeStruct((1,), np.float32)
+    return nested((node, unknown) for node, _ in item.aggregate) or {"x": unknown}
 
 
 def _abstract_leaf(item: PyTree, node: Node, target: Target) -> Any:

@@ -21,6 +21,7 @@ from convkit.state.orbax import layout
 #: where the handlers of the API live, and what each makes of an item without being told more
 _MODULE = "orbax.checkpoint._src.handlers."
 DEFAULT, METRICS = "default", "metrics"
+_METRICS_HANDLER = "JsonCheckpointHandler(filename='metrics')"
 _KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
 
@@ -64,7 +65,7 @@ def _composite(path: Path, asked: Mapping[str, str | None], devices: int, *, man
     handlers = {name: str(handler) for name, handler in asked.items()}
     if not handlers:
         for name in there:
-            handlers[name] = "JsonRestore" if manager and name == METRICS else _on_disk(path, name)
+            handlers[name] = _METRICS_HANDLER if manager and name == METRICS else _on_disk(path, name)
     for name in handlers:
         if name not in there:
             raise OrbaxError("KeyError", f"no item {name}; there are {', '.join(there) or 'none'}")
@@ -100,8 +101,11 @@ def _pytree(reader: Reader) -> Callable[[Path, int], Any]:
 
 
 def _json(path: Path, devices: int) -> Any:
-    name = METRICS if path.name == METRICS else "metadata"
-    return json_item.load(path, name)
+    return json_item.load(path, "metadata")
+
+
+def _metrics(path: Path, devices: int) -> Any:
+    return json_item.load(path, METRICS)
 
 
 def _array(path: Path, devices: int) -> Any:
@@ -136,7 +140,8 @@ _HANDLERS: dict[str, Callable[[Path, int], Any]] = {
     PYTREE: _pytree(Reader.PYTREE),
     STANDARD: _pytree(Reader.STANDARD),
     "JsonCheckpointHandler": _json,
-    "JsonRestore": _json,
+    # a manager knows where its metrics are
+    _METRICS_HANDLER: _metrics,
     "ArrayCheckpointHandler": _array,
     "JaxRandomKeyCheckpointHandler": _jax_key,
     "NumpyRandomKeyCheckpointHandler": _numpy_key,

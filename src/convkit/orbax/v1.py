@@ -59,7 +59,10 @@ def predict(call: Call, path: Path, devices: int = 1) -> Any:
         case Verb.METADATA_ALL:
             return checkpoint.metadata_all()
         case _:
-            return _latest(folder.steps(path, call.names), devices, call.name)
+            found = folder.steps(path, call.names)
+            if any(call.names):
+                _check_times(found)
+            return _latest(found, devices, call.name)
 
 
 def first_pytree(path: Path, deleting: str | None = None) -> str | None:
@@ -289,6 +292,13 @@ def _as_layout(what: str) -> Iterator[None]:
         yield
     except OrbaxError as error:
         raise OrbaxError(_INVALID, f"not a {what}") from error
+
+
+def _check_times(found: Mapping[int, Path]) -> None:
+    """With a format of its own, ``training.Checkpointer`` asks each step for the time at which it was complete."""
+    for path in found.values():
+        if folder.commit_time(path) is None:
+            raise OrbaxError("AttributeError", f"step {path.name} doesn't say when it was complete")
 
 
 def _latest(found: Mapping[int, Path], devices: int, name: str | None) -> Any:

@@ -27,7 +27,7 @@ from convkit.orbax.migration.request import Migration, Request, plan_migration
 from convkit.orbax.migration.restore import restore
 from convkit.orbax.migration.rewrite import rewrite
 from convkit.orbax.migration.told import planned
-from convkit.receipt import MIGRATION_SCHEMA, migration_path, receipt_path
+from convkit.receipt import MIGRATION_SCHEMA, migration_path, receipt_path, record_path
 from convkit.staging import Staging
 
 
@@ -73,6 +73,8 @@ def migrate(
             name = migration_path(target).name
             (staging.out / name).write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
             staging.publish([name, target.name])
+            for stale in (receipt_path(target), record_path(target)):
+                stale.unlink(missing_ok=True)  # of a conversion or repair that is replaced
         except OSError as error:
             full = error.errno == errno.ENOSPC
             raise ConvkitError(
