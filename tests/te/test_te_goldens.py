@@ -120,7 +120,7 @@ def failed(to_te: bool) -> list[Run]:
     return [run for run in runs() if not (run.converted or str(run) in REFUSED) and run.to_te == to_te]
 
 
-@pytest.mark.parametrize("run", [run for run in failed(to_te=True) if "adafactor" not in run.name], ids=str)
+@pytest.mark.parametrize("run", failed(to_te=True), ids=str)
 def test_what_the_original_could_not_convert(run: Run) -> None:
     mapping, options = asked(run)
     source = run.source()

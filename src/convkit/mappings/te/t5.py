@@ -12,6 +12,7 @@ from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Coupled
 from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, under
+from convkit.mappings.te.adafactor import FACT, KINDS, MEASURES, slots
 from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS, fp8_rules
 
@@ -90,6 +91,7 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
         rules=(
             *under("target.", "target.", layers),
             *where("scope=all", moments(under(MOMENTS, MOMENTS, layers))),
+            *slots(layers, "scope=all"),
             *(rule for at in (first, second) for rule in fp8_rules("flax_mutables.", "target.", at)),
             Verbatim("{all:*}.layers_{i}.{n:pre_attention|pre_self_attention|pre_cross_attention|pre_mlp}_layer_norm.{p:*}",
                      when="norms=kept"),
@@ -98,13 +100,15 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
                                 "name the right layouts, or drop it: --drop")),
             *both_sides(Refused("left", "state.{rest:*}.layers_{i}.{leaf:*}",
                                 "is the state of an optimizer that can't follow its parameters: only Adam's "
-                                "moments, and momentum, do", WEIGHT_ONLY, when="scope=all")),
+                                "and Adafactor's, and momentum, do", WEIGHT_ONLY, when="scope=all")),
             Verbatim("{rest:*}"),
         ),
-        config=ConfigTable(rows=(Coupled((), (), _agree, _agree), DEFAULT)),
+        config=ConfigTable(rows=(Coupled((), (), _agree, _agree), KINDS, DEFAULT)),
         variants=(SCOPE, NORMS, FP8),
+        facts=(FACT,),
         measures=(
             SLOTS,
+            *MEASURES,
             Measure("encoder_layers", *[("target.encoder.layers_{i}.{rest:*}", "i")] * 2),
             Measure("decoder_layers", *[("target.decoder.layers_{j}.{rest:*}", "j")] * 2),
             Measure("cross", *[("target.decoder.layers_{j}.encoder_decoder_attention.{rest:*}", "j")] * 2),
