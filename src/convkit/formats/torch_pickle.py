@@ -1,7 +1,7 @@
 """What a torch pickle says, found without unpickling it.
 
 A name in it is looked up in a closed table of what torch writes for tensors (torch 2.13,
-``torch/_utils.py``, ``torch/storage.py``), see :mod:`convkit.pickle_machine`; any other name ends the
+``torch/_utils.py``, ``torch/storage.py``), see :mod:`convkit.state.pickle_machine`; any other name ends the
 reading.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.pickle_machine import DATA, MORE_DATA, Name, PickleMachine
+from convkit.state.pickle_machine import DATA, MORE_DATA, Name, PickleMachine
 from convkit.tensors import ITEMSIZE
 
 #: Bounds far beyond any checkpoint, at which pickles end that refer to themselves, or that say

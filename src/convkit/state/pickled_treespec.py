@@ -3,7 +3,7 @@
 dill wrote torch's ``TreeSpec`` objects (torch 1.13 to 2.0, ``torch/utils/_pytree.py``: ``type``, ``context``,
 ``children_specs``). Release 1.7 put a ``TensorScalarDict`` in the place of some dicts, a class that no later
 release has: cerebras-pytorch 2.10, ``storage/_legacy/checkpoint_reader.py``, takes it for a dict, and so does
-this. A name that isn't in the tables below ends the reading, see :mod:`convkit.pickle_machine`.
+this. A name that isn't in the tables below ends the reading, see :mod:`convkit.state.pickle_machine`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.pickle_machine import DATA, Name, PickleMachine
+from convkit.state.pickle_machine import DATA, Name, PickleMachine
 from convkit.state.treespec import DICTS, LEAF, Tree
 
 #: Bounds far beyond any state, at which specs end that say little and mean a lot.
