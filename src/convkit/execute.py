@@ -35,7 +35,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.formats import get_format, open_checkpoint
 from convkit.jobs import Gather, Job, check_ties, complement_jobs, target_jobs
 from convkit.plan import Plan
-from convkit.receipt import SCHEMA, complement_path, json_value, receipt_path
+from convkit.receipt import SCHEMA, complement_path, json_value, migration_path, receipt_path
 from convkit.slabs import SLAB, TILE
 from convkit.source import Source, companions_path, same_files, write_config
 from convkit.staging import Staging
@@ -174,6 +174,7 @@ class _Conversion:
         self.staging.publish([*kept_name, path.name, *names, self.staging.target.name])
         if not kept:
             complement_path(self.staging.target).unlink(missing_ok=True)
+        migration_path(self.staging.target).unlink(missing_ok=True)  # of a migration that is replaced
         return receipt
 
     # --- what has to be written ----------------------------------------------------------------------
@@ -192,12 +193,11 @@ class _Conversion:
         self.stack.callback(self.writers[role].close)
 
     def _continued(self) -> WriteOptions:
-        """The options, with what a target of the source's own format goes on with."""
-        if self.plan.target_format != self.source.checkpoint.format:
-            return self.options
-        known = self.source.checkpoint.metadata
-        carried = {name: known[name] for name in get_format(self.plan.target_format).carried if known.get(name)}
-        return replace(self.options, metadata={**carried, **self.options.metadata})
+        """The options, with what the target's format goes on with where the source tells it, and the config."""
+        target, known = get_format(self.plan.target_format), self.source.checkpoint.metadata
+        carried = {name: known[name] for name in target.carried if known.get(name)}
+        config = (self.plan.target_config or None) if target.holds_config else None
+        return replace(self.options, metadata={**carried, **self.options.metadata}, config=config)
 
     def _target_jobs(self) -> list[Job]:
         plan, earlier = self.plan, None
@@ -334,12 +334,13 @@ class _Conversion:
     def _side_files(self, main: Path) -> list[str]:
         """Write the config and carry the companions along; returns names to publish beside the target."""
         layout = self.plan.mapping.right
-        companions = main if main.is_dir() else companions_path(main)
+        within = get_format(self.plan.target_format).holds_config
+        companions = main if main.is_dir() and not within else companions_path(main)
         for path in self.source.companions:
             companions.mkdir(exist_ok=True)
             shutil.copyfile(path, companions / path.name)
         beside = main / layout.config_file if main.is_dir() else main.with_suffix(Path(layout.config_file).suffix)
-        if self.plan.target_config:
+        if self.plan.target_config and not within:
             write_config(beside, self.plan.target_config)
         return [
             path.name for path in (companions, beside) if path.parent == main.parent and path != main and path.exists()

@@ -19,6 +19,7 @@ from convkit.errors import ConvkitError
 SCHEMA = "convkit.receipt/1"
 STATE_SCHEMA = "convkit.state/1"
 _NEEDED = ("plan", "plan_digest", "source", "target", "complement")
+_NEEDED_OF_MIGRATIONS = ("plan", "plan_digest", "source", "target", "parts")
 MIGRATION_SCHEMA = "convkit.migration/1"
 
 
@@ -76,10 +77,10 @@ def read_migration(target: Path) -> dict[str, Any] | None:
     Raises:
         ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
     """
-    return _read(migration_path(target), MIGRATION_SCHEMA, "migration")
+    return _read(migration_path(target), MIGRATION_SCHEMA, "migration", _NEEDED_OF_MIGRATIONS)
 
 
-def _read(path: Path, schema: str, kind: str) -> dict[str, Any] | None:
+def _read(path: Path, schema: str, kind: str, needed: tuple[str, ...] = _NEEDED) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
@@ -88,7 +89,7 @@ def _read(path: Path, schema: str, kind: str) -> dict[str, Any] | None:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise ConvkitError(f"is not a {kind} of schema {schema}", path=path, remedy="use the convkit that wrote it")
-    for name in _NEEDED:
+    for name in needed:
         if name not in document:
             raise ConvkitError(f"lacks {name}", path=path, remedy="use the convkit that wrote it")
     return document

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convkit.cli.output import emit
-from convkit.receipt import read_receipt, read_record
+from convkit.receipt import read_migration, read_receipt, read_record
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; all are in the JSON document
@@ -28,6 +28,10 @@ def _roundtrip(args: argparse.Namespace) -> Verdict:
     from convkit.verify.restated import restated
     from convkit.verify.roundtrip import roundtrip
 
+    if (migration := read_migration(args.target)) is not None:
+        from convkit.orbax.migration import checks
+
+        return checks.roundtrip(args.source, args.target, migration, keep=args.keep)
     receipt = read_receipt(args.target)
     if receipt is None and (record := read_record(args.target)) is not None:
         return restated(args.source, args.target, record)
@@ -55,6 +59,10 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _equivalence(args: argparse.Namespace) -> Verdict:
+    if (migration := read_migration(args.target)) is not None:
+        from convkit.orbax.migration import checks
+
+        return checks.equivalence(args.source, args.target, migration)
     from convkit.verify.equivalence import equivalence
 
     return equivalence(
@@ -76,6 +84,10 @@ def _diff(args: argparse.Namespace) -> Verdict:
 
 
 def _verify(args: argparse.Namespace) -> Verdict:
+    if args.path.exists() and (migration := read_migration(args.path)) is not None:
+        from convkit.verify.migrated import verify_migration
+
+        return verify_migration(args.path.absolute(), migration)
     from convkit.verify.receipts import verify
 
     return verify(args.path)

@@ -21,6 +21,8 @@ REPAIRS = {
     "fix-checkpoint-spec": ("cerebras", "fix-checkpoint-spec", "SRC"),
     "data-iter-state": ("cerebras", "data-iter-state", "--old_checkpoint", "SRC", "--output_file", "DST"),
 }
+#: formats that a checkpoint of Orbax's is migrated to where ``to`` names no layout
+MIGRATIONS = ("orbax-v0", "orbax-v1")
 
 
 def check_claim(row: Mapping[str, str]) -> None:
@@ -36,18 +38,23 @@ def check_claim(row: Mapping[str, str]) -> None:
         if row["from"]:
             get_layout(row["from"])
     with _column("to"):
-        if row["to"] not in REPAIRS:
+        if not row["to"] and row["format"] not in MIGRATIONS:
+            raise UsageError("names no layout", remedy=f"only formats {' and '.join(MIGRATIONS)} need none")
+        if row["to"] and row["to"] not in REPAIRS:
             get_layout(row["to"])
     with _column("format"):
         if row["format"]:
             get_format(row["format"])
     with _column("options"):
         try:
-            parser().parse_args(
-                [*REPAIRS.get(row["to"], ("plan", "SRC", "--to", row["to"])), *shlex.split(row["options"])]
-            )
+            parser().parse_args([*REPAIRS.get(row["to"], ("plan", "SRC", *_target(row))), *shlex.split(row["options"])])
         except (ValueError, SystemExit) as error:
             raise UsageError(f"{row['options']!r}: {error or 'asks for help'}") from None
+
+
+def _target(row: Mapping[str, str]) -> tuple[str, str]:
+    """The option that says where to: a layout, or the other API of Orbax."""
+    return ("--to", row["to"]) if row["to"] else ("--format", row["format"])
 
 
 @contextmanager

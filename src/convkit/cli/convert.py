@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from convkit.checkpoint import WriteOptions
+from convkit.cli import migrate
 from convkit.cli.output import emit, parse_size, progress, size
 from convkit.cli.planning import opened, planned
 from convkit.errors import UsageError
@@ -18,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and say what came of it."""
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads {args.threads}", remedy="one at least")
+    if (request := migrate.asked_for(args)) is not None:
+        return migrate.convert(args, request)
     with opened(args) as source, progress(f"{args.source} -> {args.target}") as advance:
         receipt = convert(
             source,

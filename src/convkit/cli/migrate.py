@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from typing import Any
 
+from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, size, table
 from convkit.errors import UsageError
 from convkit.orbax.migration.migrate import migrate
@@ -42,6 +43,35 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         algorithm=args.digest,
         threads=args.threads,
+    )
+    tell(args, receipt)
+    return 0
+
+
+def asked_for(args: argparse.Namespace) -> Request | None:
+    """What ``convkit convert`` or ``plan`` asks of a migration: a format of Orbax's, and no layout; else None.
+
+    Raises:
+        UsageError: neither a layout nor that, or what only a conversion can do.
+    """
+    if args.to is not None:
+        return None
+    if args.format not in MIGRATIONS:
+        raise UsageError(
+            "--to is missing", remedy=f"name a layout, or migrate Orbax with --format {' or '.join(MIGRATIONS)}"
+        )
+    for name in ("from_", "release", "drop", "dtype", "headless", "size", "variant", "config", "source_format"):
+        if getattr(args, name):
+            raise UsageError(
+                f"--{name.strip('_').replace('_', '-')} without --to", remedy="name a layout, or leave it out"
+            )
+    return Request(to=args.format.removeprefix("orbax-"), afresh=not args.restore)
+
+
+def convert(args: argparse.Namespace, request: Request) -> int:
+    """Migrate for ``convkit convert``."""
+    receipt = migrate(
+        args.source, args.target, request, overwrite=args.overwrite, algorithm=args.digest, threads=args.threads
     )
     tell(args, receipt)
     return 0

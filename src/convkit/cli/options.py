@@ -71,7 +71,9 @@ def _convert(parser: Parser) -> None:
 
 
 def _conversion(parser: Parser) -> None:
-    parser.add_argument("--to", metavar="LAYOUT", required=True, help="see convkit list layouts")
+    parser.add_argument(
+        "--to", metavar="LAYOUT", help="see convkit list layouts; none to migrate Orbax to another --format of its own"
+    )
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
     parser.add_argument("--release", metavar="R", help="release of the layout, such as 2.9 (default: the current one)")

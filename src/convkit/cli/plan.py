@@ -6,12 +6,16 @@ import argparse
 from collections import Counter
 from typing import Any
 
+from convkit.cli import migrate
 from convkit.cli.output import emit, size, table
 from convkit.cli.planning import opened, planned
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, and show the plan."""
+    if (request := migrate.asked_for(args)) is not None:
+        migrate.tell_plan(args, migrate.planned(migrate.plan_migration(args.source, request)))
+        return 0
     with opened(args) as source:
         plan = planned(args, source)
         document = plan.to_json() | {"digest": plan.digest}

@@ -73,9 +73,9 @@ def _row(conversion: Conversion) -> dict[str, Any]:
         "stopped_at": conversion.stopped_at,
         "problem": _problem(conversion),
         "source": conversion.claim.get("source"),
-        "from": source.get("layout") or conversion.claim.get("from") or None,
+        "from": source.get("layout") or conversion.claim.get("from") or source.get("format"),
         "from_format": source.get("format"),
-        "to": target.get("layout") or conversion.claim.get("to") or None,
+        "to": target.get("layout") or conversion.claim.get("to") or target.get("format"),
         "to_format": target.get("format"),
         "leaves": {"source": counts.get("source_leaves"), "target": counts.get("target_leaves")},
         "bytes": {

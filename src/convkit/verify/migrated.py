@@ -17,9 +17,8 @@ from convkit.checkpoint import Checkpoint
 from convkit.digests import canonical_json, digest_array, digest_file
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.formats.array_checkpoint import FolderArray
-from convkit.formats.ocdbt import DatabaseArray
-from convkit.formats.orbax_pytree import read_pytree
+from convkit.formats.leaf_folders import METADATA
+from convkit.formats.ocdbt import DatabaseArray, is_database, read_arrays
 from convkit.state.orbax import tree
 from convkit.verify.verdict import Fault, Verdict
 
@@ -133,18 +132,21 @@ def _leaves(path: Path, name: str) -> str:
     item = next((folder for folder in file.parents if (folder / tree.FILE).is_file()), None)
     if item is None or not item.is_relative_to(path):
         return ""
-    try:
-        arrays = read_pytree(item).arrays
-    except ConvkitError:
-        return ""
-    held = [
-        key or "the array"
-        for key, array in arrays.items()
-        if (isinstance(array, FolderArray) and file.is_relative_to(array.folder))
-        or (isinstance(array, DatabaseArray) and any(other.samefile(file) for other in array.files))
-    ]
+    folder = next((folder for folder in file.parents if any((folder / text).is_file() for text in METADATA)), None)
+    if folder is not None and folder.is_relative_to(item):
+        held = ["the array" if folder == item else folder.relative_to(item).as_posix()]
+    else:
+        held = [key for key, array in _in_database(item).items() if any(other.samefile(file) for other in array.files)]
     more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
     return f" (it holds {', '.join(held[:_SHOWN])}{more})" if held else ""
+
+
+def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
+    """The arrays of an item's database, as far as it can be read."""
+    try:
+        return read_arrays(item) if is_database(item) else {}
+    except ConvkitError:
+        return {}
 
 
 def _differing(ours: Files, theirs: Files) -> Iterator[str]:
