@@ -22,6 +22,9 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.verify.equivalence import BOUND, equivalence, expected_bound
 from convkit.verify.verdict import Verdict
 
+#: a receipt as far as this check reads it
+RECEIPT = {"schema": "convkit.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
+
 torch.set_num_threads(1)
 
 LONG, SHORT = [2.0, 3.0, 4.0, 5.0], [1.0, 1.1, 1.2, 1.3]
@@ -248,7 +251,7 @@ def test_configs_are_found_in_every_shape(tmp_path: Path) -> None:
 def test_the_receipt_names_the_layouts(tmp_path: Path) -> None:
     hf, cs = write(llama(), tmp_path)
     plan = {"source": {"layout": "hf/nonesuch"}, "target": {"layout": "cerebras/llama"}}
-    (tmp_path / "cs.convkit.json").write_text(json.dumps({"schema": "convkit.receipt/1", "plan": plan}))
+    (tmp_path / "cs.convkit.json").write_text(json.dumps(RECEIPT | {"plan": plan}))
     with pytest.raises(ConvkitError, match="hf/nonesuch"):
         equivalence(hf, cs)
     assert equivalence(hf, cs, from_layout="hf/llama", faults=False).passed
@@ -261,7 +264,7 @@ def test_a_cast_must_have_been_asked_for(tmp_path: Path) -> None:
     assert not silent.passed and silent.details["stored"]["target"] == {"bfloat16": len(pair.cs)}
 
     plan = {"source": {"layout": "hf/llama"}, "target": {"layout": "cerebras/llama"}, "dtype": "bfloat16"}
-    (tmp_path / "cs.convkit.json").write_text(json.dumps({"schema": "convkit.receipt/1", "plan": plan}))
+    (tmp_path / "cs.convkit.json").write_text(json.dumps(RECEIPT | {"plan": plan}))
     declared = equivalence(hf, cs)
     assert declared.passed and declared.measured["max_rel"] <= BOUND < declared.measured["cast_max_rel"]
     assert "cast one weight to float8_e4m3fn" in {fault.name for fault in declared.faults}
