@@ -39,7 +39,10 @@ COMPANIONS = (
 
 @dataclass
 class Source:
-    """An opened checkpoint with its config; use as a context manager."""
+    """An opened checkpoint with its config; use as a context manager.
+
+    ``config_path`` is None where there is no config, or where the checkpoint itself holds it.
+    """
 
     path: Path
     checkpoint: Checkpoint
@@ -62,24 +65,26 @@ def open_source(path: str | Path, *, format: str | None = None, config: str | Pa
     """
     path = Path(path)
     checkpoint = open_checkpoint(path, format)
-    config_path = Path(config) if config is not None else find_config(path)
+    config_path = Path(config) if config is not None else None
+    if config_path is None and checkpoint.config is None:
+        config_path = find_config(path)
     return Source(
         path=path,
         checkpoint=checkpoint,
-        config=read_config(config_path) if config_path is not None else None,
+        config=read_config(config_path) if config_path is not None else checkpoint.config,
         config_path=config_path,
         companions=tuple(_companions(path)),
     )
 
 
 def companions_path(target: Path) -> Path:
-    """Where the companions of a checkpoint that is one file lie."""
+    """Where the companions lie of a checkpoint that is one file, or a folder that holds nothing of others."""
     return target.with_name(target.name + ".companions")
 
 
 def _companions(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        folder = path
+        folder = beside if (beside := companions_path(path)).is_dir() else path
     else:
         folder = path.parent if (path.parent / "config.json").is_file() else companions_path(path)
     return (folder / name for name in COMPANIONS if (folder / name).is_file())

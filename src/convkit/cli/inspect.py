@@ -91,7 +91,7 @@ def _show(document: dict[str, Any]) -> None:
             ("format", f"{document['format']} ({document['format_reason']})"),
             ("layout", f"{document['layout'] or 'unknown'} ({document['layout_reason']})"),
             ("variant", ", ".join(f"{name}={value!r}" for name, value in choices.items()) or "-"),
-            ("config", document["config_path"] or "none"),
+            ("config", document["config_path"] or ("within the checkpoint" if document["config"] else "none")),
             ("leaves", f"{len(document['leaves'])}, {size(document['bytes'])}"),
         ]
     )

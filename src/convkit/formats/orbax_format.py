@@ -10,6 +10,7 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
 from convkit.formats.orbax_api import Api
 from convkit.formats.orbax_reader import open_orbax
+from convkit.formats.orbax_record import KEY
 from convkit.formats.orbax_writer import OrbaxWriter
 from convkit.state.orbax import layout
 
@@ -22,6 +23,7 @@ class Orbax(Format):
     """
 
     folder = True
+    carried = (KEY,)
     holds_config = True
     #: what is written
     api: ClassVar[Api]

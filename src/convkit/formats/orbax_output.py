@@ -69,6 +69,8 @@ def lay_out(
     for leaf in leaves:
         item, node = nodes.get(leaf.key) or _by_key(leaf.key, trees)
         placed.setdefault(item, []).append((leaf, _typed(path, leaf, node)))
+    if not placed and not record.items:
+        placed[STATE] = []
     items = {}
     for name in [*record.items, *(name for name in placed if name not in record.items)]:
         known = record.items.get(name) or ItemRecord(handlers.PYTREE)
@@ -177,8 +179,8 @@ def _with_leaves(
             chunks, inner = _chunks(leaf.key, spec, array, options)
             item.arrays[node.name] = stored_as(spec, chunks, inner, zarr=zarr, compressor=compressor)
             item.records[node.name] = replace(array, key_algorithm=None) if lone else array
-    databased = options.ocdbt and not lone and bool(item.arrays)
-    item.tree = _tree([node for _, node in leaves], known.tree, databased, zarr == 3, item.numbers)
+    nodes = [node for _, node in leaves]
+    item.tree = _tree(nodes, known.tree, options.ocdbt and not lone, zarr == 3, item.numbers)
     return item
 
 

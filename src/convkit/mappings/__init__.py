@@ -11,8 +11,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import walk_packages
 
+from convkit.config import ConfigTable, Field
 from convkit.errors import UsageError
-from convkit.mapping import Layout, Mapping, inverse
+from convkit.mapping import Layout, Mapping, Verbatim, inverse
 
 
 @cache
@@ -45,6 +46,11 @@ def get_layout(name: str) -> Layout:
         raise UsageError(f"no layout is called {name!r}", remedy=f"layouts: {', '.join(layouts())}") from None
 
 
+def unchanged(layout: Layout) -> Mapping:
+    """The mapping of a layout to itself, for another format: every leaf and the whole config stay as they are."""
+    return Mapping(layout, layout, (Verbatim("{rest:*}"),), ConfigTable((Field("", "", name="config"),)))
+
+
 def find_mapping(source: str, target: str) -> Mapping:
     """The mapping from one layout to another, turned so that ``source`` is its left side.
 
@@ -52,6 +58,8 @@ def find_mapping(source: str, target: str) -> Mapping:
         UsageError: an unknown layout, or two that no mapping joins.
     """
     get_layout(source), get_layout(target)
+    if source == target:
+        return unchanged(get_layout(source))
     for mapping in all_mappings():
         if (mapping.left.name, mapping.right.name) == (source, target):
             return mapping

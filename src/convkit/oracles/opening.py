@@ -71,6 +71,9 @@ def open_model(
         cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
         if layout is not None and not needs_config(layout):
             settings = recorded_settings(path) | (read_config(config) if config else {})
+        elif config is None and checkpoint.config is not None:
+            settings = checkpoint.config
+            layout = layout or detect_layout(checkpoint.leaves, settings, path)
         else:
             config_path = config or find_config(path, cerebras)
             settings = read_config(config_path)

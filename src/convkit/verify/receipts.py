@@ -31,6 +31,9 @@ from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
 
+#: what the file of a JSON item of Orbax's is called, by the API
+_ORBAX_JSON = ("data.json", "metadata")
+
 
 def verify(path: Path) -> Verdict:
     """Whether a converted checkpoint is still what its receipt says.
@@ -111,7 +114,7 @@ def _of_files(path: Path, receipt: Document) -> Iterator[str]:
 def _of_config(path: Path, planned: Document) -> Iterator[str]:
     """The config beside the target says what the plan says."""
     if path.is_dir():
-        candidates = [path / "config.json", path / "params.yaml"]
+        candidates = [path / "config.json", path / "params.yaml", *(path / "config" / name for name in _ORBAX_JSON)]
     else:
         candidates = [path.with_suffix(".yaml"), path.with_suffix(".json")]
     file = next((file for file in candidates if file.is_file()), None)
@@ -138,7 +141,7 @@ def _read(file: Path) -> Any:
         ValueError: it isn't one.
     """
     text = file.read_text(encoding="utf-8")
-    if file.suffix == ".json":
+    if file.suffix in (".json", ""):
         return json.loads(text)
     import yaml
 
