@@ -1,8 +1,8 @@
 """Checkpoints that the installed Orbax writes, with both of its APIs: every layout, and what lies in them.
 
 ``write("v0_manager_root", folder)`` writes one; :data:`MATRIX` names the paths of the recorded compatibility
-matrix, each a layout or a folder below one. Where a layout needs several devices, it is written in a process of
-its own: ``python layouts.py v0_sharded FOLDER``.
+matrix, each a layout or a folder below one. Where a layout needs several devices or 64 bits, it is written in a
+process of its own: ``python layouts.py v0_sharded FOLDER``.
 """
 
 from __future__ import annotations
@@ -104,6 +104,15 @@ def random_keys() -> dict[str, Any]:
     }
 
 
+def wide() -> dict[str, Any]:
+    """64-bit arrays of jax's, which it makes only where it is told to for the whole process."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    return {"int": jnp.array([1 << 40]), "float": jnp.arange(3) / 3}
+
+
 def sharded() -> dict[str, Any]:
     """On all devices there are: a mesh of two by half of them, or of one by one."""
     import jax
@@ -120,6 +129,15 @@ def sharded() -> dict[str, Any]:
         "rows": put(grid, rule(mesh, spec("x", None))),
         "whole": put(grid, rule(mesh, spec())),
     }
+
+
+def large() -> dict[str, Any]:
+    """Arrays that are too large for the database's index: their bytes lie in data files. They don't compress."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    values = np.random.default_rng(0).standard_normal(4096)
+    return {"jax": jnp.asarray(values, dtype=jnp.float32), "numpy": values}
 
 
 def same_names() -> dict[str, Any]:
@@ -350,19 +368,25 @@ WRITERS: dict[str, Writer] = {
     "v1_random_keys": _v1_save(random_keys),
     "v0_one_array": _v0_direct(_one_array),
     "v1_one_array": _v1_save(_one_array),
+    "v0_large": _v0_direct(large),
+    "v1_large": _v1_save(large),
     "v0_same_names": _v0_direct(same_names),
     "v1_same_names": _v1_save(same_names),
+    "v0_wide": _v0_direct(wide),
+    "v1_wide": _v1_save(wide),
     "v0_sharded": _v0_direct(sharded),
     "v0_sharded_folders": _v0_direct(sharded, use_ocdbt=False),
     "v1_sharded": _v1_save(sharded),
 }
 _ON_SEVERAL_DEVICES = ("v0_sharded", "v0_sharded_folders", "v1_sharded")
+_ALONE = ("v0_wide", "v1_wide")
 
 
 def write(name: str, folder: Path) -> Path:
     """Write one layout into ``folder``, which must not exist; returns it."""
-    if name in _ON_SEVERAL_DEVICES:
-        flags = f"--xla_force_host_platform_device_count={DEVICES}"
+    if name in (*_ON_SEVERAL_DEVICES, *_ALONE):
+        count = DEVICES if name in _ON_SEVERAL_DEVICES else 1
+        flags = f"--xla_force_host_platform_device_count={count}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         subprocess.run([sys.executable, __file__, name, folder], env=environment, check=True, capture_output=True)
     else:

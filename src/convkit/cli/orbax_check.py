@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from convkit.cli.output import emit, table
+from convkit.errors import UsageError
 from convkit.orbax.calls import Verb, spelled
 from convkit.orbax.check import Check, agree, check, confirmed, leaves
 from convkit.orbax.outcome import Outcome
@@ -20,6 +21,8 @@ _WIDTH = 110
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 1 where nothing loads the checkpoint or Orbax disagrees, 3 where nothing is recognised."""
+    if args.devices < 1:
+        raise UsageError(f"--devices {args.devices}", remedy="there is one device at least")
     checked = check(args.path, args.devices)
     if args.run:
         checked = confirmed(checked)

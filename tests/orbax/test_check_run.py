@@ -1,0 +1,122 @@
+"""The predicted tables against the installed Orbax: every call made, results and values compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import layouts
+import pytest
+
+from convkit.orbax.check import check, confirmed
+
+pytest.importorskip("orbax.checkpoint")
+
+Layout = Callable[[str], Path]
+
+#: those that differ most; the others are slow
+_FEW = ("v0_manager_metrics_prefix", "v0_items", "v1_items", "v1_large")
+_BELOW = ("v0_manager_root/1234", "v0_manager_root/1234/state", "v1_checkpointer_root/0", "v1_save/state")
+
+
+def assert_confirmed(path: Path, devices: int = 1) -> None:
+    checked = confirmed(check(path, devices))
+    assert checked.ran is not None
+    assert [(call.text, guess, real) for call, guess, real in checked.disagreeing] == []
+
+
+@pytest.mark.parametrize("name", _FEW)
+def test_layouts(layout: Layout, name: str) -> None:
+    assert_confirmed(layout(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*(name for name in layouts.WRITERS if name not in _FEW), *_BELOW, "nope"])
+def test_all_layouts(layout: Layout, name: str) -> None:
+    assert_confirmed(layout(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v0_sharded", "v1_sharded"])
+def test_on_several_devices(layout: Layout, name: str) -> None:
+    assert_confirmed(layout(name), layouts.DEVICES)
+
+
+def _without(*names: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        for name in names:
+            shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
+
+    return damage
+
+
+def _renamed(old: str, new: str) -> Callable[[Path], None]:
+    return lambda path: (path / old).rename(path / new) and None
+
+
+def _written(name: str, text: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        (path / name).write_text(text)
+
+    return damage
+
+
+def _cut(name: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        for file in (path / name).rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:100])
+
+    return damage
+
+
+def _deleting(path: Path) -> None:
+    before = json.loads((path / "_CHECKPOINT_METADATA").read_text())
+    after = {**before, "item_handlers": {k: v for k, v in before["item_handlers"].items() if k != "state"}}
+    record = {"operation_id": "0" * 32, "checkpointable_name": "state", "destination": None}
+    text = json.dumps({**record, "original_metadata": before, "updated_metadata": after})
+    (path / "_CHECKPOINT_DELETION").write_text(text)
+
+
+_DAMAGED: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a deletion that isn't finished": ("v1_checkpointables", _deleting),
+    "no data files": ("v1_large", _without("state/ocdbt.process_0")),
+    "data files cut": ("v0_large", _cut("ocdbt.process_0/d")),
+    "no index": ("v0_direct_pytree", _without("d")),
+    "no manifest": ("v1_save", _without("state/manifest.ocdbt")),
+    "no shardings": ("v1_save", _without("state/_sharding")),
+    "no array metadata": ("v1_random_keys", _without("state/array_metadatas")),
+    "no checkpoint metadata": ("v0_manager_root", _without("1234/_CHECKPOINT_METADATA")),
+    "no indicator": ("v1_checkpointables", _without("orbax.checkpoint")),
+    "no tree": ("v0_manager_root", _without("1234/state/_METADATA")),
+    "a chunk missing": ("v0_direct_noocdbt_zarr2", _without("b.c/0.0")),
+    "metrics that aren't JSON": ("v0_manager_metrics", _written("0/metrics/metrics", "{")),
+    "checkpoint metadata that isn't JSON": ("v0_composite_checkpointer", _written("_CHECKPOINT_METADATA", "{")),
+    "an item of another name": ("v1_save", _renamed("state", "weights")),
+    "an unnamed step": ("v0_manager_root", _renamed("1234", "step_1234")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", _DAMAGED)
+def test_damaged(layout: Layout, tmp_path: Path, damage: str) -> None:
+    name, change = _DAMAGED[damage]
+    path = Path(shutil.copytree(layout(name), tmp_path / name))
+    change(path)
+    assert_confirmed(path)
+
+
+def test_two_of_the_damaged(layout: Layout, tmp_path: Path) -> None:
+    for damage in ("a deletion that isn't finished", "no data files"):
+        test_damaged(layout, tmp_path / damage, damage)
+
+
+def test_the_checkpoint_stays_as_it_is(layout: Layout, tmp_path: Path) -> None:
+    """Managers make folders, and here they would make one of metadata."""
+    path = Path(shutil.copytree(layout("v0_manager_single_default"), tmp_path / "root"))
+    shutil.rmtree(path / "metadata", ignore_errors=True)
+    before = sorted(path.rglob("*"))
+    confirmed(check(path))
+    assert sorted(path.rglob("*")) == before
