@@ -7,6 +7,7 @@ from typing import Any
 
 from convkit.bind import detect_facts, detect_variants
 from convkit.checkpoint import Leaf
+from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, size, table
 from convkit.digests import digest_value
 from convkit.errors import ConvkitError
@@ -14,14 +15,19 @@ from convkit.execute import digest_leaf
 from convkit.formats import detect_format
 from convkit.mapping import inverse
 from convkit.mappings import all_mappings
+from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.receipt import json_value
 from convkit.source import Source, detect_layout, open_source
 
 
 def run(args: argparse.Namespace) -> int:
     """Describe a checkpoint."""
-    reason = "named by the user" if args.source_format else detect_format(args.path)[1]
-    with open_source(args.path, format=args.source_format, config=args.config) as source:
+    if args.source_format:
+        format, reason = args.source_format, "named by the user"
+    else:
+        found, reason = detect_format(args.path)
+        format = found.name
+    with _opened(args, format) as source:
         document = _describe(source, reason)
         for leaf in document["leaves"]:
             if args.digest:
@@ -31,6 +37,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(document)
     return 0
+
+
+def _opened(args: argparse.Namespace, format: str) -> Source:
+    """The checkpoint; of a root of Orbax's all steps."""
+    if format in MIGRATIONS and (found := root_at(args.path)) is not None:
+        return Source(args.path, RootCheckpoint(found), None, None, ())
+    return open_source(args.path, format=format, config=args.config)
 
 
 def _describe(source: Source, reason: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 ``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. They
 are written as the library writes any model, so what is read back is a real checkpoint. Some families are
-none of the library's: ``cerebras-old`` (:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`).
+none of the library's: ``cerebras-old`` (:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`),
+``orbax-v0`` (:mod:`.orbax`).
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from convkit.errors import ConvkitError
 from convkit.generate.families import FAMILIES, Family
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.options import parse
+from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.training import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILIES", "Family", "OldCerebras", "Training", "generate", "parse"]
+__all__ = ["FAMILIES", "Family", "OldCerebras", "OrbaxTraining", "Training", "generate", "parse"]
 
 
-def generate(family: Family | OldCerebras | Training | str, folder: Path) -> None:
+def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, folder: Path) -> None:
     """Write a model's weights and configuration into ``folder``.
 
     Args:
@@ -38,7 +40,7 @@ def generate(family: Family | OldCerebras | Training | str, folder: Path) -> Non
     """
     if isinstance(family, str):
         family = parse(family)
-    if isinstance(family, OldCerebras | Training):
+    if isinstance(family, OldCerebras | Training | OrbaxTraining):
         family.write(folder)
         return
     try:

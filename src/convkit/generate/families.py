@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax
 from convkit.generate.t5x import T5X
 from convkit.generate.training import Training
@@ -203,11 +204,12 @@ class Bert(Family):
         }[self.head]
 
 
-FAMILIES: dict[str, type[Family | OldCerebras | Training]] = {
+FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
     "gpt2": Gpt2,
     "bert": Bert,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,
+    "orbax-v0": OrbaxTraining,
 }

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from convkit.errors import UsageError
 from convkit.generate.families import FAMILIES, Family
 from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.training import Training
 
 _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
@@ -21,7 +22,7 @@ _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse(uri: str) -> Family | OldCerebras | Training:
+def parse(uri: str) -> Family | OldCerebras | Training | OrbaxTraining:
     """The family that a URI names.
 
     >>> parse("generated://llama?kv_heads=3&tied=true").heads

@@ -152,7 +152,9 @@ def _stage(document: dict[str, Any]) -> str:
     """Which stage left this document, if one did."""
     kind = str(document.get("schema")).removeprefix("convkit.").partition("/")[0]
     repair = "convert" if "plan" in document else "plan"
-    return {"receipt": "convert", "state": repair, "verdict": str(document.get("check"))}.get(kind, kind)
+    return {"receipt": "convert", "state": repair, "migration": repair, "verdict": str(document.get("check"))}.get(
+        kind, kind
+    )
 
 
 def _read_benchmark(path: Path) -> Benchmark:

@@ -1,0 +1,103 @@
+"""A small network in the middle of its training, as flax, optax and Orbax's v0 API themselves save one.
+
+``generated://orbax-v0`` names it: a ``CheckpointManager``'s folder with a few steps, each flax's ``TrainState``
+with the state of optax's AdamW, a random key, the config as JSON, and metrics.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrbaxTraining:
+    """The options. Sizes are awkward on purpose, as those of all families."""
+
+    seed: int = 0
+    layers: int = 3
+    inputs: int = 10
+    hidden: int = 14
+    outputs: int = 6
+    steps: int = 2
+    #: what the folders of steps are called before their number, and digits of it; "" and 0 for neither
+    prefix: str = ""
+    digits: int = 0
+    ocdbt: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "inputs", "hidden", "outputs", "steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        if self.digits < 0:
+            raise UsageError(f"digits is {self.digits}", remedy="it must be at least 0")
+
+    def write(self, folder: Path) -> None:
+        """Train for some steps and save each.
+
+        Raises:
+            ConvkitError: flax, optax or Orbax isn't installed.
+        """
+        try:
+            self._train(folder)
+        except ImportError as error:
+            raise ConvkitError(
+                f"such a checkpoint is made by {error.name}, which isn't installed",
+                remedy="pip install 'convkit[orbax]'",
+            ) from error
+
+    def _train(self, folder: Path) -> None:
+        import jax
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(
+            step_prefix=self.prefix or None,
+            step_format_fixed_length=self.digits or None,
+            best_fn=lambda metrics: -metrics["loss"],
+            enable_async_checkpointing=False,
+        )
+        state, loss_of = self._state()
+        with ocp.CheckpointManager(
+            folder.absolute(), options=options, metadata={"family": "orbax-v0", "seed": self.seed}
+        ) as manager:
+            for step in range(1, self.steps + 1):
+                loss, gradients = jax.value_and_grad(loss_of)(state.params)
+                state = state.apply_gradients(grads=gradients)
+                items = ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(state),
+                    rng=ocp.args.JaxRandomKeySave(jax.random.key(self.seed + step)),
+                    config=ocp.args.JsonSave(asdict(self)),
+                )
+                manager.save(step, args=items, metrics={"loss": float(loss)}, custom_metadata={"trained": step})
+
+    def _state(self) -> tuple[Any, Any]:
+        """A train state, and the loss as a function of its parameters."""
+        import jax
+        import jax.numpy as jnp
+        import optax
+        from flax.training.train_state import TrainState
+
+        keys = iter(jax.random.split(jax.random.key(self.seed), 2 * self.layers + 2))
+        widths = [self.inputs, *[self.hidden] * (self.layers - 1), self.outputs]
+        params = {
+            f"layer_{i}": {
+                "kernel": jax.random.normal(next(keys), (rows, columns)) / rows**0.5,
+                "bias": jnp.zeros(columns),
+            }
+            for i, (rows, columns) in enumerate(itertools.pairwise(widths))
+        }
+        inputs = jax.random.normal(next(keys), (23, self.inputs))
+        targets = jax.random.normal(next(keys), (23, self.outputs))
+
+        def loss(params: Any) -> Any:
+            x = inputs
+            for name in params:
+                x = jnp.tanh(x @ params[name]["kernel"] + params[name]["bias"])
+            return ((x - targets) ** 2).mean()
+
+        optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, 100), weight_decay=0.01)
+        return TrainState.create(apply_fn=None, params=params, tx=optimizer), loss

@@ -1,0 +1,64 @@
+"""A root of Orbax's as one checkpoint to look at: the leaves of all of its steps, each below its step's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.errors import ConvkitError
+from convkit.formats.orbax_reader import open_orbax
+from convkit.state.orbax.layout import ROOT, Found, recognise
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def root_at(path: Path) -> Found | None:
+    """The root that lies there; None where something else does."""
+    if not path.is_dir():
+        return None
+    try:
+        found = recognise(path)
+    except ConvkitError:
+        return None
+    return found if found.kind == ROOT else None
+
+
+class RootCheckpoint(Checkpoint):
+    """Every step of a root, opened.
+
+    Raises:
+        ConvkitError: a step can't be read.
+    """
+
+    def __init__(self, found: Found) -> None:
+        self.path = found.path
+        self.format = f"orbax-{found.api}"
+        self.metadata = {}
+        self.leaves: dict[str, Leaf] = {}
+        self._steps = {step.name: open_orbax(step) for step in found.steps}
+        self._places: dict[str, tuple[Checkpoint, str]] = {}
+        for name, step in self._steps.items():
+            for key, leaf in step.leaves.items():
+                self.leaves[f"{name}/{key}"] = Leaf(f"{name}/{key}", leaf.spec, leaf.value)
+                self._places[f"{name}/{key}"] = step, key
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read by the step that has it."""
+        step, name = self._places[key]
+        return step.read(name, start, stop)
+
+    def granularity(self, key: str) -> int:
+        """That of the step that has it."""
+        step, name = self._places[key]
+        return step.granularity(name)
+
+    def files(self) -> list[Path]:
+        """Those of all steps."""
+        return [file for step in self._steps.values() for file in step.files()]
+
+    def close(self) -> None:
+        """Let go of all steps."""
+        for step in self._steps.values():
+            step.close()
