@@ -165,8 +165,9 @@ def _fold(rule: Folded, steps: list[Step], leaves: Dict[str, Leaf], names: Names
             if by not in leaves:
                 raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy="complete the checkpoint")
             arguments = {name: names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
-            fold = Fold("source", side.key, by, rule.recipe, arguments, Exactness(0.5, side.spec.dtype))
-            steps[number] = replace(step, folded=fold)
+            # in float64 factors are no more exact than what they multiply: a few ulp of exp and log
+            exactness = Exactness(4.0 if side.spec.dtype == "float64" else 0.5, side.spec.dtype)
+            steps[number] = replace(step, folded=Fold("source", side.key, by, rule.recipe, arguments, exactness))
             gone[by] = f"folded into {side.key}"
     return gone
 

@@ -131,8 +131,11 @@ def _largest(leaf: Read, layers: tuple[int, ...]) -> np.ndarray:
 
     count = math.prod(layers)
     size = leaf.spec.size // max(1, count)
-    tops = [[np.abs(slab).max() for slab in leaf.slabs(n * size, (n + 1) * size)] for n in range(count)]
-    return np.array([np.max(top) if top else 0.0 for top in tops], np.float32).reshape(layers)
+    with np.errstate(all="ignore"):
+        tops = [[float(np.abs(slab).max()) for slab in leaf.slabs(n * size, (n + 1) * size)] for n in range(count)]
+        # one NaN, whatever bits its like had
+        found = [math.nan if any(map(math.isnan, top)) else max(top, default=0.0) for top in tops]
+        return np.array(found, np.float32).reshape(layers)
 
 
 RECIPES: dict[str, Any] = {

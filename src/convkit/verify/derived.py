@@ -58,9 +58,10 @@ class _Leaf:
         for start in (layer * self.spec.size // layers for layer in range(layers)):
             stop, top = start + self.spec.size // layers, 0.0
             for low in range(start, stop, BLOCK):
-                block = self.values(low, min(stop, low + BLOCK)).astype(np.float64)
+                with np.errstate(all="ignore"):
+                    block = self.values(low, min(stop, low + BLOCK)).astype(np.float64)
                 top = float(np.maximum(top, np.maximum(block.max(), -block.min())))
-            found.append(abs(top))
+            found.append(np.nan if np.isnan(top) else abs(top))
         return found
 
 
@@ -99,7 +100,8 @@ def _repeated(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
 def _amax_history(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
     """TE 1.8 and later: the kernel's magnitude is the latest of its history, nothing is known of what was before."""
     layers = int(np.prod(shape[:-1]))
-    known = np.array(of[0].largest(layers), np.float32)[:, None]
+    with np.errstate(over="ignore"):
+        known = np.array(of[0].largest(layers), np.float32)[:, None]
     return np.hstack([known, np.zeros((layers, shape[-1] - 1), np.float32)])
 
 

@@ -49,7 +49,24 @@ def plant(
         if case is not None:
             problems = check(case.part, case.side("source"), case.side("target"))
             planted.append(Fault(name, bool(problems), {"leaf": case.changed, "problems": len(problems)}))
-    return tuple(planted)
+    return (*planted, *_recomputed(plan, source, target, failing, check))
+
+
+def _recomputed(
+    plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
+) -> Iterator[Fault]:
+    """A bit flipped in a leaf of the target that follows from others."""
+    for leaf in plan["owed"]:
+        key, planned = leaf["key"], {name: plan["target_leaves"][name] for name in (leaf["key"], *leaf.get("of", ()))}
+        small = all(0 < spec_of(entry).nbytes <= LIMIT for entry in planned.values())
+        if not small or any(name in failing for name in planned):
+            continue
+        flipped = np.array(target.read(key))
+        flipped.view(np.uint8)[0] ^= 1
+        part = {**plan, "steps": [], "derived": [], "owed": [leaf], "source_leaves": {}, "target_leaves": planned}
+        problems = check(part, Overlay(source, (), {}), Overlay(target, planned.keys(), {key: flipped}))
+        yield Fault("a computed leaf changed", bool(problems), {"leaf": key, "problems": len(problems)})
+        return
 
 
 class Overlay(Checkpoint):
