@@ -1,10 +1,9 @@
 """The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered.
 
 A gather gives any run of elements of one leaf: from the mapped source directly where the leaf only
-moves, else through a buffer filled by strided copies, with the step's ops applied. Of
-sources whose bytes must be decoded it reads what the range needs, in the pieces that are decoded together,
-and holds the last of them: a leaf that is needed crosswise is held whole, or layer by layer where layers
-are stacked.
+moves, else through a buffer filled by strided copies, with the step's ops applied. Of sources
+whose bytes must be decoded it reads what the range needs, in the pieces that are decoded together, and holds
+the last of them: a leaf that is needed crosswise is held whole, or layer by layer where layers are stacked.
 """
 
 from __future__ import annotations
@@ -28,6 +27,10 @@ from convkit.tensors import TensorSpec, carrier, value_dtype
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+#: how much of what is read of a decoded source may be read in vain, so that less of it is held
+_CLOSE = 1.25
 
 
 @dataclass
@@ -121,17 +124,28 @@ class Gather:
                 spans.setdefault(piece.source, []).extend(box.source_span for box in clip(piece, start, stop))
         for key, some in spans.items():
             low, high = min((low for low, _ in some), default=0), max((high for _, high in some), default=0)
-            if key in self.decoded:
-                first, data = self.decoded[key]
-                if first <= low and high <= first + data.size:
-                    continue
-                del self.decoded[key], data  # before the next one is read
-            grain = self.job.reader.granularity(key)
-            first = low - low % grain
-            self.decoded[key] = first, self.job.reader.read(key, first, -(-high // grain) * grain)
-            spec = self.job.reader.leaves[key].spec
-            if self.decoded_whole and spec and spec.size == self.decoded[key][1].size:
-                self.decoded_whole(key, self.decoded[key][1])
+            held = self.decoded.get(key)
+            covered = held is not None and held[0] <= low and high <= held[0] + held[1].size
+            del held  # the last reference but for that of the dict
+            if not covered:
+                self.decoded[key] = self._read_on(key, low, high)
+
+    def _read_on(self, key: str, low: int, high: int) -> tuple[int, np.ndarray]:
+        """Elements ``[low, high)`` of a source and what is decoded with them; what is held of them isn't read again."""
+        import numpy as np
+
+        grain = self.job.reader.granularity(key)
+        first, stop = low - low % grain, -(-high // grain) * grain
+        held_first, held = self.decoded.pop(key, (0, None))
+        tail = None
+        if held is not None and held_first <= low < held_first + held.size:
+            first, tail = low, held[low - held_first :].copy()
+        held = None  # let go of it before more is read
+        data = self.job.reader.read(key, first + (0 if tail is None else tail.size), stop)
+        spec = self.job.reader.leaves[key].spec
+        if self.decoded_whole and spec and spec.size == data.size:
+            self.decoded_whole(key, data)
+        return first, data if tail is None else np.concatenate([tail, data])
 
 
 class Computed(Checkpoint):
@@ -315,7 +329,7 @@ def _crosswise(piece: Piece) -> bool:
 
 
 def _dense(piece: Piece, whole: int) -> int:
-    """The least span of the target, from a multiple on, whose elements lie as close in the source as all of them do.
+    """The least span of the target, from a multiple on, whose elements lie about as close in the source as all do.
 
     1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else the ``whole`` leaf.
     """
@@ -326,7 +340,7 @@ def _dense(piece: Piece, whole: int) -> int:
         closeness.append(reach / size)
     unit = whole
     for inner, stride in zip(reversed(closeness[:-1]), piece.target_strides, strict=True):
-        if inner > 2 * closeness[-1]:
+        if inner > _CLOSE * closeness[-1]:
             break
         unit = stride
     return unit
