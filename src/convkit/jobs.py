@@ -120,10 +120,12 @@ class Gather:
         start, stop = start - start % self.unit, min(self.job.spec.size, -(-stop // self.unit) * self.unit)
         spans: dict[str, list[tuple[int, int]]] = {}
         for piece in self.job.pieces:
-            if piece.source not in self.held:
-                spans.setdefault(piece.source, []).extend(box.source_span for box in clip(piece, start, stop))
+            if piece.source not in self.held and (boxes := list(clip(piece, start, stop))):
+                spans.setdefault(piece.source, []).extend(box.source_span for box in boxes)
+        for key in self.decoded.keys() - spans.keys():
+            del self.decoded[key]
         for key, some in spans.items():
-            low, high = min((low for low, _ in some), default=0), max((high for _, high in some), default=0)
+            low, high = min(low for low, _ in some), max(high for _, high in some)
             held = self.decoded.get(key)
             covered = held is not None and held[0] <= low and high <= held[0] + held[1].size
             del held  # the last reference but for that of the dict

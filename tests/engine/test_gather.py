@@ -68,6 +68,18 @@ def test_each_piece_is_decoded_once(name: str, slab: int) -> None:
     assert source.largest <= max(most, -(-slab // grain) * grain + grain)
 
 
+def test_of_a_stack_only_the_layer_at_hand_is_held() -> None:
+    mapping = mapping_of(Rule("x.{l}", "y", "l r c -> l c r"))
+    arrays = {f"x.{layer}": np.full((ROWS, COLUMNS), layer, "float32") for layer in range(LAYERS)}
+    source = Chunked(arrays, LAYER)
+    (job,) = target_jobs(plan_of(mapping, source), source, None)
+    gather = Gather(job)
+    for start in range(0, LAYERS * LAYER, 12):
+        gather(start, start + 12)
+        assert set(gather.decoded) == {f"x.{start // LAYER}"}
+    assert set(source.decoded.values()) == {1}
+
+
 def test_who_asks_is_told_of_leaves_that_were_decoded_whole() -> None:
     mapping = mapping_of(Rule("x.{e}", "y", "e r c -> r e c"))
     arrays = {f"x.{e}": np.full((3, 4), e, "float32") for e in range(2)}
