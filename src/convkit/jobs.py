@@ -62,9 +62,6 @@ class Gather:
 
     Args:
         decoded_whole: is told of every source leaf that was decoded whole, with its elements.
-
-    Attributes:
-        unit: elements of the leaf from a multiple on that take about as many neighbours in the source.
     """
 
     def __init__(self, job: Job, decoded_whole: Callable[[str, np.ndarray], None] | None = None) -> None:
@@ -77,12 +74,12 @@ class Gather:
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
         self.held: dict[str, np.ndarray] = {}
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
-        self.unit = 1
+        #: pieces of sources that must be decoded, and how much of the leaf is best made of each at once
+        self.units: list[tuple[Piece, int]] = []
         for key in dict.fromkeys(piece.source for piece in job.pieces):
             view = job.reader.view(key)
             if view is None:
-                mine = (piece for piece in job.pieces if piece.source == key)
-                self.unit = max([self.unit, *(_dense(piece, job.spec.size) for piece in mine)])
+                self.units += [(piece, _dense(piece)) for piece in job.pieces if piece.source == key]
             else:
                 self.held[key] = view.reshape(-1) if view.flags.c_contiguous else job.reader.read(key)
 
@@ -117,10 +114,11 @@ class Gather:
 
     def _decode(self, start: int, stop: int) -> None:
         """Have what a range needs of the sources that must be decoded."""
-        start, stop = start - start % self.unit, min(self.job.spec.size, -(-stop // self.unit) * self.unit)
         spans: dict[str, list[tuple[int, int]]] = {}
-        for piece in self.job.pieces:
-            if piece.source not in self.held and (boxes := list(clip(piece, start, stop))):
+        for piece, unit in self.units:
+            before, after = start - piece.target_offset, stop - piece.target_offset
+            around = (piece.target_offset + before // unit * unit, piece.target_offset - -after // unit * unit)
+            if boxes := list(clip(piece, *around)):
                 spans.setdefault(piece.source, []).extend(box.source_span for box in boxes)
         for key in self.decoded.keys() - spans.keys():
             del self.decoded[key]
@@ -330,17 +328,17 @@ def _crosswise(piece: Piece) -> bool:
     return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
 
 
-def _dense(piece: Piece, whole: int) -> int:
+def _dense(piece: Piece) -> int:
     """The least span of the target, from a multiple on, whose elements lie about as close in the source as all do.
 
-    1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else the ``whole`` leaf.
+    1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else all of the piece.
     """
     closeness = [1.0]
-    size, reach = 1, 1
-    for n, stride in zip(reversed(piece.shape), reversed(piece.source_strides), strict=True):
-        size, reach = size * n, reach + (n - 1) * stride
+    size, reach, span = 1, 1, 1
+    for n, s, t in reversed([*zip(piece.shape, piece.source_strides, piece.target_strides, strict=True)]):
+        size, reach, span = size * n, reach + (n - 1) * s, span + (n - 1) * t
         closeness.append(reach / size)
-    unit = whole
+    unit = span
     for inner, stride in zip(reversed(closeness[:-1]), piece.target_strides, strict=True):
         if inner > _CLOSE * closeness[-1]:
             break
