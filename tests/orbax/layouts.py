@@ -134,10 +134,15 @@ def sharded() -> dict[str, Any]:
 def large() -> dict[str, Any]:
     """Arrays that are too large for the database's index: their bytes lie in data files. They don't compress."""
     import jax.numpy as jnp
+
+    return {name: jnp.asarray(values) for name, values in large_numpy().items()}
+
+
+def large_numpy() -> dict[str, Any]:
     import numpy as np
 
-    values = np.random.default_rng(0).standard_normal(4096)
-    return {"jax": jnp.asarray(values, dtype=jnp.float32), "numpy": values}
+    values = np.random.default_rng(0).standard_normal((2, 4096), np.float32)
+    return {"one": values[0], "two": values[1]}
 
 
 def same_names() -> dict[str, Any]:
@@ -370,6 +375,7 @@ WRITERS: dict[str, Writer] = {
     "v1_one_array": _v1_save(_one_array),
     "v0_large": _v0_direct(large),
     "v1_large": _v1_save(large),
+    "v1_large_numpy": _v1_save(large_numpy),
     "v0_same_names": _v0_direct(same_names),
     "v1_same_names": _v1_save(same_names),
     "v0_wide": _v0_direct(wide),

@@ -144,7 +144,7 @@ def test_data_that_is_gone(copy: Callable[[str], Path]) -> None:
     path = copy("v0_large")
     for file in (path / "ocdbt.process_0" / "d").iterdir():
         file.write_bytes(file.read_bytes()[:100])
-    assert "jax, numpy: their bytes lie in a file that is missing or cut" in told(check(path))
+    assert "one, two: their bytes lie in a file that is missing or cut" in told(check(path))
     shutil.rmtree(path / "ocdbt.process_0")
     checked = check(path)
     results = {call.text: answer.result for call, answer in zip(checked.calls, checked.predicted, strict=True)}

@@ -77,6 +77,6 @@ def _metadata(path: Path) -> step.StepMetadata | None:
     try:
         return step.read(path)
     except ConvkitError as error:
-        if "JSON" in error.problem:
+        if "not valid JSON" in error.problem:
             return None
         raise OrbaxError("ValueError", f"{step.FILE} {error.problem}") from None

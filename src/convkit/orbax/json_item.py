@@ -1,4 +1,4 @@
-"""What loading an item of JSON answers."""
+"""What reading a file of JSON answers, and loading an item that is one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from typing import Any
 from convkit.orbax.outcome import OrbaxError
 
 
+def read(file: Path) -> Any:
+    """The value in a file.
+
+    Raises:
+        OrbaxError: it isn't JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise OrbaxError("JSONDecodeError", f"{file.name} isn't JSON: {error}") from None
+
+
 def load(path: Path, *names: str) -> Any:
     """What the value in the first of these files that is there is like: its structure, with the types of its leaves.
 
@@ -17,10 +29,7 @@ def load(path: Path, *names: str) -> Any:
     """
     for file in (path / name for name in names):
         if file.exists():
-            try:
-                return _types(json.loads(file.read_bytes()))
-            except ValueError as error:
-                raise OrbaxError("JSONDecodeError", f"{file.name} isn't JSON: {error}") from None
+            return _types(read(file))
     raise OrbaxError("FileNotFoundError", f"neither {' nor '.join(names)} lies in {path.name}")
 
 
@@ -31,7 +40,7 @@ def check(path: Path, name: str) -> None:
         OrbaxError: it isn't.
     """
     if (path / name).exists():
-        load(path, name)
+        read(path / name)
 
 
 def _types(value: Any) -> Any:

@@ -7,7 +7,6 @@ Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.formats.zarr import ZarrArray
+from convkit.orbax import json_item
 from convkit.orbax.calls import Target
 from convkit.orbax.described import EMPTY, flat, inline_kind, is_placeholder, nested, python_type
 from convkit.orbax.devices import foreign
@@ -68,20 +68,20 @@ class PyTree:
         Raises:
             OrbaxError: it fails.
         """
-        self._require_metadata()
-        specs = {node.path: self.array(node).spec for node in self._nodes() if node.is_array and not node.aggregated}
-        told: dict[tuple[str, ...], Any] = {}
+        self.check_metadata()
+        told: list[tuple[Node, Any]] = []
         for node in self._nodes():
-            spec = specs.get(node.path)
-            if spec is None:
-                told[node.path] = "str" if node.value_type == STRING else EMPTY.get(node.value_type)
-            elif node.value_type != SCALAR:
-                told[node.path] = f"{node.value_type} {spec.dtype}{list(spec.shape)}"
+            if not node.is_array or node.aggregated:
+                told.append((node, "str" if node.value_type == STRING else EMPTY.get(node.value_type)))
+                continue
+            spec = self.array(node).spec
+            if node.value_type != SCALAR:
+                told.append((node, f"{node.value_type} {spec.dtype}{list(spec.shape)}"))
             elif spec.dtype == "bool":
                 raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
             else:
-                told[node.path] = python_type(spec.dtype)
-        return nested((node, told[node.path]) for node in self._nodes())
+                told.append((node, python_type(spec.dtype)))
+        return nested(told)
 
     def array(self, node: Node) -> ZarrArray:
         """The array that is stored for a leaf.
@@ -98,10 +98,16 @@ class PyTree:
         Raises:
             OrbaxError: it isn't what Orbax writes.
         """
+        path = self.folder / tree.FILE
+        if not path.is_file():
+            return None
+        found = json_item.read(path)
+        if not isinstance(found, dict):
+            raise OrbaxError("AttributeError", f"{tree.FILE} holds no object")
         try:
-            return tree.read(self.folder, unique=False)
+            return tree.from_json(found, path, unique=False)
         except ConvkitError as error:
-            raise OrbaxError("ValueError", error.problem) from None
+            raise OrbaxError("KeyError", error.problem) from None
 
     @property
     def ocdbt(self) -> bool:
@@ -113,7 +119,11 @@ class PyTree:
     def aggregate(self) -> tuple[tuple[Node, Any], ...]:
         """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
         path = self.folder / AGGREGATE
-        return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
+        try:
+            return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
+        except ConvkitError as error:
+            kind = "ExtraData" if "after its end" in error.problem else "ValueError"
+            raise OrbaxError(kind, f"{AGGREGATE} {error.problem}") from None
 
     @cached_property
     def shardings(self) -> dict[str, str] | None:
@@ -126,8 +136,15 @@ class PyTree:
 
     @cached_property
     def key_algorithms(self) -> dict[str, str]:
-        """Of typed random keys the algorithm, by storage name."""
-        found = arrays.read_array_metadatas(self.folder)
+        """Of typed random keys the algorithm, by storage name.
+
+        Raises:
+            OrbaxError: what tells them can't be read.
+        """
+        try:
+            found = arrays.read_array_metadatas(self.folder)
+        except ConvkitError as error:
+            raise OrbaxError("JSONDecodeError", error.problem) from None
         return {name: kind for name, entry in found.items() if (kind := arrays.key_algorithm(entry))}
 
     @cached_property
@@ -137,10 +154,14 @@ class PyTree:
 
     def _load(self, reader: Reader, target: Target) -> Any:
         assert self.tree is not None
-        if not self.tree.nodes:
-            raise OrbaxError("ValueError", f"{tree.FILE} holds an empty tree")
+        self._check_nodes()
         strict = reader is Reader.V1 or self.tree.stores_all
-        leaves = [node for node in self._nodes() if not node.empty]
+        # what is numpy's is read while shardings are read of what is jax's
+        leaves = sorted((node for node in self._nodes() if not node.empty), key=lambda node: node.value_type == ARRAY)
+        if target is Target.STORED:
+            for node in leaves:
+                if node.value_type == ARRAY and not node.aggregated:
+                    self._check_sharding(node, reader)
         loaded = {node.path: self._leaf(node, reader, target, strict) for node in leaves if not node.aggregated}
         if aside := next((node.name for node in leaves if node.aggregated), None):
             raise OrbaxError("ValueError", f"leaf {aside} lies in the file {AGGREGATE}, which this call doesn't read")
@@ -152,9 +173,9 @@ class PyTree:
         if node.value_type == STRING:
             return self._string(node)
         kind = node.value_type
-        if kind not in (ARRAY, NDARRAY, SCALAR):
-            raise OrbaxError("ValueError", f"no handler for a leaf of type {kind}")
-        if kind == ARRAY and target is Target.NUMPY:
+        if target is Target.STORED:
+            self._check_kind(node)
+        if kind not in (ARRAY, SCALAR) or (kind == ARRAY and target is Target.NUMPY):
             kind = NDARRAY
         if kind == ARRAY and target is Target.STORED:
             kind = self._check_sharding(node, reader)
@@ -194,8 +215,10 @@ class PyTree:
             OrbaxError: it can't.
         """
         self._require_metadata()
+        self._check_nodes()
         for node in self._nodes():
             if node.is_array and not node.aggregated:
+                self._check_kind(node)
                 self.array(node)
                 if node.value_type == ARRAY and self.shardings is not None:
                     self._sharding(node)
@@ -249,11 +272,23 @@ class PyTree:
         dtype = NARROWED.get(spec.dtype, spec.dtype) if kind == ARRAY else spec.dtype
         return f"{kind} {dtype}{list(spec.shape)}"
 
+    def _check_nodes(self) -> None:
+        if not self._nodes():
+            raise OrbaxError("ValueError", f"{tree.FILE} holds an empty tree")
+
+    def _check_kind(self, node: Node) -> None:
+        if node.value_type not in (ARRAY, NDARRAY, SCALAR):
+            raise OrbaxError("ValueError", f"{node.name} is of a type that has no handler, {node.value_type}")
+
     def _string(self, node: Node) -> str:
         path = self.folder / STRINGS
         if not path.is_file():
             raise OrbaxError("ValueError", f"{STRINGS} isn't there")
-        if node.name not in json.loads(path.read_bytes()):
+        try:
+            texts = read_object(path)
+        except ConvkitError as error:
+            raise OrbaxError("ValueError", f"{STRINGS} {error.problem}") from None
+        if node.name not in texts:
             raise OrbaxError("ValueError", f"{STRINGS} has no {node.name}")
         return "str"
 

@@ -16,6 +16,7 @@ from convkit.orbax.described import nested
 from convkit.orbax.outcome import OK, OrbaxError
 from convkit.orbax.pytree import PyTree
 from convkit.orbax.v1 import first_pytree
+from convkit.state.orbax.step import deleted_item
 from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 from convkit.tensors import value_dtype
 
@@ -41,7 +42,7 @@ def _make(call: Call, path: Path, scratch: Path) -> Any:
             return v1.is_orbax_checkpoint(path)
         case Verb.LOAD:
             layout = v1.options.CheckpointLayout.SAFETENSORS if call.safetensors else None
-            name = first_pytree(path) if call.name == AUTO else call.name
+            name = first_pytree(path, deleted_item(path)) if call.name == AUTO else call.name
             target = abstract(path / name if name else path, call.target)
             with v1.Context(checkpoint_layout=layout):
                 return v1.load(path, target, checkpointable_name=call.name)
@@ -120,15 +121,14 @@ def abstract(folder: Path, target: Target) -> Any:
     if target is Target.STORED:
         return None
     item = PyTree(folder)
-    try:
-        nodes = item.tree.nodes if item.tree else ()
-    except OrbaxError:
-        nodes = ()
-    if nodes:
-        return nested((node, _abstract_leaf(item, node, target)) for node in nodes)
-    # nothing says which arrays were jax's, and where they lay
+    # where nothing says which arrays were jax's, and where they lay
     unknown = jax.ShapeDtypeStruct((1,), np.float32)
-    return nested((node, unknown) for node, _ in item.aggregate) or {"x": unknown}
+    try:
+        if item.tree and item.tree.nodes:
+            return nested((node, _abstract_leaf(item, node, target)) for node in item.tree.nodes)
+        return nested((node, unknown) for node, _ in item.aggregate) or {"x": unknown}
+    except OrbaxError:
+        return {"x": unknown}
 
 
 def _abstract_leaf(item: PyTree, node: Node, target: Target) -> Any:
@@ -146,7 +146,11 @@ def _abstract_leaf(item: PyTree, node: Node, target: Target) -> Any:
     if node.value_type != ARRAY or target is Target.NUMPY:
         return np.broadcast_to(np.zeros((), dtype), shape)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    if algorithm := item.key_algorithms.get(node.name):
+    try:
+        algorithm = item.key_algorithms.get(node.name)
+    except OrbaxError:
+        algorithm = None
+    if algorithm:
         key = jax.eval_shape(lambda: jax.random.key(0, impl=algorithm))
         return jax.ShapeDtypeStruct(shape[:-1], key.dtype, sharding=device)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=device)

@@ -30,9 +30,9 @@ def of_tree(folder: Path, devices: int = 1) -> Iterator[Told]:
     item = PyTree(folder, devices)
     yield from _database(folder)
     try:
-        described = item.tree
+        described, _, _ = item.tree, item.shardings, item.key_algorithms
     except OrbaxError as error:
-        yield f"{tree.FILE}: {error}", "fetch the file again"
+        yield f"metadata can't be read: {error}", "fetch the checkpoint again"
         return
     if described is None:
         yield f"no {tree.FILE}: as releases up to 0.4.1 wrote it, and v1 doesn't read it", _REWRITE

@@ -22,6 +22,8 @@ from convkit.state.orbax import layout
 _MODULE = "orbax.checkpoint._src.handlers."
 DEFAULT, METRICS = "default", "metrics"
 _METRICS_HANDLER = "JsonCheckpointHandler(filename='metrics')"
+#: of these errors metadata(p) makes None
+_SWALLOWED = ("FileNotFoundError", "NotImplementedError", "ValueError", "JSONDecodeError", "TypeError")
 _KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
 
@@ -53,9 +55,13 @@ def _check_described(path: Path, devices: int) -> None:
     """``restore_args`` are made from ``metadata(p).item_metadata.tree``, where it is told."""
     if path.is_file():
         raise OrbaxError("NotADirectoryError", "it is a file")
+    if path.exists():
+        folder.handlers(path)
     try:
         PyTree(path, devices).check_metadata()
     except OrbaxError as error:
+        if error.kind not in _SWALLOWED:
+            raise
         raise OrbaxError("AttributeError", f"metadata(p) tells no tree: {error}") from None
 
 
@@ -69,7 +75,7 @@ def _composite(path: Path, asked: Mapping[str, str | None], devices: int, *, man
     for name in handlers:
         if name not in there:
             raise OrbaxError("KeyError", f"no item {name}; there are {', '.join(there) or 'none'}")
-    return {name: _restore(path / name, handlers[name], devices) for name in sorted(handlers)}
+    return {name: _HANDLERS[handlers[name]](path / name, devices) for name in sorted(handlers)}
 
 
 def _on_disk(path: Path, name: str) -> str:
@@ -90,10 +96,6 @@ def _on_disk(path: Path, name: str) -> str:
         cause = OrbaxError("TypeError", "ProtoRestoreArgs has no default")
         raise OrbaxError("ValueError", f"item {name} needs the class of its message") from cause
     return known
-
-
-def _restore(path: Path, handler: str, devices: int) -> Any:
-    return _HANDLERS[handler](path, devices)
 
 
 def _pytree(reader: Reader) -> Callable[[Path, int], Any]:

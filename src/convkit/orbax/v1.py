@@ -126,6 +126,8 @@ class _Checkpoint:
         if name is None:
             if not self._is_direct():
                 raise OrbaxError(_INVALID, "it has items: one is to be named")
+            if self._kind(self.path.name, folder.handlers(self.path), Target.STORED) != PYTREE:
+                return None
             return PyTree(self.path, self.devices).metadata()
         return self._metadata(name)
 
@@ -133,10 +135,13 @@ class _Checkpoint:
         self._check()
         self._check_not_direct()
         names = [name for name in folder.subfolders(self.path) if name not in (self.deleting, "metrics")]
+        if reserved := [name for name in names if name in _RESERVED]:
+            raise OrbaxError("ValueError", f"no item may be called {reserved[0]}")
         return {name: self._metadata(name) for name in names}
 
     def load_safetensors(self) -> dict[str, str]:
         """With ``checkpoint_layout`` set to safetensors; the item's name isn't looked at."""
+        self._check_record()
         if self.path.is_dir():
             files = sorted(self.path.glob(f"*{SUFFIX}"))
         else:
@@ -176,6 +181,10 @@ class _Checkpoint:
             raise OrbaxError("DeletionRecoveryError", f"{step.DELETION} contradicts {step.FILE}")
         return name
 
+    def _check_record(self) -> None:
+        """That what is told of a deletion can be believed."""
+        _ = self.deleting
+
     def _refuse_deleted(self) -> None:
         raise OrbaxError("DeletionInProgressError", f"item {self.deleting} is being deleted")
 
@@ -185,7 +194,7 @@ class _Checkpoint:
 
     def _check(self) -> None:
         """That a checkpoint lies there, in the layout that the indicator tells."""
-        _ = self.deleting
+        self._check_record()
         try:
             self._check_v1() if self._is_v1 else self._check_v0()
         except OrbaxError as error:
@@ -254,11 +263,11 @@ class _Checkpoint:
         return named.get(name) if isinstance(named, Mapping) else None
 
     def _kind(self, name: str, handler: str | Mapping[str, str] | None, target: Target) -> str:
-        """Of which kind an item is taken to be: by its name, by its handler, else a pytree."""
+        """Of which kind an item is taken to be: by its target, its name, its handler; else a pytree."""
+        if target is not Target.STORED:  # of the API's handlers only that of pytrees takes one
+            return PYTREE
         if name in _BY_NAME:
             return _BY_NAME[name]
-        if target is not Target.STORED:
-            return PYTREE
         return _KNOWN.get(str(handler).replace(".v0._src.", "._src."), PYTREE)
 
     def _load_item(self, name: str, target: Target) -> Any:
