@@ -156,10 +156,12 @@ class Plan:
         return sum(leaf.spec.nbytes for leaf in self.target_leaves.values() if leaf.spec)
 
     def peak_bytes(self) -> int:
-        """Predicted peak of anonymous memory, with two threads: a fixed part and the largest slices held."""
-        largest = max((leaf.spec.nbytes for leaf in self.source_leaves.values() if leaf.spec), default=0)
-        mapped = self.source_format in ("safetensors", "torch")
-        return (96 << 20) + (0 if mapped else 2 * largest)
+        """Predicted peak of anonymous memory, with two threads: a fixed part, and what they hold of decoded sources."""
+        if self.source_format in ("safetensors", "torch"):
+            return 96 << 20
+        steps = (step for step in self.bound.steps if not step.value)
+        held = max((sum(side.spec.nbytes for side in step.sources) for step in steps), default=0)
+        return (256 << 20) + 2 * held
 
     def square(self) -> list[str]:
         """Square tensors that are transposed: their shape can't show whether that is right."""
