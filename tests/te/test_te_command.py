@@ -32,6 +32,12 @@ def test_the_original_s_command_line_gives_the_original_s_result(run: Run, tmp_p
     same_dtype_aside(found, rightly(run), run.source())
 
 
+@pytest.mark.parametrize("run", [run for run in runs() if not run.converted and str(run) not in REFUSED], ids=str)
+def test_the_command_lines_that_the_original_failed_on_convert(run: Run, tmp_path: Path) -> None:
+    assert te(run.folder / "src", tmp_path / "dst", *run.flags, OLD) == 0
+    assert main(["roundtrip", str(run.folder / "src"), str(tmp_path / "dst")]) == 0
+
+
 @pytest.mark.parametrize("run", [run for run in WHOLE if "chunk4" in run.name], ids=str)
 def test_chunks_are_the_original_s(run: Run, tmp_path: Path) -> None:
     assert te(run.folder / "src", tmp_path / "dst", *run.flags, OLD) == 0

@@ -138,7 +138,7 @@ def _te(parser: Parser) -> None:
     parser.add_argument("--gen-fp8-meta", action="store_true", help="make TE's metas of FP8, for fw2te")
     parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of its histories (default: 1024)")
     parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
-    parser.add_argument("--te-release", metavar="R", help="of a Pax model's TE (default: the current one)")
+    parser.add_argument("--te-release", metavar="R", help="of TE: halves of Pax's gated MLP, names of FP8 metas")
     parser.add_argument(
         "--te-norm-scale",
         choices=("stored", "direct"),

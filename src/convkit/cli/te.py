@@ -1,6 +1,7 @@
 """``convkit te``: the flags of JAX-Toolbox's TE converter, with their meaning.
 
-Source of the flags: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_convertor/main.py`` at 3e33819f.
+Source of the flags: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_converter/converter/main.py`` at 3e33819f; those of
+FP8 at ebc97458.
 """
 
 from __future__ import annotations

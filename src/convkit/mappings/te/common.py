@@ -1,6 +1,6 @@
 """What the mappings to TE share.
 
-Facts: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_convertor`` at 3e33819f, the last release of the original
+Facts: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_converter`` at 3e33819f, the last release of the original
 converter, and its branches; TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py`` and ``module.py``.
 """
 

@@ -1,6 +1,6 @@
 """One layer of a Pax language model and the same as TE's ``TransformerLayer``: the table of all Pax mappings.
 
-Facts: JAX-Toolbox 3e33819f, ``pax_utils.py`` (names and shapes of both sides; [linear, gate] in the halves of
+Facts: JAX-Toolbox 3e33819f, ``paxml_converters.py`` (names and shapes of both sides; [linear, gate] in the halves of
 ``wi_kernel``), and its Praxis patches ``te_helper`` (``zero_centered_gamma = not direct_scale``);
 TransformerEngine 086a12fe9 (release 1.8 turns ``('linear', act)`` round, so the gate is first);
 Praxis of 2024-05, ``layers/{attentions,grouped_query_attention,transformers,normalizations}.py``.

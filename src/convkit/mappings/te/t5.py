@@ -1,6 +1,6 @@
 """t5x/t5 <-> te/t5: Transformer Engine's layers, attention not fused.
 
-Facts: T5X dddbfca, ``examples/t5/{network,layers}.py``; JAX-Toolbox 3e33819f, ``t5x_utils.py`` (names and
+Facts: T5X dddbfca, ``examples/t5/{network,layers}.py``; JAX-Toolbox 3e33819f, ``t5x_converters.py`` (names and
 shapes of both sides); TE's first half of ``wi_kernel`` is the activated one, as ``wi_0`` is, in every release.
 
 Kernels are joined: query, key and value ``[embed, heads*dim]``, out ``[heads*dim, embed]``, wi ``[embed, mlp]``.
