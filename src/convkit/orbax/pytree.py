@@ -10,22 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.formats.zarr import ZarrArray
-from convkit.orbax import json_item
 from convkit.orbax.calls import Target
-from convkit.orbax.described import EMPTY, flat, inline_kind, is_placeholder, nested, python_type
+from convkit.orbax.described import EMPTY, inline_kind, is_placeholder, nested, python_type
 from convkit.orbax.devices import foreign
 from convkit.orbax.outcome import OrbaxError
-from convkit.orbax.stored import Store
-from convkit.state import flax_msgpack
+from convkit.orbax.pytree_files import PyTreeFiles
 from convkit.state.json_object import read_object
 from convkit.state.orbax import arrays, tree
-from convkit.state.orbax.layout import AGGREGATE, MANIFEST
-from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node, Tree
+from convkit.state.orbax.layout import AGGREGATE
+from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node
 
 STRINGS = "_strings.json"
 #: what jax makes of 64-bit arrays, without a word, where ``jax_enable_x64`` isn't set
@@ -41,10 +38,9 @@ class Reader(Enum):
 
 
 @dataclass(frozen=True)
-class PyTree:
-    """A folder with a pytree's files, and the number of devices on which it is to be loaded."""
+class PyTree(PyTreeFiles):
+    """A pytree item, and the number of devices on which it is to be loaded."""
 
-    folder: Path
     devices: int = 1
 
     def load(self, reader: Reader, target: Target = Target.STORED) -> Any:
@@ -82,70 +78,6 @@ class PyTree:
             else:
                 told.append((node, python_type(spec.dtype)))
         return nested(told)
-
-    def array(self, node: Node) -> ZarrArray:
-        """The array that is stored for a leaf.
-
-        Raises:
-            OrbaxError: tensorstore can't open it.
-        """
-        return self.store.open(node.name)
-
-    @cached_property
-    def tree(self) -> Tree | None:
-        """What ``_METADATA`` says; None where there is none.
-
-        Raises:
-            OrbaxError: it isn't what Orbax writes.
-        """
-        path = self.folder / tree.FILE
-        if not path.is_file():
-            return None
-        found = json_item.read(path)
-        if not isinstance(found, dict):
-            raise OrbaxError("AttributeError", f"{tree.FILE} holds no object")
-        try:
-            return tree.from_json(found, path, unique=False)
-        except ConvkitError as error:
-            raise OrbaxError("KeyError", error.problem) from None
-
-    @property
-    def ocdbt(self) -> bool:
-        """Whether Orbax looks for a database."""
-        flag = self.tree.use_ocdbt if self.tree else None
-        return (self.folder / MANIFEST).is_file() if flag is None else flag
-
-    @cached_property
-    def aggregate(self) -> tuple[tuple[Node, Any], ...]:
-        """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
-        path = self.folder / AGGREGATE
-        try:
-            return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
-        except ConvkitError as error:
-            kind = "ExtraData" if "after its end" in error.problem else "ValueError"
-            raise OrbaxError(kind, f"{AGGREGATE} {error.problem}") from None
-
-    @cached_property
-    def shardings(self) -> dict[str, str] | None:
-        """The file of shardings as it stands, its keys too; None where there is none."""
-        path = self.folder / arrays.SHARDING_FILE
-        try:
-            return read_object(path) if path.is_file() else None
-        except ConvkitError as error:
-            raise OrbaxError("ValueError", error.problem) from None
-
-    @cached_property
-    def key_algorithms(self) -> dict[str, str]:
-        """Of typed random keys the algorithm, by storage name.
-
-        Raises:
-            OrbaxError: what tells them can't be read.
-        """
-        try:
-            found = arrays.read_array_metadatas(self.folder)
-        except ConvkitError as error:
-            raise OrbaxError("JSONDecodeError", error.problem) from None
-        return {name: kind for name, entry in found.items() if (kind := arrays.key_algorithm(entry))}
 
     @cached_property
     def _inline(self) -> bool:
@@ -298,8 +230,3 @@ class PyTree:
 
     def _nodes(self) -> tuple[Node, ...]:
         return self.tree.nodes if self.tree else ()
-
-    @cached_property
-    def store(self) -> Store:
-        """Where its arrays lie."""
-        return Store(self.folder, ocdbt=self.ocdbt, version3=bool(self.tree and self.tree.use_zarr3))

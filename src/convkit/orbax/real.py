@@ -15,7 +15,7 @@ from convkit.orbax.calls import AUTO, Call, Target, Verb
 from convkit.orbax.described import nested
 from convkit.orbax.outcome import OK, OrbaxError
 from convkit.orbax.pytree import PyTree
-from convkit.orbax.v1 import first_pytree
+from convkit.orbax.v1_layout import first_pytree
 from convkit.state.orbax.step import deleted_item
 from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 from convkit.tensors import value_dtype
