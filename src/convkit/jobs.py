@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from threading import get_ident
+from threading import local
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Leaf
@@ -200,20 +200,26 @@ class _Joined(Checkpoint):
         return self._of[key].granularity(key)
 
 
+class _Own(local):
+    """The gathers of one thread; those in use hold what they read of sources that must be decoded."""
+
+    def __init__(self, jobs: dict[str, Job]) -> None:
+        self.gather = lru_cache(maxsize=2)(lambda key: Gather(jobs[key]))
+
+
 class _Gathered(Checkpoint):
     """Leaves as a checkpoint that exists nowhere: each is made by its job when it is read."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         made = {job.key: job for job in jobs}
         self.leaves = {key: Leaf(key, job.spec) for key, job in made.items()}
-        # each is one thread's; those in use hold what they read of sources that must be decoded
-        self._gather = lru_cache(maxsize=4)(lambda key, _: Gather(made[key]))
+        self._own = _Own(made)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Made by its job."""
         spec = self.leaves[key].spec
         assert spec is not None
-        return self._gather(key, get_ident())(start, spec.size if stop is None else stop)
+        return self._own.gather(key)(start, spec.size if stop is None else stop)
 
 
 class Converted(_Gathered):
