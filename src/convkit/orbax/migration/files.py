@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from convkit.errors import ConvkitError
 from convkit.formats.file_copy import copy_file
+from convkit.formats.orbax_pytree import STRINGS_FILE
 from convkit.sharing import share_file
 from convkit.state.orbax import arrays, layout, step, tree
 
@@ -20,7 +21,7 @@ Files = dict[str, Path | bytes]
 
 #: files under this size are copied: sharing them saves nothing
 _SMALL = 1 << 16
-_REWRITTEN = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MANIFEST}
+_METADATA = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MANIFEST, STRINGS_FILE}
 
 
 def listed(folder: Path) -> Files:
@@ -42,6 +43,12 @@ def listed(folder: Path) -> Files:
         if not folders and not names and here != folder:
             found[here.relative_to(folder).as_posix() + "/"] = b""
     return dict(sorted(found.items()))
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of a pytree holds no array's data."""
+    path = PurePosixPath(name)
+    return path.name in _METADATA or arrays.ARRAYS_FOLDER in path.parts
 
 
 def under(prefix: str, files: Mapping[str, Path | bytes]) -> Files:
@@ -78,7 +85,7 @@ def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None
             continue
         file = origin.resolve()  # a link must reach the file itself
         status = file.stat()
-        if status.st_size < _SMALL or path.name in _REWRITTEN:
+        if status.st_size < _SMALL or is_metadata(name):
             copy_file(file, path)
         else:
             share_file(file, path, link=link)

@@ -8,7 +8,7 @@ neither: their arrays come back as they are in the output.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 from convkit.digests import digest_file
 from convkit.errors import ConvkitError
-from convkit.orbax.migration.files import Files, below, listed, under
+from convkit.orbax.migration.files import Files, below, is_metadata, listed, under
 from convkit.orbax.migration.parts import Fate, Part
+from convkit.state.orbax import handlers
 from convkit.state.orbax.layout import FLAX, ROOT
 
 #: what is read twice, so as not to take it for what it was: metadata are smaller than this
@@ -87,17 +88,40 @@ def _held(path: Path) -> dict[str, str]:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part | None:
-    """The part as before the recorded migration; None where that was of the other API, or it has changed since."""
-    files = {name for name in part.own if not name.endswith("/")}
-    if recorded["api"] != to or recorded["kind"] == FLAX or files != set(recorded["files"]):
-        return None
-    for name, file in recorded["files"].items():
-        path = part.folder / name
-        size = path.stat().st_size
-        if size < _SMALL and digest_file(file["digest"].partition(":")[0], path) != file["digest"]:
-            return None
+def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
+    """The part as before the recorded migration; itself where that was of the other API, or metadata have changed.
+
+    Raises:
+        ConvkitError: an array's data have changed.
+    """
+    if recorded["api"] != to or recorded["kind"] == FLAX:
+        return part
+    if changed := sorted(_changed(part, recorded)):
+        if data := [name for name in changed if _holds_data(name, recorded)]:
+            raise _altered(part.folder / data[0])
+        note = f"{changed[0]} isn't as it was migrated: nothing is given back of before"
+        return replace(part, notes=(*part.notes, note))
     return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), given_back=True)
+
+
+def _changed(part: Part, recorded: Mapping[str, Any]) -> Iterator[str]:
+    """Files that came or went since, and small ones that hold something else."""
+    files = {name for name in part.own if not name.endswith("/")}
+    yield from files ^ set(recorded["files"])
+    for name in files & set(recorded["files"]):
+        path, file = part.folder / name, recorded["files"][name]
+        size = path.stat().st_size
+        if size != file["bytes"] or (
+            size < _SMALL and digest_file(file["digest"].partition(":")[0], path) != file["digest"]
+        ):
+            yield name
+
+
+def _holds_data(name: str, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file of the receipt is one in which a pytree's arrays lie."""
+    item = recorded["items"].get(name.partition("/")[0]) or recorded["items"].get("")
+    known = item is not None and item["kind"] == handlers.PYTREE and name in recorded["files"]
+    return known and not is_metadata(name)
 
 
 def _before(part: Part, recorded: Mapping[str, Any]) -> Files:
@@ -138,8 +162,12 @@ def check_unchanged(part: Part, record: Mapping[str, Any], recorded: Mapping[str
     known = {file["source"]: file["digest"] for file in recorded["files"].values() if file["source"]}
     for name, file in record["files"].items():
         if name in known and known[name] != file["digest"]:
-            raise ConvkitError(
-                "has other bytes than when it was migrated",
-                path=part.folder / name,
-                remedy="fetch the checkpoint again, or say --afresh",
-            )
+            raise _altered(part.folder / name)
+
+
+def _altered(path: Path) -> ConvkitError:
+    return ConvkitError(
+        "has other bytes than when it was migrated",
+        path=path,
+        remedy="fetch the checkpoint again, or say --afresh to migrate it as it is",
+    )

@@ -96,10 +96,8 @@ def plan_migration(source: Path, request: Request) -> Migration:
     earlier = {part["name"]: part for part in receipt["parts"]} if receipt else {}
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
     parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
-    if earlier and not request.dual:
-        parts = [
-            given_back(part, earlier[part.name], request.to) or part if part.name in earlier else part for part in parts
-        ]
+    if not request.dual:
+        parts = [given_back(part, was, request.to) if (was := earlier.get(part.name)) else part for part in parts]
     if request.mode == METADATA:
         _refuse_rewriting(parts)
     return Migration(found, request, tuple(parts), earlier)
