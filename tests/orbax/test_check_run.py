@@ -101,6 +101,13 @@ _DAMAGED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "metrics that aren't JSON": ("v0_manager_metrics", _written("0/metrics/metrics", "{")),
     "checkpoint metadata that isn't JSON": ("v0_composite_checkpointer", _written("_CHECKPOINT_METADATA", "{")),
     "an item of another name": ("v1_save", _renamed("state", "weights")),
+    "an item of a reserved name": ("v0_manager_root/1234", _renamed("state", "AUTO")),
+    "an item as if unnamed": ("v0_manager_root", _renamed("1234/state", "1234/default")),
+    "an unfinished item": ("v0_manager_root/1234", _renamed("state", "state.orbax-checkpoint-tmp")),
+    "padded and other steps": ("v0_manager_root", _renamed("0", "0000")),
+    "a root with an indicator": ("v0_manager_root", _written("orbax.checkpoint", "")),
+    "a root with checkpoint metadata": ("v1_checkpointer_root", _written("_CHECKPOINT_METADATA", "{}")),
+    "a tensor file cut": ("safetensors_dir", _cut("")),
     "an unnamed step": ("v0_manager_root", _renamed("1234", "step_1234")),
 }
 
@@ -112,6 +119,35 @@ def test_damaged(layout: Layout, tmp_path: Path, damage: str) -> None:
     path = Path(shutil.copytree(layout(name), tmp_path / name))
     change(path)
     assert_confirmed(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["metrics", "state", "run.partial_save"])
+def test_a_folder_of_a_telling_name(layout: Layout, tmp_path: Path, name: str) -> None:
+    """v1 chooses the handler of a checkpoint without items by the folder's name."""
+    assert_confirmed(Path(shutil.copytree(layout("v0_direct_pytree"), tmp_path / name)))
+
+
+@pytest.mark.slow
+def test_direct_checkpoints_as_steps(layout: Layout, tmp_path: Path) -> None:
+    for step, name in (("0", "v0_direct_pytree"), ("7", "v0_direct_standard")):
+        shutil.copytree(layout(name), tmp_path / "root" / step)
+    assert_confirmed(tmp_path / "root")
+
+
+@pytest.mark.slow
+def test_links(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "link.orbax-checkpoint-tmp").symlink_to(layout("v1_save"))
+    assert_confirmed(tmp_path / "link.orbax-checkpoint-tmp")
+
+
+@pytest.mark.slow
+def test_folders_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "below").mkdir(parents=True)
+    (tmp_path / "other" / "text.txt").write_text("text")
+    for path in (tmp_path / "empty", tmp_path / "other", tmp_path / "other" / "text.txt"):
+        assert_confirmed(path)
 
 
 def test_two_of_the_damaged(layout: Layout, tmp_path: Path) -> None:

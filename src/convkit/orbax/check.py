@@ -15,6 +15,7 @@ from convkit.orbax import calls, findings, run, v0, v1
 from convkit.orbax.calls import Call, StepNames, Target, Verb
 from convkit.orbax.findings import Finding
 from convkit.orbax.outcome import Outcome, outcome
+from convkit.orbax.pytree import Trees, trees_on
 from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
@@ -84,7 +85,11 @@ def confirmed(checked: Check) -> Check:
 
 def predict(call: Call, path: Path, devices: int = 1) -> Outcome:
     """What one call answers."""
-    return outcome(lambda: (v1 if call.api == "v1" else v0).predict(call, path, devices))
+    return _predict(call, path, trees_on(devices))
+
+
+def _predict(call: Call, path: Path, trees: Trees) -> Outcome:
+    return outcome(lambda: (v1 if call.api == "v1" else v0).predict(call, path, trees))
 
 
 def agree(predicted: Outcome, ran: Outcome) -> bool:
@@ -93,7 +98,8 @@ def agree(predicted: Outcome, ran: Outcome) -> bool:
 
 
 def _checked(started: Check) -> Check:
-    predicted = tuple(predict(call, started.path, started.devices) for call in started.calls)
+    trees = trees_on(started.devices)
+    predicted = tuple(_predict(call, started.path, trees) for call in started.calls)
     told = (*started.findings, *findings.of_calls(started.calls, predicted))
     return replace(started, predicted=predicted, findings=told)
 

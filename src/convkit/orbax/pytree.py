@@ -7,9 +7,11 @@ Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
@@ -230,3 +232,12 @@ class PyTree(PyTreeFiles):
 
     def _nodes(self) -> tuple[Node, ...]:
         return self.tree.nodes if self.tree else ()
+
+
+#: gives the pytree item in a folder
+Trees = Callable[[Path], PyTree]
+
+
+def trees_on(devices: int) -> Trees:
+    """Pytree items that are to be loaded on so many devices; each folder's metadata is read once."""
+    return cache(lambda folder: PyTree(folder, devices))

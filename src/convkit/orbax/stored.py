@@ -26,6 +26,7 @@ class Store:
     def __init__(self, folder: Path, *, ocdbt: bool, version3: bool) -> None:
         self.folder, self.ocdbt = folder, ocdbt
         self.parse = zarr3.parse if version3 else zarr2.parse
+        self._opened: dict[str, ZarrArray] = {}
         self.name = zarr3.Zarr3Array.name if version3 else zarr2.Zarray.name
 
     def open(self, name: str) -> ZarrArray:
@@ -34,12 +35,14 @@ class Store:
         Raises:
             OrbaxError: tensorstore can't open it.
         """
+        if name in self._opened:
+            return self._opened[name]
         key = f"{name}/{self.name}" if name else self.name
         text = self._read(key)
         if text is None:
             raise OrbaxError("ValueError", f"{key} isn't stored")
         try:
-            return self.parse(text, f"{self.folder}/{key}")
+            return self._opened.setdefault(name, self.parse(text, f"{self.folder}/{key}"))
         except ConvkitError as error:
             raise OrbaxError("ValueError", f"{key} {error.problem}") from None
 

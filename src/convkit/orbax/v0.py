@@ -14,7 +14,7 @@ from typing import Any
 from convkit.orbax import folder, json_item
 from convkit.orbax.calls import PYTREE, STANDARD, Call, Target, Verb
 from convkit.orbax.outcome import OrbaxError
-from convkit.orbax.pytree import PyTree, Reader
+from convkit.orbax.pytree import Reader, Trees
 from convkit.orbax.stored import Store
 from convkit.state.orbax import layout
 
@@ -27,45 +27,45 @@ _SWALLOWED = ("FileNotFoundError", "NotImplementedError", "ValueError", "JSONDec
 _KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
 
-def predict(call: Call, path: Path, devices: int = 1) -> Any:
+def predict(call: Call, path: Path, trees: Trees) -> Any:
     """What a call of the API returns.
 
     Raises:
         OrbaxError: it fails.
     """
     if call.verb is Verb.MANAGER:
-        return _manager(folder.steps(path, call.names), call.items, devices)
+        return _manager(folder.steps(path, call.names), call.items, trees)
     path = path / call.below if call.below else path
     if call.target is Target.NUMPY:
-        _check_described(path, devices)
+        _check_described(path, trees)
     if not path.exists():
         raise OrbaxError("FileNotFoundError", "nothing lies there")
     if not folder.is_whole(path):
         raise OrbaxError("ValueError", "it is no folder, or an unfinished save")
     match call.verb:
         case Verb.COMPOSITE:
-            return _composite(path, call.items, devices)
+            return _composite(path, call.items, trees)
         case Verb.STANDARD:
-            return PyTree(path, devices).load(Reader.STANDARD, call.target)
+            return trees(path).load(Reader.STANDARD, call.target)
         case _:
-            return PyTree(path, devices).load(Reader.PYTREE, call.target)
+            return trees(path).load(Reader.PYTREE, call.target)
 
 
-def _check_described(path: Path, devices: int) -> None:
+def _check_described(path: Path, trees: Trees) -> None:
     """``restore_args`` are made from ``metadata(p).item_metadata.tree``, where it is told."""
     if path.is_file():
         raise OrbaxError("NotADirectoryError", "it is a file")
     if path.exists():
         folder.handlers(path)
     try:
-        PyTree(path, devices).check_metadata()
+        trees(path).check_metadata()
     except OrbaxError as error:
         if error.kind not in _SWALLOWED:
             raise
         raise OrbaxError("AttributeError", f"metadata(p) tells no tree: {error}") from None
 
 
-def _composite(path: Path, asked: Mapping[str, str | None], devices: int, *, manager: bool = False) -> dict[str, Any]:
+def _composite(path: Path, asked: Mapping[str, str | None], trees: Trees, *, manager: bool = False) -> dict[str, Any]:
     """Items by the handlers that are asked for; all of them, by the handlers on disk, where none are."""
     there = folder.subfolders(path)
     handlers = {name: str(handler) for name, handler in asked.items()}
@@ -75,7 +75,7 @@ def _composite(path: Path, asked: Mapping[str, str | None], devices: int, *, man
     for name in handlers:
         if name not in there:
             raise OrbaxError("KeyError", f"no item {name}; there are {', '.join(there) or 'none'}")
-    return {name: _HANDLERS[handlers[name]](path / name, devices) for name in sorted(handlers)}
+    return {name: _HANDLERS[handlers[name]](path / name, trees) for name in sorted(handlers)}
 
 
 def _on_disk(path: Path, name: str) -> str:
@@ -98,21 +98,21 @@ def _on_disk(path: Path, name: str) -> str:
     return known
 
 
-def _pytree(reader: Reader) -> Callable[[Path, int], Any]:
-    return lambda path, devices: PyTree(path, devices).load(reader)
+def _pytree(reader: Reader) -> Callable[[Path, Trees], Any]:
+    return lambda path, trees: trees(path).load(reader)
 
 
-def _json(path: Path, devices: int) -> Any:
+def _json(path: Path, trees: Trees) -> Any:
     return json_item.load(path, "metadata")
 
 
-def _metrics(path: Path, devices: int) -> Any:
+def _metrics(path: Path, trees: Trees) -> Any:
     return json_item.load(path, METRICS)
 
 
-def _array(path: Path, devices: int) -> Any:
+def _array(path: Path, trees: Trees) -> Any:
     if folder.has_tree(path):
-        return PyTree(path, devices).load(Reader.PYTREE)[layout.AGGREGATE]
+        return trees(path).load(Reader.PYTREE)[layout.AGGREGATE]
     return _lone_array(path, layout.AGGREGATE)
 
 
@@ -122,21 +122,21 @@ def _lone_array(path: Path, name: str) -> str:
     return f"np.ndarray {spec.dtype}{list(spec.shape)}"
 
 
-def _jax_key(path: Path, devices: int) -> Any:
-    loaded = _composite(path, {_KEY: "ArrayCheckpointHandler", f"{_KEY}_metadata": "JsonCheckpointHandler"}, devices)
+def _jax_key(path: Path, trees: Trees) -> Any:
+    loaded = _composite(path, {_KEY: "ArrayCheckpointHandler", f"{_KEY}_metadata": "JsonCheckpointHandler"}, trees)
     shape = str(loaded[_KEY]).partition("[")[2]
     typed = json.loads((path / f"{_KEY}_metadata" / "metadata").read_bytes())["typed"]
     # the algorithm isn't stored: jax's default
     return f"jax.Array key<threefry2x32>[{shape.rpartition(',')[0]}]" if typed else loaded[_KEY]
 
 
-def _numpy_key(path: Path, devices: int) -> Any:
+def _numpy_key(path: Path, trees: Trees) -> Any:
     items = {_NUMPY_KEY: "PyTreeCheckpointHandler", f"{_NUMPY_KEY}_metadata": "JsonCheckpointHandler"}
-    return _composite(path, items, devices)[_NUMPY_KEY]
+    return _composite(path, items, trees)[_NUMPY_KEY]
 
 
 #: what a handler restores; also by what is said in a call
-_HANDLERS: dict[str, Callable[[Path, int], Any]] = {
+_HANDLERS: dict[str, Callable[[Path, Trees], Any]] = {
     "PyTreeCheckpointHandler": _pytree(Reader.PYTREE),
     "StandardCheckpointHandler": _pytree(Reader.STANDARD),
     PYTREE: _pytree(Reader.PYTREE),
@@ -151,7 +151,7 @@ _HANDLERS: dict[str, Callable[[Path, int], Any]] = {
 }
 
 
-def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], devices: int) -> Any:
+def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], trees: Trees) -> Any:
     """What ``CheckpointManager`` with these steps restores of the latest: items, or the value of one unnamed item."""
     for path in found.values():
         json_item.check(path / METRICS, METRICS)
@@ -163,5 +163,5 @@ def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], devices
         raise OrbaxError("ValueError", f"a root of one unnamed item, {DEFAULT}: arguments by item are refused")
     if not single and "" in asked:
         raise OrbaxError("ValueError", "a root of several items: arguments by item are needed")
-    loaded = _composite(latest, {name or DEFAULT: handler for name, handler in asked.items()}, devices, manager=True)
+    loaded = _composite(latest, {name or DEFAULT: handler for name, handler in asked.items()}, trees, manager=True)
     return loaded[DEFAULT] if single else loaded

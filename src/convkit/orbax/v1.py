@@ -17,7 +17,7 @@ from convkit.formats.safetensors import DTYPES, SUFFIX, Safetensors
 from convkit.orbax import folder, json_item
 from convkit.orbax.calls import Call, Target, Verb
 from convkit.orbax.outcome import OrbaxError
-from convkit.orbax.pytree import PyTree, Reader
+from convkit.orbax.pytree import Reader, Trees
 from convkit.orbax.v1_layout import INVALID, RESERVED, STATE, Layout
 from convkit.state.orbax.handlers import JSON, METRICS, PROTO, PYTREE, V0, V1
 
@@ -31,13 +31,13 @@ _BY_NAME = {STATE: PYTREE, "metrics": METRICS}
 _SAFETENSORS = frozenset(DTYPES.values()) - {"float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz", "complex64"}
 
 
-def predict(call: Call, path: Path, devices: int = 1) -> Any:
+def predict(call: Call, path: Path, trees: Trees) -> Any:
     """What a call of the API returns.
 
     Raises:
         OrbaxError: it fails.
     """
-    checkpoint = _Checkpoint(path, devices)
+    checkpoint = _Checkpoint(path, trees)
     match call.verb:
         case Verb.IS_CHECKPOINT:
             return checkpoint.is_checkpoint()
@@ -55,12 +55,12 @@ def predict(call: Call, path: Path, devices: int = 1) -> Any:
             found = folder.steps(path, call.names)
             if any(call.names):
                 _check_times(found)
-            return _latest(found, devices, call.name)
+            return _latest(found, trees, call.name)
 
 
 @dataclass(frozen=True)
 class _Checkpoint(Layout):
-    devices: int
+    trees: Trees
 
     def load(self, name: str | None, target: Target) -> Any:
         name = self.resolve(name)
@@ -101,7 +101,7 @@ class _Checkpoint(Layout):
                 raise OrbaxError(INVALID, "it has items: one is to be named")
             if self._kind(self.path.name, folder.handlers(self.path), Target.STORED) != PYTREE:
                 return None
-            return PyTree(self.path, self.devices).metadata()
+            return self.trees(self.path).metadata()
         return self._metadata(name)
 
     def metadata_all(self) -> dict[str, Any]:
@@ -159,14 +159,14 @@ class _Checkpoint(Layout):
             case "metrics":
                 return json_item.load(path, "metrics", "data.json", "metadata")
             case _:
-                return PyTree(path, self.devices).load(Reader.V1, target)
+                return self.trees(path).load(Reader.V1, target)
 
     def _metadata(self, name: str) -> Any:
         """What is said of an item: None, without an error, where its metadata can't be read."""
         if self._kind(name, self._handler(name), Target.STORED) != PYTREE:
             return None
         try:
-            return PyTree(self.path / name, self.devices).metadata()
+            return self.trees(self.path / name).metadata()
         except OrbaxError:
             return None
 
@@ -178,11 +178,11 @@ def _check_times(found: Mapping[int, Path]) -> None:
             raise OrbaxError("AttributeError", f"step {path.name} doesn't say when it was complete")
 
 
-def _latest(found: Mapping[int, Path], devices: int, name: str | None) -> Any:
+def _latest(found: Mapping[int, Path], trees: Trees, name: str | None) -> Any:
     """What ``training.Checkpointer`` with these steps loads of the latest: an item, or all."""
     for path in found.values():
         json_item.check(path / "metrics", "metrics")
     if not found:
         raise OrbaxError("StepNotFoundError", "no folder has a step's name")
-    checkpoint = _Checkpoint(found[max(found)], devices)
+    checkpoint = _Checkpoint(found[max(found)], trees)
     return checkpoint.load_all({name: None}, Target.STORED)[name] if name else checkpoint.load_all({}, Target.STORED)
