@@ -20,9 +20,10 @@ from convkit.formats import zarr2
 from convkit.formats.orbax_api import COMPRESSORS, Api, stored_as
 from convkit.formats.orbax_items import ARRAY_NAME, key_name
 from convkit.formats.orbax_record import CONFIG_ITEM, EMPTY_VALUES, ArrayRecord, ItemRecord, Record
+from convkit.formats.orbax_storage import is_outside
 from convkit.formats.zarr import ZarrArray
 from convkit.formats.zarr2_folders import asked_chunks
-from convkit.state.orbax import handlers, layout, tree
+from convkit.state.orbax import handlers, layout, texts, tree
 from convkit.state.orbax.tree import DICT, Node, Tree
 from convkit.tensors import TensorSpec
 
@@ -38,7 +39,7 @@ _NUMBER_TYPES: dict[type, str] = {bool: "bool", int: "int64", float: "float64"}
 class OutputItem:
     """An item: where it lies below the checkpoint, its handler, and by storage name what is to be written.
 
-    ``names`` gives the storage name of a leaf's key, ``numbers`` are leaves that are values and not tensors.
+    ``names`` gives the storage place of a leaf's key, ``numbers`` are leaves that are values and not tensors.
     ``files`` are small ones, by path below the checkpoint. ``tree`` is None where an item has no leaves.
     """
 
@@ -167,18 +168,22 @@ def _with_leaves(
     zarr = 2 if lone else options.zarr or api.zarr
     compressor = COMPRESSORS[zarr] if options.compressor is None else zarr2.parse_compressor(options.compressor)
     for leaf, node in leaves:
-        item.names[leaf.key] = node.name
+        item.names[leaf.key] = node.place
         spec = leaf.spec
         if type(leaf.value) in _NUMBER_TYPES:
-            item.numbers[node.name] = leaf.value
+            item.numbers[node.place] = leaf.value
             spec = TensorSpec((), _NUMBER_TYPES[type(leaf.value)])
         elif type(leaf.value) is str:
+            if not texts.is_name(node.name):
+                raise ConvkitError("Orbax stores no text under '~'", path=path, key=leaf.key, remedy="rename it")
             item.texts[node.name] = leaf.value
         if spec is not None:
             array = known.arrays.get("" if lone else node.name, ArrayRecord())
             chunks, inner = _chunks(leaf.key, spec, array, options)
-            item.arrays[node.name] = stored_as(spec, chunks, inner, zarr=zarr, compressor=compressor)
-            item.records[node.name] = replace(array, key_algorithm=None) if lone else array
+            if not (options.ocdbt or lone) and is_outside(node.place):
+                raise ConvkitError("would lie outside of the checkpoint", path=path, key=leaf.key, remedy="rename it")
+            item.arrays[node.place] = stored_as(spec, chunks, inner, zarr=zarr, compressor=compressor)
+            item.records[node.place] = replace(array, key_algorithm=None) if lone else array
     nodes = [node for _, node in leaves]
     item.tree = _tree(nodes, known.tree, options.ocdbt and not lone, zarr == 3, item.numbers)
     return item
@@ -199,10 +204,10 @@ def _check_paths(path: Path, leaves: Iterable[tuple[Leaf, Node]]) -> None:
     paths: dict[tuple[str, ...], str] = {}
     names: dict[str, str] = {}
     for leaf, node in leaves:
-        other = names.get(node.name)
+        other = names.get(node.place)
         if other is not None and not node.empty:
             raise ConvkitError(f"has the storage name of {other}", path=path, key=leaf.key, remedy="rename one of them")
-        paths[node.path] = names[node.name] = leaf.key
+        paths[node.path] = names[node.place] = leaf.key
     for where, key in paths.items():
         for above in _above(where):
             if above in paths:

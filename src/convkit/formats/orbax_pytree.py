@@ -11,20 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.formats import ocdbt, orbax_aggregate
 from convkit.formats.array_store import StoredArray
 from convkit.formats.orbax_aggregate import Entry, Placeholder
-from convkit.formats.orbax_storage import REFETCH, find_arrays
+from convkit.formats.orbax_storage import REFETCH, find_arrays, is_outside
 from convkit.state.flax_msgpack import ArrayBytes
-from convkit.state.json_object import read_object
-from convkit.state.orbax import arrays, tree
+from convkit.state.orbax import arrays, texts, tree
 from convkit.state.orbax.layout import AGGREGATE
 from convkit.state.orbax.tree import Node, Tree
 from convkit.tensors import TensorSpec
-
-STRINGS_FILE = "_strings.json"
 
 
 @dataclass(frozen=True)
@@ -82,19 +80,19 @@ def read_flax(file: Path) -> Pytree:
 
 
 def _resolved(folder: Path, found: Tree, held: Mapping[tuple[str, ...], Entry]) -> Pytree:
-    strings = read_object(folder / STRINGS_FILE) if (folder / STRINGS_FILE).is_file() else {}
-    texts: dict[str, str] = {}
+    stored_texts = texts.read(folder)
+    held_texts: dict[str, str] = {}
     inline: dict[str, ArrayBytes] = {}
     stored: dict[str, str] = {}
     for node in found.nodes:
         if node.empty:
             continue
         entry = held[node.path].held if node.path in held else None
-        place = entry.name if isinstance(entry, Placeholder) else node.name
+        name = entry.name if isinstance(entry, Placeholder) else node.name
         if isinstance(entry, ArrayBytes):
             inline[node.name] = entry
         elif isinstance(entry, str):
-            texts[node.name] = entry
+            held_texts[node.name] = entry
         elif node.aggregated and not isinstance(entry, Placeholder):
             raise ConvkitError(
                 f"lies in the file {AGGREGATE}, which hasn't it",
@@ -102,19 +100,19 @@ def _resolved(folder: Path, found: Tree, held: Mapping[tuple[str, ...], Entry]) 
                 key=node.name,
                 remedy=REFETCH,
             )
-        elif (text := _text(folder, place, strings)) is not None:
-            texts[node.name] = text
+        elif (text := _text(folder, name, stored_texts)) is not None:
+            held_texts[node.name] = text
         elif node.value_type == tree.STRING:
-            raise ConvkitError(f"its text is missing in {STRINGS_FILE}", path=folder, key=node.name, remedy=REFETCH)
+            raise ConvkitError(f"its text is missing in {texts.FILE}", path=folder, key=node.name, remedy=REFETCH)
         else:
-            stored[node.name] = place
+            stored[node.name] = name.removesuffix("/")
     by_place = find_arrays(folder, stored.values(), complete=found.stores_all)
     entries = arrays.read_array_metadatas(folder)
     algorithms = {name: arrays.key_algorithm(entry) for name, entry in entries.items()}
     return Pytree(
-        replace(found, nodes=tuple(_as_leaf(node, texts) for node in found.nodes)),
+        replace(found, nodes=tuple(_as_leaf(node, held_texts) for node in found.nodes)),
         inline | {name: by_place[place] for name, place in stored.items()},
-        texts,
+        held_texts,
         {name: text for name, text in arrays.read_shardings(folder).items() if text},
         {name: algorithm for name, algorithm in algorithms.items() if algorithm},
         describing(folder),
@@ -128,24 +126,23 @@ def describing(folder: Path) -> tuple[Path, ...]:
     """The files of an item that say something of its leaves; a file of flax's itself."""
     if folder.is_file():
         return (folder,)
-    named = (folder / name for name in (tree.FILE, AGGREGATE, arrays.SHARDING_FILE, STRINGS_FILE))
+    named = (folder / name for name in (tree.FILE, AGGREGATE, arrays.SHARDING_FILE, texts.FILE))
     return tuple(
         file for file in (*named, *sorted((folder / arrays.ARRAYS_FOLDER).glob("process_*"))) if file.is_file()
     )
 
 
-def _text(folder: Path, name: str, strings: Mapping[str, object]) -> str | None:
-    """The text of a leaf, if it has one."""
-    of_its_own = folder / name / STRINGS_FILE
-    if name not in strings and name and of_its_own.is_file():
-        strings = read_object(of_its_own)
-    text = strings.get(name)
-    return text if isinstance(text, str) else None
+def _text(folder: Path, name: str, stored: Mapping[str, Any]) -> str | None:
+    """The text of a leaf, if it has one: in the item's file, or in one in a folder of its own name."""
+    text = texts.find(stored, name)
+    if text is None and name and not is_outside(name):
+        return texts.find(texts.read(folder / name), name)
+    return text
 
 
-def _as_leaf(node: Node, texts: Mapping[str, str]) -> Node:
+def _as_leaf(node: Node, held: Mapping[str, str]) -> Node:
     """The node as it would be told, were the leaf not in the file ``checkpoint``, or its kind known."""
     if node.empty:
         return node
-    kind = tree.STRING if node.name in texts else node.value_type
+    kind = tree.STRING if node.name in held else node.value_type
     return replace(node, value={**node.value, "value_type": kind, "skip_deserialize": False})

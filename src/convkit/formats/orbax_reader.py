@@ -165,7 +165,7 @@ def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:
     """Make values of the arrays that we wrote of values."""
     for key, item, node in record.nodes():
         told = record.items[item].tree
-        if told and node.name in told.numbers and (spec := checkpoint.leaves[key].spec) and not spec.shape:
+        if told and node.place in told.numbers and (spec := checkpoint.leaves[key].spec) and not spec.shape:
             number = checkpoint.read(key).view(value_dtype(spec.dtype)).item()
             checkpoint.leaves[key] = Leaf(key, value=number)
 

@@ -35,6 +35,12 @@ def find_arrays(folder: Path, names: Iterable[str], *, complete: bool = False) -
     return found
 
 
+def is_outside(name: str) -> bool:
+    """Whether a folder of that name would lie outside of the folder that it is to lie in."""
+    place = PurePosixPath(name)
+    return place.is_absolute() or ".." in place.parts
+
+
 def _of_database(folder: Path, complete: bool) -> Mapping[str, StoredArray]:
     if ocdbt.is_unmerged(folder):
         return ocdbt.read_unmerged(folder, complete=complete)
@@ -42,8 +48,7 @@ def _of_database(folder: Path, complete: bool) -> Mapping[str, StoredArray]:
 
 
 def _of_folder(folder: Path, name: str, complete: bool) -> StoredArray | None:
-    place = PurePosixPath(name)
-    if place.is_absolute() or ".." in place.parts:
+    if is_outside(name):
         raise ConvkitError("leads out of the checkpoint", path=folder, key=name, remedy="don't trust this checkpoint")
     if any((folder / name / described).is_file() for described in leaf_folders.METADATA):
         return leaf_folders.read_leaf(folder / name, complete=complete)

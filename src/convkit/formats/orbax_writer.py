@@ -6,7 +6,6 @@ what marks it as complete, last.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,8 @@ from convkit.formats.ocdbt import is_database
 from convkit.formats.ocdbt_writer import OcdbtWriter
 from convkit.formats.orbax_api import Api
 from convkit.formats.orbax_output import OutputItem, lay_out
-from convkit.formats.orbax_pytree import STRINGS_FILE
 from convkit.formats.orbax_record import KEY, Record
-from convkit.state.orbax import arrays, step, tree
+from convkit.state.orbax import arrays, step, texts, tree
 from convkit.state.orbax.step import StepMetadata
 from convkit.tensors import carrier
 
@@ -160,7 +158,7 @@ def _tree_files(item: OutputItem) -> dict[str, bytes]:
     for node in item.tree.nodes:
         if node.value_type != tree.ARRAY:
             continue
-        known, zarray = item.records[node.name], item.arrays[node.name]
+        known, zarray = item.records[node.place], item.arrays[node.place]
         shardings[node.name] = known.sharding or arrays.single_device()
         shape = tuple(node.value.get("write_shape") or zarray.chunks)
         entries[node.name] = arrays.array_metadata(node.name, shape, zarray.decoded, known.key_algorithm)
@@ -168,5 +166,5 @@ def _tree_files(item: OutputItem) -> dict[str, bytes]:
         files[arrays.SHARDING_FILE] = arrays.dump_shardings(shardings)
         files[f"{arrays.ARRAYS_FOLDER}/process_0"] = arrays.dump_array_metadatas(entries)
     if item.texts:
-        files[STRINGS_FILE] = json.dumps(item.texts).encode()
+        files[texts.FILE] = texts.dumps(item.texts)
     return files

@@ -21,20 +21,19 @@ from convkit.orbax.described import EMPTY, inline_kind, is_placeholder, nested, 
 from convkit.orbax.devices import foreign
 from convkit.orbax.outcome import OrbaxError
 from convkit.orbax.pytree_files import PyTreeFiles
-from convkit.state.json_object import read_object
-from convkit.state.orbax import arrays, tree
+from convkit.state.orbax import arrays, texts, tree
 from convkit.state.orbax.layout import AGGREGATE
 from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node
 
-STRINGS = "_strings.json"
 #: what jax makes of 64-bit arrays, without a word, where ``jax_enable_x64`` isn't set
 NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 
 
 class Reader(Enum):
-    """Who loads: v1's handler, or one of v0's two."""
+    """Who loads: v1's handler, or one of v0's three."""
 
     V1 = "v1"
+    BASE = "BasePyTreeCheckpointHandler"
     PYTREE = "PyTreeCheckpointHandler"
     STANDARD = "StandardCheckpointHandler"
 
@@ -56,7 +55,7 @@ class PyTree(PyTreeFiles):
         elif reader is not Reader.PYTREE:
             self._require_metadata()
             self._check_target(reader)
-        if reader is Reader.V1 or (self.tree is not None and not self._inline):
+        if reader in (Reader.V1, Reader.BASE) or (not self._inline and self.tree is not None):
             return self._load(reader, target)
         return self._load_old(reader, target)
 
@@ -96,6 +95,9 @@ class PyTree(PyTreeFiles):
             for node in leaves:
                 if node.value_type == ARRAY and not node.aggregated:
                     self._check_sharding(node, reader)
+        for node in leaves:
+            if node.is_array and not node.aggregated:
+                self._check_folder(node.name)
         loaded = {node.path: self._leaf(node, reader, target, strict) for node in leaves if not node.aggregated}
         if aside := next((node.name for node in leaves if node.aggregated), None):
             raise OrbaxError("ValueError", f"leaf {aside} lies in the file {AGGREGATE}, which this call doesn't read")
@@ -113,7 +115,7 @@ class PyTree(PyTreeFiles):
             kind = NDARRAY
         if kind == ARRAY and target is Target.STORED:
             kind = self._check_sharding(node, reader)
-        return self._array(node.name, kind, strict)
+        return self._array(node.place, kind, strict)
 
     def _check_sharding(self, node: Node, reader: Reader) -> str:
         """As what an array of jax's is loaded: numpy's where ``StandardCheckpointHandler`` finds no sharding."""
@@ -138,9 +140,9 @@ class PyTree(PyTreeFiles):
 
     def _check_target(self, reader: Reader) -> None:
         """``StandardCheckpointHandler`` takes no text in a target."""
-        texts = [node.name for node in self._nodes() if node.value_type == STRING]
-        if reader is Reader.STANDARD and texts:
-            raise OrbaxError("ValueError", f"{texts[0]} is text, which this handler doesn't take in a target")
+        named = [node.name for node in self._nodes() if node.value_type == STRING]
+        if reader is Reader.STANDARD and named:
+            raise OrbaxError("ValueError", f"{named[0]} is text, which this handler doesn't take in a target")
 
     def check_metadata(self) -> None:
         """That v0 can tell every leaf's metadata.
@@ -185,8 +187,7 @@ class PyTree(PyTreeFiles):
         return nested(loaded)
 
     def _array(self, name: str, kind: str, strict: bool) -> str:
-        if not self.ocdbt and not self.store.has_metadata(name):
-            raise OrbaxError("FileNotFoundError", f"{name}/{self.store.name} isn't stored")
+        self._check_folder(name)
         array = self.store.open(name)
         # of jax's arrays Orbax wraps what goes wrong while their chunks are read
         error = "Exception" if kind == ARRAY else "ValueError"
@@ -196,6 +197,10 @@ class PyTree(PyTreeFiles):
         if absent is not None:
             raise OrbaxError(error, f"a chunk is missing: {absent}")
         return self._description(name, kind, array)
+
+    def _check_folder(self, name: str) -> None:
+        if not self.ocdbt and not self.store.has_metadata(name):
+            raise OrbaxError("FileNotFoundError", f"{name}/{self.store.name} isn't stored")
 
     def _description(self, name: str, kind: str, array: ZarrArray) -> str:
         spec = array.spec
@@ -215,15 +220,14 @@ class PyTree(PyTreeFiles):
             raise OrbaxError("ValueError", f"{node.name} is of a type that has no handler, {node.value_type}")
 
     def _string(self, node: Node) -> str:
-        path = self.folder / STRINGS
-        if not path.is_file():
-            raise OrbaxError("ValueError", f"{STRINGS} isn't there")
+        if not (self.folder / texts.FILE).is_file():
+            raise OrbaxError("ValueError", f"{texts.FILE} isn't there")
         try:
-            texts = read_object(path)
+            found = texts.read(self.folder)
         except ConvkitError as error:
-            raise OrbaxError("ValueError", f"{STRINGS} {error.problem}") from None
-        if node.name not in texts:
-            raise OrbaxError("ValueError", f"{STRINGS} has no {node.name}")
+            raise OrbaxError("ValueError", f"{texts.FILE} {error.problem}") from None
+        if texts.find(found, node.name) is None:
+            raise OrbaxError("ValueError", f"{texts.FILE} has no {node.name}")
         return "str"
 
     def _require_metadata(self) -> None:

@@ -12,16 +12,15 @@ from pathlib import Path, PurePosixPath
 
 from convkit.errors import ConvkitError
 from convkit.formats.file_copy import copy_file
-from convkit.formats.orbax_pytree import STRINGS_FILE
 from convkit.sharing import share_file
-from convkit.state.orbax import arrays, layout, step, tree
+from convkit.state.orbax import arrays, layout, step, texts, tree
 
 #: what lies where, by its path below the folder: a file of the source, or new bytes; ``x/`` is an empty folder
 Files = dict[str, Path | bytes]
 
 #: files under this size are copied: sharing them saves nothing
 _SMALL = 1 << 16
-_METADATA = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MANIFEST, STRINGS_FILE}
+_METADATA = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MANIFEST, texts.FILE}
 
 
 def listed(folder: Path) -> Files:

@@ -19,7 +19,6 @@ handler for arrays and random keys.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ def _shardings(folder: Path, found: Tree) -> bytes | None:
     names = [node.name for node in found.nodes if node.is_array and node.value_type == tree.ARRAY]
     path = folder / arrays.SHARDING_FILE
     stored = read_object(path) if path.is_file() else {}
-    encoded = {name: base64.b64encode(name.encode()).decode() for name in names}
+    encoded = {name: arrays.sharding_key(name) for name in names}
     if all(stored.get(encoded[name]) for name in names):
         return None
     texts = {name: stored.get(encoded[name]) or stored.get(name) or arrays.single_device() for name in names}

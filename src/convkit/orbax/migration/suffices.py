@@ -13,12 +13,11 @@ from convkit.errors import ConvkitError
 from convkit.formats import ocdbt
 from convkit.formats.array_checkpoint import FolderArray
 from convkit.formats.array_store import StoredArray
-from convkit.formats.orbax_pytree import STRINGS_FILE, Pytree
+from convkit.formats.orbax_pytree import Pytree
 from convkit.formats.zarr3 import Zarr3Array
 from convkit.formats.zarr_chunks import stored_chunks
 from convkit.state.flax_msgpack import ArrayBytes
-from convkit.state.json_object import read_object
-from convkit.state.orbax import handlers
+from convkit.state.orbax import handlers, texts
 from convkit.state.orbax.layout import AGGREGATE, Item
 
 #: of an item whose writer stored every chunk
@@ -34,8 +33,8 @@ def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
         return "its array lies in a database, under a name of its own" if named else None
     if any(isinstance(array, ArrayBytes) for array in pytree.arrays.values()):
         return f"leaves lie in the file {AGGREGATE}"
-    strings = read_object(folder / STRINGS_FILE) if (folder / STRINGS_FILE).is_file() else {}
-    if not pytree.texts.keys() <= strings.keys():
+    stored_texts = texts.read(folder)
+    if any(texts.find(stored_texts, name) is None for name in pytree.texts):
         return "texts lie in the folders of leaves"
     if ocdbt.is_unmerged(folder):
         return "the databases of its processes were never joined"

@@ -2,7 +2,7 @@
 
 Sources: orbax-checkpoint 0.12.8 ``_src/metadata/sharding.py`` (``_sharding``) and
 ``_src/metadata/array_metadata_store.py`` (``array_metadatas/process_<i>``). The keys of ``_sharding`` are storage
-names in base64; 0.4.1 wrote the plain names.
+names in base64, with "-" and "_"; 0.4.1 wrote the plain names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def dump_shardings(shardings: Mapping[str, str]) -> bytes:
 
 def sharding_key(name: str) -> str:
     """The key of an array in the file, by its storage name: base64."""
-    return base64.b64encode(name.encode()).decode()
+    return base64.urlsafe_b64encode(name.encode()).decode()
 
 
 def single_device(device: str = "cpu:0") -> str:
@@ -94,6 +94,6 @@ def key_algorithm(entry: Mapping[str, Any]) -> str | None:
 def _plain(name: str) -> str:
     """Of base64 the text, of plain names themselves."""
     try:
-        return base64.b64decode(name, validate=True).decode()
+        return base64.b64decode(name, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return name

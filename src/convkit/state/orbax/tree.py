@@ -36,7 +36,7 @@ _OCDBT, _ZARR3, _CUSTOM = "use_ocdbt", "use_zarr3", "custom_metadata"
 STORES_ALL = "store_array_data_equal_to_fill_value"
 #: field with classes of named tuples, as JSON text, where the writer kept them
 RICH = "value_metadata_tree"
-#: field of ours, which Orbax passes over: names of the leaves that are values to us and not tensors
+#: field of ours, which Orbax passes over: places of the leaves that are values to us and not tensors
 NUMBERS = "convkit_values"
 
 
@@ -56,6 +56,11 @@ class Node:
     def name(self) -> str:
         """The storage name; "" for a tree that is one leaf."""
         return ".".join(self.path)
+
+    @property
+    def place(self) -> str:
+        """What its array is called where it is stored: a last "/" of the name and the one behind it are one."""
+        return self.name.removesuffix("/")
 
     @property
     def value_type(self) -> str:
@@ -107,7 +112,7 @@ class Tree:
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Names of leaves that are Python's numbers to us, and not tensors without axes."""
+        """Places of leaves that are Python's numbers to us, and not tensors without axes."""
         return frozenset(self.rest.get(NUMBERS, ()))
 
     @property
@@ -174,14 +179,14 @@ def check_names(nodes: Iterable[Node], path: Path) -> None:
     for node in nodes:
         if node.empty:
             continue
-        if node.name in seen:
+        if node.place in seen:
             raise ConvkitError(
-                f"is the storage name of two leaves, {seen[node.name]} and {node.path}: Orbax kept one of them only",
+                f"is the storage name of two leaves, {seen[node.place]} and {node.path}: Orbax kept one of them only",
                 path=path,
                 key=node.name,
-                remedy="save it again from the program, with keys that differ when joined with '.'",
+                remedy="save it again from the program, with keys that differ when joined with '.', a last '/' aside",
             )
-        seen[node.name] = node.path
+        seen[node.place] = node.path
 
 
 def _node(entry: Any, path: Path, key: str) -> Node:
