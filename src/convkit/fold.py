@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint
 from convkit.ops import Exactness, computed
 from convkit.recipes import FACTORS, Read
-from convkit.tensors import value_dtype
+from convkit.slabs import SLAB
+from convkit.tensors import TensorSpec, value_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,14 +47,24 @@ class Multiplied(Checkpoint):
         self._fold = fold
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :meth:`Checkpoint.read`."""
+        """See :meth:`Checkpoint.read`; products are taken slab by slab, since float64 is wide."""
+        import numpy as np
+
         data = self._checkpoint.read(key, start, stop)
         spec = self.leaves[key].spec
         if key != self._fold.key or spec is None:
             return data
-        recipe, by = FACTORS[self._fold.recipe], _read(self._checkpoint, self._fold.by)
-        factors = recipe(spec, by, start, start + data.size, **self._fold.arguments)
-        return computed(data, spec.dtype, lambda values: values * factors)
+        made = np.empty_like(data)
+        step = SLAB // np.dtype(np.float64).itemsize
+        for low in range(0, data.size, step):
+            part = data[low : low + step]
+            made[low : low + step] = self._multiplied(part, spec, start + low)
+        return made
+
+    def _multiplied(self, part: np.ndarray, spec: TensorSpec, start: int) -> np.ndarray:
+        by = _read(self._checkpoint, self._fold.by)
+        factors = FACTORS[self._fold.recipe](spec, by, start, start + part.size, **self._fold.arguments)
+        return computed(part, spec.dtype, lambda values: values * factors)
 
     def view(self, key: str) -> np.ndarray | None:
         """See :meth:`Checkpoint.view`."""
