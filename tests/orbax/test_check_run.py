@@ -10,6 +10,7 @@ from pathlib import Path
 import layouts
 import pytest
 
+from convkit.errors import ConvkitError
 from convkit.orbax.check import check, confirmed
 
 pytest.importorskip("orbax.checkpoint")
@@ -18,7 +19,13 @@ Layout = Callable[[str], Path]
 
 #: those that differ most; the others are slow
 _FEW = ("v0_manager_metrics_prefix", "v0_items", "v1_items", "v1_large")
-_BELOW = ("v0_manager_root/1234", "v0_manager_root/1234/state", "v1_checkpointer_root/0", "v1_save/state")
+_BELOW = (
+    "v0_composite_checkpointer/arr",
+    "v0_manager_root/1234",
+    "v0_manager_root/1234/state",
+    "v1_checkpointer_root/0",
+    "v1_save/state",
+)
 
 
 def assert_confirmed(path: Path, devices: int = 1) -> None:
@@ -162,3 +169,14 @@ def test_the_checkpoint_stays_as_it_is(layout: Layout, tmp_path: Path) -> None:
     before = sorted(path.rglob("*"))
     confirmed(check(path))
     assert sorted(path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["raise ImportError('absent')", "import os; os._exit(9)"])
+def test_orbax_that_can_not_be_imported(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "orbax").mkdir()
+    (tmp_path / "orbax" / "__init__.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ConvkitError, match="Orbax can't be imported"):
+        confirmed(check(layout("v1_save")))

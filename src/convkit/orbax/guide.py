@@ -90,7 +90,7 @@ def guide() -> dict[str, Any]:
         import orbax.checkpoint as v0
         from orbax.checkpoint.experimental import v1
     except ImportError as error:
-        raise ConvkitError(f"{error.name} isn't installed", remedy="pip install 'convkit-checkpoints[orbax]'") from None
+        raise ConvkitError(f"{error.name} isn't installed", remedy="pip install orbax-checkpoint") from None
     there = _public(v0.CheckpointManager)
     known = {row.method for row in TABLE}
     named = {name.partition(".")[2] for row in TABLE for name in row.counterparts if name.startswith("Checkpointer.")}

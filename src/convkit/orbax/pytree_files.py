@@ -57,6 +57,8 @@ class PyTreeFiles:
     def aggregate(self) -> tuple[tuple[Node, Any], ...]:
         """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
         path = self.folder / AGGREGATE
+        if path.is_dir():  # of an item that is one array, that array
+            raise OrbaxError("IsADirectoryError", f"{AGGREGATE} is a folder")
         try:
             return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
         except ConvkitError as error:

@@ -26,7 +26,7 @@ def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
     """What each call answers on this machine's CPU, of which jax makes so many devices.
 
     Raises:
-        ConvkitError: Orbax isn't installed.
+        ConvkitError: Orbax isn't installed, or can't be imported.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
@@ -41,9 +41,11 @@ def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
             text=True,
             check=False,
         )
-        answers = [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
-        if "missing" in (answers or [{}])[0]:
-            raise ConvkitError(f"{answers[0]['missing']} isn't installed", remedy="pip install 'convkit[orbax]'")
+        ready, *answers = [json.loads(line) for line in process.stdout.splitlines()] or [False]
+        if not ready:
+            raise ConvkitError(
+                f"Orbax can't be imported: {_last_line(process.stderr)}", remedy="pip install orbax-checkpoint"
+            )
         outcomes += [Outcome(a["result"], a["value"], tuple(map(tuple, a["causes"]))) for a in answers]
         if len(answers) < len(rest):
             outcomes.append(Outcome(CRASHED, causes=((CRASHED, _last_line(process.stderr)),)))
@@ -58,11 +60,9 @@ def _main() -> None:
     request = json.load(sys.stdin)
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Orbax prints isn't ours
-    try:
-        from convkit.orbax import real
-    except ImportError as error:
-        print(json.dumps({"missing": error.name}), file=out)
-        return
+    from convkit.orbax import real
+
+    print("true", file=out, flush=True)
     with TemporaryDirectory(prefix="convkit-orbax-") as scratch:
         path = Path(request["path"])
         for entry in request["calls"]:

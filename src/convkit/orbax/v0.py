@@ -112,7 +112,7 @@ def _metrics(path: Path, trees: Trees) -> Any:
 
 def _array(path: Path, trees: Trees) -> Any:
     if folder.has_tree(path):
-        return trees(path).load(Reader.PYTREE)[layout.AGGREGATE]
+        return trees(path).load(Reader.BASE)[layout.AGGREGATE]
     return _lone_array(path, layout.AGGREGATE)
 
 
