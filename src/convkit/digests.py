@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Part of the digest's definition: never change it.
 BLOCK = 1 << 20
+
+#: bytes of a file that one thread digests at a time, a number of blocks
+_RUN = 64 * BLOCK
 
 ALGORITHMS = ("xxh3-128", "blake3", "sha256")
 
@@ -110,14 +114,38 @@ def digest_file(algorithm: str, path: Path) -> str:
     Raises:
         OSError: it can't be read.
     """
-    blocks = []
+    return combine(algorithm, _blocks(algorithm, path, 0, path.stat().st_size))
+
+
+def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[str]:
+    """Digests of files, large ones by several threads.
+
+    Raises:
+        OSError: one can't be read.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        runs = [
+            [
+                pool.submit(_blocks, algorithm, path, start, start + _RUN)
+                for start in range(0, max(1, path.stat().st_size), _RUN)
+            ]
+            for path in paths
+        ]
+        return [combine(algorithm, (block for run in file for block in run.result())) for file in runs]
+
+
+def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
+    """Digests of the blocks of a file from ``start`` on, which is where a block begins."""
+    new, blocks = hasher(algorithm), []
+    buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
-        buffer = memoryview(bytearray(BLOCK))
-        while length := _fill(file, buffer):
-            running = hasher(algorithm)()
+        file.seek(start)
+        while start < stop and (length := _fill(file, buffer)):
+            running = new()
             running.update(buffer[:length])
             blocks.append(running.digest())
-    return combine(algorithm, blocks)
+            start += length
+    return blocks
 
 
 def _fill(file: FileIO, buffer: memoryview) -> int:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convkit.digests import digest_file
+from convkit.digests import digest_file, digest_files
 from convkit.errors import ConvkitError
 from convkit.orbax.migration.files import Files, below, is_metadata, listed, under
 from convkit.orbax.migration.parts import Fate, Part
@@ -37,8 +36,7 @@ def part_record(part: Part, folder: Path, algorithm: str, threads: int) -> dict[
     origins = {path: name for name, path in part.own.items() if isinstance(path, Path)}
     sources = {name: origins.get(path) for name, path in part.files.items() if isinstance(path, Path)}
     files = {name: path for name, path in made.items() if isinstance(path, Path)}
-    with ThreadPoolExecutor(threads) as pool:
-        digests = list(pool.map(lambda path: digest_file(algorithm, path), files.values()))
+    digests = digest_files(algorithm, files.values(), threads)
     return {
         "name": part.name,
         "kind": part.found.kind,
