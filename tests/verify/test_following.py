@@ -13,6 +13,7 @@ from engine.memory import LEFT, RIGHT, Arrays, Memory, assert_same, carried, map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_examine import examined, random_bits
+from test_schemas import validator
 
 from convkit.bind import PlanError
 from convkit.errors import ConvkitError
@@ -180,7 +181,18 @@ def test_in_a_pack_they_follow_from_their_own_component() -> None:
     np.testing.assert_array_equal(right["two.each.count"], np.array([7, 7], np.int32), strict=True)
 
 
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_plans_with_folded_leaves_obey_the_schema(way: str, tmp_path: Path) -> None:
+    _, target, receipt = on_disk(tmp_path)
+    plan = receipt["plan"] if way == "there" else converted(target, tmp_path / "b.safetensors", inverse(FOLDED))["plan"]
+    assert plan["steps"][0]["folded"]["side"] == ("source" if way == "there" else "target")
+    validator("plan").validate(plan)
+    del plan["steps"][0]["folded"]["by"]
+    assert not validator("plan").is_valid(plan)
+
+
 def test_a_plan_says_what_follows_from_what() -> None:
     plan = json.loads(json.dumps(plan_of(COUNTS, {"count": np.array(7, np.int32)}, {"layers": 2}).to_json()))
+    validator("plan").validate(plan)
     assert plan["owed"] == [{"key": "each.count", "recipe": "repeated", "arguments": {}, "of": ["rest.count"]}]
     assert plan["target_leaves"]["each.count"]["origin"] == "derived"
