@@ -122,7 +122,8 @@ def _checkpoints(found: Found, request: Request) -> dict[str, Found]:
         raise UsageError(
             "is safetensors, not Orbax's own format",
             path=found.path,
-            remedy=f"convert it: convkit convert SRC DST --format orbax-{request.to}",
+            remedy=f"the v1 API loads it as it is; or say its model: convkit convert SRC DST --to LAYOUT "
+            f"--format orbax-{request.to}",
         )
     if found.kind != layout.ROOT:
         if request.steps:
