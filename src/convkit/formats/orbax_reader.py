@@ -49,7 +49,7 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
     trees = {name: _read(item) for name, item in items.items() if item.kind in WITH_LEAVES}
     record = Record(
         found.kind,
-        {name: _item(item, trees.get(name)) for name, item in items.items() if item.kind != handlers.UNKNOWN},
+        {name: _item(item, trees.get(name)) for name, item in items.items() if name in trees or item.file},
         found.metadata.fields if found.metadata else {},
     )
     leaves, arrays = _leaves(path, record, trees)
@@ -61,7 +61,7 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
         metadata={
             KEY: record.to_json(),
             "notes": [note for tree in trees.values() for note in tree.notes],
-            "companions": [name for name, item in items.items() if item.kind == handlers.UNKNOWN],
+            "companions": [name for name, item in items.items() if name not in trees and not item.file],
         },
         files=list(dict.fromkeys(_files(found, trees.values(), arrays.values()))),
     )

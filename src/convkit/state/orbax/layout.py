@@ -17,11 +17,13 @@ all of v1 before 0.11.20, have no such file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convkit.errors import ConvkitError
+from convkit.state import flax_msgpack
 from convkit.state.orbax import handlers, root, step, tree
 from convkit.state.orbax.step import StepMetadata
 
@@ -31,6 +33,9 @@ UNFINISHED = (".orbax-checkpoint-tmp", ".partial_save")
 #: flax's msgpack in a folder: the structure, and leaves that aren't arrays of their own (until 0.5.22)
 AGGREGATE = "checkpoint"
 MANIFEST = "manifest.ocdbt"
+#: bytes by which a large file of flax's is told: fixmap, map 16 or map 32, and a short text of printable ASCII
+_FLAX_HEAD = 1 << 12
+_FLAX = re.compile(rb"([\x81-\x8f]|\xde..|\xdf....)([\xa1-\xbf]|\xd9.)[ -~]", re.DOTALL)
 #: an item that only internal builds of Orbax write, and its reserved name
 DESCRIPTOR = "descriptor"
 #: files of a pytree item, one of which shows that a folder is one
@@ -137,12 +142,17 @@ def _file(path: Path) -> Found:
 
 
 def _is_flax(file: Path) -> bool:
-    """Whether it begins with a map whose first key is a text, as flax's msgpack does: fixmap, map 16, map 32."""
+    """Whether it is flax's msgpack: a map with a text as its first key; a small file is walked as a whole."""
     with file.open("rb") as opened:
-        head = opened.read(6)
-    length = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0) if head else 0
-    key = head[length] if 0 < length < len(head) else 0
-    return 0xA0 <= key <= 0xBF or key in (0xD9, 0xDA, 0xDB)
+        head = opened.read(_FLAX_HEAD)
+    if not _FLAX.match(head):
+        return False
+    if len(head) == _FLAX_HEAD:
+        return True
+    try:
+        return bool(flax_msgpack.load(file))
+    except ConvkitError:
+        return False
 
 
 def _is_pytree(folder: Path) -> bool:
