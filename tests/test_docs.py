@@ -19,7 +19,7 @@ def commands(document: str) -> list[str]:
     return [line.removeprefix("convkit ") for line in "".join(examples).splitlines()]
 
 
-@pytest.mark.parametrize("document", ["cerebras-compat.md"])
+@pytest.mark.parametrize("document", ["cerebras-compat.md", "orbax.md"])
 def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = commands(document)
