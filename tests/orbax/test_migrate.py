@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from layouts import CUSTOM, WRITERS
 
 from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.orbax.migration import checks
+from convkit.orbax.migration import checks, real
 from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
+from convkit.orbax.migration.request import Request, plan_migration
+from convkit.orbax.migration.restore import job
 from convkit.receipt import migration_path, read_migration
 from convkit.state.orbax.layout import recognise
 from convkit.verify.migrated import verify_migration
@@ -263,3 +265,28 @@ def test_convert_without_a_layout_migrates(layout: Layout, tmp_path: Path, capsy
 
 def test_without_the_real_orbax_it_is_said(layout: Layout, tmp_path: Path) -> None:
     assert moved(layout("v1_save"), tmp_path / "target")["restored"] == {"skipped": "--no-restore"}
+
+
+@pytest.mark.parametrize("name", ["v0_direct_pytree", "v1_random_keys", "v0_items"])
+@pytest.mark.parametrize("to", ["v0", "v1"])
+def test_a_large_tree_is_restored_in_batches(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, to: str
+) -> None:
+    """Few leaves at a time, the others placeholders; all are compared, and a change of one is seen."""
+    migration = plan_migration(layout(name), Request(to, dual=True))
+    migrate(layout(name), tmp_path / "target", Request(to, dual=True), restored=False)
+    monkeypatch.setattr(real, "BATCH", 8)
+    with jax.enable_x64(True):
+        answer = real.check(job(migration, tmp_path / "target"))
+    assert answer["problems"] == []
+    assert answer["measured"]["leaves"] > 2
+    assert all(caught for _, caught in answer["faults"])
+
+
+def test_arrays_of_other_devices_are_restored_on_this_one(layout: Layout, tmp_path: Path) -> None:
+    source = copied(layout("v1_random_keys"), tmp_path / "source")
+    file = source / "state" / "_sharding"
+    file.write_text(file.read_text().replace("cpu:0", "cuda:0"))
+    receipt = migrate(source, tmp_path / "target", Request("v0"))
+    assert receipt["restored"]["measured"] == {"leaves": 4, "different": 0, "bytes": 56}
+    assert files(tmp_path / "target")["state/_sharding"] == file.read_bytes()

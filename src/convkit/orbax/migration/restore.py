@@ -63,15 +63,21 @@ def compared(migration: Migration, folder: Path) -> dict[str, Any]:
     Raises:
         ConvkitError: Orbax couldn't be run.
     """
-    request = migration.request
-    devices = max((_devices(part) for part in migration.parts), default=1)
-    job = {
-        "apis": ["v0", "v1"] if request.dual else [request.to],
-        "here": devices <= _DEVICES,
+    return _run(job(migration, folder), min(_devices_of_all(migration), _DEVICES), folder)
+
+
+def job(migration: Migration, folder: Path) -> dict[str, Any]:
+    """What the process is asked: to restore what lies in ``folder`` by every API that is to load it."""
+    return {
+        "apis": ["v0", "v1"] if migration.request.dual else [migration.request.to],
+        "here": _devices_of_all(migration) <= _DEVICES,
         "parts": [_part(part, folder) for part in migration.parts if part.found.kind != layout.ROOT],
         "root": _root(migration, folder),
     }
-    return _run(job, int(min(devices, _DEVICES)), folder)
+
+
+def _devices_of_all(migration: Migration) -> float:
+    return max((_devices(part) for part in migration.parts), default=1)
 
 
 def _part(part: Part, folder: Path) -> dict[str, Any]:
@@ -142,16 +148,18 @@ def _ids(mesh: Any) -> list[int]:
     return []
 
 
-def _run(job: dict[str, Any], devices: int, folder: Path) -> dict[str, Any]:
+def _run(asked: dict[str, Any], devices: float, folder: Path) -> dict[str, Any]:
     """The answer of the process.
 
     Raises:
         ConvkitError: it ended without one.
     """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={int(devices)}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     command = [sys.executable, "-m", "convkit.orbax.migration.real"]
-    ended = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env=environment, check=False)
+    ended = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, env=environment, check=False
+    )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise ConvkitError(
