@@ -37,7 +37,7 @@ from convkit.ops import Exactness
 from convkit.receipt import complement_path, from_json_value, read_receipt
 from convkit.source import Source, bare_names, detect_layout, same_files
 from convkit.steps import Bound, DerivedLeaf, Side, Step, cropped
-from convkit.tensors import ITEMSIZE, TensorSpec
+from convkit.tensors import ITEMSIZE, NARROW, TensorSpec
 
 SCHEMA = "convkit.plan/1"
 
@@ -236,7 +236,8 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
     mapping = to if isinstance(to, Mapping) else find_mapping(detect_layout(source, from_)[0].name, to)
     target_format = options.format or mapping.right.format
     get_format(target_format)
-    if options.dtype and not (options.dtype in ITEMSIZE and options.dtype.startswith(("float", "bfloat"))):
+    floats = [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
+    if options.dtype and options.dtype not in floats:
         raise UsageError(f"{options.dtype!r} is no floating-point dtype", remedy="float32, float16, bfloat16, ...")
     release = _release(mapping, options.release)
     restored = _earlier(source, mapping) if options.restore and not options.headless else None
@@ -272,7 +273,12 @@ def _plan(
     names = converted.names | chosen
     dropped = _dropped(options.drop, leaves)
     kept = {key: leaf for key, leaf in leaves.items() if key not in dropped}
-    bound = bind(mapping, kept, names, options.dtype)
+    try:
+        bound = bind(mapping, kept, names, options.dtype)
+    except PlanError as error:
+        if error.key not in dropped:
+            raise
+        raise PlanError("is needed for the target", key=error.key, remedy="don't drop it") from None
     plan = Plan(
         mapping=mapping,
         source_format=source.checkpoint.format,
