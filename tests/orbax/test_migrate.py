@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jax
+import jsonschema
 import numpy as np
 import pytest
 from layouts import CUSTOM, WRITERS
@@ -290,3 +292,26 @@ def test_arrays_of_other_devices_are_restored_on_this_one(layout: Layout, tmp_pa
     receipt = migrate(source, tmp_path / "target", Request("v0"))
     assert receipt["restored"]["measured"] == {"leaves": 4, "different": 0, "bytes": 56}
     assert files(tmp_path / "target")["state/_sharding"] == file.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["v0_items", "v0_manager_metrics_prefix", "v0_legacy_msgpack_only"])
+def test_the_receipt_obeys_its_schema(layout: Layout, tmp_path: Path, name: str) -> None:
+    moved(layout(name), tmp_path / "target")
+    document = json.loads(migration_path(tmp_path / "target").read_text())
+    schema = json.loads((resources.files("convkit") / "schemas" / "migration.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(document)
+    next(iter(document["parts"][-1]["files"].values()))["digest"] = "none"
+    assert not validator.is_valid(document)
+
+
+def test_the_report_shows_a_migration(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = layout("v0_items"), tmp_path / "target"
+    migrate(source, target, Request("v1"))
+    for check in ("roundtrip", "equivalence"):
+        assert main([check, str(source), str(target), "--json"]) == 0
+        (tmp_path / f"{check}.json").write_text(capsys.readouterr().out)
+    assert main(["report", str(tmp_path)]) == 0
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert (row["verdict"], row["from"], row["to"]) == ("yes", "orbax-v0", "orbax-v1")
+    assert row["leaves"]["source"] == row["leaves"]["target"] > 0
