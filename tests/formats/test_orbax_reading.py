@@ -172,6 +172,12 @@ def test_a_root_names_its_steps(tmp_path: Path) -> None:
         open_checkpoint(root)
 
 
+def test_an_item_without_leaves_names_its_step(tmp_path: Path) -> None:
+    step = state_of(tmp_path)
+    with pytest.raises(ConvkitError, match=r"metrics: is an item of kind metrics .*no leaves \(name its step, .*/3\)"):
+        open_checkpoint(step / "metrics")
+
+
 def test_an_unfinished_save_is_named_as_such(tmp_path: Path) -> None:
     step = state_of(tmp_path)
     unfinished = step.rename(step.with_name("4.orbax-checkpoint-tmp"))

@@ -118,6 +118,11 @@ def recognise(path: Path) -> Found:
                 "is a checkpoint without items", path=path, remedy="it was deleted or never filled; name another step"
             )
         return Found(path, STEP, api, why, items, metadata=metadata)
+    kind, why, file = _content(path)
+    if file and any((path.parent / name).is_file() for name in (step.FILE, step.INDICATOR)):
+        raise ConvkitError(
+            f"is an item of kind {kind} ({why}), which has no leaves", path=path, remedy=f"name its step, {path.parent}"
+        )
     if any(path.glob("*.safetensors")):
         return Found(path, SAFETENSORS, "v1", "safetensors files lie there")
     unfinished = [entry.name for entry in path.iterdir() if any(mark in entry.name for mark in UNFINISHED)]
