@@ -162,4 +162,6 @@ def _sync_tree(path: Path) -> None:
     if path.is_dir():
         for child in path.iterdir():
             _sync_tree(child)
+    elif path.stat().st_nlink > 1:
+        return  # a file that was there before, under another name: as safe as it is there
     _sync(path)
