@@ -13,6 +13,7 @@ import pytest
 from goldens import golden_dir
 
 from convkit.checkpoint import Checkpoint
+from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.formats import detect_format, open_checkpoint
 from convkit.formats.orbax_record import KEY, Record
@@ -214,3 +215,9 @@ def test_an_item_alone_has_the_keys_of_its_tree(tmp_path: Path) -> None:
     with open_checkpoint(step) as whole, open_checkpoint(step / "state") as item:
         assert {f"state/{key}" for key in item.leaves} == {key for key in whole.leaves if key.startswith("state/")}
         assert item.format == "orbax-v1"
+
+
+def test_inspect_shows_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    case = golden_dir(OLD, "0.4.4") / "0.4.4" / "direct_ocdbt_False_after_True"
+    assert main(["inspect", str(case / "ckpt")]) == 0
+    assert "note     the databases of its processes were never joined" in capsys.readouterr().out

@@ -60,6 +60,8 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         "config_path": str(source.config_path) if source.config_path else None,
         "config": source.config,
         "bytes": sum(leaf.spec.nbytes for leaf in leaves.values() if leaf.spec),
+        "notes": source.checkpoint.metadata.get("notes", []),
+        "not_carried": source.checkpoint.metadata.get("companions", []),
         "leaves": [_leaf(leaf) for leaf in leaves.values()],
     }
     try:
@@ -106,6 +108,8 @@ def _show(document: dict[str, Any]) -> None:
             ("variant", ", ".join(f"{name}={value!r}" for name, value in choices.items()) or "-"),
             ("config", document["config_path"] or ("within the checkpoint" if document["config"] else "none")),
             ("leaves", f"{len(document['leaves'])}, {size(document['bytes'])}"),
+            *(("note", note) for note in document["notes"]),
+            *(("not carried", name) for name in document["not_carried"]),
         ]
     )
     print()
