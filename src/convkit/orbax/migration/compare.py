@@ -114,17 +114,30 @@ def _short(value: Any) -> str:
 
 def planted(found: Mapping[Path, Any], limit: int) -> Iterator[tuple[str, dict[Path, Any]]]:
     """The tree with a fault each: what a comparison must find."""
-    arrays = {path: leaf for path, leaf in found.items() if isinstance(leaf, np.ndarray) and 0 < leaf.nbytes <= limit}
+    import jax
+
+    def like(path: Path, data: np.ndarray) -> Any:
+        return jax.numpy.asarray(data) if isinstance(found[path], jax.Array) else data
+
+    arrays = {path: np.asarray(leaf) for path, leaf in found.items() if _is_plain(leaf) and 0 < leaf.nbytes <= limit}
     for path in itertools.islice(arrays, 1):
         spoiled = arrays[path].copy()
         spoiled.reshape(-1).view(np.uint8)[0] ^= 1
-        yield "one bit flipped", {**found, path: spoiled}
+        yield "one bit flipped", {**found, path: like(path, spoiled)}
         yield "an array as a list", {**found, path: arrays[path].tolist()}
-        yield "an axis more", {**found, path: arrays[path][None]}
+        yield "an axis more", {**found, path: like(path, arrays[path][None])}
     for path in itertools.islice(found, 1):
         yield "a leaf missing", {key: leaf for key, leaf in found.items() if key != path}
     yield "a leaf too many", {**found, (("surprise", DICT),): 0}
     for one, other in itertools.pairwise(arrays):
         if arrays[one].shape == arrays[other].shape and arrays[one].tobytes() != arrays[other].tobytes():
-            yield "two leaves swapped", {**found, one: arrays[other], other: arrays[one]}
+            yield "two leaves swapped", {**found, one: found[other], other: found[one]}
             return
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether it is an array of numbers."""
+    import jax
+
+    keys = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array | np.ndarray) and not keys

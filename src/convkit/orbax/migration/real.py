@@ -155,6 +155,7 @@ def check(job: Mapping[str, Any]) -> dict[str, Any]:
     counts = {"leaves": 0, "different": 0, "bytes": 0}
     problems: list[str] = []
     faults: list[tuple[str, bool]] = []
+    most = 0
     for part in job["parts"]:
         with open_orbax(Path(part["source"])) as checkpoint:
             record = Record.from_json(checkpoint.metadata[KEY])
@@ -167,8 +168,8 @@ def check(job: Mapping[str, Any]) -> dict[str, Any]:
                     counts["different"] += len(wrong)
                     counts["bytes"] += sum(leaf.spec.nbytes for leaf in expected.values() if leaf.spec)
                     problems += [f"{api.name}: {f'{where}: ' if where else ''}{problem}" for problem in wrong]
-                    if found and not wrong and not faults:
-                        faults = list(_faults(expected, found))
+                    if not wrong and len(found) > most:
+                        most, faults = len(found), list(_faults(expected, found))
                 problems += [f"{api.name}: {problem}" for problem in _others(api, part, job["here"])]
     for api in (API[name] for name in job["apis"] if job["root"]):
         problems += [f"{api.name}: {problem}" for problem in _root(api, job["root"])]
