@@ -93,6 +93,13 @@ def test_shardings_are_read_with_plain_and_with_base64_names(tmp_path: Path) -> 
     assert arrays.read_shardings(tmp_path) == texts
     (tmp_path / arrays.SHARDING_FILE).write_text(json.dumps({"a.b": ""}))
     assert arrays.read_shardings(tmp_path) == {"a.b": ""}
+    # JSON pointers of 0.4.1: "/" nests; a name that isn't ASCII, and one that might be base64
+    old = {"c": {"d": ""}, "p.é": "", "Zm9v": texts["w"]}
+    (tmp_path / arrays.SHARDING_FILE).write_text(json.dumps(old))
+    assert arrays.read_shardings(tmp_path) == {"c/d": "", "p.é": "", "Zm9v": texts["w"]}
+    (tmp_path / arrays.SHARDING_FILE).write_text(json.dumps({"a": {"b": 1}}))
+    with pytest.raises(ConvkitError, match="holds something else than text"):
+        arrays.read_shardings(tmp_path)
 
 
 def test_two_leaves_with_one_storage_name_are_refused(tmp_path: Path) -> None:

@@ -2,15 +2,15 @@
 
 Sources: orbax-checkpoint 0.12.8 ``_src/metadata/sharding.py`` (``_sharding``) and
 ``_src/metadata/array_metadata_store.py`` (``array_metadatas/process_<i>``). The keys of ``_sharding`` are storage
-names in base64, with "-" and "_"; 0.4.1 wrote the plain names.
+names in base64, with "-" and "_". 0.4.1 took the plain name for a JSON pointer (there
+``type_handlers.py``): "/" in it makes nested objects; and wrote nothing of an array on one device.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ def read_shardings(folder: Path) -> dict[str, str]:
     path = folder / SHARDING_FILE
     if not path.is_file():
         return {}
-    found = read_object(path)
-    if not all(isinstance(text, str) for text in found.values()):
-        raise ConvkitError("holds something else than text", path=path, remedy="fetch the file again")
-    return {_plain(name): text for name, text in found.items()}
+    found = dict(_texts(read_object(path), path))
+    encoded = {name: _decoded(name) for name in found}
+    if None in encoded.values() or "" in found.values():
+        return found
+    return {encoded[name] or "": text for name, text in found.items()}
 
 
 def dump_shardings(shardings: Mapping[str, str]) -> bytes:
@@ -91,9 +92,20 @@ def key_algorithm(entry: Mapping[str, Any]) -> str | None:
     return (entry.get(_EXTENSION) or {}).get(_KEY_ALGORITHM)
 
 
-def _plain(name: str) -> str:
-    """Of base64 the text, of plain names themselves."""
+def _texts(found: Mapping[str, Any], path: Path, above: str = "") -> Iterator[tuple[str, str]]:
+    """The texts of nested objects, by their keys joined with "/"."""
+    for name, text in found.items():
+        if isinstance(text, dict):
+            yield from _texts(text, path, f"{above}{name}/")
+        elif isinstance(text, str):
+            yield above + name, text
+        else:
+            raise ConvkitError("holds something else than text", path=path, remedy="fetch the file again")
+
+
+def _decoded(name: str) -> str | None:
+    """The text of base64; None of what isn't that."""
     try:
         return base64.b64decode(name, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return name
+    except ValueError:  # no ASCII, no base64, or no text in it
+        return None
