@@ -29,3 +29,16 @@ def format(request: pytest.FixtureRequest) -> Format:
 def test_law(format: Format, law: Law, sample: Sample, seed: int) -> None:
     with TemporaryDirectory() as folder:
         law(format, Path(folder), holdable(format, sample), Random(seed))
+
+
+def test_a_path_may_lead_up(format: Format) -> None:
+    """Written and read as ``inner/../``, which not every library takes."""
+
+    @settings(max_examples=3, deadline=None)
+    @given(sample=samples(), seed=st.integers())
+    def holds(sample: Sample, seed: int) -> None:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "inner").mkdir()
+            LAWS[0](format, Path(folder, "inner", ".."), holdable(format, sample), Random(seed))
+
+    holds()

@@ -56,9 +56,9 @@ class StoredArray:
         return self.kvstore.get("base", self.kvstore)["path"]
 
 
-def file_store(folder: str) -> dict[str, Any]:
-    """The place of an array whose chunks are files of one folder."""
-    return {"driver": "file", "path": f"{folder}/"}
+def file_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The place of an array whose chunks are files of one folder; tensorstore takes no ".." in a path."""
+    return {"driver": "file", "path": f"{os.path.realpath(folder)}/"}
 
 
 class ArrayReader:

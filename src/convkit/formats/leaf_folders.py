@@ -52,7 +52,7 @@ def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool 
             remedy="copy the folder again, hidden files included",
         )
     files += stored_chunks(folder, zarray, folder.name, complete=complete)
-    return FolderArray(zarray, file_store(str(folder.absolute())), folder, tuple(files))
+    return FolderArray(zarray, file_store(folder), folder, tuple(files))
 
 
 def parse_metadata(path: Path) -> ZarrArray:
@@ -78,7 +78,7 @@ class LeafFolderWriter(StoredArrayWriter):
 
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
         top = folder.absolute()
-        super().__init__(folder, {key: StoredArray(array, file_store(str(top / key))) for key, array in arrays.items()})
+        super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
         #: folders that hold other arrays: they aren't replaced
         self._above = {parent for key in arrays for parent in _parents(key)}
 

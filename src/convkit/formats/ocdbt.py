@@ -17,7 +17,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.formats import zarr2, zarr3
-from convkit.formats.array_store import StoredArray
+from convkit.formats.array_store import StoredArray, file_store
 from convkit.formats.ocdbt_entries import MANIFEST, read_entries
 from convkit.formats.zarr import ZarrArray
 
@@ -81,7 +81,7 @@ def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, Database
 
 def database(folder: Path, path: str = "") -> dict[str, Any]:
     """A database, or what lies below a key, in tensorstore's words."""
-    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}/"}, "path": path}
+    return {"driver": "ocdbt", "base": file_store(folder), "path": path}
 
 
 def key_of(name: str, part: str) -> str:

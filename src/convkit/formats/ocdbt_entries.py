@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from convkit.errors import ConvkitError
-from convkit.formats.array_store import store_error
+from convkit.formats.array_store import file_store, store_error
 
 MANIFEST = "manifest.ocdbt"
 _REFETCH = "fetch the checkpoint again"
@@ -59,7 +59,7 @@ def read_entries(folder: Path, files: dict[Path, int] | None = None) -> dict[str
     files = {} if files is None else files
     files[folder / MANIFEST] = _check_manifest(folder)
     try:
-        store = tensorstore.KvStore.open({"driver": "file", "path": f"{folder.absolute()}/"}).result()
+        store = tensorstore.KvStore.open(file_store(folder)).result()
         root = tensorstore.ocdbt.dump(store).result()["versions"][-1]["root"].get("location")
         return dict(_walk(folder, store, root, b"", files)) if root else {}
     except (ValueError, OSError) as error:

@@ -98,10 +98,10 @@ class OcdbtWriter(StoredArrayWriter):
         """Where an array is written."""
         part = f"{_PARTS}/{self._numbers[name]}"
         if name in self._small:
-            return file_store(str(self._top / part))
+            return file_store(self._top / part)
         return {
             **database(self._top, key_of(name, "")),
-            "manifest": file_store(str(self._top / part)),
+            "manifest": file_store(self._top / part),
             "config": _CONFIG,
             "assume_config": True,
             "value_data_prefix": f"{_DATA}/{self._numbers[name]}-",
@@ -162,7 +162,7 @@ class OcdbtWriter(StoredArrayWriter):
                 if file.is_file() and not file.name.endswith(UNFINISHED):
                     into[key_of(name, file.relative_to(part).as_posix())] = file.read_bytes()
         else:
-            spec = {**database(self._top), "manifest": file_store(str(part))}
+            spec = {**database(self._top), "manifest": file_store(part)}
             tensorstore.KvStore.open(spec, context=self._context).result().experimental_copy_range_to(into).result()
 
     @contextmanager

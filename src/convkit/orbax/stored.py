@@ -82,7 +82,7 @@ class Store:
 
         if not (self.folder / MANIFEST).is_file():
             return {}
-        base = {"driver": "file", "path": f"{self.folder.absolute()}/"}
+        base = {"driver": "file", "path": f"{self.folder.resolve()}/"}
         try:
             database = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
             keys = [key.decode() for key in database.list().result()]
@@ -98,7 +98,7 @@ class Store:
 
         if not (self.folder / MANIFEST).is_file():
             return {}
-        store = tensorstore.KvStore.open({"driver": "file", "path": f"{self.folder.absolute()}/"}).result()
+        store = tensorstore.KvStore.open({"driver": "file", "path": f"{self.folder.resolve()}/"}).result()
         sizes: dict[str, int] = {}
         lost = {}
         for entry in _entries(store):
