@@ -83,3 +83,12 @@ def test_the_same_api_with_another_encoding(layout: Layout, tmp_path: Path) -> N
     for step in ("0", "1234"):
         assert leaves(tmp_path / "there" / step) == leaves(source / step)
         assert json.loads((tmp_path / "there" / step / "state" / "_METADATA").read_text())["use_zarr3"]
+
+
+def test_chunks(layout: Layout, tmp_path: Path) -> None:
+    command = ["orbax", "migrate", str(layout("v0_direct_standard")), str(tmp_path / "there"), "--to", "v1"]
+    assert main([*command, "--chunk-size", "16", "--ocdbt", "off", "--compressor", "none"]) == 0
+    assert leaves(tmp_path / "there") == leaves(layout("v0_direct_standard"))
+    grid = json.loads((tmp_path / "there" / "state" / "b.c" / "zarr.json").read_text())["chunk_grid"]
+    assert grid["configuration"]["chunk_shape"] == [1, 3]
+    assert sorted(path.name for path in (tmp_path / "there" / "state" / "a" / "c").iterdir()) == ["0", "1"]

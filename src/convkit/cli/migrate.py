@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from convkit.cli.claim import MIGRATIONS
-from convkit.cli.output import emit, size, table
+from convkit.cli.output import emit, parse_size, size, table
 from convkit.errors import UsageError
 from convkit.orbax.migration.migrate import migrate
 from convkit.orbax.migration.request import Encoding, Request, plan_migration
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Migrate, and say what came of it."""
     if args.to is None and not args.dual:
         raise UsageError("--to is missing", remedy="say --to v1 or --to v0, or --dual for both")
-    encoding = Encoding(args.zarr, _ON[args.ocdbt], args.compressor)
+    encoding = Encoding(args.zarr, _ON[args.ocdbt], args.compressor, parse_size(args.chunk_size))
     request = Request(
         to=args.to or "v1",
         mode=args.mode,

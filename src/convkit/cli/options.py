@@ -240,6 +240,7 @@ def _orbax_migrate(parser: Parser) -> None:
     parser.add_argument("--zarr", type=int, choices=(2, 3), help="write arrays anew, as this version of zarr")
     parser.add_argument("--ocdbt", choices=("on", "off"), help="write arrays anew, in a database or in folders")
     parser.add_argument("--compressor", metavar="C", help="write arrays anew: none, zstd, gzip, also zstd:3")
+    parser.add_argument("--chunk-size", metavar="SIZE", help="write arrays anew, in chunks of that much at most: 16MiB")
     parser.add_argument("--copy", action="store_true", help="copy data files; default: hard links where possible")
     parser.add_argument(
         "--afresh", action="store_true", help="don't give back what the receipt of an earlier migration keeps"

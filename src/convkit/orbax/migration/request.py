@@ -19,11 +19,15 @@ METADATA, REWRITE = "metadata", "rewrite"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How rewritten arrays are stored; None as the target's API has it."""
+    """How rewritten arrays are stored; None as the target's API has it.
+
+    ``chunk_size`` is of a chunk at most, in bytes before compression; None keeps the source's chunks.
+    """
 
     zarr: int | None = None
     ocdbt: bool | None = None
     compressor: str | None = None
+    chunk_size: int | None = None
 
     @property
     def asked(self) -> bool:

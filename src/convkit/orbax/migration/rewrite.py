@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.digests import BlockDigests, combine, digest_value
 from convkit.formats import get_format
 from convkit.formats.orbax_reader import open_orbax
 from convkit.formats.orbax_record import KEY, Record
+from convkit.formats.zarr2 import chunk_shape
 from convkit.jobs import Gather, Job
 from convkit.orbax.migration.parts import Fate
 from convkit.orbax.migration.request import Request
@@ -50,6 +52,7 @@ def rewrite(
         leaves = {key: replace(checkpoint.leaves[full], key=key) for key, full in keys.items()}
         options = WriteOptions(
             metadata={KEY: record.to_json()},
+            chunks=_chunks(leaves, encoding.chunk_size),
             zarr=encoding.zarr,
             ocdbt=encoding.ocdbt is not False,
             compressor=encoding.compressor,
@@ -69,6 +72,12 @@ def rewrite(
     (scratch / fate.target).rename(folder)
     shutil.rmtree(scratch)
     return {key: {"digest": digest} for key, digest in digests.items()}
+
+
+def _chunks(leaves: Mapping[str, Leaf], limit: int | None) -> dict[str, tuple[int, ...]]:
+    """Shapes of chunks of that many bytes at most; none where nobody asks."""
+    specs = {key: leaf.spec for key, leaf in leaves.items() if limit and leaf.spec and leaf.spec.shape}
+    return {key: chunk_shape(spec.shape, spec.itemsize, limit or 0) for key, spec in specs.items()}
 
 
 def _copy(checkpoint: Checkpoint, source: str, writer: Writer, key: str, algorithm: str) -> str:
