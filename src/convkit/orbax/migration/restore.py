@@ -54,7 +54,7 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
 
 def installed() -> bool:
     """Whether the real Orbax is there."""
-    return find_spec("orbax") is not None
+    return find_spec("orbax") is not None and find_spec("orbax.checkpoint") is not None
 
 
 def compared(migration: Migration, folder: Path) -> dict[str, Any]:
