@@ -202,16 +202,18 @@ class _Conversion:
     def _target_jobs(self) -> list[Job]:
         plan, earlier = self.plan, None
         if any(leaf.spec for leaf in plan.restored.values()) or any(
-            (s.pad and s.pad.kept_as) or (s.folded and s.folded.side == "target") for s in plan.bound.steps
+            (s.pad and s.pad.kept_as) or (s.folded and s.folded.side == "target") or s.kept for s in plan.bound.steps
         ):
             earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), "safetensors"))
         return target_jobs(plan, self.source.checkpoint, earlier)
 
     def _complement_jobs(self) -> list[Job]:
         jobs = complement_jobs(self.source.checkpoint, self.plan)
-        folded = {step.folded.key for step in self.plan.bound.steps if step.folded}
+        steps = self.plan.bound.steps
+        told = {step.folded.key for step in steps if step.folded}
+        told |= {side.key for step in steps if step.shifted for side in step.sources}
         for job in jobs:
-            if job.key not in self.plan.bound.left_behind.keys() | folded:
+            if job.key not in self.plan.bound.left_behind.keys() | told:
                 self.warnings.append(f"{job.key}: the way back couldn't make it again: kept in the complement")
         return jobs
 

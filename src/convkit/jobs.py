@@ -8,7 +8,7 @@ the last of them: a leaf that is needed crosswise is held whole, or layer by lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -252,6 +252,9 @@ def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) 
                     jobs += _copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
                     continue
                 reader = Multiplied(checkpoint, fold) if fold.side == "source" else checkpoint
+            if earlier and side.key in step.kept:
+                jobs += _copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
+                continue
             if earlier and step.pad and step.pad.kept_as:
                 part = step.pad.beyond(side.spec.shape)
                 name = step.pad.kept_as
@@ -293,8 +296,10 @@ def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
 
 
 def lost_on_the_way(checkpoint: Checkpoint, plan: Plan) -> list[str]:
-    """Source leaves of which the target alone wouldn't bring back all."""
-    return list(dict.fromkeys([*plan.bound.left_behind, *(job.key for job in complement_jobs(checkpoint, plan))]))
+    """Source leaves of which the target alone wouldn't bring back all, but for what shifting rounds."""
+    shifted = _rounded(checkpoint, plan)
+    kept = (job.key for job in complement_jobs(checkpoint, plan) if job.key not in shifted)
+    return list(dict.fromkeys([*plan.bound.left_behind, *kept]))
 
 
 def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
@@ -302,10 +307,35 @@ def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
     computed = Computed(plan.bound.derived, checkpoint)
     other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
     folded = [step.folded.key for step in plan.bound.steps if step.folded and step.folded.side == "source"]
-    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *folded, *other)}
+    shifted = _rounded(checkpoint, plan)
+    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *folded, *shifted, *other)}
     jobs = [replace(job, digest_of=job.key) for job in _copies("complement", checkpoint, kept)]
     cropped = [_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop]
     return jobs + [job for job in cropped if job]
+
+
+def _rounded(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """Source leaves that are shifted, and wouldn't be the same bit by bit if they were shifted back."""
+    return [
+        side.key
+        for step in plan.bound.steps
+        if step.shifted
+        for side in step.sources
+        if not all(_shifts_back(step, side.spec.dtype, slab) for slab in _slabs(checkpoint, side))
+    ]
+
+
+def _shifts_back(step: Step, dtype: str, slab: np.ndarray) -> bool:
+    data = slab
+    for op in (*step.ops, *(op.inverse() for op in reversed(step.ops))):
+        data = op.apply(data, dtype)
+    return bool((data == slab).all())
+
+
+def _slabs(checkpoint: Checkpoint, side: Side) -> Iterator[np.ndarray]:
+    length = SLAB // side.spec.itemsize
+    for start in range(0, side.spec.size, length):
+        yield checkpoint.read(side.key, start, min(side.spec.size, start + length))
 
 
 def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Edge) -> Job | None:

@@ -138,6 +138,9 @@ class Plan:
             if step.folded and step.folded.side == "target":
                 reason = "from the complement, as it was before it was multiplied"
                 origins[step.folded.key] = {"origin": "restored", "step": number, "reason": reason}
+            for key in step.kept:
+                reason = "from the complement, as it was before it was shifted"
+                origins[key] = {"origin": "restored", "step": number, "reason": reason}
             for name, of in step.also:
                 word = "copied" if step.copied else "tied"
                 origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
@@ -398,13 +401,13 @@ def _restore(plan: Plan, earlier: Restored) -> None:
     steps = [_only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
     folds = {fold["key"]: fold for step in earlier.plan["steps"] if (fold := step.get("folded"))}
     folds = {key: fold for key, fold in folds.items() if key in kept}
-    plan.bound.steps = [_unfolded(_refilled(step, earlier), folds, earlier) for step in steps]
-    unfolded = {step.folded.key for step in plan.bound.steps if step.folded}
+    plan.bound.steps = [_unfolded(_unshifted(_refilled(step, earlier), earlier), folds, earlier) for step in steps]
+    moved = {side.key for step in plan.bound.steps for side in step.targets}
     recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]
     owed = owed_derived(plan.mapping, recomputed, plan.names)
     plan.owed = [replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed]
     for key in kept:
-        if key in had and key not in unfolded:  # the others are what was cropped of a leaf
+        if key in had and key not in moved:  # the others are what was cropped of a leaf
             plan.restored[key] = Leaf(key, _spec(had[key]))
     for key, value in earlier.complement.get("values", {}).items():
         plan.restored[key] = Leaf(key, None, from_json_value(value))
@@ -423,6 +426,13 @@ def _refilled(step: Step, earlier: Restored) -> Step:
             remedy="convert with the options of the first conversion, or remove its receipt",
         )
     return replace(step, pad=replace(step.pad, kept_as=cropped(key)))
+
+
+def _unshifted(step: Step, earlier: Restored) -> Step:
+    """The step with those leaves from the complement that it would shift back, and may round otherwise."""
+    had, kept = earlier.plan["source_leaves"], earlier.complement.get("tensors", {})
+    found = (side for side in step.targets if step.shifted and side.key in kept)
+    return replace(step, kept=tuple(side.key for side in found if _spec(had[side.key]) == side.spec))
 
 
 def _unfolded(step: Step, folds: dict[str, dict[str, Any]], earlier: Restored) -> Step:

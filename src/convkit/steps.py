@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convkit.fold import Fold
-from convkit.ops import EXACT, Elementwise, Exactness
+from convkit.ops import EXACT, Elementwise, Exactness, Shift
 from convkit.pattern import Axes, strided_pieces
 from convkit.tensors import TensorSpec
 
@@ -97,7 +97,8 @@ class Step:
 
     ``same`` lists further source names that must equal a source bit by bit (name, of which);
     ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
-    (name, of which). A ``folded`` leaf is read, or written, as the factors make it.
+    (name, of which). A ``folded`` leaf is read, or written, as the factors make it. ``kept`` are target
+    leaves that a complement holds as they were before they were shifted.
     """
 
     rule: str
@@ -111,9 +112,15 @@ class Step:
     spare: tuple[str, ...] = ()
     also: tuple[tuple[str, str], ...] = ()
     folded: Fold | None = None
+    kept: tuple[str, ...] = ()
     copied: bool = False
     exactness: Exactness = EXACT
     value: bool = False
+
+    @property
+    def shifted(self) -> bool:
+        """Whether numbers are added and nothing else is done to the elements: a complement makes that exact."""
+        return bool(self.ops) and all(isinstance(op, Shift) for op in self.ops)
 
     def pieces(self) -> list[Piece]:
         """The strided copies that carry the step out."""
@@ -162,6 +169,8 @@ class Step:
                 doc[name] = edge.to_json()
         if self.folded:
             doc["folded"] = self.folded.to_json()
+        if self.kept:
+            doc["kept"] = list(self.kept)
         if self.same:
             doc["same"] = [list(pair) for pair in self.same]
         if self.also:

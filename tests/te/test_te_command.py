@@ -48,8 +48,15 @@ def test_chunks_are_the_original_s(run: Run, tmp_path: Path) -> None:
 
 
 SOURCES = {
-    "pax_norepeat": [[], ["--te-qkv-layout=kv_packed"], ["--te-norm-scale=stored"], ["--weight-only"], ["--skip-ln"]],
-    "pax_repeat": [[], ["--te-qkv-layout=kv_packed"], ["--skip-bias"]],
+    "pax_norepeat": [
+        [],
+        ["--te-qkv-layout=kv_packed"],
+        ["--te-norm-scale=stored"],
+        ["--te-norm-scale=direct"],
+        ["--weight-only"],
+        ["--skip-ln"],
+    ],
+    "pax_repeat": [[], ["--te-qkv-layout=kv_packed"], ["--skip-bias"], ["--skip-bias", "--te-norm-scale=direct"]],
     "pax_split": [[], ["--te-qkv-layout=kv_packed"]],
     "pax_split_gated_nobias": [[], ["--te-release=1.7"], ["--kernel-chunk-size=4"]],
     "pax_gqa": [[]],

@@ -55,6 +55,16 @@ def test_per_framework_the_dtypes(tmp_path: Path) -> None:
         } | {"state.step": "int32", "state.param_states.1.0.count": "int32"}
 
 
+@pytest.mark.parametrize("repeat", ["false", "true"])
+def test_a_single_head_goes_there_and_back(repeat: str, tmp_path: Path) -> None:
+    """It is one of queries and one of keys, which Praxis stores without an axis."""
+    made, te, back = (str(tmp_path / name) for name in ("made", "te", "back"))
+    generate(f"generated://pax?layers=2&heads=1&kv_heads=1&repeat={repeat}", Path(made))
+    assert main(["te", "--input-path", made, "--output-path", te, "--fw=pax", "--direction=fw2te"]) == 0
+    assert main(["te", "--input-path", te, "--output-path", back, "--fw=pax", "--direction=te2fw"]) == 0
+    assert main(["diff", made, back]) == 0
+
+
 @pytest.mark.parametrize("uri", ["t5x?layers=1&decoder_layers=1", "pax?layers=1"])
 def test_a_seed_is_the_model(uri: str, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -35,13 +35,16 @@ def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpo
     staging.mkdir(parents=True)
     try:
         ours = ([c for c in claimed[0] if c.checkpoint is source], [c for c in claimed[1] if c.checkpoint is source])
+        whole = {key for claim in ours[0] if claim.step is None for key in claim.keys}
         format = get_format(source.format)
         leaves = _leaves(ours, source, format.ties)
         writer = format.create(staging / name, leaves, WriteOptions())
         try:
             written = {leaf.key for leaf in leaves if leaf.spec and leaf.same_as is None}
+            # where a complement answers for a leaf too, nothing is rounded
+            once = [claim for claim in ours[0] if claim.step is None or whole.isdisjoint(claim.keys)]
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda claim: _write(writer, claim, written), ours[0]))
+                list(pool.map(lambda claim: _write(writer, claim, written), once))
             writer.commit()
         finally:
             writer.close()

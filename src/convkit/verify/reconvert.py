@@ -203,6 +203,8 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
         else:
             own = step if _folded(step, "target") else {**step, "folded": None}
             yield Claim(sides.source, (key, *names), spec, targets, blocks, own)
+            if step.get("ops") and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
+                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
     for name, of in step.get("also", ()):
         spec = spec_of(plan["target_leaves"][of])
         yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))

@@ -117,7 +117,8 @@ KEPT_NORMS = (
 
 
 def _packed(names: dict[str, Any]) -> str:
-    return "query" if names["pax_qkv"] == "query" and names["kv_heads"] != names["heads"] else "qkv"
+    split = names["pax_qkv"] == "query" and (names["kv_heads"] != names["heads"] or names["flat"])
+    return "query" if split else "qkv"
 
 
 def _combined(names: dict[str, Any]) -> str:
@@ -150,9 +151,14 @@ def variants(pax: str, te: str) -> tuple[Variant, ...]:
 
 
 def facts(pax: str, te: str) -> tuple[Fact, ...]:
-    """LayerNorm has offsets, RmsNorm has none; a scale for each dimension, also where another tool left it in TE."""
+    """LayerNorm has offsets, RmsNorm has none; a scale for each dimension, also where another tool left it in TE.
+
+    In TE a LayerNorm's offset may have kept Pax's name.
+    """
+    cld = te.removeprefix(pax)
+    fused = [f"{cld}{norm}.ln_bias" for norm in ("attention.qkv", "attention.query", "mlp")]
     return (
-        Fact("layernorm", f"{pax}layer_norm.bias", f"{te}{{a:attention.qkv|attention.query|mlp}}.ln_bias"),
+        Fact("layernorm", f"{pax}layer_norm.bias", f"{pax}{{offset:{'|'.join([*fused, 'layer_norm.bias'])}}}"),
         Fact("per_dim", f"{pax}{PER_DIM}", ""),
         Fact("unfolded", "", f"{pax}{PER_DIM}"),
     )
