@@ -109,7 +109,6 @@ def test_damaged(
             "must be written anew: leaves lie in the file",
         ),
         ("v0_same_names", ("--to", "v1"), 3, "a.b: is the storage name of two leaves"),
-        ("safetensors_dir", ("--to", "v0"), 2, "is safetensors, not Orbax's own format"),
         ("nope", ("--to", "v1"), 3, "no such file or folder (check the path)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Opening what Orbax wrote: a step with its items, a checkpoint without items, one item; and flax's files.
+"""Opening what Orbax reads: a step with its items, a checkpoint without items, one item; flax's files, safetensors.
 
 A leaf's key is its storage name, its path joined with "."; where several items have leaves ``<item>/<name>``, and
 ``<item>`` alone if the item is one leaf. Arrays and Python's numbers are tensors, texts and empty nodes values.
@@ -20,6 +20,7 @@ from convkit.formats.ocdbt import DatabaseArray
 from convkit.formats.orbax_items import key_metadata, read_array, read_random_key, true_kind
 from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
 from convkit.formats.orbax_record import CONFIG_ITEM, EMPTY_VALUES, KEY, WITH_LEAVES, ArrayRecord, ItemRecord, Record
+from convkit.formats.orbax_safetensors import as_checkpoint, read_safetensors, tensor_files
 from convkit.formats.orbax_storage import REFETCH
 from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.json_object import read_object
@@ -32,7 +33,7 @@ _SHOWN = 5
 
 
 def open_orbax(path: Path) -> ArrayCheckpoint:
-    """Open a step, a checkpoint without items, an item or a file of flax's.
+    """Open a step, a checkpoint without items, an item, a file of flax's or safetensors.
 
     Its ``metadata`` holds the :class:`~convkit.formats.orbax_record.Record`, ``notes`` (what a user should know),
     and ``companions`` (what lies there and isn't carried).
@@ -44,9 +45,9 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
     if found.kind == layout.ROOT:
         raise _root_error(found)
     if found.kind == layout.SAFETENSORS:
-        raise ConvkitError("is of the format safetensors", path=path, remedy="name that format")
+        found = as_checkpoint(found)
     items = {name: replace(item, kind=true_kind(item)) for name, item in found.items.items()}
-    trees = {name: _read(item) for name, item in items.items() if item.kind in WITH_LEAVES}
+    trees = {name: read_leaves(item) for name, item in items.items() if item.kind in WITH_LEAVES}
     record = Record(
         found.kind,
         {name: _item(item, trees.get(name)) for name, item in items.items() if name in trees or item.file},
@@ -80,11 +81,18 @@ def _root_error(found: Found) -> ConvkitError:
     )
 
 
-def _read(item: Item) -> Pytree:
+def read_leaves(item: Item) -> Pytree:
+    """What an item with leaves holds.
+
+    Raises:
+        ConvkitError: something is missing or damaged.
+    """
     if item.kind == handlers.ARRAY:
         return read_array(item.path)
     if item.kind == handlers.RANDOM_KEY:
         return read_random_key(item.path)
+    if not layout.is_pytree(item.path) and tensor_files(item.path):
+        return read_safetensors(item.path)
     return read_flax(item.path) if item.path.is_file() else read_pytree(item.path)
 
 
@@ -149,8 +157,8 @@ def _leaves(
 
 def _files(found: Found, trees: Iterable[Pytree], arrays: Iterable[StoredArray | ArrayBytes]) -> Iterator[Path]:
     """The files that tell or hold something; of arrays in folders the checkpoint knows them."""
-    if found.metadata:
-        yield found.path / step.FILE
+    if (file := found.path / step.FILE).is_file():
+        yield file
     for item in found.items.values():
         if item.kind in (handlers.JSON, handlers.METRICS) and item.file:
             yield item.file

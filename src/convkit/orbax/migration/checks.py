@@ -11,7 +11,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Encoding, Request, plan_migration
+from convkit.orbax.migration.request import REWRITE, Encoding, Request, plan_migration
 from convkit.orbax.migration.restore import compared, installed
 from convkit.verify.migrated import same_source
 from convkit.verify.verdict import Fault, Verdict
@@ -33,7 +33,9 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
     scratch = Path(tempfile.mkdtemp(prefix=".convkit-back-", dir=target.absolute().parent))
     back = keep or scratch / "back"
     try:
-        migrate(target, back, Request(receipt["source"]["format"].removeprefix("orbax-")), restored=False)
+        api, asked = receipt["source"]["format"].removeprefix("orbax-"), receipt["plan"]["request"]
+        same_api = api == asked["to"] and not asked["dual"]
+        migrate(target, back, Request(api, REWRITE if same_api else None), restored=False)
         return same_source(source, back, target, receipt, started)
     except ConvkitError as error:
         if not source.exists() or not target.exists():

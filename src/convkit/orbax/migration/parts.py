@@ -12,14 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convkit.formats.orbax_items import read_array, read_random_key, true_kind
-from convkit.formats.orbax_pytree import Pytree, read_flax, read_pytree
+from convkit.formats.orbax_items import true_kind
+from convkit.formats.orbax_pytree import Pytree
+from convkit.formats.orbax_reader import read_leaves
+from convkit.formats.orbax_record import WITH_LEAVES
 from convkit.orbax.migration.files import Files, listed, under
 from convkit.orbax.migration.items import STATE, Target, moved, notes_on
 from convkit.orbax.migration.suffices import rewrite_reason
 from convkit.state.json_object import read_object
 from convkit.state.orbax import handlers, root, step
-from convkit.state.orbax.layout import STEP, UNFINISHED, Found, Item
+from convkit.state.orbax.layout import SAFETENSORS, STEP, UNFINISHED, Found, Item
 from convkit.state.orbax.step import StepMetadata
 
 #: what belongs to a checkpoint, not to the pytree that lies in the same folder
@@ -101,7 +103,7 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
     for each in found.items.values():
         item = replace(each, kind=true_kind(each))
         at = item.name or STATE
-        pytree = leaves_of(item)
+        pytree = read_leaves(item) if item.kind in WITH_LEAVES else None
         kind = target.kind(item.kind)
         handler = target.handlers.get(kind, item.handler)
         why = (rewrite or rewrite_reason(item, pytree)) if pytree and kind == handlers.PYTREE else None
@@ -110,7 +112,7 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
         if why is None:
             made = moved(item, target, pytree)
             files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
-    others, left_out = ({}, {}) if single else _others(found)
+    others, left_out = ({}, _beside(found)) if single else _others(found)
     notes += [
         f"{folder} is no item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
     ]
@@ -122,17 +124,6 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
 def _lies_in(name: str, item: str) -> bool:
     """Whether a file of the checkpoint is an item's."""
     return name.startswith(f"{item}/") if item else name not in _OF_STEP
-
-
-def leaves_of(item: Item) -> Pytree | None:
-    """What an item with leaves holds."""
-    if item.kind == handlers.ARRAY:
-        return read_array(item.path)
-    if item.kind == handlers.RANDOM_KEY:
-        return read_random_key(item.path)
-    if item.kind != handlers.PYTREE:
-        return None
-    return read_flax(item.path) if item.path.is_file() else read_pytree(item.path)
 
 
 def _of_step(found: Found, target: Target, fates: list[Fate]) -> Files:
@@ -161,6 +152,14 @@ def _others(found: Found) -> tuple[Files, dict[str, str]]:
         elif top not in found.items and name not in _OF_STEP:
             files[name] = origin
     return files, left_out
+
+
+def _beside(found: Found) -> dict[str, str]:
+    """What lies beside safetensors: of a model, its config and tokenizer."""
+    if found.kind != SAFETENSORS or not found.path.is_dir():
+        return {}
+    names = sorted(entry.name for entry in found.path.iterdir())
+    return {name: "is no safetensors file" for name in names if not name.endswith(".safetensors")}
 
 
 def root_part(found: Found, target: Target) -> Part:

@@ -18,7 +18,7 @@ from convkit.errors import ConvkitError
 from convkit.orbax.migration.files import Files, below, is_metadata, listed, under
 from convkit.orbax.migration.parts import Fate, Part
 from convkit.state.orbax import handlers
-from convkit.state.orbax.layout import FLAX, ROOT
+from convkit.state.orbax.layout import FLAX, ROOT, SAFETENSORS
 
 #: what is read twice, so as not to take it for what it was: metadata are smaller than this
 _SMALL = 1 << 20
@@ -92,7 +92,7 @@ def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
     Raises:
         ConvkitError: an array's data have changed.
     """
-    if recorded["api"] != to or recorded["kind"] == FLAX:
+    if recorded["api"] != to or recorded["kind"] in (FLAX, SAFETENSORS):
         return part
     if changed := sorted(_changed(part, recorded)):
         if data := [name for name in changed if _holds_data(name, recorded)]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.formats.orbax_safetensors import as_checkpoint
 from convkit.orbax.migration.items import Target
 from convkit.orbax.migration.parts import Part, checkpoint_part, root_part
 from convkit.orbax.migration.record import given_back
@@ -90,13 +91,15 @@ def plan_migration(source: Path, request: Request) -> Migration:
     target = Target(request.to, request.dual)
     checkpoints = _checkpoints(found, request)
     why = _rewriting(request)
-    if all(each.api == request.to for each in checkpoints.values()) and not request.dual and why is None:
+    there = all(each.api == request.to and each.kind != layout.SAFETENSORS for each in checkpoints.values())
+    receipt = None if request.afresh or why else read_migration(source)
+    was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # whose API's files may be given back
+    if there and not (request.dual or was_dual) and why is None:
         raise UsageError(
             f"is {request.to}'s already",
             path=source,
             remedy="name the other API with --to, or write its arrays anew with --mode rewrite",
         )
-    receipt = None if request.afresh or why else read_migration(source)
     earlier = {part["name"]: part for part in receipt["parts"]} if receipt else {}
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
     parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
@@ -122,19 +125,12 @@ def _checkpoints(found: Found, request: Request) -> dict[str, Found]:
     Raises:
         UsageError: steps of what is no root, or that it hasn't.
     """
-    if found.kind == layout.SAFETENSORS:
-        raise UsageError(
-            "is safetensors, not Orbax's own format",
-            path=found.path,
-            remedy=f"the v1 API loads it as it is; or say its model: convkit convert SRC DST --to LAYOUT "
-            f"--format orbax-{request.to}",
-        )
     if found.kind != layout.ROOT:
         if request.steps:
             raise UsageError(
                 f"is no root: --step {request.steps[0]}", path=found.path, remedy="leave --step out, or name the root"
             )
-        return {"": found}
+        return {"": as_checkpoint(found) if found.kind == layout.SAFETENSORS else found}
     numbers = {path: parsed.step for path in found.steps if (parsed := root.parse_step(path.name))}
     missing = [step for step in request.steps if step not in numbers.values()]
     if missing:

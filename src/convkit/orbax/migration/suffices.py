@@ -14,6 +14,7 @@ from convkit.formats import ocdbt
 from convkit.formats.array_checkpoint import FolderArray
 from convkit.formats.array_store import StoredArray
 from convkit.formats.orbax_pytree import Pytree
+from convkit.formats.orbax_safetensors import tensor_files
 from convkit.formats.zarr3 import Zarr3Array
 from convkit.formats.zarr_chunks import stored_chunks
 from convkit.state.flax_msgpack import ArrayBytes
@@ -32,7 +33,7 @@ def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
         named = lone and not isinstance(pytree.arrays[""], FolderArray)
         return "its array lies in a database, under a name of its own" if named else None
     if any(isinstance(array, ArrayBytes) for array in pytree.arrays.values()):
-        return f"leaves lie in the file {AGGREGATE}"
+        return "leaves lie in safetensors" if tensor_files(folder) else f"leaves lie in the file {AGGREGATE}"
     stored_texts = texts.read(folder)
     if any(texts.find(stored_texts, name) is None for name in pytree.texts):
         return "texts lie in the folders of leaves"

@@ -98,7 +98,7 @@ def recognise(path: Path) -> Found:
         raise NotOrbax("the folder is empty", path=path, remedy="name a folder that holds a checkpoint")
     metadata = step.read(path)
     marked = (path / step.INDICATOR).is_file()
-    if _is_pytree(path) or (metadata and isinstance(metadata.handlers, str)):
+    if is_pytree(path) or (metadata and isinstance(metadata.handlers, str)):
         return _pytree(path, metadata)
     steps = _steps(path)
     if not marked and metadata is None and steps:
@@ -160,7 +160,7 @@ def _is_flax(file: Path) -> bool:
         return False
 
 
-def _is_pytree(folder: Path) -> bool:
+def is_pytree(folder: Path) -> bool:
     """By its tree, or by its database alone: then what is missing is said when it is opened."""
     return (
         any((folder / name).is_file() for name in _PYTREE_FILES)
@@ -196,7 +196,7 @@ def _steps(path: Path) -> tuple[Path, ...]:
         if (
             (entry / step.FILE).is_file()
             or (entry / step.INDICATOR).is_file()
-            or _is_pytree(entry)
+            or is_pytree(entry)
             or _items(entry, None)
         ):
             found.append((name.step, entry))
@@ -239,7 +239,7 @@ def _content(folder: Path) -> tuple[str, str, Path | None]:
             return handlers.RANDOM_KEY, f"{name} lies there", None
     if (folder / AGGREGATE / ".zarray").is_file():
         return handlers.ARRAY, f"{AGGREGATE} is an array", None
-    if _is_pytree(folder):
+    if is_pytree(folder):
         name = next((name for name in _PYTREE_FILES if (folder / name).is_file()), MANIFEST)
         return handlers.PYTREE, f"{name} lies there", None
     for name, kind in (("data.json", handlers.JSON), ("metadata", handlers.JSON), ("proto.pbtxt", handlers.PROTO)):
