@@ -63,6 +63,16 @@ def test_wrong_sizes(flag: str, why: str, here: Path, capfd: pytest.CaptureFixtu
     assert why in refused(capfd, *te("t5x", "--t5x-fuse-qkv", flag))
 
 
+def test_wrong_heads_of_keys(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source("t5x")
+    assert "as many heads of keys and values as of queries, not 3" in refused(capfd, *te("t5x", "--num-gqa-groups=3"))
+
+
+def test_grouped_keys_in_one_kernel(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(["fetch", "generated://pax?layers=1&heads=4&kv_heads=2", "source"])
+    assert "--te-qkv-layout kv_packed" in refused(capfd, *te("pax", "--te-qkv-layout=qkv_packed"))
+
+
 def without(part: str, folder: Path, *, but: str = "nothing") -> None:
     for leaf in [leaf for leaf in folder.iterdir() if part in leaf.name and but not in leaf.name]:
         shutil.rmtree(leaf)

@@ -41,7 +41,7 @@ KERNELS = (
     *where("pax_qkv=combined_qkv & te_qkv=query",
            [Rule(f"{PAX_QKV}.w", "attention.{t:query|kv}.kernel",
                  "... (1 + n) D h k -> query: ... D (h k) | kv: ... D n (h k)", n=2, **SIZES)]),
-    *where("pax_qkv=query & te_qkv=qkv",
+    *where("pax_qkv=query & te_qkv=qkv & !grouped",
            [Rule(f"{SPLIT}.w", f"{QKV}.kernel", "n ... D h k -> ... D n (h k)", **SIZES)]),
     *where("pax_qkv=query & te_qkv=query",
            [Rule(f"{QUERY}.w", "attention.query.kernel", "... D h k -> ... D (h k)", **SIZES),
@@ -62,7 +62,7 @@ BIAS_RULES = (
     *where("pax_qkv=combined_qkv & te_qkv=query",
            [Rule(f"{PAX_QKV}.b", "attention.{t:query|kv}.bias",
                  "... (1 + n) h k -> query: ... (h k) | kv: ... n (h k)", n=2, **SIZES)]),
-    *where("pax_qkv=query & te_qkv=qkv",
+    *where("pax_qkv=query & te_qkv=qkv & !grouped",
            [Rule(f"{SPLIT}.b", f"{QKV}.bias", "n ... h k -> ... n (h k)", **SIZES)]),
     *where("pax_qkv=query & te_qkv=query",
            [Rule(f"{QUERY}.b", "attention.query.bias", "... h k -> ... (h k)", **SIZES),
@@ -117,8 +117,7 @@ KEPT_NORMS = (
 
 
 def _packed(names: dict[str, Any]) -> str:
-    split = names["pax_qkv"] == "query" and (names["kv_heads"] != names["heads"] or names["flat"])
-    return "query" if split else "qkv"
+    return "query" if names["grouped"] else "qkv"
 
 
 def _combined(names: dict[str, Any]) -> str:
@@ -191,9 +190,10 @@ def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     if "heads" not in names:
         raise ConfigError("has no self_attention.post.w", remedy="name the right layouts: --from, --to")
     if names["pax_qkv"] == "combined_qkv":
-        return {"=flat": False, "=kv_heads": _agreed(names, names["heads"])}
+        return {"=flat": False, "=grouped": False, "=kv_heads": _agreed(names, names["heads"])}
     flat = "kv_last" not in names
-    return {"=flat": flat, "=kv_heads": _agreed(names, 1 if flat else names["kv_rows"])}
+    kv_heads = _agreed(names, 1 if flat else names["kv_rows"])
+    return {"=flat": flat, "=grouped": flat or kv_heads != names["heads"], "=kv_heads": kv_heads}
 
 
 def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +210,8 @@ def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"heads of {head_dim} don't divide the keys' {kv_joined}", remedy="correct the sizes")
     kv_heads = _agreed(names, kv_joined // head_dim)
     flat = names["te_qkv"] == "query" and kv_heads == 1 and "kv_last" not in names
-    return {"=heads": heads, "=head_dim": head_dim, "=kv_heads": kv_heads, "=flat": flat}
+    grouped = flat or kv_heads != heads
+    return {"=heads": heads, "=head_dim": head_dim, "=kv_heads": kv_heads, "=flat": flat, "=grouped": grouped}
 
 
 def _agreed(names: dict[str, Any], kv_heads: int) -> int:

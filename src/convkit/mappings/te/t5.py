@@ -70,7 +70,13 @@ MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot:mu?|n
 
 def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     """What the user says of heads and layers, checked: nothing here needs it."""
-    split_heads(names)
+    heads = split_heads(names)[0]
+    groups, joined = names.get("kv_heads"), names.get("joined")
+    if groups and (groups != heads if heads else joined and joined % groups):
+        raise ConfigError(
+            f"has as many heads of keys and values as of queries, not {groups}",
+            remedy="correct --num-gqa-groups (--size kv_heads=N), or leave it out",
+        )
     found = {names["encoder_layers"], names["decoder_layers"]} - {0}
     if "layers" in names and found != {names["layers"]}:
         raise ConfigError(
