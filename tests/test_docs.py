@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def commands(document: str) -> list[str]:
-    """Lines of the document's shell examples, without ``convkit``; what merely lists options is in no such example."""
+    """Lines of the document's shell examples; what merely lists options is in no such example."""
     examples = re.findall(r"^```sh\n(.*?)^```", (DOCS / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("convkit ") for line in "".join(examples).splitlines()]
+    return "".join(examples).splitlines()
 
 
 @pytest.mark.parametrize("document", ["cerebras-compat.md", "orbax.md"])
@@ -25,4 +26,8 @@ def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     lines = commands(document)
     assert lines
     for line in lines:
-        assert main(shlex.split(line)) == 0, line
+        command, *arguments = shlex.split(line)
+        code = (
+            main(arguments) if command == "convkit" else subprocess.run([command, *arguments], check=False).returncode
+        )
+        assert code == 0, line
