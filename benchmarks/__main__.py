@@ -150,6 +150,8 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--work", type=Path, help="a folder on the disk to measure (default: a temporary one)")
     args = parser.parse_args()
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convkit-bench-", dir=args.work) as folder:
         work = Path(folder)
         rows, raw = [], {}
