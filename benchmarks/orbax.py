@@ -37,9 +37,11 @@ print(time.monotonic() - started, time.process_time() - cpu)
 OURS = """
 import sys, time, tensorstore
 from concurrent.futures import ThreadPoolExecutor
-from convkit.formats import open_checkpoint
+from pathlib import Path
+from convkit.formats import get_format
+orbax = get_format("orbax-v0")
 started = time.monotonic()
-with open_checkpoint(sys.argv[1]) as opened, ThreadPoolExecutor(2) as pool:
+with orbax.open(Path(sys.argv[1])) as opened, ThreadPoolExecutor(2) as pool:
     list(pool.map(lambda key: opened.read(key).size, [key for key, leaf in opened.leaves.items() if leaf.spec]))
 print(time.monotonic() - started)
 """
