@@ -199,3 +199,15 @@ def test_what_releases_of_orbax_wrote_is_read(release: str, case: str) -> None:
         spec = TensorSpec(tuple(leaves[path]["shape"]), array.zarray.spec.dtype)
         assert array.zarray.spec == spec, path
         assert values(array).tobytes() == truth[path].tobytes(), path
+
+
+def test_a_database_without_its_manifest_is_one(tmp_path: Path) -> None:
+    """And not a folder of arrays that lacks them; an array may be called as the folder of data is."""
+    by_tensorstore(tmp_path / "db", "a", Zarray(LARGE, (40, 30)), bits(LARGE, 0))
+    (tmp_path / "db" / "manifest.ocdbt").unlink()
+    with pytest.raises(ConvkitError, match=r"manifest\.ocdbt is missing"):
+        read_arrays(tmp_path / "db")
+    assert is_database(tmp_path / "db")
+    (tmp_path / "leaves" / "d").mkdir(parents=True)
+    (tmp_path / "leaves" / "d" / ".zarray").touch()
+    assert not is_database(tmp_path / "leaves")

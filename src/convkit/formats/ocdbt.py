@@ -10,6 +10,7 @@ array ``a/b`` into a database of its own in the folder ``a``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from convkit.formats.ocdbt_entries import MANIFEST, read_entries
 from convkit.formats.zarr import ZarrArray
 
 _PROCESSES = "ocdbt.process_"
+#: how data files are called, in the folder ``d``
+_DATA_FILE = re.compile("[0-9a-f]{32}")
 _PARSERS = {zarr2.NAME: zarr2.parse, zarr3.NAME: zarr3.parse}
 
 
@@ -43,7 +46,10 @@ class DatabaseArray(StoredArray):
 
 def is_database(folder: Path) -> bool:
     """Whether the folder is a database, be it complete or not."""
-    return (folder / MANIFEST).is_file() or any(folder.glob(f"{_PROCESSES}*"))
+    if (folder / MANIFEST).is_file() or any(folder.glob(f"{_PROCESSES}*")):
+        return True
+    data = folder / "d"
+    return data.is_dir() and any(_DATA_FILE.fullmatch(file.name) for file in data.iterdir())
 
 
 def is_unmerged(folder: Path) -> bool:

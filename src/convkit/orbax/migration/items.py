@@ -116,11 +116,10 @@ def _shardings(folder: Path, found: Tree) -> bytes | None:
     names = [node.name for node in found.nodes if node.is_array and node.value_type == tree.ARRAY]
     path = folder / arrays.SHARDING_FILE
     stored = read_object(path) if path.is_file() else {}
-    encoded = {name: arrays.sharding_key(name) for name in names}
-    if all(stored.get(encoded[name]) for name in names):
+    if all(stored.get(arrays.sharding_key(name)) for name in names):
         return None
-    texts = {name: stored.get(encoded[name]) or stored.get(name) or arrays.single_device() for name in names}
-    return arrays.dump_shardings(texts)
+    told = arrays.read_shardings(folder)
+    return arrays.dump_shardings({name: told.get(name) or arrays.single_device() for name in names})
 
 
 def _json(item: Item, target: Target) -> Files:
