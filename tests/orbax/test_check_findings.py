@@ -178,3 +178,15 @@ def test_64_bit_arrays_of_jax(layout: Layout) -> None:
     checked = check(layout("v1_wide"))
     assert "state: float, int: 64-bit jax arrays, of which both APIs make 32 bits" in told(checked)
     assert checked.predicted[1].value == {"float": "jax.Array float32[3]", "int": "jax.Array int32[1]"}
+
+
+def test_a_database_before_its_release_and_a_root_that_no_call_loads(tmp_path: Path) -> None:
+    """Migration doesn't help there, and isn't advised."""
+    step = tmp_path / "root" / "1"
+    step.mkdir(parents=True)
+    (step / "checkpoint").write_bytes(b"\x81\xa1a\xafPLACEHOLDER://a")
+    (step / "manifest.ocdbt").write_bytes(bytes.fromhex("0cdb3a2a000128b52ffd") + bytes(60))
+    found = told(check(tmp_path / "root"))
+    assert "1: an OCDBT database of before tensorstore 0.1.36" in found
+    assert "migrate --to v1" not in found
+    assert f"no call loads it as a root -> convkit orbax check {step}" in found

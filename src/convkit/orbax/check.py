@@ -71,7 +71,11 @@ def check(path: Path, devices: int = 1) -> Check:
     names = root.common_format(step.name for step in found.steps)
     table = calls.of_root(latest.pytrees if latest else (), names)
     told = findings.of_root(found, steps, devices)
-    return _checked(Check(path, devices, found, None, table, (), tuple(told), names))
+    checked = _checked(Check(path, devices, found, None, table, (), tuple(told), names))
+    if checked.to_use("v1") or checked.to_use("v0"):
+        return checked
+    by_itself = Finding("", "no call loads it as a root", f"convkit orbax check {found.steps[-1]}: what loads a step")
+    return replace(checked, findings=(*checked.findings, by_itself))
 
 
 def confirmed(checked: Check) -> Check:

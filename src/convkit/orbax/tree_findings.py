@@ -28,7 +28,13 @@ Opened = Sequence[tuple[Node, ZarrArray]]
 def of_tree(folder: Path, devices: int = 1) -> Iterator[Told]:
     """Everything about the item in a folder."""
     item = PyTree(folder, devices)
-    yield from _database(folder)
+    if _is_older(folder):
+        yield (
+            "an OCDBT database of before tensorstore 0.1.36, which no later one reads",
+            "load it with 0.1.35 and the Orbax of that time, and save it without OCDBT",
+        )
+        return
+    yield from _unjoined(folder)
     try:
         described, _, _ = item.tree, item.shardings, item.key_algorithms
     except OrbaxError as error:
@@ -45,15 +51,17 @@ def of_tree(folder: Path, devices: int = 1) -> Iterator[Told]:
     yield from _absent(item, described, opened)
 
 
-def _database(folder: Path) -> Iterator[Told]:
+def _is_older(folder: Path) -> bool:
     manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        return file.read(6)[4:] == _OLD_MANIFEST
+
+
+def _unjoined(folder: Path) -> Iterator[Told]:
     processes = sorted(entry.name for entry in folder.glob("ocdbt.process_*"))
-    if manifest.is_file():
-        with manifest.open("rb") as file:
-            head = file.read(6)
-        if head[4:6] == _OLD_MANIFEST:
-            yield "an OCDBT database of before tensorstore 0.1.36, which no later one reads", "read it with 0.1.35"
-    elif processes:
+    if processes and not (folder / MANIFEST).is_file():
         yield f"{', '.join(processes)}: never merged, so Orbax finds no array in it", _REWRITE
 
 
