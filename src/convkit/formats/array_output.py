@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Writer
 from convkit.errors import ConvkitError
 from convkit.formats.array_store import ArrayWriter, StoredArray
+from convkit.formats.io_errors import written_below
 from convkit.formats.ranges import block
 from convkit.tensors import TensorSpec, carrier
 
@@ -32,7 +32,7 @@ class StoredArrayWriter(Writer):
         self.folder = folder
         self.arrays = dict(arrays)
         self._writer = ArrayWriter(self.arrays)
-        with self.io_errors():
+        with written_below(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def granularity(self, key: str) -> int:
@@ -79,15 +79,3 @@ class StoredArrayWriter(Writer):
                 remedy="report this: the executor must write what was laid out",
             )
         return spec
-
-    @contextmanager
-    def io_errors(self) -> Iterator[None]:
-        """Says what the system says in one line."""
-        try:
-            yield
-        except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror or error}",
-                path=error.filename or self.folder,
-                remedy="check free space and permissions",
-            ) from error

@@ -15,6 +15,7 @@ from convkit.formats.array_checkpoint import FolderArray
 from convkit.formats.array_output import StoredArrayWriter
 from convkit.formats.array_store import StoredArray, file_store
 from convkit.formats.file_copy import copy_file
+from convkit.formats.io_errors import written_below
 from convkit.formats.zarr import ZarrArray
 from convkit.formats.zarr_chunks import stored_chunks
 
@@ -96,7 +97,7 @@ class LeafFolderWriter(StoredArrayWriter):
             return False
         final = self.folder / key
         part = final.with_name(f"{final.name}{UNFINISHED[0]}")
-        with self.io_errors():
+        with written_below(self.folder):
             for leftover in (part, final):
                 remove(leftover)
             for name, file in files.items():
@@ -108,7 +109,7 @@ class LeafFolderWriter(StoredArrayWriter):
 
     def commit(self) -> None:
         """Check that every array is whole, complete the folder, and sync it."""
-        with self.io_errors():
+        with written_below(self.folder):
             _clear(self.folder)
             for key in self.arrays:
                 try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.formats.array_output import StoredArrayWriter
 from convkit.formats.array_store import StoredArray, file_store, give_back_blocks, store_error, writing_context
+from convkit.formats.io_errors import written_below
 from convkit.formats.leaf_folders import UNFINISHED, not_written, parse_metadata, remove, sync_tree
 from convkit.formats.ocdbt import database, key_of
 from convkit.formats.ocdbt_entries import MANIFEST, read_entries
@@ -55,7 +56,7 @@ class OcdbtWriter(StoredArrayWriter):
         self._lock = threading.Lock()
         self._context = writing_context()
         give_back_blocks(SMALL)
-        with self.io_errors():
+        with written_below(self.folder):
             if not (folder / MANIFEST).exists():
                 (folder / _PARTS).mkdir(exist_ok=True)
             #: what an earlier process left of each array
@@ -86,7 +87,7 @@ class OcdbtWriter(StoredArrayWriter):
 
     def commit(self) -> None:
         """Join the arrays into one database, check that each is whole, and sync the folder."""
-        with self.io_errors():
+        with written_below(self.folder):
             if (self.folder / _PARTS).is_dir():
                 if self.arrays:
                     self._join()
@@ -112,7 +113,7 @@ class OcdbtWriter(StoredArrayWriter):
 
     def _begin(self, key: str) -> None:
         """Remove what an earlier process left of an array that it didn't finish."""
-        with self._lock, self.io_errors():
+        with self._lock, written_below(self.folder):
             for path in self._left.pop(self._numbers.get(key, ""), ()):
                 remove(path)
                 path.unlink(missing_ok=True)

@@ -7,14 +7,14 @@ what marks it as complete, last.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
 from convkit.formats.array_output import StoredArrayWriter
+from convkit.formats.io_errors import written_below
 from convkit.formats.leaf_folders import LeafFolderWriter, sync_tree, write_file
 from convkit.formats.ocdbt import is_database
 from convkit.formats.ocdbt_writer import OcdbtWriter
@@ -43,7 +43,7 @@ class OrbaxWriter(Writer):
         self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
         self._items = lay_out(path, leaves, self._record, options, api)
         self._started = time.time_ns()
-        with self._io_errors():
+        with written_below(self._path):
             path.mkdir(parents=True, exist_ok=True)
         self._writers: dict[str, StoredArrayWriter] = {}
         for name, item in self._items.items():
@@ -132,22 +132,10 @@ class OrbaxWriter(Writer):
         return f"Checkpoint commit was successful to {Path(self._path.name, folder)}".encode()
 
     def _write(self, files: Mapping[str, bytes]) -> None:
-        with self._io_errors():
+        with written_below(self._path):
             for name, data in files.items():
                 (self._path / name).parent.mkdir(parents=True, exist_ok=True)
                 write_file(self._path / name, data)
-
-    @contextmanager
-    def _io_errors(self) -> Iterator[None]:
-        """Says what the system says in one line."""
-        try:
-            yield
-        except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror or error}",
-                path=error.filename or self._path,
-                remedy="check free space and permissions",
-            ) from error
 
 
 def _tree_files(item: OutputItem) -> dict[str, bytes]:

@@ -9,8 +9,7 @@ out: that is the whole of resuming.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from convkit.checkpoint import Writer
 from convkit.errors import ConvkitError
+from convkit.formats.io_errors import written_below
 from convkit.tensors import TensorSpec, carrier
 
 
@@ -65,7 +65,7 @@ class PreallocatedWriter(Writer):
         self._files: list[int] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._root = folder or layouts[0].path
-        with self._io_errors():
+        with written_below(self._root):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -93,7 +93,7 @@ class PreallocatedWriter(Writer):
             )
         if key in self._places:
             file, offset = self._places[key]
-            with self._io_errors():
+            with written_below(self._root):
                 write_at(file, offset + start * spec.itemsize, data.view(np.uint8).data)
 
     def finish(self, key: str) -> None:
@@ -101,7 +101,7 @@ class PreallocatedWriter(Writer):
 
     def commit(self) -> None:
         """Complete the files and sync them, then their folder."""
-        with self._io_errors():
+        with written_below(self._root):
             self._complete()
             for name, data in self._at_commit.items():
                 with (self._root / name).open("wb") as small:
@@ -146,17 +146,6 @@ class PreallocatedWriter(Writer):
                 write_at(file, offset, stamp)
         for file, layout in zip(self._files, self._layouts, strict=True):
             write_at(file, 0, layout.head)
-
-    @contextmanager
-    def _io_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror or error}",
-                path=error.filename or self._root,
-                remedy="check free space and permissions",
-            ) from error
 
 
 def preallocate(file: int, size: int) -> None:

@@ -29,6 +29,7 @@ from convkit.errors import ConvkitError
 from convkit.formats import leaf_folders, ocdbt, t5x_tree, zarr2
 from convkit.formats.array_checkpoint import ArrayCheckpoint
 from convkit.formats.array_store import StoredArray
+from convkit.formats.io_errors import written_below
 from convkit.formats.t5x_tree import InFolder, Tree
 from convkit.formats.zarr2_folders import Zarr2FolderWriter
 from convkit.state.flax_msgpack import ArrayBytes
@@ -237,7 +238,7 @@ class T5XWriter(Zarr2FolderWriter):
         """Write whole chunks, or the one element of a leaf that goes inline."""
         if key in self._small:
             self.checked(key, start, data, self._leaves[key].spec)
-            with self.io_errors():
+            with written_below(self.folder):
                 self._beside.mkdir(exist_ok=True)
                 leaf_folders.write_file(self._small[key], data.tobytes())
         else:

@@ -17,6 +17,7 @@ from pathlib import Path
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
 from convkit.formats import torch_emit, torch_files, torch_pickle
+from convkit.formats.io_errors import written_below
 from convkit.formats.mapped import MappedCheckpoint, Place
 from convkit.formats.preallocated import FileLayout, PreallocatedWriter, write_at
 from convkit.formats.shards import INDEX, Output, arrange, check_shard, locate, split
@@ -122,7 +123,7 @@ class TorchWriter(PreallocatedWriter):
         if key in self._entries:
             file, entry = self._places[key][0], self._entries[key]
             crc = 0
-            with self._io_errors():
+            with written_below(self._root):
                 for offset in range(entry.start, entry.end, BLOCK):
                     crc = zlib.crc32(os.pread(file, min(BLOCK, entry.end - offset), offset), crc)
                 write_at(file, entry.header + CRC_FIELD, crc.to_bytes(4, "little"))

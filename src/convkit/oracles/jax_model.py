@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jax import Array
     from torch import Tensor
 
+    from convkit.oracles.oracle import Trace
+
 #: positions that a model without a table of them is run on
 POSITIONS = 2048
 
@@ -46,6 +48,8 @@ class JaxOracle(Oracle):
     """Keys and roles of a model that has no config beside it; ``config`` holds what tensors can't say."""
 
     facts: Facts
+    #: whether the feed-forward part has a second half that isn't activated
+    gated: bool
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         self.config, self.tensors, self.path = dict(config), tensors, path
@@ -98,6 +102,32 @@ class JaxOracle(Oracle):
         """``x`` through a weight, and a bias where there is one."""
         out = x @ self.array(f"{role}.weight").T
         return out + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else out
+
+    @property
+    @abstractmethod
+    def activation(self) -> str:
+        """``gelu``, ``relu`` or ``silu``."""
+
+    @abstractmethod
+    def norm(self, role: str, x: Array) -> Array:
+        """``x`` through a norm."""
+
+    def feed_forward(self, i: int, x: Array, trace: Trace) -> Array:
+        """``x`` through a layer's norm and feed-forward part, plain or gated: the gate is what is activated."""
+        import jax
+
+        layer = f"layers.{i}"
+        act = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "silu": jax.nn.silu}[self.activation]
+        x = self.norm(f"{layer}.norm_ffn", x)
+        trace.point(i, "norm_ffn", to_torch(x))
+        up = self.linear(f"{layer}.up", x)
+        trace.point(i, "up", to_torch(up))
+        if self.gated:
+            gate = self.linear(f"{layer}.gate", x)
+            trace.point(i, "gate", to_torch(gate))
+        out = self.linear(f"{layer}.down", act(gate) * up if self.gated else act(up))
+        trace.point(i, "ffn", to_torch(out))
+        return out
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""

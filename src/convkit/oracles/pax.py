@@ -123,7 +123,7 @@ class PaxLm(JaxOracle):
         trace.state("embedding", to_torch(x))
         for i in range(self.facts.layers):
             x = x + self._attention(i, x, bias, trace)
-            x = x + self._ffn(i, x, trace)
+            x = x + self.feed_forward(i, x, trace)
             trace.state(f"layers.{i}", to_torch(x))
         x = self.norm("norm_final", x)
         trace.state("final", to_torch(x))
@@ -156,22 +156,6 @@ class PaxLm(JaxOracle):
         trace.point(i, "probabilities", to_torch(probabilities))
         out = self.linear(f"{layer}.o", mixed)
         trace.point(i, "attention", to_torch(out))
-        return out
-
-    def _ffn(self, i: int, x: Array, trace: Trace) -> Array:
-        import jax
-
-        layer = f"layers.{i}"
-        act = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "silu": jax.nn.silu}[self.activation]
-        x = self.norm(f"{layer}.norm_ffn", x)
-        trace.point(i, "norm_ffn", to_torch(x))
-        up = self.linear(f"{layer}.up", x)
-        trace.point(i, "up", to_torch(up))
-        if self.gated:
-            gate = self.linear(f"{layer}.gate", x)
-            trace.point(i, "gate", to_torch(gate))
-        out = self.linear(f"{layer}.down", act(gate) * up if self.gated else act(up))
-        trace.point(i, "ffn", to_torch(out))
         return out
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:

@@ -105,7 +105,7 @@ class T5xT5(JaxOracle):
         for i in range(self.depth["encoder"]):
             bias = self.positions("encoder", encoder.shape[1], both_ways=True) + seen
             memory = memory + self._attention(i, memory, bias, trace)
-            memory = memory + self._mlp(i, memory, trace)
+            memory = memory + self.feed_forward(i, memory, trace)
             trace.state(f"layers.{i}", to_torch(memory))
         if self.depth["encoder"]:
             memory = self.norm("norm_encoder", memory)
@@ -116,7 +116,7 @@ class T5xT5(JaxOracle):
         for i in range(self.depth["encoder"], self.facts.layers):
             x = x + self._attention(i, x, self.positions("decoder", length, both_ways=False) + causal, trace)
             x = x + self._cross(i, x, memory, seen)
-            x = x + self._mlp(i, x, trace)
+            x = x + self.feed_forward(i, x, trace)
             trace.state(f"layers.{i}", to_torch(x))
         x = self.norm("norm_decoder", x)
         trace.state("final", to_torch(x))
@@ -145,22 +145,6 @@ class T5xT5(JaxOracle):
         q = heads_of(self.linear(f"{layer}q", self.norm(f"layers.{i}.norm_cross", x)), self.head_dim)
         k, v = (heads_of(self.linear(f"{layer}{role}", memory), self.head_dim) for role in "kv")
         return self.linear(f"{layer}o", attend(q, k, v, seen)[0])
-
-    def _mlp(self, i: int, x: Array, trace: Trace) -> Array:
-        import jax
-
-        layer = f"layers.{i}"
-        act = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "silu": jax.nn.silu}[self.activation]
-        x = self.norm(f"{layer}.norm_ffn", x)
-        trace.point(i, "norm_ffn", to_torch(x))
-        up = self.linear(f"{layer}.up", x)
-        trace.point(i, "up", to_torch(up))
-        if self.gated:
-            gate = self.linear(f"{layer}.gate", x)
-            trace.point(i, "gate", to_torch(gate))
-        out = self.linear(f"{layer}.down", act(gate) * up if self.gated else act(up))
-        trace.point(i, "ffn", to_torch(out))
-        return out
 
     def positions(self, stack: str, length: int, both_ways: bool) -> Array:
         """Biases of relative positions ``[1, heads, length, length]``."""
