@@ -49,3 +49,13 @@ def test_there_and_back_within_one_api(layout: Layout, tmp_path: Path, asked: Re
     source, target = layout("v1_save"), tmp_path / "target"
     receipt = migrate(source, target, asked, restored=False)
     assert checks.roundtrip(source, target, receipt).passed
+
+
+def test_a_file_of_flax_becomes_a_checkpoint_of_v0(tmp_path: Path) -> None:
+    """v0 is the API that flax's own checkpoints were of, and doesn't read this file."""
+    file = tmp_path / "checkpoint_10"
+    file.write_bytes(b"\x81\xa1a\x92\x01\xcb\x3f\xf8" + bytes(6))
+    receipt = migrate(file, tmp_path / "target", Request("v0"))
+    assert receipt["restored"]["measured"]["leaves"] == 2
+    assert receipt["restored"]["measured"]["different"] == 0
+    assert checks.roundtrip(file, tmp_path / "target", receipt).passed

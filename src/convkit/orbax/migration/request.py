@@ -16,6 +16,8 @@ from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
 METADATA, REWRITE = "metadata", "rewrite"
+#: what is of neither API's own making
+_OF_OTHERS = (layout.SAFETENSORS, layout.FLAX)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def plan_migration(source: Path, request: Request) -> Migration:
     target = Target(request.to, request.dual)
     checkpoints = _checkpoints(found, request)
     why = _rewriting(request)
-    there = all(each.api == request.to and each.kind != layout.SAFETENSORS for each in checkpoints.values())
+    there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
     receipt = None if request.afresh or why else read_migration(source)
     was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # whose API's files may be given back
     if there and not (request.dual or was_dual) and why is None:
