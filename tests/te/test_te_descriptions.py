@@ -163,8 +163,13 @@ class TestPax:
         shutil.copytree(genuine("pax_norepeat"), source)
         more = described(source) | {"more": {"kept": [1]}}
         (source / "metadata" / "metadata").write_text(json.dumps(more))
-        assert te(source, tmp_path / STEP, "--fw=pax", "--direction=fw2te") == 0
+        assert te(source, tmp_path / STEP / "state", "--fw=pax", "--direction=fw2te") == 0
         assert described(tmp_path / STEP)["more"] == {"kept": [1]}
+
+    def test_the_output_holds_the_leaves_itself_whatever_its_name(self, tmp_path: Path) -> None:
+        assert te(genuine("pax_norepeat"), tmp_path / STEP, "--fw=pax", "--direction=fw2te") == 0
+        assert not (tmp_path / STEP / "state").exists()
+        assert any(path.name.startswith("mdl_vars.") for path in (tmp_path / STEP).iterdir())
 
     def test_where_the_source_has_none_there_is_none(self, tmp_path: Path) -> None:
         source = tmp_path / "source" / "state"

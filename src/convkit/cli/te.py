@@ -7,7 +7,6 @@ FP8 at ebc97458.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,8 +153,8 @@ def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
 
 
 def _metadata(target: Path) -> dict[str, Any]:
-    """No item of Pax's metadata, unless the output is called as what has one: the output holds the leaves itself."""
-    return {} if re.fullmatch(r"state|checkpoint_\d+", target.name) else {"pax_metadata": None}
+    """No item of Pax's metadata, unless the output is called as what has one beside it: it holds the leaves itself."""
+    return {} if target.name == "state" else {"pax_metadata": None}
 
 
 def _chunks(plan: Plan, size: int | None) -> dict[str, tuple[int, ...]]:
