@@ -68,7 +68,7 @@ def convert(
     """Write ``target`` (with its config, receipt and complement beside it) as ``options`` ask; returns the receipt.
 
     Raises:
-        UsageError: the target exists, or another process is writing it.
+        UsageError: the target exists, is of the source, or another process is writing it.
         ConvkitError: the source can't be read, tied copies differ, or the disk is full. Nothing is
             left under a final name.
     """
@@ -80,6 +80,9 @@ def convert(
         "digest": digest,
     }
     target = target.absolute()
+    nested = any(file.parent != source.path for file in source.checkpoint.files())
+    if nested and source.path.resolve() in target.resolve().parents:
+        raise UsageError("lies among the folders of the source", path=target, remedy="name a target elsewhere")
     if overwrite:
         _refuse_to_replace(target, source)
     with Staging(target, identity, overwrite) as staging:

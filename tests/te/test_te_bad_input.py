@@ -199,6 +199,12 @@ def test_an_output_that_exists(kind: str, here: Path, capfd: pytest.CaptureFixtu
                                       "--overwrite", code=2)  # fmt: skip
 
 
+def test_an_output_within_the_source(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source("pax")
+    command = ["--input-path=source", "--output-path=source/out", "--fw=pax", "--direction=fw2te"]
+    assert "lies among the folders of the source" in refused(capfd, "te", *command, code=2)
+
+
 @pytest.mark.parametrize("kind", ["t5x", "pax"])
 def test_an_input_that_is_not_there(kind: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "no such file or folder" in refused(capfd, *te(kind))
