@@ -101,31 +101,30 @@ class _Scoped:
         return self.function(names | own)
 
 
+def _arguments(arguments: Dict[str, int | float | str], at: str) -> dict[str, int | float | str]:
+    """A recipe's arguments, the declared names among them those of a part."""
+    return {name: at + value if isinstance(value, str) else value for name, value in arguments.items()}
+
+
 def _rules(mapping: Mapping, at: str) -> Iterator[AnyRule]:
     for rule in mapping.rules:
         if isinstance(rule, Rule):
             yield _rule(rule, mapping.axes, at)
         elif isinstance(rule, Derived):
-            arguments = {
-                name: at + value if isinstance(value, str) else value for name, value in rule.arguments.items()
-            }
             yield replace(
                 rule,
                 key=_template(rule.key, at),
-                arguments=arguments,
+                arguments=_arguments(rule.arguments, at),
                 of=tuple(_template(text, at) for text in rule.of),
                 shape=rule.shape and tuple(at + size if isinstance(size, str) else size for size in rule.shape),
                 when=_condition(rule.when, at),
             )
         elif isinstance(rule, Folded):
-            arguments = {
-                name: at + value if isinstance(value, str) else value for name, value in rule.arguments.items()
-            }
             yield replace(
                 rule,
                 key=_template(rule.key, at),
                 by=_template(rule.by, at),
-                arguments=arguments,
+                arguments=_arguments(rule.arguments, at),
                 when=_condition(rule.when, at),
             )
         else:

@@ -8,7 +8,6 @@ derived, restored from the complement of an earlier conversion).
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +26,7 @@ from convkit.bind import (
 )
 from convkit.checkpoint import Leaf
 from convkit.config import ConfigError, Converted, merge, missing_from
-from convkit.digests import canonical_json
+from convkit.digests import digest_value
 from convkit.errors import UsageError
 from convkit.fold import Fold
 from convkit.formats import get_format
@@ -102,7 +101,7 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """The plan's identity: sha256 over its canonical JSON."""
-        return "sha256:" + hashlib.sha256(canonical_json(self.to_json())).hexdigest()
+        return digest_value("sha256", self.to_json())
 
     @property
     def exact(self) -> bool:

@@ -7,7 +7,6 @@ with a record beside it (see :mod:`convkit.receipt`), by which ``convkit verify`
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import numpy as np
 
 import convkit
 from convkit.checkpoint import Leaf, WriteOptions
-from convkit.digests import BLOCK, BlockDigests, canonical_json, combine, digest_value
+from convkit.digests import BLOCK, BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5_writer import CerebrasWriter, can_be_packed
@@ -122,7 +121,7 @@ def restate(
                 "convkit": convkit.__version__,
                 **told,
                 "plan": plan,
-                "plan_digest": "sha256:" + hashlib.sha256(canonical_json(plan)).hexdigest(),
+                "plan_digest": digest_value("sha256", plan),
                 "source": {"path": str(source.path), "version": source.metadata["version"]},
                 "target": {
                     "path": target.name,

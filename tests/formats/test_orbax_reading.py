@@ -127,7 +127,7 @@ def test_opens_of_the_compatibility_checkpoints_those_that_orbax_loads() -> None
 
 def state_of(tmp_path: Path) -> Path:
     """A copy of a step that the newest recorded release wrote; returns the step."""
-    step = tmp_path / "root" / "3"
+    step = tmp_path / "steps" / "3"
     shutil.copytree(golden_dir(OLD, "0.12.0") / "0.12.0" / "v1_checkpointer" / "ckpt" / "3", step)
     return step
 
@@ -169,7 +169,9 @@ def test_damage_is_told_in_a_line(tmp_path: Path, damage: Callable[[Path], None]
 def test_a_root_names_its_steps(tmp_path: Path) -> None:
     root = state_of(tmp_path).parent
     assert detect_format(root)[0].name == "orbax-v1"
-    with pytest.raises(ConvkitError, match=r"root: is a root of 1 steps: 3 \(name one of them, .*/root/3, or take all"):
+    with pytest.raises(
+        ConvkitError, match=r"steps: is a root of 1 steps: 3 \(name one of them, .*/steps/3, or take all"
+    ):
         open_checkpoint(root)
 
 

@@ -11,8 +11,9 @@ from convkit.checkpoint import Writer
 from convkit.errors import ConvkitError
 from convkit.formats.array_store import ArrayWriter, StoredArray
 from convkit.formats.io_errors import written_below
+from convkit.formats.laid_out import check_write
 from convkit.formats.ranges import block
-from convkit.tensors import TensorSpec, carrier
+from convkit.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,13 +70,4 @@ class StoredArrayWriter(Writer):
     def checked(self, key: str, start: int, data: np.ndarray, spec: TensorSpec | None = None) -> TensorSpec:
         """The leaf's spec, if what is written fits it."""
         spec = spec or (self.arrays[key].zarray.spec if key in self.arrays else None)
-        if spec is None:
-            raise ConvkitError("no tensor of this name was laid out", path=self.folder, key=key, remedy="report this")
-        if data.dtype != carrier(spec.dtype) or start < 0 or start + data.size > spec.size:
-            raise ConvkitError(
-                f"elements {start}..{start + data.size} of {data.dtype} don't fit {spec.dtype}{list(spec.shape)}",
-                path=self.folder,
-                key=key,
-                remedy="report this: the executor must write what was laid out",
-            )
-        return spec
+        return check_write(self.folder, key, spec, start, data)

@@ -18,7 +18,8 @@ import numpy as np
 from convkit.checkpoint import Writer
 from convkit.errors import ConvkitError
 from convkit.formats.io_errors import written_below
-from convkit.tensors import TensorSpec, carrier
+from convkit.formats.laid_out import check_write
+from convkit.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,7 @@ class PreallocatedWriter(Writer):
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write elements from ``start``; those of a tied leaf are in the leaf that it names, and are not written."""
-        if key not in self._specs:
-            raise ConvkitError("no tensor of this name was laid out", path=self._root, key=key, remedy="report this")
-        spec = self._specs[key]
-        if data.dtype != carrier(spec.dtype) or start < 0 or start + data.size > spec.size:
-            raise ConvkitError(
-                f"elements {start}..{start + data.size} of {data.dtype} don't fit {spec.dtype}{list(spec.shape)}",
-                path=self._root,
-                key=key,
-                remedy="report this: the executor must write what was laid out",
-            )
+        spec = check_write(self._root, key, self._specs.get(key), start, data)
         if key in self._places:
             file, offset = self._places[key]
             with written_below(self._root):

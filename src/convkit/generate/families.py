@@ -15,6 +15,7 @@ from convkit.errors import UsageError
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax
+from convkit.generate.sizes import at_least_one
 from convkit.generate.t5x import T5X
 from convkit.generate.training import Training
 
@@ -43,9 +44,7 @@ class Family(ABC):
     positions: int = 320
 
     def __post_init__(self) -> None:
-        for name in ("heads", "layers", "intermediate", "vocab", "positions"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        at_least_one(self, "heads", "layers", "intermediate", "vocab", "positions")
         if not self.hidden:
             object.__setattr__(self, "hidden", 10 * self.heads)
         if self.hidden % self.heads:

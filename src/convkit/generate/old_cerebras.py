@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from convkit.errors import UsageError
+from convkit.generate.sizes import at_least_one
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,9 +41,7 @@ class OldCerebras:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "hidden", "layers", "intermediate", "vocab", "positions"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        at_least_one(self, "heads", "kv_heads", "hidden", "layers", "intermediate", "vocab", "positions")
         if self.workers < 0:
             raise UsageError(f"workers is {self.workers}", remedy="it must be at least 0")
         if self.hidden % (2 * self.heads):

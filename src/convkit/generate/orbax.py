@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.generate.sizes import at_least_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,7 @@ class OrbaxTraining:
     ocdbt: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("layers", "inputs", "hidden", "outputs", "steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        at_least_one(self, "layers", "inputs", "hidden", "outputs", "steps")
         if self.digits < 0:
             raise UsageError(f"digits is {self.digits}", remedy="it must be at least 0")
 
@@ -47,7 +46,7 @@ class OrbaxTraining:
         except ImportError as error:
             raise ConvkitError(
                 f"such a checkpoint is made by {error.name}, which isn't installed",
-                remedy="pip install 'convkit[orbax]'",
+                remedy="pip install 'convkit-checkpoints[orbax]'",
             ) from error
 
     def _train(self, folder: Path) -> None:

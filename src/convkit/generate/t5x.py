@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.errors import UsageError
+from convkit.generate.sizes import at_least_one
 from convkit.generate.training import STEP, Parameter, Training, moments, write
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class T5X(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decoder_layers < 1:
-            raise UsageError(f"decoder_layers is {self.decoder_layers}", remedy="it must be at least 1")
+        at_least_one(self, "decoder_layers")
 
     def write(self, folder: Path) -> None:
         """See :meth:`Training.write`."""

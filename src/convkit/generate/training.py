@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from convkit.errors import UsageError
+from convkit.generate.sizes import at_least_one
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,9 +48,7 @@ class Training(ABC):
     vocab: int = 211
 
     def __post_init__(self) -> None:
-        for name in ("heads", "head_dim", "hidden", "layers", "intermediate", "vocab"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be at least 1")
+        at_least_one(self, "heads", "head_dim", "hidden", "layers", "intermediate", "vocab")
 
     @abstractmethod
     def parameters(self) -> dict[str, Parameter]:

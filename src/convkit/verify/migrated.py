@@ -5,7 +5,6 @@ Both compare files byte by byte. A file that differs is named, with the leaves w
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from convkit.checkpoint import Checkpoint
-from convkit.digests import canonical_json, digest_array, digest_file
+from convkit.digests import digest_array, digest_file, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
 from convkit.formats.leaf_folders import METADATA
@@ -105,7 +104,7 @@ def same_source(source: Path, back: Path, target: Path, receipt: Document, start
 
 
 def _of_receipt(receipt: Document) -> Iterator[str]:
-    if "sha256:" + hashlib.sha256(canonical_json(receipt["plan"])).hexdigest() != receipt["plan_digest"]:
+    if digest_value("sha256", receipt["plan"]) != receipt["plan_digest"]:
         yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
 
 

@@ -6,7 +6,6 @@ and what was kept in the complement; and the plan's digest, by which the receipt
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf
-from convkit.digests import BlockDigests, canonical_json, combine, digest_value
+from convkit.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
 from convkit.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
@@ -87,7 +86,7 @@ def verify(path: Path) -> Verdict:
 
 
 def _of_receipt(receipt: Document) -> Iterator[str]:
-    found = "sha256:" + hashlib.sha256(canonical_json(receipt["plan"])).hexdigest()
+    found = digest_value("sha256", receipt["plan"])
     if found != receipt["plan_digest"]:
         yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
 

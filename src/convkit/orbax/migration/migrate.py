@@ -7,7 +7,6 @@ compared with the source; then it is published with its receipt beside it (:mod:
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import convkit
-from convkit.digests import canonical_json
+from convkit.digests import digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.orbax.migration.files import make
 from convkit.orbax.migration.record import check_unchanged, part_record
@@ -130,7 +129,7 @@ def _receipt(
         "schema": MIGRATION_SCHEMA,
         "convkit": convkit.__version__,
         "plan": plan,
-        "plan_digest": "sha256:" + hashlib.sha256(canonical_json(plan)).hexdigest(),
+        "plan_digest": digest_value("sha256", plan),
         "source": {"path": str(migration.source.path), "format": plan["source"]["format"]},
         "target": {"path": target.name, "format": plan["target"]["format"]},
         "parts": parts,
