@@ -8,8 +8,7 @@ from pathlib import Path
 from convkit.checkpoint import WriteOptions
 from convkit.execute import convert
 from convkit.mapping import Layout, Mapping, Rule, under
-from convkit.plan import Options, make_plan
-from convkit.source import open_source
+from convkit.plan import Options, make_plan, open_source
 
 KERNELS = (
     "{n:self_attn.q_proj|self_attn.k_proj|self_attn.v_proj|self_attn.o_proj|mlp.gate_proj|mlp.up_proj|mlp.down_proj}"

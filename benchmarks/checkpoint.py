@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.formats import get_format
-from convkit.tensors import TensorSpec
 
 HIDDEN, FILTER, VOCAB, HEADS, KV_HEADS = 4096, 14336, 32000, 32, 8
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.formats import get_format
 from convkit.generate.t5x import T5X
-from convkit.tensors import TensorSpec
 
 MODEL = T5X(layers=2, decoder_layers=2, heads=16, head_dim=64, hidden=1024, intermediate=2816, vocab=4736)
 STEP = 1 << 20

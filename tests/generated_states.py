@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from convkit.checkpoint import Leaf, WriteOptions
-from convkit.formats.cerebras_h5 import FORMAT
-from convkit.formats.cerebras_records import RTFX_DTYPES
-from convkit.state import treespec
-from convkit.state.treespec import Tree
-from convkit.tensors import TensorSpec
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
+from convkit.formats.cerebras_h5.format import FORMAT
+from convkit.formats.cerebras_h5.records import RTFX_DTYPES
+from convkit.state.cerebras import treespec
+from convkit.state.cerebras.treespec import Tree
 from convkit.testing import bits
 
 

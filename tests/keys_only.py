@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from convkit.bind import PlanError
-from convkit.checkpoint import Checkpoint, Leaf
-from convkit.condition import holds
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.config.condition import holds
+from convkit.errors import PlanError
 from convkit.formats import open_checkpoint
-from convkit.keys import KeyTemplate
 from convkit.mapping import LeftBehind, Rule
 from convkit.mapping import Mapping as KeyMapping
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import Source
-from convkit.tensors import TensorSpec
+from convkit.mapping.keys import KeyTemplate
+from convkit.plan import Options, Plan, Source, make_plan
 
 
 class KeysOnly(Checkpoint):

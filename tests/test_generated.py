@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 
 from convkit.errors import UsageError
-from convkit.generate import FAMILIES, OrbaxTraining, Training, generate, parse
+from convkit.generate import generate
+from convkit.generate.families import FAMILIES
+from convkit.generate.options import parse
+from convkit.generate.orbax import OrbaxTraining
+from convkit.generate.training import Training
 from convkit.generate.weights import draw
-from convkit.source import detect_layout, open_source
-from convkit.state.loader_state import read_workers
+from convkit.plan import open_source
+from convkit.plan.detect import detect_layout
+from convkit.state.cerebras.loader_state import read_workers
 
 if TYPE_CHECKING:
     import torch

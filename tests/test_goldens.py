@@ -17,13 +17,12 @@ import yaml
 from goldens import golden_dir
 from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, family, owed, trained_root
 
-from convkit.config import ConfigError
+from convkit.checkpoint import TensorSpec
+from convkit.errors import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
 from convkit.mappings import find_mapping
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import open_source
-from convkit.tensors import TensorSpec
+from convkit.plan import Options, Plan, make_plan, open_source
 
 ALL = [Recorded(model, release, here=False) for model, releases in MODELS.items() for release in releases]
 SMALL = [Recorded(model, "2.9", here=True) for model in ("llama_gqa", "gpt2", "bert", "bert_qa")]

@@ -16,7 +16,8 @@ import sample_campaign as sample
 from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.generate import generate
-from convkit.report import build_report, format_table, plots, text
+from convkit.report import build_report, plots, text
+from convkit.report.summary import format_table
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -175,7 +176,7 @@ def test_documents_without_their_optional_parts_make_a_page(tmp_path: Path):
         tmp_path / "bare",
         stages={
             "plan": {"schema": "convkit.plan/1"},
-            "convert": {"schema": "convkit.receipt/1"},
+            "convert": {"schema": "convkit.files.receipt/1"},
             "equivalence": verdict,
         },
     )

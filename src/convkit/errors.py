@@ -34,3 +34,11 @@ class UsageError(ConvkitError):
     """The command was called wrongly (exit code 2)."""
 
     exit_code = 2
+
+
+class ConfigError(ConvkitError):
+    """A config that can't be expressed on the other side, or contradicts the layout."""
+
+
+class PlanError(ConvkitError):
+    """A plan that isn't total, or a checkpoint that contradicts its config."""

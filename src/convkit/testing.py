@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
+from convkit.checkpoint.tensors import ITEMSIZE, NARROW, carrier
 from convkit.errors import ConvkitError
-from convkit.tensors import ITEMSIZE, NARROW, TensorSpec, carrier
 
 #: elements a tensor at most, so that many samples can be tried
 MAX_SIZE = 4096

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
+from convkit.checkpoint.tensors import carrier
 from convkit.execute import convert
+from convkit.files.config_file import write_config
 from convkit.formats import get_format, open_checkpoint
 from convkit.mapping import Mapping
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import open_source, write_config
-from convkit.tensors import TensorSpec, carrier
+from convkit.plan import Options, Plan, make_plan, open_source
 from engine.memory import Arrays, contents
 
 

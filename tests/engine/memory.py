@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.config import ConfigTable, Field
-from convkit.jobs import Converted
+from convkit.execute.chain import Converted
 from convkit.mapping import AnyRule, Layout, inverse
 from convkit.mapping import Mapping as LayoutMapping
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import Source
-from convkit.tensors import TensorSpec, carrier, value_dtype
+from convkit.plan import Options, Plan, Source, make_plan
 
 Arrays = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convkit.bind import PlanError
+from convkit.errors import PlanError
 from convkit.mapping import Derived, LeftBehind, Rule, Variant, Verbatim, inverse
-from convkit.ops import Pad
+from convkit.mapping.ops import Pad
 from engine.memory import Arrays, carried, mapping_of, plan_of
 
 

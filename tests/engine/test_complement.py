@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convkit.bind import PlanError
 from convkit.checkpoint import Opaque
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, PlanError
+from convkit.execute.recipes import inverse_frequencies
+from convkit.files.receipt import complement_path
 from convkit.formats import open_checkpoint
 from convkit.mapping import Derived, LeftBehind, Mapping, Rule, inverse
-from convkit.ops import Pad
-from convkit.receipt import complement_path
-from convkit.recipes import inverse_frequencies
+from convkit.mapping.ops import Pad
 from engine.disk import converted, read, write
 from engine.memory import Arrays, assert_same, carried, mapping_of, plan_of
 
@@ -194,7 +193,7 @@ def test_tied_leaves_that_differ_are_refused_with_the_key(tmp_path: Path) -> Non
 @pytest.mark.parametrize("dtype", ["float32", "complex128", "bfloat16"])
 def test_tied_leaves_may_hold_nans(tmp_path: Path, dtype: str) -> None:
     width = np.dtype("uint8" if dtype == "bfloat16" else dtype).itemsize * (2 if dtype == "bfloat16" else 1)
-    from convkit.tensors import value_dtype
+    from convkit.checkpoint.tensors import value_dtype
 
     data = np.full(4 * width, 0xFF, "uint8").view(value_dtype(dtype))
     mapping = mapping_of(Rule(("embed", "head"), "E"))

@@ -8,22 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.config import (
-    ABSENT,
-    ConfigError,
-    ConfigTable,
-    Constant,
-    Coupled,
-    Field,
-    Flag,
-    Name,
-    Refused,
-    Written,
-    dig,
-    merge,
-    missing_from,
-    plant,
-)
+from convkit.config import ABSENT, ConfigTable, Constant, Coupled, Field, Flag, Name, Refused, Written
+from convkit.config.tree import dig, merge, missing_from, plant
+from convkit.errors import ConfigError
 
 ACTIVATIONS = (("silu", "swiglu"), ("gelu", "geglu"), ("swish", "swiglu"))
 TABLE = ConfigTable(

@@ -22,16 +22,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convkit import execute, jobs, slabs
-from convkit.checkpoint import WriteOptions
-from convkit.digests import digest_array, digest_value
+from convkit.checkpoint import TensorSpec, WriteOptions
+from convkit.checkpoint.digests import digest_array, digest_value
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError, UsageError
-from convkit.formats import preallocated
-from convkit.jobs import Converted
+from convkit.execute import conversion as execute
+from convkit.execute import jobs, slabs
+from convkit.execute.chain import Converted
+from convkit.files.receipt import receipt_path
+from convkit.formats.plain import preallocated
 from convkit.mapping import Rule, Verbatim, inverse
-from convkit.ops import Shift
-from convkit.receipt import receipt_path
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.mapping.ops import Shift
 from convkit.testing import bits, in_a_process_that_dies
 from engine.disk import converted, everything_below, read, write
 from engine.memory import Arrays, Memory, assert_same, carried, mapping_of, plan_of, source_of

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convkit.bind import PlanError
+from convkit.errors import PlanError
 from convkit.mapping import LeftBehind, Rule, inverse
-from convkit.ops import Shift
+from convkit.mapping.ops import Shift
 from engine.memory import Arrays, assert_both_ways, assert_same, carried, mapping_of
 
 RANDOM = np.random.default_rng(7)

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from convkit.jobs import Gather, target_jobs
+from convkit.execute.gather import Gather
+from convkit.execute.jobs import target_jobs
 from convkit.mapping import Mapping, Rule
 from engine.memory import Arrays, Memory, carried, mapping_of, plan_of
 

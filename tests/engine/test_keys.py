@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.keys import KeyTemplate
+from convkit.mapping.keys import KeyTemplate
 from engine.strategies import templates
 
 

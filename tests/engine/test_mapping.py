@@ -25,9 +25,9 @@ from convkit.mapping import (
     inverse,
     under,
 )
+from convkit.mapping.ops import Pad, Scale, Shift
+from convkit.mapping.pattern import PatternError
 from convkit.mappings import all_mappings
-from convkit.ops import Pad, Scale, Shift
-from convkit.pattern import PatternError
 from engine.memory import RIGHT, assert_same, carried, mapping_of
 from engine.strategies import Case, cases
 

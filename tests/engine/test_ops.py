@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.ops import EXACT, Cast, Exactness, Pad, Scale, Shift, bits_of
-from convkit.tensors import ITEMSIZE, TensorSpec, carrier, value_dtype
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
+from convkit.mapping.ops import EXACT, Cast, Exactness, Pad, Scale, Shift, bits_of
 
 #: significand bits, exponent of the smallest subnormal
 FLOATS = {

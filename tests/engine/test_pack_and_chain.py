@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from convkit.bind import PlanError
-from convkit.chain import plan_chain
-from convkit.config import ConfigError, ConfigTable, Constant, Field
-from convkit.errors import ConvkitError
-from convkit.execute import convert
-from convkit.jobs import Converted
-from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim, compose, inverse
-from convkit.ops import Pad
-from convkit.pack import pack
-from convkit.plan import Options
-from convkit.source import open_source
+from convkit.config import ConfigTable, Constant, Field
+from convkit.errors import ConfigError, ConvkitError, PlanError
+from convkit.execute import convert, plan_chain
+from convkit.execute.chain import Converted
+from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim, compose, inverse, pack
+from convkit.mapping.ops import Pad
+from convkit.plan import Options, open_source
 from engine.disk import converted, read, write
 from engine.memory import LEFT, RIGHT, Arrays, Memory, assert_same, carried, contents, mapping_of, plan_of, source_of
 from engine.strategies import Case, cases

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.pattern import Pattern, PatternError, Side, monomials, shape_of, solve, strided_pieces
+from convkit.mapping.pattern import Pattern, PatternError, Side
+from convkit.mapping.sizes import monomials, shape_of, solve, strided_pieces
 from engine.strategies import Case, cases
 
 

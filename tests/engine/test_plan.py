@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convkit.bind import PlanError
-from convkit.config import ConfigError
-from convkit.errors import UsageError
+from convkit.errors import ConfigError, PlanError, UsageError
 from convkit.mapping import Derived, LeftBehind, Rule, inverse
-from convkit.ops import Scale, Shift
+from convkit.mapping.ops import Scale, Shift
 from engine.disk import planned, write
 from engine.memory import Arrays, Memory, carried, mapping_of, plan_of
 

@@ -16,12 +16,14 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from convkit import execute, staging
 from convkit.errors import UsageError
-from convkit.formats import cerebras_h5_writer, preallocated
+from convkit.execute import conversion as execute
+from convkit.files import staging
+from convkit.files.staging import Staging
+from convkit.formats.cerebras_h5 import writer as cerebras_h5_writer
+from convkit.formats.plain import preallocated
 from convkit.mapping import LeftBehind, Rule, inverse
-from convkit.ops import Pad
-from convkit.staging import Staging
+from convkit.mapping.ops import Pad
 from convkit.testing import in_a_process_that_dies
 from engine.disk import converted, everything_below, read, write
 from engine.memory import Arrays, assert_same, mapping_of

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit import slabs
-from convkit.slabs import Box, clip, copy_box
-from convkit.steps import Piece
+from convkit.execute import slabs
+from convkit.execute.slabs import Box, Piece, clip, copy_box
 
 
 @st.composite

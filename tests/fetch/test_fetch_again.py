@@ -31,7 +31,7 @@ def _copies(monkeypatch: pytest.MonkeyPatch) -> None:
         target.write_bytes(source.read_bytes())
         return True
 
-    monkeypatch.setattr("convkit.sharing._clone", clone)
+    monkeypatch.setattr("convkit.files.sharing._clone", clone)
 
 
 def texts(folder: Path) -> dict[str, str]:

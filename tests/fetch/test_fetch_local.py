@@ -69,7 +69,7 @@ def test_file_uri_that_is_none(uri: str, tmp_path: Path) -> None:
 def test_costs_no_disk_unless_it_must(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clone where the filesystem can; here we can tell the other two apart."""
     weights = source / "model.safetensors"
-    monkeypatch.setattr("convkit.sharing._clone", lambda source, target: False)
+    monkeypatch.setattr("convkit.files.sharing._clone", lambda source, target: False)
     fetch(str(weights), tmp_path / "linked")
     assert (tmp_path / "linked").samefile(weights)
 
@@ -83,7 +83,7 @@ def test_costs_no_disk_unless_it_must(source: Path, tmp_path: Path, monkeypatch:
 
 
 def test_clone(source: Path, tmp_path: Path) -> None:
-    from convkit.sharing import _clone
+    from convkit.files.sharing import _clone
 
     if not _clone(source / "model.safetensors", tmp_path / "m"):
         assert not (tmp_path / "m").exists()

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored_arrays import read_zarr
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
+from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError
-from convkit.formats import array_store, open_checkpoint
-from convkit.formats.array_store import IN_FLIGHT
+from convkit.formats import open_checkpoint
+from convkit.formats.arrays import store as array_store
+from convkit.formats.arrays.store import IN_FLIGHT
+from convkit.formats.arrays.zarr2 import Zarray
 from convkit.formats.pax import FORMAT
-from convkit.formats.zarr2 import Zarray
-from convkit.tensors import ITEMSIZE, TensorSpec
 from convkit.testing import Sample, bits, check_bits, write
 
 KEY = "mdl_vars.x"

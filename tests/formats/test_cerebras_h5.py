@@ -20,14 +20,13 @@ from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convkit.checkpoint import Leaf, Opaque, WriteOptions
+from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.formats.cerebras_h5 import FORMAT
-from convkit.formats.cerebras_h5_writer import CHUNK_BYTES, chunk_shape
-from convkit.formats.cerebras_records import RTFX_DTYPES
-from convkit.state import treespec
-from convkit.tensors import TensorSpec
+from convkit.formats.cerebras_h5.format import FORMAT
+from convkit.formats.cerebras_h5.records import RTFX_DTYPES
+from convkit.formats.cerebras_h5.writer import CHUNK_BYTES, chunk_shape
+from convkit.state.cerebras import treespec
 from convkit.testing import Sample, bits, check_equal, in_a_process_that_dies, write, write_leaf
 
 #: recorded conversions, each a folder <family>/<release> with a .mdl and its tensors in flat.npz

@@ -18,12 +18,11 @@ from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convkit.checkpoint import Leaf, Opaque, WriteOptions
+from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
-from convkit.formats.cerebras_h5 import FORMAT
+from convkit.formats.cerebras_h5.format import FORMAT
 from convkit.generate.old_mdl import VERSIONS, TensorScalarDict, flatten, pickled_spec, write_old
-from convkit.state import pickled_treespec, treespec
-from convkit.tensors import TensorSpec
+from convkit.state.cerebras import pickled_treespec, treespec
 
 RELEASES = pytest.mark.parametrize("release", VERSIONS)
 W, HEAD = "model.embedding_layer.word_embeddings.weight", "model.lm_head.weight"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convkit.formats.hdf5_arrays import (
+from convkit.formats.cerebras_h5.arrays import (
     CACHE_BYTES,
     Array,
     ChunkCache,

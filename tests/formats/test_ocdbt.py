@@ -15,14 +15,15 @@ from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError
-from convkit.formats.array_store import ArrayReader, StoredArray
-from convkit.formats.ocdbt import database, is_database, is_unmerged, read_arrays, read_unmerged
-from convkit.formats.ocdbt_entries import read_entries
-from convkit.formats.zarr import ZarrArray
-from convkit.formats.zarr2 import Zarray
-from convkit.formats.zarr3 import orbax_array
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.formats.arrays.ocdbt import database, is_database, is_unmerged, read_arrays, read_unmerged
+from convkit.formats.arrays.ocdbt_entries import read_entries
+from convkit.formats.arrays.store import ArrayReader, StoredArray
+from convkit.formats.arrays.zarr import ZarrArray
+from convkit.formats.arrays.zarr2 import Zarray
+from convkit.formats.arrays.zarr3 import orbax_array
 from convkit.testing import bits, check_bits
 
 LARGE = TensorSpec((40, 30), "float32")

@@ -16,16 +16,17 @@ import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError
-from convkit.formats import ocdbt_writer
-from convkit.formats.array_store import ArrayReader
-from convkit.formats.leaf_folders import LeafFolderWriter, read_leaf
-from convkit.formats.ocdbt import database, read_arrays
-from convkit.formats.ocdbt_writer import OcdbtWriter
-from convkit.formats.zarr import ZarrArray
-from convkit.formats.zarr2 import Zarray
-from convkit.formats.zarr3 import orbax_array
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.formats.arrays import ocdbt_writer
+from convkit.formats.arrays.folders import LeafFolderWriter, read_leaf
+from convkit.formats.arrays.ocdbt import database, read_arrays
+from convkit.formats.arrays.ocdbt_writer import OcdbtWriter
+from convkit.formats.arrays.store import ArrayReader
+from convkit.formats.arrays.zarr import ZarrArray
+from convkit.formats.arrays.zarr2 import Zarray
+from convkit.formats.arrays.zarr3 import orbax_array
 from convkit.testing import bits, check_bits, in_a_fresh_process_that_dies
 
 ZSTD = {"id": "zstd", "level": 1}

@@ -16,7 +16,7 @@ from convkit.checkpoint import Checkpoint
 from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.formats import detect_format, open_checkpoint
-from convkit.formats.orbax_record import KEY, Record
+from convkit.formats.orbax.record import KEY, Record
 from convkit.state.orbax.layout import ROOT, recognise
 
 pytestmark = pytest.mark.golden

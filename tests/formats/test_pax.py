@@ -16,11 +16,10 @@ import pytest
 from goldens import golden_dir
 from stored_arrays import assert_holds, read_zarrs, restore_msgpack
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats import detect_format, open_checkpoint
 from convkit.formats.pax import FORMAT
-from convkit.tensors import TensorSpec
 from convkit.testing import Sample, bits, check_equal, write
 
 STEP = "checkpoint_00000007"
@@ -172,7 +171,7 @@ class TestWriting:
         assert json.loads((path / "step" / ".zarray").read_text())["compressor"] == {"id": "zstd", "level": 1}
 
     def test_folders_of_t5x_can_be_copied(self, tmp_path: Path) -> None:
-        from convkit.formats.t5x import FORMAT as T5X
+        from convkit.formats.t5x.format import FORMAT as T5X
 
         key = "mdl_vars.params.lm.softmax.logits_ffn.linear.w"
         leaf = Leaf(key, SPECS[key])

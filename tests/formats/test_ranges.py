@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.formats.ranges import block, box_size, boxes
+from convkit.formats.arrays.ranges import block, box_size, boxes
 
 SHAPES = st.lists(st.integers(1, 7), max_size=4)
 

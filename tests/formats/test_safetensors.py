@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats import open_checkpoint
 from convkit.formats.safetensors import DTYPES, FORMAT, HEADER_LIMIT
-from convkit.tensors import TensorSpec
 from convkit.testing import Sample, bits, check_equal, in_a_process_that_dies, write, write_leaf
 
 SPECS = {

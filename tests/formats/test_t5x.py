@@ -17,11 +17,10 @@ import pytest
 from goldens import golden_dir
 from stored_arrays import assert_holds, read_zarr, read_zarrs, restore_msgpack, restore_t5x
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions
+from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats import detect_format, open_checkpoint
-from convkit.formats.t5x import FORMAT
-from convkit.tensors import TensorSpec
+from convkit.formats.t5x.format import FORMAT
 from convkit.testing import Sample, bits, check_equal, write, write_leaf
 
 SPECS = {

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from convkit.checkpoint import Leaf, Opaque, WriteOptions
+from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
-from convkit.formats import detect_format, open_checkpoint, torch_files, zip_places
-from convkit.formats.torch import FORMAT
-from convkit.tensors import TensorSpec
+from convkit.formats import detect_format, open_checkpoint
+from convkit.formats.torch import files as torch_files
+from convkit.formats.torch import zip_places
+from convkit.formats.torch.format import FORMAT
 from convkit.testing import Sample, bits, check_equal, in_a_process_that_dies, write, write_leaf
 
 torch = pytest.importorskip("torch")
@@ -411,7 +412,7 @@ class TestBadInput:
         ids=["lists", "tuples", "cycle", "dict cycle", "laughs", "key"],
     )
     def test_bombs(self, tmp_path: Path, bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("convkit.formats.torch_pickle.LEAF_LIMIT", 1000)
+        monkeypatch.setattr("convkit.formats.torch.pickle.LEAF_LIMIT", 1000)
         self.refuse(archive(tmp_path / "bomb.bin", b"\x80\x02" + bomb), "nested deeper than 64 levels, or over")
 
     def test_a_deep_key_is_not_hashed(self, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import tensorstore
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError, UsageError
-from convkit.formats import zarr2
-from convkit.formats.zarr2 import Zarray, chunk_shape
-from convkit.formats.zarr_chunks import stored_chunks
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.formats.arrays import zarr2
+from convkit.formats.arrays.whole_chunks import stored_chunks
+from convkit.formats.arrays.zarr2 import Zarray, chunk_shape
 
 COMPRESSORS = [None, {"id": "gzip", "level": 1}, {"id": "zstd", "level": 1}, {"id": "zlib", "level": 1}]
 

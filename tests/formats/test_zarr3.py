@@ -14,14 +14,15 @@ from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError
-from convkit.formats import zarr3
-from convkit.formats.array_store import ArrayReader, file_store
-from convkit.formats.leaf_folders import LeafFolderWriter, read_leaf
-from convkit.formats.ranges import block
-from convkit.formats.zarr3 import Zarr3Array, orbax_array
-from convkit.formats.zarr_chunks import stored_chunks
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.formats.arrays import zarr3
+from convkit.formats.arrays.folders import LeafFolderWriter, read_leaf
+from convkit.formats.arrays.ranges import block
+from convkit.formats.arrays.store import ArrayReader, file_store
+from convkit.formats.arrays.whole_chunks import stored_chunks
+from convkit.formats.arrays.zarr3 import Zarr3Array, orbax_array
 from convkit.testing import bits, check_bits
 
 COMPRESSORS = [None, {"id": "gzip", "level": 1}, {"id": "zstd", "level": 3}]

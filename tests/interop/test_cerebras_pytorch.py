@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, WriteOptions
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.formats.cerebras_h5 import FORMAT
-from convkit.formats.cerebras_records import RTFX_DTYPES
+from convkit.formats.cerebras_h5.format import FORMAT
+from convkit.formats.cerebras_h5.records import RTFX_DTYPES
 from convkit.generate.old_mdl import TensorScalarDict, write_old
-from convkit.state import treespec
+from convkit.state.cerebras import treespec
 from convkit.testing import Sample, holdable, samples, write
 
 pytestmark = pytest.mark.interop

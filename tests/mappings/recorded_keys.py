@@ -10,8 +10,7 @@ from recorded import BUFFERS, Recorded, arrays
 
 from convkit.mapping import Mapping, inverse
 from convkit.mappings import find_mapping
-from convkit.plan import Plan, make_plan
-from convkit.source import open_source
+from convkit.plan import Plan, make_plan, open_source
 
 _MATCHED = re.compile(r"Matched (\S+) -> (\S+) action: (\S+)")
 

@@ -10,9 +10,9 @@ from keys_only import carried, plan, refused, specs
 from mappings.recorded_keys import check_inverse, check_keys, check_pairs
 from recorded import HERE, MODELS, Recorded
 
-from convkit.config import ConfigError
+from convkit.checkpoint import TensorSpec
+from convkit.errors import ConfigError
 from convkit.plan import Plan
-from convkit.tensors import TensorSpec
 
 GOLDENS = [Recorded(model, release, here=False) for model in ("bert", "bert_qa") for release in MODELS[model]]
 HF = HERE / "bert" / "hf"

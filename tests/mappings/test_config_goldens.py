@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from goldens import golden_dir
 
-from convkit.config import ConfigError, ConfigTable
+from convkit.config import ConfigTable
+from convkit.errors import ConfigError
 from convkit.mappings import find_mapping
 
 pytestmark = pytest.mark.golden

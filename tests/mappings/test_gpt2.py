@@ -10,8 +10,8 @@ from keys_only import carried, plan, refused, specs
 from mappings.recorded_keys import check_inverse, check_keys, check_pairs
 from recorded import HERE, MODELS, Recorded
 
-from convkit.config import ConfigError
-from convkit.tensors import TensorSpec
+from convkit.checkpoint import TensorSpec
+from convkit.errors import ConfigError
 
 GOLDENS = [Recorded("gpt2", release, here=False) for release in MODELS["gpt2"]]
 HF = HERE / "gpt2" / "hf"

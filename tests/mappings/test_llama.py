@@ -10,7 +10,7 @@ from keys_only import carried, plan, refused, specs
 from mappings.recorded_keys import check_inverse, check_keys, check_pairs
 from recorded import HERE, MODELS, Recorded
 
-from convkit.tensors import TensorSpec
+from convkit.checkpoint import TensorSpec
 
 GOLDENS = [
     Recorded(model, release, here=False)

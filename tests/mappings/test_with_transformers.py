@@ -15,8 +15,7 @@ from meaning import meaning
 
 from convkit.execute import convert
 from convkit.generate.weights import fill
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import open_source
+from convkit.plan import Options, Plan, make_plan, open_source
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -58,4 +58,4 @@ def test_judges_never_reach_converters(path: Path) -> None:
 
 
 def test_the_walk_finds_what_is_there() -> None:
-    assert "convkit.ops" in reached(ROOT / "execute.py", set())
+    assert "convkit.mapping.ops" in reached(ROOT / "execute.py", set())

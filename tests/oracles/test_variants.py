@@ -9,8 +9,8 @@ from torch import Tensor
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.oracles import get_oracle, layouts
-from convkit.verify.probe import make_probe
-from convkit.verify.trial import Trial
+from convkit.verify.equivalence.probe import make_probe
+from convkit.verify.equivalence.trial import Trial
 
 torch.set_num_threads(1)
 

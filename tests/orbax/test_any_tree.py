@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from restored import by_v0, by_v1, described
 from test_writing import rewrite
 
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.testing import bits
 
 #: Orbax holds no arrays without elements

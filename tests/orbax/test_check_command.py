@@ -12,7 +12,7 @@ import layouts
 import pytest
 
 from convkit.cli import main
-from convkit.orbax.calls import CALLS
+from convkit.orbax.check.calls import CALLS
 
 Layout = Callable[[str], Path]
 

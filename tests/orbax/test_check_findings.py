@@ -11,7 +11,7 @@ import layouts
 import pytest
 from goldens import golden_dir
 
-from convkit.orbax.check import Check, check
+from convkit.orbax.check.check import Check, check
 
 Layout = Callable[[str], Path]
 

@@ -13,9 +13,9 @@ import layouts
 import pytest
 from goldens import golden_dir
 
-from convkit.orbax.calls import CALLS, Call, of_items
-from convkit.orbax.check import predict
-from convkit.orbax.outcome import OK, Outcome
+from convkit.orbax.check.calls import CALLS, Call, of_items
+from convkit.orbax.check.check import predict
+from convkit.orbax.check.outcome import OK, Outcome
 
 _RECORDED = Path(__file__).with_name("recorded")
 _ITEMS = ("state", "pytree", "params", "default")

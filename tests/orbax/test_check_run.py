@@ -11,7 +11,7 @@ import layouts
 import pytest
 
 from convkit.errors import ConvkitError
-from convkit.orbax.check import check, confirmed
+from convkit.orbax.check.check import check, confirmed
 
 pytest.importorskip("orbax.checkpoint")
 

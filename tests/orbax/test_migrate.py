@@ -17,13 +17,13 @@ from layouts import CUSTOM, WRITERS
 
 from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.orbax.migration import checks, real
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request, plan_migration
-from convkit.orbax.migration.restore import job
-from convkit.receipt import migration_path, read_migration
+from convkit.files.receipt import migration_path, read_migration
+from convkit.migrate.orbax import checks, real
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request, plan_migration
+from convkit.migrate.orbax.restore import job
 from convkit.state.orbax.layout import recognise
-from convkit.verify.migrated import verify_migration
+from convkit.verify.files import verify_migration
 
 Layout = Callable[[str], Path]
 

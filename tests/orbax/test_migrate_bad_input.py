@@ -12,8 +12,8 @@ import pytest
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
 
 Layout = Callable[[str], Path]
 

@@ -13,8 +13,8 @@ import pytest
 from goldens import golden_dir
 
 from convkit.errors import ConvkitError
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
 from convkit.state.orbax.layout import recognise
 
 pytestmark = pytest.mark.golden

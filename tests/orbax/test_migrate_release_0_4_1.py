@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import tensorstore
 
-from convkit.formats.orbax_reader import open_orbax
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
+from convkit.formats.orbax.reader import open_orbax
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
 from convkit.state.orbax import arrays, tree
 
 ARRAYS = {"w": np.arange(4, dtype=np.float32), "c/d": np.ones((2, 3), np.float32), "p.é": np.arange(3) + 2**40}

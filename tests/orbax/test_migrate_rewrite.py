@@ -11,11 +11,11 @@ import pytest
 
 from convkit.cli import main
 from convkit.formats import open_checkpoint
-from convkit.orbax.migration import checks
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Encoding, Request
+from convkit.migrate.orbax import checks
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Encoding, Request
 from convkit.state.orbax.layout import recognise
-from convkit.verify.migrated import verify_migration
+from convkit.verify.files import verify_migration
 
 Layout = Callable[[str], Path]
 

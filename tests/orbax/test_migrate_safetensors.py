@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from convkit.errors import ConvkitError
-from convkit.formats.orbax_reader import open_orbax
-from convkit.orbax.migration import checks
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
-from convkit.receipt import read_migration
+from convkit.files.receipt import read_migration
+from convkit.formats.orbax.reader import open_orbax
+from convkit.migrate.orbax import checks
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
 
 Layout = Callable[[str], Path]
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convkit.formats import open_checkpoint
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Request
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
 
 DTYPES = [
     *("bool", "int8", "uint8", "int16", "int32", "int64", "uint64", "float16", "float32", "float64", "complex64"),

@@ -12,12 +12,12 @@ import pytest
 from layouts import WRITERS
 from restored import by_v0, by_v1, described
 
-from convkit.checkpoint import Leaf, Opaque, WriteOptions
+from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
+from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
 from convkit.formats import get_format, open_checkpoint
-from convkit.formats.orbax_record import KEY, Record
+from convkit.formats.orbax.record import KEY, Record
 from convkit.state.orbax import handlers, layout, step, tree
-from convkit.tensors import TensorSpec, carrier
 
 #: of a root a step; safetensors are another format, and of two leaves with one name one is lost
 LAYOUTS = [

@@ -14,10 +14,11 @@ from goldens import golden_dir
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError
 from convkit.state import flax_msgpack
 from convkit.state.flax_msgpack import ArrayBytes
-from convkit.tensors import ITEMSIZE, TensorSpec, value_dtype
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text()
 ARRAYS = st.builds(

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convkit.cli import main
-from convkit.formats.cerebras_h5 import FORMAT
+from convkit.formats.cerebras_h5.format import FORMAT
 from convkit.generate.old_mdl import write_old
-from convkit.state.loader_state import GLOBAL, Workers, read_workers, write_workers
+from convkit.state.cerebras.loader_state import GLOBAL, Workers, read_workers, write_workers
 
 CARRY = ["cerebras", "data-iter-state"]
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from convkit.checkpoint import Leaf
+from convkit.checkpoint import Leaf, TensorSpec
 from convkit.errors import ConvkitError
-from convkit.state import pax_metadata
-from convkit.tensors import TensorSpec
+from convkit.state.pax import metadata as pax_metadata
 
 
 def entry(shape: list[int], dtype: str = "float32", masked: bool = False) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from convkit.errors import ConvkitError
-from convkit.state.pax_treedef import leaf_names
+from convkit.state.pax.treedef import leaf_names
 
 jax = pytest.importorskip("jax")
 

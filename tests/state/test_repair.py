@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from goldens import golden_dir
 
-from convkit import restate
 from convkit.checkpoint import WriteOptions
 from convkit.cli import main
-from convkit.formats.cerebras_h5 import FORMAT
-from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
+from convkit.files.receipt import receipt_path
+from convkit.formats.cerebras_h5.format import FORMAT
+from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.generate.old_mdl import TensorScalarDict, write_old
-from convkit.receipt import receipt_path
+from convkit.migrate import restate
 
 FIX = ["cerebras", "fix-checkpoint-spec"]
 HEAD = "model.model.lm_head.weight"
@@ -269,7 +269,7 @@ def test_a_conversion_is_not_repaired_in_place(tmp_path: Path, capsys: pytest.Ca
     """What its receipt says would no longer be true; a copy that replaces one takes the receipt away."""
     path, other = make(tmp_path), tmp_path / "other.mdl"
     for target in (path, other):
-        receipt_path(target).write_text('{"schema": "convkit.receipt/1"}')
+        receipt_path(target).write_text('{"schema": "convkit.files.receipt/1"}')
     refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "is a conversion with a receipt", 2)
     other.touch()
     assert main([*FIX, str(path), "--fixed_checkpoint_path", str(other), "--overwrite"]) == 0
@@ -389,7 +389,7 @@ def test_a_failing_rename_leaves_nothing(
         raise OSError(errno.EROFS, "Read-only file system")
 
     path = make(tmp_path)
-    monkeypatch.setattr("convkit.staging._sync_tree", fail)
+    monkeypatch.setattr("convkit.files.staging._sync_tree", fail)
     refused(capsys, [*FIX, str(path)], "Read-only file system")
     refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "Read-only file system")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convkit.errors import ConvkitError
-from convkit.state import treespec
+from convkit.state.cerebras import treespec
 
 pytree = pytest.importorskip("torch.utils._pytree")
 

@@ -15,12 +15,11 @@ from engine.disk import converted, everything_below
 from te_runs import arrays, unpacked
 
 from convkit.checkpoint import WriteOptions
+from convkit.checkpoint.digests import digest_array
 from convkit.cli import main
-from convkit.digests import digest_array
-from convkit.formats.leaf_folders import LeafFolderWriter
-from convkit.receipt import receipt_path
-from convkit.source import bare_names
-from convkit.staging import Staging
+from convkit.files.receipt import bare_names, receipt_path
+from convkit.files.staging import Staging
+from convkit.formats.arrays.folders import LeafFolderWriter
 from convkit.testing import in_a_fresh_process_that_dies
 from convkit.verify.receipts import verify
 

@@ -12,9 +12,9 @@ from te_runs import Arrays, arrays, genuine, unpacked
 from te_runs import write_leaf as write
 
 from convkit.cli import main
+from convkit.files.receipt import read_receipt
 from convkit.mappings import find_mapping
-from convkit.receipt import read_receipt
-from convkit.verify.roundtrip import roundtrip
+from convkit.verify.roundtrip.check import roundtrip
 
 pytestmark = pytest.mark.golden
 

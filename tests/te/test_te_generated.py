@@ -8,11 +8,12 @@ import pytest
 from engine.disk import everything_below
 from te_runs import genuine, unpacked
 
+from convkit.checkpoint import TensorSpec
 from convkit.cli import main
 from convkit.errors import UsageError
 from convkit.formats import open_checkpoint
-from convkit.generate import generate, parse
-from convkit.tensors import TensorSpec
+from convkit.generate import generate
+from convkit.generate.options import parse
 
 T5 = "t5x?layers=2&decoder_layers=2&heads=2&head_dim=4&hidden=12&intermediate=10&vocab=20"
 PAX = "pax?layers=2&heads=2&head_dim=4&hidden=8&intermediate=10&vocab=16"

@@ -13,7 +13,7 @@ from te_runs import Arrays, forward, genuine, unpacked
 from convkit.mappings import find_mapping
 from convkit.oracles import get_oracle
 from convkit.oracles.oracle import Oracle
-from convkit.verify.trial import Trial
+from convkit.verify.equivalence.trial import Trial
 
 pytestmark = pytest.mark.golden
 

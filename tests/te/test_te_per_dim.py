@@ -16,11 +16,11 @@ from test_te_oracles import CLOSE, model
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
+from convkit.files.receipt import read_receipt
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
-from convkit.receipt import read_receipt
-from convkit.verify.roundtrip import roundtrip
-from convkit.verify.trial import Trial
+from convkit.verify.equivalence.trial import Trial
+from convkit.verify.roundtrip.check import roundtrip
 
 pytestmark = pytest.mark.golden
 

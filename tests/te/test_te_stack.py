@@ -13,7 +13,7 @@ from te_runs import arrays as on_disk
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.jobs import check_ties
+from convkit.execute.complement import check_ties
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
 

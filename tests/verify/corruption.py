@@ -10,10 +10,9 @@ import h5py
 import hdf5plugin  # noqa: F401 - registers the filters
 import numpy as np
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.formats import get_format, open_checkpoint
-from convkit.formats.mapped import MappedCheckpoint
-from convkit.tensors import TensorSpec
+from convkit.formats.plain.mapped import MappedCheckpoint
 
 
 def edit(path: Path, key: str, change: Callable[[np.ndarray], np.ndarray]) -> None:

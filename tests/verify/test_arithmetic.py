@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from convkit.ops import EXACT, Cast, Elementwise, Scale, Shift
-from convkit.tensors import ITEMSIZE, carrier, value_dtype
-from convkit.verify.arithmetic import bound, differing, distance, fill_bits, undo
+from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
+from convkit.mapping.ops import EXACT, Cast, Elementwise, Scale, Shift
+from convkit.verify.roundtrip.arithmetic import bound, differing, distance, fill_bits, undo
 
 FLOATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64")
 

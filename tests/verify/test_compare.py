@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from convkit.errors import ConvkitError
-from convkit.verify.compare import diff
+from convkit.verify.diff import diff
 from convkit.verify.ulps import Tally
 from convkit.verify.verdict import Verdict
 

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.verify.equivalence import BOUND, equivalence, expected_bound
+from convkit.verify.equivalence.check import BOUND, equivalence, expected_bound
 from convkit.verify.verdict import Verdict
 
 #: a receipt as far as this check reads it
-RECEIPT = {"schema": "convkit.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
+RECEIPT = {"schema": "convkit.files.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
 
 torch.set_num_threads(1)
 

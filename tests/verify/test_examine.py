@@ -15,14 +15,15 @@ from engine.strategies import Case, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import value_dtype
+from convkit.files.receipt import complement_path, read_receipt
 from convkit.mapping import Mapping, Rule, inverse
-from convkit.ops import Pad, Scale, Shift
-from convkit.receipt import complement_path, read_receipt
-from convkit.tensors import TensorSpec, value_dtype
+from convkit.mapping.ops import Pad, Scale, Shift
 from convkit.testing import bits
-from convkit.verify.examine import Findings, examine
-from convkit.verify.reconvert import Sides
-from convkit.verify.roundtrip import roundtrip
+from convkit.verify.roundtrip.check import roundtrip
+from convkit.verify.roundtrip.examine import Findings, examine
+from convkit.verify.roundtrip.reconvert import Sides
 from convkit.verify.verdict import Verdict
 
 

@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from test_examine import examined, random_bits
 from test_schemas import validator
 
-from convkit.bind import PlanError
-from convkit.errors import ConvkitError
-from convkit.jobs import check_ties
-from convkit.mapping import Derived, Folded, Rule, inverse
-from convkit.pack import pack
-from convkit.receipt import complement_path
-from convkit.tensors import value_dtype
-from convkit.verify.roundtrip import roundtrip
+from convkit.checkpoint.tensors import value_dtype
+from convkit.errors import ConvkitError, PlanError
+from convkit.execute.complement import check_ties
+from convkit.files.receipt import complement_path
+from convkit.mapping import Derived, Folded, Rule, inverse, pack
+from convkit.verify.roundtrip.check import roundtrip
 
 FLOATS = st.sampled_from(["float16", "bfloat16", "float32", "float64"])
 

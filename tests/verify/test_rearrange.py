@@ -13,10 +13,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.errors import ConvkitError
-from convkit.tensors import TensorSpec
-from convkit.verify.rearrange import Undone, check_bijection, read_axes, runs, shape_of
+from convkit.verify.roundtrip.rearrange import Undone, check_bijection, read_axes, runs, shape_of
 
 
 class Held(Checkpoint):

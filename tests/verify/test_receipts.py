@@ -14,13 +14,11 @@ import yaml
 from corruption import copy, cut_short, edit, flip_a_bit, swap
 from recorded import HERE
 
-from convkit.checkpoint import WriteOptions
+from convkit.checkpoint import TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.execute import convert
-from convkit.plan import Options, make_plan
-from convkit.receipt import complement_path, receipt_path
-from convkit.source import open_source
-from convkit.tensors import TensorSpec
+from convkit.files.receipt import complement_path, receipt_path
+from convkit.plan import Options, make_plan, open_source
 from convkit.verify.receipts import verify
 
 K0 = "model.transformer_decoder.layers.0.self_attn.proj_k_dense_layer.weight"

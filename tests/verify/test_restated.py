@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from convkit.cli import main
+from convkit.files.receipt import record_path
 from convkit.generate.old_mdl import write_old
-from convkit.receipt import record_path
-from convkit.state.loader_state import Workers, write_workers
+from convkit.state.cerebras.loader_state import Workers, write_workers
 
 
 @pytest.fixture

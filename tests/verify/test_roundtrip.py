@@ -15,17 +15,16 @@ import pytest
 from corruption import copy, cut_short, flip_a_bit, swap
 from recorded import HERE, MODELS, Recorded
 
-from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute import convert
+from convkit.files.receipt import complement_path, read_receipt, receipt_path
 from convkit.formats import get_format, open_checkpoint
-from convkit.plan import Options, make_plan
-from convkit.receipt import complement_path, read_receipt, receipt_path
-from convkit.source import open_source, parse_release
-from convkit.tensors import TensorSpec
-from convkit.verify import roundtrip as module
-from convkit.verify.faults import FAULTS
-from convkit.verify.roundtrip import roundtrip
+from convkit.mapping.layout import parse_release
+from convkit.plan import Options, make_plan, open_source
+from convkit.verify.roundtrip import check as module
+from convkit.verify.roundtrip.check import roundtrip
+from convkit.verify.roundtrip.faults import FAULTS
 from convkit.verify.verdict import Verdict
 
 FORMATS = ("safetensors", "torch", "cerebras-h5")

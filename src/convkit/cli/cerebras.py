@@ -16,12 +16,12 @@ from typing import Any
 from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError, UsageError
-from convkit.formats.cerebras_h5 import file_of
-from convkit.formats.cerebras_h5_reader import CerebrasCheckpoint
-from convkit.receipt import STATE_SCHEMA, read_record, record_path
-from convkit.restate import State, planned, restate
-from convkit.staging import Staging
-from convkit.state.loader_state import (
+from convkit.files.receipt import STATE_SCHEMA, read_record, record_path
+from convkit.files.staging import Staging
+from convkit.formats.cerebras_h5.format import file_of
+from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
+from convkit.migrate.restate import State, planned, restate
+from convkit.state.cerebras.loader_state import (
     BRANCH,
     Workers,
     iterable_state,
@@ -31,7 +31,7 @@ from convkit.state.loader_state import (
     workers_of,
     write_workers,
 )
-from convkit.state.repair import Repaired, repaired
+from convkit.state.cerebras.repair import Repaired, repaired
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convkit.cli.output import emit
-from convkit.receipt import read_migration, read_receipt, read_record
+from convkit.files.receipt import read_migration, read_receipt, read_record
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; all are in the JSON document
@@ -26,10 +26,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _roundtrip(args: argparse.Namespace) -> Verdict:
     from convkit.verify.restated import restated
-    from convkit.verify.roundtrip import roundtrip
+    from convkit.verify.roundtrip.check import roundtrip
 
     if (migration := read_migration(args.target)) is not None:
-        from convkit.orbax.migration import checks
+        from convkit.migrate.orbax import checks
 
         return checks.roundtrip(args.source, args.target, migration, keep=args.keep)
     receipt = read_receipt(args.target)
@@ -41,8 +41,9 @@ def _roundtrip(args: argparse.Namespace) -> Verdict:
 
 def _plan(args: argparse.Namespace) -> dict[str, Any]:
     """The plan that convkit would make for a conversion that somebody else made."""
-    from convkit.plan import Options, make_plan
-    from convkit.source import detect_layout, open_source, parse_release
+    from convkit.mapping.layout import parse_release
+    from convkit.plan import Options, make_plan, open_source
+    from convkit.plan.detect import detect_layout
 
     with (
         open_source(args.source, format=args.source_format, config=args.config) as source,
@@ -60,10 +61,10 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
 
 def _equivalence(args: argparse.Namespace) -> Verdict:
     if (migration := read_migration(args.target)) is not None:
-        from convkit.orbax.migration import checks
+        from convkit.migrate.orbax import checks
 
         return checks.equivalence(args.source, args.target, migration)
-    from convkit.verify.equivalence import equivalence
+    from convkit.verify.equivalence.check import equivalence
 
     return equivalence(
         args.source,
@@ -78,14 +79,14 @@ def _equivalence(args: argparse.Namespace) -> Verdict:
 
 
 def _diff(args: argparse.Namespace) -> Verdict:
-    from convkit.verify.compare import diff
+    from convkit.verify.diff import diff
 
     return diff(args.source, args.target)
 
 
 def _verify(args: argparse.Namespace) -> Verdict:
     if args.path.exists() and (migration := read_migration(args.path)) is not None:
-        from convkit.verify.migrated import verify_migration
+        from convkit.verify.files import verify_migration
 
         return verify_migration(args.path.absolute(), migration)
     from convkit.verify.receipts import verify

@@ -12,7 +12,7 @@ from convkit.cli.output import emit, parse_size, progress, size
 from convkit.cli.planning import opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
-from convkit.receipt import receipt_path
+from convkit.files.receipt import receipt_path
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from convkit.bind import detect_facts, detect_variants
 from convkit.checkpoint import Leaf
+from convkit.checkpoint.digests import digest_value
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, size, table
-from convkit.digests import digest_value
 from convkit.errors import ConvkitError
-from convkit.execute import digest_leaf
+from convkit.execute.conversion import digest_leaf
+from convkit.files.receipt import json_value
 from convkit.formats import detect_format
 from convkit.mapping import inverse
 from convkit.mappings import all_mappings
 from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
-from convkit.receipt import json_value
-from convkit.source import Source, detect_layout, open_source
+from convkit.plan import Source, open_source
+from convkit.plan.detect import detect_layout
+from convkit.plan.names import detect_facts, detect_variants
 
 
 def run(args: argparse.Namespace) -> int:

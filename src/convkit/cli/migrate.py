@@ -10,10 +10,10 @@ from typing import Any
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, parse_size, size, table
 from convkit.errors import UsageError
-from convkit.orbax.migration.migrate import migrate
-from convkit.orbax.migration.request import Encoding, Request, plan_migration
-from convkit.orbax.migration.told import planned
-from convkit.receipt import migration_path
+from convkit.files.receipt import migration_path
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.plan_json import planned
+from convkit.migrate.orbax.request import Encoding, Request, plan_migration
 
 _ON = {"on": True, "off": False, None: None}
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from convkit.digests import ALGORITHMS
+from convkit.checkpoint.digests import ALGORITHMS
 
 Parser = argparse.ArgumentParser
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from convkit.cli.output import emit, table
 from convkit.errors import UsageError
-from convkit.orbax.calls import Verb, spelled
-from convkit.orbax.check import Check, agree, check, confirmed, leaves
-from convkit.orbax.outcome import Outcome
+from convkit.orbax.check.calls import Verb, spelled
+from convkit.orbax.check.check import Check, agree, check, confirmed, leaves
+from convkit.orbax.check.outcome import Outcome
 
 SCHEMA = "convkit.orbax-check/1"
 _WIDTH = 110

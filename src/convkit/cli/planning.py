@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterable
 
 from convkit.errors import UsageError
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import Source, open_source, parse_release
+from convkit.mapping.layout import parse_release
+from convkit.plan import Options, Plan, Source, make_plan, open_source
 
 
 def opened(args: argparse.Namespace) -> Source:

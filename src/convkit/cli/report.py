@@ -6,7 +6,8 @@ import argparse
 import json
 
 from convkit.cli.output import emit
-from convkit.report import build_report, format_table
+from convkit.report import build_report
+from convkit.report.summary import format_table
 
 
 def run(args: argparse.Namespace) -> int:

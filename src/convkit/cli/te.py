@@ -18,8 +18,9 @@ from convkit.cli.options import TE_SIZES
 from convkit.cli.output import progress
 from convkit.errors import UsageError
 from convkit.execute import convert
-from convkit.plan import Options, Plan, make_plan
-from convkit.source import Source, detect_layout, open_source, parse_release
+from convkit.mapping.layout import parse_release
+from convkit.plan import Options, Plan, Source, make_plan, open_source
+from convkit.plan.detect import detect_layout
 
 #: layout -> the layouts on the other side, the usual one first
 OTHER = {

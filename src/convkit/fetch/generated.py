@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from convkit.fetch.source import Job, Source
-from convkit.generate import generate, parse
+from convkit.generate import generate
+from convkit.generate.options import parse
 
 
 class Generated(Source):

@@ -1,7 +1,7 @@
 """Plain paths and ``file://``: files that are on this machine already.
 
 A checkpoint may be larger than the free disk, and convkit only ever reads its sources. So a file's bytes are
-shared where that is possible (:mod:`convkit.sharing`), by a hard link too: don't edit a fetched file in place;
+shared where that is possible (:mod:`convkit.files.sharing`), by a hard link too: don't edit a fetched file in place;
 a fetch that finds its files changed says so.
 """
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.record import FILE
 from convkit.fetch.source import Files, Job, MissingError
-from convkit.sharing import share_file
+from convkit.files.sharing import share_file
 
 
 class Local(Files):

@@ -14,13 +14,13 @@ from convkit.errors import ConvkitError, UsageError
 #: In the order of preference where a folder holds several: safetensors wins, as in transformers.
 _MODULES = {
     "safetensors": "convkit.formats.safetensors",
-    "torch": "convkit.formats.torch",
-    "cerebras-h5": "convkit.formats.cerebras_h5",
+    "torch": "convkit.formats.torch.format",
+    "cerebras-h5": "convkit.formats.cerebras_h5.format",
     "pax": "convkit.formats.pax",
-    "t5x": "convkit.formats.t5x",
+    "t5x": "convkit.formats.t5x.format",
     # last, as T5X and Pax save through Orbax
-    "orbax-v0": "convkit.formats.orbax_v0",
-    "orbax-v1": "convkit.formats.orbax_v1",
+    "orbax-v0": "convkit.formats.orbax.v0",
+    "orbax-v1": "convkit.formats.orbax.v1",
 }
 
 

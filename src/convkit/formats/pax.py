@@ -27,12 +27,15 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.formats import leaf_folders, ocdbt, zarr2
-from convkit.formats.array_checkpoint import ArrayCheckpoint
-from convkit.formats.array_store import StoredArray
-from convkit.formats.zarr2_folders import Zarr2FolderWriter
-from convkit.state import flax_msgpack, pax_metadata, pax_treedef
+from convkit.formats.arrays import folders as leaf_folders
+from convkit.formats.arrays import ocdbt, zarr2
+from convkit.formats.arrays.reader import ArrayCheckpoint
+from convkit.formats.arrays.store import StoredArray
+from convkit.formats.arrays.zarr2_folders import Zarr2FolderWriter
+from convkit.state import flax_msgpack
 from convkit.state.flax_msgpack import ArrayBytes
+from convkit.state.pax import metadata as pax_metadata
+from convkit.state.pax import treedef as pax_treedef
 
 _STATE, _FLAX_FILE, _SHARDING = "state", "checkpoint", "_sharding"
 _VARIABLES = "mdl_vars."

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.formats.mapped import MappedCheckpoint, Place
-from convkit.formats.preallocated import FileLayout, PreallocatedWriter
-from convkit.formats.shards import INDEX, arrange, check_shard, locate, parse_json, split
-from convkit.tensors import TensorSpec
+from convkit.formats.plain.mapped import MappedCheckpoint, Place
+from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter
+from convkit.formats.plain.shards import INDEX, arrange, check_shard, locate, parse_json, split
 
 SUFFIX = ".safetensors"
 SINGLE = "model.safetensors"

@@ -54,7 +54,7 @@ class OldCerebras:
         import yaml
 
         from convkit.generate.old_mdl import write_old
-        from convkit.state.loader_state import Workers, write_workers
+        from convkit.state.cerebras.loader_state import Workers, write_workers
 
         folder.mkdir(parents=True, exist_ok=True)
         left_out = ("model.model.lm_head.weight", "model.model.ln_f.weight") if self.release < "1.9" else ()

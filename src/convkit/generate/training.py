@@ -64,7 +64,7 @@ class Training(ABC):
 
     def leaves(self) -> dict[str, np.ndarray]:
         """Every array by its name."""
-        from convkit.tensors import value_dtype
+        from convkit.checkpoint.tensors import value_dtype
 
         kind = value_dtype(self.dtype)
         weights = {key: drawn(self.seed, key, parameter).astype(kind) for key, parameter in self.parameters().items()}
@@ -86,9 +86,9 @@ def moments(seed: int, keys: tuple[str, str], parameter: Parameter) -> dict[str,
 
 def write(format: str, folder: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Write arrays in a format."""
-    from convkit.checkpoint import Leaf, WriteOptions
+    from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
+    from convkit.checkpoint.tensors import carrier
     from convkit.formats import get_format
-    from convkit.tensors import TensorSpec, carrier
 
     leaves = [Leaf(key, TensorSpec(array.shape, array.dtype.name)) for key, array in arrays.items()]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 #: layout -> module and class of its oracle
 _ORACLES = {
-    "cerebras/bert": ("convkit.oracles.cerebras_bert", "CerebrasBert"),
-    "cerebras/gpt2": ("convkit.oracles.cerebras_decoder", "CerebrasDecoder"),
-    "cerebras/llama": ("convkit.oracles.cerebras_decoder", "CerebrasDecoder"),
-    "hf/bert": ("convkit.oracles.hf_bert", "HfBert"),
-    "hf/gpt2": ("convkit.oracles.hf_gpt2", "HfGpt2"),
-    "hf/llama": ("convkit.oracles.hf_llama", "HfLlama"),
-    "pax/lm": ("convkit.oracles.pax", "PaxLm"),
-    "pax/lm-repeat": ("convkit.oracles.pax", "PaxLmRepeat"),
-    "t5x/t5": ("convkit.oracles.t5x", "T5xT5"),
-    "te/pax": ("convkit.oracles.pax", "TePax"),
-    "te/pax-repeat": ("convkit.oracles.pax", "TePaxRepeat"),
-    "te/t5": ("convkit.oracles.t5x", "TeT5"),
-    "te/t5-fused": ("convkit.oracles.t5x", "TeT5Fused"),
+    "cerebras/bert": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
+    "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "hf/bert": ("convkit.oracles.hf.bert", "HfBert"),
+    "hf/gpt2": ("convkit.oracles.hf.gpt2", "HfGpt2"),
+    "hf/llama": ("convkit.oracles.hf.llama", "HfLlama"),
+    "pax/lm": ("convkit.oracles.jax.pax", "PaxLm"),
+    "pax/lm-repeat": ("convkit.oracles.jax.pax", "PaxLmRepeat"),
+    "t5x/t5": ("convkit.oracles.jax.t5x", "T5xT5"),
+    "te/pax": ("convkit.oracles.jax.pax", "TePax"),
+    "te/pax-repeat": ("convkit.oracles.jax.pax", "TePaxRepeat"),
+    "te/t5": ("convkit.oracles.jax.t5x", "TeT5"),
+    "te/t5-fused": ("convkit.oracles.jax.t5x", "TeT5Fused"),
 }
 
 

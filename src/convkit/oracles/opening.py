@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
+from convkit.files.receipt import read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts, needs_config
-from convkit.receipt import read_receipt
-from convkit.tensors import value_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.errors import ConvkitError
-from convkit.formats.orbax_reader import open_orbax
+from convkit.formats.orbax.reader import open_orbax
 from convkit.state.orbax.layout import ROOT, Found, recognise
 
 if TYPE_CHECKING:

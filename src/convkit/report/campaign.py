@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.receipt import STATE_SCHEMA
+from convkit.files.receipt import STATE_SCHEMA
 
 #: in the order in which they run; each leaves a document, a log and a benchmark
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")

@@ -11,11 +11,11 @@ from typing import Any
 
 import jinja2
 
+from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
 from convkit.report.campaign import CHECKS, STAGES, Conversion
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
 from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, worst
-from convkit.tensors import ITEMSIZE
 
 #: leaves listed one by one in a section; plan and receipt have them all
 MOST_LEAVES = 400

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import TensorSpec
 from convkit.errors import ConvkitError
-from convkit.tensors import TensorSpec
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"

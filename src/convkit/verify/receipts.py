@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf
-from convkit.digests import BlockDigests, combine, digest_value
+from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
+from convkit.files.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
 from convkit.formats import open_checkpoint
-from convkit.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
-from convkit.verify.examine import THREADS
-from convkit.verify.faults import LIMIT, Overlay
-from convkit.verify.reconvert import said, stored
+from convkit.verify.roundtrip.examine import THREADS
+from convkit.verify.roundtrip.faults import LIMIT, Overlay
+from convkit.verify.roundtrip.reconvert import said, stored
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]

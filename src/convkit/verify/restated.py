@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint.tensors import value_dtype
 from convkit.formats import open_checkpoint
-from convkit.tensors import TensorSpec, value_dtype
 from convkit.verify.verdict import Fault, Verdict
 
 #: elements compared at a time

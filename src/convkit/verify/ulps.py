@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from convkit.tensors import carrier, value_dtype
+from convkit.checkpoint.tensors import carrier, value_dtype
 
 if TYPE_CHECKING:
     import numpy as np

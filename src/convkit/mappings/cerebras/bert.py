@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ABSENT, REQUIRED, ConfigError, ConfigTable, Constant, Coupled, Field, Rejected, Written
+from convkit.config import ABSENT, REQUIRED, ConfigTable, Constant, Coupled, Field, Rejected, Written
+from convkit.errors import ConfigError
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
 from convkit.mappings.cerebras.common import (
     ACTIVATIONS,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigError, Constant, Coupled, Refused, Row, Written
+from convkit.config import Constant, Coupled, Refused, Row, Written
+from convkit.errors import ConfigError
 from convkit.mapping import LeftBehind, Variant
 
 HF_DEFAULTS = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"

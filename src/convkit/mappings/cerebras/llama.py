@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigError, ConfigTable, Constant, Coupled, Field, Flag, Name
+from convkit.config import ConfigTable, Constant, Coupled, Field, Flag, Name
+from convkit.errors import ConfigError
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
 from convkit.mappings.cerebras.common import (
     CS_DEFAULTS,

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convkit.config import ABSENT, ConfigError, Coupled, Release
+from convkit.config import ABSENT, Coupled, Release
+from convkit.errors import ConfigError
 
 Values = dict[str, Any]
 

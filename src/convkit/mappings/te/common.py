@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from convkit.config import ConfigError
-from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant, Which
-from convkit.ops import Shift
+from convkit.errors import ConfigError
+from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant
+from convkit.mapping.layout import Which
+from convkit.mapping.ops import Shift
 
 #: What a conversion to or from TE covers: everything, or the weights alone.
 SCOPE = Variant("scope", "right", ("all", "weights"))

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigError, ConfigTable, Coupled
+from convkit.config import ConfigTable, Coupled
+from convkit.errors import ConfigError
 from convkit.mapping import Fact, Folded, Measure, Rule, Variant
+from convkit.mapping.ops import Shift
 from convkit.mappings.te.common import BIASES, NORMS, SCOPE, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS
-from convkit.ops import Shift
 
 SIZES: dict[str, Any] = {"h": "heads", "k": "head_dim"}
 PAX_QKV, QKV = "self_attention.combined_qkv", "attention.qkv"

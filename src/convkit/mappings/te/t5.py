@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigError, ConfigTable, Coupled
+from convkit.config import ConfigTable, Coupled
+from convkit.errors import ConfigError
 from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, under
 from convkit.mappings.te.adafactor import FACT, KINDS, MEASURES, slots
 from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, split_heads, where

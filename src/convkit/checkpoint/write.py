@@ -1,0 +1,115 @@
+"""Writing a checkpoint: what a format implements so that its files can be made."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+from convkit.checkpoint.read import Checkpoint, Leaf
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a user may ask of any format; a format ignores what doesn't concern it."""
+
+    #: bytes a shard at most (safetensors, torch); None is one file
+    shard_size: int | None = None
+    #: format-level metadata for the file's own header (JSON values only)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: shape of a leaf's chunks, by its key (t5x, pax, orbax); others are cut as the format has it
+    chunks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    #: ``none``, ``gzip`` or ``zstd``, also with a level: ``zstd:3`` (t5x, pax, orbax); None is the format's own
+    compressor: str | None = None
+    #: version of zarr, 2 or 3 (orbax); None is the format's own
+    zarr: int | None = None
+    #: whether arrays lie in one database, and not in a folder each (orbax)
+    ocdbt: bool = True
+    #: the model's config, for a format that :attr:`Format.holds_config`
+    config: Mapping[str, Any] | None = None
+
+
+class Writer(ABC):
+    """A staged output: filled by any thread, leaf by leaf, in any order, each element once.
+
+    It writes below the staging path it was given and nowhere else; publishing under the final
+    name is the executor's work. After ``kill -9`` a writer opened again with ``resume=True`` on
+    the same staging path still holds every leaf for which :meth:`finish` had returned.
+    """
+
+    def granularity(self, key: str) -> int:
+        """``start`` of every write is a multiple of this many elements, and so is its length,
+        but for a leaf's last write (the height of a chunk row; 1 where any range will do)."""
+        return 1
+
+    @abstractmethod
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write elements ``[start, start + data.size)`` in C order; ``data`` is 1-D, contiguous, carrier dtype."""
+
+    @abstractmethod
+    def finish(self, key: str) -> None:
+        """All of the leaf is written: make that durable against the death of this process."""
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Take a leaf whole from its files (:meth:`Checkpoint.leaf_files`), in place of write and finish.
+
+        False, and nothing done, where this writer can't store the leaf so, or was asked for other chunks
+        or another compressor: it must be written then.
+        """
+        return False
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Every leaf is finished: write what completes the file, and sync it to disk."""
+
+    def beside(self) -> dict[str, bytes]:
+        """Small files that belong beside the output, by their paths from its parent: the executor writes them."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files (also without commit: the staging path can then be resumed or removed)."""
+
+
+class Format(ABC):
+    """How bytes lie on disk."""
+
+    #: the word users type: ``safetensors``, ``torch``, ``cerebras-h5``, ...
+    name: str
+    #: True when the format's natural home is a folder (model.safetensors in it), False when one file
+    folder: bool
+    #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
+    #: not written; else the executor clears ``same_as`` and writes the leaf in full
+    ties: bool = False
+    #: parts of a checkpoint's ``metadata`` that, as ``WriteOptions.metadata``, make a target its continuation
+    carried: tuple[str, ...] = ()
+    #: whether the model's config lies within the checkpoint (``WriteOptions.config``), and not beside it
+    holds_config: bool = False
+    #: one line for ``convkit list formats``
+    summary: str
+
+    @abstractmethod
+    def detect(self, path: Path) -> str | None:
+        """Why ``path`` (file or folder) is of this format, from names and magic bytes; None if it isn't."""
+
+    @abstractmethod
+    def open(self, path: Path) -> Checkpoint:
+        """Open a file or folder of this format.
+
+        Raises:
+            ConvkitError: truncated, corrupt, malicious, incomplete; one line with the remedy.
+        """
+
+    @abstractmethod
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a new checkpoint at the staging ``path`` (a folder to fill or a file to make).
+
+        With ``resume`` continue what an earlier process left there for the same leaves and options.
+
+        Raises:
+            ConvkitError: a leaf that this format can't hold; names the key and the remedy.
+        """

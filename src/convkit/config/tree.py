@@ -1,0 +1,72 @@
+"""Nested dicts by dotted path: read, set, merge, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dict
+from typing import Any
+
+#: what :func:`dig` returns where there is nothing
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
+
+
+def dig(config: Dict[str, Any], path: str) -> Any:
+    """The value at a dotted path (the whole for an empty one); MISSING where there is none."""
+    value: Any = config
+    for part in path.split(".") if path else ():
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def plant(config: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path, making the sections on the way (merging for an empty path)."""
+    if not path:
+        config.update(value)
+        return
+    *sections, last = path.split(".")
+    for part in sections:
+        config = config.setdefault(part, {})
+    config[last] = value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, where True isn't 1."""
+    return one == other and (type(one) is bool) == (type(other) is bool)
+
+
+def merge(config: dict[str, Any], other: Dict[str, Any]) -> None:
+    """Put into ``config`` what it doesn't say itself, section by section."""
+    for name, value in other.items():
+        if isinstance(value, dict) and isinstance(config.get(name), dict):
+            merge(config[name], value)
+        else:
+            config.setdefault(name, value)
+
+
+def missing_from(config: Dict[str, Any], other: Dict[str, Any]) -> dict[str, Any]:
+    """The part of ``other`` whose fields ``config`` doesn't have."""
+    left: dict[str, Any] = {}
+    for name, value in other.items():
+        if name not in config:
+            left[name] = value
+        elif (
+            isinstance(value, dict) and isinstance(config[name], dict) and (inner := missing_from(config[name], value))
+        ):
+            left[name] = inner
+    return left
+
+
+def unseen(config: Dict[str, Any], seen: set[str], prefix: str = "") -> dict[str, Any]:
+    """The part of a config that no row has looked at."""
+    left: dict[str, Any] = {}
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        if path in seen:
+            continue
+        if isinstance(value, dict) and value:
+            if inner := unseen(value, seen, f"{path}."):
+                left[name] = inner
+        else:
+            left[name] = value
+    return left

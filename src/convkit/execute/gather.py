@@ -1,0 +1,132 @@
+"""Any range of one leaf, rearranged or decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint.tensors import carrier
+from convkit.execute.slabs import Piece, clip, copy_box
+from convkit.mapping.ops import bits_of
+
+if TYPE_CHECKING:
+    import numpy as np
+from convkit.execute.job import Job
+
+#: how much of what is read of a decoded source may be read in vain, so that less of it is held
+_CLOSE = 1.25
+
+
+class Gather:
+    """Gives a slab of one leaf: from the mapped source directly, or through a buffer.
+
+    Args:
+        decoded_whole: is told of every source leaf that was decoded whole, with its elements.
+    """
+
+    def __init__(self, job: Job, decoded_whole: Callable[[str, np.ndarray], None] | None = None) -> None:
+        self.job = job
+        self.decoded_whole = decoded_whole
+        step = job.step
+        self.ops = step.ops if step else ()
+        self.pad = step.pad if step else None
+        self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
+        self.crosswise = any(_crosswise(piece) for piece in job.pieces)
+        self.held: dict[str, np.ndarray] = {}
+        self.decoded: dict[str, tuple[int, np.ndarray]] = {}
+        #: pieces of sources that must be decoded, and how much of the leaf is best made of each at once
+        self.units: list[tuple[Piece, int]] = []
+        for key in dict.fromkeys(piece.source for piece in job.pieces):
+            view = job.reader.view(key)
+            if view is None:
+                self.units += [(piece, _dense(piece)) for piece in job.pieces if piece.source == key]
+            else:
+                self.held[key] = view.reshape(-1) if view.flags.c_contiguous else job.reader.read(key)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view where nothing is to be done."""
+        import numpy as np
+
+        self._decode(start, stop)
+        boxes = [(piece.source, box) for piece in self.job.pieces for box in clip(piece, start, stop)]
+        if len(boxes) == 1 and not self.ops and boxes[0][1].contiguous:
+            key, box = boxes[0]
+            low, high = box.source_span
+            if high - low == stop - start:
+                first, data = self._holding(key)
+                return data[low - first : high - first]
+        buffer = np.empty(stop - start, dtype=carrier(self.dtype))
+        if self.pad:
+            buffer[:] = bits_of(self.pad.fill, self.dtype)
+        for key, box in boxes:
+            first, data = self._holding(key)
+            copy_box(box, data, first, buffer, start)
+        dtype = self.dtype
+        for op in self.ops:
+            buffer = op.apply(buffer, dtype)
+            dtype = op.dtype(dtype)
+        return buffer
+
+    def _holding(self, key: str) -> tuple[int, np.ndarray]:
+        """Elements of a source, and the position of the first of them."""
+        held = self.held.get(key)
+        return self.decoded[key] if held is None else (0, held)
+
+    def _decode(self, start: int, stop: int) -> None:
+        """Have what a range needs of the sources that must be decoded."""
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for piece, unit in self.units:
+            before, after = start - piece.target_offset, stop - piece.target_offset
+            around = (piece.target_offset + before // unit * unit, piece.target_offset - -after // unit * unit)
+            if boxes := list(clip(piece, *around)):
+                spans.setdefault(piece.source, []).extend(box.source_span for box in boxes)
+        for key in self.decoded.keys() - spans.keys():
+            del self.decoded[key]
+        for key, some in spans.items():
+            low, high = min(low for low, _ in some), max(high for _, high in some)
+            held = self.decoded.get(key)
+            covered = held is not None and held[0] <= low and high <= held[0] + held[1].size
+            del held  # the last reference but for that of the dict
+            if not covered:
+                self.decoded[key] = self._read_on(key, low, high)
+
+    def _read_on(self, key: str, low: int, high: int) -> tuple[int, np.ndarray]:
+        """Elements ``[low, high)`` of a source and what is decoded with them; what is held of them isn't read again."""
+        import numpy as np
+
+        grain = self.job.reader.granularity(key)
+        first, stop = low - low % grain, -(-high // grain) * grain
+        held_first, held = self.decoded.pop(key, (0, None))
+        tail = None
+        if held is not None and held_first <= low < held_first + held.size:
+            first, tail = low, held[low - held_first :].copy()
+        held = None  # let go of it before more is read
+        data = self.job.reader.read(key, first + (0 if tail is None else tail.size), stop)
+        spec = self.job.reader.leaves[key].spec
+        if self.decoded_whole and spec and spec.size == data.size:
+            self.decoded_whole(key, data)
+        return first, data if tail is None else np.concatenate([tail, data])
+
+
+def _crosswise(piece: Piece) -> bool:
+    """Whether neighbours in the target lie far apart in the source: a transposition."""
+    wide = [(s, t) for n, s, t in zip(piece.shape, piece.source_strides, piece.target_strides, strict=True) if n > 1]
+    return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
+
+
+def _dense(piece: Piece) -> int:
+    """The least span of the target, from a multiple on, whose elements lie about as close in the source as all do.
+
+    1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else all of the piece.
+    """
+    closeness = [1.0]
+    size, reach, span = 1, 1, 1
+    for n, s, t in reversed([*zip(piece.shape, piece.source_strides, piece.target_strides, strict=True)]):
+        size, reach, span = size * n, reach + (n - 1) * s, span + (n - 1) * t
+        closeness.append(reach / size)
+    unit = span
+    for inner, stride in zip(reversed(closeness[:-1]), piece.target_strides, strict=True):
+        if inner > _CLOSE * closeness[-1]:
+            break
+        unit = stride
+    return unit

@@ -1,0 +1,47 @@
+"""One leaf to make: where its bytes come from, and for which output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.execute.slabs import Piece
+from convkit.plan.step import Step
+
+
+@dataclass
+class Job:
+    """One leaf to make: where from, and for which output (``target``, ``complement``).
+
+    ``digest_of`` names the source leaf that has the same bytes.
+    """
+
+    role: str
+    key: str
+    spec: TensorSpec
+    reader: Checkpoint
+    pieces: list[Piece]
+    step: Step | None = None
+    digest_of: str | None = None
+    open_runs: int = 0
+    blocks: dict[int, list[bytes]] = field(default_factory=dict)
+
+    def files(self) -> dict[str, Path] | None:
+        """The files that may be copied as they are: those of the source leaf, if it has some of its own."""
+        if self.digest_of is None or self.reader.leaves[self.digest_of].spec != self.spec:
+            return None
+        return self.reader.leaf_files(self.digest_of)
+
+
+def copies(role: str, reader: Checkpoint, leaves: dict[str, Leaf] | None = None) -> list[Job]:
+    """A job for each tensor (of ``leaves`` only, where they are given) that is to be made as ``reader`` has it."""
+    return [
+        Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])
+        for key, leaf in (reader.leaves if leaves is None else leaves).items()
+        if leaf.spec is not None
+    ]
+
+
+def _whole(key: str, spec: TensorSpec) -> Piece:
+    return Piece(key, key, (spec.size,), 0, (1,), 0, (1,))

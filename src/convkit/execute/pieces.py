@@ -1,0 +1,38 @@
+"""The strided copies that carry a step out."""
+
+from __future__ import annotations
+
+from convkit.execute.slabs import Piece
+from convkit.mapping.sizes import strided_pieces
+from convkit.plan.step import Step
+
+
+def pieces(step: Step) -> list[Piece]:
+    """The strided copies that carry the step out."""
+    out = []
+    sources = [(side, strided_pieces(side.axes, step.sizes, side.spec.shape)) for side in step.sources]
+    for target in step.targets:
+        found = strided_pieces(target.axes, step.sizes, target.spec.shape)
+        for source, have in sources:
+            for atoms, there in found.items():
+                at_source, at_target = dict(source.at), dict(target.at)
+                here = have.get(atoms.union(at_target).difference(at_source))
+                if here is None:
+                    continue
+                axes = [a for a in atoms if a in here.strides]
+                axes.sort(key=lambda a, there=there: (-there.strides[a], a))  # type: ignore[misc]
+                shape = tuple(step.sizes[a] for a in axes)
+                if 0 in shape:
+                    continue
+                out.append(
+                    Piece(
+                        source.key,
+                        target.key,
+                        shape,
+                        here.offset + sum(i * here.strides[a] for a, i in target.at if a in here.strides),
+                        tuple(here.strides[a] for a in axes),
+                        there.offset + sum(i * there.strides[a] for a, i in source.at if a in there.strides),
+                        tuple(there.strides[a] for a in axes),
+                    )
+                )
+    return out

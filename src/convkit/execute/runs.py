@@ -1,0 +1,52 @@
+"""How work is cut: runs for threads, slabs for caches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from convkit.checkpoint.digests import BLOCK
+from convkit.execute.job import Job
+from convkit.execute.slabs import SLAB, TILE
+
+#: bytes of a slab that holds TILE rows of a transposed tensor, at most
+MAX_SLAB = 16 << 20
+
+
+#: bytes of one leaf that one thread works through
+RUN = 64 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """Target elements ``[start, stop)`` of one leaf, made by one thread in order."""
+
+    job: Job
+    start: int
+    stop: int
+
+
+def cut(job: Job, granularity: int) -> Iterator[Range]:
+    """Runs that start on a block of the digest and a chunk of the output."""
+    size, width = job.spec.size, job.spec.itemsize
+    unit = math.lcm(BLOCK // width, max(1, granularity))
+    length = max(1, RUN // (unit * width)) * unit
+    for start in range(0, size, length):
+        yield Range(job, start, min(size, start + length))
+    if size == 0:
+        yield Range(job, 0, 0)
+
+
+def slabs(run: Range, granularity: int, crosswise: bool) -> Iterator[tuple[int, int]]:
+    """The slabs of a range: taller where its leaf is transposed (``crosswise``), so that tiles are whole."""
+    spec = run.job.spec
+    width = spec.itemsize
+    wanted = SLAB
+    if crosswise and len(spec.shape) > 1:
+        row = math.prod(spec.shape[1:]) * width
+        wanted = min(MAX_SLAB, max(SLAB, TILE * row))
+    unit = max(1, granularity)
+    length = max(1, wanted // (unit * width)) * unit
+    for start in range(run.start, run.stop, length):
+        yield start, min(run.stop, start + length)

@@ -1,0 +1,1 @@
+"""The disk: staged, synced, published, and vouched for by a receipt."""

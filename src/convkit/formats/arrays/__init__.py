@@ -1,0 +1,1 @@
+"""Checkpoints whose tensors are zarr arrays, in folders or in an OCDBT database."""

@@ -1,0 +1,175 @@
+"""A folder of arrays, each a zarr folder that is called as its leaf, read and written: T5X, Pax, plain Orbax."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from convkit.errors import ConvkitError
+from convkit.files.file_copy import copy_file
+from convkit.formats.arrays import zarr2, zarr3
+from convkit.formats.arrays.reader import FolderArray
+from convkit.formats.arrays.store import StoredArray, file_store
+from convkit.formats.arrays.whole_chunks import stored_chunks
+from convkit.formats.arrays.writer import StoredArrayWriter
+from convkit.formats.arrays.zarr import ZarrArray
+from convkit.formats.plain.io_errors import written_below
+
+#: where an array's metadata is, by the version
+METADATA = (zarr2.NAME, zarr3.NAME)
+_CHUNK_NAME = re.compile(r"\d+(\.\d+)*")
+#: a folder that is being copied, and files that tensorstore is writing
+UNFINISHED = (".convkit-part", ".__lock")
+
+
+def leaf_names(folder: Path) -> list[str]:
+    """Sub-folders that are arrays: with a ``.zarray``, or with chunks only, whose ``.zarray`` is missing."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _is_array(Path(entry)))
+
+
+def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool = False) -> FolderArray:
+    """The array in a folder, of either version of zarr; ``missing`` stands in where there is no metadata.
+
+    Args:
+        complete: whether all chunks must be there, also where the metadata says what else they are.
+
+    Raises:
+        ConvkitError: nothing says what it is, or a chunk is missing or cut.
+    """
+    described = next((path for name in METADATA if (path := folder / name).is_file()), None)
+    if described is not None:
+        zarray, files = parse_metadata(described), [described]
+    elif missing is not None:
+        zarray, files = missing, []
+    else:
+        raise ConvkitError(
+            f"has no {zarr2.NAME}, and nothing else says its shape and dtype",
+            path=folder,
+            key=folder.name,
+            remedy="copy the folder again, hidden files included",
+        )
+    files += stored_chunks(folder, zarray, folder.name, complete=complete)
+    return FolderArray(zarray, file_store(folder), folder, tuple(files))
+
+
+def parse_metadata(path: Path) -> ZarrArray:
+    """The array that a file of either version describes.
+
+    Raises:
+        ConvkitError: it describes none, or one that isn't read.
+    """
+    return (zarr3 if path.name == zarr3.NAME else zarr2).parse(path.read_bytes(), path)
+
+
+def not_written(folder: Path, key: str) -> ConvkitError:
+    """What to raise where an array isn't whole that was to be written."""
+    return ConvkitError("was not written in full", path=folder, key=key, remedy="convert again from the start")
+
+
+class LeafFolderWriter(StoredArrayWriter):
+    """Writes arrays as folders below one folder, each called as its key; "/" in a key leads to a folder below.
+
+    A folder is made when its array is first written. Resuming needs no record: what was finished is
+    files, and what wasn't is written again over what is there.
+    """
+
+    def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
+        top = folder.absolute()
+        super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
+        #: folders that hold other arrays: they aren't replaced
+        self._above = {parent for key in arrays for parent in _parents(key)}
+
+    def takes(self, key: str, stored: ZarrArray) -> bool:
+        """Whether an array that is stored so may be copied."""
+        return stored == self.arrays[key].zarray
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Copy an array's folder."""
+        array = self.arrays.get(key)
+        if array is None or array.zarray.name not in files or key in self._above:
+            return False
+        described = files[array.zarray.name]
+        if not self.takes(key, parse_metadata(described)):
+            return False
+        final = self.folder / key
+        part = final.with_name(f"{final.name}{UNFINISHED[0]}")
+        with written_below(self.folder):
+            for leftover in (part, final):
+                remove(leftover)
+            for name, file in files.items():
+                target = part / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy_file(file, target)
+            part.rename(final)
+        return True
+
+    def commit(self) -> None:
+        """Check that every array is whole, complete the folder, and sync it."""
+        with written_below(self.folder):
+            _clear(self.folder)
+            for key in self.arrays:
+                try:
+                    read_leaf(self.folder / key, complete=True)
+                except ConvkitError:
+                    raise not_written(self.folder, key) from None
+            self.complete()
+            sync_tree(self.folder)
+
+    def complete(self) -> None:
+        """What a format adds once all leaves are there."""
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """A small file, whole or not at all."""
+    part = path.with_name(f"{path.name}{UNFINISHED[0]}")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync all files below a folder, several at a time, then the folders."""
+    folders = [Path(path) for path, _, _ in os.walk(folder)]
+    files = [file for path in folders for file in path.iterdir() if file.is_file()]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_sync, [*files, *folders]))
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _is_array(folder: Path) -> bool:
+    names = [entry.name for entry in os.scandir(folder)]
+    return zarr2.NAME in names or (bool(names) and all(_CHUNK_NAME.fullmatch(name) for name in names))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed process left half done."""
+    for path, folders, files in os.walk(folder):
+        for name in [name for name in folders if name.endswith(UNFINISHED[0])]:
+            remove(Path(path, name))
+            folders.remove(name)
+        for name in files:
+            if name.endswith(UNFINISHED):
+                Path(path, name).unlink()
+
+
+def _parents(key: str) -> Iterator[str]:
+    """The folders that a key's own lies in, the top one (an empty key) among them."""
+    while key:
+        key = key.rpartition("/")[0]
+        yield key

@@ -1,0 +1,148 @@
+"""The arrays in an OCDBT database: tensorstore's key-value store of a few large files, as Orbax writes it.
+
+Each zarr array is a group of keys, ``<name>/.zarray`` or ``<name>/zarr.json`` and ``<name>/<chunk>``
+(orbax-checkpoint ``type_handlers``, tensorstore 0.1.86 driver ``ocdbt``). While it is saved, each process
+has a database of its own, ``ocdbt.process_<i>``; one at the top joins them when the save is complete.
+Orbax 0.4.4 left them unjoined where OCDBT was asked for by one handler and not by another; 0.4.1 put an
+array ``a/b`` into a database of its own in the folder ``a``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.formats.arrays import zarr2, zarr3
+from convkit.formats.arrays.ocdbt_entries import MANIFEST, read_entries
+from convkit.formats.arrays.store import StoredArray, file_store
+from convkit.formats.arrays.zarr import ZarrArray
+
+_PROCESSES = "ocdbt.process_"
+#: how data files are called, in the folder ``d``
+_DATA_FILE = re.compile("[0-9a-f]{32}")
+_PARSERS = {zarr2.NAME: zarr2.parse, zarr3.NAME: zarr3.parse}
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseArray(StoredArray):
+    """An array in a database, the files that hold its chunks (but for the small ones, which the tree holds), and
+    all of the database's.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    database_files: tuple[Path, ...]
+
+    @property
+    def place(self) -> str:
+        """The database's folder."""
+        return str(self.folder)
+
+
+def is_database(folder: Path) -> bool:
+    """Whether the folder is a database, be it complete or not."""
+    if (folder / MANIFEST).is_file() or any(folder.glob(f"{_PROCESSES}*")):
+        return True
+    data = folder / "d"
+    return data.is_dir() and any(_DATA_FILE.fullmatch(file.name) for file in data.iterdir())
+
+
+def is_unmerged(folder: Path) -> bool:
+    """Whether the folder holds databases of processes that were never joined: nothing at the top is theirs."""
+    return bool(_processes(folder)) and not (folder / MANIFEST).exists() and not (folder / "d").exists()
+
+
+def read_arrays(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
+    """All zarr arrays of the database by name, sorted, and those of databases in folders below.
+
+    Args:
+        complete: whether all chunks must be there, also where the metadata says what else they are.
+
+    Raises:
+        ConvkitError: no manifest, a damaged database, an array without all its chunks, or no array at all.
+    """
+    arrays = _arrays(folder, [folder], complete)
+    for below in _nested(folder):
+        name = below.relative_to(folder).as_posix()
+        found = _arrays(below, [below], complete)
+        arrays = {f"{name}/{key}" if key else name: array for key, array in found.items()} | arrays
+    if not arrays:
+        raise ConvkitError("the database holds no zarr array", path=folder, remedy="name a checkpoint of this format")
+    return dict(sorted(arrays.items()))
+
+
+def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
+    """All zarr arrays of the databases of processes, joined: a chunk may be in any of them.
+
+    Raises:
+        ConvkitError: as :func:`read_arrays`.
+    """
+    return _arrays(folder, _processes(folder), complete)
+
+
+def database(folder: Path, path: str = "") -> dict[str, Any]:
+    """A database, or what lies below a key, in tensorstore's words."""
+    return {"driver": "ocdbt", "base": file_store(folder), "path": path}
+
+
+def key_of(name: str, part: str) -> str:
+    """The key of an array's metadata or chunk; an array at the root has no name."""
+    return f"{name}/{part}" if name else part
+
+
+def _processes(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"{_PROCESSES}*/{MANIFEST}"))
+
+
+def _nested(folder: Path) -> list[Path]:
+    """Folders below that are databases, but for those of processes."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(_PROCESSES))
+        if MANIFEST in files and Path(path) != folder:
+            found.append(Path(path))
+    return found
+
+
+def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, DatabaseArray]:
+    """The arrays of databases that are read as one; the first that has a key counts."""
+    all_files: dict[Path, int] = {}
+    stores = {folder: read_entries(folder, all_files) for folder in databases}
+    where: dict[str, Path] = {}
+    for folder, entries in stores.items():
+        where |= {key: folder for key in entries if key not in where}
+    arrays = {}
+    for key in sorted(where):
+        name, _, part = key.rpartition("/")
+        if part not in _PARSERS:
+            continue
+        try:
+            zarray = _PARSERS[part](stores[where[key]][key].value(), f"{top}/{key}")
+        except OSError as error:
+            raise ConvkitError(f"can't be read: {error}", path=top, key=name, remedy="fetch it again") from None
+        homes = {}
+        for chunk in zarray.chunk_names():
+            home = where.get(key_of(name, chunk))
+            if home is not None:
+                homes[chunk] = home
+            elif complete or not zarray.sparse:
+                raise ConvkitError(f"chunk {chunk} is missing", path=top, key=name, remedy="fetch the checkpoint again")
+        held = [stores[home][key_of(name, chunk)].file for chunk, home in homes.items()]
+        files = tuple(dict.fromkeys(file for file in held if file))
+        arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files, tuple(all_files))
+    return arrays
+
+
+def _kvstore(name: str, zarray: ZarrArray, home: Path, homes: Mapping[str, Path]) -> dict[str, Any]:
+    """Where an array's keys are; those that aren't in the database of its metadata are laid over it."""
+    base = database(home, key_of(name, ""))
+    elsewhere = {chunk: folder for chunk, folder in homes.items() if folder != home}
+    if not elsewhere:
+        return base
+    layers = [{"base": database(folder, key_of(name, chunk)), "exact": chunk} for chunk, folder in elsewhere.items()]
+    return {"driver": "kvstack", "layers": [{"base": base}, *layers]}

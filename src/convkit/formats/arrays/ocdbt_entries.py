@@ -1,0 +1,116 @@
+"""The keys of an OCDBT database and where their values lie, without reading them.
+
+``manifest.ocdbt`` names the root of a tree whose nodes, like the values, are ranges of files; a small value
+lies in its node. Source: tensorstore's documentation of the format; how a place is spelled: its
+``tensorstore.ocdbt.dump`` (0.1.86), ``value:<folder>:<file>:<offset>:<length>`` with percent-encoded names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from convkit.errors import ConvkitError
+from convkit.formats.arrays.store import file_store, store_error
+
+MANIFEST = "manifest.ocdbt"
+_REFETCH = "fetch the checkpoint again"
+#: first bytes of a manifest; before the release of the format zstd's came next but two, now a length and a checksum do
+_MAGIC, _ZSTD_MAGIC = b"\x0c\xdb\x3a\x2a", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The value of a key: bytes of the tree, or a range of a file."""
+
+    inline: bytes | None
+    file: Path | None = None
+    start: int = 0
+    stop: int = 0
+
+    def value(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        if self.file is None:
+            return self.inline or b""
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.stop - self.start)
+
+
+def read_entries(folder: Path, files: dict[Path, int] | None = None) -> dict[str, Entry]:
+    """All entries of the database by key, as its last version has them.
+
+    Args:
+        files: those that the database consists of are put into it, with their sizes.
+
+    Raises:
+        ConvkitError: no manifest, one of a format that no tensorstore reads any more, a damaged tree, or a
+            file that is missing or shorter than what the tree says.
+    """
+    import tensorstore
+
+    files = {} if files is None else files
+    files[folder / MANIFEST] = _check_manifest(folder)
+    try:
+        store = tensorstore.KvStore.open(file_store(folder)).result()
+        root = tensorstore.ocdbt.dump(store).result()["versions"][-1]["root"].get("location")
+        return dict(_walk(folder, store, root, b"", files)) if root else {}
+    except (ValueError, OSError) as error:
+        raise store_error(error, str(folder)) from None
+
+
+def _walk(
+    folder: Path, store: Any, location: str, prefix: bytes, sizes: dict[Path, int]
+) -> Iterator[tuple[str, Entry]]:
+    """The entries below a node."""
+    import tensorstore
+
+    _place(folder, location, sizes)
+    for found in tensorstore.ocdbt.dump(store, location).result()["entries"]:
+        key = prefix + found["key"]
+        if "location" in found:
+            yield from _walk(folder, store, found["location"], prefix + found["subtree_common_prefix"], sizes)
+        elif "inline_value" in found:
+            yield key.decode(), Entry(found["inline_value"])
+        else:
+            yield key.decode(), Entry(None, *_place(folder, found["indirect_value"], sizes))
+
+
+def _place(folder: Path, location: str, sizes: dict[Path, int]) -> tuple[Path, int, int]:
+    """The file and range that a location names."""
+    _, base, name, start, length = location.split(":")
+    file, stop = folder / unquote(base) / unquote(name), int(start) + int(length)
+    if file not in sizes:
+        if not file.parent.is_dir():
+            raise ConvkitError(f"{file.parent.relative_to(folder)} is missing", path=folder, remedy=_REFETCH)
+        if not file.is_file():
+            raise ConvkitError("is missing", path=file, remedy=_REFETCH)
+        sizes[file] = file.stat().st_size
+    if stop > sizes[file]:
+        raise ConvkitError(f"is truncated: {sizes[file]} bytes, of at least {stop}", path=file, remedy=_REFETCH)
+    return file, int(start), stop
+
+
+def _check_manifest(folder: Path) -> int:
+    """The length of the manifest, if it is one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConvkitError(
+            f"{MANIFEST} is missing", path=folder, remedy="the save was interrupted, or the copy: fetch it again"
+        )
+    with path.open("rb") as file:
+        head = file.read(10)
+    if head.startswith(_MAGIC) and head[6:] == _ZSTD_MAGIC:
+        raise ConvkitError(
+            "is of the OCDBT format before its release, which tensorstore can read up to 0.1.35",
+            path=path,
+            remedy="load it with tensorstore 0.1.35 and the Orbax release that wrote it, and save it without OCDBT",
+        )
+    return path.stat().st_size

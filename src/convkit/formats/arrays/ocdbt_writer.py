@@ -1,0 +1,175 @@
+"""Writing arrays into one OCDBT database, any of them by any thread, so that a killed run can go on.
+
+A commit to a database writes its tree anew, and each of them a file or more; so arrays don't share one
+while they are written. Each has a folder of its own in ``.convkit-parts``: a database whose large
+values go to the final ``d/`` at once, in files whose names begin with the array's number, and
+whose tree stays in the folder; or, for a small array, its chunks as plain files. Completing the database
+takes over the former by their places, copying none of their bytes, and the latter by value, all of them in
+a few files. Settings: those of Orbax 0.12.8 (``tensorstore_utils``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.formats.arrays.folders import UNFINISHED, not_written, parse_metadata, remove, sync_tree
+from convkit.formats.arrays.ocdbt import database, key_of
+from convkit.formats.arrays.ocdbt_entries import MANIFEST, read_entries
+from convkit.formats.arrays.store import StoredArray, file_store, give_back_blocks, store_error, writing_context
+from convkit.formats.arrays.writer import StoredArrayWriter
+from convkit.formats.arrays.zarr import ZarrArray
+from convkit.formats.plain.io_errors import written_below
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorstore
+
+#: bytes of an array that is small: it gets no file of its own
+SMALL = 4 << 20
+#: bytes of small arrays that are taken over at once
+_BATCH = 64 << 20
+_PARTS, _JOINED = ".convkit-parts", ".convkit-parts-joined"
+_DATA = "d"
+_CONFIG = {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000, "manifest_kind": "single"}
+_FILE_BYTES = 2 << 30
+
+
+class OcdbtWriter(StoredArrayWriter):
+    """Writes arrays into the database of a folder, each under its name.
+
+    Resuming needs no record: an array that was finished is whole in its part, one that wasn't is
+    written anew. The arrays must be the same, in the same order.
+
+    Raises:
+        ConvkitError: the folder can't be made.
+    """
+
+    def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
+        self._numbers = {name: f"{number:06}" for number, name in enumerate(arrays)}
+        self._small = {name for name, array in arrays.items() if array.spec.nbytes <= SMALL}
+        self._top = folder.absolute()
+        super().__init__(folder, {name: StoredArray(array, self._store(name)) for name, array in arrays.items()})
+        self._lock = threading.Lock()
+        self._context = writing_context()
+        give_back_blocks(SMALL)
+        with written_below(self.folder):
+            if not (folder / MANIFEST).exists():
+                (folder / _PARTS).mkdir(exist_ok=True)
+            #: what an earlier process left of each array
+            self._left: dict[str, list[Path]] = {}
+            for path in (*(folder / _PARTS).glob("*"), *(folder / _DATA).glob("*-*")):
+                self._left.setdefault(path.name.partition("-")[0], []).append(path)
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write whole chunks."""
+        self._begin(key)
+        super().write(key, start, data)
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Take the chunks of an array that is stored just so, in files of its own."""
+        import tensorstore
+
+        array = self.arrays.get(key)
+        if array is None or array.zarray.name not in files:
+            return False
+        if parse_metadata(files[array.zarray.name]) != array.zarray:
+            return False
+        self._begin(key)
+        with self._written(key):
+            store = tensorstore.KvStore.open(dict(array.kvstore), context=self._context).result()
+            for name, file in files.items():
+                store.write(name, file.read_bytes()).result()
+        return True
+
+    def commit(self) -> None:
+        """Join the arrays into one database, check that each is whole, and sync the folder."""
+        with written_below(self.folder):
+            if (self.folder / _PARTS).is_dir():
+                if self.arrays:
+                    self._join()
+                (self.folder / _PARTS).rename(self.folder / _JOINED)
+            remove(self.folder / _JOINED)
+            sync_tree(self.folder)
+
+    def _store(self, name: str) -> dict[str, Any]:
+        """Where an array is written."""
+        part = f"{_PARTS}/{self._numbers[name]}"
+        if name in self._small:
+            return file_store(self._top / part)
+        return {
+            **database(self._top, key_of(name, "")),
+            "manifest": file_store(self._top / part),
+            "config": _CONFIG,
+            "assume_config": True,
+            "value_data_prefix": f"{_DATA}/{self._numbers[name]}-",
+            "btree_node_data_prefix": f"{part}/",
+            "version_tree_node_data_prefix": f"{part}/",
+            "target_data_file_size": _FILE_BYTES,
+        }
+
+    def _begin(self, key: str) -> None:
+        """Remove what an earlier process left of an array that it didn't finish."""
+        with self._lock, written_below(self.folder):
+            for path in self._left.pop(self._numbers.get(key, ""), ()):
+                remove(path)
+                path.unlink(missing_ok=True)
+
+    def _join(self) -> None:
+        """Make the database at the top; what an earlier process made of it is made again."""
+        import tensorstore
+
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        for path in (self.folder / _DATA).glob("*"):
+            if "-" not in path.name:
+                path.unlink()
+        spec = {**database(self._top), "config": _CONFIG, "assume_config": True, "target_data_file_size": _FILE_BYTES}
+        with self._written():
+            top = tensorstore.KvStore.open(spec, context=self._context).result()
+            for names in self._batches():
+                transaction = tensorstore.Transaction(atomic=True)
+                for name in names:
+                    self._take_over(name, top.with_transaction(transaction))
+                transaction.commit_async().result()
+        found = read_entries(self.folder)
+        for name, array in self.arrays.items():
+            parts = (array.zarray.name, *array.zarray.chunk_names())
+            if not all(key_of(name, part) in found for part in parts):
+                raise not_written(self.folder, name)
+
+    def _batches(self) -> Iterator[list[str]]:
+        """Arrays to be taken over together: all that are large, and so many small ones as fit in memory."""
+        yield [name for name in self.arrays if name not in self._small]
+        batch: list[str] = []
+        held = 0
+        for name in (name for name in self.arrays if name in self._small):
+            batch.append(name)
+            held += self.arrays[name].zarray.spec.nbytes
+            if held > _BATCH:
+                yield batch
+                batch, held = [], 0
+        yield batch
+
+    def _take_over(self, name: str, into: tensorstore.KvStore) -> None:
+        """Put an array's entries into the database: by their places, or by value."""
+        import tensorstore
+
+        part = self._top / _PARTS / self._numbers[name]
+        if name in self._small:
+            for file in sorted(part.rglob("*")):
+                if file.is_file() and not file.name.endswith(UNFINISHED):
+                    into[key_of(name, file.relative_to(part).as_posix())] = file.read_bytes()
+        else:
+            spec = {**database(self._top), "manifest": file_store(part)}
+            tensorstore.KvStore.open(spec, context=self._context).result().experimental_copy_range_to(into).result()
+
+    @contextmanager
+    def _written(self, key: str | None = None) -> Iterator[None]:
+        """Says what tensorstore says in one line."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            raise store_error(error, str(self.folder), key, verb="written") from None

@@ -1,0 +1,336 @@
+"""Reading and writing the elements of zarr arrays through tensorstore, asynchronously and in bounded memory.
+
+A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`); their reads and writes run at the
+same time, as many as fit in :data:`IN_FLIGHT` bytes. Where a range ends within a chunk, decoded chunks stay
+in a cache, as the next slice comes from the same one: :data:`CACHE` bytes, or one row of chunks where that is more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.errors import ConvkitError
+from convkit.formats.arrays.gzip import packed_chunks
+from convkit.formats.arrays.ranges import block, box_size, boxes
+from convkit.formats.arrays.zarr import ZarrArray
+from convkit.formats.arrays.zarr2 import CHUNK_BYTES, Zarray
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorstore
+
+#: bytes that are being read, or written, at the same time: a chunk for each core, as packing is what takes long
+IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
+#: bytes of decoded chunks that are kept
+CACHE = 128 << 20
+#: bytes of databases' trees that are kept
+TREES = 32 << 20
+#: glibc's names for the number of its heaps, and for the least length of a block that is taken from the system
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+#: tensorstore's words for a file that it can't read or write, and what it adds for itself
+_FILE_ERROR = re.compile(r'"([^"]+)": (.*)')
+_ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source)\w*='.*")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """One array: its metadata, and the place of its chunks in tensorstore's words."""
+
+    zarray: ZarrArray
+    kvstore: Mapping[str, Any]
+
+    @property
+    def place(self) -> str:
+        """The folder of its chunks, or of the database that holds them."""
+        return self.kvstore.get("base", self.kvstore)["path"]
+
+
+def file_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The place of an array whose chunks are files of one folder; tensorstore takes no ".." in a path."""
+    return {"driver": "file", "path": f"{os.path.realpath(folder)}/"}
+
+
+class ArrayReader:
+    """Reads ranges of elements. Thread-safe; an array is opened when it is first read."""
+
+    def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
+        self._arrays = arrays
+        self._opened: dict[tuple[str, bool], tensorstore.TensorStore] = {}
+        self._context: tensorstore.Context | None = None
+        self._lock = threading.Lock()
+
+    def read(self, key: str, start: int, stop: int) -> np.ndarray:
+        """Elements ``[start, stop)`` in C order: 1-D, carrier dtype.
+
+        Raises:
+            ConvkitError: a chunk can't be read or decoded.
+        """
+        import numpy as np
+
+        zarray = self._arrays[key].zarray
+        kind = carrier(zarray.spec.dtype)
+        step = _step(zarray)
+        try:
+            store = self._open(key, _whole_chunks(zarray, start, stop))
+            found = list(boxes(zarray.spec.shape, start, stop))
+            if len(found) == 1 and stop - start <= step:
+                return _flat(store[found[0]].read().result(), kind)
+            data = np.empty(stop - start, kind)
+            for low, high, future in _ahead(store, zarray, step, start, stop):
+                data[low - start : high - start] = _flat(future.result(), kind)
+            return data
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise store_error(error, self._arrays[key].place, key) from None
+
+    def close(self) -> None:
+        """Let go of the arrays and the cache."""
+        with self._lock:
+            self._opened.clear()
+            self._context = None
+
+    def _open(self, key: str, passing: bool) -> tensorstore.TensorStore:
+        """The opened array, whose decoded chunks are kept or pass; nothing is read, as its metadata is known."""
+        import tensorstore
+
+        with self._lock:
+            if (key, passing) not in self._opened:
+                if self._context is None:
+                    pools = {"": TREES, "#kept": self._cache_bytes(), "#passing": 0}
+                    self._context = _context({f"cache_pool{i}": {"total_bytes_limit": n} for i, n in pools.items()})
+                array = self._arrays[key]
+                self._opened[key, passing] = tensorstore.open(
+                    {
+                        "driver": array.zarray.driver,
+                        "kvstore": dict(array.kvstore),
+                        "metadata": array.zarray.to_json(),
+                        "recheck_cached_data": False,
+                        "cache_pool": "cache_pool#passing" if passing else "cache_pool#kept",
+                    },
+                    open=True,
+                    assume_metadata=True,
+                    context=self._context,
+                ).result()
+            return self._opened[key, passing]
+
+    def _cache_bytes(self) -> int:
+        return max([CACHE, *(_row_of_chunks(array.zarray) for array in self._arrays.values())])
+
+
+def _whole_chunks(zarray: ZarrArray, start: int, stop: int) -> bool:
+    """Whether a range is chunks that no other range needs; those of a shard need its index too."""
+    grain = block(zarray.spec.shape, zarray.chunks)
+    return zarray.decoded == zarray.chunks and start % grain == 0 and (stop % grain == 0 or stop == zarray.spec.size)
+
+
+def _step(zarray: ZarrArray) -> int:
+    """Elements to ask for at once: whole chunks, several if they are small."""
+    grain = block(zarray.spec.shape, zarray.decoded)
+    return max(1, IN_FLIGHT // 4 // (grain * zarray.spec.itemsize)) * grain
+
+
+def _ahead(
+    store: tensorstore.TensorStore, zarray: ZarrArray, step: int, start: int, stop: int
+) -> Iterator[tuple[int, int, Any]]:
+    """Reads of the elements ``[start, stop)`` in order, some of them ahead of the one that is given."""
+    pending: deque[tuple[int, int, Any]] = deque()
+    flying = 0
+    for low in range(start - start % step, stop, step):
+        position = max(low, start)
+        for box in boxes(zarray.spec.shape, position, min(low + step, stop)):
+            size = box_size(box)
+            while pending and (flying + size) * zarray.spec.itemsize > IN_FLIGHT:
+                yield pending[0]
+                first, last, _ = pending.popleft()
+                flying -= last - first
+            read = store[box].read()
+            read.force()
+            pending.append((position, position + size, read))
+            position += size
+            flying += size
+    yield from pending
+
+
+class ArrayWriter:
+    """Writes ranges that are whole chunks. Thread-safe; what is in flight is bounded.
+
+    Files are not synced one by one: whoever commits them does that once. gzip packs in the thread that
+    calls, everything else in tensorstore's own threads.
+    """
+
+    def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
+        self._arrays = arrays
+        self._opened: dict[str, tensorstore.TensorStore] = {}
+        self._commits: dict[str, list[Any]] = {key: [] for key in arrays}
+        self._context: tensorstore.Context | None = None
+        self._lock = threading.Lock()
+        self._budget = _Budget(IN_FLIGHT)
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write elements from ``start`` on; when this returns ``data`` may be used again.
+
+        Raises:
+            ConvkitError: they can't be written.
+        """
+        import numpy as np
+
+        array = self._arrays[key]
+        # what is mapped may be unaligned
+        values = np.require(data, requirements=["C", "A"]).view(value_dtype(array.zarray.spec.dtype))
+        position = 0
+        copies = []
+        try:
+            store = self._open(key)
+            for box in boxes(array.zarray.spec.shape, start, start + data.size):
+                part = values[position : position + box_size(box)].reshape([side.stop - side.start for side in box])
+                position += part.size
+                if isinstance(array.zarray, Zarray) and array.zarray.packing == "gzip":
+                    assert store.kvstore is not None
+                    for name, packed in packed_chunks(array.zarray, box, part):
+                        self._budget.take(len(packed))
+                        self._follow(key, store.kvstore.write(name, packed), len(packed))
+                else:
+                    self._budget.take(part.nbytes)
+                    written = store[box].write(part)
+                    self._follow(key, written.commit, part.nbytes)
+                    copies.append(written.copy)
+            for copy in copies:
+                copy.result()
+        except (ValueError, OSError) as error:
+            raise store_error(error, array.place, key, verb="written") from None
+
+    def finish(self, key: str) -> None:
+        """Wait until all of the array's chunks, and its metadata, are stored.
+
+        Raises:
+            ConvkitError: they can't be written.
+        """
+        try:
+            self._open(key)
+            for commit in self._commits[key]:
+                commit.result()
+        except (ValueError, OSError) as error:
+            raise store_error(error, self._arrays[key].place, key, verb="written") from None
+        with self._lock:
+            self._commits[key] = []
+            self._opened.pop(key, None)
+
+    def close(self) -> None:
+        """Let go of the arrays; waits for what is in flight, so that nothing is written after this."""
+        for commits in self._commits.values():
+            for commit in commits:
+                commit.exception()
+            commits.clear()
+        self._opened.clear()
+
+    def _follow(self, key: str, future: Any, nbytes: int) -> None:
+        """Start what writes so many bytes, to be waited for when the leaf is finished."""
+        future.add_done_callback(partial(self._budget.give, nbytes))
+        future.force()
+        with self._lock:
+            self._commits[key].append(future)
+
+    def _open(self, key: str) -> tensorstore.TensorStore:
+        import tensorstore
+
+        with self._lock:
+            if key not in self._opened:
+                if self._context is None:
+                    self._context = writing_context()
+                array = self._arrays[key]
+                self._opened[key] = tensorstore.open(
+                    {
+                        "driver": array.zarray.driver,
+                        "kvstore": dict(array.kvstore),
+                        "metadata": array.zarray.to_json(),
+                        # a chunk that is all fill value would be left out: Orbax refuses an array without it
+                        "store_data_equal_to_fill_value": True,
+                    },
+                    open=True,
+                    create=True,
+                    context=self._context,
+                ).result()
+            return self._opened[key]
+
+
+class _Budget:
+    """Bytes that may be in flight; what is larger than all of it goes alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._flying = 0
+        self._changed = threading.Condition()
+
+    def take(self, nbytes: int) -> None:
+        """Wait until so many bytes are free."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._flying or self._flying + nbytes <= self._limit)
+            self._flying += nbytes
+
+    def give(self, nbytes: int, _: Any) -> None:
+        """Give them back, when the future is done."""
+        with self._changed:
+            self._flying -= nbytes
+            self._changed.notify_all()
+
+
+def writing_context() -> tensorstore.Context:
+    """tensorstore's settings for writing: whoever commits the files syncs them, all at once."""
+    return _context({"file_io_sync": False})
+
+
+def _context(settings: dict[str, Any]) -> tensorstore.Context:
+    """tensorstore's settings; before its threads start, so that their memory comes from few heaps.
+
+    glibc makes a heap for each thread and keeps what is freed there: 150 MiB more were measured.
+    """
+    import tensorstore
+
+    _tell_glibc(_M_ARENA_MAX, 2)
+    return tensorstore.Context(settings)
+
+
+def give_back_blocks(nbytes: int) -> None:
+    """Memory that is taken in blocks of so many bytes goes back to the system when it is freed.
+
+    glibc keeps blocks of up to 32 MiB for the next ones; between packed and unpacked chunks, which all
+    differ in length, most of that lies idle. It costs the time to get the pages again.
+    """
+    _tell_glibc(_M_MMAP_THRESHOLD, nbytes)
+
+
+def _tell_glibc(name: int, value: int) -> None:
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(name, value)
+
+
+def store_error(error: Exception, place: str, key: str | None = None, verb: str = "read") -> ConvkitError:
+    """One line of what tensorstore says: the file that it is about, else the place, and the reason."""
+    text = _ADDED.sub("", str(error))
+    match = _FILE_ERROR.search(text)
+    remedy = "fetch the file again" if verb == "read" else "check free space and permissions"
+    return ConvkitError(
+        f"can't be {verb}: {match[2] if match else text}", path=match[1] if match else place, key=key, remedy=remedy
+    )
+
+
+def _flat(data: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
+    import numpy as np
+
+    return np.ascontiguousarray(data).reshape(-1).view(kind)
+
+
+def _row_of_chunks(zarray: ZarrArray) -> int:
+    """Bytes of what is decoded together for a row of the array."""
+    columns = (math.ceil(n / c) for n, c in zip(zarray.spec.shape[1:], zarray.decoded[1:], strict=True))
+    return zarray.decoded_nbytes * math.prod(columns)

@@ -1,0 +1,116 @@
+"""Whether the stored chunks of an array are all there and whole, told without decompressing them.
+
+A chunk without compression has its exact length. A gzip file ends with the length of what it holds
+(RFC 1952), a zstd frame tells the length of each of its blocks (RFC 8878), so that a file that was
+cut shows when the checkpoint is opened; a shard ends with the places of what it holds. Damage within a
+chunk shows when it is read: gzip carries a checksum, zstd as tensorstore writes it carries none.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from convkit.errors import ConvkitError
+from convkit.formats.arrays.zarr import REFETCH, ZarrArray
+from convkit.formats.arrays.zarr3 import Zarr3Array
+
+_GZIP_MAGIC, _GZIP_LEAST = b"\x1f\x8b", 18
+#: of a shard's index: bytes an inner chunk, bytes of crc32c, and the place of a chunk that isn't stored
+_INDEX_ENTRY, _INDEX_CHECKSUM, _ABSENT = 16, 4, 2**64 - 1
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: by the frame descriptor's two low bits, and by its two high ones
+_ZSTD_DICTIONARY, _ZSTD_CONTENT = (0, 1, 2, 4), (0, 2, 4, 8)
+
+
+def stored_chunks(folder: Path, zarray: ZarrArray, key: str, *, complete: bool = False) -> list[Path]:
+    """The files of an array's chunks.
+
+    Args:
+        complete: whether all must be there, also where the array may be sparse.
+
+    Raises:
+        ConvkitError: one is missing where nothing says what its elements are, or is cut.
+    """
+    found = []
+    for name in zarray.chunk_names():
+        file = folder / name
+        try:
+            with file.open("rb") as opened:
+                _check_whole(file, opened, zarray, key)
+        except FileNotFoundError:
+            if complete or not zarray.sparse:
+                raise ConvkitError(f"chunk {name} is missing", path=folder, key=key, remedy=REFETCH) from None
+        else:
+            found.append(file)
+    return found
+
+
+def _check_whole(path: Path, file: BinaryIO, zarray: ZarrArray, key: str) -> None:
+    size = os.fstat(file.fileno()).st_size
+    parts = _shard_parts(file, zarray) if isinstance(zarray, Zarr3Array) and zarray.shard else [(0, size)]
+    if not all(_is_whole(file, zarray, start, stop) for start, stop in parts):
+        raise ConvkitError(
+            f"is truncated or corrupt: {size} bytes are no whole chunk", path=path, key=key, remedy=REFETCH
+        )
+
+
+def _shard_parts(file: BinaryIO, zarray: Zarr3Array) -> list[tuple[int, int]]:
+    """Where the inner chunks lie; a part that is none where the index is no index."""
+    count = zarray.chunk_nbytes // zarray.decoded_nbytes
+    shard = zarray.shard or {}
+    names = [codec["name"] for codec in shard["index_codecs"]]
+    length = _INDEX_ENTRY * count + (_INDEX_CHECKSUM if "crc32c" in names else 0)
+    size = os.fstat(file.fileno()).st_size
+    at_end = shard.get("index_location", "end") == "end"
+    first, last = (0, size - length) if at_end else (length, size)
+    if size < length:
+        return [(size, size)]
+    file.seek(last if at_end else 0)
+    entries = struct.unpack(f"<{2 * count}Q", file.read(_INDEX_ENTRY * count))
+    stored = [pair for pair in zip(entries[::2], entries[1::2], strict=True) if pair != (_ABSENT, _ABSENT)]
+    return [(start, start + n) if first <= start <= start + n <= last else (size, size) for start, n in stored]
+
+
+def _is_whole(file: BinaryIO, zarray: ZarrArray, start: int, stop: int) -> bool:
+    """Whether a chunk ends where its bytes do."""
+    size, expected = stop - start, zarray.decoded_nbytes
+    file.seek(start)
+    match zarray.packing:
+        case None:
+            return size == expected
+        case "gzip":
+            if size < _GZIP_LEAST or file.read(2) != _GZIP_MAGIC:
+                return False
+            file.seek(stop - 4)
+            return int.from_bytes(file.read(4), "little") == expected % 2**32
+        case "zstd":
+            return _zstd_ends(file, start, stop)
+        case _:
+            return size > 0
+
+
+def _zstd_ends(file: BinaryIO, position: int, stop: int) -> bool:
+    """Whether frames follow one another from the position to the end."""
+    start = position
+    while position < stop:
+        file.seek(position)
+        head = file.read(5)
+        if len(head) < 5 or not head.startswith(_ZSTD_MAGIC):
+            return False
+        single, checksum = head[4] >> 5 & 1, head[4] >> 2 & 1
+        content = _ZSTD_CONTENT[head[4] >> 6] or single
+        position += 5 + (not single) + _ZSTD_DICTIONARY[head[4] & 3] + content
+        last = False
+        while not last:
+            file.seek(position)
+            block = int.from_bytes(entry := file.read(3), "little")
+            if len(entry) < 3:
+                return False
+            # a block of kind 1 is one byte, repeated
+            position += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+            last = bool(block & 1)
+        position += 4 * checksum
+    return start < position == stop

@@ -1,0 +1,1 @@
+"""The `.mdl` checkpoints of Cerebras."""

@@ -1,0 +1,100 @@
+"""What a ``.mdl`` file holds under one name, whatever its version, and how its datasets are reached."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convkit.checkpoint import Leaf, TensorSpec
+from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.errors import ConvkitError
+from convkit.formats.cerebras_h5 import records
+from convkit.formats.cerebras_h5.arrays import Array, ChunkCache, FilledArray, open_array
+
+if TYPE_CHECKING:
+    import h5py
+
+DAMAGED = "the file is damaged: fetch or make it again"
+ELSEWHERE = "load and save the checkpoint with cerebras.pytorch, so that it holds its own data"
+#: what h5py and our own parsing raise where a file is damaged
+ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A leaf, with the way to read it if it is a tensor; or another leaf's second name.
+
+    ``numpy`` marks what loads as a numpy array, ``dataset`` names where a tensor's data lies.
+    """
+
+    leaf: Leaf
+    array: Array | None = None
+    numpy: bool = False
+    dataset: str | None = None
+    link: str | None = None
+
+
+class Datasets:
+    """The datasets of one opened file."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.path = path
+        self._file = file
+        with path.open("rb") as opened:
+            self._mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self._cache = ChunkCache()
+
+    def find(self, name: str) -> h5py.Dataset:
+        """The dataset of that name in this file: links, which could lead into any other, are not followed.
+
+        Raises:
+            ValueError: there is none.
+        """
+        import h5py
+
+        path = ""
+        for part in filter(None, name.split("/")):
+            path += f"/{part}"
+            link = self._file.get(path, getlink=True)
+            if link is None:
+                raise ValueError("is in the spec, and has no dataset")
+            if not isinstance(link, h5py.HardLink):
+                raise ValueError("its dataset is a link")
+        found = self._file[name]
+        if not isinstance(found, h5py.Dataset):
+            raise ValueError("is in the spec, and has no dataset")
+        return found
+
+    def tensor(self, key: str, name: str, spec: TensorSpec | None, *, numpy: bool, is_bfloat16: bool = False) -> Entry:
+        """The tensor in a dataset: of the given spec, or where None of what the dataset says.
+
+        Raises:
+            ValueError: the dataset holds another one.
+        """
+        dataset = self.find(name)
+        if dataset.shape is None:
+            raise ValueError("its dataset holds no array")
+        stored = dataset.dtype.newbyteorder("=").name
+        if spec is None:
+            spec = TensorSpec(dataset.shape, "bfloat16" if is_bfloat16 else stored)
+        if spec.shape != dataset.shape:
+            raise ValueError(f"its dataset has the shape {dataset.shape}, its metadata says {spec.shape}")
+        if stored != records.stored_dtype(spec.dtype):
+            raise ValueError(f"its dataset holds {stored}, its metadata says {spec.dtype}")
+        array = open_array(dataset, carrier(spec.dtype), self._mapped, self._cache)
+        return Entry(Leaf(key, spec), array, numpy, name)
+
+
+def filled(key: str, spec: TensorSpec, fill: Any) -> Entry:
+    """One value all over, in no dataset. Where there is none the original leaves memory as it finds it; here zero."""
+    element = np.asarray(fill or 0).astype(value_dtype(spec.dtype))
+    return Entry(Leaf(key, spec), FilledArray(element.view(carrier(spec.dtype))))
+
+
+def elsewhere(where: Any) -> ConvkitError:
+    """What to raise where a tensor's data isn't in the checkpoint."""
+    return ConvkitError(f"its data lies in another file, {where!r}", remedy=ELSEWHERE)

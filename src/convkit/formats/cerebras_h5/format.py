@@ -1,0 +1,95 @@
+"""``cerebras-h5``: the ``.mdl`` checkpoints of cerebras.pytorch, in HDF5: 0.1 to 0.5 read, 0.5 written.
+
+A state dict is flattened; each tensor is a dataset named after its leaf, LZ4 in chunks; what a leaf
+is, and every small value, stands in a JSON attribute of the root group. The structure stands in
+``__spec__``; ``__SUCCESS__`` is written last. Formats before 0.5 had other words for all this, see
+:mod:`.cerebras_h5_old`. Source: cerebras-pytorch 2.10
+``cerebras/pytorch/storage/{save,load}.py``, cerebras-appliance 2.10 ``storage/h5_storage.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.errors import ConvkitError
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+class CerebrasH5(Format):
+    """The format.
+
+    A checkpoint's ``metadata`` holds ``spec`` (the text of the tree spec: container types, int keys),
+    ``numpy_arrays`` (the keys that load as numpy arrays, not torch tensors), ``version`` and
+    ``cstorch_version``; of an old file also ``tensor_scalar_dicts`` (the dicts that were of that class) and
+    ``left_out`` (the tied copies that had no data). Handed on as ``options.metadata`` it gives the same
+    structure back; without it the keys that start with ``model.`` go in a dict ``model``, as the
+    original's converter has it, and all others in the outermost one.
+    """
+
+    name = "cerebras-h5"
+    folder = False
+    ties = True
+    summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
+
+    def detect(self, path: Path) -> str | None:
+        """An HDF5 file that is called ``.mdl`` or holds a tree spec; a folder with one such file."""
+        if path.is_dir():
+            found = _files(path)
+            return f"a folder with one .mdl file, {found[0].name}" if len(found) == 1 else None
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return None
+        if path.suffix == ".mdl":
+            return "an HDF5 file called .mdl"
+        import h5py
+
+        try:
+            with h5py.File(path, "r", locking="best-effort") as opened:
+                return "an HDF5 file with the attribute __spec__" if "__spec__" in opened.attrs else None
+        except OSError:
+            return None
+
+    def open(self, path: Path) -> Checkpoint:
+        """Open a ``.mdl`` file, or the one in a folder.
+
+        Raises:
+            ConvkitError: truncated, corrupt, incomplete, of another version, or with data in other files.
+        """
+        from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
+
+        return CerebrasCheckpoint(file_of(path))
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a new ``.mdl`` file.
+
+        Raises:
+            ConvkitError: a leaf that the format can't hold, or a spec of other leaves.
+        """
+        from convkit.formats.cerebras_h5.writer import CerebrasWriter
+
+        return CerebrasWriter(path, leaves, options, resume=resume)
+
+
+def file_of(path: Path) -> Path:
+    """The checkpoint's file: the path itself, or the one ``.mdl`` in a folder.
+
+    Raises:
+        ConvkitError: none there, or several.
+    """
+    found = _files(path) if path.is_dir() else [path] if path.exists() else []
+    if len(found) != 1:
+        problem = f"holds {len(found)} .mdl files" if path.is_dir() else "no such file or folder"
+        raise ConvkitError(problem, path=path, remedy="name a .mdl file")
+    return found[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.mdl"))
+
+
+FORMAT = CerebrasH5()

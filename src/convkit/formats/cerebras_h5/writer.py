@@ -1,0 +1,372 @@
+"""Writes ``.mdl`` 0.5 files chunk by chunk.
+
+The skeleton (structure, records, empty datasets) is written first, and data only after it. Chunks
+are compressed in the calling thread and handed to HDF5 ready-made; those that LZ4 doesn't shrink
+are stored raw, which HDF5 notes in the chunk's filter mask.
+
+After a kill HDF5's own index may be torn, but only that of leaves which weren't finished: a
+finished leaf was flushed, and nothing touches its index again. So resuming never writes into the
+old file. It copies the whole leaves out of it, packed as they are, into a new file beside it,
+``<path>.resume``, and puts that in its place: what was finished needs its room twice for a while.
+Where nothing can be resumed the writer starts over; a caller who then leaves out what an earlier
+process had finished is told by :meth:`CerebrasWriter.commit`, which takes no file with a gap.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import Leaf, Opaque, WriteOptions, Writer
+from convkit.errors import ConvkitError
+from convkit.formats.cerebras_h5 import records
+from convkit.formats.cerebras_h5.arrays import boxes, chunk_index, lz4_encode
+from convkit.formats.cerebras_h5.output import Output
+from convkit.state.cerebras import treespec
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+#: bytes a chunk, about: large enough that HDF5's share doesn't show, small enough for the processor's cache
+CHUNK_BYTES = 1 << 20
+#: chunks smaller than this cost more than they save: a longer row is then not split
+_MIN_CHUNK_BYTES = 16 << 10
+#: the release whose files these are
+_CSTORCH_VERSION = "2.10.0"
+#: HDF5's filter mask of a chunk that skipped the only filter
+_RAW = 1
+#: what h5py raises where a kill tore the file
+_TORN = (OSError, KeyError, RuntimeError, ValueError)
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class CerebrasWriter(Writer):
+    """A ``.mdl`` file in the making.
+
+    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are taken over as they are, with
+    their chunks, filters and attributes, when the file is laid out: these leaves are not written.
+    ``attributes`` are hung on the file beside its own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        leaves: Sequence[Leaf],
+        options: WriteOptions,
+        *,
+        resume: bool = False,
+        packed: Mapping[str, h5py.Dataset] = NOTHING,
+        attributes: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        import hdf5plugin  # noqa: F401 - registers the filters
+
+        self._path = path
+        self._leaves = leaves
+        self._numpy_arrays = frozenset(options.metadata.get("numpy_arrays", ()))
+        self._packed = packed
+        attributes = {**attributes, **self._attributes(options)}
+        with self._io_errors():
+            old = _reopen(path, attributes) if resume else None
+            if old is None:
+                self._begin(path, attributes)
+            else:
+                with old:
+                    self._resume(old, path.with_name(f"{path.name}.resume"), attributes)
+
+    def granularity(self, key: str) -> int:
+        """Elements a chunk."""
+        return math.prod(self._datasets[key].chunks or (1,))
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Compress and store whole chunks; the last one is padded."""
+        import numpy as np
+
+        dataset = self._datasets[key]
+        if dataset.chunks is None:
+            with self._io_errors(key):
+                dataset[()] = data.view(dataset.dtype).reshape(())
+            return
+        grain = self.granularity(key)
+        for at in range(0, data.size, grain):
+            part = data[at : at + grain]
+            if part.size < grain:
+                part = np.concatenate([part, np.zeros(grain - part.size, part.dtype)])
+            corner = tuple(int(i) for i in np.unravel_index(start + at, dataset.shape))
+            raw = part.view("uint8").data
+            packed = lz4_encode(raw)
+            # one call at a time: HDF5 and h5py lock
+            with self._io_errors(key):
+                dataset.id.write_direct_chunk(corner, packed or raw, 0 if packed else _RAW)
+
+    def finish(self, key: str) -> None:
+        """Flush HDF5's index into the file; the kernel has the data already."""
+        with self._io_errors(key):
+            self._file.flush()
+
+    def commit(self) -> None:
+        """Mark the file as complete, and sync it.
+
+        Raises:
+            ConvkitError: a leaf was not written in full.
+        """
+        for key, dataset in self._datasets.items():
+            if not _whole(dataset):
+                raise ConvkitError(
+                    "was not written in full", path=self._path, key=key, remedy="convert again from the start"
+                )
+        with self._io_errors():
+            # changed in place: the root group's header keeps its size
+            self._file.attrs.modify("__SUCCESS__", True)
+            self.close()
+            with self._path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+        self._output.close()
+
+    def _begin(self, path: Path, attributes: dict[str, Any], old: h5py.File | None = None) -> None:
+        """A new file with all but the data, but for the leaves that are whole in an old one."""
+        import h5py
+
+        self._output = Output(path)
+        self._file = h5py.File(self._output, "w", libver="earliest")
+        try:
+            self._lay_out(attributes)
+            for key, dataset in self._datasets.items() if old else ():
+                _copy_if_whole(old, dataset, key)
+            self._file.flush()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attributes(self, options: WriteOptions) -> dict[str, Any]:
+        """The root group's attributes: all that is known before a tensor is."""
+        tree = self._tree(options.metadata.get("spec"))
+        attributes: dict[str, Any] = {
+            "__spec__": json.dumps([treespec.template(tree), treespec.dumps(tree)], indent=4),
+            "__version__": records.VERSION,
+            "__cstorch_version__": _CSTORCH_VERSION,
+            "__SUCCESS__": False,
+        }
+        datasets: set[str] = set()
+        by_key = {leaf.key: leaf for leaf in self._leaves}
+        for leaf in self._leaves:
+            try:
+                record = self._record(leaf, by_key)
+                stored = record is not None and "__NONE__" not in record.notes
+                _check_name(leaf.key, is_dataset=stored)
+                if record is not None:
+                    attributes[f"{leaf.key}.__metadata__"] = records.dumps(leaf.key, record)
+                if stored:
+                    datasets.add(leaf.key)
+            except ConvkitError as error:
+                path = error.path or self._path
+                raise ConvkitError(error.problem, path=path, key=leaf.key, remedy=error.remedy) from error
+        for key in datasets:
+            if any(str(parent) in datasets for parent in Path(key).parents):
+                raise ConvkitError(
+                    'another tensor has the name before "/"', path=self._path, key=key, remedy="rename one of them"
+                )
+        return attributes
+
+    def _record(self, leaf: Leaf, by_key: dict[str, Leaf]) -> records.Record | None:
+        if leaf.same_as is not None:
+            owner = by_key.get(leaf.same_as)
+            if owner is None or owner.spec != leaf.spec or owner.same_as is not None:
+                raise ConvkitError(f"is tied to {leaf.same_as!r}, which is no such tensor", remedy="write it in full")
+            return records.of_link(owner.key)
+        if leaf.spec is not None:
+            return records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays)
+        return None if leaf.value in ([], {}) else records.of_value(leaf)
+
+    def _tree(self, spec: str | None) -> treespec.Tree:
+        """The structure that was asked for, if it is of these leaves; else what the original makes of a model."""
+        nodes = {leaf.key: _node(leaf) for leaf in self._leaves}
+        if len(nodes) < len(self._leaves):
+            raise ConvkitError("two leaves have the same name", path=self._path, remedy="rename one of them")
+        if spec is None:
+            return treespec.flat(nodes.items(), "" if "model" in nodes else "model")
+        tree = treespec.loads(spec)
+        named = {key: (node.type is None) for key, node in treespec.terminals(tree)}
+        for key in named.keys() ^ nodes.keys():
+            where = "leaves" if key in named else "spec"
+            raise ConvkitError(f"is missing in the {where}", path=self._path, key=key, remedy="write without a spec")
+        for key, node in nodes.items():
+            if named[key] != (node.type is None):
+                raise ConvkitError("is a container in one of spec and leaves", path=self._path, key=key)
+        return tree
+
+    def _resume(self, old: h5py.File, beside: Path, attributes: dict[str, Any]) -> None:
+        try:
+            self._begin(beside, attributes, old)
+            beside.replace(self._path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def _lay_out(self, attributes: dict[str, Any]) -> None:
+        """Attributes and empty datasets, flushed: from here on a finished leaf survives."""
+        import h5py
+        import hdf5plugin
+        import numpy as np
+
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._file.attrs.update(attributes)
+        for leaf in self._leaves:
+            if isinstance(leaf.value, Opaque):
+                # ordered attributes may be larger than 64 KiB
+                empty = self._file.create_dataset(leaf.key, data=h5py.Empty("f"), track_order=True)
+                empty.attrs.update({"__TYPE__": "ObjectSerializer", "compressed": False})
+                empty.attrs["__BYTES__"] = np.frombuffer(leaf.value.data, "V1")
+            if leaf.spec is None or leaf.same_as is not None:
+                continue
+            if leaf.key in self._packed:
+                dataset = self._like(leaf)
+            else:
+                filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
+                dataset = self._file.create_dataset(
+                    leaf.key,
+                    leaf.spec.shape,
+                    records.stored_dtype(leaf.spec.dtype),
+                    **(filters if leaf.spec.shape else {}),
+                )
+            dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
+            self._datasets[leaf.key] = dataset
+        self._file.flush()
+        for key, packed in self._packed.items():
+            with self._io_errors(key):
+                _copy(packed, self._datasets[key])
+
+    def _like(self, leaf: Leaf) -> h5py.Dataset:
+        """An empty dataset with chunks, filters and attributes of the packed one."""
+        import h5py
+
+        packed = self._packed[leaf.key]
+        link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        link.set_create_intermediate_group(True)
+        name = leaf.key.encode()
+        made = h5py.h5d.create(
+            self._file.id, name, packed.id.get_type(), packed.id.get_space(), packed.id.get_create_plist(), link
+        )
+        dataset = h5py.Dataset(made)
+        dataset.attrs.update(packed.attrs)
+        return dataset
+
+    @contextmanager
+    def _io_errors(self, key: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            # h5py's own text is long: the system's says it
+            cause = self._output.failure or error
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise ConvkitError(
+                f"can't be written: {reason}", path=self._path, key=key, remedy="check free space and permissions"
+            ) from error
+
+
+def _copy(source: h5py.Dataset, dataset: h5py.Dataset) -> None:
+    """The chunks as they are; of what has none the elements."""
+    if source.chunks is None:
+        rows = max(1, CHUNK_BYTES // source.dtype.itemsize)
+        for start in range(0, source.size, rows):
+            for box in boxes(source.shape, start, min(source.size, start + rows)):
+                dataset[box] = source[box]
+        return
+    for corner in chunk_index(source):
+        mask, packed = source.id.read_direct_chunk(corner)
+        dataset.id.write_direct_chunk(corner, packed, mask)
+
+
+def can_be_packed(leaf: Leaf, dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds a leaf whole and in the form in which the format has it, whatever its filters."""
+    assert leaf.spec
+    stored = dataset.dtype.newbyteorder("=").name == records.stored_dtype(leaf.spec.dtype)
+    return stored and dataset.dtype.byteorder != ">" and dataset.shape == leaf.spec.shape and _whole(dataset)
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Whole rows of about 1 MiB, evenly; rows that are longer are themselves split, where they split evenly.
+
+    A chunk is a range of elements in C order. Empty for an empty tensor.
+
+    >>> chunk_shape((4096, 4096), 2), chunk_shape((8, 4096, 14336), 2)
+    ((128, 4096), (1, 32, 14336))
+    """
+    if 0 in shape:
+        return ()
+    for axis, length in enumerate(shape):
+        row = math.prod(shape[axis + 1 :]) * itemsize
+        most = min(length, CHUNK_BYTES // row)
+        if most == 0:
+            continue
+        if axis == 0:
+            rows = math.ceil(length / math.ceil(length / most))
+        else:
+            rows = next(rows for rows in range(most, 0, -1) if length % rows == 0)
+        if rows * row >= _MIN_CHUNK_BYTES or axis == 0:
+            return (*(1,) * axis, rows, *shape[axis + 1 :])
+    return (1, *shape[1:])
+
+
+def _node(leaf: Leaf) -> treespec.Tree:
+    if leaf.spec is None and leaf.value == {}:
+        return treespec.dict_of({})
+    if leaf.spec is None and leaf.value == []:
+        return treespec.EMPTY_LIST
+    return treespec.LEAF
+
+
+def _check_name(key: str, *, is_dataset: bool) -> None:
+    """To HDF5 NUL ends a name; in a dataset's, "/" leads into a group and "." stays where it is."""
+    if "\0" in key or (is_dataset and any(part in ("", ".") for part in key.split("/"))):
+        raise ConvkitError("HDF5 can't hold this name", remedy="rename the leaf")
+
+
+def _whole(dataset: h5py.Dataset) -> bool:
+    if dataset.chunks is None:
+        return bool(dataset.id.get_storage_size())
+    chunks = (math.ceil(length / rows) for length, rows in zip(dataset.shape, dataset.chunks, strict=True))
+    return dataset.id.get_num_chunks() == math.prod(chunks)
+
+
+def _reopen(path: Path, attributes: dict[str, Any]) -> h5py.File | None:
+    """What an earlier process left, if it is of the same leaves; None means to start over."""
+    import h5py
+
+    with suppress(*_TORN):
+        old = h5py.File(path, "r")
+        # it may even have been complete, and killed before it was published
+        if {**old.attrs, "__SUCCESS__": False} == attributes:
+            return old
+        old.close()
+    return None
+
+
+def _copy_if_whole(old: h5py.File, dataset: h5py.Dataset, key: str) -> None:
+    """Copy a leaf's chunks as they are, unless some are missing or the index is torn."""
+    try:
+        source = old[key]
+        if not _whole(source):
+            return
+        index = chunk_index(source) if source.chunks else {}
+    except _TORN:
+        return
+    if source.chunks is None:
+        dataset[()] = source[()]
+    for corner in index:
+        try:
+            mask, packed = source.id.read_direct_chunk(corner)
+        except _TORN:
+            return
+        dataset.id.write_direct_chunk(corner, packed, mask)

@@ -1,0 +1,158 @@
+"""Writing a checkpoint of Orbax's: each item's arrays as they come, and on commit all that Orbax says of them.
+
+The order of the commit: of each item its small files, then its arrays are joined; the files of the step; and
+what marks it as complete, last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import Leaf, WriteOptions, Writer
+from convkit.checkpoint.tensors import carrier
+from convkit.errors import ConvkitError
+from convkit.formats.arrays.folders import LeafFolderWriter, sync_tree, write_file
+from convkit.formats.arrays.ocdbt import is_database
+from convkit.formats.arrays.ocdbt_writer import OcdbtWriter
+from convkit.formats.arrays.writer import StoredArrayWriter
+from convkit.formats.orbax.api import Api
+from convkit.formats.orbax.output import OutputItem, lay_out
+from convkit.formats.orbax.record import KEY, Record
+from convkit.formats.plain.io_errors import written_below
+from convkit.state.orbax import arrays, step, texts, tree
+from convkit.state.orbax.step import StepMetadata
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class OrbaxWriter(Writer):
+    """Writes a step of items, or a checkpoint without items where the record is of one and the API has such.
+
+    Raises:
+        ConvkitError: a leaf that Orbax doesn't hold, or a folder that can't be made.
+        UsageError: chunks that don't fit their leaf, no such compressor.
+    """
+
+    def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, api: Api) -> None:
+        self._path = path
+        self._api = api
+        self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
+        self._items = lay_out(path, leaves, self._record, options, api)
+        self._started = time.time_ns()
+        with written_below(self._path):
+            path.mkdir(parents=True, exist_ok=True)
+        self._writers: dict[str, StoredArrayWriter] = {}
+        for name, item in self._items.items():
+            if item.arrays:
+                assert item.tree is not None
+                folder = path / item.folder
+                begun = is_database(folder)
+                self._writers[name] = (OcdbtWriter if item.tree.use_ocdbt else LeafFolderWriter)(folder, item.arrays)
+                if not begun:
+                    self._write_numbers(name)
+        self._places = {key: (name, inner) for name, item in self._items.items() for key, inner in item.names.items()}
+
+    def granularity(self, key: str) -> int:
+        """A row of chunks."""
+        writer, name = self._place(key)
+        return writer.granularity(name) if writer else 1
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write whole chunks."""
+        writer, name = self._place(key)
+        if writer is None:
+            raise ConvkitError("is no tensor", path=self._path, key=key, remedy="report this")
+        writer.write(name, start, data)
+
+    def finish(self, key: str) -> None:
+        """Wait until the leaf's chunks are stored."""
+        writer, name = self._place(key)
+        if writer:
+            writer.finish(name)
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Take an array that is stored just as it is to be."""
+        writer, name = self._place(key)
+        return writer is not None and writer.copy_leaf(name, files)
+
+    def commit(self) -> None:
+        """Complete every item, then the step."""
+        for name, item in self._items.items():
+            self._write_files(item)
+            if name in self._writers:
+                self._writers[name].commit()
+        self._write_step()
+        sync_tree(self._path)
+
+    def close(self) -> None:
+        """Let go of the arrays."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _place(self, key: str) -> tuple[StoredArrayWriter | None, str]:
+        """The writer of a leaf, and what it is called there."""
+        if key not in self._places:
+            raise ConvkitError("no leaf of this name was laid out", path=self._path, key=key, remedy="report this")
+        item, name = self._places[key]
+        return self._writers.get(item), name
+
+    def _write_numbers(self, item: str) -> None:
+        """Values that are Python's numbers are arrays, too: the caller doesn't write them."""
+        import numpy as np
+
+        for name, number in self._items[item].numbers.items():
+            spec = self._items[item].arrays[name].spec
+            data = np.array([number], spec.dtype).view(carrier(spec.dtype))
+            self._writers[item].write(name, 0, data)
+            self._writers[item].finish(name)
+
+    def _write_files(self, item: OutputItem) -> None:
+        """What lies in an item beside its arrays."""
+        files = {file: text.encode() for file, text in item.files.items()}
+        if item.tree:
+            files |= {Path(item.folder, name).as_posix(): data for name, data in _tree_files(item).items()}
+        if self._api.commits_items and item.folder:
+            folders = {folder for file in files for folder in Path(file).parents if folder.name}
+            files |= {f"{folder}/{step.COMMIT}": self._committed(str(folder)) for folder in folders}
+        self._write(files)
+
+    def _write_step(self) -> None:
+        handlers: Any = {name: item.handler for name, item in self._items.items()}
+        metadata = StepMetadata.new(handlers.get("", handlers), self._record.step, self._started, time.time_ns())
+        self._write({step.FILE: metadata.dumps(), step.COMMIT: self._committed("")})
+        if self._api.marked:
+            self._write({step.INDICATOR: b""})
+
+    def _committed(self, folder: str) -> bytes:
+        """What Orbax writes when all is there. It names the final path, which isn't known yet."""
+        return f"Checkpoint commit was successful to {Path(self._path.name, folder)}".encode()
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        with written_below(self._path):
+            for name, data in files.items():
+                (self._path / name).parent.mkdir(parents=True, exist_ok=True)
+                write_file(self._path / name, data)
+
+
+def _tree_files(item: OutputItem) -> dict[str, bytes]:
+    """The files that describe an item's tree and its arrays."""
+    assert item.tree is not None
+    files = {tree.FILE: item.tree.dumps()}
+    shardings, entries = {}, {}
+    for node in item.tree.nodes:
+        if node.value_type != tree.ARRAY:
+            continue
+        known, zarray = item.records[node.place], item.arrays[node.place]
+        shardings[node.name] = known.sharding or arrays.single_device()
+        shape = tuple(node.value.get("write_shape") or zarray.chunks)
+        entries[node.name] = arrays.array_metadata(node.name, shape, zarray.decoded, known.key_algorithm)
+    if shardings:
+        files[arrays.SHARDING_FILE] = arrays.dump_shardings(shardings)
+        files[f"{arrays.ARRAYS_FOLDER}/process_0"] = arrays.dump_array_metadatas(entries)
+    if item.texts:
+        files[texts.FILE] = texts.dumps(item.texts)
+    return files

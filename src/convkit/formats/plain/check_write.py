@@ -1,0 +1,31 @@
+"""What a writer asks of every write: a tensor that was laid out, and elements that lie within it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import carrier
+from convkit.errors import ConvkitError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def check_write(path: Path, key: str, spec: TensorSpec | None, start: int, data: np.ndarray) -> TensorSpec:
+    """The leaf's spec, if what is written fits it; ``spec`` is None where nothing was laid out.
+
+    Raises:
+        ConvkitError: it doesn't: whoever writes is wrong, not the user.
+    """
+    if spec is None:
+        raise ConvkitError("no tensor of this name was laid out", path=path, key=key, remedy="report this")
+    if data.dtype != carrier(spec.dtype) or start < 0 or start + data.size > spec.size:
+        raise ConvkitError(
+            f"elements {start}..{start + data.size} of {data.dtype} don't fit {spec.dtype}{list(spec.shape)}",
+            path=path,
+            key=key,
+            remedy="report this: the executor must write what was laid out",
+        )
+    return spec

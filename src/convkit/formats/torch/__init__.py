@@ -1,0 +1,1 @@
+"""The checkpoints of PyTorch, read without unpickling."""

@@ -1,0 +1,218 @@
+"""torch: what ``torch.save`` writes, read and written without torch and without unpickling anything.
+
+Read are files (``.bin``, ``.pt``, ``.pth``; zip archives, and the format before torch 1.6), and
+folders with ``pytorch_model.bin`` or shards and their index. Nested dicts and lists flatten to
+dotted keys. Written are zip archives of a flat dict, whose entries ``torch.load(mmap=True)`` maps.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
+from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.errors import ConvkitError
+from convkit.formats.plain.io_errors import written_below
+from convkit.formats.plain.mapped import MappedCheckpoint, Place
+from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
+from convkit.formats.plain.shards import INDEX, Output, arrange, check_shard, locate, split
+from convkit.formats.torch import emit as torch_emit
+from convkit.formats.torch import files as torch_files
+from convkit.formats.torch import pickle as torch_pickle
+from convkit.formats.torch.zip_places import CRC_FIELD, Entry, directory, local_header, place
+
+SUFFIXES = (".bin", ".pt", ".pth")
+SINGLE = "pytorch_model.bin"
+
+#: the folder inside every archive; torch takes any name
+ROOT = "archive"
+
+#: bytes read back at once for a CRC-32
+BLOCK = 1 << 20
+
+
+class Torch(Format):
+    """Files of ``torch.save``, alone or in shards."""
+
+    name = "torch"
+    folder = True
+    ties = True
+    summary = "torch.save (.bin, .pt, .pth), one file or shards with an index; read without unpickling"
+
+    def detect(self, path: Path) -> str | None:
+        """By name, or by how a file begins."""
+        if path.is_dir():
+            found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
+            return f"the folder holds {found}" if found else None
+        if path.suffix in (".pt", ".pth") or (
+            path.name.startswith("pytorch_model") and path.suffix in (".bin", ".json")
+        ):
+            return f"the file is called {path.name}"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(256)
+        if torch_files.LEGACY_MAGIC in start[:32]:
+            return "the file starts with torch's old magic number"
+        is_archive = start.startswith(torch_files.ZIP_MAGIC) and b"/data.pkl" in start
+        return "the file is a zip archive with data.pkl" if is_archive else None
+
+    def open(self, path: Path) -> Checkpoint:
+        """Follow the pickle of the file or of every shard; no storage is read."""
+        index, listed = locate(path, SINGLE)
+        leaves: dict[str, Leaf] = {}
+        places: dict[str, Place] = {}
+        for file, keys in listed.items():
+            found = dict(_leaves(file))
+            if index is not None:
+                check_shard(index, file, keys, found)
+            leaves |= {key: leaf for key, (leaf, _) in found.items()}
+            places |= {key: place for key, (_, place) in found.items() if place}
+        return MappedCheckpoint(path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed))
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a file (``path`` ends in .bin, .pt or .pth) or a folder. Keys are written flat.
+
+        Raises:
+            ConvkitError: a value or dtype that torch can't hold, a leaf tied to one that isn't there or isn't like it.
+            UsageError: a single file is to be cut into shards.
+        """
+        owners = _owners(leaves, path)
+        shard_of = {
+            leaf.key: number
+            for number, shard in enumerate(split([leaf for leaf in leaves if not leaf.same_as], options.shard_size))
+            for leaf in shard
+        }
+        shards: list[list[Leaf]] = [[] for _ in range(max(shard_of.values(), default=0) + 1)]
+        for leaf in leaves:
+            shards[shard_of[owners[leaf.key]]].append(leaf)
+        output = arrange(path, SINGLE, shards, file=path.suffix in SUFFIXES)
+        archives = [_archive(file, shard, owners) for file, shard in zip(output.files, shards, strict=True)]
+        return TorchWriter(archives, {leaf.key: leaf.spec for leaf in leaves if leaf.spec}, output, resume=resume)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One file to write: its layout as bytes, its layout as a zip archive, and the entry of each key."""
+
+    layout: FileLayout
+    entries: list[Entry]
+    tensors: dict[str, Entry]
+
+
+class TorchWriter(PreallocatedWriter):
+    """Adds to a preallocated archive what depends on its bytes: the CRC-32 of each entry.
+
+    A leaf's is computed and put into the entry's header when the leaf is finished, where a resumed
+    writer finds it. The directory at the end, which repeats them all, completes the file.
+    """
+
+    def __init__(
+        self, archives: Sequence[Archive], specs: Mapping[str, TensorSpec], output: Output, *, resume: bool
+    ) -> None:
+        self._archives = archives
+        self._entries = {key: entry for archive in archives for key, entry in archive.tensors.items()}
+        layouts = [archive.layout for archive in archives]
+        super().__init__(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
+
+    def finish(self, key: str) -> None:
+        """Put the CRC-32 of what was written, which is still in the page cache, into the entry's header."""
+        if key in self._entries:
+            file, entry = self._places[key][0], self._entries[key]
+            crc = 0
+            with written_below(self._root):
+                for offset in range(entry.start, entry.end, BLOCK):
+                    crc = zlib.crc32(os.pread(file, min(BLOCK, entry.end - offset), offset), crc)
+                write_at(file, entry.header + CRC_FIELD, crc.to_bytes(4, "little"))
+
+    def _complete(self) -> None:
+        for file, archive in zip(self._files, self._archives, strict=True):
+            crcs = [int.from_bytes(os.pread(file, 4, entry.header + CRC_FIELD), "little") for entry in archive.entries]
+            end = archive.entries[-1].end
+            write_at(file, end, directory(archive.entries, crcs, end))
+
+
+def _leaves(file: Path) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
+    """The leaves of one file and where they lie. Names of one and the same tensor are tied to the first."""
+    data, spans = torch_files.read(file)
+    if not isinstance(data, dict | list | tuple):
+        raise ConvkitError("holds no dict of tensors", path=file, remedy="save a state_dict")
+    keys: set[str] = set()
+    first: dict[torch_pickle.Tensor, str] = {}
+    for key, item in torch_pickle.flatten(data, file) if data else ():
+        if key in keys:
+            raise ConvkitError("two entries have this dotted key", path=file, key=key, remedy="rename one of them")
+        keys.add(key)
+        if not isinstance(item, torch_pickle.Tensor):
+            yield key, (Leaf(key, value=item), None)
+            continue
+        owner = first.setdefault(item, key)
+        leaf = Leaf(key, TensorSpec(item.shape, item.dtype), same_as=None if owner == key else owner)
+        yield key, (leaf, _place(file, key, item, spans))
+
+
+def _place(file: Path, key: str, tensor: torch_pickle.Tensor, spans: torch_files.Spans) -> Place:
+    """Where a tensor lies, once it is sure that it lies within its storage."""
+    itemsize = ITEMSIZE[tensor.dtype]
+    if tensor.storage.key not in spans:
+        raise ConvkitError(
+            f"its storage {tensor.storage.key} is missing", path=file, key=key, remedy="fetch the file again"
+        )
+    start, nbytes = spans[tensor.storage.key]
+    axes = list(zip(tensor.shape, tensor.strides, strict=True))
+    last = tensor.offset + sum((length - 1) * stride for length, stride in axes) if 0 not in tensor.shape else -1
+    if nbytes < tensor.storage.nbytes or (last + 1) * itemsize > tensor.storage.nbytes:
+        problem = (
+            f"needs {(last + 1) * itemsize} of the {tensor.storage.nbytes} bytes of its storage, which has {nbytes}"
+        )
+        raise ConvkitError(problem, path=file, key=key, remedy="fetch the file again")
+    if last < 0:
+        return Place(file, start)
+    dense = [math.prod(tensor.shape[axis + 1 :]) for axis in range(len(axes))]
+    is_dense = all(length == 1 or stride == own for (length, stride), own in zip(axes, dense, strict=True))
+    strides = None if is_dense else tuple(stride * itemsize for stride in tensor.strides)
+    return Place(file, start + tensor.offset * itemsize, strides)
+
+
+def _owners(leaves: Sequence[Leaf], path: Path) -> dict[str, str]:
+    """Key of each leaf -> key of the leaf that holds its bytes."""
+    by_key = {leaf.key: leaf for leaf in leaves}
+    for leaf in leaves:
+        owner = by_key.get(leaf.same_as) if leaf.same_as else leaf
+        if owner is None or (owner is not leaf and (owner.same_as or owner.spec != leaf.spec)):
+            raise ConvkitError(
+                f"is tied to {leaf.same_as}, which is not there, tied itself, or of another shape or dtype",
+                path=path,
+                key=leaf.key,
+                remedy="write it in full",
+            )
+    return {leaf.key: leaf.same_as or leaf.key for leaf in leaves}
+
+
+def _archive(path: Path, leaves: Sequence[Leaf], owners: Mapping[str, str]) -> Archive:
+    """Records that are known now, then an entry for each tensor, then room for the directory."""
+    owned = {leaf.key: leaf.spec for leaf in leaves if leaf.spec and not leaf.same_as}
+    names = {key: str(number) for number, key in enumerate(owned)}
+    pickle = torch_emit.dump(leaves, {leaf.key: names[owners[leaf.key]] for leaf in leaves if leaf.spec}, path)
+    entries: list[Entry] = []
+    head = bytearray()
+    for name, record in [("data.pkl", pickle), ("byteorder", b"little"), ("version", b"3\n")]:
+        entries.append(place(f"{ROOT}/{name}", len(head), len(record)))
+        head += local_header(entries[-1], zlib.crc32(record)) + record
+    tensors: dict[str, Entry] = {}
+    for key, spec in owned.items():
+        tensors[key] = place(f"{ROOT}/data/{names[key]}", entries[-1].end, spec.nbytes)
+        entries.append(tensors[key])
+    end = entries[-1].end
+    size = end + len(directory(entries, [0] * len(entries), end))
+    offsets = {key: entry.start for key, entry in tensors.items()}
+    stamps = {entry.header: local_header(entry) for entry in tensors.values()}
+    return Archive(FileLayout(path, size, bytes(head), offsets, stamps), entries, tensors)
+
+
+FORMAT = Torch()

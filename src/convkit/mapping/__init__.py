@@ -1,0 +1,27 @@
+"""What can be said about two layouts: rules between them, declared once and used both ways."""
+
+from convkit.mapping.algebra import Chain, Mapping, compose, for_slots, inverse, under
+from convkit.mapping.components import pack
+from convkit.mapping.layout import Fact, Layout, Measure, Variant
+from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Refused, Rule, Verbatim
+
+__all__ = [
+    "AnyRule",
+    "Chain",
+    "Derived",
+    "Fact",
+    "Folded",
+    "Layout",
+    "LeftBehind",
+    "Mapping",
+    "Measure",
+    "Refused",
+    "Rule",
+    "Variant",
+    "Verbatim",
+    "compose",
+    "for_slots",
+    "inverse",
+    "pack",
+    "under",
+]

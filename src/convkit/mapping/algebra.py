@@ -1,0 +1,107 @@
+"""What can be said about two layouts: rules between them, declared once and used both ways.
+
+A mapping is a value. :func:`inverse` turns it round, :func:`under` moves it below a prefix,
+:func:`convkit.mapping.components.pack` puts several into one checkpoint, :func:`for_slots` extends it to an
+optimizer's moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is a table of
+these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field, replace
+
+from convkit.config import ConfigTable
+from convkit.errors import ConvkitError
+from convkit.mapping.layout import Fact, Layout, Measure, Variant
+from convkit.mapping.ops import Pad, Shift
+from convkit.mapping.rules import AnyRule, Rule
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A pair of layouts and the rules between them.
+
+    ``axes`` says which declared name is the length of an integer placeholder (``i`` -> ``layers``),
+    so that a missing layer is seen.
+    """
+
+    left: Layout
+    right: Layout
+    rules: tuple[AnyRule, ...]
+    config: ConfigTable = field(default_factory=ConfigTable)
+    variants: tuple[Variant, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    axes: Dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """``hf/llama <-> cerebras/llama``."""
+        return f"{self.left.name} <-> {self.right.name}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Mappings one after another: each starts where the one before ends."""
+
+    links: tuple[Mapping, ...]
+
+    def inverse(self) -> Chain:
+        """The way back."""
+        return Chain(tuple(inverse(mapping) for mapping in reversed(self.links)))
+
+
+def inverse(mapping: Mapping) -> Mapping:
+    """The mapping from right to left; ``inverse(inverse(m)) == m``."""
+    return Mapping(
+        left=mapping.right,
+        right=mapping.left,
+        rules=tuple(rule.inverse() for rule in mapping.rules),
+        config=mapping.config.inverse(),
+        variants=tuple(variant.inverse() for variant in mapping.variants),
+        facts=tuple(fact.inverse() for fact in mapping.facts),
+        measures=tuple(measure.inverse() for measure in mapping.measures),
+        axes=mapping.axes,
+    )
+
+
+def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]:
+    """Rules below a prefix on each side: the way to write a layer's rules once."""
+    return tuple(rule.under(left, right) for rule in rules)
+
+
+def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> Mapping:
+    """Extend a mapping to an optimizer's moments, which follow their parameters.
+
+    ``left`` and ``right`` are prefixes with a placeholder ``{slot}``. A shift does not apply to moments.
+
+    Raises:
+        ConvkitError: a rule scales its tensor, so its moments would have to be rescaled too.
+    """
+    axis = "{slot:" + "|".join(slots) + "}"
+    extended: list[AnyRule] = list(mapping.rules)
+    for rule in mapping.rules:
+        if not isinstance(rule, Rule):
+            continue
+        ops = tuple(op for op in rule.ops if not isinstance(op, Shift))
+        if any(not isinstance(op, Pad) for op in ops):
+            raise ConvkitError(
+                f"rule {rule}: the moments of a scaled tensor can't follow it", remedy="convert the weights alone"
+            )
+        extended.append(rule.changed(ops=ops).under(left.replace("{slot}", axis), right.replace("{slot}", axis)))
+    return replace(mapping, rules=tuple(extended))
+
+
+def compose(first: Mapping | Chain, second: Mapping | Chain) -> Chain:
+    """What carries ``first``'s left layout to ``second``'s right layout (:mod:`convkit.execute.chain` does it).
+
+    Raises:
+        ConvkitError: they don't meet in one layout.
+    """
+    before, after = [side.links if isinstance(side, Chain) else (side,) for side in (first, second)]
+    middle, start = before[-1].right.name, after[0].left.name
+    if middle != start:
+        raise ConvkitError(f"{middle} and {start} are different layouts", remedy="chain mappings that meet")
+    return Chain(before + after)

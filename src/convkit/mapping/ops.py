@@ -1,0 +1,239 @@
+"""What can happen to values beside being rearranged: a small closed set of invertible ops.
+
+Each op knows its shape algebra, its inverse and its exactness. All of them work on a run of
+elements in C order, so the executor can apply them slab by slab.
+
+===========  ==========================  ===================================================
+op           inverse                     exactness
+===========  ==========================  ===================================================
+``Shift``    ``Shift(-by)``              half an ulp each way, in the dtype of the tensor
+``Scale``    division by the same        exact when ``by`` is a power of two and the exponent
+                                         has room for it, else as Shift
+``Cast``     ``Cast`` back               exact when widening, else half an ulp of the target
+``Pad``      ``Crop``                    exact; what is cropped must be the fill, or is kept
+===========  ==========================  ===================================================
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: significand bits (the hidden one included) and largest exponent of the floats
+_FLOATS = {
+    "float8_e4m3fn": (4, 8),
+    "float8_e5m2": (3, 15),
+    "float16": (11, 15),
+    "bfloat16": (8, 127),
+    "float32": (24, 127),
+    "float64": (53, 1023),
+}
+
+
+def _float(dtype: str) -> tuple[int, int]:
+    """Its entry in the table: nothing is exact in a dtype that isn't there."""
+    return _FLOATS.get(dtype, (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """How far a value may move: ``ulp`` 0 is bit-exact, else units in the last place of the dtype named."""
+
+    ulp: float = 0.0
+    dtype: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether no bit changes."""
+        return self.ulp == 0
+
+    def to_json(self) -> Any:
+        """``"exact"``, or the bound."""
+        return "exact" if self.exact else {"ulp": self.ulp, "dtype": self.dtype}
+
+    def then(self, other: Exactness) -> Exactness:
+        """The bound of both after each other, in ulps of the coarser dtype."""
+        if self.exact or other.exact:
+            return other if self.exact else self
+        return Exactness(self.ulp + other.ulp, min(self.dtype, other.dtype, key=lambda dtype: _float(dtype)[0]))
+
+
+EXACT = Exactness()
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Adds a constant: a norm scale stored minus one, or folded."""
+
+    by: float
+
+    def inverse(self) -> Shift:
+        """Subtracts it."""
+        return Shift(-self.by)
+
+    def dtype(self, dtype: str) -> str:
+        """Dtype of the result."""
+        return dtype
+
+    def exactness(self, dtype: str) -> Exactness:
+        """Bound of one application."""
+        return Exactness(0.5, dtype) if self.by else EXACT
+
+    def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
+        """``data``: 1-D in the carrier dtype."""
+        return computed(data, dtype, lambda values: values + self.by)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"op": "shift", "by": self.by}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Multiplies or divides by a constant: muP, a folded 1/sqrt(d)."""
+
+    by: float
+    divide: bool = False
+
+    def inverse(self) -> Scale:
+        """Undoes it: by the same number, since ``1 / (1 / 49)`` isn't 49."""
+        return replace(self, divide=not self.divide)
+
+    def dtype(self, dtype: str) -> str:
+        """Dtype of the result."""
+        return dtype
+
+    def exactness(self, dtype: str) -> Exactness:
+        """Exact for powers of two where the dtype has a wide exponent (but below 2**-126, and for overflow)."""
+        wide = _float(dtype)[1] >= 127
+        return EXACT if wide and math.frexp(abs(self.by))[0] == 0.5 else Exactness(0.5, dtype)
+
+    def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
+        """``data``: 1-D in the carrier dtype."""
+        return computed(data, dtype, lambda values: values / self.by if self.divide else values * self.by)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"op": "scale", "by": 1.0 / self.by if self.divide else self.by}
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Changes the dtype of floats; other dtypes stay as they are."""
+
+    source: str
+    target: str
+
+    def inverse(self) -> Cast:
+        """Back to the source's dtype."""
+        return Cast(self.target, self.source)
+
+    def dtype(self, dtype: str) -> str:
+        """Dtype of the result."""
+        return self.target
+
+    def exactness(self, dtype: str) -> Exactness:
+        """Exact where every value of the source has its like in the target."""
+        if self.source not in _FLOATS:
+            return Exactness(0.5, self.target)
+        (bits, top), (to_bits, to_top) = _float(self.source), _float(self.target)
+        return EXACT if bits <= to_bits and top <= to_top else Exactness(0.5, self.target)
+
+    def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
+        """``data``: 1-D in the carrier dtype of the source; round to nearest, ties to even; NaNs keep their payload."""
+        import numpy as np
+
+        values = data.view(value_dtype(self.source))
+        out = _rounded(values, self.target)
+        with np.errstate(invalid="ignore"):
+            odd = np.isnan(values)
+        if odd.any() and self.source in _FLOATS and self.target in _FLOATS:
+            out[odd] = _nans(data[odd], self.source, self.target)
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """For the plan."""
+        return {"op": "cast", "from": self.source, "to": self.target}
+
+
+Elementwise = Shift | Scale | Cast
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Lengthens one axis on one side to a named size and fills the end (vocabulary padding).
+
+    Towards the other side it crops; what is cropped must be the fill, else it is kept as complement.
+    """
+
+    axis: int
+    to: str
+    fill: float = 0.0
+    side: str = "right"
+
+    def inverse(self) -> Pad:
+        """The same with the sides exchanged."""
+        return replace(self, side="left" if self.side == "right" else "right")
+
+    def padded(self, spec: TensorSpec, length: int) -> TensorSpec:
+        """The spec with the axis lengthened."""
+        shape = list(spec.shape)
+        shape[self.axis] = length
+        return TensorSpec(tuple(shape), spec.dtype)
+
+
+def bits_of(value: float, dtype: str) -> Any:
+    """A number of that dtype in the carrier dtype."""
+    import numpy as np
+
+    return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
+
+
+def computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:
+    """In float64, rounded once; a NaN stays as it is, bit by bit."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = data.view(value_dtype(dtype)).astype(np.float64)
+        return np.where(np.isnan(values), data, _rounded(function(values), dtype))
+
+
+def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Rounded once, to nearest, ties to even; in the carrier dtype.
+
+    ml_dtypes goes from float64 through float32: what lies beside a tie must not be rounded onto it there,
+    so that step rounds to odd.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.dtype == np.float64 and value_dtype(dtype).isbuiltin != 1:
+            single = values.astype(np.float32)
+            bits = single.view(np.uint32)
+            bits -= np.abs(single) > np.abs(values)
+            bits |= single != values
+            values = single
+        return values.astype(value_dtype(dtype)).view(carrier(dtype))
+
+
+def _nans(data: np.ndarray, source: str, target: str) -> np.ndarray:
+    """NaNs of another width: sign, and as many leading bits of the payload as there is room for."""
+    import numpy as np
+
+    have, want = _FLOATS[source][0] - 1, _FLOATS[target][0] - 1
+    raw = data.astype(np.uint64)
+    payload = (raw & np.uint64((1 << have) - 1)) << np.uint64(max(0, want - have)) >> np.uint64(max(0, have - want))
+    payload[payload == 0] = 1 << (want - 1)
+    if target == "float8_e4m3fn":
+        payload[:] = (1 << want) - 1  # the only one that it has
+    top = 8 * ITEMSIZE[target] - 1
+    sign = raw >> np.uint64(8 * ITEMSIZE[source] - 1) << np.uint64(top)
+    exponent = np.uint64((1 << top) - (1 << want))
+    return (sign | exponent | payload).astype(carrier(target))

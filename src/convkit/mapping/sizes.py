@@ -1,0 +1,143 @@
+"""Lengths of axes solved from shapes, and the strided pieces that a pattern cuts a tensor into."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from convkit.mapping.pattern import Atom, Axes, PatternError, Product, Sum, atoms_of
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+
+def extent(node: Sum, sizes: Mapping[str, int]) -> int:
+    """Length of an axis.
+
+    Raises:
+        KeyError: the size of an atom isn't known.
+    """
+    return sum(_product_extent(term, sizes) for term in node.terms)
+
+
+def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Shape of the tensor that an expanded expression describes."""
+    return tuple(extent(dim, sizes) for dim in axes.dims if isinstance(dim, Sum))
+
+
+def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) -> None:
+    """Add to ``sizes`` what a tensor's shape says about the atoms of its expression.
+
+    An axis with one unknown atom gives that atom; a known axis must agree with the shape.
+
+    Raises:
+        PatternError: names the rule, the axis and both lengths, or the size that is missing.
+    """
+    pending = [(dim, length) for dim, length in zip(axes.dims, shape, strict=True) if isinstance(dim, Sum)]
+    while pending:
+        left = [(dim, length) for dim, length in pending if not _solve_axis(dim, length, sizes, rule)]
+        if len(left) == len(pending):
+            names = sorted({atom.name for dim, _ in left for atom in atoms_of(dim)} - set(sizes))
+            raise PatternError(f"rule {rule}: axis '{left[0][0]}': the sizes of {', '.join(names)} must be named")
+        pending = left
+
+
+def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
+    """Whether the sizes of an axis are all known now."""
+    named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(atoms_of(node)) if a.name in sizes)
+    axis = f"rule {rule}: axis '{node}'{f' ({named})' if named else ''}"
+    if _known(Product((node,)), sizes):
+        if extent(node, sizes) != length:
+            raise PatternError(f"{axis} should have length {extent(node, sizes)}, the tensor has {length}")
+        return True
+    inner: Atom | Sum = node
+    whole = length
+    while isinstance(inner, Sum):
+        open_terms = [term for term in inner.terms if not _known(term, sizes)]
+        open_factors = [f for term in open_terms for f in term.factors if not _known(Product((f,)), sizes)]
+        if len(open_factors) > 1:
+            return False
+        rest = sum(_product_extent(term, sizes) for term in inner.terms if term is not open_terms[0])
+        times = _product_extent(Product(tuple(f for f in open_terms[0].factors if f is not open_factors[0])), sizes)
+        if length < rest or times == 0 or (length - rest) % times:
+            raise PatternError(f"{axis} has length {whole} in the tensor, which no length of '{open_factors[0]}' gives")
+        length, inner = (length - rest) // times, open_factors[0]
+    sizes[inner.name] = length
+    return True
+
+
+def _known(term: Product, sizes: Mapping[str, int]) -> bool:
+    return all(atom.name in sizes for atom in atoms_of(Sum((term,))))
+
+
+def _product_extent(term: Product, sizes: Mapping[str, int]) -> int:
+    return math.prod(extent(f, sizes) if isinstance(f, Sum) else sizes[f.name] for f in term.factors)
+
+
+# --- pieces ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Where one piece lies in a tensor's elements in C order: an offset, and a stride an atom."""
+
+    offset: int
+    strides: dict[str, int]
+
+
+def monomials(axes: Axes) -> list[frozenset[str]]:
+    """The pieces of an expression as sets of atoms, without sizes."""
+    out: list[frozenset[str]] = []
+    for combination in itertools.product(*(_monomials(dim) for dim in axes.dims if isinstance(dim, Sum))):
+        names = [name for part in combination for name in part]
+        if len(set(names)) != len(names):
+            raise PatternError(f"'{axes}': an axis appears twice in one piece")
+        out.append(frozenset(names))
+    return out
+
+
+def strided_pieces(axes: Axes, sizes: Mapping[str, int], shape: Sequence[int]) -> dict[frozenset[str], Strided]:
+    """Every piece of a tensor of this shape by its atoms (the shape may be longer than the axes: padding)."""
+    strides = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
+    per_dim = [
+        list(_expand(dim, stride, sizes))
+        for dim, stride in zip((d for d in axes.dims if isinstance(d, Sum)), strides, strict=True)
+    ]
+    pieces: dict[frozenset[str], Strided] = {}
+    for combination in itertools.product(*per_dim):
+        merged: dict[str, int] = {}
+        for _, part in combination:
+            merged |= part
+        pieces[frozenset(merged)] = Strided(sum(offset for offset, _ in combination), merged)
+    return pieces
+
+
+def _monomials(node: Sum) -> list[tuple[str, ...]]:
+    out: list[tuple[str, ...]] = []
+    for term in node.terms:
+        parts = [_monomials(f) if isinstance(f, Sum) else [(f.name,)] for f in term.factors]
+        out.extend(tuple(itertools.chain(*combination)) for combination in itertools.product(*parts))
+    return out
+
+
+def _expand(node: Sum, stride: int, sizes: Mapping[str, int]) -> Iterator[tuple[int, dict[str, int]]]:
+    """Offsets and strides of the pieces of one axis whose elements lie ``stride`` apart."""
+    start = 0
+    for term in node.terms:
+        inner = _product_extent(term, sizes)
+        per_factor: list[list[tuple[int, dict[str, int]]]] = []
+        step = inner
+        for factor in term.factors:
+            length = extent(factor, sizes) if isinstance(factor, Sum) else sizes[factor.name]
+            step = step // length if length else 0
+            if isinstance(factor, Sum):
+                per_factor.append(list(_expand(factor, stride * step, sizes)))
+            else:
+                per_factor.append([(0, {factor.name: stride * step})])
+        for combination in itertools.product(*per_factor):
+            merged: dict[str, int] = {}
+            for _, part in combination:
+                merged |= part
+            yield start * stride + sum(offset for offset, _ in combination), merged
+        start += inner

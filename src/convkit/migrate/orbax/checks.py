@@ -1,0 +1,75 @@
+"""The checks of a migration: back to the same files, and what the real Orbax restores. Each ends in a verdict."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import REWRITE, Encoding, Request, plan_migration
+from convkit.migrate.orbax.restore import compared, installed
+from convkit.verify.files import same_source
+from convkit.verify.verdict import Fault, Verdict
+
+
+def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: Path | None = None) -> Verdict:
+    """Whether the target, migrated back, gives the source: its files, and the leaves of what was written anew.
+
+    Args:
+        source: what was migrated.
+        target: what came of it.
+        receipt: of the migration.
+        keep: where what is migrated back is left; a folder beside the target, removed at the end, where not given.
+
+    Raises:
+        ConvkitError: the source can't be read. What is wrong with the target is a problem of the verdict.
+    """
+    started = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix=".convkit-back-", dir=target.absolute().parent))
+    back = keep or scratch / "back"
+    try:
+        api, asked = receipt["source"]["format"].removeprefix("orbax-"), receipt["plan"]["request"]
+        same_api = api == asked["to"] and not asked["dual"]
+        migrate(target, back, Request(api, REWRITE if same_api else None), restored=False)
+        return same_source(source, back, target, receipt, started)
+    except ConvkitError as error:
+        if not source.exists() or not target.exists():
+            raise
+        return Verdict("roundtrip", False, str(source), str(target), problems=(str(error),))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdict:
+    """Whether the real Orbax restores from the target what the source holds: structure, kinds, bits.
+
+    Raises:
+        ConvkitError: Orbax isn't installed or can't be run, or the source can't be read.
+    """
+    started = time.monotonic()
+    if not installed():
+        raise ConvkitError(
+            "Orbax isn't installed, which is to restore it", path=target, remedy="pip install orbax-checkpoint"
+        )
+    asked = dict(receipt["plan"]["request"])
+    encoding = Encoding(**asked.pop("encoding"))
+    migration = plan_migration(source, Request(**asked, encoding=encoding))
+    answer = compared(migration, target.absolute())
+    faults = tuple(Fault(name, caught) for name, caught in answer["faults"])
+    return Verdict(
+        check="equivalence",
+        passed=not answer["problems"] and all(fault.caught for fault in faults),
+        source=str(source),
+        target=str(target),
+        measured=answer["measured"],
+        bound={"different": 0},
+        faults=faults,
+        details={"restored_by": receipt["versions"].get("orbax-checkpoint"), "api": asked["to"]},
+        problems=tuple(answer["problems"]),
+        seconds=time.monotonic() - started,
+    )

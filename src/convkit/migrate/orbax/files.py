@@ -1,0 +1,91 @@
+"""The files of a folder that is to be made: each one of the source's, or new bytes; and making them.
+
+Data files share their bytes with the source's where the file system allows it. What Orbax may write into in
+place (its metadata, manifests) is always a file of its own, and so is everything small.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from convkit.errors import ConvkitError
+from convkit.files.file_copy import copy_file
+from convkit.files.sharing import share_file
+from convkit.state.orbax import arrays, layout, step, texts, tree
+
+#: what lies where, by its path below the folder: a file of the source, or new bytes; ``x/`` is an empty folder
+Files = dict[str, Path | bytes]
+
+#: files under this size are copied: sharing them saves nothing
+_SMALL = 1 << 16
+_METADATA = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MANIFEST, texts.FILE}
+
+
+def listed(folder: Path) -> Files:
+    """Every file below, and folders where nothing lies, in the order of their paths.
+
+    Raises:
+        ConvkitError: a link to a folder or to nothing.
+    """
+    found: Files = {}
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        for path in (here / name for name in folders):
+            if path.is_symlink():
+                raise ConvkitError("is a link to a folder", path=path, remedy="put the folder itself there")
+        for path in (here / name for name in names):
+            if not path.is_file():
+                raise ConvkitError("is no file", path=path, remedy="remove it, or mend the link")
+            found[path.relative_to(folder).as_posix()] = path
+        if not folders and not names and here != folder:
+            found[here.relative_to(folder).as_posix() + "/"] = b""
+    return dict(sorted(found.items()))
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of a pytree holds no array's data."""
+    path = PurePosixPath(name)
+    return path.name in _METADATA or arrays.ARRAYS_FOLDER in path.parts
+
+
+def under(prefix: str, files: Mapping[str, Path | bytes]) -> Files:
+    """The same files in a folder of that name; where they are if it has none."""
+    return {f"{prefix}/{name}" if prefix else name: origin for name, origin in files.items()}
+
+
+def below(prefix: str, files: Mapping[str, Path | bytes]) -> Files:
+    """Those files that lie in the folder of that name, by their paths in it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): origin for name, origin in files.items() if name.startswith(start)}
+
+
+def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None:
+    """Make the folder with these files in it.
+
+    Args:
+        folder: is made, with its parents; none of the files may be there.
+        files: what is to lie in it.
+        link: whether data files may be hard links to the source's.
+
+    Raises:
+        OSError: one can't be read or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, origin in files.items():
+        path = folder / name
+        if name.endswith("/"):
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(origin, bytes):
+            path.write_bytes(origin)
+            continue
+        file = origin.resolve()  # a link must reach the file itself
+        status = file.stat()
+        if status.st_size < _SMALL or is_metadata(name):
+            copy_file(file, path)
+        else:
+            share_file(file, path, link=link)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

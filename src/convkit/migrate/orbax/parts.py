@@ -1,0 +1,209 @@
+"""What becomes of one checkpoint of Orbax's, and of a root's own metadata: a part of the output each.
+
+v0 knows checkpoints that are a pytree themselves; v1 doesn't: there the pytree lies in ``state/``. What the other
+side has no word for is left out here, and kept in the receipt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from convkit.formats.orbax.items import true_kind
+from convkit.formats.orbax.pytree import Pytree
+from convkit.formats.orbax.reader import read_leaves
+from convkit.formats.orbax.record import WITH_LEAVES
+from convkit.migrate.orbax.can_keep_data import rewrite_reason
+from convkit.migrate.orbax.files import Files, listed, under
+from convkit.migrate.orbax.items import STATE, Target, moved, notes_on
+from convkit.state.json_object import read_object
+from convkit.state.orbax import handlers, root, step
+from convkit.state.orbax.layout import SAFETENSORS, STEP, UNFINISHED, Found, Item
+from convkit.state.orbax.step import StepMetadata
+
+#: what belongs to a checkpoint, not to the pytree that lies in the same folder
+_OF_STEP = (step.FILE, step.COMMIT, step.INDICATOR, step.DELETION)
+_COMMITTED = "commit_timestamp_nsecs"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of an item.
+
+    Args:
+        item: what it is in the source.
+        source: its folder below the checkpoint's, "" for the checkpoint's own.
+        target: the same in the output.
+        kind: what it is in the output.
+        handler: in the output; None for one that nobody named.
+        pytree: what an item with leaves holds.
+        rewritten: why its arrays must be written anew; None where its data stay as they are.
+    """
+
+    item: Item
+    source: str
+    target: str
+    kind: str
+    handler: str | None
+    pytree: Pytree | None = None
+    rewritten: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One checkpoint of the output, or a root's own files.
+
+    Args:
+        name: of its folder in the output; "" where it is the output itself.
+        own: the files that it consists of, by their paths below ``folder``.
+        found: what it was recognised as.
+        files: what will lie in the output's folder, but for items that are rewritten.
+        fates: of its items.
+        left_out: why of what isn't carried.
+        notes: what a user should know.
+        rewritten: those of ``own`` that hold what is rewritten.
+        given_back: whether the files are those of before an earlier migration.
+    """
+
+    name: str
+    found: Found
+    own: Files
+    files: Files
+    fates: tuple[Fate, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    rewritten: frozenset[str] = frozenset()
+    given_back: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.found.path
+
+
+def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | None = None) -> Part:
+    """A step, a checkpoint without items, or an item.
+
+    Args:
+        found: what it was recognised as; no root.
+        name: of its folder in the output; "" where it is the output itself.
+        target: the API.
+        rewrite: why every pytree is to be written anew; None where only those are that must be.
+
+    Raises:
+        ConvkitError: an item isn't what it is said to be, or something of it is missing or damaged.
+    """
+    own = listed(found.path) if found.path.is_dir() else {}
+    single = found.kind != STEP
+    files: Files = {key: file for key, file in own.items() if key == step.COMMIT}
+    fates, notes = [], list[str]()
+    for each in found.items.values():
+        item = replace(each, kind=true_kind(each))
+        at = item.name or STATE
+        pytree = read_leaves(item) if item.kind in WITH_LEAVES else None
+        kind = target.kind(item.kind)
+        handler = target.handlers.get(kind, item.handler)
+        why = (rewrite or rewrite_reason(item, pytree)) if pytree and kind == handlers.PYTREE else None
+        fates.append(Fate(item, item.name, at, kind, handler, pytree, why))
+        notes += [*notes_on(item, kind), *(pytree.notes if pytree else ())]
+        if why is None:
+            made = moved(item, target, pytree)
+            files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
+    others, left_out = ({}, _beside(found)) if single else _others(found)
+    notes += [
+        f"{folder} is no item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
+    ]
+    files |= others | _of_step(found, target, fates)
+    anew = frozenset(key for fate in fates if fate.rewritten for key in own if _lies_in(key, fate.source))
+    return Part(name, found, own, files, tuple(fates), left_out, tuple(notes), anew)
+
+
+def _lies_in(name: str, item: str) -> bool:
+    """Whether a file of the checkpoint is an item's."""
+    return name.startswith(f"{item}/") if item else name not in _OF_STEP
+
+
+def _of_step(found: Found, target: Target, fates: list[Fate]) -> Files:
+    """The checkpoint's own metadata and marker."""
+    fields = dict((found.metadata or StepMetadata({})).fields)
+    if (old := fields.pop("custom", None)) and not fields.get("custom_metadata"):
+        fields["custom_metadata"] = old
+    # v1's Checkpointer fails without it; Orbax itself takes the folder's time where it is missing
+    fields.setdefault(_COMMITTED, found.path.stat().st_mtime_ns)
+    typestrs = {fate.target: fate.handler for fate in fates if fate.handler}
+    files: Files = {step.FILE: StepMetadata(fields).with_handlers(typestrs).dumps()}
+    return files | {step.INDICATOR: b""} if target.marked else files
+
+
+def _others(found: Found) -> tuple[Files, dict[str, str]]:
+    """What lies in a step beside its items: copied as it is, but for what is being saved or deleted."""
+    hidden = step.deleted_item(found.path)
+    files: Files = {}
+    left_out: dict[str, str] = {}
+    for name, origin in listed(found.path).items():
+        top = name.partition("/")[0]
+        if top == hidden or name == step.DELETION:
+            left_out[top] = "is being deleted"
+        elif any(mark in top for mark in UNFINISHED):
+            left_out[top] = "is an unfinished save"
+        elif top not in found.items and name not in _OF_STEP:
+            files[name] = origin
+    return files, left_out
+
+
+def _beside(found: Found) -> dict[str, str]:
+    """What lies beside safetensors: of a model, its config and tokenizer."""
+    if found.kind != SAFETENSORS or not found.path.is_dir():
+        return {}
+    names = sorted(entry.name for entry in found.path.iterdir())
+    return {name: "is no safetensors file" for name in names if not name.endswith(".safetensors")}
+
+
+def root_part(found: Found, target: Target) -> Part:
+    """A root's own metadata, in today's spelling, which both APIs read; folders that are no steps are left out."""
+    folder = found.path
+    own = under(root.METADATA_FOLDER, listed(folder / root.METADATA_FOLDER))
+    files = dict(own)
+    told = root.metadata_file(folder)
+    if told is not None and (content := root_metadata(folder)) != read_object(told):
+        today, before = (f"{root.METADATA_FOLDER}/{name}" for name in root.METADATA_FILES)
+        files.pop(before, None)
+        files[today] = json.dumps(content).encode()
+    known = {path.name for path in found.steps} | {root.METADATA_FOLDER}
+    left_out = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in known:
+            unfinished = any(mark in entry.name for mark in UNFINISHED)
+            left_out[entry.name] = "is an unfinished save" if unfinished else "is no step"
+    return Part("", found, own, files, (), left_out, tuple(_name_notes(found, target)))
+
+
+def root_metadata(folder: Path) -> dict[str, Any]:
+    """A root's own metadata in today's spelling: until 0.9.1 the user's alone, until 0.11.5 called ``custom``."""
+    told = root.metadata_file(folder)
+    if told is None:
+        return {}
+    content = read_object(told)
+    if told.name != root.METADATA_FILES[0]:
+        return {"internal_metadata": {}, "custom_metadata": content}
+    custom = content.pop("custom", None)
+    return {"internal_metadata": {}, "custom_metadata": custom or {}, **content}
+
+
+def _name_notes(found: Found, target: Target) -> list[str]:
+    """What a user must say so that a manager finds the steps: nothing on disk does."""
+    form = root.common_format(path.name for path in found.steps)
+    if form is None:
+        return ["no one name format finds all of its steps: a manager lists only some of them"]
+    if form == ("", 0):
+        return []
+    said = ", ".join(
+        f"{option}={value!r}"
+        for option, value in zip(("step_prefix", "step_format_fixed_length"), form, strict=True)
+        if value
+    )
+    where = "step_name_format=standard_name_format" if target.api == "v1" else "CheckpointManagerOptions"
+    return [f"its steps are found with {where}({said}): the name format isn't stored"]

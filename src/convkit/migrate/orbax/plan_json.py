@@ -1,0 +1,74 @@
+"""A migration in the words of a plan: the fate of every leaf, which is to be another's in nothing but its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from convkit.checkpoint import TensorSpec
+from convkit.files.receipt import MIGRATION_SCHEMA
+from convkit.migrate.orbax.parts import Fate, Part
+from convkit.migrate.orbax.request import Migration
+
+#: what a rewritten leaf takes of memory, at most; data that stay as they are take none
+_PEAK = 256 << 20
+
+
+def planned(migration: Migration) -> dict[str, Any]:
+    """The document that says what a migration will do."""
+    source: dict[str, dict[str, Any]] = {}
+    target: dict[str, dict[str, Any]] = {}
+    nbytes = 0
+    for part in migration.parts:
+        for fate in part.fates:
+            for leaf, spec in _leaves(fate):
+                told = {**_described(spec), "reason": fate.rewritten}
+                source[_key(part, fate.source, leaf)] = {**told, "fate": "moved"}
+                target[_key(part, fate.target, leaf)] = {**told, "origin": "moved"}
+                nbytes += spec.nbytes if spec else 0
+    request = migration.request
+    anew = any(fate.rewritten for part in migration.parts for fate in part.fates)
+    return {
+        "schema": MIGRATION_SCHEMA,
+        "request": {
+            "to": request.to,
+            "mode": request.mode,
+            "steps": list(request.steps),
+            "dual": request.dual,
+            "encoding": asdict(request.encoding),
+        },
+        "source": {
+            "layout": None,
+            "format": f"orbax-{migration.source.api}",
+            "kind": migration.source.kind,
+            "config": {},
+        },
+        "target": {"layout": None, "format": f"orbax-{request.to}", "config": {}},
+        "source_leaves": source,
+        "target_leaves": target,
+        "steps": [],
+        "warnings": migration.notes,
+        "summary": {
+            "source_leaves": len(source),
+            "target_leaves": len(target),
+            "bytes_read": nbytes,
+            "bytes_written": nbytes,
+            "peak_bytes": _PEAK if anew else 0,
+        },
+    }
+
+
+def _leaves(fate: Fate) -> Iterator[tuple[str, TensorSpec | None]]:
+    """The leaves of an item by storage name; texts have no spec."""
+    if fate.pytree is not None:
+        yield from fate.pytree.specs.items()
+        yield from ((name, None) for name in fate.pytree.texts)
+
+
+def _key(part: Part, item: str, leaf: str) -> str:
+    return "/".join(name for name in (part.name, item, leaf) if name)
+
+
+def _described(spec: TensorSpec | None) -> dict[str, Any]:
+    return {"shape": list(spec.shape) if spec else None, "dtype": spec.dtype if spec else None}

@@ -1,0 +1,171 @@
+"""What the receipt says of each part of a migration, and how the source's own files come back from it.
+
+A part of the receipt lists the output's files, each with its digest and the file of the source that it is; and the
+complement, the source's files that aren't in the output, with what they held. Those of rewritten items are in
+neither: their arrays come back as they are in the output.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint.digests import digest_file, digest_files
+from convkit.errors import ConvkitError
+from convkit.migrate.orbax.files import Files, below, is_metadata, listed, under
+from convkit.migrate.orbax.parts import Fate, Part
+from convkit.state.orbax import handlers
+from convkit.state.orbax.layout import FLAX, ROOT, SAFETENSORS
+
+#: what is read twice, so as not to take it for what it was: metadata are smaller than this
+_SMALL = 1 << 20
+
+
+def part_record(part: Part, folder: Path, algorithm: str, threads: int) -> dict[str, Any]:
+    """What to say of a part that lies in ``folder`` now.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    made = listed(folder)
+    if part.found.kind == ROOT:
+        made = {name: file for name, file in made.items() if name in part.files}
+    origins = {path: name for name, path in part.own.items() if isinstance(path, Path)}
+    sources = {name: origins.get(path) for name, path in part.files.items() if isinstance(path, Path)}
+    files = {name: path for name, path in made.items() if isinstance(path, Path)}
+    digests = digest_files(algorithm, files.values(), threads)
+    return {
+        "name": part.name,
+        "kind": part.found.kind,
+        "api": part.found.api,
+        "why": part.found.why,
+        "given_back": part.given_back,
+        "items": {fate.target: _item(fate) for fate in part.fates},
+        "files": {
+            name: {"source": sources.get(name), "bytes": path.stat().st_size, "digest": digest}
+            for (name, path), digest in zip(files.items(), digests, strict=True)
+        },
+        "folders": [name for name in made if name.endswith("/")],
+        "complement": _complement(part, {name for name in sources.values() if name}),
+        "left_out": dict(part.left_out),
+        "notes": list(part.notes),
+    }
+
+
+def _item(fate: Fate) -> dict[str, Any]:
+    return {
+        "kind": fate.item.kind,
+        "why": fate.item.why,
+        "source": fate.source,
+        "handlers": {"source": fate.item.handler, "target": fate.handler},
+        "rewritten": fate.rewritten,
+    }
+
+
+def _complement(part: Part, carried: Collection[str]) -> dict[str, Any]:
+    """The files and empty folders of the source that aren't carried, but for what was rewritten or left out."""
+    kept = {
+        name: origin
+        for name, origin in part.own.items()
+        if name not in carried and name not in part.rewritten and name.partition("/")[0] not in part.left_out
+    }
+    return {
+        "files": {name: _held(path) for name, path in kept.items() if isinstance(path, Path)},
+        "folders": [name for name in kept if name.endswith("/")],
+    }
+
+
+def _held(path: Path) -> dict[str, str]:
+    data = path.read_bytes()
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
+    """The part as before the recorded migration; itself where that was of the other API, or metadata have changed.
+
+    Raises:
+        ConvkitError: an array's data have changed.
+    """
+    if recorded["api"] != to or recorded["kind"] in (FLAX, SAFETENSORS):
+        return part
+    if changed := sorted(_changed(part, recorded)):
+        if data := [name for name in changed if _holds_data(name, recorded)]:
+            raise _altered(part.folder / data[0])
+        note = f"{changed[0]} isn't as it was migrated: nothing is given back of before"
+        return replace(part, notes=(*part.notes, note))
+    return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), given_back=True)
+
+
+def _changed(part: Part, recorded: Mapping[str, Any]) -> Iterator[str]:
+    """Files that came or went since, and small ones that hold something else."""
+    files = {name for name in part.own if not name.endswith("/")}
+    yield from files ^ set(recorded["files"])
+    for name in files & set(recorded["files"]):
+        path, file = part.folder / name, recorded["files"][name]
+        size = path.stat().st_size
+        if size != file["bytes"] or (
+            size < _SMALL and digest_file(file["digest"].partition(":")[0], path) != file["digest"]
+        ):
+            yield name
+
+
+def _holds_data(name: str, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file of the receipt is one in which a pytree's arrays lie."""
+    item = recorded["items"].get(name.partition("/")[0]) or recorded["items"].get("")
+    known = item is not None and item["kind"] == handlers.PYTREE and name in recorded["files"]
+    return known and not is_metadata(name)
+
+
+def _before(part: Part, recorded: Mapping[str, Any]) -> Files:
+    """The files of the source of the recorded migration."""
+    moved = {file["source"]: name for name, file in recorded["files"].items() if file["source"] is not None}
+    files: Files = {source: part.own[name] for source, name in moved.items()}
+    for target, item in recorded["items"].items():
+        if item["rewritten"]:
+            files |= under(item["source"], below(target, part.own))
+    complement = recorded["complement"]
+    for name, held in complement["files"].items():
+        files[name] = held["text"].encode() if "text" in held else base64.b64decode(held["base64"])
+    return files | dict.fromkeys(complement["folders"], b"")
+
+
+def _fates(part: Part, recorded: Mapping[str, Any]) -> tuple[Fate, ...]:
+    """What was each item is it again."""
+    items = recorded["items"]
+    return tuple(
+        replace(
+            fate,
+            target=items[fate.source]["source"],
+            kind=items[fate.source]["kind"],
+            handler=items[fate.source]["handlers"]["source"],
+            rewritten=None,
+        )
+        for fate in part.fates
+        if fate.source in items
+    )
+
+
+def check_unchanged(part: Part, record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """What is given back has the bytes that were migrated.
+
+    Raises:
+        ConvkitError: a file of the source has changed since; names it.
+    """
+    known = {file["source"]: file["digest"] for file in recorded["files"].values() if file["source"]}
+    for name, file in record["files"].items():
+        if name in known and known[name] != file["digest"]:
+            raise _altered(part.folder / name)
+
+
+def _altered(path: Path) -> ConvkitError:
+    return ConvkitError(
+        "has other bytes than when it was migrated",
+        path=path,
+        remedy="fetch the checkpoint again, or say --afresh to migrate it as it is",
+    )

@@ -1,0 +1,153 @@
+"""What a user asks of a migration, and the parts that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.files.receipt import read_migration
+from convkit.formats.orbax.safetensors import as_checkpoint
+from convkit.migrate.orbax.items import Target
+from convkit.migrate.orbax.parts import Part, checkpoint_part, root_part
+from convkit.migrate.orbax.record import given_back
+from convkit.state.orbax import layout, root
+from convkit.state.orbax.layout import Found, recognise
+
+METADATA, REWRITE = "metadata", "rewrite"
+#: what is of neither API's own making
+_OF_OTHERS = (layout.SAFETENSORS, layout.FLAX)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How rewritten arrays are stored; None as the target's API has it.
+
+    ``chunk_size`` is of a chunk at most, in bytes before compression; None keeps the source's chunks.
+    """
+
+    zarr: int | None = None
+    ocdbt: bool | None = None
+    compressor: str | None = None
+    chunk_size: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is said, which only rewriting can do."""
+        return self != Encoding()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A migration.
+
+    Args:
+        to: the API that is to load the result, ``v0`` or ``v1``.
+        mode: ``metadata``, ``rewrite``, or None: rewritten are the items that must be.
+        steps: of a root, by number; all where none is named.
+        dual: whether the other API is to load it too.
+        copy: whether data files are to be copies, never hard links.
+        afresh: whether the receipt of an earlier migration is not to be used.
+        encoding: of what is rewritten.
+    """
+
+    to: str
+    mode: str | None = None
+    steps: Sequence[int] = ()
+    dual: bool = False
+    copy: bool = False
+    afresh: bool = False
+    encoding: Encoding = Encoding()
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What is to be done: the source, and each part of the output."""
+
+    source: Found
+    request: Request
+    parts: tuple[Part, ...]
+    #: the parts of the receipt of the migration that made the source, by name
+    earlier: dict[str, dict]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know, with the part's name where there are several."""
+        return [f"{part.name}: {note}" if part.name else note for part in self.parts for note in _told(part)]
+
+
+def _told(part: Part) -> list[str]:
+    return [*part.notes, *(f"{name} {why}: left out" for name, why in part.left_out.items())]
+
+
+def plan_migration(source: Path, request: Request) -> Migration:
+    """The parts of the output, from the metadata of the source; no array is read.
+
+    Raises:
+        UsageError: nothing to do, no such step, a step of what is no root.
+        ConvkitError: nothing of Orbax's, something missing or damaged; or metadata don't suffice, and only they
+            may be changed.
+    """
+    found = recognise(source)
+    target = Target(request.to, request.dual)
+    checkpoints = _checkpoints(found, request)
+    why = _rewriting(request)
+    there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
+    receipt = None if request.afresh or why else read_migration(source)
+    was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # whose API's files may be given back
+    if there and not (request.dual or was_dual) and why is None:
+        raise UsageError(
+            f"is {request.to}'s already",
+            path=source,
+            remedy="name the other API with --to, or write its arrays anew with --mode rewrite",
+        )
+    earlier = {part["name"]: part for part in receipt["parts"]} if receipt else {}
+    parts = [root_part(found, target)] if found.kind == layout.ROOT else []
+    parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
+    if not request.dual:
+        parts = [given_back(part, was, request.to) if (was := earlier.get(part.name)) else part for part in parts]
+    if request.mode == METADATA:
+        _refuse_rewriting(parts)
+    return Migration(found, request, tuple(parts), earlier)
+
+
+def _rewriting(request: Request) -> str | None:
+    """Why every pytree is to be written anew, if the user says so."""
+    if request.mode == METADATA and request.encoding.asked:
+        raise UsageError("--mode metadata leaves arrays as they are", remedy="say --mode rewrite")
+    if request.mode == REWRITE:
+        return "asked for"
+    return "another encoding was asked for" if request.encoding.asked else None
+
+
+def _checkpoints(found: Found, request: Request) -> dict[str, Found]:
+    """What is migrated, by the name of its folder in the output.
+
+    Raises:
+        UsageError: steps of what is no root, or that it hasn't.
+    """
+    if found.kind != layout.ROOT:
+        if request.steps:
+            raise UsageError(
+                f"is no root: --step {request.steps[0]}", path=found.path, remedy="leave --step out, or name the root"
+            )
+        return {"": as_checkpoint(found) if found.kind == layout.SAFETENSORS else found}
+    numbers = {path: parsed.step for path in found.steps if (parsed := root.parse_step(path.name))}
+    missing = [step for step in request.steps if step not in numbers.values()]
+    if missing:
+        there = ", ".join(map(str, numbers.values()))
+        raise UsageError(f"has no step {missing[0]}", path=found.path, remedy=f"its steps: {there}")
+    chosen = [path for path, number in numbers.items() if not request.steps or number in request.steps]
+    return {path.name: recognise(path) for path in chosen}
+
+
+def _refuse_rewriting(parts: Sequence[Part]) -> None:
+    for part in parts:
+        for fate in part.fates:
+            if fate.rewritten:
+                raise ConvkitError(
+                    f"its arrays must be written anew: {fate.rewritten}",
+                    path=fate.item.path,
+                    remedy="leave --mode out",
+                )

@@ -1,0 +1,274 @@
+"""A ``.mdl`` file written anew with another state: its tensors are carried over undecoded, then compared.
+
+For what concerns the state of a training and no layout: repairs of old files, loader state. The new
+file grows in a staging folder, is read back and compared with the source leaf by leaf, and published
+with a record beside it (see :mod:`convkit.files.receipt`), by which ``convkit verify`` checks it later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import convkit
+from convkit.checkpoint import Leaf, WriteOptions
+from convkit.checkpoint.digests import BLOCK, BlockDigests, combine, digest_value
+from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.errors import ConvkitError, UsageError
+from convkit.files.config_file import find_config
+from convkit.files.receipt import STATE_SCHEMA, complement_path, json_value, receipt_path, record_path, same_files
+from convkit.files.staging import Staging
+from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
+from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
+
+_ALGORITHM = "xxh3-128"
+#: room for the structure and what HDF5 needs for itself
+_OVERHEAD = 16 << 20
+
+
+@dataclass(frozen=True)
+class State:
+    """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change.
+
+    ``reasons`` says of each leaf that isn't as it was why.
+    """
+
+    leaves: Sequence[Leaf]
+    spec: str
+    reasons: Mapping[str, str]
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+
+def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that says what :func:`restate` will do, in the words of a plan."""
+    fates: dict[str, dict[str, Any]] = {}
+    origins: dict[str, dict[str, Any]] = {}
+    for leaf in state.leaves:
+        word = "tied" if leaf.same_as else "derived" if leaf.key in state.reasons else "moved"
+        origins[leaf.key] = {**_described(leaf), "origin": word, "reason": state.reasons.get(leaf.key)}
+    for leaf in source.leaves.values():
+        word = origins.get(leaf.key, {"origin": "dropped"})["origin"]
+        reason = state.reasons.get(leaf.key) if leaf.key in origins else "replaced"
+        fates[leaf.key] = {**_described(leaf), "fate": word, "reason": reason}
+    nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
+    return {
+        "schema": STATE_SCHEMA,
+        **told,
+        "source": {"layout": None, "format": source.format, "path": str(source.path)},
+        "target": {"layout": None, "format": source.format, "config": {}},
+        "source_leaves": fates,
+        "target_leaves": origins,
+        "warnings": list(told["warnings"]),
+        "summary": {
+            "source_leaves": len(fates),
+            "target_leaves": len(origins),
+            "bytes_read": nbytes,
+            "bytes_written": nbytes,
+            "peak_bytes": _OVERHEAD,
+        },
+    }
+
+
+def restate(
+    source: CerebrasCheckpoint,
+    target: Path,
+    state: State,
+    told: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    inplace: bool = False,
+    backup: Path | None = None,
+) -> dict[str, Any]:
+    """Write ``target`` and its record, which holds what is ``told``; returns the record.
+
+    Args:
+        source: an opened checkpoint; it is only read.
+        target: a file; with ``inplace`` the source's own path, which is replaced when all is done.
+        state: what the target will hold; tensors of the source, by their keys, and any values.
+        told: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
+        overwrite: replace an existing target, and what a conversion left beside it.
+        inplace: replace the source.
+        backup: the name under which an existing target is kept.
+
+    Raises:
+        UsageError: the target, or the backup, exists, or is nothing to replace.
+        ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
+            left under a final name.
+    """
+    if backup is not None and backup.exists():
+        raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
+    _check_target(source.path, target, inplace)
+    started, begun = time.monotonic(), datetime.now(UTC)
+    with Staging(target.absolute(), {"state": dict(told)}, overwrite or inplace) as staging:
+        try:
+            made = staging.out / target.name
+            _check_disk(source, staging)
+            taken = _write(source, made, state)
+            digests = _compare(source, made, state)
+            plan = planned(source, state, told)
+            record = {
+                "schema": STATE_SCHEMA,
+                "convkit": convkit.__version__,
+                **told,
+                "plan": plan,
+                "plan_digest": digest_value("sha256", plan),
+                "source": {"path": str(source.path), "version": source.metadata["version"]},
+                "target": {
+                    "path": target.name,
+                    "format": source.format,
+                    "bytes": made.stat().st_size,
+                    "files": same_files(made, [made]),
+                    "leaves": {key: {"digest": digest} for key, digest in digests.items()},
+                },
+                "tensors_taken_undecoded": taken,
+                "tensors": sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
+                "bytes_read": plan["summary"]["bytes_read"],
+                "bytes_written": plan["summary"]["bytes_written"],
+                "started": begun.isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - started, 3),
+            }
+            record_path(made).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, made)
+            names = [record_path(target).name, *_config(source.path, target, staging.out), target.name]
+            with _kept(target, backup):
+                staging.publish(names)
+            for stale in (receipt_path(target), complement_path(target)):
+                stale.unlink(missing_ok=True)  # of a conversion that is replaced
+        except OSError as error:
+            raise ConvkitError(
+                f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
+            ) from None
+    return record
+
+
+def _check_target(source: Path, target: Path, inplace: bool) -> None:
+    """What is replaced is a file, and not the source unless that is asked for.
+
+    Raises:
+        UsageError: it is something else; or a conversion, whose receipt would no longer be true.
+    """
+    if target.is_dir():
+        raise UsageError("is a folder", path=target, remedy="name a file")
+    if inplace and receipt_path(target).is_file():
+        raise UsageError("is a conversion with a receipt, which would be false", path=target, remedy="name another")
+    if not inplace and target.exists() and target.samefile(source):
+        raise UsageError("is the checkpoint itself", path=target, remedy="name another file")
+
+
+def _described(leaf: Leaf) -> dict[str, Any]:
+    if leaf.spec is None:
+        return {"shape": None, "dtype": None, "value": json_value(leaf.value)}
+    return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
+
+
+def _config(source: Path, target: Path, out: Path) -> list[str]:
+    """Carry the source's config along, where nobody would find it from the target; returns its new name."""
+    config = find_config(source)
+    beside = target.with_suffix(config.suffix) if config else target
+    if config is None or find_config(target) in (config, beside):
+        return []
+    shutil.copyfile(config, out / beside.name)
+    return [beside.name]
+
+
+def _check_disk(source: CerebrasCheckpoint, staging: Staging) -> None:
+    need = source.path.stat().st_size + _OVERHEAD
+    free = shutil.disk_usage(staging.folder).free
+    if need > free:
+        raise ConvkitError(
+            f"needs {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
+            path=staging.target,
+            remedy="free space, or name a target elsewhere",
+        )
+
+
+def _write(source: CerebrasCheckpoint, path: Path, state: State) -> int:
+    """Write the file; returns how many tensors came over undecoded."""
+    own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
+    packed = {
+        key: source.datasets[key]
+        for key, leaf in own.items()
+        if key in source.datasets and key not in state.numbers and can_be_packed(leaf, source.datasets[key])
+    }
+    options = WriteOptions(metadata={**source.metadata, "spec": state.spec})
+    writer = CerebrasWriter(path, state.leaves, options, packed=packed, attributes=source.attributes)
+    try:
+        for key, leaf in own.items():
+            if key in packed:
+                continue
+            for start, data in _pieces(source, leaf, state, writer.granularity(key)):
+                writer.write(key, start, data)
+            writer.finish(key)
+        writer.commit()
+    finally:
+        writer.close()
+    return len(packed)
+
+
+def _compare(source: CerebrasCheckpoint, path: Path, state: State) -> dict[str, str]:
+    """Read back what was written, and compare it bit by bit; returns every leaf's digest.
+
+    Raises:
+        ConvkitError: it differs.
+    """
+    digests = {}
+    with CerebrasCheckpoint(path) as written:
+        # repr: a NaN equals itself there, and 1 isn't True
+        if repr(list(written.leaves.values())) != repr(list(state.leaves)) or written.metadata["spec"] != state.spec:
+            raise ConvkitError("what was written has another structure", path=path, remedy="report this: it is a bug")
+        for leaf in state.leaves:
+            if leaf.spec is None:
+                digests[leaf.key] = digest_value(_ALGORITHM, json_value(leaf.value))
+                continue
+            blocks = BlockDigests(_ALGORITHM)
+            for start, data in _pieces(source, leaf, state, 1):
+                blocks.update(data)
+                if not np.array_equal(written.read(leaf.key, start, start + data.size), data):
+                    raise ConvkitError(
+                        "what was written differs from the source", path=path, key=leaf.key, remedy="check the disk"
+                    )
+            digests[leaf.key] = combine(_ALGORITHM, blocks.blocks())
+    return digests
+
+
+def _pieces(source: CerebrasCheckpoint, leaf: Leaf, state: State, grain: int) -> Iterator[tuple[int, np.ndarray]]:
+    """A tensor in pieces of about a block, each with where it starts: of the source, or the number it should hold."""
+    assert leaf.spec
+    if leaf.key in state.numbers:
+        number = np.asarray(state.numbers[leaf.key]).astype(value_dtype(leaf.spec.dtype))
+        yield 0, number.view(carrier(leaf.spec.dtype)).reshape(-1)
+        return
+    # a leaf that had no data of its own is read under the name of its copy
+    key = leaf.key if source.leaves[leaf.key].spec else leaf.same_as or leaf.key
+    step = max(1, BLOCK // (grain * leaf.spec.itemsize)) * grain
+    for start in range(0, leaf.spec.size, step):
+        yield start, source.read(key, start, min(leaf.spec.size, start + step))
+
+
+@contextmanager
+def _kept(target: Path, backup: Path | None) -> Iterator[None]:
+    """Gives the target a second name, for as long as it keeps its first only if it then loses that."""
+    if backup is None:
+        yield
+        return
+    try:
+        os.link(target, backup)
+    except OSError:  # no links on this file system
+        shutil.copy2(target, backup)
+    try:
+        yield
+    except BaseException:
+        if backup.samefile(target):
+            backup.unlink()
+        raise

@@ -1,0 +1,1 @@
+"""The parts that forward passes are made of."""

@@ -1,0 +1,1 @@
+"""Hugging Face models, run by transformers itself."""

@@ -1,0 +1,281 @@
+"""Paxml's TransformerLm: LayerNorm and GELU with sinusoidal positions, or LLaMA-like; also with TE's layers.
+
+Source: Praxis of 2024-05, ``layers/{transformer_models,transformers,attentions,grouped_query_attention,
+normalizations,embedding_softmax}.py``; JAX-Toolbox's ``te_helper`` (how TE is configured: scores scaled,
+``zero_centered_gamma`` for LayerNorm); TransformerEngine v1.5 ... v2.2, ``jax/flax/module.py``.
+
+What the tensors can't say stands in the config, as the receipt of a conversion records it or as the user
+does: ``heads`` (of TE's joined kernels), ``te_release`` (1.8: the gated half is first), ``te_norm``
+(``stored``, or ``direct``), ``activation``, ``positions`` (``sinusoidal``, ``rotary``, or both with a ``+``),
+``eps``. Unsaid, a gated model with RmsNorm has SiLU; one with RmsNorm or grouped keys rotates; and all have
+the sinusoids, which Praxis adds unless it is told not to.
+
+A LayerNorm's scale is stored minus one: its role ends in ``excess``, where a direct one's ends in ``weight``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from convkit.errors import ConvkitError
+from convkit.oracles.jax.model import POSITIONS, JaxOracle, attend, heads_of, normalised, to_torch
+from convkit.oracles.oracle import Facts, Trace
+
+if TYPE_CHECKING:
+    from jax import Array
+    from torch import Tensor
+
+EPS = 1e-6
+UNSEEN = -1e10
+#: r_softplus_0 of Praxis: 1 / softplus(0), as it writes it
+PER_DIM = 1.442695041
+
+
+class PaxLm(JaxOracle):
+    """``mdl_vars.params.lm.*`` of a Pax checkpoint, one sub-tree a layer."""
+
+    layout = "pax/lm"
+    weights = "mdl_vars.params.lm."
+    stacked = False
+
+    def claim(self) -> None:
+        """See :meth:`JaxOracle.claim`."""
+        self.width, vocab = self.shape("softmax.logits_ffn.linear.w")
+        self.give("embedding.weight", "softmax.logits_ffn.linear.w", ins=(0,))
+        self.roles["head.lm.weight"] = self.roles["embedding.weight"]
+        if self.has("softmax.logits_ffn.bias.b"):
+            self.give("head.lm.bias", "softmax.logits_ffn.bias.b")
+        layers = self.depth()
+        self.heads, self.head_dim = self.sizes()
+        for i in range(layers):
+            self.give_layer(i)
+        self.centred = "layers.0.norm_attention.bias" in self.roles
+        self.gated = "layers.0.gate.weight" in self.roles
+        self.give_norm("norm_final.", "final_ln.", "bias", direct=not self.has("final_ln.bias"))
+        kv_heads = self.part("layers.0.k.weight").shape[0] // self.head_dim
+        usual = "sinusoidal" if self.centred and kv_heads == self.heads else "sinusoidal+rotary"
+        self.positions = self.config.get("positions", usual).split("+")
+        rotary = "rotary" in self.positions
+        self.facts = Facts(
+            layers, self.heads, kv_heads, vocab, POSITIONS, tied=True,
+            rotary="half" if rotary else "", rotary_dim=self.head_dim if rotary else 0,
+        )  # fmt: skip
+
+    def depth(self) -> int:
+        """Number of layers."""
+        return self.layers("transformer.x_layers_")
+
+    def at(self, i: int) -> tuple[str, tuple[int, ...]]:
+        """Prefix of a layer, and its place on the axis of stacked layers."""
+        return f"transformer.x_layers_{i}.", ()
+
+    def sizes(self) -> tuple[int, int]:
+        """Heads and their size."""
+        return self.shape(f"{self.at(0)[0]}self_attention.post.w")[-2:]  # type: ignore[return-value]
+
+    def give_layer(self, i: int) -> None:
+        """Roles of a layer: kernels ``[in, ...out]``, ``post.w [out, heads, dim]``."""
+        (at, n), role = self.at(i), f"layers.{i}."
+        attention = f"{at}self_attention."
+        combined = self.has(f"{attention}combined_qkv.w")
+        for index, (part, name) in enumerate((("q", "query"), ("k", "key"), ("v", "value"))):
+            key, where = (f"{attention}combined_qkv.", (*n, index)) if combined else (f"{attention}{name}.", n)
+            self.give(f"{role}{part}.weight", f"{key}w", at=where, ins=(0,))
+            if self.has(f"{key}b"):
+                self.give(f"{role}{part}.bias", f"{key}b", at=where)
+        if self.has(f"{attention}per_dim_scale.per_dim_scale"):
+            self.give(f"{role}per_dim", f"{attention}per_dim_scale.per_dim_scale", at=n)
+        self.give(f"{role}o.weight", f"{attention}post.w", at=n, ins=(1, 2))
+        gated = self.has(f"{at}ff_layer.ffn_layer1_gate.linear.w")
+        names = {"up": "ffn_layer1", "down": "ffn_layer2"} | ({"gate": "ffn_layer1_gate"} if gated else {})
+        for part, name in names.items():
+            self.give(f"{role}{part}.weight", f"{at}ff_layer.{name}.linear.w", at=n, ins=(0,))
+            if self.has(f"{at}ff_layer.{name}.bias.b"):
+                self.give(f"{role}{part}.bias", f"{at}ff_layer.{name}.bias.b", at=n)
+        if self.has(f"{attention}post.b"):
+            self.give(f"{role}o.bias", f"{attention}post.b", at=n)
+        direct = not self.has(f"{at}layer_norm.bias")
+        self.give_norm(f"{role}norm_attention.", f"{at}layer_norm.", "bias", direct, n)
+        self.give_norm(f"{role}norm_ffn.", f"{at}ff_layer.layer_norm.", "bias", direct, n)
+
+    def give_norm(self, role: str, key: str, offset: str, direct: bool, at: tuple[int, ...] = ()) -> None:
+        """Roles of a norm: of its scale, and of its offset where it has one."""
+        self.give(f"{role}{'weight' if direct else 'excess'}", f"{key}scale", at=at)
+        if self.has(f"{key}{offset}"):
+            self.give(f"{role}bias", f"{key}{offset}", at=at)
+
+    @property
+    def activation(self) -> str:
+        """SiLU of a LLaMA-like model, else GELU, unless told."""
+        return self.config.get("activation", "silu" if self.gated and not self.centred else "gelu")
+
+    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
+        """See :meth:`Oracle.run`; the model attends causally and takes ``input_ids`` only."""
+        import jax.numpy as jnp
+
+        ids = jnp.asarray(inputs["input_ids"].numpy())
+        length = ids.shape[1]
+        trace = Trace(detail)
+        bias = jnp.where(jnp.tril(jnp.ones((length, length), bool)), 0.0, UNSEEN)[None, None]
+        x = self.array("embedding.weight")[ids]
+        x = x + sinusoids(length, self.width) if "sinusoidal" in self.positions else x
+        trace.state("embedding", to_torch(x))
+        for i in range(self.facts.layers):
+            x = x + self._attention(i, x, bias, trace)
+            x = x + self.feed_forward(i, x, trace)
+            trace.state(f"layers.{i}", to_torch(x))
+        x = self.norm("norm_final", x)
+        trace.state("final", to_torch(x))
+        trace.outputs["lm"] = to_torch(self.linear("head.lm", x))
+        return trace
+
+    def norm(self, role: str, x: Array) -> Array:
+        """LayerNorm where there is an offset, else root mean square."""
+        scaled = normalised(x, float(self.config.get("eps", EPS)), centred=f"{role}.bias" in self.roles)
+        if f"{role}.excess" in self.roles:
+            scaled = scaled * (1 + self.array(f"{role}.excess"))
+        else:
+            scaled = scaled * self.array(f"{role}.weight")
+        return scaled + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else scaled
+
+    def _attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
+        import jax
+
+        layer = f"layers.{i}"
+        x = self.norm(f"{layer}.norm_attention", x)
+        trace.point(i, "norm_attention", to_torch(x))
+        q, k, v = (heads_of(self.linear(f"{layer}.{role}", x), self.head_dim) for role in "qkv")
+        trace.point(i, "v", to_torch(v.reshape(*v.shape[:2], -1)))
+        if self.facts.rotary:
+            q, k = rotate(q, self.theta), rotate(k, self.theta)
+        q = q * self.head_dim**-0.5
+        if f"{layer}.per_dim" in self.roles:
+            q = q * (PER_DIM * jax.nn.softplus(self.array(f"{layer}.per_dim")))
+        mixed, probabilities = attend(q, k, v, bias)
+        trace.point(i, "probabilities", to_torch(probabilities))
+        out = self.linear(f"{layer}.o", mixed)
+        trace.point(i, "attention", to_torch(out))
+        return out
+
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """See :meth:`Oracle.wrong_configs`."""
+        wrong: dict[str, Any] = {
+            "wrong activation": {"activation": "relu" if self.activation != "relu" else "gelu"},
+            "wrong norm epsilon": {"eps": 1e-3},
+            "wrong positions": {"positions": "sinusoidal" if self.facts.rotary else "sinusoidal+rotary"},
+        }
+        return {name: {**self.config, **change} for name, change in wrong.items()}
+
+    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """See :meth:`Oracle.untied`: Pax's embedding is the head, by definition."""
+        return self.config, dict(self.tensors)
+
+
+class PaxLmRepeat(PaxLm):
+    """The same with all layers stacked on the first axis."""
+
+    layout = "pax/lm-repeat"
+
+    def depth(self) -> int:
+        """See :meth:`PaxLm.depth`."""
+        key = next((key for key in self.tensors if key.startswith(f"{self.weights}{self.at(0)[0]}")), None)
+        if key is None:
+            raise ConvkitError("has no stacked layers", path=self.path, remedy=f"is this a {self.layout} checkpoint?")
+        return self.tensors[key].shape[0]
+
+    def at(self, i: int) -> tuple[str, tuple[int, ...]]:
+        """See :meth:`PaxLm.at`."""
+        return "transformer.repeat.sub.x_layers_0.", (i,)
+
+
+class TePax(PaxLm):
+    """The same with TE's layers: kernels joined, qkv or kv fused, both halves of a gated layer in one."""
+
+    layout = "te/pax"
+
+    def sizes(self) -> tuple[int, int]:
+        """See :meth:`PaxLm.sizes`.
+
+        Raises:
+            ConvkitError: nothing says how many heads there are.
+        """
+        joined = self.shape(f"{self.at(0)[0]}transformerlayer.cld.attention.out.kernel")[-2]
+        if "heads" not in self.config:
+            raise ConvkitError(
+                "can't tell the number of heads", path=self.path, key="heads", remedy='say it in a config: {"heads": N}'
+            )
+        return self.config["heads"], joined // self.config["heads"]
+
+    def give_layer(self, i: int) -> None:
+        """See :meth:`PaxLm.give_layer`."""
+        (prefix, layer), role = self.at(i), f"layers.{i}."
+        at = f"{prefix}transformerlayer.cld."
+        width = (*layer, None)
+        if packed := self.has(f"{at}attention.qkv.kernel"):
+            parts: dict[str, tuple[str, tuple[int, ...]]] = {part: ("qkv", (n,)) for n, part in enumerate("qkv")}
+        else:
+            parts = {"q": ("query", ()), "k": ("kv", (0,)), "v": ("kv", (1,))}
+        for part, (name, index) in parts.items():
+            self.give(f"{role}{part}.weight", f"{at}attention.{name}.kernel", at=(*width, *index), ins=(0,))
+            if self.has(f"{at}attention.{name}.bias"):
+                self.give(f"{role}{part}.bias", f"{at}attention.{name}.bias", at=(*layer, *index))
+        self.give(f"{role}o.weight", f"{at}attention.out.kernel", at=layer, ins=(0,))
+        gated = self.shape(f"{at}mlp.wi_kernel")[-2] == 2
+        order = ("gate", "up") if self.config.get("te_release", "1.8") == "1.8" else ("up", "gate")
+        for half, part in enumerate(order if gated else ("up",)):
+            self.give(f"{role}{part}.weight", f"{at}mlp.wi_kernel", at=(*width, half), ins=(0,))
+            if self.has(f"{at}mlp.wi_bias"):
+                self.give(f"{role}{part}.bias", f"{at}mlp.wi_bias", at=(*layer, half))
+        self.give(f"{role}down.weight", f"{at}mlp.wo_kernel", at=layer, ins=(0,))
+        for part, key in (("o", f"{at}attention.out.bias"), ("down", f"{at}mlp.wo_bias")):
+            if self.has(key):
+                self.give(f"{role}{part}.bias", key, at=layer)
+        first = f"{at}attention.{'qkv' if packed else 'query'}."
+        direct = self.config.get("te_norm") == "direct" or not self.has(f"{first}ln_bias")
+        self.give_norm(f"{role}norm_attention.", first, "ln_bias", direct, layer)
+        self.give_norm(f"{role}norm_ffn.", f"{at}mlp.", "ln_bias", direct, layer)
+
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """See :meth:`Oracle.wrong_configs`."""
+        wrong = super().wrong_configs()
+        if self.heads % 2 == 0 and self.facts.kv_heads == self.heads:
+            wrong["wrong head count"] = {**self.config, "heads": self.heads // 2}
+        if self.gated:
+            other = "1.0" if self.config.get("te_release", "1.8") == "1.8" else "1.8"
+            wrong["the gate in the other half"] = {**self.config, "te_release": other}
+        if self.centred:
+            other = "stored" if self.config.get("te_norm") == "direct" else "direct"
+            wrong["norm scale of the other convention"] = {**self.config, "te_norm": other}
+        return wrong
+
+
+class TePaxRepeat(TePax):
+    """The same with all layers stacked on the first axis."""
+
+    layout = "te/pax-repeat"
+    depth = PaxLmRepeat.depth
+    at = PaxLmRepeat.at
+
+
+def sinusoids(length: int, width: int) -> Array:
+    """``PositionalEmbedding`` of Praxis ``[1, length, width]``: sines, then cosines, wavelengths 1 to 10000."""
+    import jax.numpy as jnp
+
+    half = width // 2
+    step = jnp.log(10000.0) / max(half - 1, 1)
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * jnp.exp(jnp.arange(half) * -step)
+    table = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.pad(table, ((0, 0), (0, width % 2)))[None]
+
+
+def rotate(x: Array, theta: float) -> Array:
+    """Rotary positions over whole heads ``[b, s, heads, dim]``, halves against each other."""
+    import jax.numpy as jnp
+
+    half = x.shape[-1] // 2
+    scale = theta ** (jnp.arange(half, dtype=jnp.float32) / half)
+    angles = (jnp.arange(x.shape[1], dtype=jnp.float32)[:, None] / scale)[None, :, None, :]
+    first, second = x[..., :half], x[..., half:]
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

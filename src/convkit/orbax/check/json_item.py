@@ -1,0 +1,51 @@
+"""What reading a file of JSON answers, and loading an item that is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from convkit.orbax.check.outcome import OrbaxError
+
+
+def read(file: Path) -> Any:
+    """The value in a file.
+
+    Raises:
+        OrbaxError: it isn't JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise OrbaxError("JSONDecodeError", f"{file.name} isn't JSON: {error}") from None
+
+
+def load(path: Path, *names: str) -> Any:
+    """What the value in the first of these files that is there is like: its structure, with the types of its leaves.
+
+    Raises:
+        OrbaxError: none is there, or it isn't JSON.
+    """
+    for file in (path / name for name in names):
+        if file.exists():
+            return _types(read(file))
+    raise OrbaxError("FileNotFoundError", f"neither {' nor '.join(names)} lies in {path.name}")
+
+
+def check(path: Path, name: str) -> None:
+    """That the file is JSON, where it is there.
+
+    Raises:
+        OrbaxError: it isn't.
+    """
+    if (path / name).exists():
+        read(path / name)
+
+
+def _types(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _types(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_types(part) for part in value]
+    return None if value is None else type(value).__name__

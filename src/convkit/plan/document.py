@@ -1,0 +1,190 @@
+"""The plan as a document: the fate of every source leaf and the origin of every target leaf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from convkit.checkpoint import Leaf
+from convkit.checkpoint.digests import digest_value
+from convkit.mapping import Mapping
+from convkit.plan.step import Bound, DerivedLeaf
+
+SCHEMA = "convkit.plan/1"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks of a conversion, beside where to.
+
+    ``given`` are sizes by declared name, ``choices`` are variants' choices by their name. ``existing``
+    are the leaves of a target that others made, which the plan is to describe: of what it may spell or
+    leave out, it does as they did.
+    """
+
+    format: str | None = None
+    release: tuple[int, ...] = ()
+    drop: tuple[str, ...] = ()
+    dtype: str | None = None
+    headless: bool = False
+    restore: bool = True
+    given: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    existing: dict[str, Leaf] = field(default_factory=dict)
+
+
+@dataclass
+class Plan:
+    """A mapping bound to one checkpoint; ``through`` are the plans that make that checkpoint in a chain."""
+
+    mapping: Mapping
+    source_format: str
+    target_format: str
+    variant: dict[str, str]
+    source_config: dict[str, Any]
+    target_config: dict[str, Any]
+    names: dict[str, Any]
+    defaults: tuple[dict[str, Any], ...]
+    lost_config: dict[str, Any]
+    release: tuple[int, ...]
+    bound: Bound
+    dropped: tuple[str, ...]
+    owed: list[DerivedLeaf]
+    restored: dict[str, Leaf]
+    source_leaves: dict[str, Leaf]
+    warnings: list[str]
+    dtype: str | None = None
+    target_leaves: dict[str, Leaf] = field(default_factory=dict)
+    through: tuple[Plan, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """The plan's identity: sha256 over its canonical JSON."""
+        return digest_value("sha256", self.to_json())
+
+    @property
+    def exact(self) -> bool:
+        """Whether no bit of any tensor changes."""
+        steps = [step for plan in (self, *self.through) for step in plan.bound.steps]
+        return all(step.exactness.exact and step.folded is None for step in steps)
+
+    def fates(self) -> dict[str, dict[str, Any]]:
+        """What becomes of every source leaf, in the order of the source."""
+        fates: dict[str, dict[str, Any]] = {}
+        for number, step in enumerate(self.bound.steps):
+            several = bool(step.also)
+            for side in step.sources:
+                fates[side.key] = {"fate": "copied" if several and step.copied else "moved", "step": number}
+            if (fold := step.folded) and fold.side == "source":
+                fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by what {fold.by} gives"}
+            for name, of in step.same:
+                fates[name] = {"fate": "tied", "step": number, "reason": f"must equal {of}"}
+        for leaf in self.bound.derived:
+            fates[leaf.key] = {"fate": "derived", "reason": leaf.recipe}
+        for key, reason in self.bound.left_behind.items():
+            fates[key] = {"fate": "left behind", "reason": reason}
+        for key in self.dropped:
+            fates[key] = {"fate": "dropped", "reason": "by name"}
+        return {key: fates[key] for key in self.source_leaves if key in fates}
+
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Where every target leaf comes from."""
+        origins: dict[str, dict[str, Any]] = {}
+        for number, step in enumerate(self.bound.steps):
+            for side in step.targets:
+                origins[side.key] = {"origin": "moved", "step": number}
+            if step.folded and step.folded.side == "target":
+                reason = "from the complement, as it was before it was multiplied"
+                origins[step.folded.key] = {"origin": "restored", "step": number, "reason": reason}
+            for key in step.kept:
+                reason = "from the complement, as it was before it was shifted"
+                origins[key] = {"origin": "restored", "step": number, "reason": reason}
+            for name, of in step.also:
+                word = "copied" if step.copied else "tied"
+                origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
+        for leaf in self.owed:
+            origins[leaf.key] = {"origin": "derived", "reason": leaf.recipe}
+        for key in self.restored:
+            origins[key] = {"origin": "restored", "reason": "from the complement"}
+        return origins
+
+    def bytes_read(self) -> int:
+        """Bytes of the source's tensors."""
+        return sum(leaf.spec.nbytes for leaf in self.source_leaves.values() if leaf.spec)
+
+    def bytes_written(self) -> int:
+        """Bytes of the target's tensors (a tied leaf is counted in full)."""
+        return sum(leaf.spec.nbytes for leaf in self.target_leaves.values() if leaf.spec)
+
+    def peak_bytes(self) -> int:
+        """Predicted peak of anonymous memory, with two threads: a fixed part, and what they hold of decoded sources."""
+        if self.source_format in ("safetensors", "torch"):
+            return 96 << 20
+        steps = (step for step in self.bound.steps if not step.value)
+        held = max((sum(side.spec.nbytes for side in step.sources) for step in steps), default=0)
+        return (256 << 20) + 2 * held
+
+    def square(self) -> list[str]:
+        """Square tensors that are transposed: their shape can't show whether that is right."""
+        found = []
+        for step in self.bound.steps:
+            for source in step.sources:
+                shape = source.spec.shape
+                turned = any(
+                    len(target.axes.dims) == 2 and target.axes.dims[0] == source.axes.dims[1]
+                    for target in step.targets
+                    if len(source.axes.dims) == 2
+                )
+                if len(shape) == 2 and shape[0] == shape[1] and turned:
+                    found.append(source.key)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of schema ``convkit.plan/1``: self-contained, without paths."""
+        fates, origins = self.fates(), self.origins()
+        release = ".".join(map(str, self.release)) or None
+        return {
+            "schema": SCHEMA,
+            "mapping": self.mapping.name,
+            "source": {
+                "layout": self.mapping.left.name,
+                "format": self.source_format,
+                "conventions": dict(self.mapping.left.conventions),
+                "config": self.source_config,
+            },
+            "target": {
+                "layout": self.mapping.right.name,
+                "format": self.target_format,
+                "release": release if self.mapping.right.releases else None,
+                "conventions": dict(self.mapping.right.conventions),
+                "config": self.target_config,
+            },
+            "release": release,
+            "variant": self.variant,
+            "names": {name: value for name, value in self.names.items() if not callable(value)},
+            "defaults": list(self.defaults),
+            "lost_config": self.lost_config,
+            "exact": self.exact,
+            "dtype": self.dtype,
+            "square": self.square(),
+            "steps": [step.to_json() for step in self.bound.steps],
+            "derived": [leaf.to_json() for leaf in self.bound.derived],
+            "owed": [leaf.to_json() for leaf in self.owed],
+            "source_leaves": {key: _leaf_json(self.source_leaves[key]) | fate for key, fate in fates.items()},
+            "target_leaves": {key: _leaf_json(leaf) | origins[key] for key, leaf in self.target_leaves.items()},
+            "warnings": self.warnings,
+            "summary": {
+                "source_leaves": len(self.source_leaves),
+                "target_leaves": len(self.target_leaves),
+                "bytes_read": self.bytes_read(),
+                "bytes_written": self.bytes_written(),
+                "peak_bytes": self.peak_bytes(),
+            },
+        } | ({"through": [plan.to_json() for plan in self.through]} if self.through else {})
+
+
+def _leaf_json(leaf: Leaf) -> dict[str, Any]:
+    if leaf.spec is None:
+        return {"shape": None, "dtype": None}
+    return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}

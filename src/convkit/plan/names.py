@@ -1,0 +1,118 @@
+"""The declared names that are known before a rule is bound: variants, facts, measures, the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
+from typing import Any
+
+from convkit.checkpoint import Leaf, TensorSpec
+from convkit.errors import PlanError
+from convkit.mapping import (
+    Fact,
+    Measure,
+    Variant,
+)
+from convkit.mapping.keys import KeyTemplate
+
+Names = dict[str, Any]
+
+
+# --- declared names that the keys give -----------------------------------------------------------------
+
+
+def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: Dict[str, str]) -> dict[str, str]:
+    """The source's choices: as seen in the keys, else as given, else the first.
+
+    Raises:
+        PlanError: a given choice doesn't exist.
+    """
+    keys = list(keys)
+    names: dict[str, str] = {}
+    for variant in variants:
+        if variant.side == "left":
+            seen = _seen_choice(variant, keys, names)
+            names[variant.name] = _a_choice(
+                variant, given.get(variant.name, variant.choices[0]) if seen is None else seen
+            )
+    return names
+
+
+def choose_variants(variants: Iterable[Variant], given: Dict[str, str], declared: Names) -> dict[str, str]:
+    """The target's choices: as given, else as a model with these declared names usually has them, else the first.
+
+    Raises:
+        PlanError: a given choice doesn't exist.
+    """
+    names: dict[str, str] = {}
+    for variant in variants:
+        if variant.side == "right":
+            usual = variant.usual(declared) if variant.usual else variant.choices[0]
+            if declared["headless"] and variant.headless is not None:
+                usual = variant.headless
+            names[variant.name] = _a_choice(variant, given.get(variant.name, usual))
+    return names
+
+
+def _a_choice(variant: Variant, choice: str) -> str:
+    if choice not in variant.choices:
+        raise PlanError(f"variant {variant.name} has no choice {choice!r}", remedy=f"choices: {variant.choices}")
+    return choice
+
+
+def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> str | None:
+    probe = KeyTemplate.parse(variant.probe)
+    if not probe.text:
+        return None
+    for choice in variant.choices:
+        known = {**names, variant.name: choice}
+        if any(probe.match(key, known) is not None for key in keys):
+            return choice
+    return None
+
+
+def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: Dict[str, Any]) -> dict[str, bool]:
+    """Whether a leaf of each fact's form is there."""
+    keys = list(keys)
+    found = {}
+    for fact in facts:
+        probe = KeyTemplate.parse(fact.left)
+        found[fact.name] = any(probe.match(key, names) is not None for key in keys)
+    return found
+
+
+def measured(
+    measures: Iterable[Measure], leaves: Dict[str, Leaf], names: Dict[str, Any], given: Dict[str, int]
+) -> Names:
+    """What the shapes of the left side say of declared names; what the user gave must agree.
+
+    Raises:
+        PlanError: a given size is not the checkpoint's.
+    """
+    found: Names = dict(given)
+    for measure in measures:
+        if measure.left is None:
+            continue
+        template, axis = KeyTemplate.parse(measure.left[0]), measure.left[1]
+        if isinstance(axis, str):
+            length: int | None = _run(template, axis, leaves, names)
+            key, why = template.text, f"'{axis}' in the keys"
+        else:
+            alike = (leaf for key, leaf in leaves.items() if leaf.spec and template.match(key, names) is not None)
+            leaf = next(alike, Leaf("", TensorSpec((), "bool")))
+            shape = leaf.spec.shape if leaf.spec else ()
+            length = shape[axis] if -len(shape) <= axis < len(shape) else None
+            key, why = leaf.key, f"axis {axis} of {list(shape)}"
+        if length is not None and found.setdefault(measure.name, length) != length:
+            raise PlanError(
+                f"says {measure.name} = {length} ({why}), not {found[measure.name]}",
+                key=key,
+                remedy="correct the size, or leave it out",
+            )
+    return found
+
+
+def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: Dict[str, Any]) -> int:
+    """How far an integer placeholder runs in the keys, or over how many of its names."""
+    seen = {bound[name] for key in keys if (bound := template.match(key, names)) is not None}
+    return len(seen) if template.axes[name].choices else max((int(value) for value in seen), default=-1) + 1

@@ -1,0 +1,1 @@
+"""What Cerebras says of a training's state."""

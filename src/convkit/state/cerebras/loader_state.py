@@ -1,0 +1,230 @@
+"""Where a training's data loaders were: release 1.9's files a worker, and the ``dataloader`` branch since 2.0.
+
+Release 1.9 (ModelZoo, ``transformers/data_processing/HDF5IterableDataset.py``): a folder with
+``data_iter_checkpoint_state_file_global``, which holds the data step, and for each worker and step
+``data_iter_state_file_worker_<id>_step_<step>.txt``, whose first line is how many samples it has streamed.
+Since 2.0 (``compat/data_iter_state_conversion.py`` of 2.0.2) the checkpoint holds ``{"samples_streamed", "seed"}``
+for a loader of map style, and ``{"all_worker_states": [{"samples_streamed", "shard_index"}]}`` for an iterable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.errors import ConvkitError
+from convkit.state.cerebras import treespec
+from convkit.state.cerebras.treespec import LEAF, Tree, dict_of
+
+BRANCH = "dataloader"
+GLOBAL = "data_iter_checkpoint_state_file_global"
+_WORKER = re.compile(r"data_iter_state_file_worker_(\d+)_step_(\d+)\.txt")
+#: digits that a number has at most, far beyond any count
+_DIGITS = 100
+_STATES = f"{BRANCH}.all_worker_states"
+_SUM = f"{BRANCH}.samples_streamed"
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many samples each worker had streamed at a step; ids in order.
+
+    ``missing`` are the gaps between the ids (``3-9``), ``ignored`` the files of the folder that weren't used.
+    """
+
+    step: int
+    samples: dict[int, int]
+    missing: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Samples of all workers."""
+        return sum(self.samples.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As records hold it."""
+        return {**asdict(self), "samples": {str(worker): samples for worker, samples in self.samples.items()}}
+
+
+def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
+    """What the files in a folder say of the step that its global file names.
+
+    Raises:
+        ConvkitError: no such folder or file, no number in one, no worker at that step, two files of one
+            worker, or ids that aren't 0 ... n-1 (unless ``allow_missing``).
+    """
+    if not folder.is_dir():
+        raise ConvkitError("is no folder", path=folder, remedy=f"name the one that holds {GLOBAL}")
+    step = _number(folder / GLOBAL)
+    found: dict[int, Path] = {}
+    seen, steps, ignored = set(), set(), []
+    for path in sorted(folder.iterdir()):
+        match = _WORKER.fullmatch(path.name)
+        if match is None:
+            ignored += [path.name] if path.name != GLOBAL else []
+            continue
+        worker, at = int(match[1]), int(match[2])
+        seen.add(worker)
+        steps.add(at)
+        if at == step:
+            if worker in found:
+                raise ConvkitError(f"is of the same worker as {found[worker].name}", path=path, remedy="remove one")
+            found[worker] = path
+    if not found:
+        there = f"those that there are have steps {sorted(steps)}" if steps else "there is none"
+        raise ConvkitError(f"has no worker's file of step {step}: {there}", path=folder, remedy=f"correct {GLOBAL}")
+    missing = tuple(_gaps([*sorted(found), max(seen) + 1]))
+    if missing and not allow_missing:
+        raise ConvkitError(
+            f"has no file of step {step} for worker {', '.join(missing)}",
+            path=folder,
+            remedy="restore the files, or say --allow-missing-workers",
+        )
+    return Workers(step, {worker: _number(found[worker]) for worker in sorted(found)}, missing, tuple(ignored))
+
+
+def write_workers(folder: Path, workers: Workers) -> None:
+    """Write release 1.9's files into a new folder."""
+    folder.mkdir()
+    for worker, samples in workers.samples.items():
+        (folder / f"data_iter_state_file_worker_{worker}_step_{workers.step}.txt").write_text(f"{samples}\n")
+    (folder / GLOBAL).write_text(f"{workers.step}\n")
+
+
+def map_state(workers: Workers, seed: int) -> dict[str, Any]:
+    """The branch of a loader of map style."""
+    return {"samples_streamed": workers.total, "seed": seed}
+
+
+def iterable_state(workers: Workers) -> dict[str, Any]:
+    """The branch of an iterable loader."""
+    states = [{"samples_streamed": samples, "shard_index": worker} for worker, samples in workers.samples.items()]
+    return {"all_worker_states": states}
+
+
+def with_branch(
+    checkpoint: Checkpoint, branch: Mapping[str, Any], *, replace_it: bool = False
+) -> tuple[list[Leaf], str]:
+    """The leaves and the tree spec of a checkpoint that is given a ``dataloader`` branch.
+
+    Raises:
+        ConvkitError: it has one, or its outermost container is no dict.
+    """
+    tree = treespec.loads(checkpoint.metadata["spec"])
+    if tree.type not in treespec.DICTS:
+        raise ConvkitError("is no dict of states", path=checkpoint.path, remedy="name a checkpoint of a training")
+    children = dict(zip(tree.keys, tree.children, strict=True))
+    if BRANCH in children and not replace_it:
+        raise ConvkitError(
+            "is there already", path=checkpoint.path, key=BRANCH, remedy="say --replace to put the new one in its place"
+        )
+    children.pop(BRANCH, None)
+    children[BRANCH] = _tree(branch)
+    grown = replace(tree, context=dict_of(children).context, children=tuple(children.values()))
+    kept = [leaf for key, leaf in checkpoint.leaves.items() if key.split(".")[0] != BRANCH]
+    return [*kept, *_leaves(branch, BRANCH)], treespec.dumps(grown)
+
+
+def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Workers:
+    """The workers' states in a checkpoint's ``dataloader`` branch; of a sum, those that its record remembers.
+
+    Args:
+        checkpoint: of release 2.0 or later.
+        record: what stands beside it, see :mod:`convkit.migrate.restate`; it knows the data step, too.
+
+    Raises:
+        ConvkitError: no such branch, a sum that nothing tells apart, no step, or no numbers.
+    """
+    known = (record or {}).get("complement", {}).get("workers", {})
+    remembered = {int(worker): samples for worker, samples in known.get("samples", {}).items()}
+    values = {key: leaf.value for key, leaf in checkpoint.leaves.items() if key.startswith(f"{BRANCH}.")}
+    if _SUM in values:
+        if sum(remembered.values()) != values[_SUM] or not remembered:
+            raise ConvkitError(
+                f"is the sum of all workers, {values[_SUM]}: who streamed what can't be told from it",
+                path=checkpoint.path,
+                key=_SUM,
+                remedy="keep the record that data-iter-state left beside the checkpoint",
+            )
+        samples = remembered
+    else:
+        samples = _iterable(checkpoint, values)
+    step = known.get("step") if samples == remembered else None
+    if step is None:
+        step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
+    if not _is_count(step):
+        raise ConvkitError(
+            f"is no step: {step!r}", path=checkpoint.path, key="global_step", remedy="name a checkpoint of a training"
+        )
+    return Workers(step, samples)
+
+
+def _gaps(ids: list[int]) -> Iterator[str]:
+    """The ids from 0 on that are left out, the ends of each gap."""
+    for before, after in pairwise([-1, *ids]):
+        if after - before > 1:
+            yield f"{before + 1}-{after - 1}" if after - before > 2 else str(before + 1)
+
+
+def _iterable(checkpoint: Checkpoint, values: Mapping[str, Any]) -> dict[int, int]:
+    count = len({key.removeprefix(f"{_STATES}.").split(".")[0] for key in values if key.startswith(f"{_STATES}.")})
+    if not count:
+        raise ConvkitError(
+            "isn't there, or holds no worker's state",
+            path=checkpoint.path,
+            key=_STATES,
+            remedy="name a checkpoint that holds the state of an iterable loader",
+        )
+    found: dict[int, int] = {}
+    for position in range(count):
+        worker, samples = (values.get(f"{_STATES}.{position}.{name}") for name in ("shard_index", "samples_streamed"))
+        if not _is_count(worker) or not _is_count(samples) or worker in found:
+            raise ConvkitError(
+                f"is no worker's state: worker {worker!r}, {samples!r} samples",
+                path=checkpoint.path,
+                key=f"{_STATES}.{position}",
+                remedy="take an earlier checkpoint",
+            )
+        found[worker] = samples
+    return dict(sorted(found.items()))
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(path: Path) -> int:
+    """The first line, as the original reads it."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.readline(_DIGITS + 1)
+    except OSError as error:
+        raise ConvkitError(f"can't be read: {error.strerror}", path=path, remedy="check the folder") from None
+    except UnicodeDecodeError:
+        line = "bytes that are no text"
+    if not line.strip().isdecimal() or len(line) > _DIGITS:
+        raise ConvkitError(f"its first line is no number: {line.strip()!r}", path=path, remedy="restore the file")
+    return int(line)
+
+
+def _tree(state: Any) -> Tree:
+    if isinstance(state, dict):
+        return dict_of({key: _tree(inner) for key, inner in state.items()})
+    if isinstance(state, list):
+        return replace(treespec.EMPTY_LIST, children=tuple(map(_tree, state)))
+    return LEAF
+
+
+def _leaves(state: Any, key: str) -> Iterator[Leaf]:
+    """Values by name, and what is empty."""
+    if isinstance(state, dict | list) and state:
+        for name, inner in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _leaves(inner, f"{key}.{name}")
+    else:
+        yield Leaf(key, value=state)

@@ -1,0 +1,1 @@
+"""What Pax says of a train state's structure."""

@@ -1,0 +1,5 @@
+"""Whether two checkpoints are the same model."""
+
+from convkit.verify.equivalence.check import equivalence
+
+__all__ = ["equivalence"]

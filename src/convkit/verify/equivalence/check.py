@@ -1,0 +1,177 @@
+"""Whether two checkpoints are the same model: both are run on the same input, and every state compared.
+
+Each side runs through an oracle that reads its own layout and shares no code with any mapping. The
+comparison must agree on every layer's hidden state and every head's logits; then the same
+comparison is made with faults planted in the target, to show that it can fail.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.files.receipt import read_receipt
+from convkit.oracles.opening import Opened, open_model
+from convkit.verify.equivalence import probe as probes
+from convkit.verify.equivalence.amplify import amplified, gains
+from convkit.verify.equivalence.casts import rounded
+from convkit.verify.equivalence.noise import ROOM, rounding_noise
+from convkit.verify.equivalence.trial import Trial
+from convkit.verify.verdict import Fault, Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value
+#: after 6 layers and 2.5e-6 after 24; the mildest fault, a norm's epsilon, shows as 2e-5. Weights of
+#: fewer bits are widened on both sides alike, so the bound is theirs as well. A model that amplifies
+#: rounding more than that is given room by its own measured noise (:mod:`.noise`).
+BOUND = 5e-6
+#: Layers up to which that holds; beyond, errors that are independent add up as their square root.
+BOUND_LAYERS = 24
+
+
+def equivalence(
+    source: Path,
+    target: Path,
+    *,
+    from_layout: str | None = None,
+    to_layout: str | None = None,
+    source_config: Path | None = None,
+    target_config: Path | None = None,
+    source_format: str | None = None,
+    probe_length: int | None = None,
+    seed: int = probes.SEED,
+    faults: bool = True,
+) -> Verdict:
+    """Run both checkpoints in float32 on the same input and compare.
+
+    Layouts and formats are taken from the arguments, else from the receipt beside ``target``, else
+    detected. The source's bias flags may be corrected by its tensors, as in converting it; the target's
+    config is taken at its word. Where the receipt says that a cast was asked for, the source is rounded
+    likewise, and ``measured["cast_max_rel"]`` is what the cast itself changed.
+
+    ``measured`` holds the worst figures over all hidden states and logits, ``faults`` the planted
+    faults, ``details["parted"]`` where the models first part.
+
+    Raises:
+        ConvkitError: a side can't be read, is of a layout that no oracle runs, or contradicts its config.
+        UsageError: a probe of fewer than two positions.
+    """
+    started = time.monotonic()
+    plan = (read_receipt(target) or {}).get("plan", {})
+    recorded = {side: plan.get(side, {}).get for side in ("source", "target")}
+    ours = open_model(
+        source,
+        layout=from_layout or recorded["source"]("layout"),
+        config=source_config,
+        format=source_format or recorded["source"]("format"),
+        lenient=True,
+        without={key for key, leaf in plan.get("source_leaves", {}).items() if leaf["fate"] == "dropped"},
+    )
+    theirs = open_model(target, layout=to_layout or recorded["target"]("layout"), config=target_config)
+    facts = ours.oracle.facts, theirs.oracle.facts
+    length = probes.probe_length(*facts, asked=probe_length)
+    probe = probes.make_probe(*facts, length=length, seed=seed)
+    headless = bool(plan.get("names", {}).get("headless"))
+    verdict = _judge(ours, theirs, probe, cast=bool(plan.get("dtype")), headless=headless, faults=faults)
+    details = {"probe": {"positions": length, "seed": seed}, **verdict.details}
+    return replace(verdict, details=details, seconds=time.monotonic() - started)
+
+
+def _judge(
+    ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], *, cast: bool, headless: bool, faults: bool
+) -> Verdict:
+    trial = Trial(rounded(ours, theirs) if cast else ours.oracle, theirs.oracle, probe)
+    bound = bound_for(trial)
+    measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
+    if cast:
+        measured["cast_max_rel"] = Trial(ours.oracle, theirs.oracle, probe).agreement.to_json()["max_rel"]
+    problems, planted = _problems(ours, theirs, trial, headless), list[Fault]()
+    parted = trial.parting(bound)
+    if not problems and not parted:
+        planted, strong = _sensitivity(trial, bound, faults)
+        if strong:
+            measured["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
+            bounds["amplified_max_rel"] = bound_for(strong)
+            problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
+            parted = strong.parting(bounds["amplified_max_rel"])
+    if parted:
+        problems.append(f"the models part at {parted['point']}, fed by {', '.join(parted['target'])}")
+    return Verdict(
+        check="equivalence",
+        passed=not problems,
+        source=str(ours.path),
+        target=str(theirs.path),
+        measured=measured,
+        bound=bounds,
+        faults=tuple(planted),
+        details={"parted": parted, **_details(ours, theirs, trial)},
+        problems=tuple(problems),
+    )
+
+
+def bound_for(trial: Trial) -> float:
+    """The largest relative difference that float32 explains between these two models."""
+    expected = expected_bound(max(trial.source.facts.layers, trial.target.facts.layers))
+    noise = rounding_noise(trial.source, trial.reference, trial.probe)
+    return max(expected, ROOM * noise) if math.isfinite(noise) else expected
+
+
+def expected_bound(layers: int) -> float:
+    """The same for models of so many layers that amplify rounding no more than most."""
+    return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
+
+
+def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
+    """The planted faults; where weights are too weak to show them all, also a trial with stronger ones."""
+    errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in trial.faults()} if faults else {}
+    missed = {name for name, error in errors.items() if error["max_rel"] <= bound}
+    factors = gains(trial.source, trial.target)
+    strong = None
+    if factors and (missed or not faults):
+        strong = Trial(amplified(trial.source, factors), amplified(trial.target, factors), trial.probe)
+        for fault in strong.faults():
+            if fault.name in missed:
+                errors[fault.name]["amplified_max_rel"] = strong.error_with(fault)
+    bounds = {"max_rel": bound} | ({"amplified_max_rel": bound_for(strong)} if strong else {})
+    return [_fault(name, error, bounds) for name, error in errors.items()], strong
+
+
+def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fault:
+    caught = any(error > bounds[what] for what, error in errors.items())
+    return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
+
+
+def _problems(ours: Opened, theirs: Opened, trial: Trial, headless: bool) -> list[str]:
+    """Why the answer is no whatever was measured."""
+    problems = [f"source: {problem}" for problem in ours.oracle.problems]
+    problems += [f"target: {problem}" for problem in theirs.oracle.problems]
+    problems += trial.agreement.broken
+    for name in trial.agreement.only_in_reference:
+        # left out because it was asked for, or because it is nothing but the embedding: hidden states are compared
+        if not headless and (name != "lm" or not ours.oracle.facts.tied):
+            problems.append(f"{name} can't be computed: the target has no tensors for it")
+    return problems
+
+
+def _details(ours: Opened, theirs: Opened, trial: Trial) -> dict[str, Any]:
+    sides = {"source": ours, "target": theirs}
+    agreement = trial.agreement
+    return {
+        "layouts": {name: side.layout for name, side in sides.items()},
+        "formats": {name: side.format for name, side in sides.items()},
+        "parameters": {name: side.parameters for name, side in sides.items()},
+        "stored": {name: side.stored for name, side in sides.items()},
+        "model": {name: asdict(side.oracle.facts) for name, side in sides.items()},
+        "states": [asdict(distance) for distance in agreement.measurable],
+        "only_in_source": agreement.only_in_reference,
+        "only_in_target": agreement.only_in_candidate,
+        "notes": [
+            f"{name}: {note}" for name, side in sides.items() for note in (*side.corrections, *side.oracle.notes)
+        ],
+    }

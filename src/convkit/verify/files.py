@@ -1,0 +1,230 @@
+"""Whether a migrated Orbax checkpoint is what its receipt says, and whether what was migrated back is the source.
+
+Both compare files byte by byte. A file that differs is named, with the leaves whose data it holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.digests import digest_array, digest_file, digest_value
+from convkit.errors import ConvkitError
+from convkit.formats import open_checkpoint
+from convkit.formats.arrays.folders import METADATA
+from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
+from convkit.state.orbax import tree
+from convkit.verify.verdict import Fault, Verdict
+
+Document = Mapping[str, Any]
+
+#: a file by its path below the checkpoint: where it lies, or what it holds where a fault is planted
+Files = dict[str, Path | bytes]
+
+#: bytes of a file that are compared at a time
+_BLOCK = 1 << 20
+#: leaves that a line names
+_SHOWN = 3
+
+
+def verify_migration(path: Path, receipt: Document) -> Verdict:
+    """Whether a migrated checkpoint still has the files of its receipt.
+
+    ``measured`` counts files and bytes; each file that is another is a problem.
+    """
+    started = time.monotonic()
+    recorded = {_joined(part["name"], name): file for part in receipt["parts"] for name, file in part["files"].items()}
+    found: Files = dict(_files(path))
+    problems = [*_of_receipt(receipt), *_altered(path, found, recorded)]
+    faults = [Fault("the plan edited", any(_of_receipt({**receipt, "plan": {**receipt["plan"], "planted": True}})))]
+    faults += [Fault(name, any(_altered(path, spoiled, recorded))) for name, spoiled in _planted(found)]
+    return Verdict(
+        check="verify",
+        passed=not problems and all(fault.caught for fault in faults),
+        source=receipt["source"]["path"],
+        target=str(path),
+        measured={
+            "files_total": len(recorded),
+            "files_failing": len(problems),
+            "bytes": sum(file["bytes"] for file in recorded.values()),
+        },
+        bound={"files_failing": 0},
+        faults=tuple(faults),
+        details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def same_source(source: Path, back: Path, target: Path, receipt: Document, started: float) -> Verdict:
+    """Whether ``back``, which ``target`` was migrated back to, is the source.
+
+    Files are compared, but for those of items that were written anew, whose leaves are; what was left out is not.
+
+    Raises:
+        ConvkitError: one of them can't be read.
+    """
+    ours: Files = dict(_files(source))
+    theirs: Files = dict(_files(back))
+    problems: list[str] = []
+    leaves = 0
+    for part in receipt["parts"]:
+        for name in part["left_out"]:
+            ours = _without(ours, _joined(part["name"], name))
+        anew = [item for item in part["items"].values() if item["rewritten"]]
+        if anew:
+            one, other = (_in(folder, part["name"]) for folder in (source, back))
+            count, wrong = _differing_leaves(one, other)
+            leaves, problems = leaves + count, problems + wrong
+            for item in anew:
+                inside = _joined(part["name"], item["source"])
+                ours, theirs = _without(ours, inside), _without(theirs, inside)
+    if receipt["plan"]["request"]["steps"]:
+        kept = tuple(f"{part['name']}/" for part in receipt["parts"] if part["name"])
+        ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
+    problems += _differing(ours, theirs)
+    faults = [Fault(name, any(_differing(ours, spoiled))) for name, spoiled in _planted(theirs)]
+    return Verdict(
+        check="roundtrip",
+        passed=not problems and all(fault.caught for fault in faults),
+        source=str(source),
+        target=str(target),
+        measured={"files": len(ours), "leaves_written_anew": leaves, "different": len(problems)},
+        bound={"different": 0},
+        faults=tuple(faults),
+        details={"exactness": "bit by bit"},
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _of_receipt(receipt: Document) -> Iterator[str]:
+    if digest_value("sha256", receipt["plan"]) != receipt["plan_digest"]:
+        yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
+
+
+def _altered(path: Path, found: Files, recorded: Mapping[str, Document]) -> Iterator[str]:
+    """What is wrong with which file."""
+    for name, file in recorded.items():
+        if name not in found:
+            yield f"{name}: the file is missing{_leaves(path, name)}"
+        elif _digest(found[name], file["digest"]) != file["digest"]:
+            yield f"{name}: its digest is another{_leaves(path, name)}"
+    yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
+
+
+def _digest(file: Path | bytes, like: str) -> str:
+    algorithm = like.partition(":")[0]
+    if isinstance(file, Path):
+        return digest_file(algorithm, file)
+    return digest_array(algorithm, np.frombuffer(file, np.uint8))
+
+
+def _leaves(path: Path, name: str) -> str:
+    """Which leaves lie in a file, for a sentence's end; empty where it can't be told."""
+    file = path / name
+    item = next((folder for folder in file.parents if (folder / tree.FILE).is_file()), None)
+    if item is None or not item.is_relative_to(path):
+        return ""
+    folder = next((folder for folder in file.parents if any((folder / text).is_file() for text in METADATA)), None)
+    if folder is not None and folder.is_relative_to(item):
+        held = ["the array" if folder == item else folder.relative_to(item).as_posix()]
+    else:
+        held = [key for key, array in _in_database(item).items() if any(other.samefile(file) for other in array.files)]
+    more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
+    return f" (it holds {', '.join(held[:_SHOWN])}{more})" if held else ""
+
+
+def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
+    """The arrays of an item's database, as far as it can be read."""
+    try:
+        return read_arrays(item) if is_database(item) else {}
+    except ConvkitError:
+        return {}
+
+
+def _differing(ours: Files, theirs: Files) -> Iterator[str]:
+    for name in sorted({*ours, *theirs}):
+        if name not in ours or name not in theirs:
+            yield f"{name}: {'is missing' if name not in theirs else 'is of no source'}"
+        elif not _equal(ours[name], theirs[name]):
+            yield f"{name}: has other bytes than in the source"
+
+
+def _equal(one: Path | bytes, other: Path | bytes) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        if one.samefile(other):  # one file under two names
+            return True
+        with one.open("rb") as ours, other.open("rb") as theirs:
+            while block := ours.read(_BLOCK):
+                if block != theirs.read(_BLOCK):
+                    return False
+            return not theirs.read(1)
+    return _bytes(one) == _bytes(other)
+
+
+def _bytes(file: Path | bytes) -> bytes:
+    return file.read_bytes() if isinstance(file, Path) else file
+
+
+def _differing_leaves(source: Path, back: Path) -> tuple[int, list[str]]:
+    """How many leaves were compared, and what is wrong with them; items of one leaf may have been without a name."""
+    with open_checkpoint(source, "orbax-v0") as one, open_checkpoint(back, "orbax-v0") as other:
+        wrong = []
+        for key in {*one.leaves, *other.leaves}:
+            if key not in one.leaves or key not in other.leaves:
+                wrong.append(f"{key}: {'is missing' if key in one.leaves else 'is of no source'}")
+            elif not _same_leaf(one, other, key):
+                wrong.append(f"{key}: isn't what it is in the source")
+        return len(one.leaves), wrong
+
+
+def _same_leaf(one: Checkpoint, other: Checkpoint, key: str) -> bool:
+    ours, theirs = one.leaves[key], other.leaves[key]
+    if ours.spec is None or ours.spec != theirs.spec:
+        return ours == theirs
+    spec = ours.spec
+    step = max(1, _BLOCK // spec.itemsize // one.granularity(key)) * one.granularity(key)
+    return all(
+        np.array_equal(one.read(key, start, stop), other.read(key, start, stop))
+        for start in range(0, spec.size, step)
+        for stop in (min(spec.size, start + step),)
+    )
+
+
+def _planted(files: Files) -> Iterator[tuple[str, Files]]:
+    """Faults planted in memory: the files with one of them."""
+    small = sorted((file.stat().st_size, name) for name, file in files.items() if isinstance(file, Path))
+    for _, name in [entry for entry in small if entry[0]][:1]:
+        spoiled = bytearray(_bytes(files[name]))
+        spoiled[len(spoiled) // 2] ^= 1
+        yield "one bit flipped", {**files, name: bytes(spoiled)}
+        yield "a file cut", {**files, name: bytes(spoiled[:-1])}
+        yield "a file missing", {key: file for key, file in files.items() if key != name}
+    yield "a file too many", {**files, "surprise": b""}
+
+
+def _files(folder: Path) -> Iterable[tuple[str, Path]]:
+    if folder.is_file():
+        return [(folder.name, folder)]
+    return ((file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def _in(folder: Path, name: str) -> Path:
+    return folder / name if name else folder
+
+
+def _joined(*names: str) -> str:
+    return "/".join(name for name in names if name)
+
+
+def _without(files: Files, folder: str) -> Files:
+    """The files but for those in a folder; "" is all of them."""
+    return {
+        name: file for name, file in files.items() if folder and name != folder and not name.startswith(f"{folder}/")
+    }

@@ -1,0 +1,135 @@
+"""What a step did to values, undone; and how far what comes back may lie from the source.
+
+Steps with ops are about values: that they are exact means that every value comes back, of a NaN only
+that it is one. Others are about bits.
+
+The distance of a value from its source is measured in units in the last place of the dtype that the
+step names, at the largest magnitude that the value had on its way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint.tensors import carrier, value_dtype
+
+#: share of a distance that may come of computing it
+SLACK = 2.0**-24
+
+Ops = Sequence[Mapping[str, Any]]
+
+
+def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
+    """Elements of a target leaf (carrier of ``target``) as the source had them (carrier of ``source``).
+
+    Shifts and scales are undone in float64 and rounded once; casts are undone by that rounding.
+    """
+    if not ops:
+        return data
+    values = data.view(value_dtype(target))
+    with np.errstate(all="ignore"):
+        if any(op["op"] != "cast" for op in ops):
+            values = _backward(values.astype(np.float64), ops)
+        return values.astype(value_dtype(source)).view(carrier(source))
+
+
+def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None) -> Any:
+    """A fill in the carrier of ``dtype``; with ops, what they make of it in the carrier of ``target``."""
+    target = target or dtype
+    with np.errstate(all="ignore"):
+        value = _forward(np.asarray([fill]).astype(value_dtype(dtype)), ops).astype(value_dtype(target))
+    return value.view(carrier(target))[0]
+
+
+def bound(step: Mapping[str, Any]) -> float:
+    """How many ulp a value may lie from its source after the way there and back; 0 is exact."""
+    declared = _declared(step)
+    if not declared:
+        return 0.0
+    rounded = [op for op in step.get("ops", ()) if op["op"] == "shift" or (op["op"] == "scale" and not _binary(op))]
+    # in float64 what is added or multiplied is no more exact than what it is done to
+    each = 1.5 if declared[0]["dtype"] == "float64" else 0.5
+    # what was folded is folded again for the comparison, and so rounded again
+    return sum(part["ulp"] for part in declared) + each * (len(rounded) + bool(step.get("folded")))
+
+
+def _declared(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bounds that a step declares: of its ops, and of what is folded."""
+    parts = (step["exactness"], (step.get("folded") or {}).get("exactness", "exact"))
+    return [part for part in parts if part != "exact"]
+
+
+def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
+    """Where two runs of elements (1-D, carrier of ``dtype``) differ: bool, one an element."""
+    if source.dtype.kind == "c":
+        return (source.view("u8") != back.view("u8")).reshape(-1, 2).any(-1)
+    wrong = source != back
+    if ops:
+        both = (run.view(value_dtype(dtype)) for run in (source, back))
+        wrong &= ~np.logical_and(*(np.isnan(values) for values in both))
+    return wrong
+
+
+def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str, Any]) -> np.ndarray:
+    """How many ulp elements (1-D, carrier of ``dtype``) lie apart: float64, inf where one isn't finite.
+
+    The unit is that of the coarsest dtype on the way, where narrow ones have run out of exponents too.
+    """
+    ops = step.get("ops", ())
+    dtypes = {
+        *(part["dtype"] for part in _declared(step)),
+        *(op[end] for op in ops if op["op"] == "cast" for end in ("from", "to")),
+    }
+    here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
+    gain = abs(math.prod(op["by"] for op in ops if op["op"] == "scale"))
+    with np.errstate(all="ignore"):
+        made = _forward(here, ops)
+        unit = np.maximum.reduce([ulp for name in dtypes for ulp in (_ulp(here, name), _ulp(made, name) / gain)])
+        apart = np.abs(here - there) / unit
+    apart[(here == there) | (np.isnan(here) & np.isnan(there))] = 0.0
+    return np.nan_to_num(apart, nan=math.inf, posinf=math.inf) * (1 - SLACK)
+
+
+def _forward(values: np.ndarray, ops: Ops) -> np.ndarray:
+    values = values.astype(np.float64)
+    for op in ops:
+        if op["op"] == "shift":
+            values = values + op["by"]
+        elif op["op"] == "scale":
+            values = values * op["by"]
+    return values
+
+
+def _backward(values: np.ndarray, ops: Ops) -> np.ndarray:
+    for op in reversed(ops):
+        if op["op"] == "shift":
+            values = values - op["by"]
+        elif op["op"] == "scale":
+            values = values / op["by"]
+    return values
+
+
+def _binary(op: Mapping[str, Any]) -> bool:
+    """Whether a scale only moves the exponent."""
+    return math.frexp(abs(op["by"]))[0] == 0.5
+
+
+def _ulp(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The unit in the last place of a dtype at these magnitudes."""
+    bits, lowest = _precision(dtype)
+    _, exponent = np.frexp(values)
+    return np.ldexp(1.0, np.maximum(exponent - 1, lowest) - bits)
+
+
+@cache
+def _precision(dtype: str) -> tuple[int, int]:
+    """Bits of the fraction, and the exponent of the smallest normal number."""
+    import ml_dtypes
+
+    info = ml_dtypes.finfo(value_dtype(dtype))
+    return int(info.nmant), int(info.minexp)

@@ -1,0 +1,161 @@
+"""The round trip: the target as it lies on disk, mapped back, against the source as it lies on disk.
+
+Of what planned and made the conversion nothing is used but its plan, read as JSON. Both sides are
+streamed; a second copy is written only where it is asked for. A passed round trip proves that the
+conversion can be undone. What the model means it doesn't prove: that takes ``equivalence``.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Checkpoint
+from convkit.errors import ConvkitError, UsageError
+from convkit.files.receipt import complement_path, read_receipt
+from convkit.formats import open_checkpoint
+from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
+from convkit.verify.roundtrip.faults import plant
+from convkit.verify.roundtrip.reconvert import Document, Kept, Sides, claims, value_claims
+from convkit.verify.roundtrip.write_reconverted import Claimed, from_kept, write
+from convkit.verify.verdict import Verdict
+
+
+def roundtrip(
+    source: Path,
+    target: Path,
+    plan: dict[str, Any],
+    *,
+    receipt: dict[str, Any] | None = None,
+    keep: Path | None = None,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    faults: bool = True,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Whether ``plan``, undone on ``target``, gives ``source``: bit by bit, or within the bound that it declares.
+
+    Args:
+        source: what was converted.
+        target: what came of it.
+        plan: of the receipt, or made for a conversion that somebody else made.
+        receipt: of the conversion: its digests of the source are compared as well, and what it kept is used.
+        keep: a folder that isn't there yet, for the reconverted checkpoint; its bytes are then compared.
+        source_format: other than the plan's.
+        target_format: other than the plan's.
+        faults: also plant faults in small leaves, in memory, and see whether the same comparison finds them.
+        progress: called with the bytes done and the bytes in all.
+
+    ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or
+    left behind by others). ``details`` names the lost ones. Each failing leaf is a problem.
+
+    Raises:
+        ConvkitError: the source can't be read, or the plan can't be undone. What is wrong with the target
+            is a problem of the verdict.
+        UsageError: ``keep`` is there already.
+    """
+    started = time.monotonic()
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_checkpoint(source, source_format or plan["source"]["format"]))
+        try:
+            other = stack.enter_context(open_checkpoint(target, target_format or plan["target"]["format"]))
+        except UsageError:
+            raise
+        except ConvkitError as error:
+            if not target.exists():
+                raise
+            return Verdict("roundtrip", False, str(source), str(target), problems=(str(error),))
+        problems: list[str] = []
+        kept = _complement(target, receipt, stack, problems)
+        earlier = _complement(source, read_receipt(source), stack, problems) if _restores(plan) else None
+        sides = Sides(opened, other, kept, earlier)
+        claimed = _claimed(plan, sides)
+        if keep is not None:
+            claimed = _kept(keep, claimed, sides, stack, problems)
+        digests = receipt["source"]["leaves"] if receipt else None
+        found = examine(plan, sides, claimed=claimed, digests=digests, progress=progress)
+        planted = plant(plan, opened, other, found.failing, _problems) if faults else ()
+    problems += found.problems
+    problems += [
+        f"planted fault not seen: {fault.name} ({fault.measured['leaf']})" for fault in planted if not fault.caught
+    ]
+    return Verdict(
+        check="roundtrip",
+        passed=not problems,
+        source=str(source),
+        target=str(target),
+        measured=_measured(found, len(plan["source_leaves"])),
+        bound={"leaves_failing": 0, "max_ulp": found.bound},
+        faults=planted,
+        details=_details(found, keep),
+        problems=tuple(problems),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _claimed(plan: Document, sides: Sides) -> Claimed:
+    try:
+        return list(claims(plan, sides)), list(value_claims(plan, sides))
+    except (KeyError, TypeError) as error:
+        raise ConvkitError(f"the plan lacks {error}", remedy="make it again, or convert again") from error
+
+
+def _restores(plan: Document) -> bool:
+    """Whether the conversion put back what an earlier one had kept."""
+    refilled = any("kept_as" in step.get("pad", {}) for step in plan["steps"])
+    return refilled or any(leaf["origin"] == "restored" for leaf in plan["target_leaves"].values())
+
+
+def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems: list[str]) -> Kept | None:
+    """What the conversion to ``path`` kept of what it lost."""
+    if receipt is None:
+        return None
+    complement = receipt["complement"]
+    tensors = None
+    if complement["tensors"]:
+        try:
+            tensors = stack.enter_context(open_checkpoint(complement_path(path), "safetensors"))
+        except ConvkitError as error:
+            problems.append(str(error))
+    return Kept(tensors, complement["values"])
+
+
+def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems: list[str]) -> Claimed:
+    """The claims of what was written to ``keep``; those of the streams where it can't be made."""
+    try:
+        kept = stack.enter_context(write(keep, claimed, sides, THREADS))
+    except UsageError:
+        raise
+    except ConvkitError as error:
+        problems.append(f"nothing was kept: {error}")
+        return claimed
+    return from_kept(claimed, sides, kept)
+
+
+def _problems(plan: Document, source: Checkpoint, target: Checkpoint) -> list[str]:
+    """The same comparison, for checkpoints with planted faults."""
+    return examine(plan, Sides(source, target)).problems
+
+
+def _measured(found: Findings, leaves: int) -> dict[str, Any]:
+    return {
+        "leaves_total": leaves,
+        "leaves_exact": len(found.exact),
+        "leaves_bounded": len(found.bounded),
+        "leaves_dropped": len(found.lost),
+        "leaves_failing": len(found.failing),
+        "bytes": found.bytes,
+        "max_ulp": found.max_ulp,
+    }
+
+
+def _details(found: Findings, keep: Path | None) -> dict[str, Any]:
+    """What a reader wants to know beside the figures."""
+    return {
+        "exactness": f"within {found.bound:g} ulp" if found.bound else "bit by bit",
+        "digests_compared": found.digests,
+        "lost": found.lost,
+        "kept": str(keep) if keep else None,
+    }

@@ -1,0 +1,184 @@
+"""Tensors that one layout stores and the other computes: what a plan calls derived, computed again here.
+
+Each definition is that of the framework that stores the tensor, in its arithmetic, since the result is
+compared bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.verify.roundtrip.rearrange import tensor_spec
+
+#: elements of a leaf that are looked at together
+BLOCK = 1 << 20
+
+
+def derive(
+    recipe: str, arguments: Mapping[str, Any], spec: TensorSpec, of: Sequence[str], beside: Checkpoint
+) -> np.ndarray | None:
+    """The elements (1-D, carrier) of a derived leaf; None where no recipe of that name gives that shape.
+
+    ``of`` are leaves of ``beside`` that it follows from.
+    """
+    if recipe in _OF_LEAVES:
+        values = _OF_LEAVES[recipe](spec.shape, [_Leaf(beside, key) for key in of], **arguments)
+    elif recipe in _RECIPES:
+        values = _RECIPES[recipe](**arguments)
+    else:
+        return None
+    if values.size != spec.size:
+        return None
+    return np.ascontiguousarray(values.astype(value_dtype(spec.dtype))).view(carrier(spec.dtype)).reshape(-1)
+
+
+class _Leaf:
+    """A leaf that another one follows from.
+
+    Raises:
+        ConvkitError: it isn't there.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, key: str) -> None:
+        self.spec = tensor_spec(checkpoint, key)
+        self._checkpoint, self._key = checkpoint, key
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Elements as numbers."""
+        return self._checkpoint.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
+
+    def largest(self, layers: int) -> list[float]:
+        """The largest magnitude of each of ``layers`` equal parts."""
+        found = []
+        for start in (layer * self.spec.size // layers for layer in range(layers)):
+            stop, top = start + self.spec.size // layers, 0.0
+            for low in range(start, stop, BLOCK):
+                with np.errstate(all="ignore"):
+                    block = self.values(low, min(stop, low + BLOCK)).astype(np.float64)
+                top = float(np.maximum(top, np.maximum(block.max(), -block.min())))
+            found.append(np.nan if np.isnan(top) else abs(top))
+        return found
+
+
+def _positions(n: int) -> np.ndarray:
+    """``position_ids`` of transformers' BERT: 0 ... n-1."""
+    return np.arange(n)
+
+
+def _causal_mask(n: int) -> np.ndarray:
+    """``attn.bias`` of transformers' GPT-2: a position sees those that aren't after it."""
+    return np.arange(n)[:, None] >= np.arange(n)
+
+
+def _constant(value: float) -> np.ndarray:
+    """``attn.masked_bias`` of transformers' GPT-2."""
+    return np.array(value)
+
+
+def _inverse_frequencies(theta: float, dim: int) -> np.ndarray:
+    """``inv_freq`` of transformers' llama, in its float32: 1 / theta^(2i/dim)."""
+    powers = np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)
+    return np.float32(1) / np.power(np.float32(theta), powers)
+
+
+def _filled(shape: tuple[int, ...], _: Sequence[_Leaf], value: float) -> np.ndarray:
+    """One number: TE's metas of FP8 start with ones and zeros, T5X's unused slots are zeros."""
+    return np.zeros(shape) + value
+
+
+def _repeated(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
+    """A leaf again and again: the counts of Pax's stacked layers."""
+    (leaf,) = of
+    return np.stack([leaf.values(0, leaf.spec.size).reshape(leaf.spec.shape)] * shape[0])
+
+
+def _amax_history(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
+    """TE 1.8 and later: the kernel's magnitude is the latest of its history, nothing is known of what was before."""
+    layers = int(np.prod(shape[:-1]))
+    with np.errstate(over="ignore"):
+        known = np.array(of[0].largest(layers), np.float32)[:, None]
+    return np.hstack([known, np.zeros((layers, shape[-1] - 1), np.float32)])
+
+
+def _amax_rows(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
+    """TE before 1.8: the same for each GEMM, between the rows of its input and of its gradient."""
+    *stack, rows, slots = shape
+    layers = int(np.prod(stack))
+    unknown = np.zeros((layers, slots), np.float32)
+    parts = [part for leaf in of for part in (unknown, _amax_history((layers, slots), [leaf]), unknown)]
+    return np.stack(parts, axis=1) if len(parts) == rows else np.empty(0)
+
+
+def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
+    """TE before 1.8: by GEMM the largest e4m3 of input and kernel, the largest e5m2 of the gradient."""
+    import ml_dtypes
+
+    forward, backward = (float(ml_dtypes.finfo(name).max) for name in ("float8_e4m3fn", "float8_e5m2"))
+    return np.tile([forward, forward, backward], int(np.prod(shape)) // 3)
+
+
+class Seen(Checkpoint):
+    """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied by what another one gives."""
+
+    def __init__(self, checkpoint: Checkpoint, fold: Mapping[str, Any]) -> None:
+        self.path = checkpoint.path
+        self.leaves = checkpoint.leaves
+        self._checkpoint = checkpoint
+        self._fold = fold
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Checkpoint.read`."""
+        if key != self._fold["key"]:
+            return self._checkpoint.read(key, start, stop)
+        leaf, factors = _Leaf(self._checkpoint, key), self.factors()
+        stop = leaf.spec.size if stop is None else stop
+        blocks = [np.empty(0, carrier(leaf.spec.dtype))]
+        for low in range(start, stop, BLOCK):
+            high = min(stop, low + BLOCK)
+            values = leaf.values(low, high).astype(np.float64) * factors(low, high)
+            blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
+        return np.concatenate(blocks)
+
+    def factors(self) -> Callable[[int, int], np.ndarray]:
+        """What the elements of a range of the leaf are multiplied by."""
+        leaf, by = _Leaf(self._checkpoint, self._fold["key"]), _Leaf(self._checkpoint, self._fold["by"])
+        return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Checkpoint.view`."""
+        return None if key == self._fold["key"] else self._checkpoint.view(key)
+
+
+def _per_dim(spec: TensorSpec, by: _Leaf, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
+    """Pax's scale of each dimension of a head, for the queries: softplus, such that a zero scales by one."""
+    dim = by.spec.shape[-1]
+    scale = np.logaddexp(0.0, by.values(0, by.spec.size).astype(np.float64)).reshape(-1, dim) * 1.442695041
+    parts = arguments["parts"]
+    grid = (len(scale), parts, spec.size // (len(scale) * parts * dim), dim)
+
+    def factors(start: int, stop: int) -> np.ndarray:
+        layer, part, _, column = np.unravel_index(np.arange(start, stop), grid)
+        return np.where(part == 0, scale[layer, column], 1.0)
+
+    return factors
+
+
+_FOLDS: dict[str, Callable[..., Callable[[int, int], np.ndarray]]] = {"per-dim scale": _per_dim}
+_OF_LEAVES: dict[str, Callable[..., np.ndarray]] = {
+    "filled": _filled,
+    "repeated": _repeated,
+    "amax history": _amax_history,
+    "amax rows": _amax_rows,
+    "fp8 max": _fp8_max,
+}
+_RECIPES: dict[str, Callable[..., np.ndarray]] = {
+    "positions": _positions,
+    "causal mask": _causal_mask,
+    "constant": _constant,
+    "inverse frequencies": _inverse_frequencies,
+}

@@ -1,0 +1,224 @@
+"""Both sides of a conversion held against what its plan claims of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, digest_value
+from convkit.errors import ConvkitError
+from convkit.verify.roundtrip.arithmetic import bound, differing, distance
+from convkit.verify.roundtrip.reconvert import (
+    Claim,
+    Document,
+    Sides,
+    ValueClaim,
+    claims,
+    lost,
+    misplaced,
+    overfilled,
+    value_claims,
+    value_of,
+)
+
+#: tensors that are compared at once: each thread holds a few blocks
+THREADS = min(8, max(2, os.cpu_count() or 2))
+
+Progress = Callable[[int, int], None]
+
+_EXACT: Document = {"exactness": "exact"}
+_CHANGED = "its digest isn't the receipt's: it was changed after the conversion, or the receipt was"
+
+
+@dataclass
+class Findings:
+    """What was found. A source leaf is in one of ``exact``, ``bounded``, ``lost`` (with the reason) and ``failing``."""
+
+    problems: list[str] = field(default_factory=list)
+    #: leaves of both sides
+    failing: set[str] = field(default_factory=set)
+    exact: list[str] = field(default_factory=list)
+    bounded: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    #: bytes of the source's tensors that were compared, and leaves whose digest was
+    bytes: int = 0
+    digests: int = 0
+    max_ulp: float = 0.0
+    bound: float = 0.0
+
+    def fail(self, key: str, problem: str) -> None:
+        """Record a problem of a leaf."""
+        self.failing.add(key)
+        self.problems.append(f"{key}: {problem}")
+
+
+def examine(
+    plan: Document,
+    sides: Sides,
+    *,
+    claimed: tuple[Iterable[Claim], Iterable[ValueClaim]] | None = None,
+    digests: Document | None = None,
+    progress: Progress | None = None,
+) -> Findings:
+    """Compare every leaf with what the plan says of it.
+
+    Args:
+        plan: as JSON.
+        sides: what it was made for, and what came of it.
+        claimed: the claims, where they aren't those that ``sides`` gives.
+        digests: of the source's leaves, from the receipt.
+        progress: called with the bytes done and the bytes in all.
+
+    Raises:
+        ConvkitError: a step can't be undone.
+    """
+    found = Findings(lost=lost(plan, sides))
+    for key, problem in (*misplaced(plan, sides), *overfilled(plan, sides)):
+        found.fail(key, problem)
+    of_tensors, of_values = claimed or (claims(plan, sides), value_claims(plan, sides))
+    # the largest first, so that no thread is left alone with it at the end
+    of_tensors = sorted(of_tensors, key=lambda claim: -claim.spec.nbytes)
+    advance = _Advance(sum(claim.spec.nbytes for claim in of_tensors), progress)
+    recorded = {key: entry["digest"] for key, entry in (digests or {}).items()}
+
+    def compared(claim: Claim) -> list[_Leaf]:
+        return _compared(claim, recorded if claim.checkpoint is sides.source else {}, advance)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for leaves in pool.map(compared, of_tensors):
+            for leaf in leaves:
+                _record(found, leaf, of_source=leaf.claim.checkpoint is sides.source)
+    for value in of_values:
+        of_source = value.checkpoint is sides.source
+        _record_value(found, value, recorded.get(value.key) if of_source else None, of_source=of_source)
+    answered = {*found.exact, *found.bounded, *found.lost, *found.failing}
+    for key in plan["source_leaves"]:
+        if key not in answered:
+            found.fail(key, "nothing in the plan says how it comes back")
+    return found
+
+
+def _record(found: Findings, leaf: _Leaf, *, of_source: bool) -> None:
+    problem = leaf.problem()
+    if problem and leaf.claim.free:
+        found.lost[leaf.key] = f"{problem}, and not kept"
+    elif problem:
+        found.fail(leaf.key, problem)
+    elif of_source:
+        (found.bounded if leaf.bound else found.exact).append(leaf.key)
+    if of_source:
+        found.bytes += leaf.claim.spec.nbytes
+        found.digests += bool(leaf.recorded)
+    found.max_ulp, found.bound = max(found.max_ulp, leaf.max_ulp), max(found.bound, leaf.bound)
+
+
+def _record_value(found: Findings, claim: ValueClaim, recorded: str | None, *, of_source: bool) -> None:
+    stored = value_of(claim.checkpoint, claim.key)
+    if canonical_json(stored) != canonical_json(claim.value):
+        found.fail(claim.key, f"is {_short(stored)}, and comes back as {_short(claim.value)}")
+    elif recorded and digest_value(recorded.partition(":")[0], stored) != recorded:
+        found.fail(claim.key, _CHANGED)
+    elif of_source:
+        found.exact.append(claim.key)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _compared(claim: Claim, recorded: dict[str, str], advance: _Advance) -> list[_Leaf]:
+    """Every name of a tensor, compared; one of another shape or dtype has failed already."""
+    stored = {key: claim.checkpoint.leaves.get(key) for key in claim.keys}
+    leaves = [
+        _Leaf(claim, key, recorded.get(key, "")) for key, leaf in stored.items() if leaf and leaf.spec == claim.spec
+    ]
+    try:
+        for block in claim.blocks():
+            for leaf in leaves:
+                leaf.add(block)
+            advance(block.nbytes)
+    except ConvkitError as error:
+        for leaf in leaves:
+            leaf.error = f"can't be compared: {error}"
+    return leaves
+
+
+class _Leaf:
+    """A leaf, and block by block the elements that it must have."""
+
+    def __init__(self, claim: Claim, key: str, recorded: str) -> None:
+        self.claim = claim
+        self.key = key
+        self.recorded = recorded
+        self.ops = (claim.step or _EXACT).get("ops", ())
+        self.bound = bound(claim.step or _EXACT)
+        self.done = self.wrong = 0
+        self.first: int | None = None
+        self.max_ulp = 0.0
+        self.error = ""
+        self.digests = BlockDigests(recorded.partition(":")[0]) if recorded else None
+
+    def add(self, expected: np.ndarray) -> None:
+        """Compare the next elements."""
+        found = self.claim.checkpoint.read(self.key, self.done, self.done + expected.size)
+        # complex numbers aren't compared as such: theirs are bits too
+        if found.dtype.kind == "c" or not np.array_equal(found, expected):
+            self._add_difference(found, expected)
+        if self.digests:
+            # where values may move, that remains: the source is the one that was recorded
+            self.digests.update(found if self.ops else expected)
+        self.done += expected.size
+
+    def _add_difference(self, found: np.ndarray, expected: np.ndarray) -> None:
+        dtype = self.claim.spec.dtype
+        if self.bound and self.claim.step:
+            apart = distance(found, expected, dtype, self.claim.step)
+            self.max_ulp = max(self.max_ulp, float(apart.max(initial=0.0)))
+            limit: float | np.ndarray = self.bound
+            if self.claim.unmoved:
+                alone = bound({**self.claim.step, "folded": None})
+                limit = np.where(self.claim.unmoved(self.done, self.done + found.size), alone, limit)
+            wrong = np.flatnonzero(apart > limit)
+        else:
+            wrong = np.flatnonzero(differing(found, expected, self.ops, dtype))
+        if wrong.size and self.first is None:
+            self.first = self.done + int(wrong[0])
+        self.wrong += wrong.size
+
+    def problem(self) -> str:
+        """What is wrong with the leaf; empty where nothing is."""
+        if self.error:
+            return self.error
+        same = not self.digests or combine(self.recorded.partition(":")[0], self.digests.blocks()) == self.recorded
+        if not self.wrong:
+            return "" if same else _CHANGED
+        spec = self.claim.spec
+        first = [int(index) for index in np.unravel_index(self.first or 0, spec.shape)]
+        how = f"lie more than {self.bound:g} ulp from" if self.bound else "differ from"
+        text = f"{self.wrong} of {spec.size} elements {how} {self.claim.origin}, the first at {first}"
+        if self.bound:
+            text += f", the worst by {self.max_ulp:.3g} ulp"
+        if self.digests and same and not self.ops:
+            text += "; what comes back is what the receipt records"
+        return text
+
+
+class _Advance:
+    """Counts bytes, for any thread."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress = total, progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, nbytes: int) -> None:
+        if self._progress:
+            with self._lock:
+                self._done += nbytes
+                self._progress(self._done, self._total)

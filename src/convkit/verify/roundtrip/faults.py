@@ -1,0 +1,325 @@
+"""Faults planted in a conversion, in memory, to see whether the round trip finds them.
+
+Each is tried rule by rule, the smallest leaves first, until it shows: equal elements can be permuted
+without a trace. It is planted in the few leaves of one or two steps; what it doesn't change is read
+where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.errors import ConvkitError
+from convkit.verify.roundtrip.arithmetic import bound
+from convkit.verify.roundtrip.rearrange import Undone, multiplied, read_axes, shape_of
+from convkit.verify.roundtrip.reconvert import Document, spec_of
+from convkit.verify.verdict import Fault
+
+#: bytes of a leaf that a fault is planted in, at most
+LIMIT = 16 << 20
+
+#: gives the problems of a plan over a source and a target
+Check = Callable[[Document, Checkpoint, Checkpoint], list[str]]
+
+#: other elements by key; None: the leaf is gone
+Changes = Mapping[str, "np.ndarray | None"]
+
+#: a dtype with fewer bits, for a cast that loses some
+_LOWER = {"float64": "float32", "float32": "bfloat16", "float16": "float8_e4m3fn", "bfloat16": "float8_e4m3fn"}
+
+
+def plant(
+    plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
+) -> tuple[Fault, ...]:
+    """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` should find it."""
+    sound = [step for step in plan["steps"] if step["op"] != "value" and _sound(step, plan, failing)]
+    sound.sort(key=lambda step: (bound(step) > 0, _largest(step, plan)))
+    # one of a kind: a rule may say weights and biases
+    kinds = {(step["rule"], step["sources"][0]["axes"]): step for step in reversed(sound)}
+    planted = []
+    for name, fault in FAULTS.items():
+        cases = (Case(plan, (step, *_alike(step, sound, plan)), source, target) for step in reversed(kinds.values()))
+        case = next((altered for case in cases if (altered := fault(case)) is not None), None)
+        if case is not None:
+            problems = check(case.part, case.side("source"), case.side("target"))
+            planted.append(Fault(name, bool(problems), {"leaf": case.changed, "problems": len(problems)}))
+    return (*planted, *_recomputed(plan, source, target, failing, check))
+
+
+def _recomputed(
+    plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
+) -> Iterator[Fault]:
+    """A bit flipped in a leaf of the target that follows from others."""
+    for leaf in plan["owed"]:
+        key, planned = leaf["key"], {name: plan["target_leaves"][name] for name in (leaf["key"], *leaf.get("of", ()))}
+        small = all(0 < spec_of(entry).nbytes <= LIMIT for entry in planned.values())
+        if not small or any(name in failing for name in planned):
+            continue
+        flipped = np.array(target.read(key))
+        flipped.view(np.uint8)[0] ^= 1
+        part = {**plan, "steps": [], "derived": [], "owed": [leaf], "source_leaves": {}, "target_leaves": planned}
+        problems = check(part, Overlay(source, (), {}), Overlay(target, planned.keys(), {key: flipped}))
+        yield Fault("a computed leaf changed", bool(problems), {"leaf": key, "problems": len(problems)})
+        return
+
+
+class Overlay(Checkpoint):
+    """Some leaves of a checkpoint, a few of them changed."""
+
+    def __init__(self, checkpoint: Checkpoint, keys: Collection[str], changes: Changes) -> None:
+        self.path = checkpoint.path
+        self.format = checkpoint.format
+        self.metadata = {}
+        gone = {key for key, array in changes.items() if array is None}
+        self.leaves = {key: leaf for key, leaf in checkpoint.leaves.items() if key in keys and key not in gone}
+        self._checkpoint = checkpoint
+        self._changed = {key: array for key, array in changes.items() if array is not None}
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Checkpoint.read`."""
+        if key not in self.leaves:
+            raise ConvkitError("holds no tensor of this name", path=self.path, key=key, remedy="see convkit inspect")
+        if key in self._changed:
+            return self._changed[key].reshape(-1)[start:stop]
+        return self._checkpoint.read(key, start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Checkpoint.view`."""
+        return self._changed[key] if key in self._changed else self._checkpoint.view(key)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One or two steps of a plan, both checkpoints, and what is changed in them."""
+
+    plan: Document
+    steps: tuple[Document, ...]
+    source: Checkpoint
+    target: Checkpoint
+    changes: Mapping[str, Changes] = field(default_factory=dict)
+
+    @property
+    def step(self) -> Document:
+        """The step that a fault is planted in."""
+        return self.steps[0]
+
+    @property
+    def key(self) -> str:
+        """Its first target leaf."""
+        return self.step["targets"][0]["key"]
+
+    @property
+    def changed(self) -> str:
+        """The leaf that isn't what it was, or else the one that is read in another way."""
+        return next((key for changes in self.changes.values() for key in changes), self.key)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of that leaf."""
+        return self.plan["target_leaves"][self.key]["dtype"]
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        """The elements of that leaf."""
+        return self.elements(self.key)
+
+    @cached_property
+    def part(self) -> Document:
+        """The plan of these steps alone."""
+        leaves = {
+            f"{side}_leaves": {key: self.plan[f"{side}_leaves"][key] for key in self._keys(side)} for side in _ENDS
+        }
+        return {**self.plan, **leaves, "steps": self.steps, "derived": [], "owed": []}
+
+    def side(self, name: str) -> Overlay:
+        """The leaves of one side, as changed."""
+        checkpoint = {"source": self.source, "target": self.target}[name]
+        return Overlay(checkpoint, self._keys(name), self.changes.get(name, {}))
+
+    def elements(self, key: str, side: str = "target") -> np.ndarray:
+        """A leaf in its shape, as it is stored."""
+        checkpoint = {"source": self.source, "target": self.target}[side]
+        return checkpoint.read(key).reshape(spec_of(self.plan[f"{side}_leaves"][key]).shape)
+
+    def with_other(self, key: str, array: np.ndarray, side: str = "target") -> Case | None:
+        """The case with other elements in a leaf; None where they are the same."""
+        same = array.tobytes() == self.elements(key, side).tobytes()
+        return None if same else replace(self, changes={side: {key: np.asarray(array, order="C")}})
+
+    def _keys(self, side: str) -> list[str]:
+        return [key for step in self.steps for key in _keys(step, side)]
+
+
+#: where a step lists the leaves of a side, and their further names
+_ENDS = {"source": ("sources", "same"), "target": ("targets", "also")}
+
+
+# --- the faults: each gives the case with the fault in it, or None where it doesn't apply ---------------------------
+
+
+def _flipped(case: Case) -> Case | None:
+    return case.with_other(case.key, _with_flipped_bit(case.array, case))
+
+
+def _swapped(case: Case) -> Case | None:
+    """With another leaf of the step, or of the step beside it."""
+    spec = case.plan["target_leaves"][case.key]
+    for other in [leaf["key"] for step in case.steps for leaf in step["targets"]][1:]:
+        there = case.plan["target_leaves"][other]
+        if (there["shape"], there["dtype"]) == (spec["shape"], spec["dtype"]):
+            swapped = case.with_other(case.key, case.elements(other))
+            if swapped:
+                return replace(swapped, changes={"target": {**swapped.changes["target"], other: case.array}})
+    return None
+
+
+def _unpermuted(case: Case) -> Case | None:
+    """The source's bytes as they stand, where they should have been rearranged."""
+    (source, *others), (target, *more) = case.step["sources"], case.step["targets"]
+    if others or more or {"ops", "pad", "crop", "folded"} & case.step.keys():
+        return None
+    if list(multiplied(read_axes(source["axes"]))) == list(multiplied(read_axes(target["axes"]))):
+        return None
+    return case.with_other(case.key, case.elements(source["key"], "source").reshape(case.array.shape))
+
+
+def _transposed(case: Case) -> Case | None:
+    shape = case.plan["target_leaves"][case.key]["shape"]
+    return case.with_other(case.key, case.array.T) if len(shape) == 2 and shape[0] == shape[1] else None
+
+
+def _shifted(case: Case) -> Case | None:
+    return case.with_other(case.key, np.roll(case.array, 1, 0)) if case.array.ndim else None
+
+
+def _drifted_copy(case: Case) -> Case | None:
+    """A further name of a leaf, with elements of its own."""
+    for side, (_, names) in _ENDS.items():
+        for name, _ in case.step.get(names, ()):
+            return case.with_other(name, _with_flipped_bit(case.elements(name, side), case), side)
+    return None
+
+
+def _refolded(case: Case) -> Case | None:
+    """Factors of another leaf than the one that was folded."""
+    fold = case.step.get("folded")
+    if not fold:
+        return None
+    array = case.elements(fold["by"], "source")
+    dtype = case.plan["source_leaves"][fold["by"]]["dtype"]
+    changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
+    return case.with_other(fold["by"], changed.view(carrier(dtype)), "source")
+
+
+def _missing(case: Case) -> Case | None:
+    return replace(case, changes={"target": {case.key: None}})
+
+
+def _cast_down(case: Case) -> Case | None:
+    if case.dtype not in _LOWER or case.step.get("ops"):
+        return None
+    values = case.array.view(value_dtype(case.dtype))
+    with np.errstate(all="ignore"):
+        rounded = values.astype(value_dtype(_LOWER[case.dtype])).astype(values.dtype)
+    return case.with_other(case.key, rounded.view(carrier(case.dtype)))
+
+
+def _other_heads(case: Case) -> Case | None:
+    """Sizes with the same product: more heads that are smaller, or the other way round."""
+    for sizes in _other_sizes(case.step):
+        step = {**case.step, "sizes": sizes}
+        if any(_undone(case, case.step, leaf["key"]) != _undone(case, step, leaf["key"]) for leaf in step["sources"]):
+            return replace(case, steps=(step, *case.steps[1:]))
+    return None
+
+
+#: every fault by name
+FAULTS: dict[str, Callable[[Case], Case | None]] = {
+    "one flipped bit": _flipped,
+    "two leaves swapped": _swapped,
+    "rows not permuted": _unpermuted,
+    "a square transposed": _transposed,
+    "rows shifted by one": _shifted,
+    "a tied copy changed": _drifted_copy,
+    "multiplied by another leaf": _refolded,
+    "a leaf missing": _missing,
+    "a leaf cast down": _cast_down,
+    "heads counted wrongly": _other_heads,
+}
+
+
+def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
+    """The lowest bit of an element in the middle; where values may move, the sign of the largest."""
+    flipped = np.array(array)
+    raw = flipped.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
+    if case.step.get("ops") or case.step.get("folded"):
+        values = np.nan_to_num(flipped.reshape(-1).view(value_dtype(case.dtype)).astype(np.float64), posinf=0, neginf=0)
+        raw[np.abs(values).argmax(), -1] ^= 0x80
+    else:
+        raw[len(raw) // 2, 0] ^= 1
+    return flipped
+
+
+def _other_sizes(step: Document) -> Iterator[dict[str, int]]:
+    """Sizes that give every leaf the shape that it has."""
+    sizes, sides = step["sizes"], (*step["sources"], *step["targets"])
+    axes = [read_axes(leaf["axes"]) for leaf in sides]
+    inside = [name for name in sizes if not any(name in leaf["at"] for leaf in sides)]
+    for less in inside:
+        for more in inside:
+            for factor in (2, 3, 5):
+                if less != more and sizes[less] % factor == 0:
+                    changed = {**sizes, less: sizes[less] // factor, more: sizes[more] * factor}
+                    if all(shape_of(leaf, changed) == shape_of(leaf, sizes) for leaf in axes):
+                        yield changed
+
+
+def _undone(case: Case, step: Document, key: str) -> bytes:
+    spec = spec_of(case.plan["source_leaves"][key])
+    return b"".join(block.tobytes() for block in Undone(step, key, spec, case.target, lambda part: part).blocks())
+
+
+# --- where to plant them ----------------------------------------------------------------------------------------------
+
+
+def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
+    """Whether the step's leaves are small, hold something, don't fail already, and none comes from a complement."""
+    if (step.get("folded") or {}).get("side") == "target":
+        return False
+    for side in _ENDS:
+        if any(key in failing or key not in plan[f"{side}_leaves"] for key in _keys(step, side)):
+            return False
+    return min(spec.size for spec in _specs(step, plan)) > 0 and _largest(step, plan) <= LIMIT
+
+
+def _keys(step: Document, side: str) -> list[str]:
+    leaves, names = _ENDS[side]
+    fold = step.get("folded")
+    by = [fold["by"]] if fold and fold["side"] == side else []
+    return [*(leaf["key"] for leaf in step[leaves]), *(name for name, _ in step.get(names, ())), *by]
+
+
+def _specs(step: Document, plan: Document) -> list[TensorSpec]:
+    return [
+        spec_of(plan[f"{side}_leaves"][leaf["key"]]) for side, (leaves, _) in _ENDS.items() for leaf in step[leaves]
+    ]
+
+
+def _largest(step: Document, plan: Document) -> int:
+    return max(spec.nbytes for spec in _specs(step, plan))
+
+
+def _alike(step: Document, others: list[Document], plan: Document) -> list[Document]:
+    """One more step whose first target has the same shape and dtype."""
+    first = plan["target_leaves"][step["targets"][0]["key"]]
+    for other in others:
+        leaf = plan["target_leaves"][other["targets"][0]["key"]]
+        if other is not step and (leaf["shape"], leaf["dtype"]) == (first["shape"], first["dtype"]):
+            return [other]
+    return []

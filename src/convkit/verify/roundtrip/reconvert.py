@@ -1,0 +1,282 @@
+"""What a plan claims of its two sides: leaf by leaf, the elements that must be found there.
+
+A source leaf must be what the target gives when the step is undone, what its recipe computes, or what
+the complement kept. A target leaf must be what the plan says of it where no source leaf answers for
+it: a further name, a derived leaf, or one restored from an earlier complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.errors import ConvkitError
+from convkit.files.receipt import json_value
+from convkit.verify.roundtrip.arithmetic import fill_bits, undo
+from convkit.verify.roundtrip.derived import Seen, derive
+from convkit.verify.roundtrip.rearrange import RUN, Undone, check_bijection, tensor_spec
+
+Document = Mapping[str, Any]
+#: a tensor in C order, block by block: 1-D, in its carrier
+Blocks = Callable[[], Iterator[np.ndarray]]
+
+_REPORT = "the plan isn't one of this convkit: make it again, or report it"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a conversion kept of what it lost: tensors in a file (None: there is none), values in the receipt."""
+
+    tensors: Checkpoint | None
+    values: Document
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both checkpoints of a conversion, and what lies beside them.
+
+    ``kept`` is what this conversion kept, None where somebody else made it; ``earlier`` what an earlier
+    one, in the other direction, kept beside the source.
+    """
+
+    source: Checkpoint
+    target: Checkpoint
+    kept: Kept | None = None
+    earlier: Kept | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That leaves of a checkpoint, all names of one tensor, hold these elements."""
+
+    checkpoint: Checkpoint
+    keys: tuple[str, ...]
+    spec: TensorSpec
+    #: where the elements come from
+    origin: str
+    blocks: Blocks
+    #: the step that was undone: its ops and its exactness
+    step: Document | None = None
+    #: whether the leaf may be lost, since nobody promised to keep it
+    free: bool = False
+    #: which elements of a range aren't multiplied, though others of the leaf are
+    unmoved: Callable[[int, int], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class ValueClaim:
+    """That a leaf which isn't a tensor has this value, as JSON."""
+
+    checkpoint: Checkpoint
+    key: str
+    value: Any
+
+
+def claims(plan: Document, sides: Sides) -> Iterator[Claim]:
+    """Every claim about tensors.
+
+    Raises:
+        ConvkitError: a step that can't be undone.
+    """
+    for step in plan["steps"]:
+        if step["op"] != "value":
+            check_bijection(step)
+            yield from _of_step(step, plan, sides)
+    for leaf in plan["derived"]:
+        yield _of_derived(leaf, plan["source_leaves"][leaf["key"]], sides)
+    for leaf in plan["owed"]:
+        spec = spec_of(plan["target_leaves"][leaf["key"]])
+        blocks = _recipe(leaf, spec, sides.target)
+        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", blocks)
+    for checkpoint, kept, leaves in _complemented(plan, sides):
+        for key, leaf in leaves.items():
+            if leaf["shape"] is not None:
+                yield _of_kept(checkpoint, key, leaf, kept)
+
+
+def value_claims(plan: Document, sides: Sides) -> Iterator[ValueClaim]:
+    """Every claim about other leaves."""
+    for step in plan["steps"]:
+        if step["op"] == "value":
+            value = value_of(sides.target, step["targets"][0]["key"])
+            yield ValueClaim(sides.source, step["sources"][0]["key"], value)
+            yield from (ValueClaim(sides.target, name, value) for name, _ in step.get("also", ()))
+    for checkpoint, kept, leaves in _complemented(plan, sides):
+        for key, leaf in leaves.items():
+            if leaf["shape"] is None:
+                yield ValueClaim(checkpoint, key, kept.values.get(key, MISSING))
+
+
+#: stands for the value of a leaf that isn't there
+MISSING: dict[str, bool] = {"missing": True}
+
+
+def value_of(checkpoint: Checkpoint, key: str) -> Any:
+    """The value of a leaf that isn't a tensor, as receipts record it."""
+    leaf = checkpoint.leaves.get(key)
+    return MISSING if leaf is None or leaf.spec is not None else json_value(leaf.value)
+
+
+def spec_of(leaf: Document) -> TensorSpec:
+    """Shape and dtype of a tensor of the plan."""
+    return TensorSpec(tuple(leaf["shape"]), leaf["dtype"])
+
+
+def lost(plan: Document, sides: Sides) -> dict[str, str]:
+    """Source leaves that nothing brings back, and why."""
+    reasons = {"dropped": "dropped by name"}
+    if not sides.kept:
+        reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied by another leaf, and not kept"}
+    return {key: reasons[leaf["fate"]] for key, leaf in plan["source_leaves"].items() if leaf["fate"] in reasons}
+
+
+def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
+    """Leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
+    for checkpoint, side in ((sides.source, "source"), (sides.target, "target")):
+        planned = {key: said(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
+        yield from ((key, f"is missing in the {side}") for key in planned if key not in checkpoint.leaves)
+        for key, leaf in checkpoint.leaves.items():
+            found = said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else said(None, None)
+            if key not in planned:
+                yield key, f"is in the {side}, and not in the plan"
+            elif found != planned[key]:
+                yield key, f"is {found} in the {side}, {planned[key]} in the plan"
+
+
+def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
+    """Target leaves that hold something else where the conversion filled in: key and problem."""
+    for step in plan["steps"]:
+        for key in [side["key"] for side in step["targets"]] if "pad" in step else ():
+            leaf, spec, pad = sides.target.leaves.get(key), spec_of(plan["target_leaves"][key]), step["pad"]
+            if leaf is None or leaf.spec != spec:
+                continue
+            array = sides.target.view(key)
+            array = sides.target.read(key).reshape(spec.shape) if array is None else array
+            beyond = array[(slice(None),) * (pad["axis"] % array.ndim) + (slice(pad["keep"], None),)]
+            if name := pad.get("kept_as"):
+                try:
+                    held = [*_held(sides.earlier, name, TensorSpec(beyond.shape, spec.dtype))]
+                    expected, what = np.concatenate(held).reshape(beyond.shape), f"{name} of the complement"
+                except ConvkitError as error:
+                    yield key, f"can't be compared: {error}"
+                    continue
+            else:
+                before = plan["source_leaves"][step["sources"][0]["key"]]["dtype"]
+                expected = fill_bits(pad["fill"], before, step.get("ops", ()), spec.dtype)
+                what = f"{pad['fill']:g}"
+            wrong = np.count_nonzero(beyond != expected)
+            if wrong:
+                yield key, f"{wrong} elements beyond {pad['keep']} on axis {pad['axis']} aren't {what}"
+
+
+def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
+    """A tensor as it lies in a checkpoint, which must have it in this shape and dtype."""
+
+    def blocks() -> Iterator[np.ndarray]:
+        if tensor_spec(checkpoint, key) != spec:
+            raise ConvkitError("is of another shape or dtype", path=checkpoint.path, key=key, remedy="convert again")
+        step = RUN // spec.itemsize
+        for start in range(0, spec.size, step):
+            yield checkpoint.read(key, start, min(start + step, spec.size))
+
+    return blocks
+
+
+def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
+    targets = ", ".join(target["key"] for target in step["targets"])
+    for side in step["sources"]:
+        key = side["key"]
+        names = [name for name, of in step.get("same", ()) if of == key]
+        spec = spec_of(plan["source_leaves"][key])
+        blocks = _undone(step, key, spec, sides)
+        if _folded(step, "source") == key:
+            seen = Seen(sides.source, step["folded"])
+            yield Claim(seen, (key, *names), spec, targets, blocks, step, unmoved=_unmoved(seen))
+            if sides.kept:
+                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
+        else:
+            own = step if _folded(step, "target") else {**step, "folded": None}
+            yield Claim(sides.source, (key, *names), spec, targets, blocks, own)
+            if step.get("ops") and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
+                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
+    for name, of in step.get("also", ()):
+        spec = spec_of(plan["target_leaves"][of])
+        yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))
+
+
+def _folded(step: Document, side: str) -> str | None:
+    """The leaf of a side that a step has multiplied by what another one gives."""
+    fold = step.get("folded")
+    return fold["key"] if fold and fold["side"] == side else None
+
+
+def _unmoved(seen: Seen) -> Callable[[int, int], np.ndarray]:
+    return lambda start, stop: seen.factors()(start, stop) == 1.0
+
+
+def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
+    ops, kept = step.get("ops", ()), sides.kept.tensors if sides.kept else None
+    target = Seen(sides.target, step["folded"]) if _folded(step, "target") else sides.target
+
+    def blocks() -> Iterator[np.ndarray]:
+        made = tensor_spec(sides.target, step["targets"][0]["key"]).dtype
+        fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
+        restored = partial(undo, ops=ops, source=spec.dtype, target=made)
+        yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
+
+    return blocks
+
+
+def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
+    """What the recipe gives, unless the complement had to keep it."""
+    key, kept = leaf["key"], sides.kept
+    if kept and kept.tensors and key in kept.tensors.leaves:
+        return _of_kept(sides.source, key, planned, kept)
+    spec = spec_of(planned)
+    blocks = _recipe(leaf, spec, sides.source)
+    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", blocks, free=kept is None)
+
+
+def _recipe(leaf: Document, spec: TensorSpec, beside: Checkpoint) -> Blocks:
+    def blocks() -> Iterator[np.ndarray]:
+        made = derive(leaf["recipe"], leaf["arguments"], spec, leaf.get("of", ()), beside)
+        if made is None:
+            raise ConvkitError(f"no recipe {leaf['recipe']!r} gives a tensor of this shape", remedy=_REPORT)
+        yield made
+
+    return blocks
+
+
+def _complemented(plan: Document, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, dict[str, Document]]]:
+    """The leaves of each side that a complement answers for. One that is gone answers with nothing."""
+    if sides.kept:
+        behind = {key: leaf for key, leaf in plan["source_leaves"].items() if leaf["fate"] == "left behind"}
+        yield sides.source, sides.kept, behind
+    restored = {key: leaf for key, leaf in plan["target_leaves"].items() if leaf["origin"] == "restored"}
+    yield sides.target, sides.earlier or Kept(None, {}), restored
+
+
+def _of_kept(checkpoint: Checkpoint, key: str, leaf: Document, kept: Kept) -> Claim:
+    spec = spec_of(leaf)
+    return Claim(checkpoint, (key,), spec, "the complement", partial(_held, kept, key, spec))
+
+
+def _held(kept: Kept | None, key: str, spec: TensorSpec) -> Iterator[np.ndarray]:
+    """A tensor of a complement, which is looked for when it is needed."""
+    return stored(_tensors(kept), key, spec)()
+
+
+def _tensors(kept: Kept | None) -> Checkpoint:
+    if kept is None or kept.tensors is None:
+        raise ConvkitError("no complement holds it", remedy="put the complement back beside its checkpoint")
+    return kept.tensors
+
+
+def said(shape: Any, dtype: str | None) -> str:
+    """A leaf in words."""
+    return "a value" if shape is None else f"{dtype}{list(shape)}"
