@@ -7,8 +7,8 @@ how values correspond. Fields are dotted paths into nested dicts.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Callable
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, Literal
@@ -120,7 +120,7 @@ class Refused(Row):
     """
 
     side: Literal["left", "right"]
-    fields: Dict[str, Any] = dataclass_field(hash=False)
+    fields: abc.Mapping[str, Any] = dataclass_field(hash=False)
     reason: str
     remedy: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Dict
+from collections import abc
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -61,7 +61,9 @@ class ConfigTable:
         """The same table, read from right to left."""
         return replace(self, reverse=not self.reverse)
 
-    def convert(self, config: Dict[str, Any], facts: Dict[str, Any] | None = None, release: Release = ()) -> Converted:
+    def convert(
+        self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
+    ) -> Converted:
         """The other side's config, and the declared names.
 
         ``facts`` are names known beforehand (from the tensors, variants); ``release`` is that of
@@ -76,7 +78,9 @@ class ConfigTable:
 class _Conversion:
     """One pass over the table."""
 
-    def __init__(self, table: ConfigTable, config: Dict[str, Any], facts: dict[str, Any], release: Release) -> None:
+    def __init__(
+        self, table: ConfigTable, config: abc.Mapping[str, Any], facts: dict[str, Any], release: Release
+    ) -> None:
         self.table = table
         self.source, self.target = ("right", "left") if table.reverse else ("left", "right")
         self.release = release

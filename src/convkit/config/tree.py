@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Dict
+from collections import abc
 from typing import Any
 
 #: what :func:`dig` returns where there is nothing
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
 
-def dig(config: Dict[str, Any], path: str) -> Any:
+def dig(config: abc.Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path (the whole for an empty one); MISSING where there is none."""
     value: Any = config
     for part in path.split(".") if path else ():
@@ -35,7 +35,7 @@ def same(one: Any, other: Any) -> bool:
     return one == other and (type(one) is bool) == (type(other) is bool)
 
 
-def merge(config: dict[str, Any], other: Dict[str, Any]) -> None:
+def merge(config: dict[str, Any], other: abc.Mapping[str, Any]) -> None:
     """Put into ``config`` what it doesn't say itself, section by section."""
     for name, value in other.items():
         if isinstance(value, dict) and isinstance(config.get(name), dict):
@@ -44,7 +44,7 @@ def merge(config: dict[str, Any], other: Dict[str, Any]) -> None:
             config.setdefault(name, value)
 
 
-def missing_from(config: Dict[str, Any], other: Dict[str, Any]) -> dict[str, Any]:
+def missing_from(config: abc.Mapping[str, Any], other: abc.Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``other`` whose fields ``config`` doesn't have."""
     left: dict[str, Any] = {}
     for name, value in other.items():
@@ -57,7 +57,7 @@ def missing_from(config: Dict[str, Any], other: Dict[str, Any]) -> dict[str, Any
     return left
 
 
-def unseen(config: Dict[str, Any], seen: set[str], prefix: str = "") -> dict[str, Any]:
+def unseen(config: abc.Mapping[str, Any], seen: set[str], prefix: str = "") -> dict[str, Any]:
     """The part of a config that no row has looked at."""
     left: dict[str, Any] = {}
     for name, value in config.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping as Dict
+from collections import abc
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def write_config(path: Path, config: Dict[str, Any]) -> None:
+def write_config(path: Path, config: abc.Mapping[str, Any]) -> None:
     """Write a config as JSON or YAML, by the suffix; keys of YAML sorted, as ModelZoo does."""
     if path.suffix == ".json":
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -8,8 +8,8 @@ these.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterable
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 
 from convkit.config import ConfigTable
@@ -34,7 +34,7 @@ class Mapping:
     variants: tuple[Variant, ...] = ()
     facts: tuple[Fact, ...] = ()
     measures: tuple[Measure, ...] = ()
-    axes: Dict[str, str] = field(default_factory=dict, hash=False)
+    axes: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterable
-from collections.abc import Mapping as Dict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def check(rule: Rule) -> None:
         raise PatternError(f"rule {rule}: {error}") from None
 
 
-def _axes(templates: tuple[str, ...]) -> Dict[str, Placeholder]:
+def _axes(templates: tuple[str, ...]) -> abc.Mapping[str, Placeholder]:
     first, *others = [KeyTemplate.parse(text) for text in templates]
     if any(other.axes != first.axes for other in others):
         raise PatternError("names of one leaf must have the same placeholders")
@@ -63,7 +63,7 @@ def _axes(templates: tuple[str, ...]) -> Dict[str, Placeholder]:
     return first.axes
 
 
-def _check_branches(rule: Rule, shared: Dict[str, Placeholder]) -> None:
+def _check_branches(rule: Rule, shared: abc.Mapping[str, Placeholder]) -> None:
     """Patterns by branch must cover the choices of one shared placeholder."""
     named = {name for names, _ in rule.pattern for name in names.split("|")}
     if named != {""} and not any(named == set(field.choices) for field in shared.values()):

@@ -7,8 +7,8 @@ called ``text_model.layers``, so that two components may declare the same.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Callable, Iterator
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,7 +21,9 @@ from convkit.mapping.ops import Elementwise, Pad
 from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Rule
 
 
-def pack(left: Layout, right: Layout, components: Dict[str, Mapping], config: ConfigTable | None = None) -> Mapping:
+def pack(
+    left: Layout, right: Layout, components: abc.Mapping[str, Mapping], config: ConfigTable | None = None
+) -> Mapping:
     """The mapping of a checkpoint that consists of others; ``config`` is the table of what stands beside them."""
     own = config or ConfigTable()
     tables = tuple((name, mapping.config) for name, mapping in components.items())
@@ -63,7 +65,9 @@ class PackedTable(ConfigTable):
         turned = tuple((name, table.inverse()) for name, table in self.components)
         return replace(self, reverse=not self.reverse, components=turned)
 
-    def convert(self, config: Dict[str, Any], facts: Dict[str, Any] | None = None, release: Release = ()) -> Converted:
+    def convert(
+        self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
+    ) -> Converted:
         """Convert every section by its own table, with its own names.
 
         Raises:
@@ -104,7 +108,7 @@ class _Scoped:
         return self.function(names | own)
 
 
-def _arguments(arguments: Dict[str, int | float | str], at: str) -> dict[str, int | float | str]:
+def _arguments(arguments: abc.Mapping[str, int | float | str], at: str) -> dict[str, int | float | str]:
     """A recipe's arguments, the declared names among them those of a part."""
     return {name: at + value if isinstance(value, str) else value for name, value in arguments.items()}
 
@@ -135,7 +139,7 @@ def _rules(mapping: Mapping, at: str) -> Iterator[AnyRule]:
             yield replace(moved, unless=_template(moved.unless, at)) if isinstance(moved, LeftBehind) else moved
 
 
-def _rule(rule: Rule, axes: Dict[str, str], at: str) -> Rule:
+def _rule(rule: Rule, axes: abc.Mapping[str, str], at: str) -> Rule:
     """The rule with its component's names; what the mapping says of a placeholder's length, the rule says itself."""
     placeholders = {name for text in rule.left + rule.right for name in KeyTemplate.parse(text).axes}
     sizes = {name: axes[name] for name in placeholders if name in axes} | dict(rule.sizes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Callable
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -45,8 +45,8 @@ class Layout:
     format: str
     config_file: str
     releases: bool = False
-    conventions: Dict[str, str] = field(default_factory=dict, hash=False)
-    signature: tuple[Dict[str, Any], ...] = field(default=(), hash=False)
+    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    signature: tuple[abc.Mapping[str, Any], ...] = field(default=(), hash=False)
     keys: tuple[str, ...] = ()
 
 

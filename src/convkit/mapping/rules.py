@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping as Dict
+from collections import abc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class Rule:
         self,
         left: str | tuple[str, ...],
         right: str | tuple[str, ...],
-        pattern: str | Dict[str, str] | tuple[tuple[str, str], ...] = "... -> ...",
+        pattern: str | abc.Mapping[str, str] | tuple[tuple[str, str], ...] = "... -> ...",
         *,
         optional: bool = False,
         when: str = "",
@@ -91,7 +91,7 @@ class Rule:
             left=tuple(left + text for text in self.left), right=tuple(right + text for text in self.right)
         )
 
-    def pattern_for(self, bound: Dict[str, int | str]) -> Pattern:
+    def pattern_for(self, bound: abc.Mapping[str, int | str]) -> Pattern:
         """The pattern for leaves whose shared placeholders have these values."""
         values = {str(value) for value in bound.values()}
         return next(
@@ -119,7 +119,7 @@ class Derived:
     side: Which
     key: str
     recipe: str
-    arguments: Dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    arguments: abc.Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
     of: tuple[str, ...] = ()
     shape: tuple[int | str, ...] | None = None
     dtype: str = ""
@@ -152,7 +152,7 @@ class Folded:
     key: str
     by: str
     recipe: str
-    arguments: Dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    arguments: abc.Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
     when: str = ""
 
     def inverse(self) -> Folded:

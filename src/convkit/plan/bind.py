@@ -6,8 +6,8 @@ claims; :mod:`convkit.plan` adds up both sides.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterable, Iterator
-from collections.abc import Mapping as Dict
 from dataclasses import replace
 
 from convkit.checkpoint import Leaf
@@ -34,7 +34,7 @@ from convkit.plan.step import Bound, Fold, Side, Step
 # --- rules -----------------------------------------------------------------------------------------------
 
 
-def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | None = None) -> Bound:
+def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None = None) -> Bound:
     """Let every rule of a mapping, read from left to right, find its leaves.
 
     ``dtype`` casts floating-point tensors.
@@ -80,7 +80,7 @@ def bind(mapping: Mapping, leaves: Dict[str, Leaf], names: Names, dtype: str | N
     return bound
 
 
-def _fold(rule: Folded, steps: list[Step], leaves: Dict[str, Leaf], names: Names) -> dict[str, str]:
+def _fold(rule: Folded, steps: list[Step], leaves: abc.Mapping[str, Leaf], names: Names) -> dict[str, str]:
     """Have the steps of the leaves that a rule folds read them so; returns the leaves that it folds into them."""
     template, gone = KeyTemplate.parse(rule.key), {}
     for number, step in enumerate(steps):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections import abc
 from collections.abc import Iterable, Iterator
-from collections.abc import Mapping as Dict
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config.condition import holds
@@ -27,7 +27,7 @@ def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[De
     return found
 
 
-def made_derived(mapping: Mapping, leaves: Dict[str, TensorSpec], names: Names) -> list[DerivedLeaf]:
+def made_derived(mapping: Mapping, leaves: abc.Mapping[str, TensorSpec], names: Names) -> list[DerivedLeaf]:
     """Derived leaves of the right side that are made beside the ``leaves`` that they follow from."""
     found = []
     for rule in mapping.rules:
@@ -44,7 +44,7 @@ def made_derived(mapping: Mapping, leaves: Dict[str, TensorSpec], names: Names) 
     return found
 
 
-def found_derived(rule: Derived, leaves: Dict[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
+def found_derived(rule: Derived, leaves: abc.Mapping[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
     """The leaves that a rule derives, as they are stored, and as its recipe describes them."""
     template = KeyTemplate.parse(rule.key)
     for key, leaf in leaves.items():

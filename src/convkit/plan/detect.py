@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Dict
+from collections import abc
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _has_keys(source: Source, layout: Layout) -> bool:
     return all(any(template.match(key, {}) is not None for key in source.checkpoint.leaves) for template in templates)
 
 
-def _signature(layout: Layout, config: Dict[str, Any], path: Path | None) -> str:
+def _signature(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> str:
     """Why the config is of this layout; empty if it isn't. Training yamls are looked into as well."""
     if dig(config, "trainer.init.model") is not MISSING:
         config = {**config, "model": dig(config, "trainer.init.model")}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterable
-from collections.abc import Mapping as Dict
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
@@ -21,7 +21,7 @@ Names = dict[str, Any]
 # --- declared names that the keys give -----------------------------------------------------------------
 
 
-def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: Dict[str, str]) -> dict[str, str]:
+def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: abc.Mapping[str, str]) -> dict[str, str]:
     """The source's choices: as seen in the keys, else as given, else the first.
 
     Raises:
@@ -38,7 +38,7 @@ def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: Dic
     return names
 
 
-def choose_variants(variants: Iterable[Variant], given: Dict[str, str], declared: Names) -> dict[str, str]:
+def choose_variants(variants: Iterable[Variant], given: abc.Mapping[str, str], declared: Names) -> dict[str, str]:
     """The target's choices: as given, else as a model with these declared names usually has them, else the first.
 
     Raises:
@@ -60,7 +60,7 @@ def _a_choice(variant: Variant, choice: str) -> str:
     return choice
 
 
-def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> str | None:
+def _seen_choice(variant: Variant, keys: list[str], names: abc.Mapping[str, Any]) -> str | None:
     probe = KeyTemplate.parse(variant.probe)
     if not probe.text:
         return None
@@ -71,7 +71,7 @@ def _seen_choice(variant: Variant, keys: list[str], names: Dict[str, Any]) -> st
     return None
 
 
-def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: Dict[str, Any]) -> dict[str, bool]:
+def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: abc.Mapping[str, Any]) -> dict[str, bool]:
     """Whether a leaf of each fact's form is there."""
     keys = list(keys)
     found = {}
@@ -82,7 +82,10 @@ def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: Dict[str, An
 
 
 def measured(
-    measures: Iterable[Measure], leaves: Dict[str, Leaf], names: Dict[str, Any], given: Dict[str, int]
+    measures: Iterable[Measure],
+    leaves: abc.Mapping[str, Leaf],
+    names: abc.Mapping[str, Any],
+    given: abc.Mapping[str, int],
 ) -> Names:
     """What the shapes of the left side say of declared names; what the user gave must agree.
 
@@ -112,7 +115,7 @@ def measured(
     return found
 
 
-def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: Dict[str, Any]) -> int:
+def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: abc.Mapping[str, Any]) -> int:
     """How far an integer placeholder runs in the keys, or over how many of its names."""
     seen = {bound[name] for key in keys if (bound := template.match(key, names)) is not None}
     return len(seen) if template.axes[name].choices else max((int(value) for value in seen), default=-1) + 1

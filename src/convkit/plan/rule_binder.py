@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections import abc
 from collections.abc import Iterable
-from collections.abc import Mapping as Dict
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,9 @@ from convkit.plan.step import Edge, Side, Step, cropped
 class RuleBinder:
     """One rule over one checkpoint."""
 
-    def __init__(self, mapping: Mapping, rule: Rule, leaves: Dict[str, Leaf], names: Names, dtype: str | None) -> None:
+    def __init__(
+        self, mapping: Mapping, rule: Rule, leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None
+    ) -> None:
         self.rule = rule
         self.leaves = leaves
         self.names = names
@@ -74,14 +76,14 @@ class RuleBinder:
         return list(range(max(seen, default=-1) + 1))
 
     def _products(
-        self, placeholders: Dict[str, Placeholder], found: Dict[tuple[tuple[str, Any], ...], list[str]]
+        self, placeholders: abc.Mapping[str, Placeholder], found: abc.Mapping[tuple[tuple[str, Any], ...], list[str]]
     ) -> list[Bindings]:
         """Every combination of values that some placeholders take."""
         ranges = [self._range(name, placeholder, found) for name, placeholder in placeholders.items()]
         return [dict(zip(placeholders, values, strict=True)) for values in itertools.product(*ranges)]
 
     def _names_at(
-        self, found: Dict[tuple[tuple[str, Any], ...], list[str]], bound: Bindings, at: Bindings
+        self, found: abc.Mapping[tuple[tuple[str, Any], ...], list[str]], bound: Bindings, at: Bindings
     ) -> list[str]:
         return found.get(tuple(sorted({**bound, **at}.items())), [])
 
@@ -263,5 +265,5 @@ class RuleBinder:
         return size
 
     @staticmethod
-    def _index(name: str, value: int | str, placeholders: Dict[str, Placeholder]) -> int:
+    def _index(name: str, value: int | str, placeholders: abc.Mapping[str, Placeholder]) -> int:
         return value if isinstance(value, int) else placeholders[name].choices.index(value)
