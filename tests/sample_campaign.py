@@ -97,7 +97,7 @@ def plan(layers: int = 6) -> dict[str, Any]:
 
 def receipt(plan_: dict[str, Any]) -> dict[str, Any]:
     return {
-        "schema": "convkit.files.receipt/1",
+        "schema": "convkit.receipt/1",
         "convkit": "0.1.0",
         "plan": plan_,
         "plan_digest": "sha256:" + "5e" * 32,

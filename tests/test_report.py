@@ -176,7 +176,7 @@ def test_documents_without_their_optional_parts_make_a_page(tmp_path: Path):
         tmp_path / "bare",
         stages={
             "plan": {"schema": "convkit.plan/1"},
-            "convert": {"schema": "convkit.files.receipt/1"},
+            "convert": {"schema": "convkit.receipt/1"},
             "equivalence": verdict,
         },
     )

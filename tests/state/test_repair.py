@@ -269,7 +269,7 @@ def test_a_conversion_is_not_repaired_in_place(tmp_path: Path, capsys: pytest.Ca
     """What its receipt says would no longer be true; a copy that replaces one takes the receipt away."""
     path, other = make(tmp_path), tmp_path / "other.mdl"
     for target in (path, other):
-        receipt_path(target).write_text('{"schema": "convkit.files.receipt/1"}')
+        receipt_path(target).write_text('{"schema": "convkit.receipt/1"}')
     refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "is a conversion with a receipt", 2)
     other.touch()
     assert main([*FIX, str(path), "--fixed_checkpoint_path", str(other), "--overwrite"]) == 0

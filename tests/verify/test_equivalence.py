@@ -23,7 +23,7 @@ from convkit.verify.equivalence.check import BOUND, equivalence, expected_bound
 from convkit.verify.verdict import Verdict
 
 #: a receipt as far as this check reads it
-RECEIPT = {"schema": "convkit.files.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
+RECEIPT = {"schema": "convkit.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
 
 torch.set_num_threads(1)
 

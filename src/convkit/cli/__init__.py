@@ -10,13 +10,83 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from convkit import __version__
-from convkit.cli.options import COMMANDS, add_options
 from convkit.errors import ConvkitError, UsageError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its module in this folder, one line about it, and two functions of the module.
+
+    ``options(parser)`` adds the command's options; ``run(args)`` runs it, and returns the exit code.
+    """
+
+    module: str
+    summary: str
+    options: str = "options"
+    run: str = "run"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A command that has commands of its own."""
+
+    summary: str
+    commands: Mapping[str, Command] = field(default_factory=dict)
+
+
+COMMANDS: dict[str, Command | Group] = {
+    "fetch": Command("fetch", "bring a checkpoint here, whole and verified"),
+    "inspect": Command("inspect", "say what a checkpoint is: format, layout, variant, config, leaves"),
+    "list": Command("list", "list formats, layouts or mappings"),
+    "plan": Command("plan", "decide the fate of every leaf, without reading a tensor"),
+    "convert": Command("convert", "convert a checkpoint, and leave a receipt"),
+    "te": Command("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
+    "cerebras": Group(
+        "repair old Cerebras checkpoints, and carry their loader state over",
+        {
+            "fix-checkpoint-spec": Command(
+                "cerebras", "repair a checkpoint of a release before 2.0", "fix_options", "fix"
+            ),
+            "data-iter-state": Command(
+                "cerebras",
+                "put the loader state of release 1.9 into a checkpoint, as since 2.0",
+                "data_iter_state_options",
+                "data_iter_state",
+            ),
+        },
+    ),
+    "orbax": Group(
+        "check Orbax checkpoints, and migrate them between its two APIs",
+        {
+            "migrate": Command("migrate", "migrate a checkpoint or a root to the other API"),
+            "check": Command(
+                "orbax_check", "say which calls of either API load a checkpoint, and what Orbax hides about it"
+            ),
+            "guide": Command(
+                "orbax_guide", "print which methods of v1's Checkpointer replace those of v0's CheckpointManager"
+            ),
+        },
+    ),
+    "roundtrip": Command(
+        "check", "reconvert by the inverse and compare with the source bit by bit", "roundtrip_options", "roundtrip"
+    ),
+    "equivalence": Command(
+        "check",
+        "run both models on the same inputs and compare them layer by layer",
+        "equivalence_options",
+        "equivalence",
+    ),
+    "diff": Command("check", "compare structure and values of two checkpoints", "diff_options", "diff"),
+    "verify": Command("check", "check a checkpoint against its receipt", "verify_options", "verify"),
+    "report": Command("report", "make the page of a campaign, or of one conversion"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by the name
     try:
-        return import_module(f"convkit.cli.{COMMANDS[args.command][0]}").run(args)
+        code: int = args.call(args)
+        return code
     except ConvkitError as error:
         return _say(error, json_too=args.json)
     except BrokenPipeError:
@@ -44,10 +115,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong words are a :class:`UsageError` like any other."""
+    """A parser for which wrong words are a :class:`UsageError` like any other.
+
+    The parser of a ``command`` gets its options, and imports their module, when the command is called.
+    """
+
+    def __init__(self, *args: Any, command: Command | None = None, json_default: object = False, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._command = command
+        self._json_default = json_default
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, remedy=f"see {self.prog} --help")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """See :meth:`argparse.ArgumentParser.parse_known_args`."""
+        if self._command is not None:
+            module = import_module(f"{__name__}.{self._command.module}")
+            getattr(module, self._command.options)(self)
+            self.set_defaults(call=getattr(module, self._command.run))
+            _add_json(self, self._json_default)
+            self._command = None
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,12 +147,27 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total.",
     )
     top.add_argument("--version", action="version", version=f"convkit {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        add_options(name, command)
-        command.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_commands(top, "command", COMMANDS, json_default=False)
     return top
+
+
+def _add_commands(
+    parser: argparse.ArgumentParser, dest: str, known: Mapping[str, Command | Group], *, json_default: object
+) -> None:
+    commands = parser.add_subparsers(dest=dest, required=True, metavar="COMMAND")
+    for name, one in known.items():
+        about = one.summary[0].upper() + one.summary[1:] + "."
+        if isinstance(one, Group):
+            group = commands.add_parser(name, help=one.summary, description=about)
+            # the commands of a group have no default of their own: it would hide a --json before them
+            _add_commands(group, f"{name}_command", one.commands, json_default=argparse.SUPPRESS)
+            _add_json(group, json_default)
+        else:
+            commands.add_parser(name, help=one.summary, description=about, command=one, json_default=json_default)
+
+
+def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument("--json", action="store_true", default=default, help="print one JSON document")
 
 
 def _say(error: ConvkitError, *, json_too: bool) -> int:

@@ -34,14 +34,49 @@ from convkit.state.cerebras.loader_state import (
 from convkit.state.cerebras.repair import Repaired, repaired
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run one of the commands."""
-    if args.cerebras_command == "fix-checkpoint-spec":
-        return _fix(args)
-    return _put_back(args) if args.reverse else _carry(args)
+def fix_options(parser: argparse.ArgumentParser) -> None:
+    """What ``fix-checkpoint-spec`` takes."""
+    parser.add_argument("checkpoint_path", metavar="CHECKPOINT", type=Path)
+    parser.add_argument(
+        "--fixed_checkpoint_path",
+        "--fixed-checkpoint-path",
+        metavar="P",
+        type=Path,
+        help="the file to write (default: CHECKPOINT with _fixed after its stem)",
+    )
+    parser.add_argument("--fix_inplace", "--fix-inplace", action="store_true", help="replace CHECKPOINT, once verified")
+    parser.add_argument("--yes", action="store_true", help="don't ask before replacing it")
+    parser.add_argument(
+        "--no-backup", dest="backup", action="store_false", help="don't keep what is replaced as CHECKPOINT.bak"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing P once the new one is complete")
+    parser.add_argument("--copy-healthy", action="store_true", help="write P also where there is nothing to repair")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be repaired, and write nothing")
 
 
-def _fix(args: argparse.Namespace) -> int:
+def data_iter_state_options(parser: argparse.ArgumentParser) -> None:
+    """What ``data-iter-state`` takes."""
+    parser.add_argument("-c", "--old_checkpoint", metavar="OLD", type=Path, required=True, help="the checkpoint")
+    parser.add_argument(
+        "-w",
+        "--worker_data_iter_files_dir",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the folder with the global file and the workers' files; with --reverse the one to make",
+    )
+    parser.add_argument("-o", "--output_file", metavar="OUT", type=Path, help="the checkpoint to write")
+    parser.add_argument("-d", "--dataloader_type", choices=("map", "iterable"), default="map", help="default: map")
+    parser.add_argument("-s", "--shuffle_seed", metavar="SEED", type=int, default=0, help="of a map loader; default: 0")
+    parser.add_argument("--allow-missing-workers", action="store_true", help="go on where worker ids have gaps")
+    parser.add_argument("--replace", action="store_true", help="replace the loader state that OLD has already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT once the new one is complete")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be put in, and write nothing")
+    parser.add_argument("--reverse", action="store_true", help="write the workers' files from the state in OLD")
+
+
+def fix(args: argparse.Namespace) -> int:
+    """Repair a checkpoint, or say what is to be repaired."""
     args.checkpoint_path = file_of(args.checkpoint_path)
     target = _target(args)
     with CerebrasCheckpoint(args.checkpoint_path) as checkpoint:
@@ -109,6 +144,11 @@ def _agreed(args: argparse.Namespace, found: Repaired) -> bool:
     if not answer:
         raise UsageError("--fix_inplace asks, and nobody answers", remedy="say --yes")
     return answer.strip().lower() == "y"
+
+
+def data_iter_state(args: argparse.Namespace) -> int:
+    """Carry the loader state over, or back."""
+    return _put_back(args) if args.reverse else _carry(args)
 
 
 def _carry(args: argparse.Namespace) -> int:

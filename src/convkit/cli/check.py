@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from convkit.cli.options import config_option, no_fail_option, source_format_option
 from convkit.cli.output import emit
 from convkit.files.receipt import read_migration, read_receipt, read_record
 from convkit.verify.verdict import Verdict
@@ -14,9 +15,67 @@ from convkit.verify.verdict import Verdict
 _SHOWN = 20
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the check and show its verdict."""
-    verdict = _CHECKS[args.command](args)
+def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
+    """What the checks of a conversion take."""
+    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, where no receipt says it")
+    parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, where no receipt says it")
+    config_option(parser)
+    parser.add_argument("--target-config", metavar="FILE", type=Path, help="the config of DST")
+    source_format_option(parser)
+    no_fail_option(parser)
+
+
+def roundtrip_options(parser: argparse.ArgumentParser) -> None:
+    """What ``roundtrip`` takes."""
+    _of_two_checkpoints(parser)
+    parser.add_argument("--release", metavar="R", help="release of the layout, where no receipt says it")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the reconverted checkpoint")
+
+
+def equivalence_options(parser: argparse.ArgumentParser) -> None:
+    """What ``equivalence`` takes."""
+    _of_two_checkpoints(parser)
+    parser.add_argument("--probe-length", metavar="N", type=int, default=256, help="positions of the input")
+
+
+def diff_options(parser: argparse.ArgumentParser) -> None:
+    """What ``diff`` takes."""
+    parser.add_argument("source", metavar="A", type=Path)
+    parser.add_argument("target", metavar="B", type=Path)
+    no_fail_option(parser)
+
+
+def verify_options(parser: argparse.ArgumentParser) -> None:
+    """What ``verify`` takes."""
+    parser.add_argument("path", metavar="PATH", type=Path)
+    no_fail_option(parser)
+
+
+def roundtrip(args: argparse.Namespace) -> int:
+    """Reconvert and compare with the source, show the verdict."""
+    return _answer(args, _roundtrip(args))
+
+
+def equivalence(args: argparse.Namespace) -> int:
+    """Run both models, show the verdict."""
+    return _answer(args, _equivalence(args))
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Compare two checkpoints, show the verdict."""
+    from convkit.verify.diff import diff
+
+    return _answer(args, diff(args.source, args.target))
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check a checkpoint against its receipt, show the verdict."""
+    return _answer(args, _verify(args))
+
+
+def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
     if args.json:
         emit(verdict.to_json())
     else:
@@ -78,12 +137,6 @@ def _equivalence(args: argparse.Namespace) -> Verdict:
     )
 
 
-def _diff(args: argparse.Namespace) -> Verdict:
-    from convkit.verify.diff import diff
-
-    return diff(args.source, args.target)
-
-
 def _verify(args: argparse.Namespace) -> Verdict:
     if args.path.exists() and (migration := read_migration(args.path)) is not None:
         from convkit.verify.files import verify_migration
@@ -92,14 +145,6 @@ def _verify(args: argparse.Namespace) -> Verdict:
     from convkit.verify.receipts import verify
 
     return verify(args.path)
-
-
-_CHECKS: dict[str, Callable[[argparse.Namespace], Verdict]] = {
-    "roundtrip": _roundtrip,
-    "equivalence": _equivalence,
-    "diff": _diff,
-    "verify": _verify,
-}
 
 
 def _show(verdict: Verdict) -> None:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import WriteOptions
+from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli import migrate
 from convkit.cli.output import emit, parse_size, progress, size
-from convkit.cli.planning import opened, planned
+from convkit.cli.planning import conversion_options, opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.files.receipt import receipt_path
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("target", metavar="DST", type=Path)
+    conversion_options(parser)
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--shard-size", metavar="SIZE", help="bytes a shard at most: 5GB, 500MB, 2GiB")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
 
 
 def run(args: argparse.Namespace) -> int:

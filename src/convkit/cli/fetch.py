@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from convkit.cli.output import emit
 from convkit.fetch import fetch
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
+    )
+    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("--sha256", metavar="HEX", help="refuse anything else")
+    parser.add_argument("--retries", metavar="N", type=int, default=3)
+    parser.add_argument("--overwrite", action="store_true", help="replace what has the name of the destination")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf
-from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.digests import ALGORITHMS, digest_value
 from convkit.cli.claim import MIGRATIONS
+from convkit.cli.options import config_option, source_format_option
 from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError
 from convkit.execute.conversion import digest_leaf
@@ -19,6 +21,15 @@ from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
 from convkit.plan.names import detect_facts, detect_variants
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("path", metavar="PATH", type=Path)
+    parser.add_argument("--digest", action="store_true", help="read everything and give each leaf's content digest")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
+    config_option(parser)
+    source_format_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,11 @@ from convkit.formats import get_format, names
 from convkit.mappings import all_mappings, layouts
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("what", choices=("formats", "layouts", "mappings"))
+
+
 def run(args: argparse.Namespace) -> int:
     """List what convkit knows."""
     rows = {"formats": _formats, "layouts": _layouts, "mappings": _mappings}[args.what]()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, parse_size, size, table
 from convkit.errors import UsageError
@@ -16,6 +18,37 @@ from convkit.migrate.orbax.plan_json import planned
 from convkit.migrate.orbax.request import Encoding, Request, plan_migration
 
 _ON = {"on": True, "off": False, None: None}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="a root, a step, a checkpoint without items, or an item"
+    )
+    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("--to", choices=("v0", "v1"), help="the API that is to load DST")
+    parser.add_argument("--dual", action="store_true", help="write what both APIs load")
+    parser.add_argument(
+        "--mode",
+        choices=("metadata", "rewrite"),
+        help="keep the data and write new metadata, or write all arrays anew (default: what must be)",
+    )
+    parser.add_argument("--step", metavar="N", type=int, action="append", default=[], help="of a root; default: all")
+    parser.add_argument("--zarr", type=int, choices=(2, 3), help="write arrays anew, as this version of zarr")
+    parser.add_argument("--ocdbt", choices=("on", "off"), help="write arrays anew, in a database or in folders")
+    parser.add_argument("--compressor", metavar="C", help="write arrays anew: none, zstd, gzip, also zstd:3")
+    parser.add_argument("--chunk-size", metavar="SIZE", help="write arrays anew, in chunks of that much at most: 16MiB")
+    parser.add_argument("--copy", action="store_true", help="copy data files; default: hard links where possible")
+    parser.add_argument(
+        "--afresh", action="store_true", help="don't give back what the receipt of an earlier migration keeps"
+    )
+    parser.add_argument(
+        "--no-restore", dest="restore", action="store_false", help="don't have the real Orbax restore the result"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier migration once this is complete")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be done, and write nothing")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every file, in the receipt")
 
 
 def run(args: argparse.Namespace) -> int:

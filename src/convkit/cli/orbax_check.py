@@ -7,8 +7,10 @@ import sys
 import textwrap
 from collections import defaultdict
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from convkit.cli.options import no_fail_option
 from convkit.cli.output import emit, table
 from convkit.errors import UsageError
 from convkit.orbax.check.calls import Verb, spelled
@@ -17,6 +19,16 @@ from convkit.orbax.check.outcome import Outcome
 
 SCHEMA = "convkit.orbax-check/1"
 _WIDTH = 110
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("path", metavar="PATH", type=Path, help="a root, a step, a checkpoint, an item or a file")
+    parser.add_argument("--run", action="store_true", help="make each call in the installed Orbax, and compare")
+    parser.add_argument(
+        "--devices", metavar="N", type=int, default=1, help="CPU devices on which to load it (default: 1)"
+    )
+    no_fail_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,10 @@ SCHEMA = "convkit.orbax-guide/1"
 _METHOD, _WIDTH = 24, 100
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """The command takes no options."""
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the table; 1 where the installed release has methods that it doesn't know."""
     found = guide()

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from convkit.cli import migrate
 from convkit.cli.output import emit, size, table
-from convkit.cli.planning import opened, planned
+from convkit.cli.planning import conversion_options, opened, planned
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", metavar="SRC", type=Path)
+    conversion_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,9 +5,38 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
+from convkit.cli.options import config_option, source_format_option
 from convkit.errors import UsageError
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, Source, make_plan, open_source
+
+
+def conversion_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a conversion, to plan it or to carry it out."""
+    parser.add_argument(
+        "--to", metavar="LAYOUT", help="see convkit list layouts; none to migrate Orbax to another --format of its own"
+    )
+    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
+    parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
+    parser.add_argument("--release", metavar="R", help="release of the layout, such as 2.9 (default: the current one)")
+    parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
+    parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
+    parser.add_argument("--headless", action="store_true", help="the base model's own keys, without a head")
+    parser.add_argument(
+        "--size",
+        metavar="NAME=N",
+        action="append",
+        default=[],
+        help="a size that the checkpoint can't tell, or a check",
+    )
+    parser.add_argument(
+        "--variant", metavar="NAME=CHOICE", action="append", default=[], help="a choice within the layout of DST"
+    )
+    parser.add_argument(
+        "--no-restore", dest="restore", action="store_false", help="don't use the receipt of an earlier conversion"
+    )
+    config_option(parser)
+    source_format_option(parser)
 
 
 def opened(args: argparse.Namespace) -> Source:

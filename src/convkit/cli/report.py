@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
+from convkit.cli.options import no_fail_option
 from convkit.cli.output import emit
 from convkit.report import build_report
 from convkit.report.summary import format_table
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    no_fail_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import WriteOptions
+from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.convert import tell
-from convkit.cli.options import TE_SIZES
 from convkit.cli.output import progress
 from convkit.errors import UsageError
 from convkit.execute import convert
@@ -38,6 +38,70 @@ GATE_FIRST = (1, 8)
 FP8_NAMES = {"2.3": (2, 3), "1.8": (1, 8), "1.0": ()}
 #: the last release before NVIDIA's T5X and Pax were given up
 LAST = (2, 2)
+
+
+#: flags of ``te``, their declared names, and what they are
+TE_SIZES = (
+    ("--num-of-layer", "layers", "layers"),
+    ("--num-of-head", "heads", "heads; needed from TE to Pax where no receipt says it"),
+    ("--num-gqa-groups", "kv_heads", "heads of keys and values"),
+    ("--head-dim", "head_dim", "size of a head"),
+    ("--mlp-intermediate-dim", "mlp", "width of the feed-forward layer"),
+    ("--embed-dim", "embed", "width of the model"),
+)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--input-path",
+        metavar="DIR",
+        dest="source",
+        type=Path,
+        required=True,
+        help="the folder that holds the leaves (Pax: or the step's folder)",
+    )
+    parser.add_argument(
+        "--output-path",
+        metavar="DIR",
+        dest="target",
+        type=Path,
+        required=True,
+        help="the folder to make",
+    )
+    parser.add_argument("--fw", choices=("pax", "t5x"), required=True)
+    parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True)
+    sizes = parser.add_argument_group("sizes", "read from the checkpoint, and checked where given")
+    for flag, name, what in TE_SIZES:
+        sizes.add_argument(flag, metavar="N", dest=name, type=int, help=what)
+    for flag, what in (
+        ("--weight-only", "convert the weights, and keep the optimizer's state as it is"),
+        ("--skip-ln", "keep norms under the names that they have"),
+        ("--skip-bias", "keep biases under the names that they have"),
+        ("--use-gated-activations", "said of a gated model; read from the checkpoint"),
+        ("--pax-repeat", "said of stacked layers; read from the checkpoint"),
+        ("--pax-split-qkv", "Pax has query, key and value apart; read from the checkpoint, asked for in te2fw"),
+        ("--t5x-fuse-qkv", "TE has query, key and value in one kernel"),
+    ):
+        parser.add_argument(flag, action="store_true", help=what)
+    parser.add_argument(
+        "--te-qkv-layout",
+        choices=("qkv_packed", "kv_packed"),
+        help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
+    )
+    parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
+    parser.add_argument("--gen-fp8-meta", action="store_true", help="make TE's metas of FP8, for fw2te")
+    parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of its histories (default: 1024)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
+    parser.add_argument("--te-release", metavar="R", help="of TE: halves of Pax's gated MLP, names of FP8 metas")
+    parser.add_argument(
+        "--te-norm-scale",
+        choices=("stored", "direct"),
+        default=None,
+        help="scales of Pax's LayerNorm as they are (default), or with 1 added, for TE without zero-centered gamma",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
 
 
 def run(args: argparse.Namespace) -> int:

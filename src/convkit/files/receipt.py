@@ -1,6 +1,6 @@
 """The receipt that a conversion leaves beside its output, and the complement of what it lost.
 
-``<DST>.convkit.json`` (schema ``convkit.files.receipt/1``) holds the whole plan, per-leaf digests of both
+``<DST>.convkit.json`` (schema ``convkit.receipt/1``) holds the whole plan, per-leaf digests of both
 sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place. Where a
 checkpoint's state was repaired (:mod:`convkit.migrate.restate`) the record ``<DST>.state.json`` (schema
 ``convkit.state/1``) says the same of the target; where it was migrated from one API of Orbax's to the other
@@ -30,7 +30,7 @@ def bare_names(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**entry, "name": PurePosixPath(entry["name"]).name} for entry in files]
 
 
-SCHEMA = "convkit.files.receipt/1"
+SCHEMA = "convkit.receipt/1"
 STATE_SCHEMA = "convkit.state/1"
 _NEEDED = ("plan", "plan_digest", "source", "target", "complement")
 _NEEDED_OF_MIGRATIONS = ("plan", "plan_digest", "source", "target", "parts")
