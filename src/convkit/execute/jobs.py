@@ -42,7 +42,7 @@ def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) 
                 reader = Joined(checkpoint, earlier)
             jobs.append(Job("target", side.key, side.spec, reader, mine, step, step.sources[0].key if moved else None))
             jobs += [Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
-    jobs += copies("target", Computed(plan.owed, Gathered(jobs)))
+    jobs += copies("target", Computed(plan.to_compute, Gathered(jobs)))
     return jobs + (copies("target", earlier, plan.restored) if earlier else [])
 
 

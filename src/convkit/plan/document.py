@@ -34,9 +34,12 @@ class Options:
     existing: dict[str, Leaf] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """A mapping bound to one checkpoint; ``through`` are the plans that make that checkpoint in a chain."""
+    """A mapping bound to one checkpoint; ``through`` are the plans that make that checkpoint in a chain.
+
+    ``to_compute`` are leaves of the target that recipes give, ``restored`` those from an earlier complement.
+    """
 
     mapping: Mapping
     source_format: str
@@ -50,12 +53,12 @@ class Plan:
     release: tuple[int, ...]
     bound: Bound
     dropped: tuple[str, ...]
-    owed: list[DerivedLeaf]
+    to_compute: list[DerivedLeaf]
     restored: dict[str, Leaf]
     source_leaves: dict[str, Leaf]
+    target_leaves: dict[str, Leaf]
     warnings: list[str]
     dtype: str | None = None
-    target_leaves: dict[str, Leaf] = field(default_factory=dict)
     through: tuple[Plan, ...] = ()
 
     @cached_property
@@ -103,7 +106,7 @@ class Plan:
             for name, of in step.also:
                 word = "copied" if step.copied else "tied"
                 origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
-        for leaf in self.owed:
+        for leaf in self.to_compute:
             origins[leaf.key] = {"origin": "derived", "reason": leaf.recipe}
         for key in self.restored:
             origins[key] = {"origin": "restored", "reason": "from the complement"}
@@ -170,7 +173,7 @@ class Plan:
             "square": self.square(),
             "steps": [step.to_json() for step in self.bound.steps],
             "derived": [leaf.to_json() for leaf in self.bound.derived],
-            "owed": [leaf.to_json() for leaf in self.owed],
+            "owed": [leaf.to_json() for leaf in self.to_compute],
             "source_leaves": {key: _leaf_json(self.source_leaves[key]) | fate for key, fate in fates.items()},
             "target_leaves": {key: _leaf_json(leaf) | origins[key] for key, leaf in self.target_leaves.items()},
             "warnings": self.warnings,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convkit.checkpoint import Leaf
@@ -25,10 +25,10 @@ from convkit.plan.bind import bind
 from convkit.plan.derived import made_derived, owed_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.document import Options, Plan
-from convkit.plan.names import choose_variants, detect_facts, detect_variants, measured
-from convkit.plan.restore import Restored, earlier, only_names, remembered, restore
+from convkit.plan.names import Known, detect_variants, know
+from convkit.plan.restore import Earlier, Returned, earlier_of, only_names, put_back, remembered
 from convkit.plan.source import Source
-from convkit.plan.step import DerivedLeaf
+from convkit.plan.step import Bound, DerivedLeaf
 
 
 def make_plan(source: Source, to: str | Mapping, from_: str | None = None, options: Options | None = None) -> Plan:
@@ -43,15 +43,14 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
     """
     options = options or Options()
     mapping = to if isinstance(to, Mapping) else find_mapping(detect_layout(source, from_)[0].name, to)
-    target_format = options.format or mapping.right.format
-    get_format(target_format)
-    floats = [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
-    if options.dtype and options.dtype not in floats:
-        raise UsageError(f"{options.dtype!r} is no floating-point dtype", remedy="float32, float16, bfloat16, ...")
+    _check_asked(mapping, options)
     release = _release(mapping, options.release)
-    restored = earlier(source, mapping) if options.restore and not options.headless else None
+    earlier = earlier_of(source, mapping) if options.restore and not options.headless else None
+    said = earlier.plan if earlier else {"variant": {}, "names": {}}
+    checkpoint = source.checkpoint
+    start = Start(checkpoint.leaves, source.config or {}, checkpoint.format, said["variant"], said["names"])
     try:
-        return _plan(source, mapping, target_format, release=release, options=options, restored=restored)
+        return _plan(start, mapping, release=release, options=options, earlier=earlier)
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
@@ -59,80 +58,108 @@ def make_plan(source: Source, to: str | Mapping, from_: str | None = None, optio
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
 
 
+def _check_asked(mapping: Mapping, options: Options) -> None:
+    """Refuse a format or a dtype that doesn't exist, before anything is decided."""
+    get_format(options.format or mapping.right.format)
+    floats = [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
+    if options.dtype and options.dtype not in floats:
+        raise UsageError(f"{options.dtype!r} isn't a floating-point dtype", remedy="float32, float16, bfloat16, ...")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a mapping starts from, with the choices and names that are known of it already."""
+
+    leaves: dict[str, Leaf]
+    config: dict[str, Any]
+    format: str
+    variant: dict[str, str]
+    names: dict[str, Any]
+
+
 def _plan(
-    source: Source,
-    mapping: Mapping,
-    target_format: str,
-    *,
-    release: tuple[int, ...],
-    options: Options,
-    restored: Restored | None,
+    start: Start, mapping: Mapping, *, release: tuple[int, ...], options: Options, earlier: Earlier | None
 ) -> Plan:
-    leaves = source.checkpoint.leaves
-    theirs = [variant.inverse() for variant in mapping.variants if variant.side == "right"]
-    spelled = detect_variants(theirs, options.existing, {}) if options.existing else {}
-    before = (restored.plan["variant"] if restored else {}) | spelled | options.choices
-    seen = detect_variants(mapping.variants, leaves, before)
-    sizes = remembered(mapping, restored, options.given) | options.given
-    facts = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, sizes)
-    config = source.config or {}
-    headless = options.headless or bool(restored and restored.plan["names"].get("headless"))
-    converted = mapping.config.convert(config, {**facts, **seen, "headless": headless}, release)
-    chosen = choose_variants(mapping.variants, before, converted.names)
-    names = converted.names | chosen
-    dropped = _dropped(options.drop, leaves)
-    kept = {key: leaf for key, leaf in leaves.items() if key not in dropped}
-    try:
-        bound = bind(mapping, kept, names, options.dtype)
-    except PlanError as error:
-        if error.key not in dropped:
-            raise
-        raise PlanError("is needed for the target", key=error.key, remedy="don't drop it") from None
+    target_format = options.format or mapping.right.format
+    known = _known(start, mapping, release, options)
+    dropped = _dropped(options.drop, start.leaves)
+    bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
+    parts = Returned(bound.steps, [], {}, known.converted.config)
+    if earlier:
+        parts = put_back(mapping, bound.steps, known, earlier)
+    if options.existing:
+        parts = _as_others_did(mapping, parts, known, target_format, options.existing)
+    to_compute = parts.to_compute + _made(mapping, parts, known)
     plan = Plan(
         mapping=mapping,
-        source_format=source.checkpoint.format,
+        source_format=start.format,
         target_format=target_format,
-        variant=seen | chosen,
-        source_config=config,
-        target_config=converted.config,
-        names=names,
-        defaults=converted.defaults,
-        lost_config=_lost_config(mapping, config, converted, release),
+        variant=known.variant,
+        source_config=start.config,
+        target_config=parts.config,
+        names=known.names,
+        defaults=known.converted.defaults,
+        lost_config=_lost_config(mapping, start.config, known.converted, release),
         release=release,
-        bound=bound,
+        bound=replace(bound, steps=parts.steps),
         dropped=dropped,
-        owed=[],
-        restored={},
-        source_leaves=leaves,
-        warnings=list(converted.warnings),
+        to_compute=to_compute,
+        restored=parts.leaves,
+        source_leaves=start.leaves,
+        target_leaves=_target_leaves(parts, to_compute, start.leaves),
+        warnings=list(known.converted.warnings),
         dtype=options.dtype,
     )
-    if restored:
-        restore(plan, restored)
-    if options.existing:
-        _describe(plan, options.existing)
-    plan.owed += _made(plan)
-    plan.target_leaves = _target_leaves(plan)
     _check_total(plan)
     return plan
 
 
-def _describe(plan: Plan, existing: dict[str, Leaf]) -> None:
-    """Of a leaf's several names, and of buffers that aren't owed, keep those that a target of others has."""
-    if not get_format(plan.target_format).ties:  # such a format's writers drop copies
-        plan.bound.steps = [only_names(step, existing.keys()) for step in plan.bound.steps]
-    made = {side.key for step in plan.bound.steps for side in step.targets}
-    for leaf in owed_derived(plan.mapping, existing.keys() - made, plan.names):
-        spec = existing[leaf.key].spec
-        if spec is not None:
-            plan.owed.append(replace(leaf, spec=spec))
+def _known(start: Start, mapping: Mapping, release: tuple[int, ...], options: Options) -> Known:
+    """What is known of the source, of a target that exists, and from the user."""
+    theirs = [variant.inverse() for variant in mapping.variants if variant.side == "right"]
+    spelled = detect_variants(theirs, options.existing, {}) if options.existing else {}
+    return know(
+        mapping,
+        start.leaves,
+        start.config,
+        release=release,
+        choices=start.variant | spelled | options.choices,
+        sizes=remembered(mapping, start.names, options.given) | options.given,
+        headless=options.headless or bool(start.names.get("headless")),
+    )
 
 
-def _made(plan: Plan) -> list[DerivedLeaf]:
-    """Leaves that follow from others of the target, but for those that come back from an earlier conversion."""
-    leaves = {side.key: side.spec for step in plan.bound.steps if not step.value for side in step.targets}
-    known = plan.restored.keys() | {leaf.key for leaf in plan.owed}
-    return [leaf for leaf in made_derived(plan.mapping, leaves, plan.names) if leaf.key not in known]
+def _bound(
+    mapping: Mapping, leaves: dict[str, Leaf], dropped: tuple[str, ...], known: Known, dtype: str | None
+) -> Bound:
+    kept = {key: leaf for key, leaf in leaves.items() if key not in dropped}
+    try:
+        return bind(mapping, kept, known.names, dtype)
+    except PlanError as error:
+        if error.key not in dropped:
+            raise
+        raise PlanError("is needed for the target", key=error.key, remedy="don't drop it") from None
+
+
+def _as_others_did(
+    mapping: Mapping, parts: Returned, known: Known, target_format: str, existing: dict[str, Leaf]
+) -> Returned:
+    """Of a leaf's several names, and of buffers that nothing recorded, keep those that a target of others has."""
+    steps = parts.steps
+    if not get_format(target_format).ties:  # such a format's writers drop copies
+        steps = [only_names(step, existing.keys()) for step in steps]
+    made = {side.key for step in steps for side in step.targets}
+    owed = owed_derived(mapping, existing.keys() - made, known.names)
+    specs = {key: leaf.spec for key, leaf in existing.items() if leaf.spec is not None}
+    found = [replace(leaf, spec=specs[leaf.key]) for leaf in owed if leaf.key in specs]
+    return replace(parts, steps=steps, to_compute=[*parts.to_compute, *found])
+
+
+def _made(mapping: Mapping, parts: Returned, known: Known) -> list[DerivedLeaf]:
+    """Leaves that follow from others of the target, except those that come back from an earlier conversion."""
+    leaves = {side.key: side.spec for step in parts.steps if not step.value for side in step.targets}
+    there = parts.leaves.keys() | {leaf.key for leaf in parts.to_compute}
+    return [leaf for leaf in made_derived(mapping, leaves, known.names) if leaf.key not in there]
 
 
 def _lost_config(
@@ -170,8 +197,8 @@ def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _target_leaves(plan: Plan) -> dict[str, Leaf]:
-    """Every target leaf; tied names follow the leaf they share bytes with.
+def _target_leaves(parts: Returned, to_compute: list[DerivedLeaf], source: dict[str, Leaf]) -> dict[str, Leaf]:
+    """Every target leaf; tied names follow the leaf whose bytes they share.
 
     Raises:
         PlanError: two steps make one leaf.
@@ -183,19 +210,15 @@ def _target_leaves(plan: Plan) -> dict[str, Leaf]:
             raise PlanError("two rules make it", key=leaf.key, remedy="the mapping is ambiguous: report it")
         leaves[leaf.key] = leaf
 
-    for step in plan.bound.steps:
+    for step in parts.steps:
         for side in step.targets:
-            if step.value:
-                value = plan.source_leaves[step.sources[0].key].value
-                add(Leaf(side.key, None, value))
-            else:
-                add(Leaf(side.key, side.spec))
+            add(Leaf(side.key, None, source[step.sources[0].key].value) if step.value else Leaf(side.key, side.spec))
             for name, of in step.also:
                 if of == side.key:
                     add(replace(leaves[of], key=name, same_as=None if step.copied else of))
-    for derived in plan.owed:
+    for derived in to_compute:
         add(Leaf(derived.key, derived.spec))
-    for leaf in plan.restored.values():
+    for leaf in parts.leaves.values():
         add(leaf)
     return leaves
 

@@ -1,24 +1,59 @@
-"""The declared names that are known before a rule is bound: variants, facts, measures, the config."""
+"""What is known before a rule is bound: variants and facts seen in the keys, sizes, the converted config.
+
+:func:`know` is the whole of it. :func:`detect_variants` and :func:`detect_facts` say what the keys alone show.
+"""
 
 from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
+from convkit.config import Converted, Release
 from convkit.errors import PlanError
-from convkit.mapping import (
-    Fact,
-    Measure,
-    Variant,
-)
+from convkit.mapping import Fact, Mapping, Measure, Variant
 from convkit.mapping.keys import KeyTemplate
 
 Names = dict[str, Any]
 
 
-# --- declared names that the keys give -----------------------------------------------------------------
+@dataclass(frozen=True)
+class Known:
+    """What is known before a rule is bound.
+
+    ``variant`` holds the choices of both sides, ``converted`` the target's config, ``names`` every declared name.
+    """
+
+    variant: dict[str, str]
+    converted: Converted
+    names: Names
+
+
+def know(
+    mapping: Mapping,
+    leaves: abc.Mapping[str, Leaf],
+    config: dict[str, Any],
+    *,
+    release: Release = (),
+    choices: abc.Mapping[str, str],
+    sizes: abc.Mapping[str, Any],
+    headless: bool = False,
+) -> Known:
+    """All that a mapping's left side says before its rules are read.
+
+    ``choices`` decide variants that the keys can't show, ``sizes`` are lengths that are known already.
+
+    Raises:
+        PlanError: a choice doesn't exist, or a size isn't the checkpoint's.
+        ConfigError: the config can't be expressed in the target layout.
+    """
+    seen = detect_variants(mapping.variants, leaves, choices)
+    found = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, sizes)
+    converted = mapping.config.convert(config, {**found, **seen, "headless": headless}, release)
+    chosen = choose_variants(mapping.variants, choices, converted.names)
+    return Known(seen | chosen, converted, converted.names | chosen)
 
 
 def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: abc.Mapping[str, str]) -> dict[str, str]:
@@ -90,7 +125,7 @@ def measured(
     """What the shapes of the left side say of declared names; what the user gave must agree.
 
     Raises:
-        PlanError: a given size is not the checkpoint's.
+        PlanError: a given size isn't the checkpoint's.
     """
     found: Names = dict(given)
     for measure in measures:

@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+from collections import abc
 from collections.abc import Set
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config.tree import merge
 from convkit.errors import PlanError
-from convkit.files.receipt import bare_names, complement_path, from_json_value, read_receipt, same_files
+from convkit.files.receipt import bare_names, from_json_value, read_receipt, same_files
 from convkit.mapping import Mapping
 from convkit.mapping.ops import Exactness
 from convkit.plan.derived import owed_derived
-from convkit.plan.document import Plan
+from convkit.plan.names import Known
 from convkit.plan.source import Source
-from convkit.plan.step import Fold, Side, Step, cropped
+from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
 
 
 @dataclass(frozen=True)
-class Restored:
+class Earlier:
     """What an earlier conversion in the other direction recorded, and this one puts back."""
 
     plan: dict[str, Any]
     complement: dict[str, Any]
-    path: Path
 
 
-def remembered(mapping: Mapping, restored: Restored | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Sizes that the source's leaves can't tell and the receipt of the earlier conversion does.
+@dataclass(frozen=True)
+class Returned:
+    """The parts of a plan that puts back what an earlier conversion kept."""
 
-    Raises:
-        PlanError: the user says otherwise.
-    """
-    known = restored.plan["names"] if restored else {}
-    sizes = {m.name: known[m.name] for m in mapping.measures if m.left is None and m.name in known}
-    for name, size in sizes.items():
-        if given.get(name, size) != size:
-            raise PlanError(
-                f"its receipt says {name} = {size}, not {given[name]}", remedy="correct the size, or leave it out"
-            )
-    return sizes
+    steps: list[Step]
+    #: leaves that a recipe gives
+    to_compute: list[DerivedLeaf]
+    #: leaves that come from the complement
+    leaves: dict[str, Leaf]
+    config: dict[str, Any]
 
 
-def earlier(source: Source, mapping: Mapping) -> Restored | None:
-    """The receipt beside the source, when it tells of the conversion that this one undoes."""
+def earlier_of(source: Source, mapping: Mapping) -> Earlier | None:
+    """What the receipt beside the source records, if it is of the conversion that this one undoes."""
     receipt = read_receipt(source.path)
     if receipt is None:
         return None
@@ -55,30 +51,53 @@ def earlier(source: Source, mapping: Mapping) -> Restored | None:
     files = same_files(source.checkpoint.path, source.checkpoint.files())
     if receipt["target"]["files"] not in (files, bare_names(files)):
         return None
-    return Restored(plan, receipt.get("complement") or {}, complement_path(source.path))
+    return Earlier(plan, receipt.get("complement") or {})
 
 
-def restore(plan: Plan, earlier: Restored) -> None:
-    """Give the target the names, buffers, left-behind leaves and config fields that the source once had."""
+def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes that the source's leaves can't show, and that are ``known`` from an earlier conversion.
+
+    Raises:
+        PlanError: the user says otherwise.
+    """
+    sizes = {m.name: known[m.name] for m in mapping.measures if m.left is None and m.name in known}
+    for name, size in sizes.items():
+        if given.get(name, size) != size:
+            raise PlanError(
+                f"its receipt says {name} = {size}, not {given[name]}", remedy="correct the size, or leave it out"
+            )
+    return sizes
+
+
+def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier) -> Returned:
+    """Give the target the names, buffers, left-behind leaves and config fields that the source once had.
+
+    Raises:
+        PlanError: what was kept is of another dtype or shape now.
+    """
     had = earlier.plan["source_leaves"]
     kept = earlier.complement.get("tensors", {})
-    steps = [only_names(step, had.keys() - set(kept)) for step in plan.bound.steps]
     folds = {fold["key"]: fold for step in earlier.plan["steps"] if (fold := step.get("folded"))}
     folds = {key: fold for key, fold in folds.items() if key in kept}
-    plan.bound.steps = [_unfolded(_unshifted(_refilled(step, earlier), earlier), folds, earlier) for step in steps]
-    moved = {side.key for step in plan.bound.steps for side in step.targets}
+    named = [only_names(step, had.keys() - set(kept)) for step in steps]
+    changed = [_unfolded(_unshifted(_refilled(step, earlier), earlier), folds, earlier) for step in named]
+    moved = {side.key for step in changed for side in step.targets}
     recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]
-    owed = owed_derived(plan.mapping, recomputed, plan.names)
-    plan.owed = [replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed]
-    for key in kept:
-        if key in had and key not in moved:  # the others are what was cropped of a leaf
-            plan.restored[key] = Leaf(key, _spec(had[key]))
-    for key, value in earlier.complement.get("values", {}).items():
-        plan.restored[key] = Leaf(key, None, from_json_value(value))
-    merge(plan.target_config, earlier.complement.get("config", {}))
+    owed = owed_derived(mapping, recomputed, known.names)
+    # what is kept of other leaves was cropped of them
+    whole = {key: Leaf(key, _spec(had[key])) for key in kept if key in had and key not in moved}
+    values = earlier.complement.get("values", {})
+    config = copy.deepcopy(known.converted.config)
+    merge(config, earlier.complement.get("config", {}))
+    return Returned(
+        steps=changed,
+        to_compute=[replace(leaf, spec=_spec(had[leaf.key])) for leaf in owed],
+        leaves=whole | {key: Leaf(key, None, from_json_value(value)) for key, value in values.items()},
+        config=config,
+    )
 
 
-def _refilled(step: Step, earlier: Restored) -> Step:
+def _refilled(step: Step, earlier: Earlier) -> Step:
     """The step with padding from the complement, where what was cropped wasn't the fill."""
     key = step.targets[0].key
     if step.pad is None or cropped(key) not in earlier.complement.get("tensors", {}):
@@ -92,14 +111,14 @@ def _refilled(step: Step, earlier: Restored) -> Step:
     return replace(step, pad=replace(step.pad, kept_as=cropped(key)))
 
 
-def _unshifted(step: Step, earlier: Restored) -> Step:
+def _unshifted(step: Step, earlier: Earlier) -> Step:
     """The step with those leaves from the complement that it would shift back, and may round otherwise."""
     had, kept = earlier.plan["source_leaves"], earlier.complement.get("tensors", {})
     found = (side for side in step.targets if step.shifted and side.key in kept)
     return replace(step, kept=tuple(side.key for side in found if _spec(had[side.key]) == side.spec))
 
 
-def _unfolded(step: Step, folds: dict[str, dict[str, Any]], earlier: Restored) -> Step:
+def _unfolded(step: Step, folds: dict[str, dict[str, Any]], earlier: Earlier) -> Step:
     """The step with the leaf from the complement into which the earlier conversion folded another one."""
     side = next((side for side in step.targets if side.key in folds), None)
     if side is None:
