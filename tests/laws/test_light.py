@@ -1,0 +1,36 @@
+"""What isn't needed isn't loaded: asking for help is quick, converting safetensors needs no framework."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from recorded import HERE
+
+HEAVY = ("torch", "jax", "transformers", "tensorstore", "pandas")
+MAIN = "import sys\nfrom convkit.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass"
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after some code."""
+    end = "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    command = [sys.executable, "-c", code + end, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_convkit_and_asking_for_help_is_light() -> None:
+    assert not loaded("import convkit").intersection([*HEAVY, "numpy"])
+    assert not loaded(MAIN, "--help").intersection([*HEAVY, "numpy", "h5py", "yaml"])
+
+
+def test_converting_and_checking_safetensors_is_light(tmp_path: Path) -> None:
+    source, target = str(HERE / "llama_gqa" / "hf"), str(tmp_path / "cs")
+    layout = ["--to", "cerebras/llama", "--format", "safetensors"]
+    assert not loaded(MAIN, "convert", source, target, *layout).intersection(HEAVY)
+    assert (tmp_path / "cs.convkit.json").is_file()
+    assert not loaded(MAIN, "roundtrip", source, target).intersection(HEAVY)
+    assert not loaded(MAIN, "verify", target).intersection(HEAVY)
+    assert not loaded(MAIN, "diff", target, target).intersection(HEAVY)
