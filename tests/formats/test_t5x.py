@@ -578,8 +578,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from convkit.checkpoint import Leaf, WriteOptions
-from convkit.formats.t5x import FORMAT
-from convkit.tensors import TensorSpec
+from convkit.checkpoint import TensorSpec
+from convkit.formats.t5x.format import FORMAT
 
 spec = TensorSpec((100, 1 << 20), "float32")
 path = Path(sys.argv[1])
