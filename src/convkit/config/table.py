@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from convkit.config.condition import holds
+from convkit.config.condition import Condition
 from convkit.config.rows import (
     ABSENT,
     REQUIRED,
@@ -99,7 +99,7 @@ class _Conversion:
 
     def run(self) -> Converted:
         for row in self.table.rows:
-            if holds(row.when, self.names):
+            if Condition.parse(row.when).holds(self.names):
                 getattr(self, f"_{type(row).__name__.lower()}")(row)
         lost = unseen(self.whole, {f"{self.at}.{path}" if self.at else path for path in self.seen})
         config: dict[str, Any] = {}

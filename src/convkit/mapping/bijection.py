@@ -1,60 +1,79 @@
-"""A rule must be a bijection before it has met a checkpoint."""
+"""A rule must be a bijection before it has met a checkpoint.
+
+>>> check(("a.{n:q|k}",), ("b",), (("", "{n} d -> (q + k) d"),), (), {"q": "heads"})
+>>> check(("a",), ("b",), (("", "x y -> x"),), (), {})
+Traceback (most recent call last):
+    ...
+convkit.mapping.pattern.PatternError: 'x y -> x' is not a bijection: left has x·y; right has x
+"""
 
 from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from convkit.mapping.keys import KeyTemplate, Placeholder
-from convkit.mapping.ops import Pad
+from convkit.mapping.ops import Elementwise, Pad
 from convkit.mapping.pattern import Pattern, PatternError, Side
 from convkit.mapping.sizes import monomials
 
-if TYPE_CHECKING:
-    from convkit.mapping.rules import Rule
+Placeholders = abc.Mapping[str, Placeholder]
 
 
-def check(rule: Rule) -> None:
-    """A rule must be a bijection before it has met a checkpoint.
+def check(
+    left: tuple[str, ...],
+    right: tuple[str, ...],
+    patterns: Iterable[tuple[str, str]],
+    ops: tuple[Elementwise | Pad, ...],
+    sizes: abc.Mapping[str, int | str],
+) -> None:
+    """That the pieces of both sides are the same, each once.
+
+    Args:
+        left: key templates of the left side, all names of one leaf.
+        right: those of the right side.
+        patterns: by the branches for which they hold ("" for all).
+        ops: what follows the rearrangement.
+        sizes: the sizes that are named, by atom.
 
     Raises:
         PatternError: a placeholder without a place on the other side, pieces that differ, an op that can't be undone.
     """
-    try:
-        axes = {"left": _axes(rule.left), "right": _axes(rule.right)}
-        shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
-        if any(axes["right"][name] != field for name, field in shared.items()):
-            raise PatternError("a placeholder of both sides must have the same choices on both")
-        _check_ops(rule, one_leaf=axes["left"].keys() == axes["right"].keys())
-        _check_branches(rule, shared)
-        sized = axes["left"].keys() | axes["right"].keys()
-        for branch, text in rule.pattern:
-            pattern = Pattern.parse(text)
-            pieces: dict[str, list[list[str]]] = {}
-            for side, own in (("left", pattern.left), ("right", pattern.right)):
-                single = [field for name, field in axes[side].items() if name not in shared]
-                pieces[side] = sorted(sorted(piece) for piece in _pieces(own, single))
-                if any(a == b for a, b in pairwise(pieces[side])):
-                    raise PatternError(f"'{text}' names one piece twice on the {side}")
-                if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
-                    raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it is no axis")
-            sized |= {name for piece in pieces["left"] for name in piece}
-            if pieces["left"] != pieces["right"]:
-                where = f" ({branch})" if branch else ""
-                shown = [
-                    f"{side} has {', '.join('·'.join(piece) or '1' for piece in found)}"
-                    for side, found in pieces.items()
-                ]
-                raise PatternError(f"'{text}'{where} is not a bijection: {'; '.join(shown)}")
-        if other := dict(rule.sizes).keys() - sized:
-            raise PatternError(f"'{min(other)}' is the size of nothing")
-    except PatternError as error:
-        raise PatternError(f"rule {rule}: {error}") from None
+    axes = {"left": _axes(left), "right": _axes(right)}
+    shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
+    if any(axes["right"][name] != field for name, field in shared.items()):
+        raise PatternError("a placeholder of both sides must have the same choices on both")
+    _check_ops(ops, one_leaf=axes["left"].keys() == axes["right"].keys())
+    branches = list(patterns)
+    _check_branches({name for names, _ in branches for name in names.split("|")}, shared)
+    sized = axes["left"].keys() | axes["right"].keys()
+    for branch, text in branches:
+        sized |= _check_pieces(Pattern.parse(text), branch, axes, shared)
+    if other := sizes.keys() - sized:
+        raise PatternError(f"'{min(other)}' is the size of nothing")
 
 
-def _axes(templates: tuple[str, ...]) -> abc.Mapping[str, Placeholder]:
+def _check_pieces(
+    pattern: Pattern, branch: str, axes: abc.Mapping[str, Placeholders], shared: Placeholders
+) -> set[str]:
+    """The atoms of a pattern whose sides must have the same pieces."""
+    pieces: dict[str, list[list[str]]] = {}
+    for side, own in (("left", pattern.left), ("right", pattern.right)):
+        single = [field for name, field in axes[side].items() if name not in shared]
+        pieces[side] = sorted(sorted(piece) for piece in _pieces(own, single))
+        if any(a == b for a, b in pairwise(pieces[side])):
+            raise PatternError(f"'{pattern}' names one piece twice on the {side}")
+        if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
+            raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it is no axis")
+    if pieces["left"] != pieces["right"]:
+        where = f" ({branch})" if branch else ""
+        shown = [f"{side} has {', '.join('·'.join(piece) or '1' for piece in found)}" for side, found in pieces.items()]
+        raise PatternError(f"'{pattern}'{where} is not a bijection: {'; '.join(shown)}")
+    return {name for piece in pieces["left"] for name in piece}
+
+
+def _axes(templates: tuple[str, ...]) -> Placeholders:
     first, *others = [KeyTemplate.parse(text) for text in templates]
     if any(other.axes != first.axes for other in others):
         raise PatternError("names of one leaf must have the same placeholders")
@@ -63,17 +82,16 @@ def _axes(templates: tuple[str, ...]) -> abc.Mapping[str, Placeholder]:
     return first.axes
 
 
-def _check_branches(rule: Rule, shared: abc.Mapping[str, Placeholder]) -> None:
+def _check_branches(named: set[str], shared: Placeholders) -> None:
     """Patterns by branch must cover the choices of one shared placeholder."""
-    named = {name for names, _ in rule.pattern for name in names.split("|")}
     if named != {""} and not any(named == set(field.choices) for field in shared.values()):
         raise PatternError(f"the patterns' branches {', '.join(sorted(named))} are not the choices of a placeholder")
 
 
-def _check_ops(rule: Rule, one_leaf: bool) -> None:
+def _check_ops(ops: tuple[Elementwise | Pad, ...], one_leaf: bool) -> None:
     """What is padded must be found again as the fill, so arithmetic has no place beside it."""
-    pads = [op for op in rule.ops if isinstance(op, Pad)]
-    if pads and len(rule.ops) > 1:
+    pads = [op for op in ops if isinstance(op, Pad)]
+    if pads and len(ops) > 1:
         raise PatternError("a rule that pads can't pad twice, shift or scale")
     if pads and not one_leaf:
         raise PatternError("a rule that pads carries one leaf into one")

@@ -8,17 +8,13 @@ called ``text_model.layers``, so that two components may declare the same.
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from convkit.config import ConfigTable, Converted, Release
 from convkit.errors import ConfigError
 from convkit.mapping.algebra import Mapping
-from convkit.mapping.keys import KeyTemplate
-from convkit.mapping.layout import Layout, Variant
-from convkit.mapping.ops import Elementwise, Pad
-from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Rule
+from convkit.mapping.layout import Layout
 
 
 def pack(
@@ -31,26 +27,13 @@ def pack(
     return Mapping(
         left=left,
         right=right,
-        rules=tuple(rule.under(at, at) for at, mapping in parts for rule in _rules(mapping, at)),
+        rules=tuple(
+            rule.sized(mapping.axes).scoped(at).under(at, at) for at, mapping in parts for rule in mapping.rules
+        ),
         config=PackedTable(**{part.name: getattr(own, part.name) for part in fields(own)}, components=tables),
-        variants=tuple(_variant(variant, at).under(at, at) for at, mapping in parts for variant in mapping.variants),
-        facts=tuple(
-            replace(fact, name=at + fact.name, left=_template(fact.left, at), right=_template(fact.right, at)).under(
-                at, at
-            )
-            for at, mapping in parts
-            for fact in mapping.facts
-        ),
-        measures=tuple(
-            replace(
-                measure,
-                name=at + measure.name,
-                left=measure.left and (_template(measure.left[0], at), measure.left[1]),
-                right=measure.right and (_template(measure.right[0], at), measure.right[1]),
-            ).under(at, at)
-            for at, mapping in parts
-            for measure in mapping.measures
-        ),
+        variants=tuple(variant.scoped(at).under(at, at) for at, mapping in parts for variant in mapping.variants),
+        facts=tuple(fact.scoped(at).under(at, at) for at, mapping in parts for fact in mapping.facts),
+        measures=tuple(measure.scoped(at).under(at, at) for at, mapping in parts for measure in mapping.measures),
     )
 
 
@@ -94,77 +77,3 @@ class PackedTable(ConfigTable):
                 whole.warnings + tuple(f"{section}: {warning}" for warning in found.warnings),
             )
         return whole
-
-
-@dataclass(frozen=True)
-class _Scoped:
-    """A function of a component's declared names, given those of the pack."""
-
-    function: Callable[[dict[str, Any]], Any]
-    at: str
-
-    def __call__(self, names: dict[str, Any]) -> Any:
-        own = {name.removeprefix(self.at): value for name, value in names.items() if name.startswith(self.at)}
-        return self.function(names | own)
-
-
-def _arguments(arguments: abc.Mapping[str, int | float | str], at: str) -> dict[str, int | float | str]:
-    """A recipe's arguments, the declared names among them those of a part."""
-    return {name: at + value if isinstance(value, str) else value for name, value in arguments.items()}
-
-
-def _rules(mapping: Mapping, at: str) -> Iterator[AnyRule]:
-    for rule in mapping.rules:
-        if isinstance(rule, Rule):
-            yield _rule(rule, mapping.axes, at)
-        elif isinstance(rule, Derived):
-            yield replace(
-                rule,
-                key=_template(rule.key, at),
-                arguments=_arguments(rule.arguments, at),
-                of=tuple(_template(text, at) for text in rule.of),
-                shape=rule.shape and tuple(at + size if isinstance(size, str) else size for size in rule.shape),
-                when=_condition(rule.when, at),
-            )
-        elif isinstance(rule, Folded):
-            yield replace(
-                rule,
-                key=_template(rule.key, at),
-                by=_template(rule.by, at),
-                arguments=_arguments(rule.arguments, at),
-                when=_condition(rule.when, at),
-            )
-        else:
-            moved = replace(rule, key=_template(rule.key, at), when=_condition(rule.when, at))
-            yield replace(moved, unless=_template(moved.unless, at)) if isinstance(moved, LeftBehind) else moved
-
-
-def _rule(rule: Rule, axes: abc.Mapping[str, str], at: str) -> Rule:
-    """The rule with its component's names; what the mapping says of a placeholder's length, the rule says itself."""
-    placeholders = {name for text in rule.left + rule.right for name in KeyTemplate.parse(text).axes}
-    sizes = {name: axes[name] for name in placeholders if name in axes} | dict(rule.sizes)
-    return rule.changed(
-        left=tuple(_template(text, at) for text in rule.left),
-        right=tuple(_template(text, at) for text in rule.right),
-        when=_condition(rule.when, at),
-        ops=tuple(_op(op, at) for op in rule.ops),
-        sizes={name: at + size if isinstance(size, str) else size for name, size in sizes.items()},
-    )
-
-
-def _op(op: Elementwise | Pad, at: str) -> Elementwise | Pad:
-    return replace(op, to=at + op.to) if isinstance(op, Pad) else op
-
-
-def _variant(variant: Variant, at: str) -> Variant:
-    usual = variant.usual and _Scoped(variant.usual, at)
-    return replace(variant, name=at + variant.name, probe=_template(variant.probe, at), usual=usual)
-
-
-def _template(text: str, at: str) -> str:
-    return text.replace("{=", "{=" + at)
-
-
-def _condition(condition: str, at: str) -> str:
-    parts = [part.strip() for part in condition.split("&")] if condition else []
-    return " & ".join(f"!{at}{part[1:].strip()}" if part.startswith("!") else at + part for part in parts)

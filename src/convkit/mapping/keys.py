@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -47,6 +47,16 @@ class Placeholder:
     def is_axis(self) -> bool:
         """Whether it numbers leaves."""
         return not (self.config or self.wild)
+
+    def scoped(self, scope: str) -> Placeholder:
+        """The same with the scope before a declared name."""
+        return replace(self, name=scope + self.name) if self.config else self
+
+    def __str__(self) -> str:
+        if self.config:
+            return f"{{={self.name}}}"
+        choices = "*" if self.wild else "|".join(name + "?" * (name in self.optional) for name in self.choices)
+        return f"{{{self.name}:{choices}}}" if choices else f"{{{self.name}}}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,15 @@ class KeyTemplate:
     def under(self, prefix: str) -> KeyTemplate:
         """The same template below a prefix (itself a template)."""
         return KeyTemplate.parse(prefix + self.text)
+
+    def scoped(self, scope: str) -> KeyTemplate:
+        """The same about the names of one component of a pack, which have the scope before them.
+
+        >>> str(KeyTemplate.parse("{=hf}layers.{i}.{p:w|b?}").scoped("text."))
+        '{=text.hf}layers.{i}.{p:w|b?}'
+        """
+        parts = (part if isinstance(part, str) else part.scoped(scope) for part in self.parts)
+        return KeyTemplate.parse("".join(map(str, parts)))
 
     def __str__(self) -> str:
         return self.text

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from convkit.errors import UsageError
+from convkit.mapping.declaration import (
+    Declaration,
+    Which,
+    axis_of_key,
+    declared_name,
+    function_of_names,
+    keys,
+    own_side,
+)
 
 
 def parse_release(text: str | None) -> tuple[int, ...]:
@@ -22,12 +31,6 @@ def parse_release(text: str | None) -> tuple[int, ...]:
         return tuple(int(part) for part in text.removeprefix("cs-").split("."))
     except ValueError:
         raise UsageError(f"{text!r} is no release", remedy="write it as 2.9") from None
-
-
-Which = Literal["left", "right"]
-
-
-OTHER: dict[Which, Which] = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Declaration):
     """A choice that checkpoints of one layout make differently: a key prefix, an old spelling.
 
     It becomes a declared name, for ``{=name}`` and ``when``. As source the first choice is taken
@@ -61,44 +64,28 @@ class Variant:
     where the declared name ``headless`` is true, which ``--headless`` or the config table makes it.
     """
 
-    name: str
-    side: Which
+    name: str = field(metadata=declared_name())
+    side: Which = field(metadata=own_side())
     choices: tuple[str, ...]
-    probe: str = ""
+    probe: str = field(default="", metadata=keys("own"))
     headless: str | None = None
-    usual: Callable[[dict[str, Any]], str] | None = None
-
-    def inverse(self) -> Variant:
-        """The same on the other side."""
-        return replace(self, side=OTHER[self.side])
-
-    def under(self, left: str, right: str) -> Variant:
-        """The same below a prefix."""
-        return replace(self, probe=self.probe and (left if self.side == "left" else right) + self.probe)
+    usual: Callable[[dict[str, Any]], str] | None = field(default=None, metadata=function_of_names())
 
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(Declaration):
     """Something that only the tensors can say: whether a leaf of this form is there.
 
     It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``.
     """
 
-    name: str
-    left: str
-    right: str
-
-    def inverse(self) -> Fact:
-        """The same with the sides exchanged."""
-        return replace(self, left=self.right, right=self.left)
-
-    def under(self, left: str, right: str) -> Fact:
-        """The same below a prefix on each side."""
-        return replace(self, left=left + self.left, right=right + self.right)
+    name: str = field(metadata=declared_name())
+    left: str = field(metadata=keys("left"))
+    right: str = field(metadata=keys("right"))
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Declaration):
     """A declared name that the leaves give where no config does.
 
     ``left`` and ``right`` are (template, axis): the length of that axis of the first leaf of that form,
@@ -106,18 +93,6 @@ class Measure:
     can't tell.
     """
 
-    name: str
-    left: tuple[str, int | str] | None
-    right: tuple[str, int | str] | None
-
-    def inverse(self) -> Measure:
-        """The same with the sides exchanged."""
-        return replace(self, left=self.right, right=self.left)
-
-    def under(self, left: str, right: str) -> Measure:
-        """The same below a prefix on each side."""
-        return replace(
-            self,
-            left=self.left and (left + self.left[0], self.left[1]),
-            right=self.right and (right + self.right[0], self.right[1]),
-        )
+    name: str = field(metadata=declared_name())
+    left: tuple[str, int | str] | None = field(metadata=axis_of_key("left"))
+    right: tuple[str, int | str] | None = field(metadata=axis_of_key("right"))

@@ -182,6 +182,10 @@ class Pad:
         """The same with the sides exchanged."""
         return replace(self, side="left" if self.side == "right" else "right")
 
+    def scoped(self, scope: str) -> Pad:
+        """The same to a length that a component of a pack declares."""
+        return replace(self, to=scope + self.to)
+
     def padded(self, spec: TensorSpec, length: int) -> TensorSpec:
         """The spec with the axis lengthened."""
         shape = list(spec.shape)

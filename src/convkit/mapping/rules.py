@@ -1,48 +1,112 @@
-"""The rules of a mapping: what becomes of the leaves of two layouts. Each knows its inverse."""
+"""The rules of a mapping: what becomes of the leaves of two layouts.
+
+==============  ==========================================================================================
+``Rule``        leaves of the left are rearranged into leaves of the right, and back
+``Derived``     a leaf that one layout stores and that follows from the config or from other leaves
+``Folded``      a leaf that the other layout has multiplied: by a number, or by what a second leaf gives
+``LeftBehind``  leaves that have no place in the other layout
+``Refused``     leaves that no other rule claims, and that the other layout can't express
+``Verbatim``    leaves that no other rule claims, and that keep their names
+==============  ==========================================================================================
+
+Each is a :class:`convkit.mapping.declaration.Declaration`: its inverse, and itself below a prefix or in a pack,
+follow from what its fields hold.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import abc
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+from convkit.config.condition import Condition
 from convkit.mapping.bijection import check
-from convkit.mapping.layout import OTHER, Which
+from convkit.mapping.declaration import (
+    Declaration,
+    Role,
+    Which,
+    condition,
+    keys,
+    names_or_numbers,
+    own_side,
+    scoped_size,
+)
+from convkit.mapping.keys import KeyTemplate
 from convkit.mapping.ops import Elementwise, Pad
 from convkit.mapping.pattern import Pattern, PatternError
 
 
+class AnyRule(Declaration):
+    """The base of all rules. ``when`` is a condition on declared names; where it doesn't hold, the rule isn't there."""
+
+    when: str
+
+    def __post_init__(self) -> None:
+        """Raises PatternError for a condition that can't be read."""
+        try:
+            Condition.parse(self.when)
+        except ValueError as error:
+            raise PatternError(f"rule {self}: {error}") from None
+
+
+Patterns = tuple[tuple[str, str], ...]
+Ops = tuple[Elementwise | Pad, ...]
+Sizes = tuple[tuple[str, int | str], ...]
+
+
+def _inverse_pattern(pattern: Patterns) -> Patterns:
+    return tuple((names, str(Pattern.parse(text).inverse())) for names, text in pattern)
+
+
+def _inverse_ops(ops: Ops) -> Ops:
+    return tuple(op.inverse() for op in reversed(ops))
+
+
+def _scoped_ops(ops: Ops, scope: str) -> Ops:
+    return tuple(op.scoped(scope) if isinstance(op, Pad) else op for op in ops)
+
+
+def _scoped_sizes(sizes: Sizes, scope: str) -> Sizes:
+    return tuple((atom, scoped_size(size, scope)) for atom, size in sizes)
+
+
 @dataclass(frozen=True, init=False)
-class Rule:
+class Rule(AnyRule):
     """Key template(s) on the left, key template(s) on the right, a rearrangement between them.
 
-    Several templates on one side are names of one leaf: *tied* (equal bit by bit, which is proven
-    before a copy is dropped) or, with ``copied``, independent copies of which the first is the
-    model. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
+    Several templates on one side are names of one leaf, *tied*: equal bit by bit, which is proven before
+    a copy is dropped. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
     (``"q|k"``) to a pattern each. ``ops`` follow the rearrangement, left to right. Further keyword
     arguments are sizes of the pattern's atoms: a number, or a declared name.
+
+    >>> rule = Rule("l.{i}.w", "h.{i}.w", "(h two r) d -> (h r two) d", h="heads", two=2)
+    >>> print(rule.inverse(), dict(rule.inverse().pattern))
+    h.{i}.w <-> l.{i}.w {'': '(h r two) d -> (h two r) d'}
+
+    Raises:
+        PatternError: it isn't a bijection.
     """
 
-    left: tuple[str, ...]
-    right: tuple[str, ...]
-    pattern: tuple[tuple[str, str], ...]
+    left: tuple[str, ...] = field(metadata=keys("left"))
+    right: tuple[str, ...] = field(metadata=keys("right"))
+    pattern: Patterns = field(metadata={"role": Role(turned=_inverse_pattern)})
     optional: bool
-    when: str
+    when: str = field(metadata=condition())
     copied: bool
-    ops: tuple[Elementwise | Pad, ...]
-    sizes: tuple[tuple[str, int | str], ...]
+    ops: Ops = field(metadata={"role": Role(turned=_inverse_ops, scoped=_scoped_ops)})
+    sizes: Sizes = field(metadata={"role": Role(scoped=_scoped_sizes)})
 
     def __init__(
         self,
         left: str | tuple[str, ...],
         right: str | tuple[str, ...],
-        pattern: str | abc.Mapping[str, str] | tuple[tuple[str, str], ...] = "... -> ...",
+        pattern: str | abc.Mapping[str, str] | Patterns = "... -> ...",
         *,
         optional: bool = False,
         when: str = "",
         copied: bool = False,
-        ops: tuple[Elementwise | Pad, ...] = (),
+        ops: Ops = (),
         **sizes: int | str,
     ) -> None:
         branches = {"": pattern} if isinstance(pattern, str) else dict(pattern)
@@ -65,31 +129,25 @@ class Rule:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        check(self)
+        self.__post_init__()
+        try:
+            check(left, right, spelled, ops, dict(self.sizes))
+        except PatternError as error:
+            raise PatternError(f"rule {self}: {error}") from None
 
-    def changed(self, **changes: Any) -> Rule:
+    def changed(self, **changes: Any) -> Self:
         """A copy with some parts replaced."""
         parts = {
             name: getattr(self, name) for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")
         }
         parts |= changes
         sizes = dict(parts.pop("sizes", self.sizes))
-        return Rule(**parts, **sizes)
+        return type(self)(**parts, **sizes)
 
-    def inverse(self) -> Rule:
-        """The same bijection, read from right to left."""
-        return self.changed(
-            left=self.right,
-            right=self.left,
-            pattern=tuple((names, str(Pattern.parse(text).inverse())) for names, text in self.pattern),
-            ops=tuple(op.inverse() for op in reversed(self.ops)),
-        )
-
-    def under(self, left: str, right: str) -> Rule:
-        """The same below a prefix on each side."""
-        return self.changed(
-            left=tuple(left + text for text in self.left), right=tuple(right + text for text in self.right)
-        )
+    def sized(self, axes: abc.Mapping[str, str]) -> Self:
+        """The same, with the lengths that its mapping's ``axes`` give its placeholders as sizes of its own."""
+        placeholders = {name for text in self.left + self.right for name in KeyTemplate.parse(text).axes}
+        return self.changed(sizes={name: axes[name] for name in placeholders if name in axes} | dict(self.sizes))
 
     def pattern_for(self, bound: abc.Mapping[str, int | str]) -> Pattern:
         """The pattern for leaves whose shared placeholders have these values."""
@@ -99,48 +157,38 @@ class Rule:
         )
 
     def __str__(self) -> str:
-        sides = [
-            text if len(names) == 1 else " = ".join(names) for names in (self.left, self.right) for text in names[:1]
-        ]
-        return f"{sides[0]} <-> {sides[1]}"
+        return " <-> ".join(names[0] if len(names) == 1 else " = ".join(names) for names in (self.left, self.right))
 
 
 @dataclass(frozen=True)
-class Derived:
+class Derived(AnyRule):
     """A leaf that one layout may store and that follows from the config, or from other leaves of that layout.
 
     As source it is recomputed and compared; what differs is kept as complement, or refused where it is to be
     ``proven``. As target it isn't owed: it is written where an earlier conversion's receipt says that it was
-    there. With a ``shape`` (numbers or declared names) it is, beside every leaf of the form ``of``.
+    there. With a ``shape`` (numbers or declared names) it is owed, beside every leaf of the form ``of``.
     ``recipe`` is a name of ``convkit.execute.recipes``; its arguments are numbers or declared names. ``of`` are the
     leaves that it reads, their placeholders those of the key; the dtype is that of the first unless said.
     """
 
-    side: Which
-    key: str
+    side: Which = field(metadata=own_side())
+    key: str = field(metadata=keys("own"))
     recipe: str
-    arguments: abc.Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
-    of: tuple[str, ...] = ()
-    shape: tuple[int | str, ...] | None = None
+    arguments: abc.Mapping[str, int | float | str] = field(
+        default_factory=dict, hash=False, metadata=names_or_numbers()
+    )
+    of: tuple[str, ...] = field(default=(), metadata=keys("own"))
+    shape: tuple[int | str, ...] | None = field(default=None, metadata=names_or_numbers())
     dtype: str = ""
-    when: str = ""
+    when: str = field(default="", metadata=condition())
     proven: bool = False
-
-    def inverse(self) -> Derived:
-        """The same on the other side."""
-        return replace(self, side=OTHER[self.side])
-
-    def under(self, left: str, right: str) -> Derived:
-        """The same below a prefix."""
-        prefix = left if self.side == "left" else right
-        return replace(self, key=prefix + self.key, of=tuple(prefix + text for text in self.of))
 
     def __str__(self) -> str:
         return f"{self.key} = {self.recipe}"
 
 
 @dataclass(frozen=True)
-class Folded:
+class Folded(AnyRule):
     """A leaf that the other layout has multiplied by factors, which a second leaf ``by`` gives and which it lacks.
 
     As source it is read so by the rule that carries it; both leaves are kept as complement, from which they
@@ -148,100 +196,59 @@ class Folded:
     names. The placeholders of ``by`` are those of the key.
     """
 
-    side: Which
-    key: str
-    by: str
+    side: Which = field(metadata=own_side())
+    key: str = field(metadata=keys("own"))
+    by: str = field(metadata=keys("own"))
     recipe: str
-    arguments: abc.Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
-    when: str = ""
-
-    def inverse(self) -> Folded:
-        """The same on the other side."""
-        return replace(self, side=OTHER[self.side])
-
-    def under(self, left: str, right: str) -> Folded:
-        """The same below a prefix."""
-        prefix = left if self.side == "left" else right
-        return replace(self, key=prefix + self.key, by=prefix + self.by)
+    arguments: abc.Mapping[str, int | float | str] = field(
+        default_factory=dict, hash=False, metadata=names_or_numbers()
+    )
+    when: str = field(default="", metadata=condition())
 
     def __str__(self) -> str:
         return f"{self.by} is folded into {self.key}"
 
 
 @dataclass(frozen=True)
-class LeftBehind:
-    """Leaves of one layout that have no place in the other; listed, and kept as complement.
+class LeftBehind(AnyRule):
+    """Leaves of one layout that have no place in the other; they are listed, and kept as complement.
 
-    Keys that begin with ``unless`` (a template) are not meant. ``when`` is a condition as a rule's.
+    Keys that begin with ``unless`` (a template) are not meant.
     """
 
-    side: Which
-    key: str
+    side: Which = field(metadata=own_side())
+    key: str = field(metadata=keys("own"))
     reason: str
-    unless: str = ""
-    when: str = ""
-
-    def inverse(self) -> LeftBehind:
-        """The same on the other side."""
-        return replace(self, side=OTHER[self.side])
-
-    def under(self, left: str, right: str) -> LeftBehind:
-        """The same below a prefix."""
-        prefix = left if self.side == "left" else right
-        return replace(self, key=prefix + self.key, unless=self.unless and prefix + self.unless)
+    unless: str = field(default="", metadata=keys("own"))
+    when: str = field(default="", metadata=condition())
 
     def __str__(self) -> str:
         return f"{self.key} stays behind"
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refused(AnyRule):
     """Leaves of one layout that no other rule claims, and that mean something the other layout can't say."""
 
-    side: Which
-    key: str
+    side: Which = field(metadata=own_side())
+    key: str = field(metadata=keys("own"))
     reason: str
     remedy: str
-    when: str = ""
-
-    def inverse(self) -> Refused:
-        """The same on the other side."""
-        return replace(self, side=OTHER[self.side])
-
-    def under(self, left: str, right: str) -> Refused:
-        """The same below a prefix."""
-        return replace(self, key=(left if self.side == "left" else right) + self.key)
+    when: str = field(default="", metadata=condition())
 
     def __str__(self) -> str:
         return f"{self.key} is refused"
 
 
 @dataclass(frozen=True)
-class Verbatim:
+class Verbatim(AnyRule):
     """Leaves that no other rule claims and that keep their names on the other side."""
 
-    key: str
-    when: str = ""
-
-    def inverse(self) -> Verbatim:
-        """Itself."""
-        return self
-
-    def under(self, left: str, right: str) -> Verbatim:
-        """The same below a prefix.
-
-        Raises:
-            PatternError: the prefixes differ, so the names would change.
-        """
-        if left != right:
-            raise PatternError(f"{self}: can't stand below {left!r} and {right!r}")
-        return replace(self, key=left + self.key)
+    key: str = field(metadata=keys("both"))
+    when: str = field(default="", metadata=condition())
 
     def __str__(self) -> str:
         return f"{self.key} <-> {self.key}"
-
-
-AnyRule = Rule | Derived | Folded | LeftBehind | Refused | Verbatim
 
 
 def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from convkit.checkpoint import Leaf
-from convkit.config.condition import holds
+from convkit.config.condition import Condition
 from convkit.errors import PlanError
 from convkit.mapping import (
     Derived,
@@ -45,12 +45,12 @@ def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: 
     bound = Bound()
     claimed: dict[str, str] = {}
     for rule in mapping.rules:
-        if isinstance(rule, Rule) and holds(rule.when, names):
+        if isinstance(rule, Rule) and Condition.parse(rule.when).holds(names):
             steps = RuleBinder(mapping, rule, leaves, names, dtype).steps()
             bound.steps.extend(steps)
             _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
             bound.left_behind |= {key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare}
-        elif isinstance(rule, Derived) and rule.side == "left" and holds(rule.when, names):
+        elif isinstance(rule, Derived) and rule.side == "left" and Condition.parse(rule.when).holds(names):
             for leaf, derived in found_derived(rule, leaves, names):
                 for key in derived.of:
                     if key not in leaves:
@@ -58,14 +58,14 @@ def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: 
                 bound.derived.append(derived)
                 _claim(claimed, [leaf.key], str(rule))
     for rule in mapping.rules:
-        if isinstance(rule, Folded) and rule.side == "left" and holds(rule.when, names):
+        if isinstance(rule, Folded) and rule.side == "left" and Condition.parse(rule.when).holds(names):
             bound.left_behind |= _fold(rule, bound.steps, leaves, names)
     for rule in mapping.rules:
-        if isinstance(rule, LeftBehind) and rule.side == "left" and holds(rule.when, names):
+        if isinstance(rule, LeftBehind) and rule.side == "left" and Condition.parse(rule.when).holds(names):
             keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
             bound.left_behind |= dict.fromkeys(keys, rule.reason)
     for rule in mapping.rules:
-        if isinstance(rule, Refused | Verbatim) and holds(rule.when, names):
+        if isinstance(rule, Refused | Verbatim) and Condition.parse(rule.when).holds(names):
             template = KeyTemplate.parse(rule.key)
             taken = claimed.keys() | bound.left_behind.keys()
             kept = [key for key in leaves if key not in taken and template.match(key, names) is not None]

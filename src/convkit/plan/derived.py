@@ -7,7 +7,7 @@ from collections import abc
 from collections.abc import Iterable, Iterator
 
 from convkit.checkpoint import Leaf, TensorSpec
-from convkit.config.condition import holds
+from convkit.config.condition import Condition
 from convkit.mapping import (
     Derived,
     Mapping,
@@ -22,7 +22,7 @@ def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[De
     wanted = {key: Leaf(key, TensorSpec((), "bool")) for key in keys}
     found = []
     for rule in mapping.rules:
-        if isinstance(rule, Derived) and rule.side == "right" and holds(rule.when, names):
+        if isinstance(rule, Derived) and rule.side == "right" and Condition.parse(rule.when).holds(names):
             found += [leaf for _, leaf in found_derived(rule, wanted, names)]
     return found
 
@@ -31,7 +31,12 @@ def made_derived(mapping: Mapping, leaves: abc.Mapping[str, TensorSpec], names: 
     """Derived leaves of the right side that are made beside the ``leaves`` that they follow from."""
     found = []
     for rule in mapping.rules:
-        if isinstance(rule, Derived) and rule.side == "right" and rule.shape is not None and holds(rule.when, names):
+        if (
+            isinstance(rule, Derived)
+            and rule.side == "right"
+            and rule.shape is not None
+            and Condition.parse(rule.when).holds(names)
+        ):
             template, beside = KeyTemplate.parse(rule.key), KeyTemplate.parse(rule.of[0])
             own = {name: field.choices for name, field in template.axes.items() if name not in beside.axes}
             shape = tuple(names[length] if isinstance(length, str) else length for length in rule.shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 from convkit.errors import ConfigError
 from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant
-from convkit.mapping.layout import Which
+from convkit.mapping.declaration import Which
 from convkit.mapping.ops import Shift
 
 #: What a conversion to or from TE covers: everything, or the weights alone.

@@ -1,0 +1,171 @@
+"""What the fields of a declaration hold; its inverse, its like below a prefix and in a pack follow from that.
+
+Rules, variants, facts and measures are frozen dataclasses. Each field says once, in its metadata, whether it holds
+keys (of the left, of the right, of the declaration's own side, or of both), a condition, sizes, or a declared
+name. A new kind of rule says this of its fields, and the whole algebra knows it.
+
+>>> from convkit.mapping.rules import LeftBehind
+>>> rule = LeftBehind("left", "{=hf}mask", "made anew", when="!tied")
+>>> rule.inverse().side, rule.under("a.", "b.").key, rule.scoped("text.").when
+('right', 'a.{=hf}mask', '!text.tied')
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from convkit.config.condition import Condition
+from convkit.mapping.keys import KeyTemplate
+from convkit.mapping.pattern import PatternError
+
+Which = Literal["left", "right"]
+
+OTHER: dict[Which, Which] = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a field holds: ``side`` says whose keys; the functions make the value of a declaration made of this one.
+
+    ``turned(value)`` is for the inverse, ``below(value, prefix)`` for the declaration below a prefix,
+    ``scoped(value, scope)`` for a component of a pack, whose declared names have the scope before them.
+    """
+
+    side: Literal["", "left", "right", "own", "both"] = ""
+    turned: Callable[[Any], Any] | None = None
+    below: Callable[[Any, str], Any] | None = None
+    scoped: Callable[[Any, str], Any] | None = None
+
+
+class Declaration:
+    """The base of what a mapping declares."""
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with some fields replaced."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def inverse(self) -> Self:
+        """The same, read from right to left: ``x.inverse().inverse() == x``."""
+        roles = _roles(type(self))
+        left, right = ([name for name, role in roles.items() if role.side == side] for side in ("left", "right"))
+        changes = {name: role.turned(getattr(self, name)) for name, role in roles.items() if role.turned}
+        for one, other in zip(left, right, strict=True):
+            changes |= {one: getattr(self, other), other: getattr(self, one)}
+        return self.changed(**changes)
+
+    def under(self, left: str, right: str) -> Self:
+        """The same below a prefix (itself a template) on each side.
+
+        Raises:
+            PatternError: the prefixes differ, where keys are those of both sides.
+        """
+        changes = {}
+        for name, role in _roles(type(self)).items():
+            if role.below:
+                changes[name] = role.below(getattr(self, name), self._prefix(role, left, right))
+        return self.changed(**changes)
+
+    def scoped(self, scope: str) -> Self:
+        """The same in a pack: the declared name ``layers`` is called ``text.layers`` in the scope ``text.``."""
+        roles = _roles(type(self)).items()
+        return self.changed(**{name: role.scoped(getattr(self, name), scope) for name, role in roles if role.scoped})
+
+    def sized(self, axes: abc.Mapping[str, str]) -> Self:
+        """The same, saying itself what its mapping says of the lengths of placeholders."""
+        return self
+
+    def _prefix(self, role: Role, left: str, right: str) -> str:
+        if role.side == "both" and left != right:
+            raise PatternError(f"{self}: can't stand below {left!r} and {right!r}")
+        side = getattr(self, "side") if role.side == "own" else role.side  # noqa: B009
+        return left if side in ("left", "both") else right
+
+
+Metadata = abc.Mapping[str, Role]
+
+
+def keys(side: Literal["left", "right", "own", "both"]) -> Metadata:
+    """A field of key templates: one, or a tuple of them. An empty one stands for none, and stays so."""
+    return {"role": Role(side, below=_below, scoped=_scoped_keys)}
+
+
+def axis_of_key(side: Literal["left", "right"]) -> Metadata:
+    """A field that holds a key template and one of its leaves' axes; or None."""
+    below = _if_any(lambda value, prefix: (_below(value[0], prefix), value[1]))
+    scoped = _if_any(lambda value, scope: (_scoped_keys(value[0], scope), value[1]))
+    return {"role": Role(side, below=below, scoped=scoped)}
+
+
+def own_side() -> Metadata:
+    """The field that says whose keys the others are."""
+    return {"role": Role(turned=lambda side: OTHER[side])}
+
+
+def condition() -> Metadata:
+    """A field that holds a condition on declared names."""
+    return {"role": Role(scoped=lambda text, scope: str(Condition.parse(text).scoped(scope)))}
+
+
+def declared_name() -> Metadata:
+    """The field that holds the name that is declared."""
+    return {"role": Role(scoped=lambda name, scope: scope + name)}
+
+
+def names_or_numbers() -> Metadata:
+    """A field of numbers and declared names that stand for some: a tuple, or the values of a dict; or None."""
+    return {"role": Role(scoped=_if_any(_scoped_numbers))}
+
+
+def function_of_names() -> Metadata:
+    """A field that holds a function of the declared names; or None."""
+    return {"role": Role(scoped=_if_any(OfComponent))}
+
+
+@dataclass(frozen=True)
+class OfComponent:
+    """A function of a component's declared names, given those of the pack."""
+
+    function: Callable[[dict[str, Any]], Any]
+    scope: str
+
+    def __call__(self, names: dict[str, Any]) -> Any:
+        """Call it with the component's names as it knows them."""
+        scope = self.scope
+        return self.function(
+            names | {n.removeprefix(scope): value for n, value in names.items() if n.startswith(scope)}
+        )
+
+
+def _roles(of: type[Any]) -> dict[str, Role]:
+    return {one.name: one.metadata["role"] for one in dataclasses.fields(of) if "role" in one.metadata}
+
+
+def _each(text: Any, function: Callable[[str], str]) -> Any:
+    return tuple(map(function, text)) if isinstance(text, tuple) else text and function(text)
+
+
+def _below(text: Any, prefix: str) -> Any:
+    return _each(text, lambda one: prefix + one)
+
+
+def _scoped_keys(text: Any, scope: str) -> Any:
+    return _each(text, lambda one: KeyTemplate.parse(one).scoped(scope).text)
+
+
+def _scoped_numbers(value: Any, scope: str) -> Any:
+    if isinstance(value, abc.Mapping):
+        return {name: scoped_size(size, scope) for name, size in value.items()}
+    return tuple(scoped_size(size, scope) for size in value)
+
+
+def scoped_size(size: Any, scope: str) -> Any:
+    """A number as it is; a declared name with its scope."""
+    return scope + size if isinstance(size, str) else size
+
+
+def _if_any(function: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    return lambda value, scope: None if value is None else function(value, scope)
