@@ -49,17 +49,16 @@ class PackageGraph:
         return found
 
     @cached_property
-    def said(self) -> dict[str, frozenset[str]]:
-        """What each module imports by what it says itself."""
-        return {name: frozenset(self._said(name)) for name in self.modules}
+    def stated(self) -> dict[str, frozenset[str]]:
+        """What the statements of each module import."""
+        return {name: self._with_packages(name, self._stated(name)) for name in self.modules}
 
     @cached_property
     def imports(self) -> dict[str, frozenset[str]]:
-        """What each module imports, the packages included in which that lies, except those in which it lies itself."""
-        return {
-            name: said | {above for other in said for above in packages(other) if above not in packages(name)}
-            for name, said in self.said.items()
-        }
+        """What each module imports, by statements and by strings."""
+        silent = self.silent
+        named = {name: () if name in silent else self._with_packages(name, self._named(name)) for name in self.modules}
+        return {name: stated.union(named[name]) for name, stated in self.stated.items()}
 
     def reached(self, start: str) -> dict[str, str]:
         """Every module that one reaches, through whatever others, and the module that led there."""
@@ -73,8 +72,11 @@ class PackageGraph:
         return found
 
     def circles(self) -> list[list[str]]:
-        """The largest groups of modules in which each reaches each other."""
-        return circles({name: set(found) for name, found in self.imports.items()})
+        """The largest groups of modules in which each reaches each other by statements.
+
+        Strings don't count here: a command's table that names the commands' modules knows no more of them.
+        """
+        return circles({name: set(found) for name, found in self.stated.items()})
 
     def room_circles(self) -> list[list[str]]:
         """The largest groups of rooms in which each reaches each other."""
@@ -114,7 +116,12 @@ class PackageGraph:
                         yield inner, node
                     open_ends.append((inner, node))
 
-    def _said(self, module: str) -> Iterator[str]:
+    def _with_packages(self, module: str, found: Iterable[str]) -> frozenset[str]:
+        """The packages included in which others lie, except those in which the module lies itself."""
+        said = frozenset(found)
+        return said | {above for other in said for above in packages(other) if above not in packages(module)}
+
+    def _stated(self, module: str) -> Iterator[str]:
         for node in _run(self.trees[module]):
             if isinstance(node, ast.Import):
                 yield from self._ours(alias.name for alias in node.names)
@@ -122,12 +129,27 @@ class PackageGraph:
                 for alias in node.names:
                     whole = f"{base}.{alias.name}".lstrip(".")
                     yield whole if whole in self.modules else base
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and module not in self.silent:
+
+    def _named(self, module: str) -> Iterator[str]:
+        for node in _run(self.trees[module]):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield from set(self._ours([node.value.partition(":")[0]])) - {"", *packages(module)}
-            elif isinstance(node, ast.JoinedStr) and isinstance(first := node.values[0], ast.Constant):
-                start = str(first.value).partition(".")
-                if start[:2] == (self.root.name, ".") and module not in self.silent:
-                    yield from (name for name in self.modules if name and name.startswith(start[2]))
+            elif isinstance(node, ast.JoinedStr):
+                top, dot, start = self._start(module, node).partition(".")
+                if (top, dot) == (self.root.name, "."):
+                    yield from (name for name in self.modules if name.startswith(start) and name not in ("", module))
+
+    def _start(self, module: str, text: ast.JoinedStr) -> str:
+        """How an f-string starts, as far as it is known: `__name__` is."""
+        start = ""
+        for value in text.values:
+            if isinstance(value, ast.Constant):
+                start += str(value.value)
+            elif isinstance(value, ast.FormattedValue) and ast.unparse(value.value) == "__name__":
+                start += f"{self.root.name}.{module}"
+            else:
+                break
+        return start
 
     def _ours(self, names: Iterable[str]) -> Iterator[str]:
         """Modules of this package by their full names; what else is named is left out."""
