@@ -1,6 +1,7 @@
 """Plays the convkit command for tests of the workflow alone: writes the documents of ``sample_campaign`` at once.
 
-A source whose seed is 13 has no plan, one whose seed is 14 gets verdicts that are no.
+A source whose seed is 13 has no plan, one whose seed is 14 gets verdicts that are no, and the equivalence of one
+whose seed is 15 misses a fault.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
         "plan": sample.plan(),
         "convert": sample.receipt(sample.plan()) | {"words": words},
         "roundtrip": sample.roundtrip(right),
-        "equivalence": sample.equivalence(right),
+        "equivalence": sample.equivalence(right, missed="cast to bfloat16" if "seed=15" in uri else ""),
     }[command]
 
 

@@ -84,7 +84,8 @@ def test_page_is_whole_without_a_network(campaign: Path):
 def test_page_tells_each_row(campaign: Path):
     page = Page(build_report(campaign).read_text())
     assert {"good", "blunt", "wrong", "refused"} <= page.ids
-    assert "2 of 4 conversions proved" in page.text
+    assert "1 of 4 conversions proved" in page.text
+    assert "equivalence: planted fault missed: cast to bfloat16" in page.text
     assert "model.norm.weight: 3 of 60 elements differ" in page.text
     assert "no rule takes this leaf (drop it by name: --drop)" in page.text
     assert "the models part at layers.0.attention, fed by model.proj_q.weight" in page.text
@@ -97,7 +98,7 @@ def test_verdicts(campaign: Path):
     assert not found["passed"]
     assert {row["id"]: row["verdict"] for row in found["rows"]} == {
         "good": "yes",
-        "blunt": "yes",
+        "blunt": "not shown",
         "wrong": "no",
         "refused": "stopped",
     }
@@ -114,9 +115,28 @@ def test_table(campaign: Path):
     assert "4.1e-07 ≤ 5.0e-06" in good
     assert "14 of 14" in good
     assert "13 of 14" in blunt
+    assert "NOT SHOWN" in blunt and "not shown" in blunt and "≤" not in blunt
     assert "NOT PROVED" in wrong
     assert "0.033 > 5.0e-06" in wrong
-    assert lines[-1] == "2 of 4 conversions proved"
+    assert lines[-1] == "1 of 4 conversions proved"
+
+
+def test_a_row_that_is_not_shown_looks_like_neither_yes_nor_no(campaign: Path):
+    source = build_report(campaign).read_text()
+    assert '<h2>blunt <span class="chip not-shown">not shown</span></h2>' in source
+    assert '<h4>Equivalence <span class="chip not-shown">not shown</span></h4>' in source
+    assert '<span class="verdict not-shown">not shown, 4.1e-07 ≤ 5.0e-06</span>' in source
+
+
+@pytest.mark.parametrize("missed, verdict", [("", "yes"), ("cast to bfloat16", "not shown")])
+def test_verdicts_of_version_1_have_no_state(tmp_path: Path, missed: str, verdict: str):
+    """They passed although they missed a fault; that counts as not shown."""
+    old = sample.equivalence(missed=missed) | {"schema": "convkit.verdict/1", "passed": True, "problems": []}
+    del old["state"]
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(equivalence=old))
+    found = summary(tmp_path)
+    assert (found["passed"], found["rows"][0]["verdict"]) == (not missed, verdict)
+    assert found["rows"][0]["problem"] == (f"equivalence: planted fault missed: {missed}" if missed else None)
 
 
 def test_bounds_are_told_in_words(tmp_path: Path):

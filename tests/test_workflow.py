@@ -33,6 +33,7 @@ def claim(**cells: str) -> dict[str, str]:
 GOOD = claim(id="good", source="generated://llama?kv_heads=2&tied=false")
 BACK = claim(id="back", source="row:good", to="hf/llama", format="torch", options="--release 2.9 --config 'a b.json'")
 WRONG = claim(id="wrong", source="generated://llama?seed=14")
+BLUNT = claim(id="blunt", source="generated://llama?seed=15")
 REFUSED = claim(id="refused", source="generated://llama?seed=13")
 
 
@@ -114,6 +115,15 @@ def test_a_verdict_that_is_no_ends_the_campaign_with_an_error_and_a_page(played:
     assert "not every conversion is proved" in done.stderr
     assert played.verdicts() == {"wrong": "no", "good": "yes"}
     assert (played.directory / "results" / "report.html").exists()
+
+
+def test_a_verdict_that_missed_a_fault_ends_the_campaign_with_an_error(played: Campaign):
+    played.write([BLUNT, GOOD])
+    done = played.run()
+    assert done.returncode == 1
+    assert "1 of 2 conversions proved" in done.stderr
+    assert "blunt: equivalence: planted fault missed: " in done.stderr
+    assert played.verdicts() == {"blunt": "not shown", "good": "yes"}
 
 
 def test_a_row_that_is_refused_does_not_stop_the_others(played: Campaign):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sample_campaign as sample
 import torch
 import yaml
 from goldens import golden_dir
@@ -146,6 +147,51 @@ def test_a_fault_that_would_change_nothing_is_not_planted(tmp_path: Path) -> Non
                 side[key] = torch.ones_like(side[key])
     verdict = equivalence(*write(pair, tmp_path))
     assert verdict.passed and "swap the norms of a layer" not in {fault.name for fault in verdict.faults}
+
+
+@pytest.fixture
+def hiding(tmp_path: Path) -> tuple[Path, Path]:
+    """A model converted rightly whose embedding is so large that no norm's epsilon leaves a trace."""
+    pair = llama()
+    for side in (pair.hf, pair.cs):
+        for key in side:
+            if "embed" in key:
+                side[key] = side[key] * 256
+    return write(pair, tmp_path)
+
+
+class TestAMissedFault:
+    """Both models agree, but they would also agree if the conversion had that fault: nothing is shown."""
+
+    def test_the_verdict(self, hiding: tuple[Path, Path]) -> None:
+        verdict = equivalence(*hiding)
+        assert verdict.measured["max_rel"] <= verdict.bound["max_rel"] and verdict.details["parted"] is None
+        assert [fault.name for fault in verdict.faults if not fault.caught] == ["wrong norm epsilon"]
+        assert (verdict.state, verdict.passed) == ("not shown", False)
+        (problem,) = verdict.problems
+        assert problem.startswith("planted fault missed: wrong norm epsilon: max_rel 1.0") and "<= 5e-06" in problem
+        assert "--probe-length" in problem
+
+    def test_the_command(self, hiding: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+        command = ["equivalence", *map(str, hiding)]
+        assert main(command) == 1
+        said = capsys.readouterr().out
+        assert said.startswith("equivalence: not shown: ")
+        assert "; missed: wrong norm epsilon\n" in said
+        assert main([*command, "--json", "--no-fail"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["schema"], document["state"], document["passed"]) == ("convkit.verdict/2", "not shown", False)
+
+    def test_a_campaign_counts_it_as_not_proved(
+        self, hiding: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["equivalence", *map(str, hiding), "--json"]) == 1
+        stages = sample.all_stages(equivalence=json.loads(capsys.readouterr().out))
+        sample.write_row(tmp_path / "results" / "hiding", stages=stages)
+        assert main(["report", str(tmp_path / "results")]) == 1
+        said = capsys.readouterr().out
+        assert "NOT SHOWN" in said and "0 of 1 conversion proved" in said
+        assert "hiding: equivalence: planted fault missed: wrong norm epsilon" in said
 
 
 class TestConfigsThatLie:

@@ -224,11 +224,12 @@ def test_a_target_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         roundtrip(source, tmp_path / "elsewhere", receipt["plan"])
 
 
-def test_a_check_that_sees_no_fault_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_sees_no_fault_has_shown_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = to_cerebras("llama_gqa", tmp_path)
     monkeypatch.setattr(module, "_problems", lambda *_: [])
     verdict = judged(source, target)
-    assert verdict.measured["leaves_failing"] == 0 and not verdict.passed
+    assert verdict.measured["leaves_failing"] == 0 and not verdict.passed and verdict.state == "not shown"
+    assert len(verdict.problems) == len(verdict.faults)
     assert verdict.sensitivity == f"caught 0 of {len(verdict.faults)}"
 
 

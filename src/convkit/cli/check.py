@@ -14,6 +14,9 @@ from convkit.verify.verdict import Verdict
 #: problem lines shown; all are in the JSON document
 _SHOWN = 20
 
+#: how a verdict's state is spelled on the terminal
+_STATES = {"yes": "yes", "no": "NO", "not shown": "not shown"}
+
 
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
     """What the checks of a conversion take."""
@@ -150,9 +153,9 @@ def _verify(args: argparse.Namespace) -> Verdict:
 def _show(verdict: Verdict) -> None:
     measured = ", ".join(f"{name} {_number(value)}" for name, value in verdict.measured.items())
     bound = ", ".join(f"{name} <= {_number(value)}" for name, value in verdict.bound.items())
-    print(f"{verdict.check}: {'yes' if verdict.passed else 'NO'}: {measured}{f' (bound: {bound})' if bound else ''}")
+    print(f"{verdict.check}: {_STATES[verdict.state]}: {measured}{f' (bound: {bound})' if bound else ''}")
     if verdict.sensitivity:
-        missed = [fault.name for fault in verdict.faults if not fault.caught]
+        missed = ", ".join(fault.name for fault in verdict.faults if not fault.caught)
         print(f"planted faults: {verdict.sensitivity}{f'; missed: {missed}' if missed else ''}")
     for problem in verdict.problems[:_SHOWN]:
         print(f"  {problem}")

@@ -66,11 +66,28 @@ class Conversion:
 
     @property
     def verdict(self) -> str:
-        """``yes``: every check was made and passed; ``no``: one didn't pass; ``stopped``: one is missing."""
-        outcomes = [self.documents[check].get("passed") for check in CHECKS if check in self.documents]
-        if not all(outcomes):
-            return "no"
+        """What all checks together say.
+
+        ``yes``: every check was made and passed; ``no``: one says no; ``not shown``: none says no, but one
+        missed a planted fault; ``stopped``: one is missing.
+        """
+        states = {state_of(self.documents[check]) for check in CHECKS if check in self.documents}
+        for state in ("no", "not shown"):
+            if state in states:
+                return state
         return "yes" if all(check in self.documents for check in self.checks) else "stopped"
+
+
+def state_of(verdict: dict[str, Any]) -> str:
+    """The state of one check's verdict: ``yes``, ``no`` or ``not shown``.
+
+    Verdicts of version 1 give none, and passed also where they missed a planted fault.
+    """
+    if "state" in verdict:
+        return str(verdict["state"])
+    if not verdict.get("passed"):
+        return "no"
+    return "yes" if all(fault.get("caught") for fault in verdict.get("faults", [])) else "not shown"
 
 
 def read_campaign(directory: Path) -> list[Conversion]:

@@ -13,7 +13,7 @@ import jinja2
 
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
-from convkit.report.campaign import CHECKS, STAGES, Conversion
+from convkit.report.campaign import CHECKS, STAGES, Conversion, state_of
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
 from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, worst
 
@@ -37,6 +37,8 @@ def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
         "duration": text.duration,
         "number": text.number,
         "outcome": outcome,
+        "state": state_of,
+        "dashed": lambda words: words.replace(" ", "-"),
         "margin": margin,
         "sensitivity": sensitivity,
         "flat": _flat,

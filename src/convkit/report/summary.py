@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import convkit
-from convkit.report.campaign import CHECKS, Conversion
+from convkit.report.campaign import CHECKS, Conversion, state_of
 from convkit.report.text import duration, number, size
 
 SCHEMA = "convkit.summary/1"
 
 #: verdict -> how it is spelled on the terminal
-VERDICTS = {"yes": "proved", "no": "NOT PROVED", "stopped": "STOPPED"}
+VERDICTS = {"yes": "proved", "no": "NOT PROVED", "not shown": "NOT SHOWN", "stopped": "STOPPED"}
 
 
 def summarize(conversions: Sequence[Conversion]) -> dict[str, Any]:
@@ -106,12 +106,18 @@ def _problem(conversion: Conversion) -> str | None:
     """Why this row isn't proved, in one line."""
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
-        if not verdict.get("passed"):
-            problems = verdict.get("problems") or [margin(_check(verdict)) or "no"]
+        state = state_of(verdict)
+        if state != "yes":
+            problems = verdict.get("problems") or _missed(verdict) or [margin(_check(verdict)) or state]
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
     return f"{stage}: {conversion.complaints.get(stage) or 'not done'}" if stage else None
+
+
+def _missed(verdict: dict[str, Any]) -> list[str]:
+    """A line for each planted fault that was missed, for verdicts of version 1, which have none."""
+    return [f"planted fault missed: {fault.get('name')}" for fault in verdict.get("faults", []) if not fault["caught"]]
 
 
 def _check(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -119,7 +125,8 @@ def _check(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     faults = verdict.get("faults", [])
     return {
-        "passed": bool(verdict.get("passed")),
+        "state": state_of(verdict),
+        "passed": state_of(verdict) == "yes",
         "measured": verdict.get("measured", {}),
         "bound": verdict.get("bound", {}),
         "caught": sum(bool(fault["caught"]) for fault in faults),
@@ -145,15 +152,20 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{number(row['leaves']['source'])} → {number(row['leaves']['target'])}",
         size(row["bytes"]["written"]),
         outcome(row["roundtrip"]),
-        margin(row["equivalence"]) or outcome(row["equivalence"]),
+        _margin_or_outcome(row["equivalence"]),
         f"{caught} of {planted}" if planted else "–",
         duration(row["seconds"]),
     )
 
 
+def _margin_or_outcome(check: dict[str, Any] | None) -> str:
+    """The margin says whether the check agrees; where that isn't enough, the outcome does."""
+    return outcome(check) if check and check["state"] == "not shown" else margin(check) or outcome(check)
+
+
 def outcome(check: dict[str, Any] | None) -> str:
-    """``yes``, ``NO`` or nothing."""
-    return "–" if check is None else "yes" if check["passed"] else "NO"
+    """``yes``, ``NO``, ``not shown`` or nothing."""
+    return "–" if check is None else {"no": "NO"}.get(check["state"], check["state"])
 
 
 def margin(check: dict[str, Any] | None) -> str:

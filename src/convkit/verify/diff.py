@@ -6,7 +6,6 @@ is done only where they differ.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec
 from convkit.formats import open_checkpoint
+from convkit.verify.judged import Check
 from convkit.verify.ulps import Tally
 from convkit.verify.verdict import Verdict
 
@@ -60,7 +60,7 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
     Raises:
         ConvkitError: one of them can't be read.
     """
-    started = time.monotonic()
+    check = Check("diff", a, b)
     with open_checkpoint(a, a_format) as ours, open_checkpoint(b, b_format) as theirs:
         only_a = [key for key in ours.leaves if key not in theirs.leaves]
         only_b = [key for key in theirs.leaves if key not in ours.leaves]
@@ -77,11 +77,8 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
         **total.to_json(),
     }
     bound = {"only_in_source": 0, "only_in_target": 0, "differing_leaves": 0}
-    return Verdict(
-        check="diff",
-        passed=all(measured[name] == 0 for name in bound),
-        source=str(a),
-        target=str(b),
+    return check.judged(
+        _problems(only_a, only_b, findings.differences),
         measured=measured,
         bound=bound,
         details={
@@ -93,8 +90,6 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
             "leaves": [_describe(difference) for difference in findings.differences],
             "ulps": {dtype: tally.histogram() for dtype, tally in findings.tallies.items() if tally.elements},
         },
-        problems=tuple(_problems(only_a, only_b, findings.differences)),
-        seconds=time.monotonic() - started,
     )
 
 

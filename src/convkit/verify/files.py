@@ -5,7 +5,6 @@ Both compare files byte by byte. A file that differs is named, with the leaves w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from convkit.formats import open_checkpoint
 from convkit.formats.arrays.folders import METADATA
 from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
 from convkit.state.orbax import tree
+from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
@@ -37,32 +37,27 @@ def verify_migration(path: Path, receipt: Document) -> Verdict:
 
     ``measured`` counts files and bytes; each file that is another is a problem.
     """
-    started = time.monotonic()
+    check = Check("verify", receipt["source"]["path"], path)
     recorded = {_joined(part["name"], name): file for part in receipt["parts"] for name, file in part["files"].items()}
     found: Files = dict(_files(path))
     problems = [*_of_receipt(receipt), *_altered(path, found, recorded)]
     faults = [Fault("the plan edited", any(_of_receipt({**receipt, "plan": {**receipt["plan"], "planted": True}})))]
     faults += [Fault(name, any(_altered(path, spoiled, recorded))) for name, spoiled in _planted(found)]
-    return Verdict(
-        check="verify",
-        passed=not problems and all(fault.caught for fault in faults),
-        source=receipt["source"]["path"],
-        target=str(path),
+    return check.judged(
+        problems,
+        faults,
         measured={
             "files_total": len(recorded),
             "files_failing": len(problems),
             "bytes": sum(file["bytes"] for file in recorded.values()),
         },
         bound={"files_failing": 0},
-        faults=tuple(faults),
         details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
-        problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 
-def same_source(source: Path, back: Path, target: Path, receipt: Document, started: float) -> Verdict:
-    """Whether ``back``, which ``target`` was migrated back to, is the source.
+def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Verdict:
+    """Whether ``back``, which the target was migrated back to, is the source; the verdict is that of ``check``.
 
     Files are compared, but for those of items that were written anew, whose leaves are; what was left out is not.
 
@@ -89,17 +84,12 @@ def same_source(source: Path, back: Path, target: Path, receipt: Document, start
         ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
     problems += _differing(ours, theirs)
     faults = [Fault(name, any(_differing(ours, spoiled))) for name, spoiled in _planted(theirs)]
-    return Verdict(
-        check="roundtrip",
-        passed=not problems and all(fault.caught for fault in faults),
-        source=str(source),
-        target=str(target),
+    return check.judged(
+        problems,
+        faults,
         measured={"files": len(ours), "leaves_written_anew": leaves, "different": len(problems)},
         bound={"different": 0},
-        faults=tuple(faults),
         details={"exactness": "bit by bit"},
-        problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 

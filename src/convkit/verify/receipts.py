@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.files.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
 from convkit.formats import open_checkpoint
+from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, Overlay
 from convkit.verify.roundtrip.reconvert import said, stored
@@ -43,7 +43,6 @@ def verify(path: Path) -> Verdict:
     Raises:
         ConvkitError: there is nothing at ``path``, or no receipt beside it.
     """
-    started = time.monotonic()
     path = path.absolute()
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
@@ -51,6 +50,7 @@ def verify(path: Path) -> Verdict:
     if receipt is None:
         remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name} or {record_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
+    check = Check("verify", receipt["source"]["path"], path)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]
     problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"]["config"])]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
@@ -71,17 +71,12 @@ def verify(path: Path) -> Verdict:
             measured["leaves_total"] += len(recorded)
             measured["leaves_failing"] += len(found)
             measured["bytes"] += sum(leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec)
-    return Verdict(
-        check="verify",
-        passed=not problems and all(fault.caught for fault in faults),
-        source=receipt["source"]["path"],
-        target=str(path),
+    return check.judged(
+        problems,
+        faults,
         measured=measured,
         bound={"leaves_failing": 0},
-        faults=faults,
         details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
-        problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 
@@ -202,7 +197,7 @@ def _planted(
 ) -> tuple[Fault, ...]:
     """Faults planted in memory, in the smallest leaves that are right; the same functions should find them."""
     edited = {**receipt, "plan": {**receipt["plan"], "planted": True}}
-    faults = [Fault("the plan edited", bool([*_of_receipt(edited)]), {"leaf": ""})]
+    faults = [Fault("the plan edited", bool([*_of_receipt(edited)]))]
     for name, changes in _changes(checkpoint, recorded, failing):
         side = Overlay(checkpoint, changes.keys(), changes)
         found = _of_leaves(side, {key: recorded[key] for key in changes}, planned)

@@ -7,8 +7,7 @@ in the target, to show that it can fail.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import value_dtype
 from convkit.formats import open_checkpoint
+from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
 #: elements compared at a time
@@ -56,25 +56,21 @@ def restated(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     Raises:
         ConvkitError: one of them can't be read.
     """
-    started = time.monotonic()
+    check = Check("roundtrip", source, target)
     with open_checkpoint(source) as one, open_checkpoint(target) as other:
         expected = _expected(one, record)
         ours, theirs = Side(one, one.leaves), Side(other, other.leaves)
-        problems = list(_differing(ours, theirs, expected, {*expected, *theirs.leaves}))
-        faults = tuple(
-            Fault(name, any(_differing(ours, spoiled, expected, keys))) for name, spoiled, keys in _faults(theirs)
-        )
+        problems = _differing(ours, theirs, expected, {*expected, *theirs.leaves})
+        faults = [
+            Fault(name, bool(_differing(ours, spoiled, expected, keys)))
+            for name, spoiled, keys in _faults(theirs, problems)
+        ]
     changed = sum(wanted.source != key for key, wanted in expected.items())
-    return Verdict(
-        check="roundtrip",
-        passed=not problems and all(fault.caught for fault in faults),
-        source=str(source),
-        target=str(target),
+    return check.judged(
+        [f"{key}: {problem}" for key, problem in problems.items()],
+        faults,
         measured={"leaves": len(expected), "changed": changed, "different": len(problems)},
         bound={"different": 0},
-        faults=faults,
-        problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 
@@ -100,25 +96,27 @@ def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, state
 
 
-def _differing(ours: Side, theirs: Side, expected: Mapping[str, Expected], keys: set[str]) -> Iterator[str]:
-    """What is wrong with these leaves of the target, a line each."""
-    for key in sorted(keys):
-        if key not in theirs.leaves or key not in expected:
-            yield f"{key}: is {'missing' if key not in theirs.leaves else 'of no source'}"
-            continue
-        leaf, wanted = theirs.leaves[key], expected[key]
-        if wanted.source is None:
-            found = theirs.read(key, 0, 1).view(value_dtype(leaf.spec.dtype)).item() if leaf.spec else leaf.value
-            same = type(found) is type(wanted.value) and found == wanted.value
-            if not same and not (leaf.spec and found == wanted.value):
-                yield f"{key}: is {found!r}, and should be {wanted.value!r}"
-            continue
-        original = ours.leaves[wanted.source]
-        # repr: a NaN equals itself there, and 1 isn't True
-        if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
-            yield f"{key}: isn't what {wanted.source} is in the source"
-        elif leaf.spec and not _equal(ours, wanted.source, theirs, key, leaf.spec):
-            yield f"{key}: has other bits than {wanted.source} in the source"
+def _differing(ours: Side, theirs: Side, expected: Mapping[str, Expected], keys: set[str]) -> dict[str, str]:
+    """What is wrong with which of these leaves of the target."""
+    found = {key: _difference(ours, theirs, expected.get(key), key) for key in sorted(keys)}
+    return {key: problem for key, problem in found.items() if problem}
+
+
+def _difference(ours: Side, theirs: Side, wanted: Expected | None, key: str) -> str | None:
+    if key not in theirs.leaves or wanted is None:
+        return "is missing" if key not in theirs.leaves else "is in the target, and not in the source"
+    leaf = theirs.leaves[key]
+    if wanted.source is None:
+        found = theirs.read(key, 0, 1).view(value_dtype(leaf.spec.dtype)).item() if leaf.spec else leaf.value
+        same = found == wanted.value and (leaf.spec is not None or type(found) is type(wanted.value))
+        return None if same else f"is {found!r}, and should be {wanted.value!r}"
+    original = ours.leaves[wanted.source]
+    # repr: a NaN equals itself there, and 1 isn't True
+    if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
+        return f"isn't what {wanted.source} is in the source"
+    if leaf.spec and not _equal(ours, wanted.source, theirs, key, leaf.spec):
+        return f"has other bits than {wanted.source} in the source"
+    return None
 
 
 def _equal(ours: Side, one: str, theirs: Side, other: str, spec: TensorSpec) -> bool:
@@ -129,15 +127,16 @@ def _equal(ours: Side, one: str, theirs: Side, other: str, spec: TensorSpec) -> 
     )
 
 
-def _faults(side: Side) -> Iterator[tuple[str, Side, set[str]]]:
-    """Faults by name: the target with one of them, and the leaves that it concerns."""
+def _faults(side: Side, failing: Container[str]) -> Iterator[tuple[str, Side, set[str]]]:
+    """Faults by name: the target with one of them, and the leaves that it concerns, none of which fails already."""
 
     def planted(key: str, leaf: Leaf | None) -> Side:
         kept = {name: other for name, other in side.leaves.items() if name != key}
         return replace(side, leaves=kept if leaf is None else {**kept, key: leaf})
 
-    tensors = [leaf for leaf in side.leaves.values() if leaf.spec and 0 < leaf.spec.size <= _PLANTED]
-    numbers = [leaf for leaf in side.leaves.values() if type(leaf.value) is int]
+    sound = [leaf for leaf in side.leaves.values() if leaf.key not in failing]
+    tensors = [leaf for leaf in sound if leaf.spec and 0 < leaf.spec.size <= _PLANTED]
+    numbers = [leaf for leaf in sound if type(leaf.value) is int]
     for leaf in tensors[:1]:
         assert leaf.spec
         yield "one bit flipped", replace(side, spoiled={leaf.key: _flipped}), {leaf.key}
@@ -146,9 +145,8 @@ def _faults(side: Side) -> Iterator[tuple[str, Side, set[str]]]:
     for leaf in numbers[:1]:
         yield "a number off by one", planted(leaf.key, replace(leaf, value=leaf.value + 1)), {leaf.key}
         yield "a number of another type", planted(leaf.key, replace(leaf, value=float(leaf.value))), {leaf.key}
-    first = next(iter(side.leaves), None)
-    if first is not None:
-        yield "a leaf missing", planted(first, None), {first}
+    for leaf in sound[:1]:
+        yield "a leaf missing", planted(leaf.key, None), {leaf.key}
     yield "a leaf too many", planted("surprise", Leaf("surprise", value=0)), {"surprise"}
 
 

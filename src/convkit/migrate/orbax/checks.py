@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import REWRITE, Encoding, Request, plan_migration
 from convkit.migrate.orbax.restore import compared, installed
 from convkit.verify.files import same_source
+from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
 
@@ -29,18 +29,18 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
     Raises:
         ConvkitError: the source can't be read. What is wrong with the target is a problem of the verdict.
     """
-    started = time.monotonic()
+    check = Check("roundtrip", source, target)
     scratch = Path(tempfile.mkdtemp(prefix=".convkit-back-", dir=target.absolute().parent))
     back = keep or scratch / "back"
     try:
         api, asked = receipt["source"]["format"].removeprefix("orbax-"), receipt["plan"]["request"]
         same_api = api == asked["to"] and not asked["dual"]
         migrate(target, back, Request(api, REWRITE if same_api else None), restored=False)
-        return same_source(source, back, target, receipt, started)
+        return same_source(source, back, receipt, check)
     except ConvkitError as error:
         if not source.exists() or not target.exists():
             raise
-        return Verdict("roundtrip", False, str(source), str(target), problems=(str(error),))
+        return check.judged([str(error)])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -51,7 +51,7 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
     Raises:
         ConvkitError: Orbax isn't installed or can't be run, or the source can't be read.
     """
-    started = time.monotonic()
+    check = Check("equivalence", source, target)
     if not installed():
         raise ConvkitError(
             "Orbax isn't installed, which is to restore it", path=target, remedy="pip install orbax-checkpoint"
@@ -60,16 +60,10 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
     encoding = Encoding(**asked.pop("encoding"))
     migration = plan_migration(source, Request(**asked, encoding=encoding))
     answer = compared(migration, target.absolute())
-    faults = tuple(Fault(name, caught) for name, caught in answer["faults"])
-    return Verdict(
-        check="equivalence",
-        passed=not answer["problems"] and all(fault.caught for fault in faults),
-        source=str(source),
-        target=str(target),
+    return check.judged(
+        answer["problems"],
+        (Fault(name, caught) for name, caught in answer["faults"]),
         measured=answer["measured"],
         bound={"different": 0},
-        faults=faults,
         details={"restored_by": receipt["versions"].get("orbax-checkpoint"), "api": asked["to"]},
-        problems=tuple(answer["problems"]),
-        seconds=time.monotonic() - started,
     )

@@ -7,7 +7,6 @@ conversion can be undone. What the model means it doesn't prove: that takes ``eq
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import complement_path, read_receipt
 from convkit.formats import open_checkpoint
+from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
 from convkit.verify.roundtrip.faults import plant
 from convkit.verify.roundtrip.reconvert import Document, Kept, Sides, claims, value_claims
@@ -56,7 +56,7 @@ def roundtrip(
             is a problem of the verdict.
         UsageError: ``keep`` is there already.
     """
-    started = time.monotonic()
+    check = Check("roundtrip", source, target)
     with ExitStack() as stack:
         opened = stack.enter_context(open_checkpoint(source, source_format or plan["source"]["format"]))
         try:
@@ -66,7 +66,7 @@ def roundtrip(
         except ConvkitError as error:
             if not target.exists():
                 raise
-            return Verdict("roundtrip", False, str(source), str(target), problems=(str(error),))
+            return check.judged([str(error)])
         problems: list[str] = []
         kept = _complement(target, receipt, stack, problems)
         earlier = _complement(source, read_receipt(source), stack, problems) if _restores(plan) else None
@@ -77,21 +77,12 @@ def roundtrip(
         digests = receipt["source"]["leaves"] if receipt else None
         found = examine(plan, sides, claimed=claimed, digests=digests, progress=progress)
         planted = plant(plan, opened, other, found.failing, _problems) if faults else ()
-    problems += found.problems
-    problems += [
-        f"planted fault not seen: {fault.name} ({fault.measured['leaf']})" for fault in planted if not fault.caught
-    ]
-    return Verdict(
-        check="roundtrip",
-        passed=not problems,
-        source=str(source),
-        target=str(target),
+    return check.judged(
+        [*problems, *found.problems],
+        planted,
         measured=_measured(found, len(plan["source_leaves"])),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
-        faults=planted,
         details=_details(found, keep),
-        problems=tuple(problems),
-        seconds=time.monotonic() - started,
     )
 
 
