@@ -22,6 +22,7 @@ from convkit.migrate.orbax import checks, real
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import Request, plan_migration
 from convkit.migrate.orbax.restore import job
+from convkit.orbax.check.real import Maker
 from convkit.state.orbax.layout import recognise
 from convkit.verify.files import verify_migration
 
@@ -279,7 +280,7 @@ def test_a_large_tree_is_restored_in_batches(
     migrate(layout(name), tmp_path / "target", Request(to, dual=True), restored=False)
     monkeypatch.setattr(real, "BATCH", 8)
     with jax.enable_x64(True):
-        answer = real.check(job(migration, tmp_path / "target"))
+        *_, answer = real.answers(job(migration, tmp_path / "target"), Maker(tmp_path))
     assert answer["problems"] == []
     assert answer["measured"]["leaves"] > 2
     assert all(caught for _, caught in answer["faults"])

@@ -44,11 +44,12 @@ class Entry:
             return file.read(self.stop - self.start)
 
 
-def read_entries(folder: Path, files: dict[Path, int] | None = None) -> dict[str, Entry]:
+def read_entries(folder: Path, files: dict[Path, int] | None = None, *, whole: bool = True) -> dict[str, Entry]:
     """All entries of the database by key, as its last version has them.
 
     Args:
         files: those that the database consists of are put into it, with their sizes.
+        whole: whether every value must be there; if not, files may be missing or too short for what lies in them.
 
     Raises:
         ConvkitError: no manifest, one of a format that no tensorstore reads any more, a damaged tree, or a
@@ -61,13 +62,13 @@ def read_entries(folder: Path, files: dict[Path, int] | None = None) -> dict[str
     try:
         store = tensorstore.KvStore.open(file_store(folder)).result()
         root = tensorstore.ocdbt.dump(store).result()["versions"][-1]["root"].get("location")
-        return dict(_walk(folder, store, root, b"", files)) if root else {}
+        return dict(_walk(folder, store, root, b"", files if whole else None)) if root else {}
     except (ValueError, OSError) as error:
         raise store_error(error, str(folder)) from None
 
 
 def _walk(
-    folder: Path, store: Any, location: str, prefix: bytes, sizes: dict[Path, int]
+    folder: Path, store: Any, location: str, prefix: bytes, sizes: dict[Path, int] | None
 ) -> Iterator[tuple[str, Entry]]:
     """The entries below a node."""
     import tensorstore
@@ -83,10 +84,12 @@ def _walk(
             yield key.decode(), Entry(None, *_place(folder, found["indirect_value"], sizes))
 
 
-def _place(folder: Path, location: str, sizes: dict[Path, int]) -> tuple[Path, int, int]:
-    """The file and range that a location names."""
+def _place(folder: Path, location: str, sizes: dict[Path, int] | None) -> tuple[Path, int, int]:
+    """The file and range that a location names; without ``sizes`` the file may be missing, or too short."""
     _, base, name, start, length = location.split(":")
     file, stop = folder / unquote(base) / unquote(name), int(start) + int(length)
+    if sizes is None:
+        return file, int(start), stop
     if file not in sizes:
         if not file.parent.is_dir():
             raise ConvkitError(f"{file.parent.relative_to(folder)} is missing", path=folder, remedy=_REFETCH)

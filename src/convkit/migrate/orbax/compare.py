@@ -12,10 +12,8 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.formats.orbax.record import Record
 from convkit.state.orbax import tree
-from convkit.state.orbax.tree import DICT, SEQUENCE
-
-#: a path in a tree: each element with what it is, a key or a position
-Path = tuple[tuple[str, int], ...]
+from convkit.state.orbax.nested import Path
+from convkit.state.orbax.tree import DICT
 
 _EMPTY: dict[str, type] = {"None": type(None), "Dict": dict, "List": list, "Tuple": tuple}
 _SCALARS = {"b": bool, "i": int, "u": int, "f": float}
@@ -39,22 +37,9 @@ def wanted(checkpoint: Checkpoint, record: Record, item: str) -> dict[Path, Want
             continue
         leaf = checkpoint.leaves[key]
         algorithm = known.key_algorithm if (known := record.items[item].arrays.get(node.name)) else None
-        path = tuple(zip(node.path, node.kinds, strict=True))
         read = (lambda key=key: checkpoint.read(key)) if leaf.spec else (lambda leaf=leaf: leaf.value)
-        found[path] = Wanted(node.value_type, leaf.spec, read, algorithm)
+        found[node.elements] = Wanted(node.value_type, leaf.spec, read, algorithm)
     return found
-
-
-def flat(found: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every leaf and empty node of a tree that was given back."""
-    if isinstance(found, dict) and found:
-        for name, child in found.items():
-            yield from flat(child, (*path, (str(name), DICT)))
-    elif isinstance(found, list | tuple) and found:
-        for position, child in enumerate(found):
-            yield from flat(child, (*path, (str(position), SEQUENCE)))
-    else:
-        yield path, found
 
 
 def differences(expected: Mapping[Path, Wanted], found: Mapping[Path, Any]) -> Iterator[str]:

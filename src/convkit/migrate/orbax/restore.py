@@ -1,29 +1,28 @@
-"""Having the real Orbax restore what was migrated, and comparing it with the source: a verdict.
+"""Has the real Orbax restore what was migrated and compares it with the source: a verdict.
 
-Orbax and jax run in a process of their own, on so many of the machine's processors as devices as the arrays were
-saved on. Arrays that were saved on other devices than processors are asked for on one of these.
+The worker of ``orbax check`` does it, with as many CPU devices as the arrays were saved on. Arrays that were saved on
+other devices than CPUs are restored to one CPU.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import re
-import subprocess
-import sys
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
-from convkit.migrate.orbax.parts import Part, root_metadata
+from convkit.migrate.orbax.parts import Fate, Part, root_metadata
 from convkit.migrate.orbax.request import Migration
+from convkit.orbax.check import run
+from convkit.orbax.check.calls import Restoring
+from convkit.orbax.check.devices import needed
 from convkit.state.orbax import handlers, layout
 from convkit.state.orbax.root import common_format, parse_step
 
-_CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
-#: devices that are made of one machine's processors, at most
+_TASK = "convkit.migrate.orbax.real"
+#: CPU devices that jax is started with, at most
 _DEVICES = 64
 #: problems that an error names
 _SHOWN = 3
@@ -48,7 +47,7 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
             remedy="report this; --no-restore keeps the output nevertheless",
         )
     if missed := [name for name, caught in answer["faults"] if not caught]:
-        raise ConvkitError(f"a planted fault was not seen: {missed[0]}", remedy="report this")
+        raise ConvkitError(f"a planted fault was not caught: {missed[0]}", remedy="report this")
     return answer
 
 
@@ -63,58 +62,103 @@ def compared(migration: Migration, folder: Path) -> dict[str, Any]:
     Raises:
         ConvkitError: Orbax couldn't be run.
     """
-    return _run(job(migration, folder), min(_devices_of_all(migration), _DEVICES), folder)
+    devices = int(min(_devices(migration), _DEVICES))
+    try:
+        *_, answer = run.ask(_TASK, job(migration, folder), devices, x64=True)
+    except run.NoAnswerError as error:
+        raise ConvkitError(
+            f"the real Orbax couldn't be run: {error}", path=folder, remedy="mend its installation, or say --no-restore"
+        ) from None
+    return answer
 
 
 def job(migration: Migration, folder: Path) -> dict[str, Any]:
-    """What the process is asked: to restore what lies in ``folder`` by every API that is to load it."""
+    """The worker's job: to restore what lies in ``folder`` by every API that is to load it."""
+    apis = ("v0", "v1") if migration.request.dual else (migration.request.to,)
     return {
-        "apis": ["v0", "v1"] if migration.request.dual else [migration.request.to],
-        "here": _devices_of_all(migration) <= _DEVICES,
-        "parts": [_part(part, folder) for part in migration.parts if part.found.kind != layout.ROOT],
-        "root": _root(migration, folder),
+        "here": _devices(migration) <= _DEVICES,
+        "parts": [_part(part, folder, apis) for part in migration.parts if part.found.kind != layout.ROOT],
+        "root": _root(migration, folder, apis),
     }
 
 
-def _devices_of_all(migration: Migration) -> float:
-    return max((_devices(part) for part in migration.parts), default=1)
+def _devices(migration: Migration) -> float:
+    """How many CPU devices the arrays need to be loaded as they were saved; infinite for other devices."""
+    fates = [fate for part in migration.parts for fate in part.fates if fate.pytree]
+    texts = {text for fate in fates if fate.pytree for text in fate.pytree.shardings.values()}
+    return max(map(needed, texts), default=1)
 
 
-def _part(part: Part, folder: Path) -> dict[str, Any]:
+def _part(part: Part, folder: Path, apis: Sequence[str]) -> dict[str, Any]:
+    target = folder.absolute() / part.name
+    values = {
+        fate.target: json.loads(fate.item.file.read_bytes())
+        for fate in part.fates
+        if fate.kind == handlers.JSON and fate.item.file
+    }
     return {
         "name": part.name,
-        "source": str(part.folder),
-        "target": str(folder / part.name),
-        "items": [
-            {"source": fate.source, "target": fate.target, "kind": fate.kind} for fate in part.fates if fate.pytree
-        ],
-        "json": {
-            fate.target: json.loads(fate.item.file.read_bytes())
-            for fate in part.fates
-            if fate.kind == handlers.JSON and fate.item.file
-        },
+        "source": str(part.folder.absolute()),
+        "target": str(target),
+        "calls": {api: _calls(Restoring(api), part, target, values) for api in apis},
+        "json": values,
         "custom_metadata": dict(part.found.metadata.custom_metadata) if part.found.metadata else {},
         "kinds": _kinds(part),
     }
 
 
+def _calls(calls: Restoring, part: Part, target: Path, values: Iterable[str]) -> dict[str, Any]:
+    """The calls that restore a part with one API: of each item with leaves, of each JSON item, of all."""
+    items = []
+    for fate in part.fates:
+        if fate.pytree:
+            arguments = "" if calls.api == "v1" else _arguments(fate, target)
+            items.append(
+                {
+                    "source": fate.source,
+                    "target": fate.target,
+                    "kind": fate.kind,
+                    "whole": calls.item(fate.target, arguments).to_json(),
+                    "among": bool(arguments),
+                    "partly": calls.leaves(fate.target).to_json(),
+                }
+            )
+    return {
+        "items": items,
+        "json": {name: calls.json(name).to_json() for name in values},
+        "custom_metadata": calls.custom_metadata().to_json(),
+        "all_items": calls.all_items().to_json(),
+    }
+
+
+def _arguments(fate: Fate, target: Path) -> str:
+    """The name of v0's arguments for an item; "" for a pytree, which needs none."""
+    if fate.kind == handlers.PYTREE:
+        return ""
+    if fate.kind == handlers.ARRAY:
+        return "ArrayRestore"
+    return "NumpyRandomKeyRestore" if (target / fate.target / "np_random_key").is_dir() else "JaxRandomKeyRestore"
+
+
 def _kinds(part: Part) -> list[str]:
-    """The kinds of the items; folders that are none, and what older releases wrote, no call finds untold."""
+    """The kinds of the items; what a call for everything doesn't find by itself counts as one of unknown kind.
+
+    That is folders that aren't items, and what older releases wrote.
+    """
     folders = {name.partition("/")[0] for name in part.files if "/" in name}
-    untold = part.given_back or folders - {fate.target for fate in part.fates}
-    return [fate.kind for fate in part.fates] + ([handlers.UNKNOWN] if untold else [])
+    others = part.given_back or folders - {fate.target for fate in part.fates}
+    return [fate.kind for fate in part.fates] + ([handlers.UNKNOWN] if others else [])
 
 
-def _root(migration: Migration, folder: Path) -> dict[str, Any] | None:
+def _root(migration: Migration, folder: Path, apis: Sequence[str]) -> dict[str, Any] | None:
     """What a manager should find in a root; None where there is none, or no name format finds all of its steps."""
     parts = [part for part in migration.parts if part.name]
     form = common_format(part.name for part in parts) if parts else None
     if form is None:
         return None
     return {
-        "target": str(folder),
-        "prefix": form[0],
-        "width": form[1],
+        "target": str(folder.absolute()),
+        "calls": {api: Restoring(api).steps(form).to_json() for api in apis},
         "custom_metadata": root_metadata(migration.source.path).get("custom_metadata", {}),
         "metrics": {step.step: _metrics(part) for part in parts if (step := parse_step(part.name))},
     }
@@ -123,46 +167,3 @@ def _root(migration: Migration, folder: Path) -> dict[str, Any] | None:
 def _metrics(part: Part) -> Any:
     files = [fate.item.file for fate in part.fates if fate.kind == handlers.METRICS and fate.item.file]
     return json.loads(files[0].read_bytes()) if files else None
-
-
-def _devices(part: Part) -> float:
-    """So many devices the arrays need to be loaded as they were saved; infinite for others than processors."""
-    texts = {text for fate in part.fates if fate.pytree for text in fate.pytree.shardings.values()}
-    return max((_devices_of(json.loads(text)) for text in texts), default=1)
-
-
-def _devices_of(sharding: dict[str, Any]) -> float:
-    if "device_str" in sharding:
-        match = _CPU.fullmatch(str(sharding["device_str"]))
-        return int(match[2]) + 1 if match else math.inf
-    mesh = sharding.get("device_mesh")
-    return 1 + max(_ids(mesh), default=0) if mesh else math.prod(sharding.get("shape", [1]))
-
-
-def _ids(mesh: Any) -> list[int]:
-    """The numbers of the devices in a mesh, however it is nested."""
-    if isinstance(mesh, list):
-        return [number for inner in mesh for number in _ids(inner)]
-    if isinstance(mesh, dict):
-        return [mesh["id"]] if "id" in mesh else _ids(list(mesh.values()))
-    return []
-
-
-def _run(asked: dict[str, Any], devices: float, folder: Path) -> dict[str, Any]:
-    """The answer of the process.
-
-    Raises:
-        ConvkitError: it ended without one.
-    """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={int(devices)}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-    command = [sys.executable, "-m", "convkit.migrate.orbax.real"]
-    ended = subprocess.run(
-        command, input=json.dumps(asked), capture_output=True, text=True, env=environment, check=False
-    )
-    if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise ConvkitError(
-            f"the real Orbax couldn't be run: {last}", path=folder, remedy="mend its installation, or say --no-restore"
-        )
-    return json.loads(ended.stdout.strip().splitlines()[-1])

@@ -1,6 +1,7 @@
-"""The calls of Orbax's two APIs that load a checkpoint, or say what it holds, as a table.
+"""The calls of Orbax's two APIs that load a checkpoint, or say what it holds: the one table of them.
 
-``p`` is the checkpoint's path; ``abs`` and ``abstract`` stand for the stored tree itself, each array with the
+The table is what ``convkit orbax check`` shows; :class:`Restoring` picks the calls by which a migrated checkpoint is
+restored. ``p`` is the checkpoint's path; ``abs`` and ``abstract`` stand for the stored tree itself, each array with the
 sharding of one device, ``abstract np`` for the same with numpy arrays only.
 """
 
@@ -25,10 +26,14 @@ class Verb(StrEnum):
     PYTREE = "v0 PyTreeCheckpointer.restore"
     COMPOSITE = "v0 CompositeCheckpointHandler.restore"
     MANAGER = "v0 CheckpointManager.restore"
+    CUSTOM_V0 = "v0 CompositeCheckpointHandler.metadata().custom_metadata"
+    CUSTOM_V1 = "v1.checkpointables_metadata().custom_metadata"
+    STEPS_V0 = "v0 CheckpointManager.metrics"
+    STEPS_V1 = "v1.training.Checkpointer.checkpoints"
 
 
 class Target(StrEnum):
-    """What a call is told about the tree: nothing, the tree with the devices of today, or with numpy arrays."""
+    """What is given to a call as the tree: nothing, the tree with today's devices, or the tree with numpy arrays."""
 
     STORED = "stored"
     HERE = "here"
@@ -48,9 +53,9 @@ class Call:
     """One call.
 
     ``name`` is the item that ``LOAD`` and ``METADATA`` ask for, :data:`AUTO`, or None for a checkpoint without items;
-    of ``CHECKPOINTER`` None means all items. ``below`` is the folder under ``p`` that a v0 checkpointer is given.
-    ``items`` are those that a call of several asks for, and how: the name of v0's arguments, or of v1 :data:`TREE`
-    or None. ``names`` tells a manager the prefix and the length of its steps' names.
+    for ``CHECKPOINTER`` None means all items. ``below`` is the folder under ``p`` that a v0 checkpointer is given.
+    ``items`` are those that a call for several asks for, and how: the name of v0's arguments, or for v1 :data:`TREE`
+    or None. ``names`` gives a manager the prefix and the length of its steps' names.
     """
 
     text: str
@@ -157,7 +162,7 @@ def of_root(pytrees: Iterable[str], names: StepNames | None) -> tuple[Call, ...]
     )
 
 
-#: what a call says of its steps' names: see :func:`spelled`
+#: how a call spells the names of its steps: see :func:`spelled`
 _MANAGERS = {Verb.CHECKPOINTER: "step_name_format=f", Verb.MANAGER: "options=o"}
 
 
@@ -199,3 +204,47 @@ def _of_root(name: str) -> Iterable[Call]:
         if (name, handler) != ("state", STANDARD):
             text = f"v0 CheckpointManager(p).restore(latest, Composite({name}={handler}()))"
             yield Call(text, Verb.MANAGER, items={name: handler})
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """The calls by which a user restores a checkpoint with one API, ``v0`` or ``v1``."""
+
+    api: str
+
+    def item(self, name: str, arguments: str = "") -> Call:
+        """The call that restores one item, "" for a checkpoint without items.
+
+        ``arguments`` is the name of v0's arguments where the item isn't a pytree; v1 needs none.
+        """
+        if self.api == "v1":
+            auto = name == "state"  # which v1 prefers to all others
+            return Call(Verb.LOAD.value, Verb.LOAD, AUTO if auto else name)
+        if arguments:
+            return Call(Verb.COMPOSITE.value, Verb.COMPOSITE, items={name: arguments})
+        return Call(Verb.PYTREE.value, Verb.PYTREE, below=name)
+
+    def leaves(self, name: str) -> Call:
+        """The call that restores some leaves of a pytree item, if it is given a tree of them."""
+        return Call(Verb.LOAD.value, Verb.LOAD, name) if self.api == "v1" else self.item(name)
+
+    def json(self, name: str) -> Call:
+        """The call that restores a JSON item, among the items that it returns."""
+        if self.api == "v1":
+            return Call(Verb.LOAD_ALL.value, Verb.LOAD_ALL, items={name: None})
+        return Call(Verb.COMPOSITE.value, Verb.COMPOSITE, items={name: "JsonRestore"})
+
+    def all_items(self) -> Call:
+        """The call that restores whatever the checkpoint's own metadata name."""
+        verb = Verb.LOAD_ALL if self.api == "v1" else Verb.COMPOSITE
+        return Call(verb.value, verb)
+
+    def custom_metadata(self) -> Call:
+        """The call that returns what the user stored with a checkpoint."""
+        verb = Verb.CUSTOM_V1 if self.api == "v1" else Verb.CUSTOM_V0
+        return Call(verb.value, verb)
+
+    def steps(self, names: StepNames) -> Call:
+        """The call that returns a root's steps with their metrics, and what the user stored with the root."""
+        verb = Verb.STEPS_V1 if self.api == "v1" else Verb.STEPS_V0
+        return Call(verb.value, verb, names=names)

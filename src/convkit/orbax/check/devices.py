@@ -1,4 +1,4 @@
-"""Whether a stored sharding can be used where there are other devices than there were.
+"""Whether a stored sharding can be used with the devices of today, and how many CPU devices it needs.
 
 Source: orbax-checkpoint 0.12.8, ``_src/metadata/sharding.py``.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
+
+#: how jax calls the devices that it makes of CPUs
+_CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
 
 
 def foreign(text: str, devices: int) -> str | None:
@@ -16,21 +20,36 @@ def foreign(text: str, devices: int) -> str | None:
     found = json.loads(text)
     match found.get("sharding_type"):
         case "SingleDeviceSharding":
-            name = str(found.get("device_str")).replace("TFRT_CPU_", "cpu:")
-            return None if name in {f"cpu:{i}" for i in range(devices)} else f"device {name}"
+            name = str(found.get("device_str"))
+            match = _CPU.fullmatch(name)
+            return None if match and int(match[2]) < devices else f"device {name.replace('TFRT_CPU_', 'cpu:')}"
         case "NamedSharding":
             mesh = found.get("device_mesh")
             if not mesh:
                 return None if math.prod(found["shape"]) == devices else f"a mesh of {found['shape']} devices"
-            ids = set(_device_ids(mesh["mesh"]))
+            ids = set(_ids(mesh["mesh"]))
             return None if ids <= set(range(devices)) else f"devices {sorted(ids)}"
         case kind:
             return f"a sharding of kind {kind}"
 
 
-def _device_ids(mesh: Any) -> Iterator[int]:
-    if isinstance(mesh, dict):
-        yield mesh["id"]
-    else:
+def needed(text: str) -> float:
+    """How many CPU devices a stored sharding needs; infinite for devices that aren't CPUs."""
+    found = json.loads(text)
+    if "device_str" in found:
+        match = _CPU.fullmatch(str(found["device_str"]))
+        return int(match[2]) + 1 if match else math.inf
+    mesh = found.get("device_mesh")
+    return 1 + max(_ids(mesh), default=0) if mesh else math.prod(found.get("shape", [1]))
+
+
+def _ids(mesh: Any) -> Iterator[int]:
+    """The numbers of the devices in a mesh, however it is nested."""
+    if isinstance(mesh, list):
         for part in mesh:
-            yield from _device_ids(part)
+            yield from _ids(part)
+    elif isinstance(mesh, dict):
+        if "id" in mesh:
+            yield mesh["id"]
+        else:
+            yield from _ids(list(mesh.values()))

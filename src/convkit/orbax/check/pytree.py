@@ -20,9 +20,10 @@ from convkit.orbax.check.calls import Target
 from convkit.orbax.check.devices import foreign
 from convkit.orbax.check.outcome import OrbaxError
 from convkit.orbax.check.pytree_files import PyTreeFiles
-from convkit.orbax.check.shapes import EMPTY, inline_kind, is_placeholder, nested, python_type
+from convkit.orbax.check.shapes import EMPTY, inline_kind, is_placeholder, python_type
 from convkit.state.orbax import arrays, texts, tree
 from convkit.state.orbax.layout import AGGREGATE
+from convkit.state.orbax.nested import nested
 from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node
 
 #: what jax makes of 64-bit arrays, without a word, where ``jax_enable_x64`` isn't set
@@ -78,7 +79,7 @@ class PyTree(PyTreeFiles):
                 raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
             else:
                 told.append((node, python_type(spec.dtype)))
-        return nested(told)
+        return nested((node.elements, kind) for node, kind in told)
 
     @cached_property
     def _inline(self) -> bool:
@@ -101,7 +102,7 @@ class PyTree(PyTreeFiles):
         loaded = {node.path: self._leaf(node, reader, target, strict) for node in leaves if not node.aggregated}
         if aside := next((node.name for node in leaves if node.aggregated), None):
             raise OrbaxError("ValueError", f"leaf {aside} lies in the file {AGGREGATE}, which this call doesn't read")
-        return nested((node, loaded.get(node.path, EMPTY.get(node.value_type))) for node in self._nodes())
+        return nested((node.elements, loaded.get(node.path, EMPTY.get(node.value_type))) for node in self._nodes())
 
     def _leaf(self, node: Node, reader: Reader, target: Target, strict: bool) -> Any:
         if node.empty:
@@ -184,7 +185,7 @@ class PyTree(PyTreeFiles):
                 loaded.append((node, inline_kind(value)))
             else:
                 loaded.append((node, self._leaf(node, reader, target, strict=False)))
-        return nested(loaded)
+        return nested((node.elements, kind) for node, kind in loaded)
 
     def _array(self, name: str, kind: str, strict: bool) -> str:
         self._check_folder(name)

@@ -14,13 +14,13 @@ from convkit.errors import ConvkitError
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.orbax.check import json_item
 from convkit.orbax.check.outcome import OrbaxError
-from convkit.orbax.check.shapes import flat
 from convkit.orbax.check.stored import Store
 from convkit.state import flax_msgpack
 from convkit.state.json_object import read_object
 from convkit.state.orbax import arrays, tree
 from convkit.state.orbax.layout import AGGREGATE, MANIFEST
-from convkit.state.orbax.tree import Node, Tree
+from convkit.state.orbax.nested import flat
+from convkit.state.orbax.tree import NDARRAY, Node, Tree
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class PyTreeFiles:
         if path.is_dir():  # of an item that is one array, that array
             raise OrbaxError("IsADirectoryError", f"{AGGREGATE} is a folder")
         try:
-            return tuple(flat(flax_msgpack.load(path))) if path.is_file() else ()
+            found = flat(flax_msgpack.load(path)) if path.is_file() else ()
+            return tuple((tree.node(place, NDARRAY), value) for place, value in found)
         except ConvkitError as error:
             kind = "ExtraData" if "after its end" in error.problem else "ValueError"
             raise OrbaxError(kind, f"{AGGREGATE} {error.problem}") from None
@@ -79,7 +80,7 @@ class PyTreeFiles:
         """Of typed random keys the algorithm, by storage name.
 
         Raises:
-            OrbaxError: what tells them can't be read.
+            OrbaxError: the file that names them can't be read.
         """
         try:
             found = arrays.read_array_metadatas(self.folder)

@@ -1,8 +1,9 @@
-"""The calls of the table, made in the installed Orbax. Imports jax and Orbax."""
+"""What the worker does: the calls of the table, made in the installed Orbax. Imports jax and Orbax."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,29 @@ from convkit.checkpoint.tensors import value_dtype
 from convkit.orbax.check.calls import AUTO, Call, Target, Verb
 from convkit.orbax.check.outcome import OK, OrbaxError
 from convkit.orbax.check.pytree import PyTree
-from convkit.orbax.check.shapes import nested
 from convkit.orbax.check.v1_layout import first_pytree
+from convkit.state.orbax.nested import nested
+from convkit.state.orbax.root import StepName
 from convkit.state.orbax.step import deleted_item
 from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 
 
-def answer(call: Call, path: Path, scratch: Path) -> dict[str, Any]:
+def keep_64_bits(keep: bool) -> None:
+    """Whether jax keeps 64 bits, or makes 32 of them as it does where nobody asks."""
+    jax.config.update("jax_enable_x64", keep)
+
+
+def answers(request: Mapping[str, Any], make: Maker) -> Iterator[dict[str, Any]]:
+    """What each of the request's ``calls`` answers for the checkpoint at ``path``."""
+    for entry in request["calls"]:
+        yield answer(Call.from_json(entry), Path(request["path"]), make)
+
+
+def answer(call: Call, path: Path, make: Maker) -> dict[str, Any]:
     """What the call answers: result, description of the value, and class and message of the error and its causes."""
     try:
-        value = _make(call, path, scratch)
+        target = abstract(path / _folder(call, path), call.target) if call.verb in _WITH_TARGET else None
+        value = make(call, path, target)
         value = value if call.verb is Verb.IS_CHECKPOINT else described(value)
     except Exception as error:
         causes = []
@@ -36,49 +50,99 @@ def answer(call: Call, path: Path, scratch: Path) -> dict[str, Any]:
     return {"result": OK, "value": value, "causes": []}
 
 
-def _make(call: Call, path: Path, scratch: Path) -> Any:
-    match call.verb:
-        case Verb.IS_CHECKPOINT:
-            return v1.is_orbax_checkpoint(path)
-        case Verb.LOAD:
-            layout = v1.options.CheckpointLayout.SAFETENSORS if call.safetensors else None
-            name = first_pytree(path, deleted_item(path)) if call.name == AUTO else call.name
-            target = abstract(path / name if name else path, call.target)
-            with v1.Context(checkpoint_layout=layout):
-                return v1.load(path, target, checkpointable_name=call.name)
-        case Verb.LOAD_ALL:
-            targets = {name: abstract(path / name, call.target) if kind else None for name, kind in call.items.items()}
-            return v1.load_checkpointables(path, targets or None)
-        case Verb.METADATA:
-            return v1.metadata(path, checkpointable_name=call.name).metadata
-        case Verb.METADATA_ALL:
-            return v1.checkpointables_metadata(path).metadata
-        case Verb.CHECKPOINTER:
-            names = v1.path.step.standard_name_format(**_names(call)) if any(call.names) else None
-            with v1.training.Checkpointer(_links(path, scratch), step_name_format=names) as checkpointer:
-                if call.name is None:
-                    return checkpointer.load_checkpointables()
-                return checkpointer.load(checkpointable_name=call.name)
-        case Verb.MANAGER:
-            options = v0.CheckpointManagerOptions(**_names(call))
-            with v0.CheckpointManager(_links(path, scratch), options=options) as manager:
-                args = _args(call.items)
-                named = v0.args.Composite(**args) if args else None
-                return manager.restore(manager.latest_step(), args=args.get("", named))
-        case Verb.COMPOSITE:
-            with v0.Checkpointer(v0.CompositeCheckpointHandler()) as checkpointer:
-                return checkpointer.restore(path, args=v0.args.Composite(**_args(call.items)))
-        case Verb.STANDARD:
-            with v0.StandardCheckpointer() as checkpointer:
-                return checkpointer.restore(path / call.below, abstract(path / call.below, call.target))
-        case Verb.PYTREE:
-            with v0.PyTreeCheckpointer() as checkpointer:
-                path = path / call.below
-                if call.target is Target.STORED:
-                    return checkpointer.restore(path)
-                tree = checkpointer.metadata(path).item_metadata.tree
-                as_numpy = jax.tree.map(_numpy_args, tree)
-                return checkpointer.restore(path, args=v0.args.PyTreeRestore(restore_args=as_numpy))
+@dataclass(frozen=True)
+class Maker:
+    """Makes calls. Managers, which make folders, are given a folder of links in ``scratch``."""
+
+    scratch: Path
+
+    def __call__(self, call: Call | Mapping[str, Any], path: Path, target: Any = None) -> Any:
+        """What a call returns, which may be given as JSON.
+
+        ``target`` is the tree to restore, where the call takes one: what is said of each leaf, ``...`` for those
+        that aren't wanted.
+        """
+        call = call if isinstance(call, Call) else Call.from_json(call)
+        return (self._v1 if call.api == "v1" else self._v0)(call, path, target)
+
+    def _v1(self, call: Call, path: Path, target: Any) -> Any:
+        match call.verb:
+            case Verb.IS_CHECKPOINT:
+                return v1.is_orbax_checkpoint(path)
+            case Verb.LOAD:
+                layout = v1.options.CheckpointLayout.SAFETENSORS if call.safetensors else None
+                with v1.Context(checkpoint_layout=layout):
+                    return v1.load(path, target, checkpointable_name=call.name)
+            case Verb.LOAD_ALL:
+                items = {
+                    name: abstract(path / name, call.target) if kind else None for name, kind in call.items.items()
+                }
+                return v1.load_checkpointables(path, items or None)
+            case Verb.METADATA:
+                return v1.metadata(path, checkpointable_name=call.name).metadata
+            case Verb.METADATA_ALL:
+                return v1.checkpointables_metadata(path).metadata
+            case Verb.CUSTOM_V1:
+                return v1.checkpointables_metadata(path).custom_metadata or {}
+        names = v1.path.step.standard_name_format(**_names(call)) if any(call.names) else None
+        if call.verb is Verb.STEPS_V1:
+            with v1.training.Checkpointer(path, step_name_format=names) as checkpointer:
+                metrics = {found.step: found.metrics for found in checkpointer.checkpoints}
+                return metrics, checkpointer.root_metadata().custom_metadata or {}
+        with v1.training.Checkpointer(_links(path, self.scratch), step_name_format=names) as checkpointer:
+            if call.name is None:
+                return checkpointer.load_checkpointables()
+            return checkpointer.load(checkpointable_name=call.name)
+
+    def _v0(self, call: Call, path: Path, target: Any) -> Any:
+        below = path / call.below
+        match call.verb:
+            case Verb.MANAGER:
+                options = v0.CheckpointManagerOptions(**_names(call))
+                with v0.CheckpointManager(_links(path, self.scratch), options=options) as manager:
+                    args = _args(call.items)
+                    named = v0.args.Composite(**args) if args else None
+                    return manager.restore(manager.latest_step(), args=args.get("", named))
+            case Verb.COMPOSITE:
+                with v0.Checkpointer(v0.CompositeCheckpointHandler()) as checkpointer:
+                    return checkpointer.restore(path, args=v0.args.Composite(**_args(call.items)))
+            case Verb.CUSTOM_V0:
+                with v0.Checkpointer(v0.CompositeCheckpointHandler()) as checkpointer:
+                    return checkpointer.metadata(path).custom_metadata or {}
+            case Verb.STEPS_V0:
+                return _steps_v0(call, path)
+            case Verb.STANDARD:
+                with v0.StandardCheckpointer() as checkpointer:
+                    return checkpointer.restore(below, target)
+        with v0.PyTreeCheckpointer() as checkpointer:
+            if target is not None:
+                given = v0.checkpoint_utils.construct_restore_args(target)
+                return checkpointer.restore(below, args=v0.args.PyTreeRestore(item=target, restore_args=given))
+            if call.target is Target.STORED:
+                return checkpointer.restore(below)
+            tree = checkpointer.metadata(below).item_metadata.tree
+            as_numpy = jax.tree.map(_numpy_args, tree)
+            return checkpointer.restore(below, args=v0.args.PyTreeRestore(restore_args=as_numpy))
+
+
+#: calls of one item that is described to them
+_WITH_TARGET = (Verb.LOAD, Verb.STANDARD)
+
+
+def _folder(call: Call, path: Path) -> str:
+    """The folder, below the checkpoint's, of the tree that a call is given."""
+    if call.verb is Verb.STANDARD:
+        return call.below
+    return (first_pytree(path, deleted_item(path)) if call.name == AUTO else call.name) or ""
+
+
+def _steps_v0(call: Call, root: Path) -> tuple[dict[int, Any], Any]:
+    """The steps that a manager finds, with their metrics, and what the user stored with the root."""
+    options = v0.CheckpointManagerOptions(**_names(call), read_only=True, create=False)
+    with v0.CheckpointManager(root, options=options) as manager:
+        kept = {step: (root / str(StepName(step, *call.names)) / "metrics").is_dir() for step in manager.all_steps()}
+        metrics = {step: manager.metrics(step) if there else None for step, there in kept.items()}
+        return metrics, manager.metadata().custom_metadata or {}
 
 
 def _numpy_args(leaf: Any) -> Any:
@@ -125,8 +189,8 @@ def abstract(folder: Path, target: Target) -> Any:
     unknown = jax.ShapeDtypeStruct((1,), np.float32)
     try:
         if item.tree and item.tree.nodes:
-            return nested((node, _abstract_leaf(item, node, target)) for node in item.tree.nodes)
-        return nested((node, unknown) for node, _ in item.aggregate) or {"x": unknown}
+            return nested((node.elements, _abstract_leaf(item, node, target)) for node in item.tree.nodes)
+        return nested((node.elements, unknown) for node, _ in item.aggregate) or {"x": unknown}
     except OrbaxError:
         return {"x": unknown}
 

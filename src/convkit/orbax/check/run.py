@@ -1,18 +1,25 @@
-"""Runs calls in the installed Orbax, in a process of its own: ``python -m convkit.orbax.check.run < request``.
+"""Keeps the installed Orbax running in a process of its own, the worker, and sends it requests.
 
-The process may import jax, be killed by a damaged file, or be told of more devices than there are; the checkpoint
-stays as it is: managers, which make folders, are given a folder of links to it.
+Starting Orbax and jax takes seconds, so one worker answers request after request. It is started anew where another
+number of devices is needed or the environment has changed, and after it has crashed. It ends with this process,
+however that ends: its standard input closes then (:mod:`convkit.orbax.check.worker`).
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.orbax.check.calls import Call
@@ -20,55 +27,193 @@ from convkit.orbax.check.outcome import Outcome
 
 #: the result of a call that ends the process
 CRASHED = "crashed"
+#: seconds until a worker that says nothing is taken for hung; one answer loads an item, or a batch of its leaves
+PATIENCE = 1800.0
+
+_TABLE = "convkit.orbax.check.real"
+#: variables of the environment that a running worker doesn't follow, by how they begin
+_VARIABLES = ("JAX_", "XLA_", "LD_", "ORBAX_", "PYTHON")
+#: seconds that a worker has to end by itself
+_GRACE = 5
+
+
+class NoAnswerError(Exception):
+    """The worker gave no answer: it ended, hung, or failed; the text is the reason.
+
+    ``imported`` is False where it didn't even start, for want of Orbax mostly.
+    """
+
+    def __init__(self, reason: str, *, imported: bool = True) -> None:
+        super().__init__(reason)
+        self.imported = imported
 
 
 def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
-    """What each call answers on this machine's CPU, of which jax makes so many devices.
+    """What each call answers on this machine's CPU, which jax sees as ``devices`` devices.
 
     Raises:
-        ConvkitError: Orbax isn't installed, or can't be imported.
+        ConvkitError: Orbax isn't installed, can't be imported, or doesn't answer.
     """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
     outcomes: list[Outcome] = []
     while len(outcomes) < len(calls):
         rest = [call.to_json() for call in calls[len(outcomes) :]]
-        process = subprocess.run(
-            [sys.executable, "-m", __name__],
-            input=json.dumps({"path": str(path.absolute()), "calls": rest}),
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        ready, *answers = [json.loads(line) for line in process.stdout.splitlines()] or [False]
-        if not ready:
-            raise ConvkitError(
-                f"Orbax can't be imported: {_last_line(process.stderr)}", remedy="pip install orbax-checkpoint"
-            )
-        outcomes += [Outcome(a["result"], a["value"], tuple(map(tuple, a["causes"]))) for a in answers]
-        if len(answers) < len(rest):
-            outcomes.append(Outcome(CRASHED, causes=((CRASHED, _last_line(process.stderr)),)))
+        try:
+            for answer in ask(_TABLE, {"path": str(path.absolute()), "calls": rest}, devices):
+                causes = tuple((kind, reason) for kind, reason in answer["causes"])
+                outcomes.append(Outcome(answer["result"], answer["value"], causes))
+        except HungError as error:
+            raise ConvkitError(str(error), path=path, remedy="try again; leave --run out if it happens again") from None
+        except NoAnswerError as error:
+            if not error.imported:
+                raise ConvkitError(f"Orbax can't be imported: {error}", remedy="pip install orbax-checkpoint") from None
+            outcomes.append(Outcome(CRASHED, causes=((CRASHED, str(error)),)))
     return outcomes
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["the process ended"])[-1]
+def ask(task: str, request: Mapping[str, Any], devices: int = 1, *, x64: bool = False) -> Iterator[Any]:
+    """What the worker answers to a request, answer by answer.
+
+    Args:
+        task: the module whose ``answers`` the worker runs.
+        request: its argument, as JSON; paths are absolute.
+        devices: of the CPU, as jax sees it.
+        x64: whether jax is to keep 64 bits.
+
+    Raises:
+        NoAnswerError: no worker can be started, or it ended or hung before its last answer. It is gone then.
+    """
+    line = json.dumps({"task": task, "request": request, "x64": x64})
+    with _LOCK:
+        worker = _taken(line, devices)
+        try:
+            yield from worker.answers()
+        except BaseException:  # also where nobody wants the other answers
+            stop()
+            raise
 
 
-def _main() -> None:
-    request = json.load(sys.stdin)
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Orbax prints isn't ours
-    from convkit.orbax.check import real
-
-    print("true", file=out, flush=True)
-    with TemporaryDirectory(prefix="convkit-orbax-") as scratch:
-        path = Path(request["path"])
-        for entry in request["calls"]:
-            call = Call.from_json(entry)
-            print(json.dumps(real.answer(call, path, Path(scratch))), file=out, flush=True)
+def stop() -> None:
+    """End the worker, if one is running."""
+    while _running:
+        _running.pop().end()
 
 
-if __name__ == "__main__":
-    _main()
+class HungError(NoAnswerError):
+    """The worker said nothing for :data:`PATIENCE` seconds."""
+
+
+class _Worker:
+    """A process that runs :mod:`convkit.orbax.check.worker`."""
+
+    def __init__(self, key: tuple[Any, ...], environment: Mapping[str, str]) -> None:
+        self.key = key
+        # what Orbax prints; a pipe that nobody empties would stop it
+        self._said = TemporaryFile()  # noqa: SIM115 - until the worker ends
+        self._scratch = TemporaryDirectory(prefix="convkit-orbax-", ignore_cleanup_errors=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "convkit.orbax.check.worker", self._scratch.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=dict(environment),
+        )
+        self._pending = b""
+
+    def send(self, line: str) -> bool:
+        """Whether the worker takes a request; False where it has ended meanwhile."""
+        assert self.process.stdin
+        self._said.seek(0)
+        self._said.truncate()
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return self.line() == {"taken": True}
+
+    def answers(self) -> Iterator[Any]:
+        """The answers to the request, as they come.
+
+        Raises:
+            NoAnswerError: there is no more, and the last hasn't come.
+        """
+        while True:
+            said = self.line()
+            if said is None:
+                raise NoAnswerError(self.last_words())
+            if "failed" in said:
+                raise NoAnswerError(said["failed"])
+            if "answer" not in said:
+                return
+            yield said["answer"]
+
+    def line(self) -> Any:
+        """The next line that the worker writes; None where it has ended.
+
+        Raises:
+            HungError: it writes none.
+        """
+        assert self.process.stdout
+        until = time.monotonic() + PATIENCE
+        while b"\n" not in self._pending:
+            if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
+                raise HungError(f"Orbax hasn't answered for {PATIENCE:g} seconds")
+            if not (read := os.read(self.process.stdout.fileno(), 1 << 16)):
+                return None
+            self._pending += read
+        line, _, self._pending = self._pending.partition(b"\n")
+        return json.loads(line)
+
+    def last_words(self) -> str:
+        """The last line that the worker printed, or how it ended."""
+        status = self.process.wait()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        if status < 0:
+            return f"its process was ended by signal {-status}"
+        return lines[-1] if lines else f"its process ended with status {status}"
+
+    def end(self) -> None:
+        """End the process, by force if need be."""
+        assert self.process.stdin
+        assert self.process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self._said.close()
+        self._scratch.cleanup()
+
+
+_LOCK = threading.RLock()
+#: the worker, if one is running
+_running: list[_Worker] = []
+atexit.register(stop)
+
+
+def _taken(line: str, devices: int) -> _Worker:
+    """A worker that has taken the request; one that ended unnoticed is replaced.
+
+    Raises:
+        NoAnswerError: none can be started.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    key = tuple(sorted((name, value) for name, value in environment.items() if name.startswith(_VARIABLES)))
+    try:
+        if _running and _running[0].key == key and _running[0].send(line):
+            return _running[0]
+        stop()
+        _running.append(worker := _Worker(key, environment))
+        if worker.line() is None:
+            raise NoAnswerError(worker.last_words(), imported=False)
+        if not worker.send(line):
+            raise NoAnswerError(worker.last_words())
+        return worker
+    except BaseException:
+        stop()
+        raise

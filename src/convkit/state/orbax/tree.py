@@ -53,6 +53,11 @@ class Node:
     value: Mapping[str, Any]
 
     @property
+    def elements(self) -> tuple[tuple[str, int], ...]:
+        """The path, each element with its kind."""
+        return tuple(zip(self.path, self.kinds, strict=True))
+
+    @property
     def name(self) -> str:
         """The storage name; "" for a tree that is one leaf."""
         return ".".join(self.path)
@@ -119,11 +124,6 @@ class Tree:
     def custom_metadata(self) -> Any:
         """What the user stored with this item."""
         return self.rest.get(_CUSTOM)
-
-    @property
-    def rich_types(self) -> str | None:
-        """JSON text with classes of named tuples, where the writer kept them (``support_rich_types``)."""
-        return self.rest.get(RICH)
 
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""

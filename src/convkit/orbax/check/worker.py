@@ -1,0 +1,58 @@
+"""The process that has Orbax, started by :mod:`convkit.orbax.check.run`: ``python -m`` this module, and a folder.
+
+It may be killed by a damaged checkpoint, or see more devices than there are. Each line of its standard input is a
+request: a ``task``, the module whose ``answers`` gives the answers, and that function's argument. When the input
+closes, the process removes the folder, which is its scratch, and ends at once, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TextIO
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Orbax prints is no answer
+    from convkit.orbax.check import real
+
+    scratch = Path(sys.argv[1])
+    requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_read, args=(requests, scratch), daemon=True).start()
+    _say(out, {"ready": True})
+    while True:
+        request = requests.get()
+        _say(out, {"taken": True})
+        real.keep_64_bits(request["x64"])
+        try:
+            for answer in import_module(request["task"]).answers(request["request"], real.Maker(scratch)):
+                _say(out, {"answer": answer})
+            _say(out, {"done": True})
+        except Exception as error:
+            _say(out, {"failed": f"{type(error).__name__}: {error}"})
+        for made in scratch.iterdir():
+            shutil.rmtree(made)
+
+
+def _read(requests: SimpleQueue[dict[str, Any]], scratch: Path) -> None:
+    """Hand requests on; end the process when whoever sends them has ended."""
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(0)
+
+
+def _say(out: TextIO, line: dict[str, Any]) -> None:
+    print(json.dumps(line), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
