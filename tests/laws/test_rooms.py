@@ -40,7 +40,7 @@ REACH = {
 #: What of the room `verify` may not even reach the oracles: all of it, except what compares outputs of models.
 ORACLES_FOR = "verify.equivalence"
 #: Who may import the worker that runs the real Orbax, and what it predicts.
-ORBAX_CHECK_FOR = ("orbax.check", "migrate.orbax", "cli")
+ORBAX_CHECK_FOR = ("orbax.check", "migrate.orbax.restore", "cli")
 #: Modules beside the rooms.
 BESIDE = {"", "__main__", "errors", "testing"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
