@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+__all__ = ["ConfigError", "ConvkitError", "PlanError", "UsageError"]
+
 
 class ConvkitError(Exception):
     """Input that can't be read, isn't supported, or a plan that isn't total (exit code 3).

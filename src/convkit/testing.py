@@ -34,6 +34,11 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOption
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW, carrier
 from convkit.errors import ConvkitError
 
+__all__ = [
+    "LAWS", "Law", "Sample", "bits", "holdable", "in_a_process_that_dies", "keys", "samples", "specs", "values",
+    "write",
+]  # fmt: skip
+
 #: elements a tensor at most, so that many samples can be tried
 MAX_SIZE = 4096
 

@@ -119,7 +119,7 @@ class PackageGraph:
     def _with_packages(self, module: str, found: Iterable[str]) -> frozenset[str]:
         """The packages included in which others lie, except those in which the module lies itself."""
         said = frozenset(found)
-        return said | {above for other in said for above in packages(other) if above not in packages(module)}
+        return said | {above for other in said for above in packages(other) if above not in (module, *packages(module))}
 
     def _stated(self, module: str) -> Iterator[str]:
         for node in _run(self.trees[module]):

@@ -32,6 +32,8 @@ from convkit.fetch.staging import staging
 from convkit.fetch.transfer import PausedError
 from convkit.fetch.uri import scheme_of
 
+__all__ = ["fetch"]
+
 #: how the source of a scheme is made; any other scheme is fsspec's
 _SOURCES: dict[str | None, Callable[[str], Source]] = {
     None: from_path,

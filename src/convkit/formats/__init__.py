@@ -11,6 +11,8 @@ from pathlib import Path
 from convkit.checkpoint import Checkpoint, Format
 from convkit.errors import ConvkitError, UsageError
 
+__all__ = ["detect_format", "get_format", "names", "open_checkpoint"]
+
 #: In the order of preference where a folder holds several: safetensors wins, as in transformers.
 _MODULES = {
     "safetensors": "convkit.formats.safetensors",

@@ -15,6 +15,8 @@ from convkit.config import ConfigTable, Field
 from convkit.errors import UsageError
 from convkit.mapping import Layout, Mapping, Verbatim, inverse
 
+__all__ = ["all_mappings", "find_mapping", "get_layout", "layouts", "unchanged"]
+
 
 @cache
 def all_mappings() -> tuple[Mapping, ...]:
