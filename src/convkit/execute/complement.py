@@ -11,7 +11,7 @@ from convkit.errors import ConvkitError
 from convkit.execute.slabs import SLAB, Piece
 from convkit.mapping.ops import bits_of
 from convkit.plan import Plan
-from convkit.plan.step import Edge, Side, Step
+from convkit.plan.step import Padding, Side, Step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def _slabs(checkpoint: Checkpoint, side: Side) -> Iterator[np.ndarray]:
         yield checkpoint.read(side.key, start, min(side.spec.size, start + length))
 
 
-def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Edge) -> Job | None:
+def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Padding) -> Job | None:
     """What is cropped of a leaf, unless it is the fill throughout."""
     part = crop.beyond(side.spec.shape)
     spec = TensorSpec(part.shape, side.spec.dtype)

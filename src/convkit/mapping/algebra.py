@@ -23,8 +23,8 @@ from convkit.mapping.rules import AnyRule, Rule
 class Mapping:
     """A pair of layouts and the rules between them.
 
-    ``axes`` says which declared name is the length of an integer placeholder (``i`` -> ``layers``),
-    so that a missing layer is seen.
+    ``axes`` says which declared name is the length of an integer placeholder (``i`` -> ``layers``), so that a
+    missing layer is seen. The name may also stand for a list of numbers: the layers of which the rules speak.
     """
 
     left: Layout

@@ -44,10 +44,12 @@ def check(
     shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
     if any(axes["right"][name] != field for name, field in shared.items()):
         raise PatternError("a placeholder of both sides must have the same choices on both")
+    if any(field.wild for side in axes.values() for name, field in side.items() if name not in shared):
+        raise PatternError("'{...:*}' says nothing of the other side's name")
     _check_ops(ops, one_leaf=axes["left"].keys() == axes["right"].keys())
     branches = list(patterns)
     _check_branches({name for names, _ in branches for name in names.split("|")}, shared)
-    sized = axes["left"].keys() | axes["right"].keys()
+    sized = {name for side in axes.values() for name, field in side.items() if not field.wild}
     for branch, text in branches:
         sized |= _check_pieces(Pattern.parse(text), branch, axes, shared)
     if other := sizes.keys() - sized:
@@ -75,11 +77,9 @@ def _check_pieces(
 
 def _axes(templates: tuple[str, ...]) -> Placeholders:
     first, *others = [KeyTemplate.parse(text) for text in templates]
-    if any(other.axes != first.axes for other in others):
+    if any(other.bound != first.bound for other in others):
         raise PatternError("names of one leaf must have the same placeholders")
-    if any(field.wild for template in (first, *others) for field in template.placeholders.values()):
-        raise PatternError("'{...:*}' says nothing of the other side's name")
-    return first.axes
+    return first.bound
 
 
 def _check_branches(named: set[str], shared: Placeholders) -> None:

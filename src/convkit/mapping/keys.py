@@ -6,7 +6,7 @@
 ``{p:weight|b?}``  the names marked ``?`` may be absent
 ``{=base}``        the value of a declared name (a config value, a variant), not an axis
 ``{=text.base}``   that of a component of a pack
-``{rest:*}``       any text (for what a rule leaves behind); not an axis
+``{rest:*}``       any text, which a rule leaves behind or carries over; not an axis
 =================  =======================================================================
 
 Matching is anchored at both ends. Integers have no leading zeros, so that formatting what was
@@ -99,6 +99,11 @@ class KeyTemplate:
     def axes(self) -> dict[str, Placeholder]:
         """Placeholders that number leaves."""
         return {name: field for name, field in self.placeholders.items() if field.is_axis}
+
+    @property
+    def bound(self) -> dict[str, Placeholder]:
+        """Placeholders that stand for a part of the key: axes, and wild ones."""
+        return {name: field for name, field in self.placeholders.items() if not field.config}
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
         """What the placeholders stand for in ``key``; None if it isn't of this form."""

@@ -1,4 +1,4 @@
-"""A mapping meets a checkpoint: each rule finds its leaves, sizes are solved, shapes computed.
+"""A mapping meets a checkpoint: who claims its leaves, one kind of rule after another.
 
 No tensor is read. The result is a list of steps, and the fate of every source leaf that a rule
 claims; :mod:`convkit.plan` adds up both sides.
@@ -8,21 +8,13 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from convkit.checkpoint import Leaf
 from convkit.config.condition import Condition
 from convkit.errors import PlanError
-from convkit.mapping import (
-    Derived,
-    Folded,
-    Layout,
-    LeftBehind,
-    Mapping,
-    Refused,
-    Rule,
-    Verbatim,
-)
+from convkit.mapping import AnyRule, Derived, Folded, LeftBehind, Mapping, Refused, Rule, Verbatim
 from convkit.mapping.keys import KeyTemplate
 from convkit.mapping.ops import Exactness
 from convkit.mapping.pattern import Axes
@@ -31,7 +23,7 @@ from convkit.plan.names import Names
 from convkit.plan.rule_binder import RuleBinder
 from convkit.plan.step import Bound, Fold, Side, Step
 
-# --- rules -----------------------------------------------------------------------------------------------
+_R = TypeVar("_R", bound=AnyRule)
 
 
 def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None = None) -> Bound:
@@ -42,90 +34,119 @@ def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: 
     Raises:
         PlanError: a leaf is missing, claimed twice, or has a shape that the config contradicts.
     """
-    bound = Bound()
-    claimed: dict[str, str] = {}
-    for rule in mapping.rules:
-        if isinstance(rule, Rule) and Condition.parse(rule.when).holds(names):
-            steps = RuleBinder(mapping, rule, leaves, names, dtype).steps()
-            bound.steps.extend(steps)
-            _claim(claimed, [key for step in steps for key in _source_keys(step)], str(rule))
-            bound.left_behind |= {key: f"a copy beside {step.sources[0].key}" for step in steps for key in step.spare}
-        elif isinstance(rule, Derived) and rule.side == "left" and Condition.parse(rule.when).holds(names):
-            for leaf, derived in found_derived(rule, leaves, names):
-                for key in derived.of:
-                    if key not in leaves:
-                        raise PlanError(f"{leaf.key} follows from it", key=key, remedy="the checkpoint is incomplete")
-                bound.derived.append(derived)
-                _claim(claimed, [leaf.key], str(rule))
-    for rule in mapping.rules:
-        if isinstance(rule, Folded) and rule.side == "left" and Condition.parse(rule.when).holds(names):
-            bound.left_behind |= _fold(rule, bound.steps, leaves, names)
-    for rule in mapping.rules:
-        if isinstance(rule, LeftBehind) and rule.side == "left" and Condition.parse(rule.when).holds(names):
-            keys = [key for key in _left_behind(rule, leaves, names) if key not in claimed]
-            bound.left_behind |= dict.fromkeys(keys, rule.reason)
-    for rule in mapping.rules:
-        if isinstance(rule, Refused | Verbatim) and Condition.parse(rule.when).holds(names):
-            template = KeyTemplate.parse(rule.key)
-            taken = claimed.keys() | bound.left_behind.keys()
-            kept = [key for key in leaves if key not in taken and template.match(key, names) is not None]
-            if isinstance(rule, Refused):
-                if kept and rule.side == "left":
-                    raise PlanError(rule.reason, key=kept[0], remedy=rule.remedy)
-                continue
-            bound.steps.extend(_verbatim(rule, leaves[key], dtype) for key in kept)
-            _claim(claimed, kept, str(rule))
+    claims = _Claims(mapping, leaves, names, dtype)
+    for rule in claims.rules(Rule):
+        claims.carry(rule)
+    for derived in claims.rules(Derived):
+        claims.derive(derived)
+    for folded in claims.rules(Folded):
+        claims.fold(folded)
+    for behind in claims.rules(LeftBehind):
+        claims.leave_behind(behind)
+    for rest in claims.rules(AnyRule):
+        if isinstance(rest, Refused):
+            claims.refuse(rest)
+        elif isinstance(rest, Verbatim):
+            claims.keep(rest)
     place = {key: number for number, key in enumerate(leaves)}
-    bound.steps.sort(key=lambda step: place[step.sources[0].key])
-    return bound
+    claims.bound.steps.sort(key=lambda step: place[step.sources[0].key])
+    return claims.bound
 
 
-def _fold(rule: Folded, steps: list[Step], leaves: abc.Mapping[str, Leaf], names: Names) -> dict[str, str]:
-    """Have the steps of the leaves that a rule folds read them so; returns the leaves that it folds into them."""
-    template, gone = KeyTemplate.parse(rule.key), {}
-    for number, step in enumerate(steps):
-        for side in step.sources:
-            if (at := template.match(side.key, names)) is None:
-                continue
-            by = KeyTemplate.parse(rule.by).format(at, names)
-            if by not in leaves:
-                raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy="complete the checkpoint")
-            arguments = {name: names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
-            # in float64 factors are no more exact than what they multiply: a few ulp of exp and log
-            exactness = Exactness(4.0 if side.spec.dtype == "float64" else 0.5, side.spec.dtype)
-            steps[number] = replace(step, folded=Fold("source", side.key, by, rule.recipe, arguments, exactness))
-            gone[by] = f"folded into {side.key}"
-    return gone
+@dataclass
+class _Claims:
+    """Leaves of a checkpoint, and which rule has claimed them so far."""
 
+    mapping: Mapping
+    leaves: abc.Mapping[str, Leaf]
+    names: Names
+    dtype: str | None
+    bound: Bound = field(default_factory=Bound)
+    claimed: dict[str, str] = field(default_factory=dict)
 
-def _left_behind(rule: LeftBehind, leaves: Iterable[str], names: Names) -> Iterator[str]:
-    template = KeyTemplate.parse(rule.key)
-    unless = KeyTemplate.parse(rule.unless).format({}, names) if rule.unless else None
-    for key in leaves:
-        if template.match(key, names) is not None and (unless is None or not key.startswith(unless)):
-            yield key
+    def rules(self, kind: type[_R]) -> Iterator[_R]:
+        """The rules of a kind that hold, and speak of the left side."""
+        for rule in self.mapping.rules:
+            if isinstance(rule, kind) and getattr(rule, "side", "left") == "left":  # noqa: SIM102
+                if Condition.parse(rule.when).holds(self.names):
+                    yield rule
 
+    def carry(self, rule: Rule) -> None:
+        """Leaves that become leaves of the other side; their copies stay behind."""
+        steps = RuleBinder(rule, self.mapping.axes, self.leaves, self.names, self.dtype).steps()
+        self.bound.steps.extend(steps)
+        for step in steps:
+            self._claim([side.key for side in step.sources], rule)
+            self._claim([name for name, _ in step.same], rule)
+            self._claim(step.spare, rule)
+            self.bound.left_behind |= dict.fromkeys(step.spare, f"a copy beside {step.sources[0].key}")
 
-def _verbatim(rule: Verbatim, leaf: Leaf, dtype: str | None) -> Step:
-    if leaf.spec is None:
-        side = Side(leaf.key, Axes(()))
-        return Step(str(rule), (side,), (side,), {}, value=True)
-    kept = Rule(leaf.key, leaf.key)
-    binder = RuleBinder(Mapping(_NOWHERE, _NOWHERE, (kept,)), kept, {leaf.key: leaf}, {}, dtype)
-    return replace(binder.steps()[0], rule=str(rule))
+    def derive(self, rule: Derived) -> None:
+        """Leaves that follow from the config, or from others that must be there."""
+        for leaf, derived in found_derived(rule, self.leaves, self.names):
+            for key in derived.of:
+                if key not in self.leaves:
+                    raise PlanError(f"{leaf.key} follows from it", key=key, remedy="the checkpoint is incomplete")
+            self.bound.derived.append(derived)
+            self._claim([leaf.key], rule)
 
+    def fold(self, rule: Folded) -> None:
+        """Leaves that are read multiplied, by the steps that carry them; those that give the factors stay behind."""
+        template = KeyTemplate.parse(rule.key)
+        for number, step in enumerate(self.bound.steps):
+            for side in step.sources:
+                if (at := template.match(side.key, self.names)) is None:
+                    continue
+                by = KeyTemplate.parse(rule.by).format(at, self.names)
+                if by not in self.leaves:
+                    remedy = "complete the checkpoint"
+                    raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy=remedy)
+                arguments = {name: self.names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
+                # in float64 factors are no more exact than what they multiply: a few ulp of exp and log
+                exactness = Exactness(4.0 if side.spec.dtype == "float64" else 0.5, side.spec.dtype)
+                fold = Fold("source", side.key, by, rule.recipe, arguments, exactness)
+                self.bound.steps[number] = replace(step, folded=fold)
+                self.bound.left_behind[by] = f"folded into {side.key}"
 
-_NOWHERE = Layout("", "", "", "")
+    def leave_behind(self, rule: LeftBehind) -> None:
+        """Leaves without a place on the other side."""
+        unless = KeyTemplate.parse(rule.unless).format({}, self.names) if rule.unless else None
+        for key in self._matched(rule.key):
+            if key not in self.claimed and (unless is None or not key.startswith(unless)):
+                self.bound.left_behind[key] = rule.reason
 
+    def refuse(self, rule: Refused) -> None:
+        """Leaves that no other rule has claimed, and that can't be carried."""
+        for key in self._unclaimed(rule.key):
+            raise PlanError(rule.reason, key=key, remedy=rule.remedy)
 
-def _source_keys(step: Step) -> list[str]:
-    return [side.key for side in step.sources] + [name for name, _ in step.same] + list(step.spare)
+    def keep(self, rule: Verbatim) -> None:
+        """Leaves that no other rule has claimed, and that stay as they are."""
+        for key in self._unclaimed(rule.key):
+            self.bound.steps.append(self._kept(rule, self.leaves[key]))
+            self._claim([key], rule)
 
+    def _kept(self, rule: Verbatim, leaf: Leaf) -> Step:
+        if leaf.spec is None:
+            side = Side(leaf.key, Axes(()))
+            return Step(str(rule), (side,), (side,), {}, value=True)
+        (step,) = RuleBinder(Rule(leaf.key, leaf.key), {}, {leaf.key: leaf}, {}, self.dtype).steps()
+        return replace(step, rule=str(rule))
 
-def _claim(claimed: dict[str, str], keys: Iterable[str], rule: str) -> None:
-    for key in keys:
-        if key in claimed:
-            raise PlanError(
-                f"two rules claim it: {claimed[key]}; {rule}", key=key, remedy="the mapping is ambiguous: report it"
-            )
-        claimed[key] = rule
+    def _matched(self, template: str) -> list[str]:
+        parsed = KeyTemplate.parse(template)
+        return [key for key in self.leaves if parsed.match(key, self.names) is not None]
+
+    def _unclaimed(self, template: str) -> list[str]:
+        taken = self.claimed.keys() | self.bound.left_behind.keys()
+        return [key for key in self._matched(template) if key not in taken]
+
+    def _claim(self, keys: Iterable[str], rule: AnyRule) -> None:
+        for key in keys:
+            if key in self.claimed:
+                raise PlanError(
+                    f"two rules claim it: {self.claimed[key]}; {rule}",
+                    key=key,
+                    remedy="the mapping is ambiguous: report it",
+                )
+            self.claimed[key] = str(rule)

@@ -1,242 +1,132 @@
-"""One rule over one checkpoint: its leaves, their sizes and shapes."""
+"""One rule over one checkpoint: its leaves are matched, sizes solved, sources read, targets laid out.
+
+Nothing is read but shapes and dtypes. What comes of it are steps, one for every value of the placeholders that
+stand on both sides.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections import abc
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.errors import PlanError
-from convkit.mapping import (
-    Mapping,
-    Rule,
-)
+from convkit.mapping import Rule
 from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
-from convkit.mapping.ops import EXACT, Cast, Elementwise, Pad
+from convkit.mapping.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.mapping.pattern import Axes, Pattern, PatternError
 from convkit.mapping.sizes import shape_of, solve
+from convkit.plan.match import Cell, Group, Placeholders, match
 from convkit.plan.names import Names
-from convkit.plan.step import Edge, Side, Step, cropped
+from convkit.plan.step import Padding, Side, Step, cropped
 
 
 class RuleBinder:
-    """One rule over one checkpoint."""
+    """A rule of a mapping with these ``axes``, over the leaves of a checkpoint; ``dtype`` casts floats."""
 
     def __init__(
-        self, mapping: Mapping, rule: Rule, leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None
+        self, rule: Rule, axes: abc.Mapping[str, str], leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None
     ) -> None:
         self.rule = rule
         self.leaves = leaves
         self.names = names
         self.dtype = dtype
-        self.lefts = [KeyTemplate.parse(text) for text in rule.left]
-        self.rights = [KeyTemplate.parse(text) for text in rule.right]
-        left, right = self.lefts[0].axes, self.rights[0].axes
-        self.shared = {name: placeholder for name, placeholder in left.items() if name in right}
-        self.only_left = {name: placeholder for name, placeholder in left.items() if name not in right}
-        self.only_right = {name: placeholder for name, placeholder in right.items() if name not in left}
-        placeholders = self.shared | self.only_left | self.only_right
-        declared = {**mapping.axes, **dict(rule.sizes)}
-        self.declared = {name: declared[name] for name in placeholders if name in declared}
-        known = {name: names.get(value) if isinstance(value, str) else value for name, value in self.declared.items()}
-        self.lengths = {name: length for name, length in known.items() if isinstance(length, int)}
+        self.places = Placeholders(rule, axes, names)
+        self.pads = {op.side: op for op in rule.ops if isinstance(op, Pad)}
 
     def steps(self) -> list[Step]:
-        """A step for every value of the shared placeholders."""
-        found = self._match()
-        self.cells = self._products(self.only_left, found)
-        groups = self._products(self.shared, found)
-        present = [bound for bound in groups if any(self._names_at(found, bound, at) for at in self.cells)]
-        if not present:
-            if self.rule.optional or 0 in (self.lengths.get(name) for name in self.shared | self.only_left):
-                return []
-            raise self._missing([self._key(bound, at) for bound in groups for at in self.cells])
-        self._check_complete(groups, present, found)
-        return [self._step(bound, found) for bound in present]
+        """A step for every group of leaves.
 
-    def _match(self) -> dict[tuple[tuple[str, Any], ...], list[str]]:
-        """Keys by the values of all placeholders, in the order of the rule's names."""
-        found: dict[tuple[tuple[str, Any], ...], list[str]] = {}
-        for template in self.lefts:
-            for key in self.leaves:
-                bound = template.match(key, self.names)
-                if bound is not None:
-                    found.setdefault(tuple(sorted(bound.items())), []).append(key)
-        return found
+        Raises:
+            PlanError: leaves are missing, or have other shapes or dtypes than the rule says.
+        """
+        return [self._checked(group) for group in match(self.rule, self.places, self.leaves, self.names)]
 
-    def _range(self, name: str, placeholder: Placeholder, found: Iterable[tuple[tuple[str, Any], ...]]) -> list[Any]:
-        if placeholder.choices:
-            return list(placeholder.choices)
-        if name in self.lengths:
-            return list(range(self.lengths[name]))
-        seen = [value for bound in found for key, value in bound if key == name]
-        return list(range(max(seen, default=-1) + 1))
-
-    def _products(
-        self, placeholders: abc.Mapping[str, Placeholder], found: abc.Mapping[tuple[tuple[str, Any], ...], list[str]]
-    ) -> list[Bindings]:
-        """Every combination of values that some placeholders take."""
-        ranges = [self._range(name, placeholder, found) for name, placeholder in placeholders.items()]
-        return [dict(zip(placeholders, values, strict=True)) for values in itertools.product(*ranges)]
-
-    def _names_at(
-        self, found: abc.Mapping[tuple[tuple[str, Any], ...], list[str]], bound: Bindings, at: Bindings
-    ) -> list[str]:
-        return found.get(tuple(sorted({**bound, **at}.items())), [])
-
-    def _key(self, bound: Bindings, at: Bindings) -> str:
-        return self.lefts[0].format({**bound, **at}, self.names)
-
-    def _check_complete(self, groups: list[Bindings], present: list[Bindings], found: Any) -> None:
-        """Missing leaves: within a group always; whole groups unless that choice is optional throughout."""
-        choices = [name for name, placeholder in self.shared.items() if placeholder.choices]
-        alike = {tuple(bound[name] for name in choices) for bound in present}
-        there = {tuple(bound.values()) for bound in present}
-        absent = [
-            self._key(bound, at) for bound in present for at in self.cells if not self._names_at(found, bound, at)
-        ]
-        for bound in groups:
-            optional = self.rule.optional or any(bound[n] in p.optional for n, p in self.shared.items())
-            needed = not optional or tuple(bound[name] for name in choices) in alike
-            if needed and tuple(bound.values()) not in there:
-                absent.extend(self._key(bound, at) for at in self.cells)
-        if absent:
-            raise self._missing(absent)
-
-    def _missing(self, keys: list[str]) -> PlanError:
-        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-        return PlanError(
-            f"is missing{more}; rule {self.rule}",
-            key=keys[0] if keys else str(self.lefts[0]),
-            remedy="the checkpoint is incomplete, or of another layout than the one named",
-        )
-
-    def _step(self, bound: Bindings, found: Any) -> Step:
-        rule = self.rule
+    def _checked(self, group: Group) -> Step:
         try:
-            pattern = rule.pattern_for(bound)
-            for name, value in self.declared.items():
-                self._size(name, value)
-            sizes = {name: self._size(name, value) for name, value in rule.sizes}
-            sizes |= self._stacked_sizes(pattern, found, sizes)
-            same: list[tuple[str, str]] = []
-            spare: list[str] = []
-            sources: list[Side] = []
-            dtypes: set[str] = set()
-            values = False
-            for cell in self.cells:
-                names = self._names_at(found, bound, cell)
-                leaf = self.leaves[names[0]]
-                if rule.copied:
-                    spare += names[1:]
-                else:
-                    same += [(name, names[0]) for name in names[1:]]
-                if leaf.spec is None:
-                    values = True
-                    sources.append(Side(leaf.key, Axes(())))
-                    continue
-                dtypes.add(leaf.spec.dtype)
-                axes = pattern.left.axes(cell)
-                stacked = {n: self._index(n, v, self.only_left) for n, v in cell.items() if pattern.left.stacks(n)}
-                axes = axes.without(stacked).expand(len(leaf.spec.shape), str(rule))
-                sources.append(Side(leaf.key, axes, tuple(stacked.items()), leaf.spec))
-            if values:
-                return self._value_step(bound, sources)
-            if len(dtypes) > 1:
-                raise PlanError(
-                    f"leaves of one rule have different dtypes: {', '.join(sorted(dtypes))}; rule {rule}",
-                    key=sources[0].key,
-                    remedy="give them one dtype first",
-                )
-            step = self._tensor_step(bound, pattern, sources, sizes, dtypes.pop())
-            return replace(step, same=tuple(same), spare=tuple(spare))
+            return self._step(group)
         except PatternError as error:
-            key = next((name for cell in self.cells for name in self._names_at(found, bound, cell)), None)
             raise PlanError(
-                str(error), key=key, remedy="the config contradicts the tensors, or the layout is another"
+                str(error),
+                key=next((key for cell in group.cells for key in cell.keys), None),
+                remedy="the config contradicts the tensors, or the layout is another",
             ) from None
 
-    def _stacked_sizes(self, pattern: Pattern, found: Any, named: dict[str, int]) -> dict[str, int]:
-        """Lengths of the axes that lie in keys, but for those that only the other side's tensor can tell."""
-        sizes = {}
-        for side, placeholders in ((pattern.left, self.only_left), (pattern.right, self.only_right)):
-            for name, placeholder in placeholders.items():
-                if side.stacks(name) and (side is pattern.left or placeholder.choices or name in self.lengths):
-                    sizes[name] = len(self._range(name, placeholder, found))
-                    if named.get(name, sizes[name]) != sizes[name]:
-                        raise PatternError(
-                            f"rule {self.rule}: axis '{name}' should have length {named[name]}, "
-                            f"there are {sizes[name]} keys along it"
-                        )
-        return sizes
-
-    def _tensor_step(
-        self, bound: Bindings, pattern: Any, sources: list[Side], sizes: dict[str, int], dtype: str
-    ) -> Step:
-        rule = self.rule
-        pads = [op for op in rule.ops if isinstance(op, Pad)]
-        crop = pad = None
-        for side in sources:
-            shape = list(side.spec.shape)
-            if pads and pads[0].side == "left":
-                axis = pads[0].axis
-                keep = self._axis_length(side.axes, axis, sizes)
-                self._check_padding(pads[0], keep, shape[axis])
-                shape[axis] = keep
-                crop = Edge(axis, keep, pads[0].fill, cropped(side.key))
-            solve(side.axes, shape, sizes, str(rule))
-        targets: list[Side] = []
-        also: list[tuple[str, str]] = []
+    def _step(self, group: Group) -> Step:
+        pattern = self.rule.pattern_for(group.bound)
+        sizes = self._sizes(group, pattern)
+        sources = [self._source(group, cell, pattern) for cell in group.cells]
+        tensors = [self.leaves[side.key].spec is not None for side in sources]
+        copies = [(key, cell.keys[0]) for cell in group.cells for key in cell.keys[1:]]
+        if not all(tensors):
+            return self._value_step(group, sources)
+        dtype = self._one_dtype(sources)
+        crop = self._solved(sources, sizes)
         ops = self._ops(dtype)
-        result = dtype
-        exactness = EXACT
-        for op in ops:
-            exactness = exactness.then(op.exactness(result))
-            result = op.dtype(result)
-        ranges: list[Any] = [p.choices or range(sizes[name]) for name, p in self.only_right.items()]
-        ellipsis = self._ellipsis(sources, pattern)
-        for values in itertools.product(*ranges):
-            cell: Bindings = dict(zip(self.only_right, values, strict=True))
-            stacked = {n: self._index(n, v, self.only_right) for n, v in cell.items() if pattern.right.stacks(n)}
-            axes = pattern.right.axes(cell).with_ellipsis(ellipsis).without(stacked)
-            spec = TensorSpec(shape_of(axes, sizes), result)
-            if pads and pads[0].side == "right":
-                keep = spec.shape[pads[0].axis]
-                length = self._size("", pads[0].to)
-                self._check_padding(pads[0], keep, length)
-                spec = pads[0].padded(spec, length)
-                pad = Edge(pads[0].axis, keep, pads[0].fill)
-            keys = [template.format({**bound, **cell}, self.names) for template in self.rights]
-            targets.append(Side(keys[0], axes, tuple(stacked.items()), spec))
-            also += [(key, keys[0]) for key in keys[1:]]
+        result, exactness = _after(ops, dtype)
+        targets, also, pad = self._targets(group, pattern, sources, sizes, result)
         return Step(
-            str(rule),
+            str(self.rule),
             tuple(sources),
             tuple(targets),
             sizes,
             ops=ops,
             pad=pad,
             crop=crop,
+            same=() if self.rule.copied else tuple(copies),
+            spare=tuple(key for key, _ in copies) if self.rule.copied else (),
             also=tuple(also),
-            copied=rule.copied,
+            copied=self.rule.copied,
             exactness=exactness,
         )
 
-    def _value_step(self, bound: Bindings, sources: list[Side]) -> Step:
-        if dict(self.rule.pattern) != {"": "... -> ..."} or self.only_left or self.only_right or self.rule.ops:
+    def _value_step(self, group: Group, sources: list[Side]) -> Step:
+        plain = dict(self.rule.pattern) == {"": "... -> ..."} and not (self.places.left or self.places.right)
+        if not plain or self.rule.ops:
             raise PatternError(f"rule {self.rule}: rearranges tensors, and {sources[0].key} is a single value")
-        keys = [template.format(bound, self.names) for template in self.rights]
-        also = tuple((key, keys[0]) for key in keys[1:])
-        return Step(str(self.rule), tuple(sources), (Side(keys[0], Axes(())),), {}, also=also, value=True)
+        first, *others = self._keys(group.bound)
+        also = tuple((key, first) for key in others)
+        return Step(str(self.rule), tuple(sources), (Side(first, Axes(())),), {}, also=also, value=True)
 
-    def _ops(self, dtype: str) -> tuple[Elementwise, ...]:
-        ops = [op for op in self.rule.ops if not isinstance(op, Pad)]
-        if self.dtype and self.dtype != dtype and dtype.startswith(("float", "bfloat")):
-            ops.append(Cast(dtype, self.dtype))
-        return tuple(ops)
+    # --- sizes ------------------------------------------------------------------------------------------------
+
+    def _sizes(self, group: Group, pattern: Pattern) -> dict[str, int]:
+        """The sizes that are named, and the lengths of axes that lie in keys, as far as the left side shows them."""
+        listed = {name for name in self.places.declared if self.places.lists(name, self.names)}
+        for name in self.places.declared.keys() - listed:
+            self._size(name, self.places.declared[name])
+        sizes = {name: self._size(name, value) for name, value in self.rule.sizes if name not in listed}
+        stacked = {name: len(group.values(name)) for name in self.places.left if pattern.left.stacks(name)}
+        for name, placeholder in self.places.right.items():
+            if pattern.right.stacks(name) and (placeholder.choices or name in self.places.numbers):
+                stacked[name] = len(self.places.run(name, placeholder, ()))
+        for name, length in stacked.items():
+            if sizes.get(name, length) != length:
+                raise PatternError(
+                    f"rule {self.rule}: axis '{name}' should have length {sizes[name]}, "
+                    f"there are {length} keys along it"
+                )
+        return sizes | stacked
+
+    def _solved(self, sources: list[Side], sizes: dict[str, int]) -> Padding | None:
+        """Add to ``sizes`` what the sources' shapes say; what is cropped of the source, if it is padded."""
+        crop = None
+        for side in sources:
+            shape = list(side.spec.shape)
+            if pad := self.pads.get("left"):
+                kept = self._axis_length(side.axes, pad.axis, sizes)
+                crop = replace(self._padding(pad, kept, shape[pad.axis]), kept_as=cropped(side.key))
+                shape[pad.axis] = kept
+            solve(side.axes, shape, sizes, str(self.rule))
+        return crop
+
+    def _size(self, atom: str, value: int | str) -> int:
+        size = self.names.get(value) if isinstance(value, str) else value
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise PatternError(f"rule {self.rule}: size {atom or value}={value!r} isn't known")
+        return size
 
     def _axis_length(self, axes: Axes, axis: int, sizes: dict[str, int]) -> int:
         try:
@@ -246,24 +136,95 @@ class RuleBinder:
                 f"rule {self.rule}: axis '{axes.dims[axis]}' is padded: the size of {unknown} must be named"
             ) from None
 
-    def _check_padding(self, pad: Pad, kept: int, length: int) -> None:
+    def _padding(self, pad: Pad, kept: int, length: int) -> Padding:
+        """Of an axis of that length, ``kept`` elements of which are no padding."""
         declared = self._size("", pad.to)
         if length != declared or length < kept:
             raise PatternError(
                 f"rule {self.rule}: axis {pad.axis} has length {length} with its padding, "
                 f"where {pad.to}={declared} and {kept} are to be kept"
             )
+        return Padding(pad.axis, kept, pad.fill)
 
-    def _ellipsis(self, sources: list[Side], pattern: Any) -> int:
-        atoms = {atom.name for side in sources for atom in side.axes.atoms()}
-        return sum(name.startswith("_") and name[1:].isdigit() for name in atoms)
+    # --- sources and targets ----------------------------------------------------------------------------------
 
-    def _size(self, atom: str, value: int | str) -> int:
-        size = self.names.get(value) if isinstance(value, str) else value
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise PatternError(f"rule {self.rule}: size {atom or value}={value!r} isn't known")
-        return size
+    def _source(self, group: Group, cell: Cell, pattern: Pattern) -> Side:
+        leaf = self.leaves[cell.keys[0]]
+        if leaf.spec is None:
+            return Side(leaf.key, Axes(()))
+        at = {name: group.values(name).index(value) for name, value in cell.at.items() if pattern.left.stacks(name)}
+        axes = pattern.left.axes(cell.at).without(at).expand(len(leaf.spec.shape), str(self.rule))
+        return Side(leaf.key, axes, tuple(at.items()), leaf.spec)
 
-    @staticmethod
-    def _index(name: str, value: int | str, placeholders: abc.Mapping[str, Placeholder]) -> int:
-        return value if isinstance(value, int) else placeholders[name].choices.index(value)
+    def _one_dtype(self, sources: list[Side]) -> str:
+        dtypes = sorted({side.spec.dtype for side in sources})
+        if len(dtypes) > 1:
+            raise PlanError(
+                f"leaves of one rule have different dtypes: {', '.join(dtypes)}; rule {self.rule}",
+                key=sources[0].key,
+                remedy="give them one dtype first",
+            )
+        return dtypes[0]
+
+    def _targets(
+        self, group: Group, pattern: Pattern, sources: list[Side], sizes: dict[str, int], dtype: str
+    ) -> tuple[list[Side], list[tuple[str, str]], Padding | None]:
+        """The target's leaves, their further names, and the padding of the target, if it is padded."""
+        targets: list[Side] = []
+        also: list[tuple[str, str]] = []
+        padding = None
+        extra = _ellipsis(sources)
+        runs = {name: self._run(name, placeholder, sizes) for name, placeholder in self.places.right.items()}
+        for values in itertools.product(*runs.values()):
+            cell: Bindings = dict(zip(runs, values, strict=True))
+            at = {name: runs[name].index(value) for name, value in cell.items() if pattern.right.stacks(name)}
+            axes = pattern.right.axes(cell).with_ellipsis(extra).without(at)
+            spec = TensorSpec(shape_of(axes, sizes), dtype)
+            if pad := self.pads.get("right"):
+                length = self._size("", pad.to)
+                padding = self._padding(pad, spec.shape[pad.axis], length)
+                spec = pad.padded(spec, length)
+            first, *others = self._keys({**group.bound, **cell})
+            targets.append(Side(first, axes, tuple(at.items()), spec))
+            also += [(key, first) for key in others]
+        return targets, also, padding
+
+    def _run(self, name: str, placeholder: Placeholder, sizes: dict[str, int]) -> list[Any]:
+        """The values of a placeholder of the right alone."""
+        known = placeholder.choices or name in self.places.numbers
+        return self.places.run(name, placeholder, ()) if known else list(range(sizes[name]))
+
+    def _keys(self, bound: Bindings) -> list[str]:
+        """The names of a target leaf.
+
+        Raises:
+            PatternError: what a wild placeholder stands for can't be read from one of them, so that it can't come back.
+        """
+        keys = []
+        for template in map(KeyTemplate.parse, self.rule.right):
+            key = template.format(bound, self.names)
+            if any(one.wild for one in self.places.shared.values()) and template.match(key, self.names) != bound:
+                raise PatternError(f"rule {self.rule}: {key} would be read in another way than it is made")
+            keys.append(key)
+        return keys
+
+    def _ops(self, dtype: str) -> tuple[Elementwise, ...]:
+        ops = [op for op in self.rule.ops if not isinstance(op, Pad)]
+        if self.dtype and self.dtype != dtype and dtype.startswith(("float", "bfloat")):
+            ops.append(Cast(dtype, self.dtype))
+        return tuple(ops)
+
+
+def _after(ops: tuple[Elementwise, ...], dtype: str) -> tuple[str, Exactness]:
+    """The dtype after some ops, and how exact they are together."""
+    exactness = EXACT
+    for op in ops:
+        exactness = exactness.then(op.exactness(dtype))
+        dtype = op.dtype(dtype)
+    return dtype, exactness
+
+
+def _ellipsis(sources: list[Side]) -> int:
+    """How many axes stand in the place of ``...``."""
+    atoms = {atom.name for side in sources for atom in side.axes.atoms()}
+    return sum(name.startswith("_") and name[1:].isdigit() for name in atoms)

@@ -32,7 +32,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class Padding:
     """Where a step pads or crops its leaf: beyond ``keep`` on ``axis`` lies the fill.
 
     What lies there and isn't the fill, a complement keeps under the key ``kept_as``; empty where
@@ -110,8 +110,8 @@ class Step:
     targets: tuple[Side, ...]
     sizes: dict[str, int]
     ops: tuple[Elementwise, ...] = ()
-    pad: Edge | None = None
-    crop: Edge | None = None
+    pad: Padding | None = None
+    crop: Padding | None = None
     same: tuple[tuple[str, str], ...] = ()
     spare: tuple[str, ...] = ()
     also: tuple[tuple[str, str], ...] = ()

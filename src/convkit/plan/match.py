@@ -1,0 +1,171 @@
+"""Which leaves are of a rule: keys that its templates match, grouped by the placeholders of both sides.
+
+A placeholder of both sides is a loop: each of its values is a group, from which a step is made. A placeholder of the
+left alone numbers the leaves of a group. It runs over its names, over the numbers that a declared name lists,
+over ``0 ... n-1`` where that name is a length, or else as far as the keys go.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import abc
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from convkit.errors import PlanError
+from convkit.mapping import Rule
+from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
+from convkit.plan.names import Names
+
+#: values of placeholders, as a key of a dict
+Place = tuple[tuple[str, Any], ...]
+#: the keys of one leaf by the values of all placeholders of the left, in the order of the rule's names
+Found = dict[Place, list[str]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One leaf of a group: the values of the placeholders of the left alone, and the names that it has."""
+
+    at: Bindings
+    keys: list[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The leaves of one step, and the values of the placeholders of both sides."""
+
+    bound: Bindings
+    cells: list[Cell]
+
+    def values(self, name: str) -> list[int | str]:
+        """The values of a placeholder of the left alone, in order."""
+        return list(dict.fromkeys(cell.at[name] for cell in self.cells))
+
+
+class Placeholders:
+    """The placeholders of a rule, by side, and the values that declared names give them."""
+
+    def __init__(self, rule: Rule, axes: abc.Mapping[str, str], names: Names) -> None:
+        left, right = (KeyTemplate.parse(side[0]).bound for side in (rule.left, rule.right))
+        self.shared = {name: placeholder for name, placeholder in left.items() if name in right}
+        self.left = {name: placeholder for name, placeholder in left.items() if name not in right}
+        self.right = {name: placeholder for name, placeholder in right.items() if name not in left}
+        declared = {**axes, **dict(rule.sizes)}
+        #: what is declared of their lengths: numbers, or names
+        self.declared = {name: declared[name] for name in left | right if name in declared}
+        #: the numbers over which they run, where that is known
+        self.numbers: dict[str, list[int]] = {}
+        for name, size in self.declared.items():
+            known = names.get(size) if isinstance(size, str) else size
+            if isinstance(known, list | tuple):
+                self.numbers[name] = _numbers(rule, name, known)
+            elif isinstance(known, int):
+                self.numbers[name] = list(range(known))
+
+    def lists(self, name: str, names: Names) -> bool:
+        """Whether a declared name lists the numbers of a placeholder, and isn't its length."""
+        size = self.declared.get(name)
+        return isinstance(size, str) and isinstance(names.get(size), list | tuple)
+
+    def run(self, name: str, placeholder: Placeholder, found: Iterable[Place]) -> list[Any]:
+        """The values of a placeholder."""
+        if placeholder.choices:
+            return list(placeholder.choices)
+        if name in self.numbers:
+            return list(self.numbers[name])
+        seen = [value for place in found for key, value in place if key == name]
+        return list(range(max(seen, default=-1) + 1))
+
+
+def match(rule: Rule, places: Placeholders, keys: Iterable[str], names: Names) -> list[Group]:
+    """The groups of a rule's leaves among the keys of a checkpoint.
+
+    Raises:
+        PlanError: leaves are missing.
+    """
+    found = _found(rule, keys, names)
+    wild = [name for name, placeholder in places.shared.items() if placeholder.wild]
+    parts: dict[Place, Found] = {} if wild else {(): found}
+    for place, leaf in found.items() if wild else ():
+        parts.setdefault(tuple(pair for pair in place if pair[0] in wild), {})[place] = leaf
+    groups = [group for text, part in parts.items() for group in _groups(rule, places, dict(text), part, names)]
+    if not groups and not rule.optional and [] not in places.numbers.values():
+        raise _missing(rule, list(_every_key(rule, places, found, names)))
+    return groups
+
+
+def _found(rule: Rule, keys: Iterable[str], names: Names) -> Found:
+    found: Found = {}
+    keys = list(keys)
+    for template in map(KeyTemplate.parse, rule.left):
+        for key in keys:
+            bound = template.match(key, names)
+            if bound is not None:
+                found.setdefault(tuple(sorted(bound.items())), []).append(key)
+    return found
+
+
+def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, names: Names) -> Iterator[Group]:
+    """The groups of one part of the keys; ``text`` is what wild placeholders stand for in it."""
+    cells = _products(places, places.left, found)
+    bounds = [text | bound for bound in _products(places, places.shared, found)]
+    groups = [
+        Group(bound, [Cell(cell, found.get(tuple(sorted({**bound, **cell}.items())), [])) for cell in cells])
+        for bound in bounds
+    ]
+    present = [group for group in groups if any(cell.keys for cell in group.cells)]
+    if present:
+        _check_complete(rule, places, groups, present, names)
+    yield from present
+
+
+def _products(places: Placeholders, which: abc.Mapping[str, Placeholder], found: Found) -> list[Bindings]:
+    """Every combination of the values of some placeholders, the wild ones left out."""
+    runs = {name: places.run(name, one, found) for name, one in which.items() if not one.wild}
+    return [dict(zip(runs, values, strict=True)) for values in itertools.product(*runs.values())]
+
+
+def _check_complete(rule: Rule, places: Placeholders, groups: list[Group], present: list[Group], names: Names) -> None:
+    """Missing leaves: within a group always; whole groups unless that choice is optional throughout."""
+    choices = [name for name, placeholder in places.shared.items() if placeholder.choices]
+    alike = {tuple(group.bound[name] for name in choices) for group in present}
+    absent = [(group, cell) for group in present for cell in group.cells if not cell.keys]
+    there = {tuple(group.bound.values()) for group in present}
+    for group in groups:
+        optional = rule.optional or any(group.bound[name] in one.optional for name, one in places.shared.items())
+        needed = not optional or tuple(group.bound[name] for name in choices) in alike
+        if needed and tuple(group.bound.values()) not in there:
+            absent += [(group, cell) for cell in group.cells]
+    if absent:
+        template = KeyTemplate.parse(rule.left[0])
+        raise _missing(rule, [template.format({**group.bound, **cell.at}, names) for group, cell in absent])
+
+
+def _every_key(rule: Rule, places: Placeholders, found: Found, names: Names) -> Iterator[str]:
+    """The keys that a rule could have, as far as they are known."""
+    template = KeyTemplate.parse(rule.left[0])
+    if not any(placeholder.wild for placeholder in places.shared.values()):
+        for bound in _products(places, places.shared, found):
+            for cell in _products(places, places.left, found):
+                yield template.format({**bound, **cell}, names)
+
+
+def _missing(rule: Rule, keys: list[str]) -> PlanError:
+    more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+    return PlanError(
+        f"is missing{more}; rule {rule}",
+        key=keys[0] if keys else rule.left[0],
+        remedy="the checkpoint is incomplete, or of another layout than the one named",
+    )
+
+
+def _numbers(rule: Rule, name: str, listed: abc.Sequence[Any]) -> list[int]:
+    whole = [n for n in listed if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
+    if len(whole) < len(listed) or len(set(whole)) < len(whole):
+        raise PlanError(
+            f"rule {rule}: '{{{name}}}' can't run over {list(listed)}: these aren't different whole numbers",
+            remedy="correct the config",
+        )
+    return whole
