@@ -115,7 +115,7 @@ class TestAnotherLayout:
         line = refused(capfd, *te("t5x", "--t5x-fuse-qkv"), code=2)
         assert "is te/t5-fused" in line and "--direction te2fw" in line
         convert = ("convert", "source", "out", "--from", "t5x/t5", "--to", "te/t5-fused")
-        assert "is no t5x/t5 checkpoint: its leaves are those of te/t5-fused" in refused(capfd, *convert)
+        assert "isn't a t5x/t5 checkpoint: its leaves are those of te/t5-fused" in refused(capfd, *convert)
 
     @pytest.mark.parametrize(("kind", "fw"), [("t5x", "pax"), ("pax", "t5x")])
     def test_of_the_other_framework(self, kind: str, fw: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def pax(name: str) -> Path:
         (["--direction=fw2te", "--num-gqa-groups=1"], 3, "has 2 heads of keys and values, not 1"),
         (["--direction=fw2te", "--num-of-layer=0"], 2, "--num-of-layer 0 (one at least)"),
         (["--direction=fw2te", "--gen-fp8-meta", "--amax-history-len=0"], 2, "--amax-history-len 0 (one at least)"),
-        (["--direction=fw2te", "--te-release=new"], 2, "is no release"),
+        (["--direction=fw2te", "--te-release=new"], 2, "isn't a release"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -89,6 +89,12 @@ class Format(ABC):
     carried: tuple[str, ...] = ()
     #: whether the model's config lies within the checkpoint (``WriteOptions.config``), and not beside it
     holds_config: bool = False
+    #: where the config lies within the checkpoint, relative to its folder, if it is there: the paths to look at
+    config_files: tuple[str, ...] = ()
+    #: whether a leaf may be a value; else it holds tensors only
+    holds_values: bool = True
+    #: whether tensors are seen through memory maps (:meth:`Checkpoint.view`), and needn't be decoded
+    mapped: bool = False
     #: one line for ``convkit list formats``
     summary: str
 

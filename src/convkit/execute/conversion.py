@@ -37,7 +37,15 @@ from convkit.execute.job import Job
 from convkit.execute.jobs import target_jobs
 from convkit.execute.slabs import SLAB
 from convkit.files.config_file import write_config
-from convkit.files.receipt import SCHEMA, complement_path, json_value, migration_path, receipt_path, same_files
+from convkit.files.receipt import (
+    COMPLEMENT_FORMAT,
+    SCHEMA,
+    complement_path,
+    json_value,
+    migration_path,
+    receipt_path,
+    same_files,
+)
 from convkit.files.staging import Staging
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
@@ -155,7 +163,9 @@ class _Conversion:
             jobs = [job for job in self._target_jobs() if written[job.key].same_as is None]
             if kept:
                 path = self.staging.out / complement_path(self.staging.target).name
-                self._open_writer("complement", path, {job.key: Leaf(job.key, job.spec) for job in kept}, "safetensors")
+                self._open_writer(
+                    "complement", path, {job.key: Leaf(job.key, job.spec) for job in kept}, COMPLEMENT_FORMAT
+                )
             self._execute(jobs + kept)
             self._digest_rest()
             for writer in self.writers.values():
@@ -198,7 +208,7 @@ class _Conversion:
         if any(leaf.spec for leaf in plan.restored.values()) or any(
             (s.pad and s.pad.kept_as) or (s.folded and s.folded.side == "target") or s.kept for s in plan.bound.steps
         ):
-            earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), "safetensors"))
+            earlier = self.stack.enter_context(open_checkpoint(complement_path(self.source.path), COMPLEMENT_FORMAT))
         return target_jobs(plan, self.source.checkpoint, earlier)
 
     def _complement_jobs(self) -> list[Job]:

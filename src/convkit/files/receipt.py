@@ -42,6 +42,10 @@ def receipt_path(target: Path) -> Path:
     return target.with_name(target.name + ".convkit.json")
 
 
+#: the format of what a conversion keeps
+COMPLEMENT_FORMAT = "safetensors"
+
+
 def complement_path(target: Path) -> Path:
     """Where the tensors that the conversion to ``target`` lost lie."""
     return target.with_name(target.name + ".complement.safetensors")

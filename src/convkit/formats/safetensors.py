@@ -59,6 +59,8 @@ class Safetensors(Format):
 
     name = "safetensors"
     folder = True
+    holds_values = False
+    mapped = True
     summary = "safetensors, one file or shards with an index (Hugging Face)"
 
     def detect(self, path: Path) -> str | None:

@@ -30,7 +30,7 @@ def parse_release(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.removeprefix("cs-").split("."))
     except ValueError:
-        raise UsageError(f"{text!r} is no release", remedy="write it as 2.9") from None
+        raise UsageError(f"{text!r} isn't a release", remedy="write it as 2.9") from None
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,23 @@ class Layout:
     ``conventions`` states what names can't show (``rotary: half``). ``signature`` lists what a
     config of this layout says of itself: each alternative is a set of fields and their values
     (None: absent; a tuple: any of these). Where checkpoints have no config, ``keys`` does: one of this
-    layout has a leaf of each form. ``releases`` says that it differs from release to release.
+    layout has a leaf of each form.
+
+    ``config_at`` lists where a config may hold the model's fields: the first place is that of the signature.
+    ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
+    the weights that belong to the model and hold no weights: they are carried along.
     """
 
     name: str
     summary: str
     format: str
     config_file: str
-    releases: bool = False
+    releases: tuple[tuple[int, ...], ...] = ()
     conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     signature: tuple[abc.Mapping[str, Any], ...] = field(default=(), hash=False)
     keys: tuple[str, ...] = ()
+    config_at: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,7 @@ def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str
     if found:
         names = ", ".join(layout.name for layout, _ in found)
         raise ConvkitError(f"could be any of {names}", path=source.config_path, remedy="say which: --from")
-    model = source.config.get("model_type") or dig(source.config, "model.name")
-    said = f" (model {model!r})" if model and model is not MISSING else ""
+    said = f" (model {model!r})" if (model := _model_said(source.config)) else ""
     raise ConvkitError(
         f"is of no known model family{said}", path=source.config_path, remedy=f"known layouts: {', '.join(layouts())}"
     )
@@ -56,7 +55,7 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
     if named is not None:
         if found and named not in found:
             raise ConvkitError(
-                f"is no {named} checkpoint: its leaves are those of {', '.join(found)}",
+                f"isn't a {named} checkpoint: its leaves are those of {', '.join(found)}",
                 path=source.path,
                 remedy="correct --from",
             )
@@ -79,10 +78,19 @@ def _has_keys(source: Source, layout: Layout) -> bool:
     return all(any(template.match(key, {}) is not None for key in source.checkpoint.leaves) for template in templates)
 
 
+def _model_said(config: abc.Mapping[str, Any]) -> str | None:
+    """What a config calls its model, in the field by which a layout would know it."""
+    fields = (next(iter(alternative)) for layout in layouts().values() for alternative in layout.signature)
+    said = (dig(config, field) for field in dict.fromkeys(fields))
+    return next((name for name in said if isinstance(name, str)), None)
+
+
 def _signature(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> str:
-    """Why the config is of this layout; empty if it isn't. Training yamls are looked into as well."""
-    if dig(config, "trainer.init.model") is not MISSING:
-        config = {**config, "model": dig(config, "trainer.init.model")}
+    """Why the config is of this layout; empty if it isn't. All places where it may hold the model are looked at."""
+    home, *others = layout.config_at or ("",)
+    for place in others:
+        if (model := dig(config, place)) is not MISSING:
+            config = {**config, home: model}
     for alternative in layout.signature:
         pairs = [(field, dig(config, field), value) for field, value in alternative.items()]
         if all(_agrees(found, value) for _, found, value in pairs):

@@ -8,6 +8,7 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
+from convkit.formats import get_format, names
 from convkit.mapping import Mapping
 from convkit.plan.step import Bound, DerivedLeaf
 
@@ -122,7 +123,8 @@ class Plan:
 
     def peak_bytes(self) -> int:
         """Predicted peak of anonymous memory, with two threads: a fixed part, and what they hold of decoded sources."""
-        if self.source_format in ("safetensors", "torch"):
+        # a checkpoint of the caller's own may be of no format
+        if self.source_format in names() and get_format(self.source_format).mapped:
             return 96 << 20
         steps = (step for step in self.bound.steps if not step.value)
         held = max((sum(side.spec.nbytes for side in step.sources) for step in steps), default=0)
@@ -160,6 +162,7 @@ class Plan:
                 "layout": self.mapping.right.name,
                 "format": self.target_format,
                 "release": release if self.mapping.right.releases else None,
+                "config_file": self.mapping.right.config_file,
                 "conventions": dict(self.mapping.right.conventions),
                 "config": self.target_config,
             },

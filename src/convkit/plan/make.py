@@ -20,7 +20,6 @@ from convkit.errors import ConfigError, PlanError, UsageError
 from convkit.formats import get_format
 from convkit.mapping import Mapping
 from convkit.mappings import find_mapping
-from convkit.mappings.cerebras.classes import CURRENT_RELEASE, RELEASES
 from convkit.plan.bind import bind
 from convkit.plan.derived import made_derived, owed_derived
 from convkit.plan.detect import detect_layout
@@ -176,14 +175,16 @@ def _lost_config(
 
 
 def _release(mapping: Mapping, release: tuple[int, ...]) -> tuple[int, ...]:
-    if not (mapping.left.releases or mapping.right.releases):
+    """The release that is asked for, or the current one; empty where layouts don't differ from release to release."""
+    known = mapping.right.releases or mapping.left.releases
+    if not known:
         if release:
             raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
         return ()
-    if release and release not in RELEASES:
-        shown = ".".join(map(str, release))
-        raise UsageError(f"no mapping for release {shown}", remedy="releases 2.1 ... 2.10")
-    return release or CURRENT_RELEASE
+    if release and release not in known:
+        first, last, shown = (".".join(map(str, numbers)) for numbers in (known[0], known[-1], release))
+        raise UsageError(f"no mapping for release {shown}", remedy=f"releases {first} ... {last}")
+    return release or known[-1]
 
 
 def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:
@@ -236,7 +237,7 @@ def _check_total(plan: Plan) -> None:
             remedy=f"drop what isn't needed by name: --drop '{lost[0]}', or name the right layout",
         )
     values = [leaf for leaf in plan.target_leaves.values() if leaf.spec is None]
-    if values and plan.target_format == "safetensors":
+    if values and not get_format(plan.target_format).holds_values:
         raise PlanError(
             f"is a value, and {plan.target_format} holds tensors only",
             key=values[0].key,

@@ -10,24 +10,7 @@ from typing import Any
 from convkit.checkpoint import Checkpoint
 from convkit.files.config_file import find_config, read_config
 from convkit.formats import open_checkpoint
-
-#: Files beside the weights of an HF folder that belong to the model and hold no weights. They are
-#: carried into a target folder, or beside a target file into ``<DST>.companions/``.
-COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-)
+from convkit.mappings import layouts
 
 
 @dataclass
@@ -76,8 +59,12 @@ def companions_path(target: Path) -> Path:
 
 
 def _companions(path: Path) -> Iterator[Path]:
+    """The files beside a checkpoint that some layout carries along."""
+    known = [layout for layout in layouts().values() if layout.companions]
     if path.is_dir():
         folder = beside if (beside := companions_path(path)).is_dir() else path
     else:
-        folder = path.parent if (path.parent / "config.json").is_file() else companions_path(path)
-    return (folder / name for name in COMPANIONS if (folder / name).is_file())
+        at_home = any((path.parent / layout.config_file).is_file() for layout in known)
+        folder = path.parent if at_home else companions_path(path)
+    names = dict.fromkeys(name for layout in known for name in layout.companions)
+    return (folder / name for name in names if (folder / name).is_file())

@@ -20,8 +20,16 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
-from convkit.files.receipt import complement_path, json_value, read_receipt, read_record, receipt_path, record_path
-from convkit.formats import open_checkpoint
+from convkit.files.receipt import (
+    COMPLEMENT_FORMAT,
+    complement_path,
+    json_value,
+    read_receipt,
+    read_record,
+    receipt_path,
+    record_path,
+)
+from convkit.formats import get_format, open_checkpoint
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, Overlay
@@ -29,9 +37,6 @@ from convkit.verify.roundtrip.reconvert import said, stored
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
-
-#: what the file of a JSON item of Orbax's is called, by the API
-_ORBAX_JSON = ("data.json", "metadata")
 
 
 def verify(path: Path) -> Verdict:
@@ -52,12 +57,12 @@ def verify(path: Path) -> Verdict:
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     check = Check("verify", receipt["source"]["path"], path)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]
-    problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"]["config"])]
+    problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"])]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
     faults: tuple[Fault, ...] = ()
     sides = [(path, receipt["target"]["format"], receipt["target"]["leaves"], plan["target_leaves"])]
     if kept:
-        sides.append((complement_path(path), "safetensors", kept, plan["source_leaves"]))
+        sides.append((complement_path(path), COMPLEMENT_FORMAT, kept, plan["source_leaves"]))
     with ExitStack() as stack:
         for file, format, recorded, planned in sides:
             try:
@@ -105,15 +110,18 @@ def _of_files(path: Path, receipt: Document) -> Iterator[str]:
             yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
 
 
-def _of_config(path: Path, planned: Document) -> Iterator[str]:
-    """The config beside the target says what the plan says."""
+def _of_config(path: Path, target: Document) -> Iterator[str]:
+    """The config within the target, or beside it, says what the plan says."""
+    planned = target["config"]
+    if not planned:
+        return
     if path.is_dir():
-        candidates = [path / "config.json", path / "params.yaml", *(path / "config" / name for name in _ORBAX_JSON)]
+        # plans didn't say at first what the config is called
+        named = [target["config_file"]] if target.get("config_file") else ["config.json", "params.yaml"]
+        candidates = [path / name for name in (*get_format(target["format"]).config_files, *named)]
     else:
         candidates = [path.with_suffix(".yaml"), path.with_suffix(".json")]
     file = next((file for file in candidates if file.is_file()), None)
-    if not planned:
-        return
     if file is None:
         yield f"{candidates[0].name}: the config is missing"
         return

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.formats.orbax.api import Api
+from convkit.formats.orbax.api import V0, V1, Api
 from convkit.formats.orbax.reader import open_orbax
 from convkit.formats.orbax.record import KEY
 from convkit.formats.orbax.writer import OrbaxWriter
@@ -25,6 +25,7 @@ class Orbax(Format):
     folder = True
     carried = (KEY,)
     holds_config = True
+    config_files = tuple(f"config/{api.json_file}" for api in (V1, V0))
     #: what is written
     api: ClassVar[Api]
 

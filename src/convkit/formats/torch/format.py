@@ -42,6 +42,7 @@ class Torch(Format):
     name = "torch"
     folder = True
     ties = True
+    mapped = True
     summary = "torch.save (.bin, .pt, .pth), one file or shards with an index; read without unpickling"
 
     def detect(self, path: Path) -> str | None:

@@ -27,6 +27,7 @@ from typing import Any
 from convkit.config import ABSENT, REQUIRED, ConfigTable, Constant, Coupled, Field, Rejected, Written
 from convkit.errors import ConfigError
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
+from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.common import (
     ACTIVATIONS,
     CS_DEFAULTS,
@@ -36,6 +37,7 @@ from convkit.mappings.cerebras.common import (
     MUP_REFUSED,
     NOT_THE_MODEL,
 )
+from convkit.mappings.cerebras.hf import COMPANIONS
 
 Values = dict[str, Any]
 
@@ -53,13 +55,15 @@ HF = Layout(
     config_file="config.json",
     conventions={"norm": "post"},
     signature=({"model_type": "bert"},),
+    companions=COMPANIONS,
 )
 CS = Layout(
     name="cerebras/bert",
     summary="ModelZoo BERT: pre-training, sequence and token classification, releases 2.1 ... 2.10",
     format="cerebras-h5",
     config_file="params.yaml",
-    releases=True,
+    releases=RELEASES,
+    config_at=MODEL_AT,
     conventions={"norm": "post"},
     signature=(
         {"model.name": ("bert", *CLASSIFIERS)},

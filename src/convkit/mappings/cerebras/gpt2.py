@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from convkit.config import ConfigTable, Constant, Field
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
+from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.common import (
     ACTIVATIONS,
     CS_DEFAULTS,
@@ -23,6 +24,7 @@ from convkit.mappings.cerebras.common import (
     OLD_FIELDS,
     output_head,
 )
+from convkit.mappings.cerebras.hf import COMPANIONS
 
 HF = Layout(
     name="hf/gpt2",
@@ -31,13 +33,15 @@ HF = Layout(
     config_file="config.json",
     conventions={"kernels": "in, out", "qkv": "fused"},
     signature=({"model_type": "gpt2"},),
+    companions=COMPANIONS,
 )
 CS = Layout(
     name="cerebras/gpt2",
     summary="ModelZoo GPT2LMHeadModel, releases 2.1 ... 2.10",
     format="cerebras-h5",
     config_file="params.yaml",
-    releases=True,
+    releases=RELEASES,
+    config_at=MODEL_AT,
     conventions={"kernels": "out, in", "qkv": "apart"},
     signature=(
         {"model.name": "gpt2"},

@@ -12,6 +12,7 @@ from typing import Any
 from convkit.config import ConfigTable, Constant, Coupled, Field, Flag, Name
 from convkit.errors import ConfigError
 from convkit.mapping import Derived, Fact, Layout, LeftBehind, Mapping, Rule, Variant, under
+from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.common import (
     CS_DEFAULTS,
     CS_PREFIX,
@@ -26,6 +27,7 @@ from convkit.mappings.cerebras.common import (
     heads_divide,
     output_head,
 )
+from convkit.mappings.cerebras.hf import COMPANIONS
 from convkit.mappings.cerebras.rope import ROPE
 
 HF = Layout(
@@ -35,13 +37,15 @@ HF = Layout(
     config_file="config.json",
     conventions={"rotary": "half", "norm_scale": "direct", "gate": "gate_proj"},
     signature=({"model_type": "llama"},),
+    companions=COMPANIONS,
 )
 CS = Layout(
     name="cerebras/llama",
     summary="ModelZoo GPT2LMHeadModel configured as LLaMA, releases 2.1 ... 2.10",
     format="cerebras-h5",
     config_file="params.yaml",
-    releases=True,
+    releases=RELEASES,
+    config_at=MODEL_AT,
     conventions={"rotary": "interleaved", "norm_scale": "direct", "gate": "linear_layer_for_glu"},
     signature=(
         {"model.name": ("llama", "LlamaModel")},

@@ -13,7 +13,7 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import complement_path, read_receipt
+from convkit.files.receipt import COMPLEMENT_FORMAT, complement_path, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
@@ -107,7 +107,7 @@ def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems
     tensors = None
     if complement["tensors"]:
         try:
-            tensors = stack.enter_context(open_checkpoint(complement_path(path), "safetensors"))
+            tensors = stack.enter_context(open_checkpoint(complement_path(path), COMPLEMENT_FORMAT))
         except ConvkitError as error:
             problems.append(str(error))
     return Kept(tensors, complement["values"])
