@@ -200,3 +200,20 @@ def test_tied_leaves_may_hold_nans(tmp_path: Path, dtype: str) -> None:
     source = write(tmp_path / "left.pt", {"embed": data, "head": data.copy()}, {}, format="torch")
     converted(source, tmp_path / "right.pt", mapping, asked={"format": "torch"})
     assert_same(read(tmp_path / "right.pt"), {"E": data})
+
+
+def test_complex_rows_are_filled_in_bit_by_bit(tmp_path: Path) -> None:
+    """A negative zero isn't the fill, though it equals it as a number."""
+    mapping = mapping_of(Rule("e", "e", "v -> v", v="vocab", ops=(Pad(0, "padded"),)), names=SIZES)
+    values = np.arange(SIZES["vocab"]).astype("complex128")
+    source = write(tmp_path / "small.pt", {"e": values}, SIZES, format="torch")
+    converted(source, tmp_path / "large.pt", mapping, asked={"format": "torch"})
+    padded = np.concatenate([values, np.zeros(SIZES["padded"] - SIZES["vocab"], "complex128")])
+    assert_same(read(tmp_path / "large.pt"), {"e": padded})
+    converted(tmp_path / "large.pt", tmp_path / "back.pt", inverse(mapping), asked={"format": "torch"})
+    assert not complement_path(tmp_path / "back.pt").exists()
+    assert_same(read(tmp_path / "back.pt"), {"e": values})
+    padded[-1] = complex(0.0, -0.0)
+    other = write(tmp_path / "other.pt", {"e": padded}, SIZES, format="torch")
+    with pytest.raises(ConvkitError, match="complex128"):  # to be kept, which no safetensors file can
+        converted(other, tmp_path / "cut.pt", inverse(mapping), asked={"format": "torch"})

@@ -61,14 +61,14 @@ def test_a_piece_is_the_sum_of_its_cuts(sample: tuple, cuts: list[int]) -> None:
     assert found == elements(piece)
 
 
-@given(pieces(), st.sampled_from(["uint8", "uint16", "uint32", "complex128"]), st.integers(1, 5), st.data())
+@given(pieces(), st.sampled_from(["uint8", "uint16", "uint32", "V16"]), st.integers(1, 5), st.data())
 def test_a_box_is_copied_as_indexing_copies(sample: tuple, dtype: str, tile: int, data: st.DataObject) -> None:
     piece, source_size, target_size = sample
-    source = np.arange(source_size).astype(dtype)
-    expected = np.full(target_size, 77, dtype)
+    source = np.arange(source_size * np.dtype(dtype).itemsize).astype("uint8").view(dtype)
+    expected = np.zeros(target_size, dtype)
     for there, here in elements(piece).items():
         expected[there] = source[here]
-    found = np.full(target_size, 77, dtype)
+    found = np.zeros(target_size, dtype)
     cut = data.draw(st.integers(0, target_size))
     with patch.object(slabs, "TILE", tile):
         for start, stop in ((0, cut), (cut, target_size)):

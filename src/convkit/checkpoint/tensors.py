@@ -1,8 +1,9 @@
 """What a tensor is before it is read: a shape and a dtype; and how its bytes are carried.
 
 Dtypes go by the names that numpy and ml_dtypes give them. Rearranging needs no arithmetic, so
-tensors travel as unsigned integers of the same width (their *carrier*): no value is interpreted,
-NaN payloads and signed zeros survive, and ml_dtypes is not needed to move a bfloat16.
+tensors travel as unsigned integers of the same width, or as 16 raw bytes (their *carrier*): no value is
+interpreted, ``==`` compares bits, NaN payloads and signed zeros survive, and ml_dtypes isn't needed to move
+a bfloat16.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ ITEMSIZE: dict[str, int] = {
 #: dtype name -> bits that have a meaning, the low ones of its byte
 NARROW = {"int2": 2, "int4": 4, "float4_e2m1fn": 4}
 
-#: bytes an element -> the numpy dtype that carries it bit by bit
-_CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}
+#: bytes an element -> the numpy dtype that carries it bit by bit; numpy has no integer of 16 bytes
+_CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "V16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class TensorSpec:
 
 
 def carrier(dtype: str) -> np.dtype[Any]:
-    """The numpy dtype in which elements of ``dtype`` travel (same width, no meaning)."""
+    """The numpy dtype in which elements of ``dtype`` travel: of the same width, without a meaning."""
     import numpy as np
 
     return np.dtype(_CARRIER[ITEMSIZE[dtype]])

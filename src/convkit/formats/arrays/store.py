@@ -186,7 +186,7 @@ class ArrayWriter:
 
         array = self._arrays[key]
         # what is mapped may be unaligned
-        values = np.require(data, requirements=["C", "A"]).view(value_dtype(array.zarray.spec.dtype))
+        values = np.require(data.view(value_dtype(array.zarray.spec.dtype)), requirements=["C", "A"])
         position = 0
         copies = []
         try:

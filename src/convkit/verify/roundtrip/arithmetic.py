@@ -66,8 +66,6 @@ def _declared(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
     """Where two runs of elements (1-D, carrier of ``dtype``) differ: bool, one an element."""
-    if source.dtype.kind == "c":
-        return (source.view("u8") != back.view("u8")).reshape(-1, 2).any(-1)
     wrong = source != back
     if ops:
         both = (run.view(value_dtype(dtype)) for run in (source, back))
