@@ -1,7 +1,7 @@
-"""What a checkpoint is: an index of leaves whose bytes are read on demand, and a place to write them."""
+"""What a checkpoint is: an index of leaves whose elements are read on demand, and a place to write them."""
 
-from convkit.checkpoint.read import Checkpoint, Leaf, Opaque
+from convkit.checkpoint.read import Checkpoint, Leaf, Opaque, Tensors
 from convkit.checkpoint.tensors import TensorSpec
 from convkit.checkpoint.write import Format, WriteOptions, Writer
 
-__all__ = ["Checkpoint", "Format", "Leaf", "Opaque", "TensorSpec", "WriteOptions", "Writer"]
+__all__ = ["Checkpoint", "Format", "Leaf", "Opaque", "TensorSpec", "Tensors", "WriteOptions", "Writer"]

@@ -19,6 +19,8 @@ from convkit.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from convkit.checkpoint.read import Tensors
+
 #: Part of the digest's definition: never change it.
 BLOCK = 1 << 20
 
@@ -106,6 +108,18 @@ def digest_array(algorithm: str, data: np.ndarray) -> str:
     blocks = BlockDigests(algorithm)
     blocks.update(np.ascontiguousarray(data))
     return combine(algorithm, blocks.blocks())
+
+
+def digest_leaf(tensors: Tensors, key: str, algorithm: str) -> str:
+    """Digest of a stored tensor, read block by block.
+
+    Raises:
+        ConvkitError: it can't be read.
+    """
+    digests = BlockDigests(algorithm)
+    for _, data in tensors.blocks(key):
+        digests.update(data)
+    return combine(algorithm, digests.blocks())
 
 
 def digest_file(algorithm: str, path: Path) -> str:

@@ -1,21 +1,26 @@
-"""An opened checkpoint: an index of leaves whose bytes are read on demand, and a place to write them.
+"""Reading a checkpoint: an index of leaves, whose elements are read on demand.
 
-A format (one file of ``convkit.formats`` each) implements :class:`Checkpoint` and :class:`Writer`
-and is described by a :class:`Format`. It knows bytes, never a layout. ``convkit.testing`` holds the
-laws that all three obey.
+:class:`Tensors` is anything that has leaves and can read them: an opened checkpoint, or a view of one
+(:mod:`convkit.checkpoint.views`). :class:`Checkpoint` is what a format opens (one file of ``convkit.formats``
+each): it knows bytes, never a layout. ``convkit.testing`` holds the laws that every format obeys.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from convkit.checkpoint.tensors import TensorSpec
+from convkit.errors import ConvkitError
 
 if TYPE_CHECKING:
     import numpy as np
+
+#: bytes of a block: enough for speed, and few enough for a processor's caches
+BLOCK = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +45,11 @@ class Leaf:
     same_as: str | None = None
 
 
-class Checkpoint(ABC):
-    """A source of leaves. Opening reads the index only; a tensor is read slice by slice.
+class Tensors(ABC):
+    """Leaves, whose tensors are read slice by slice. Reading is thread-safe."""
 
-    Reading is thread-safe. Usable as a context manager.
-    """
-
-    #: what was opened (a file or a folder)
-    path: Path
-    #: name of the format
-    format: str
     #: every leaf by key, in the order in which the file holds them
     leaves: dict[str, Leaf]
-    #: what the format says of itself beside the leaves (JSON values only)
-    metadata: dict[str, Any]
-    #: the model's config, where the checkpoint itself holds it
-    config: dict[str, Any] | None = None
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -73,11 +67,44 @@ class Checkpoint(ABC):
         return None
 
     def granularity(self, key: str) -> int:
-        """Elements that are decoded together, from a multiple on: a range within costs as much as all of them.
+        """How many elements are decoded together: a range that starts and ends at multiples of it decodes none twice.
 
-        Who needs such a leaf in smaller pieces reads it by this many, or holds it; 1 where any range will do.
+        1 where every range costs what it holds. :meth:`blocks` reads by it.
         """
         return 1
+
+    def blocks(
+        self, key: str, size: int = BLOCK, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Elements ``[start, stop)`` of a tensor in C order, block by block: the place of the first, and the elements.
+
+        A block has ``size`` bytes at most. What is decoded together is read once, whole, and then cut.
+
+        Raises:
+            ConvkitError: the bytes can't be read.
+        """
+        spec = self.spec(key)
+        stop = spec.size if stop is None else stop
+        step, grain = max(1, size // spec.itemsize), self.granularity(key)
+        reach = max(1, step // grain) * grain
+        while start < stop:
+            end = min(stop, start - start % reach + reach)
+            data = self.read(key, start, end)
+            for low in range(0, data.size, step):
+                yield start + low, data[low : low + step]
+            start = end
+
+    def spec(self, key: str) -> TensorSpec:
+        """Shape and dtype of a tensor.
+
+        Raises:
+            ConvkitError: there is no tensor of this name.
+        """
+        leaf = self.leaves.get(key)
+        if leaf is None or leaf.spec is None:
+            where = getattr(self, "path", None)
+            raise ConvkitError("holds no tensor of this name", path=where, key=key, remedy="see convkit inspect")
+        return leaf.spec
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """The files that hold this leaf and nothing else, by their names within the leaf.
@@ -86,14 +113,27 @@ class Checkpoint(ABC):
         """
         return None
 
+
+class Checkpoint(Tensors):
+    """An opened checkpoint. Opening reads the index only. Usable as a context manager."""
+
+    #: what was opened (a file or a folder)
+    path: Path
+    #: name of the format
+    format: str
+    #: what the format says of itself beside the leaves (JSON values only)
+    metadata: dict[str, Any]
+    #: the model's config, where the checkpoint itself holds it
+    config: dict[str, Any] | None = None
+
     def files(self) -> list[Path]:
         """The files that hold the bytes."""
         return [self.path]
 
-    def close(self) -> None:  # noqa: B027 - most formats hold nothing open
+    def close(self) -> None:
         """Let go of the files."""
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

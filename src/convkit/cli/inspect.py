@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf
-from convkit.checkpoint.digests import ALGORITHMS, digest_value
+from convkit.checkpoint.digests import ALGORITHMS, digest_leaf, digest_value
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
 from convkit.cli.output import emit, size, table
 from convkit.errors import ConvkitError
-from convkit.execute.conversion import digest_leaf
 from convkit.files.receipt import json_value
 from convkit.formats import detect_format
 from convkit.mapping import inverse

@@ -46,7 +46,7 @@ def plan_chain(source: Source, chain: Chain, options: Options | None = None) -> 
     return end, replace(last, through=(plan, *last.through))
 
 
-class Converted(Gathered):
+class Converted(Gathered, Checkpoint):
     """A plan's target as a checkpoint: mappings are chained (:mod:`convkit.execute.chain`) without a copy on disk."""
 
     def __init__(self, source: Checkpoint, plan: Plan) -> None:

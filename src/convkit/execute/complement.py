@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.errors import ConvkitError
-from convkit.execute.slabs import SLAB, Piece
+from convkit.execute.slabs import Piece
 from convkit.mapping.ops import bits_of
 from convkit.plan import Plan
 from convkit.plan.step import Padding, Side, Step
 
 if TYPE_CHECKING:
     import numpy as np
-from convkit.execute.gather import Gather
 from convkit.execute.job import Job, copies
-from convkit.execute.seen import Computed
+from convkit.execute.seen import Computed, Gathered
 
 
 def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
@@ -75,7 +73,7 @@ def _rounded(checkpoint: Checkpoint, plan: Plan) -> list[str]:
         for step in plan.bound.steps
         if step.shifted
         for side in step.sources
-        if not all(_shifts_back(step, side.spec.dtype, slab) for slab in _slabs(checkpoint, side))
+        if not all(_shifts_back(step, side.spec.dtype, slab) for _, slab in checkpoint.blocks(side.key))
     ]
 
 
@@ -86,30 +84,19 @@ def _shifts_back(step: Step, dtype: str, slab: np.ndarray) -> bool:
     return bool((data == slab).all())
 
 
-def _slabs(checkpoint: Checkpoint, side: Side) -> Iterator[np.ndarray]:
-    length = SLAB // side.spec.itemsize
-    for start in range(0, side.spec.size, length):
-        yield checkpoint.read(side.key, start, min(side.spec.size, start + length))
-
-
 def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Padding) -> Job | None:
     """What is cropped of a leaf, unless it is the fill throughout."""
     part = crop.beyond(side.spec.shape)
     spec = TensorSpec(part.shape, side.spec.dtype)
     piece = Piece(side.key, crop.kept_as, part.shape, part.offset, part.strides, 0, part.own_strides)
     job = Job("complement", crop.kept_as, spec, checkpoint, [piece] if spec.size else [])
-    gather, fill = Gather(job), bits_of(crop.fill, spec.dtype)
-    length = SLAB // spec.itemsize
-    slabs = ((start, min(spec.size, start + length)) for start in range(0, spec.size, length))
-    return None if all((gather(start, stop) == fill).all() for start, stop in slabs) else job
+    fill = bits_of(crop.fill, spec.dtype)
+    return None if all((data == fill).all() for _, data in Gathered([job]).blocks(job.key)) else job
 
 
 def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    spec = checkpoint.leaves[one].spec
-    assert spec is not None
-    length = max(1, SLAB // spec.itemsize)
+    import numpy as np
+
     return all(
-        checkpoint.read(one, start, stop).tobytes() == checkpoint.read(other, start, stop).tobytes()
-        for start in range(0, spec.size, length)
-        for stop in (min(spec.size, start + length),)
+        np.array_equal(data, checkpoint.read(other, start, start + data.size)) for start, data in checkpoint.blocks(one)
     )

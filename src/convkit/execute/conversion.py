@@ -28,14 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import convkit
-from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
-from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_value
+from convkit.checkpoint import Leaf, WriteOptions, Writer
+from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf, digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute.complement import check_ties, complement_jobs
 from convkit.execute.gather import Gather
 from convkit.execute.job import Job
 from convkit.execute.jobs import target_jobs
-from convkit.execute.slabs import SLAB
 from convkit.files.config_file import write_config
 from convkit.files.receipt import (
     COMPLEMENT_FORMAT,
@@ -393,17 +392,6 @@ class _Conversion:
 
 def _journal_key(job: Job) -> str:
     return f"{job.role}:{job.key}"
-
-
-def digest_leaf(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
-    """Digest of a stored tensor, read slab by slab."""
-    spec = checkpoint.leaves[key].spec
-    assert spec is not None
-    digests = BlockDigests(algorithm)
-    length = max(1, SLAB // spec.itemsize)
-    for start in range(0, spec.size, length):
-        digests.update(checkpoint.read(key, start, min(spec.size, start + length)))
-    return combine(algorithm, digests.blocks())
 
 
 def _anonymous_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Leaves seen as another layout has them: multiplied by factors that a second leaf gives (``mapping.Folded``).
+"""Leaves multiplied by factors from a second leaf, as the other layout stores them (``mapping.Folded``).
 
 The product is taken in float64 and rounded once, to the leaf's dtype.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convkit.checkpoint import Checkpoint, TensorSpec
-from convkit.checkpoint.tensors import value_dtype
+from convkit.checkpoint import Tensors, TensorSpec
 from convkit.execute.recipes import FACTORS, Read
 from convkit.execute.slabs import SLAB
 from convkit.mapping.ops import computed
@@ -18,45 +17,37 @@ if TYPE_CHECKING:
 from convkit.plan.step import Fold
 
 
-class Multiplied(Checkpoint):
-    """A checkpoint in which one leaf is multiplied by its factors when it is read."""
+class Multiplied(Tensors):
+    """The leaves of a checkpoint, one of which is multiplied by its factors when it is read."""
 
-    def __init__(self, checkpoint: Checkpoint, fold: Fold) -> None:
-        self.path = checkpoint.path
-        self.leaves = checkpoint.leaves
-        self._checkpoint = checkpoint
+    def __init__(self, tensors: Tensors, fold: Fold) -> None:
+        self.leaves = tensors.leaves
+        self._tensors = tensors
         self._fold = fold
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :meth:`Checkpoint.read`; products are taken slab by slab, since float64 is wide."""
+        """See :meth:`Tensors.read`; products are taken slab by slab, since float64 is wide."""
         import numpy as np
 
-        data = self._checkpoint.read(key, start, stop)
-        spec = self.leaves[key].spec
-        if key != self._fold.key or spec is None:
+        data = self._tensors.read(key, start, stop)
+        if key != self._fold.key:
             return data
         made = np.empty_like(data)
+        spec, by = self.spec(key), Read(self._tensors, self._fold.by)
         step = SLAB // np.dtype(np.float64).itemsize
         for low in range(0, data.size, step):
             part = data[low : low + step]
-            made[low : low + step] = self._multiplied(part, spec, start + low)
+            made[low : low + step] = self._multiplied(part, spec, by, start + low)
         return made
 
-    def _multiplied(self, part: np.ndarray, spec: TensorSpec, start: int) -> np.ndarray:
-        by = _read(self._checkpoint, self._fold.by)
+    def _multiplied(self, part: np.ndarray, spec: TensorSpec, by: Read, start: int) -> np.ndarray:
         factors = FACTORS[self._fold.recipe](spec, by, start, start + part.size, **self._fold.arguments)
         return computed(part, spec.dtype, lambda values: values * factors)
 
     def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Checkpoint.view`."""
-        return None if key == self._fold.key else self._checkpoint.view(key)
+        """See :meth:`Tensors.view`."""
+        return None if key == self._fold.key else self._tensors.view(key)
 
     def granularity(self, key: str) -> int:
-        """See :meth:`Checkpoint.granularity`."""
-        return self._checkpoint.granularity(key)
-
-
-def _read(checkpoint: Checkpoint, key: str) -> Read:
-    spec = checkpoint.leaves[key].spec
-    assert spec is not None
-    return Read(spec, lambda start, stop: checkpoint.read(key, start, stop).view(value_dtype(spec.dtype)))
+        """See :meth:`Tensors.granularity`."""
+        return self._tensors.granularity(key)

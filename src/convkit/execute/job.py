@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint import Leaf, Tensors, TensorSpec
 from convkit.execute.slabs import Piece
 from convkit.plan.step import Step
 
@@ -20,7 +20,7 @@ class Job:
     role: str
     key: str
     spec: TensorSpec
-    reader: Checkpoint
+    reader: Tensors
     pieces: list[Piece]
     step: Step | None = None
     digest_of: str | None = None
@@ -34,7 +34,7 @@ class Job:
         return self.reader.leaf_files(self.digest_of)
 
 
-def copies(role: str, reader: Checkpoint, leaves: dict[str, Leaf] | None = None) -> list[Job]:
+def copies(role: str, reader: Tensors, leaves: dict[str, Leaf] | None = None) -> list[Job]:
     """A job for each tensor (of ``leaves`` only, where they are given) that is to be made as ``reader`` has it."""
     return [
         Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])

@@ -8,17 +8,18 @@ the last of them: a leaf that is needed crosswise is held whole, or layer by lay
 
 from __future__ import annotations
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Leaf, Tensors
+from convkit.checkpoint.views import Joined
 from convkit.execute.fold import Multiplied
 from convkit.execute.job import Job, copies
 from convkit.execute.pieces import pieces
-from convkit.execute.seen import Computed, Gathered, Joined
+from convkit.execute.seen import Computed, Gathered
 from convkit.execute.slabs import Piece
 from convkit.plan import Plan
 from convkit.plan.step import Step
 
 
-def target_jobs(plan: Plan, checkpoint: Checkpoint, earlier: Checkpoint | None) -> list[Job]:
+def target_jobs(plan: Plan, checkpoint: Tensors, earlier: Tensors | None) -> list[Job]:
     """Every tensor of the target, from the source, recipes, and the complement of an ``earlier`` conversion."""
     jobs = []
     for step in plan.bound.steps:

@@ -8,29 +8,32 @@ recipe states the arithmetic of the framework that writes the leaf.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convkit.checkpoint import TensorSpec
-from convkit.execute.slabs import SLAB
+from convkit.checkpoint import Tensors, TensorSpec
+from convkit.checkpoint.tensors import value_dtype
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
 class Read:
-    """A leaf that a recipe reads: ``values(start, stop)`` are its elements in C order, 1-D, in their dtype."""
+    """A leaf that a recipe reads, in the dtype that gives its elements their meaning."""
 
-    spec: TensorSpec
-    values: Callable[[int, int], np.ndarray]
+    def __init__(self, tensors: Tensors, key: str) -> None:
+        self.spec = tensors.spec(key)
+        self._tensors = tensors
+        self._key = key
 
-    def slabs(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Elements ``[start, stop)``, a few MiB at a time."""
-        step = max(1, SLAB // self.spec.itemsize)
-        for low in range(start, stop, step):
-            yield self.values(low, min(stop, low + step))
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Elements ``[start, stop)`` in C order, 1-D."""
+        return self._tensors.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
+
+    def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The same, a few MiB at a time."""
+        for _, data in self._tensors.blocks(self._key, start=start, stop=stop):
+            yield data.view(value_dtype(self.spec.dtype))
 
 
 def positions(n: int) -> np.ndarray:
@@ -132,7 +135,7 @@ def _largest(leaf: Read, layers: tuple[int, ...]) -> np.ndarray:
     count = math.prod(layers)
     size = leaf.spec.size // max(1, count)
     with np.errstate(all="ignore"):
-        tops = [[float(np.abs(slab).max()) for slab in leaf.slabs(n * size, (n + 1) * size)] for n in range(count)]
+        tops = [[float(np.abs(block).max()) for block in leaf.blocks(n * size, (n + 1) * size)] for n in range(count)]
         # one NaN, whatever bits its like had
         found = [math.nan if any(map(math.isnan, top)) else max(top, default=0.0) for top in tops]
         return np.array(found, np.float32).reshape(layers)

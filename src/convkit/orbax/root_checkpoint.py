@@ -1,11 +1,12 @@
-"""A root of Orbax's as one checkpoint to look at: the leaves of all of its steps, each below its step's name."""
+"""An Orbax root as one checkpoint to look at: the leaves of all of its steps, each below its step's name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.views import Joined, Renamed
 from convkit.errors import ConvkitError
 from convkit.formats.orbax.reader import open_orbax
 from convkit.state.orbax.layout import ROOT, Found, recognise
@@ -36,23 +37,19 @@ class RootCheckpoint(Checkpoint):
         self.path = found.path
         self.format = f"orbax-{found.api}"
         self.metadata = {}
-        self.leaves: dict[str, Leaf] = {}
         self._steps = {step.name: open_orbax(step) for step in found.steps}
-        self._places: dict[str, tuple[Checkpoint, str]] = {}
-        for name, step in self._steps.items():
-            for key, leaf in step.leaves.items():
-                self.leaves[f"{name}/{key}"] = Leaf(f"{name}/{key}", leaf.spec, leaf.value)
-                self._places[f"{name}/{key}"] = step, key
+        self._all = Joined(
+            *(Renamed(step, {f"{name}/{key}": key for key in step.leaves}) for name, step in self._steps.items())
+        )
+        self.leaves = self._all.leaves
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Read by the step that has it."""
-        step, name = self._places[key]
-        return step.read(name, start, stop)
+        return self._all.read(key, start, stop)
 
     def granularity(self, key: str) -> int:
         """That of the step that has it."""
-        step, name = self._places[key]
-        return step.granularity(name)
+        return self._all.granularity(key)
 
     def files(self) -> list[Path]:
         """Those of all steps."""

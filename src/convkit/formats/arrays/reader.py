@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.ranges import block
@@ -55,7 +55,7 @@ class ArrayCheckpoint(Checkpoint):
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Elements ``[start, stop)``: decoded, or a view where :meth:`view` gives one."""
-        spec = self._spec(key)
+        spec = self.spec(key)
         low, high, _ = slice(start, stop).indices(spec.size)
         view = self.view(key)
         if view is not None:
@@ -69,7 +69,7 @@ class ArrayCheckpoint(Checkpoint):
 
     def view(self, key: str) -> np.ndarray | None:
         """Inline tensors and uncompressed ones of a single chunk, memory-mapped."""
-        spec = self._spec(key)
+        spec = self.spec(key)
         if not spec.size:
             return None
         if key in self._inline:
@@ -90,13 +90,13 @@ class ArrayCheckpoint(Checkpoint):
 
     def granularity(self, key: str) -> int:
         """Elements that are decoded together."""
-        spec = self._spec(key)
+        spec = self.spec(key)
         array = self._stored.get(key)
         return block(spec.shape, array.zarray.decoded) if array is not None else 1
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """The files of an array's folder, unless its metadata is missing or says another dtype than the leaf."""
-        spec = self._spec(key)
+        spec = self.spec(key)
         array = self._stored.get(key)
         if (
             not isinstance(array, FolderArray)
@@ -114,9 +114,3 @@ class ArrayCheckpoint(Checkpoint):
     def close(self) -> None:
         """Let go of the arrays."""
         self._reader.close()
-
-    def _spec(self, key: str) -> TensorSpec:
-        leaf = self.leaves.get(key)
-        if leaf is None or leaf.spec is None:
-            raise ConvkitError("holds no tensor of this name", path=self.path, key=key, remedy="see convkit inspect")
-        return leaf.spec

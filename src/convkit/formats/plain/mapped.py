@@ -47,21 +47,16 @@ class MappedCheckpoint(Checkpoint):
 
     def view(self, key: str) -> np.ndarray:
         """The tensor in its shape, carrier dtype, read-only; its bytes may be unaligned or strided."""
-        leaf = self.leaves.get(key)
-        if leaf is None or leaf.spec is None:
-            raise ConvkitError("holds no tensor of this name", path=self.path, key=key, remedy="see convkit inspect")
-        place = self._places[key]
+        spec, place = self.spec(key), self._places[key]
         try:
-            return np.ndarray(
-                leaf.spec.shape, carrier(leaf.spec.dtype), self._map(place.file), place.offset, place.strides
-            )
+            return np.ndarray(spec.shape, carrier(spec.dtype), self._map(place.file), place.offset, place.strides)
         except (OSError, ValueError) as error:
             raise ConvkitError(
                 f"can't be mapped: {error}", path=place.file, key=key, remedy="fetch the file again"
             ) from error
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Elements ``[start, stop)`` in C order: a view into the file, but for strided tensors a copy."""
+        """Elements ``[start, stop)`` in C order: a view into the file; of strided tensors a copy."""
         view = self.view(key)
         flat = view.reshape(-1) if view.flags.c_contiguous else view.flat
         return flat[start:stop]

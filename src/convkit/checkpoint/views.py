@@ -1,0 +1,119 @@
+"""Checkpoints seen otherwise: several as one, some leaves changed, or all of them renamed. Nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint.read import Checkpoint, Leaf, Tensors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Renamed(Tensors):
+    """Leaves under other names.
+
+    Args:
+        tensors: what holds the leaves.
+        names: the name of a leaf there, by its name here; other leaves aren't seen.
+    """
+
+    def __init__(self, tensors: Tensors, names: Mapping[str, str]) -> None:
+        here = {old: new for new, old in names.items()}
+        self.leaves = {
+            new: replace(leaf, key=new, same_as=here.get(leaf.same_as or ""))
+            for new, leaf in ((new, tensors.leaves[old]) for new, old in names.items())
+        }
+        self._tensors = tensors
+        self._names = dict(names)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Tensors.read`."""
+        return self._tensors.read(self._names[key], start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Tensors.view`."""
+        return self._tensors.view(self._names[key])
+
+    def granularity(self, key: str) -> int:
+        """See :meth:`Tensors.granularity`."""
+        return self._tensors.granularity(self._names[key])
+
+    def leaf_files(self, key: str) -> dict[str, Path] | None:
+        """See :meth:`Tensors.leaf_files`."""
+        return self._tensors.leaf_files(self._names[key])
+
+
+class Joined(Tensors):
+    """All leaves of several; where more than one has a key, the first of them is read."""
+
+    def __init__(self, *parts: Tensors) -> None:
+        self._of: dict[str, Tensors] = {}
+        for part in parts:
+            self._of.update({key: part for key in part.leaves if key not in self._of})
+        self.leaves = {key: part.leaves[key] for key, part in self._of.items()}
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Tensors.read`."""
+        return self._of[key].read(key, start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Tensors.view`."""
+        return self._of[key].view(key)
+
+    def granularity(self, key: str) -> int:
+        """See :meth:`Tensors.granularity`."""
+        return self._of[key].granularity(key)
+
+    def leaf_files(self, key: str) -> dict[str, Path] | None:
+        """See :meth:`Tensors.leaf_files`."""
+        return self._of[key].leaf_files(key)
+
+
+class Overlay(Checkpoint):
+    """A checkpoint of which some leaves are hidden, added or changed.
+
+    Args:
+        checkpoint: what lies below.
+        leaves: the leaves that are seen; None for all of the checkpoint's.
+        changed: other elements of some tensors, in the carrier dtype.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        leaves: Mapping[str, Leaf] | None = None,
+        changed: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.path = checkpoint.path
+        self.format = checkpoint.format
+        self.metadata = checkpoint.metadata
+        self.config = checkpoint.config
+        self.leaves = dict(checkpoint.leaves if leaves is None else leaves)
+        self._checkpoint = checkpoint
+        self._changed = dict(changed or {})
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Tensors.read`."""
+        self.spec(key)
+        if key in self._changed:
+            return self._changed[key].reshape(-1)[start:stop]
+        return self._checkpoint.read(key, start, stop)
+
+    def view(self, key: str) -> np.ndarray | None:
+        """See :meth:`Tensors.view`."""
+        spec = self.spec(key)
+        if key in self._changed:
+            return self._changed[key].reshape(spec.shape)
+        return self._checkpoint.view(key)
+
+    def granularity(self, key: str) -> int:
+        """See :meth:`Tensors.granularity`."""
+        return 1 if key in self._changed else self._checkpoint.granularity(key)
+
+    def files(self) -> list[Path]:
+        """Those of the checkpoint below."""
+        return self._checkpoint.files()
