@@ -194,6 +194,16 @@ class TestAMissedFault:
         assert "hiding: equivalence: planted fault missed: wrong norm epsilon" in said
 
 
+@pytest.mark.parametrize("hidden, planted", [(12, False), (24, True)])
+def test_a_rotary_base_is_planted_only_where_it_matters(hidden: int, planted: bool, tmp_path: Path) -> None:
+    """Six heads of two dims rotate by one frequency, which is 1 whatever the base."""
+    hf, cs = write(llama(hidden=hidden), tmp_path)
+    for source, target in ((hf, cs), (cs, hf)):
+        verdict = equivalence(source, target)
+        assert verdict.passed, verdict.problems
+        assert ("wrong rotary base" in {fault.name for fault in verdict.faults}) == planted
+
+
 class TestConfigsThatLie:
     def test_a_target_that_denies_its_biases_is_another_model(self, tmp_path: Path) -> None:
         pair = llama(bias=True)

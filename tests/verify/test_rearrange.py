@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.errors import ConvkitError
-from convkit.verify.roundtrip.rearrange import Undone, check_bijection, read_axes, runs, shape_of
+from convkit.verify.roundtrip.notation import check_bijection, read_axes, shape_of
+from convkit.verify.roundtrip.rearrange import Undone, runs
 
 
 class Held(Checkpoint):

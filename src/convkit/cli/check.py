@@ -87,7 +87,7 @@ def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
 
 
 def _roundtrip(args: argparse.Namespace) -> Verdict:
-    from convkit.verify.restated import restated
+    from convkit.verify.repaired import repaired
     from convkit.verify.roundtrip.check import roundtrip
 
     if (migration := read_migration(args.target)) is not None:
@@ -96,7 +96,7 @@ def _roundtrip(args: argparse.Namespace) -> Verdict:
         return checks.roundtrip(args.source, args.target, migration, keep=args.keep)
     receipt = read_receipt(args.target)
     if receipt is None and (record := read_record(args.target)) is not None:
-        return restated(args.source, args.target, record)
+        return repaired(args.source, args.target, record)
     plan = receipt["plan"] if receipt else _plan(args)
     return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
 

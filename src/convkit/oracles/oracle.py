@@ -75,6 +75,15 @@ class Facts:
     #: the head reads the embedding's tensor
     tied: bool = False
 
+    @property
+    def base_matters(self) -> bool:
+        """Whether a model depends on the base of its rotary frequencies.
+
+        Frequencies are ``base ** -(2 * i / rotary_dim)``: the first is 1 whatever the base, and a model that rotates
+        one pair of dims has no other.
+        """
+        return bool(self.rotary) and self.rotary_dim > 2
+
 
 @dataclass
 class Trace:
@@ -133,7 +142,7 @@ class Oracle(ABC):
         """Configs that are wrong in one thing, by the name of the fault."""
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
-        """The config with the base of its rotary frequencies multiplied; None where nothing rotates."""
+        """The config with the base of its rotary frequencies multiplied; None where no base matters."""
         return None
 
     @abstractmethod

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec
+from convkit.checkpoint import Checkpoint, Leaf, Opaque
 from convkit.formats import open_checkpoint
+from convkit.verify.blocks import spans
 from convkit.verify.judged import Check
 from convkit.verify.ulps import Tally
 from convkit.verify.verdict import Verdict
-
-if TYPE_CHECKING:
-    import numpy as np
 
 #: Elements compared at a time: a dozen temporaries of eight bytes each stay far below 128 MiB.
 BLOCK = 1 << 18
@@ -100,23 +98,14 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
     difference = Difference(key, kinds if kinds[0] != kinds[1] else None)
     if a.spec and b.spec and a.spec.shape == b.spec.shape:
         tally = Tally(a.spec.dtype, b.spec.dtype)
-        for x, y in _blocks(key, ours, theirs, a.spec):
-            tally.add(x, y)
+        for start, stop in spans(a.spec.size, BLOCK):
+            tally.add(ours.read(key, start, stop), theirs.read(key, start, stop))
         difference.tally = tally
         agree = a.spec.dtype == b.spec.dtype
         total = findings.tallies.setdefault(a.spec.dtype, Tally("", "")) if agree else findings.mixed
         total.merge(tally)
     if difference.kinds or (difference.tally and difference.tally.differing):
         findings.differences.append(difference)
-
-
-def _blocks(
-    key: str, ours: Checkpoint, theirs: Checkpoint, spec: TensorSpec
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The leaf's elements in C order, a block at a time, in the carriers of both sides."""
-    for start in range(0, spec.size, BLOCK):
-        stop = min(start + BLOCK, spec.size)
-        yield ours.read(key, start, stop), theirs.read(key, start, stop)
 
 
 def _kind(leaf: Leaf) -> str:

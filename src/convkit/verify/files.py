@@ -18,6 +18,7 @@ from convkit.formats import open_checkpoint
 from convkit.formats.arrays.folders import METADATA
 from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
 from convkit.state.orbax import tree
+from convkit.verify.blocks import same_bits
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
@@ -178,13 +179,7 @@ def _same_leaf(one: Checkpoint, other: Checkpoint, key: str) -> bool:
     ours, theirs = one.leaves[key], other.leaves[key]
     if ours.spec is None or ours.spec != theirs.spec:
         return ours == theirs
-    spec = ours.spec
-    step = max(1, _BLOCK // spec.itemsize // one.granularity(key)) * one.granularity(key)
-    return all(
-        np.array_equal(one.read(key, start, stop), other.read(key, start, stop))
-        for start in range(0, spec.size, step)
-        for stop in (min(spec.size, start + step),)
-    )
+    return same_bits(one, key, other, key)
 
 
 def _planted(files: Files) -> Iterator[tuple[str, Files]]:

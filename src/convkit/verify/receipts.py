@@ -32,7 +32,7 @@ from convkit.files.receipt import (
 from convkit.formats import get_format, open_checkpoint
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
-from convkit.verify.roundtrip.faults import LIMIT, Overlay
+from convkit.verify.roundtrip.faults import LIMIT, changed
 from convkit.verify.roundtrip.reconvert import said, stored
 from convkit.verify.verdict import Fault, Verdict
 
@@ -207,7 +207,7 @@ def _planted(
     edited = {**receipt, "plan": {**receipt["plan"], "planted": True}}
     faults = [Fault("the plan edited", bool([*_of_receipt(edited)]))]
     for name, changes in _changes(checkpoint, recorded, failing):
-        side = Overlay(checkpoint, changes.keys(), changes)
+        side = changed(checkpoint, changes, changes)
         found = _of_leaves(side, {key: recorded[key] for key in changes}, planned)
         faults.append(Fault(name, bool(found), {"leaf": next(iter(changes))}))
     return tuple(faults)

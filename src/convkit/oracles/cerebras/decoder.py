@@ -211,8 +211,9 @@ class CerebrasDecoder(CerebrasOracle):
             "wrong activation": {"nonlinearity": NEIGHBOUR.get(self.nonlinearity, "relu")},
             "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
-        if rebased := self.rebased(1.1):
-            wrong["wrong rotary base"] = rebased
+        if self.facts.rotary:
+            if rebased := self.rebased(1.1):
+                wrong["wrong rotary base"] = rebased
             if self.config.get("pos_scaling_factor", 1.0) != 1.0 or self.config.get("pos_scaling_extra_args"):
                 wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads:
@@ -222,7 +223,7 @@ class CerebrasDecoder(CerebrasOracle):
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""
         theta = factor * float(self.config.get("rope_theta", 10000))
-        return {**self.config, "rope_theta": theta} if self.facts.rotary else None
+        return {**self.config, "rope_theta": theta} if self.facts.base_matters else None
 
     def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """See :meth:`Oracle.untied`."""

@@ -71,15 +71,18 @@ class HfLlama(HfOracle):
             switches_at=rope["original_max_position_embeddings"] if longrope else 0,
         )
 
-    def rebased(self, factor: float) -> dict[str, Any]:
+    def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""
+        if not self.facts.base_matters:
+            return None
         rope = self.config["rope_parameters"]
         return {**self.config, "rope_parameters": {**rope, "rope_theta": factor * rope["rope_theta"]}}
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
         wrong, rope = super().wrong_configs(), self.config["rope_parameters"]
-        wrong["wrong rotary base"] = self.rebased(1.1)
+        if rebased := self.rebased(1.1):
+            wrong["wrong rotary base"] = rebased
         if rope["rope_type"] != "default":
             plain = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
             wrong["rotary scaling left out"] = {**self.config, "rope_parameters": plain}

@@ -131,7 +131,7 @@ class JaxOracle(Oracle):
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""
-        return {**self.config, "rope_theta": factor * self.theta} if self.facts.rotary else None
+        return {**self.config, "rope_theta": factor * self.theta} if self.facts.base_matters else None
 
     @property
     def theta(self) -> float:

@@ -13,10 +13,11 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.verify.blocks import spans
 from convkit.verify.roundtrip.rearrange import tensor_spec
 
 #: elements of a leaf that are looked at together
-BLOCK = 1 << 20
+_MOST = 1 << 20
 
 
 def derive(
@@ -56,10 +57,10 @@ class _Leaf:
         """The largest magnitude of each of ``layers`` equal parts."""
         found = []
         for start in (layer * self.spec.size // layers for layer in range(layers)):
-            stop, top = start + self.spec.size // layers, 0.0
-            for low in range(start, stop, BLOCK):
+            top = 0.0
+            for low, high in spans(self.spec.size // layers, _MOST):
                 with np.errstate(all="ignore"):
-                    block = self.values(low, min(stop, low + BLOCK)).astype(np.float64)
+                    block = self.values(start + low, start + high).astype(np.float64)
                 top = float(np.maximum(top, np.maximum(block.max(), -block.min())))
             found.append(np.nan if np.isnan(top) else abs(top))
         return found
@@ -138,8 +139,7 @@ class Seen(Checkpoint):
         leaf, factors = _Leaf(self._checkpoint, key), self.factors()
         stop = leaf.spec.size if stop is None else stop
         blocks = [np.empty(0, carrier(leaf.spec.dtype))]
-        for low in range(start, stop, BLOCK):
-            high = min(stop, low + BLOCK)
+        for low, high in ((start + low, start + high) for low, high in spans(stop - start, _MOST)):
             values = leaf.values(low, high).astype(np.float64) * factors(low, high)
             blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
         return np.concatenate(blocks)

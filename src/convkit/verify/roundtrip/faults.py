@@ -7,17 +7,18 @@ where it lies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.errors import ConvkitError
 from convkit.verify.roundtrip.arithmetic import bound
-from convkit.verify.roundtrip.rearrange import Undone, multiplied, read_axes, shape_of
+from convkit.verify.roundtrip.notation import multiplied, read_axes, shape_of
+from convkit.verify.roundtrip.rearrange import Undone
 from convkit.verify.roundtrip.reconvert import Document, spec_of
 from convkit.verify.verdict import Fault
 
@@ -64,22 +65,23 @@ def _recomputed(
         flipped = np.array(target.read(key))
         flipped.view(np.uint8)[0] ^= 1
         part = {**plan, "steps": [], "derived": [], "owed": [leaf], "source_leaves": {}, "target_leaves": planned}
-        problems = check(part, Overlay(source, (), {}), Overlay(target, planned.keys(), {key: flipped}))
+        problems = check(part, Overlay(source, {}), changed(target, planned, {key: flipped}))
         yield Fault("a computed leaf changed", bool(problems), {"leaf": key, "problems": len(problems)})
         return
 
 
 class Overlay(Checkpoint):
-    """Some leaves of a checkpoint, a few of them changed."""
+    """A checkpoint of which some leaves are hidden, added or changed."""
 
-    def __init__(self, checkpoint: Checkpoint, keys: Collection[str], changes: Changes) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, leaves: Mapping[str, Leaf], changed: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.path = checkpoint.path
         self.format = checkpoint.format
         self.metadata = {}
-        gone = {key for key, array in changes.items() if array is None}
-        self.leaves = {key: leaf for key, leaf in checkpoint.leaves.items() if key in keys and key not in gone}
+        self.leaves = dict(leaves)
         self._checkpoint = checkpoint
-        self._changed = {key: array for key, array in changes.items() if array is not None}
+        self._changed = dict(changed or {})
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Checkpoint.read`."""
@@ -92,6 +94,13 @@ class Overlay(Checkpoint):
     def view(self, key: str) -> np.ndarray | None:
         """See :meth:`Checkpoint.view`."""
         return self._changed[key] if key in self._changed else self._checkpoint.view(key)
+
+
+def changed(checkpoint: Checkpoint, keys: Container[str], changes: Changes) -> Overlay:
+    """Leaves of a checkpoint, some of them with other elements or gone."""
+    gone = {key for key, array in changes.items() if array is None}
+    leaves = {key: leaf for key, leaf in checkpoint.leaves.items() if key in keys and key not in gone}
+    return Overlay(checkpoint, leaves, {key: array for key, array in changes.items() if array is not None})
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class Case:
     def side(self, name: str) -> Overlay:
         """The leaves of one side, as changed."""
         checkpoint = {"source": self.source, "target": self.target}[name]
-        return Overlay(checkpoint, self._keys(name), self.changes.get(name, {}))
+        return changed(checkpoint, self._keys(name), self.changes.get(name, {}))
 
     def elements(self, key: str, side: str = "target") -> np.ndarray:
         """A leaf in its shape, as it is stored."""

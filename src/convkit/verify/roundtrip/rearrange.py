@@ -1,11 +1,4 @@
-"""The plan's notation, read by a reader of its own: source leaves made again from target leaves.
-
-A leaf's ``axes`` say of which atoms its dimensions consist: products ``(a b)``, parts laid end to end
-``(a + b)``, ``1``. Its ``at`` names the atoms that lie in its key, with their index. Multiplied out, a
-leaf is a few *pieces*, each an array with an axis for every atom: einops takes products apart, parts are
-slices, so a piece of a mapped tensor is a view. Pieces of the two sides that have the same atoms, those
-in keys included, hold the same elements; :func:`check_bijection` proves that each element has one place
-on either side.
+"""Source leaves made again from target leaves, by the notation of :mod:`.notation`.
 
 A leaf is made again in *runs*: consecutive elements in C order, some atoms at one index, one in a range,
 the others whole. No more than a run is held in memory; of a leaf that must be decoded also the rows that
@@ -14,183 +7,39 @@ a run needs, or all of it where runs need it crosswise.
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from einops import rearrange
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
+from convkit.verify.blocks import BLOCK, spans
+from convkit.verify.roundtrip.notation import (
+    Factors,
+    Piece,
+    Sizes,
+    Sum,
+    multiplied,
+    ordered,
+    pieces,
+    read_axes,
+    shape_of,
+    size_of,
+    undoable,
+)
 
-Sizes = Mapping[str, int]
 #: one index of an atom, or a range of them
 Where = Mapping[str, "int | slice"]
-#: an array, and the atoms of its axes
-Piece = tuple[tuple[str, ...], np.ndarray]
 
-#: bytes of a run: it stays in a second-level cache while it is turned, compared and digested
-RUN = 2 << 20
 #: elements of the last axis that a transposition turns at once, through rows kept from lying a power of two apart
 TILE = 256
 PADDING = 16
 #: the atom of what a conversion cut off
 CROPPED = "cropped"
-
-_TOKEN = re.compile(r"\s*(\w+|[()+])")
-
-
-# --- the notation ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """Parts laid end to end; one part alone is a product in brackets, and an empty one is ``1``."""
-
-    parts: tuple[Factors, ...]
-
-
-#: the dimensions of a leaf, or the factors of one dimension: either way the first is the slowest
-Factors = tuple["str | Sum", ...]
-
-
-def read_axes(text: str) -> Factors:
-    """The dimensions of a leaf.
-
-    >>> read_axes("(h two) d 1")
-    (Sum(parts=(('h', 'two'),)), 'd', Sum(parts=((),)))
-
-    Raises:
-        ConvkitError: not in the notation.
-    """
-    tokens = _TOKEN.findall(text)
-    try:
-        if "".join(tokens) != "".join(text.split()):
-            raise IndexError
-        axes = _factors(tokens)
-        if tokens:
-            raise IndexError
-    except IndexError:
-        raise _undoable(f"its axes {text!r} are not in the notation") from None
-    return axes
-
-
-def _factors(tokens: list[str]) -> Factors:
-    found: list[str | Sum] = []
-    while tokens and tokens[0] not in ("+", ")"):
-        token = tokens.pop(0)
-        if token == "(":
-            parts = [_factors(tokens)]
-            while tokens.pop(0) == "+":
-                parts.append(_factors(tokens))
-            if not all(parts):
-                raise IndexError
-            found.append(Sum(tuple(parts)))
-        else:
-            found.append(Sum(((),)) if token == "1" else token)
-    return tuple(found)
-
-
-def shape_of(factors: Factors, sizes: Sizes) -> tuple[int, ...]:
-    """Length of each factor."""
-    return tuple(_length(factor, sizes) for factor in factors)
-
-
-def _size(factors: Factors, sizes: Sizes) -> int:
-    return math.prod(shape_of(factors, sizes))
-
-
-def _length(factor: str | Sum, sizes: Sizes) -> int:
-    if isinstance(factor, Sum):
-        return sum(_size(part, sizes) for part in factor.parts)
-    if factor not in sizes:
-        raise _undoable(f"the size of {factor!r} is missing")
-    return sizes[factor]
-
-
-def _first_sum(axes: Factors) -> tuple[int, Sum] | None:
-    return next(((place, factor) for place, factor in enumerate(axes) if isinstance(factor, Sum)), None)
-
-
-def multiplied(axes: Factors) -> Iterator[tuple[str, ...]]:
-    """The atoms of each piece, the slowest first."""
-    if (found := _first_sum(axes)) is None:
-        yield tuple(map(str, axes))
-    else:
-        place, factor = found
-        for part in factor.parts:
-            yield from multiplied(axes[:place] + part + axes[place + 1 :])
-
-
-def pieces(array: np.ndarray, axes: Factors, sizes: Sizes) -> Iterator[Piece]:
-    """The pieces of an array whose dimensions are ``axes``: views, with an axis for every atom."""
-    if (found := _first_sum(axes)) is None:
-        yield tuple(map(str, axes)), array
-        return
-    place, factor = found
-    end = 0
-    for part in factor.parts:
-        start, end = end, end + _size(part, sizes)
-        cut = array[(slice(None),) * place + (slice(start, end),)]
-        split = _split(cut, place, shape_of(part, sizes))
-        yield from pieces(split, axes[:place] + part + axes[place + 1 :], sizes)
-
-
-def _split(array: np.ndarray, place: int, lengths: Sequence[int]) -> np.ndarray:
-    """One axis taken apart into factors of those lengths."""
-    inner = {f"f{n}": length for n, length in enumerate(lengths)}
-    before, after = ([f"x{n}" for n in span] for span in (range(place), range(place + 1, array.ndim)))
-    packed = " ".join([*before, f"({' '.join(inner)})", *after])
-    return rearrange(array, f"{packed} -> {' '.join([*before, *inner, *after])}", **inner)
-
-
-def _ordered(piece: Piece, order: Sequence[str]) -> np.ndarray:
-    """A piece with its axes in another order."""
-    names, array = piece
-    left, right = (" ".join(f"x{names.index(name)}" for name in side) for side in (names, order))
-    return rearrange(array, f"{left} -> {right}")
-
-
-# --- a step as a whole ---------------------------------------------------------------------------------------
-
-
-def check_bijection(step: Mapping[str, Any]) -> None:
-    """Every element of the step's sources has one place in its targets, and the other way round.
-
-    Raises:
-        ConvkitError: the sides don't have the same pieces, or one is there twice, or not at every index.
-    """
-    source, target = (_spanned(step[side], step["sizes"]) for side in ("sources", "targets"))
-    if source != target:
-        names = ", ".join(" ".join(sorted(atoms)) or "1" for atoms in source ^ target)
-        raise _undoable(f"rule {step['rule']}: only one side has the piece {names}")
-
-
-def _spanned(sides: Iterable[Mapping[str, Any]], sizes: Sizes) -> set[frozenset[str]]:
-    """The sets of atoms that one side spans, each of them once and whole."""
-    spanned: dict[frozenset[str], list[dict[str, int]]] = {}
-    for side in sides:
-        for atoms in multiplied(read_axes(side["axes"])):
-            whole = frozenset([*atoms, *side["at"]])
-            if len(whole) < len(atoms) + len(side["at"]):
-                raise _undoable(f"{side['key']}: an atom is there twice")
-            spanned.setdefault(whole, []).append(side["at"])
-    for cells in spanned.values():
-        names = tuple(cells[0])
-        indices = itertools.product(*map(range, shape_of(names, sizes)))
-        wanted = {frozenset(zip(names, index, strict=True)) for index in indices}
-        if {frozenset(cell.items()) for cell in cells} != wanted or len(cells) != len(wanted):
-            raise _undoable(f"its leaves aren't one for every index of {' '.join(names) or 'nothing'}")
-    return set(spanned)
-
-
-def _undoable(problem: str) -> ConvkitError:
-    return ConvkitError(problem, remedy="the plan can't be undone: make it again, or report it")
 
 
 # --- the side that is read -------------------------------------------------------------------------------------
@@ -225,7 +74,7 @@ class Stored:
         if keep:
             kept[keep[0]] = keep[1]
         if tuple(kept) != shape_of(axes, sizes):
-            raise _undoable(f"{key}: its axes and sizes don't give the shape {kept}")
+            raise undoable(f"{key}: its axes and sizes don't give the shape {kept}")
         self._view = checkpoint.view(key)
         #: the slowest atom, where rows are to be read by it
         self._leading = next(iter(slow & _leading(axes)), None) if self._view is None else None
@@ -237,7 +86,7 @@ class Stored:
         names, array = held[frozenset(atoms)]
         spots = [_moved(where.get(name, slice(None)), low if name == self._leading else 0) for name in names]
         left = tuple(name for name, spot in zip(names, spots, strict=True) if isinstance(spot, slice))
-        return _ordered((left, array[(*spots, ...)]), order)
+        return ordered((left, array[(*spots, ...)]), order)
 
     def _rows(self, where: Where) -> tuple[int, dict[frozenset[str], Piece]]:
         """What is held, and where the leading atom begins there; what isn't held yet is read."""
@@ -317,16 +166,15 @@ class Run:
 def runs(axes: Factors, sizes: Sizes, limit: int, where: Where | None = None) -> Iterator[Run]:
     """A leaf in runs of at most ``limit`` elements, in C order."""
     where = dict(where or {})
-    if not axes or _size(axes, sizes) <= limit:
+    if not axes or size_of(axes, sizes) <= limit:
         yield Run(axes, sizes, where)
         return
     first, rest = axes[0], axes[1:]
     if isinstance(first, Sum):
         for part in first.parts:
             yield from runs(part + rest, sizes, limit, where)
-    elif step := limit // _size(rest, sizes):
-        for start in range(0, sizes[first], step):
-            stop = min(start + step, sizes[first])
+    elif step := limit // size_of(rest, sizes):
+        for start, stop in spans(sizes[first], step):
             yield Run(axes, {**sizes, first: stop - start}, {**where, first: slice(start, stop)})
     else:
         for index in range(sizes[first]):
@@ -368,7 +216,7 @@ class Undone:
                 axes = (*before, CROPPED, *after)
                 self._beyond = Stored(kept, crop["kept_as"], axes, self._sizes, at={}, slow=_leading(axes))
         if shape_of(self._axes, self._sizes) != spec.shape:
-            raise _undoable(f"{key}: its axes and sizes don't give the shape {list(spec.shape)}")
+            raise undoable(f"{key}: its axes and sizes don't give the shape {list(spec.shape)}")
         keep = (step["pad"]["axis"], step["pad"]["keep"]) if "pad" in step else None
         self._stored: dict[frozenset[str], list[Stored]] = {}
         for there in step["targets"]:
@@ -381,9 +229,9 @@ class Undone:
     def blocks(self, limit: int | None = None) -> Iterator[np.ndarray]:
         """All of the leaf in C order: 1-D arrays in its carrier, read-only or to be thrown away.
 
-        ``limit`` is the most elements in one; :data:`RUN` bytes unless it is given.
+        ``limit`` is the most elements in one; :data:`BLOCK` bytes unless it is given.
         """
-        for run in runs(self._axes, self._sizes, limit or RUN // self._dtype.itemsize):
+        for run in runs(self._axes, self._sizes, limit or BLOCK // self._dtype.itemsize):
             yield self._made(run)
 
     def _made(self, run: Run) -> np.ndarray:

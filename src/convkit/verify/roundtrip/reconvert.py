@@ -17,9 +17,11 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
+from convkit.verify.blocks import blocks
 from convkit.verify.roundtrip.arithmetic import fill_bits, undo
 from convkit.verify.roundtrip.derived import Seen, derive
-from convkit.verify.roundtrip.rearrange import RUN, Undone, check_bijection, tensor_spec
+from convkit.verify.roundtrip.notation import check_bijection
+from convkit.verify.roundtrip.rearrange import Undone, tensor_spec
 
 Document = Mapping[str, Any]
 #: a tensor in C order, block by block: 1-D, in its carrier
@@ -91,8 +93,8 @@ def claims(plan: Document, sides: Sides) -> Iterator[Claim]:
         yield _of_derived(leaf, plan["source_leaves"][leaf["key"]], sides)
     for leaf in plan["owed"]:
         spec = spec_of(plan["target_leaves"][leaf["key"]])
-        blocks = _recipe(leaf, spec, sides.target)
-        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", blocks)
+        made = _recipe(leaf, spec, sides.target)
+        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", made)
     for checkpoint, kept, leaves in _complemented(plan, sides):
         for key, leaf in leaves.items():
             if leaf["shape"] is not None:
@@ -177,14 +179,12 @@ def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
 def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
     """A tensor as it lies in a checkpoint, which must have it in this shape and dtype."""
 
-    def blocks() -> Iterator[np.ndarray]:
+    def read() -> Iterator[np.ndarray]:
         if tensor_spec(checkpoint, key) != spec:
             raise ConvkitError("is of another shape or dtype", path=checkpoint.path, key=key, remedy="convert again")
-        step = RUN // spec.itemsize
-        for start in range(0, spec.size, step):
-            yield checkpoint.read(key, start, min(start + step, spec.size))
+        yield from blocks(checkpoint, key)
 
-    return blocks
+    return read
 
 
 def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
@@ -193,15 +193,15 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
         key = side["key"]
         names = [name for name, of in step.get("same", ()) if of == key]
         spec = spec_of(plan["source_leaves"][key])
-        blocks = _undone(step, key, spec, sides)
+        undone = _undone(step, key, spec, sides)
         if _folded(step, "source") == key:
             seen = Seen(sides.source, step["folded"])
-            yield Claim(seen, (key, *names), spec, targets, blocks, step, unmoved=_unmoved(seen))
+            yield Claim(seen, (key, *names), spec, targets, undone, step, unmoved=_unmoved(seen))
             if sides.kept:
                 yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
         else:
             own = step if _folded(step, "target") else {**step, "folded": None}
-            yield Claim(sides.source, (key, *names), spec, targets, blocks, own)
+            yield Claim(sides.source, (key, *names), spec, targets, undone, own)
             if step.get("ops") and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
                 yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
     for name, of in step.get("also", ()):
@@ -223,13 +223,13 @@ def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
     ops, kept = step.get("ops", ()), sides.kept.tensors if sides.kept else None
     target = Seen(sides.target, step["folded"]) if _folded(step, "target") else sides.target
 
-    def blocks() -> Iterator[np.ndarray]:
+    def made_again() -> Iterator[np.ndarray]:
         made = tensor_spec(sides.target, step["targets"][0]["key"]).dtype
         fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
         restored = partial(undo, ops=ops, source=spec.dtype, target=made)
         yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
 
-    return blocks
+    return made_again
 
 
 def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
@@ -238,18 +238,18 @@ def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
     if kept and kept.tensors and key in kept.tensors.leaves:
         return _of_kept(sides.source, key, planned, kept)
     spec = spec_of(planned)
-    blocks = _recipe(leaf, spec, sides.source)
-    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", blocks, free=kept is None)
+    made = _recipe(leaf, spec, sides.source)
+    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", made, free=kept is None)
 
 
 def _recipe(leaf: Document, spec: TensorSpec, beside: Checkpoint) -> Blocks:
-    def blocks() -> Iterator[np.ndarray]:
+    def made_again() -> Iterator[np.ndarray]:
         made = derive(leaf["recipe"], leaf["arguments"], spec, leaf.get("of", ()), beside)
         if made is None:
             raise ConvkitError(f"no recipe {leaf['recipe']!r} gives a tensor of this shape", remedy=_REPORT)
         yield made
 
-    return blocks
+    return made_again
 
 
 def _complemented(plan: Document, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, dict[str, Document]]]:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint whose state was repaired is its source but for what its record says, bit by bit.
+"""Whether a repaired checkpoint equals its source, bit by bit, except where its record says otherwise.
 
 The record (``<TARGET>.state.json``) is taken at its word for what should have changed; that nothing
 else has, and that this has, is read from both files. Then the same comparison is made with faults planted
@@ -7,8 +7,8 @@ in the target, to show that it can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import value_dtype
 from convkit.formats import open_checkpoint
+from convkit.verify.blocks import same_bits
 from convkit.verify.judged import Check
+from convkit.verify.roundtrip.faults import Overlay
 from convkit.verify.verdict import Fault, Verdict
 
-#: elements compared at a time
-BLOCK = 1 << 20
-#: largest tensor that a fault is planted in: the comparison is made once for each
+#: elements of the largest tensor in which a fault is planted: the comparison is made once for each fault
 _PLANTED = 1 << 22
 
 
@@ -34,21 +34,7 @@ class Expected:
     value: Any = None
 
 
-@dataclass
-class Side:
-    """A checkpoint, with faults where they were planted."""
-
-    checkpoint: Checkpoint
-    leaves: dict[str, Leaf]
-    spoiled: dict[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
-
-    def read(self, key: str, start: int, stop: int) -> np.ndarray:
-        """Elements of a tensor, as this side has them."""
-        data = self.checkpoint.read(key, start, stop)
-        return self.spoiled[key](data) if key in self.spoiled else data
-
-
-def restated(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
+def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     """Compare a checkpoint with what it was made of.
 
     ``measured``: leaves compared, leaves that differ from what is expected, and how many were changed on purpose.
@@ -59,11 +45,10 @@ def restated(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     check = Check("roundtrip", source, target)
     with open_checkpoint(source) as one, open_checkpoint(target) as other:
         expected = _expected(one, record)
-        ours, theirs = Side(one, one.leaves), Side(other, other.leaves)
-        problems = _differing(ours, theirs, expected, {*expected, *theirs.leaves})
+        problems = _differing(one, other, expected, {*expected, *other.leaves})
         faults = [
-            Fault(name, bool(_differing(ours, spoiled, expected, keys)))
-            for name, spoiled, keys in _faults(theirs, problems)
+            Fault(name, bool(_differing(one, spoiled, expected, keys)))
+            for name, spoiled, keys in _faults(other, problems)
         ]
     changed = sum(wanted.source != key for key, wanted in expected.items())
     return check.judged(
@@ -96,13 +81,15 @@ def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, state
 
 
-def _differing(ours: Side, theirs: Side, expected: Mapping[str, Expected], keys: set[str]) -> dict[str, str]:
+def _differing(
+    ours: Checkpoint, theirs: Checkpoint, expected: Mapping[str, Expected], keys: set[str]
+) -> dict[str, str]:
     """What is wrong with which of these leaves of the target."""
     found = {key: _difference(ours, theirs, expected.get(key), key) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem}
 
 
-def _difference(ours: Side, theirs: Side, wanted: Expected | None, key: str) -> str | None:
+def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, key: str) -> str | None:
     if key not in theirs.leaves or wanted is None:
         return "is missing" if key not in theirs.leaves else "is in the target, and not in the source"
     leaf = theirs.leaves[key]
@@ -114,32 +101,24 @@ def _difference(ours: Side, theirs: Side, wanted: Expected | None, key: str) -> 
     # repr: a NaN equals itself there, and 1 isn't True
     if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
         return f"isn't what {wanted.source} is in the source"
-    if leaf.spec and not _equal(ours, wanted.source, theirs, key, leaf.spec):
+    if leaf.spec and not same_bits(ours, wanted.source, theirs, key):
         return f"has other bits than {wanted.source} in the source"
     return None
 
 
-def _equal(ours: Side, one: str, theirs: Side, other: str, spec: TensorSpec) -> bool:
-    return all(
-        np.array_equal(ours.read(one, start, stop), theirs.read(other, start, stop))
-        for start in range(0, spec.size, BLOCK)
-        for stop in (min(spec.size, start + BLOCK),)
-    )
-
-
-def _faults(side: Side, failing: Container[str]) -> Iterator[tuple[str, Side, set[str]]]:
+def _faults(target: Checkpoint, failing: Container[str]) -> Iterator[tuple[str, Overlay, set[str]]]:
     """Faults by name: the target with one of them, and the leaves that it concerns, none of which fails already."""
 
-    def planted(key: str, leaf: Leaf | None) -> Side:
-        kept = {name: other for name, other in side.leaves.items() if name != key}
-        return replace(side, leaves=kept if leaf is None else {**kept, key: leaf})
+    def planted(key: str, leaf: Leaf | None) -> Overlay:
+        kept = {name: other for name, other in target.leaves.items() if name != key}
+        return Overlay(target, kept if leaf is None else {**kept, key: leaf})
 
-    sound = [leaf for leaf in side.leaves.values() if leaf.key not in failing]
+    sound = [leaf for leaf in target.leaves.values() if leaf.key not in failing]
     tensors = [leaf for leaf in sound if leaf.spec and 0 < leaf.spec.size <= _PLANTED]
     numbers = [leaf for leaf in sound if type(leaf.value) is int]
     for leaf in tensors[:1]:
         assert leaf.spec
-        yield "one bit flipped", replace(side, spoiled={leaf.key: _flipped}), {leaf.key}
+        yield "one bit flipped", Overlay(target, target.leaves, {leaf.key: _flipped(target.read(leaf.key))}), {leaf.key}
         flat = TensorSpec((leaf.spec.size, 1), leaf.spec.dtype)
         yield "another shape", planted(leaf.key, replace(leaf, spec=flat)), {leaf.key}
     for leaf in numbers[:1]:
@@ -151,6 +130,6 @@ def _faults(side: Side, failing: Container[str]) -> Iterator[tuple[str, Side, se
 
 
 def _flipped(data: np.ndarray) -> np.ndarray:
-    spoiled = data.copy()
+    spoiled = np.array(data)
     spoiled.view(np.uint8)[0] ^= 1
     return spoiled

@@ -1,0 +1,50 @@
+"""A tensor block by block: the one loop over a leaf's elements in ``verify``.
+
+The engine has a loop of its own, which isn't used here: if both sides of a check read by the same loop and it
+forgot the last block, no check would notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: bytes of a block: it stays in a second-level cache while it is turned, compared and digested
+BLOCK = 2 << 20
+
+
+def spans(size: int, most: int, unit: int = 1) -> Iterator[tuple[int, int]]:
+    """Ranges of ``most`` indices that together are ``[0, size)``; each start is a multiple of ``unit``.
+
+    >>> list(spans(10, 4)), list(spans(10, 4, unit=3))
+    ([(0, 4), (4, 8), (8, 10)], [(0, 3), (3, 6), (6, 9), (9, 10)])
+    """
+    step = max(1, most // unit) * unit
+    for start in range(0, size, step):
+        yield start, min(start + step, size)
+
+
+def blocks(checkpoint: Checkpoint, key: str) -> Iterator[np.ndarray]:
+    """A tensor's elements in C order, in its carrier, some :data:`BLOCK` bytes at a time."""
+    spec = checkpoint.leaves[key].spec
+    assert spec is not None
+    for start, stop in spans(spec.size, BLOCK // spec.itemsize):
+        yield checkpoint.read(key, start, stop)
+
+
+def same_bits(one: Checkpoint, key: str, other: Checkpoint, as_key: str) -> bool:
+    """Whether two tensors of one shape and dtype have the same bits; what is decoded together is read together."""
+    import numpy as np
+
+    spec = one.leaves[key].spec
+    assert spec is not None and other.leaves[as_key].spec == spec
+    unit = max(one.granularity(key), other.granularity(as_key))
+    return all(
+        np.array_equal(one.read(key, start, stop), other.read(as_key, start, stop))
+        for start, stop in spans(spec.size, BLOCK // spec.itemsize, unit)
+    )

@@ -1,0 +1,176 @@
+"""The plan's notation, read by a reader of its own.
+
+A leaf's ``axes`` say of which atoms its dimensions consist: products ``(a b)``, parts laid end to end
+``(a + b)``, ``1``. Its ``at`` names the atoms that lie in its key, with their index. Multiplied out, a
+leaf is a few *pieces*, each an array with an axis for every atom: einops takes products apart, parts are
+slices, so a piece of a mapped tensor is a view. Pieces of the two sides that have the same atoms, those
+in keys included, hold the same elements; :func:`check_bijection` proves that each element has one place
+on either side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+
+from convkit.errors import ConvkitError
+
+Sizes = Mapping[str, int]
+#: an array, and the atoms of its axes
+Piece = tuple[tuple[str, ...], np.ndarray]
+
+_TOKEN = re.compile(r"\s*(\w+|[()+])")
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Parts laid end to end; one part alone is a product in brackets, and an empty one is ``1``."""
+
+    parts: tuple[Factors, ...]
+
+
+#: the dimensions of a leaf, or the factors of one dimension: either way the first is the slowest
+Factors = tuple["str | Sum", ...]
+
+
+def read_axes(text: str) -> Factors:
+    """The dimensions of a leaf.
+
+    >>> read_axes("(h two) d 1")
+    (Sum(parts=(('h', 'two'),)), 'd', Sum(parts=((),)))
+
+    Raises:
+        ConvkitError: not in the notation.
+    """
+    tokens = _TOKEN.findall(text)
+    try:
+        if "".join(tokens) != "".join(text.split()):
+            raise IndexError
+        axes = _factors(tokens)
+        if tokens:
+            raise IndexError
+    except IndexError:
+        raise undoable(f"its axes {text!r} are not in the notation") from None
+    return axes
+
+
+def _factors(tokens: list[str]) -> Factors:
+    found: list[str | Sum] = []
+    while tokens and tokens[0] not in ("+", ")"):
+        token = tokens.pop(0)
+        if token == "(":
+            parts = [_factors(tokens)]
+            while tokens.pop(0) == "+":
+                parts.append(_factors(tokens))
+            if not all(parts):
+                raise IndexError
+            found.append(Sum(tuple(parts)))
+        else:
+            found.append(Sum(((),)) if token == "1" else token)
+    return tuple(found)
+
+
+def shape_of(factors: Factors, sizes: Sizes) -> tuple[int, ...]:
+    """Length of each factor."""
+    return tuple(_length(factor, sizes) for factor in factors)
+
+
+def size_of(factors: Factors, sizes: Sizes) -> int:
+    """Number of elements that these factors span."""
+    return math.prod(shape_of(factors, sizes))
+
+
+def _length(factor: str | Sum, sizes: Sizes) -> int:
+    if isinstance(factor, Sum):
+        return sum(size_of(part, sizes) for part in factor.parts)
+    if factor not in sizes:
+        raise undoable(f"the size of {factor!r} is missing")
+    return sizes[factor]
+
+
+def _first_sum(axes: Factors) -> tuple[int, Sum] | None:
+    return next(((place, factor) for place, factor in enumerate(axes) if isinstance(factor, Sum)), None)
+
+
+def multiplied(axes: Factors) -> Iterator[tuple[str, ...]]:
+    """The atoms of each piece, the slowest first."""
+    if (found := _first_sum(axes)) is None:
+        yield tuple(map(str, axes))
+    else:
+        place, factor = found
+        for part in factor.parts:
+            yield from multiplied(axes[:place] + part + axes[place + 1 :])
+
+
+def pieces(array: np.ndarray, axes: Factors, sizes: Sizes) -> Iterator[Piece]:
+    """The pieces of an array whose dimensions are ``axes``: views, with an axis for every atom."""
+    if (found := _first_sum(axes)) is None:
+        yield tuple(map(str, axes)), array
+        return
+    place, factor = found
+    end = 0
+    for part in factor.parts:
+        start, end = end, end + size_of(part, sizes)
+        cut = array[(slice(None),) * place + (slice(start, end),)]
+        split = _split(cut, place, shape_of(part, sizes))
+        yield from pieces(split, axes[:place] + part + axes[place + 1 :], sizes)
+
+
+def _split(array: np.ndarray, place: int, lengths: Sequence[int]) -> np.ndarray:
+    """One axis taken apart into factors of those lengths."""
+    inner = {f"f{n}": length for n, length in enumerate(lengths)}
+    before, after = ([f"x{n}" for n in span] for span in (range(place), range(place + 1, array.ndim)))
+    packed = " ".join([*before, f"({' '.join(inner)})", *after])
+    return rearrange(array, f"{packed} -> {' '.join([*before, *inner, *after])}", **inner)
+
+
+def ordered(piece: Piece, order: Sequence[str]) -> np.ndarray:
+    """A piece with its axes in another order."""
+    names, array = piece
+    left, right = (" ".join(f"x{names.index(name)}" for name in side) for side in (names, order))
+    return rearrange(array, f"{left} -> {right}")
+
+
+# --- a step as a whole ---------------------------------------------------------------------------------------
+
+
+def check_bijection(step: Mapping[str, Any]) -> None:
+    """Every element of the step's sources has one place in its targets, and the other way round.
+
+    Raises:
+        ConvkitError: the sides don't have the same pieces, or one is there twice, or not at every index.
+    """
+    source, target = (_spanned(step[side], step["sizes"]) for side in ("sources", "targets"))
+    if source != target:
+        names = ", ".join(" ".join(sorted(atoms)) or "1" for atoms in source ^ target)
+        raise undoable(f"rule {step['rule']}: only one side has the piece {names}")
+
+
+def _spanned(sides: Iterable[Mapping[str, Any]], sizes: Sizes) -> set[frozenset[str]]:
+    """The sets of atoms that one side spans, each of them once and whole."""
+    spanned: dict[frozenset[str], list[dict[str, int]]] = {}
+    for side in sides:
+        for atoms in multiplied(read_axes(side["axes"])):
+            whole = frozenset([*atoms, *side["at"]])
+            if len(whole) < len(atoms) + len(side["at"]):
+                raise undoable(f"{side['key']}: an atom is there twice")
+            spanned.setdefault(whole, []).append(side["at"])
+    for cells in spanned.values():
+        names = tuple(cells[0])
+        indices = itertools.product(*map(range, shape_of(names, sizes)))
+        wanted = {frozenset(zip(names, index, strict=True)) for index in indices}
+        if {frozenset(cell.items()) for cell in cells} != wanted or len(cells) != len(wanted):
+            raise undoable(f"its leaves aren't one for every index of {' '.join(names) or 'nothing'}")
+    return set(spanned)
+
+
+def undoable(problem: str) -> ConvkitError:
+    """The error of a plan that can't be undone."""
+    return ConvkitError(problem, remedy="the plan can't be undone: make it again, or report it")
