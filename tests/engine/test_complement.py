@@ -160,7 +160,7 @@ def test_derived_leaves_are_dropped_and_made_again(tmp_path: Path) -> None:
 def test_independent_copies_come_back_as_they_were(tmp_path: Path) -> None:
     """DPO: the reference model is no part of the other side, and needn't equal the policy."""
     mapping = mapping_of(
-        Rule("w.{i}", ("policy.w.{i}", "reference.w.{i}"), copied=True),
+        Rule("w.{i}", "policy.w.{i}", right_copies="reference.w.{i}"),
     )
     left = {"w.0": numbers(3, 4), "w.1": numbers(3, 4)}
     assert_same(

@@ -45,7 +45,7 @@ MAPPING = mapping_of(
     Rule("l.{i}.x.{e}", "h.{i}.x", "e o i2 -> o e i2"),
     Rule("l.{i}.qkv", "h.{i}.{n:q2|k2|v2}", "(q2 + k2 + v2) d -> {n} d", q2=5, k2=3, v2=3),
     Rule("norm", "norm", ops=(Shift(1.0),)),
-    Rule("w", ("policy", "reference"), "x y z -> z x y", copied=True),
+    Rule("w", "policy", "x y z -> z x y", right_copies="reference"),
     Verbatim("{n:scalar|empty|flags|step|bytes}"),
     axes={"i": "layers"},
     names=["heads", "layers"],

@@ -35,7 +35,7 @@ RULES = (
     Rule("{=a}x.{i}.{p:weight|bias?}", "y.{i}.{p}", "(h two r) ... -> (h r two) ...", h="heads", two=2),
     Rule("qkv.{i}", "{n:q|k}.{i}", "(q+k) d -> {n} d", q="heads"),
     Rule(("t", "tied"), ("u", "v"), " a  b->b a", when="tied"),
-    Rule("x", ("policy.x", "reference.x"), copied=True, optional=True),
+    Rule("x", "policy.x", right_copies="reference.x", optional=True),
     Rule("norm", "norm", ops=(Shift(1.0), Scale(49.0))),
     Rule("embed", "embed", "v d -> v d", ops=(Pad(0, "padded"),), v="vocab"),
     Rule("{g:a|b}.w", "{g}.u", {"a": "(x y) -> (y x)", "b": "x -> x"}, x=2),

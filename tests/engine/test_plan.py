@@ -23,7 +23,7 @@ MAPPING = mapping_of(
     Rule("l.{i}.q.{p:weight|bias?}", "h.{i}.q.{p}", "(h two r) ... -> (h r two) ...", h="heads", two=2),
     Rule("l.{i}.x.{e}", "h.{i}.x", "e o i2 -> o e i2"),
     Rule("norm", "norm", ops=(Shift(1.0),)),
-    Rule("w", ("policy", "reference"), copied=True),
+    Rule("w", "policy", right_copies="reference"),
     Derived("left", "l.{i}.inv_freq", "inverse frequencies", {"theta": 10000.0, "dim": 4}),
     LeftBehind("left", "optimizer.{rest:*}", "no part of the model"),
     axes={"i": "layers"},

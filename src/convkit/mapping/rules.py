@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from convkit.config.condition import Condition
@@ -76,9 +76,11 @@ class Rule(AnyRule):
     """Key template(s) on the left, key template(s) on the right, a rearrangement between them.
 
     Several templates on one side are names of one leaf, *tied*: equal bit by bit, which is proven before
-    a copy is dropped. ``pattern`` may be a dict from the names of a placeholder that stands on both sides
-    (``"q|k"``) to a pattern each. ``ops`` follow the rearrangement, left to right. Further keyword
-    arguments are sizes of the pattern's atoms: a number, or a declared name.
+    a copy is dropped. ``left_copies`` and ``right_copies`` are further names of *independent* copies: written equal,
+    and left behind when they are read, whatever they hold. A copy is the leaf only where no other name is there.
+    ``pattern`` may be a dict from the names of a placeholder that stands on both sides (``"q|k"``) to a pattern
+    each. ``ops`` follow the rearrangement, left to right. Further keyword arguments are sizes of the pattern's
+    atoms, or of what a placeholder runs over: a number, or a declared name.
 
     >>> rule = Rule("l.{i}.w", "h.{i}.w", "(h two r) d -> (h r two) d", h="heads", two=2)
     >>> print(rule.inverse(), dict(rule.inverse().pattern))
@@ -93,7 +95,8 @@ class Rule(AnyRule):
     pattern: Patterns = field(metadata={"role": Role(turned=_inverse_pattern)})
     optional: bool
     when: str = field(metadata=condition())
-    copied: bool
+    left_copies: tuple[str, ...] = field(metadata=keys("left"))
+    right_copies: tuple[str, ...] = field(metadata=keys("right"))
     ops: Ops = field(metadata={"role": Role(turned=_inverse_ops, scoped=_scoped_ops)})
     sizes: Sizes = field(metadata={"role": Role(scoped=_scoped_sizes)})
 
@@ -105,13 +108,14 @@ class Rule(AnyRule):
         *,
         optional: bool = False,
         when: str = "",
-        copied: bool = False,
+        left_copies: str | tuple[str, ...] = (),
+        right_copies: str | tuple[str, ...] = (),
         ops: Ops = (),
         **sizes: int | str,
     ) -> None:
         branches = {"": pattern} if isinstance(pattern, str) else dict(pattern)
-        left, right = _declared_once(
-            (left,) if isinstance(left, str) else left, (right,) if isinstance(right, str) else right
+        left, right, left_copies, right_copies = _declared_once(
+            *((side,) if isinstance(side, str) else side for side in (left, right, left_copies, right_copies))
         )
         try:
             spelled = tuple((names, str(Pattern.parse(text))) for names, text in branches.items())
@@ -123,7 +127,8 @@ class Rule(AnyRule):
             "pattern": spelled,
             "optional": optional,
             "when": when,
-            "copied": copied,
+            "left_copies": left_copies,
+            "right_copies": right_copies,
             "ops": ops,
             "sizes": tuple(sorted(sizes.items())),
         }
@@ -131,17 +136,14 @@ class Rule(AnyRule):
             object.__setattr__(self, name, value)
         self.__post_init__()
         try:
-            check(left, right, spelled, ops, dict(self.sizes))
+            check(left + left_copies, right + right_copies, spelled, ops, dict(self.sizes))
         except PatternError as error:
             raise PatternError(f"rule {self}: {error}") from None
 
     def changed(self, **changes: Any) -> Self:
         """A copy with some parts replaced."""
-        parts = {
-            name: getattr(self, name) for name in ("left", "right", "pattern", "optional", "when", "copied", "ops")
-        }
-        parts |= changes
-        sizes = dict(parts.pop("sizes", self.sizes))
+        parts = {one.name: getattr(self, one.name) for one in fields(self)} | changes
+        sizes = dict(parts.pop("sizes"))
         return type(self)(**parts, **sizes)
 
     def sized(self, axes: abc.Mapping[str, str]) -> Self:
@@ -157,7 +159,7 @@ class Rule(AnyRule):
         )
 
     def __str__(self) -> str:
-        return " <-> ".join(names[0] if len(names) == 1 else " = ".join(names) for names in (self.left, self.right))
+        return f"{' = '.join(self.left + self.left_copies)} <-> {' = '.join(self.right + self.right_copies)}"
 
 
 @dataclass(frozen=True)

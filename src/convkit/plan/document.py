@@ -77,9 +77,9 @@ class Plan:
         """What becomes of every source leaf, in the order of the source."""
         fates: dict[str, dict[str, Any]] = {}
         for number, step in enumerate(self.bound.steps):
-            several = bool(step.also)
+            copied = any(name in step.copies for name, _ in step.also)
             for side in step.sources:
-                fates[side.key] = {"fate": "copied" if several and step.copied else "moved", "step": number}
+                fates[side.key] = {"fate": "copied" if copied else "moved", "step": number}
             if (fold := step.folded) and fold.side == "source":
                 fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by what {fold.by} gives"}
             for name, of in step.same:
@@ -105,7 +105,7 @@ class Plan:
                 reason = "from the complement, as it was before it was shifted"
                 origins[key] = {"origin": "restored", "step": number, "reason": reason}
             for name, of in step.also:
-                word = "copied" if step.copied else "tied"
+                word = "copied" if name in step.copies else "tied"
                 origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
         for leaf in self.to_compute:
             origins[leaf.key] = {"origin": "derived", "reason": leaf.recipe}

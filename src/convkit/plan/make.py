@@ -216,7 +216,7 @@ def _target_leaves(parts: Returned, to_compute: list[DerivedLeaf], source: dict[
             add(Leaf(side.key, None, source[step.sources[0].key].value) if step.value else Leaf(side.key, side.spec))
             for name, of in step.also:
                 if of == side.key:
-                    add(replace(leaves[of], key=name, same_as=None if step.copied else of))
+                    add(replace(leaves[of], key=name, same_as=None if name in step.copies else of))
     for derived in to_compute:
         add(Leaf(derived.key, derived.spec))
     for leaf in parts.leaves.values():

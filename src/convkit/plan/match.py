@@ -20,16 +20,20 @@ from convkit.plan.names import Names
 
 #: values of placeholders, as a key of a dict
 Place = tuple[tuple[str, Any], ...]
-#: the keys of one leaf by the values of all placeholders of the left, in the order of the rule's names
-Found = dict[Place, list[str]]
+#: the names of one leaf and those of its copies, in the rule's order, by the values of all placeholders of the left
+Found = dict[Place, tuple[list[str], list[str]]]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One leaf of a group: the values of the placeholders of the left alone, and the names that it has."""
+    """One leaf of a group: the values of the placeholders of the left alone, and the names that it has.
+
+    ``copies`` are names of independent copies of it.
+    """
 
     at: Bindings
     keys: list[str]
+    copies: list[str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def match(rule: Rule, places: Placeholders, keys: Iterable[str], names: Names) -
     Raises:
         PlanError: leaves are missing.
     """
-    found = _found(rule, keys, names)
+    found = _found(rule, list(keys), names)
     wild = [name for name, placeholder in places.shared.items() if placeholder.wild]
     parts: dict[Place, Found] = {} if wild else {(): found}
     for place, leaf in found.items() if wild else ():
@@ -96,25 +100,27 @@ def match(rule: Rule, places: Placeholders, keys: Iterable[str], names: Names) -
     return groups
 
 
-def _found(rule: Rule, keys: Iterable[str], names: Names) -> Found:
+def _found(rule: Rule, keys: list[str], names: Names) -> Found:
     found: Found = {}
-    keys = list(keys)
-    for template in map(KeyTemplate.parse, rule.left):
+    for number, template in enumerate(map(KeyTemplate.parse, rule.left + rule.left_copies)):
         for key in keys:
             bound = template.match(key, names)
             if bound is not None:
-                found.setdefault(tuple(sorted(bound.items())), []).append(key)
+                own, copies = found.setdefault(tuple(sorted(bound.items())), ([], []))
+                # where no other name is there, the first copy is the leaf
+                (own if number < len(rule.left) or not own else copies).append(key)
     return found
 
 
 def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, names: Names) -> Iterator[Group]:
     """The groups of one part of the keys; ``text`` is what wild placeholders stand for in it."""
-    cells = _products(places, places.left, found)
-    bounds = [text | bound for bound in _products(places, places.shared, found)]
-    groups = [
-        Group(bound, [Cell(cell, found.get(tuple(sorted({**bound, **cell}.items())), [])) for cell in cells])
-        for bound in bounds
-    ]
+    ats = _products(places, places.left, found)
+
+    def cells(bound: Bindings) -> Iterator[Cell]:
+        for at in ats:
+            yield Cell(at, *found.get(tuple(sorted({**bound, **at}.items())), ([], [])))
+
+    groups = [Group(text | bound, list(cells(text | bound))) for bound in _products(places, places.shared, found)]
     present = [group for group in groups if any(cell.keys for cell in group.cells)]
     if present:
         _check_complete(rule, places, groups, present, names)

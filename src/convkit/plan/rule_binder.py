@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 from collections import abc
 from dataclasses import replace
-from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.errors import PlanError
 from convkit.mapping import Rule
-from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
+from convkit.mapping.keys import Bindings, KeyTemplate
 from convkit.mapping.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.mapping.pattern import Axes, Pattern, PatternError
 from convkit.mapping.sizes import shape_of, solve
@@ -59,26 +58,27 @@ class RuleBinder:
         sizes = self._sizes(group, pattern)
         sources = [self._source(group, cell, pattern) for cell in group.cells]
         tensors = [self.leaves[side.key].spec is not None for side in sources]
-        copies = [(key, cell.keys[0]) for cell in group.cells for key in cell.keys[1:]]
         if not all(tensors):
             return self._value_step(group, sources)
         dtype = self._one_dtype(sources)
         crop = self._solved(sources, sizes)
         ops = self._ops(dtype)
         result, exactness = _after(ops, dtype)
-        targets, also, pad = self._targets(group, pattern, sources, sizes, result)
+        bounds = self._bounds(group, sizes)
+        targets = [self._target(bound, pattern, sources, sizes, result) for bound in bounds]
+        copies = self._also(bounds, self.rule.right_copies)
         return Step(
             str(self.rule),
             tuple(sources),
-            tuple(targets),
+            tuple(replace(side, spec=self._padded(side.spec)) for side in targets),
             sizes,
             ops=ops,
-            pad=pad,
+            pad=self._pad(targets),
             crop=crop,
-            same=() if self.rule.copied else tuple(copies),
-            spare=tuple(key for key, _ in copies) if self.rule.copied else (),
-            also=tuple(also),
-            copied=self.rule.copied,
+            same=tuple((key, cell.keys[0]) for cell in group.cells for key in cell.keys[1:]),
+            spare=tuple(key for cell in group.cells for key in cell.copies),
+            also=(*self._also(bounds, self.rule.right[1:]), *copies),
+            copies=tuple(key for key, _ in copies),
             exactness=exactness,
         )
 
@@ -86,9 +86,17 @@ class RuleBinder:
         plain = dict(self.rule.pattern) == {"": "... -> ..."} and not (self.places.left or self.places.right)
         if not plain or self.rule.ops:
             raise PatternError(f"rule {self.rule}: rearranges tensors, and {sources[0].key} is a single value")
-        first, *others = self._keys(group.bound)
-        also = tuple((key, first) for key in others)
-        return Step(str(self.rule), tuple(sources), (Side(first, Axes(())),), {}, also=also, value=True)
+        target = Side(self._key(self.rule.right[0], group.bound), Axes(()))
+        tied, copies = (self._also([group.bound], names) for names in (self.rule.right[1:], self.rule.right_copies))
+        return Step(
+            str(self.rule),
+            tuple(sources),
+            (target,),
+            {},
+            also=(*tied, *copies),
+            copies=tuple(key for key, _ in copies),
+            value=True,
+        )
 
     # --- sizes ------------------------------------------------------------------------------------------------
 
@@ -146,6 +154,17 @@ class RuleBinder:
             )
         return Padding(pad.axis, kept, pad.fill)
 
+    def _pad(self, targets: list[Side]) -> Padding | None:
+        """What is added to the target, if it is padded."""
+        if not (pad := self.pads.get("right")):
+            return None
+        (side,) = targets
+        return self._padding(pad, side.spec.shape[pad.axis], self._size("", pad.to))
+
+    def _padded(self, spec: TensorSpec) -> TensorSpec:
+        pad = self.pads.get("right")
+        return pad.padded(spec, self._size("", pad.to)) if pad else spec
+
     # --- sources and targets ----------------------------------------------------------------------------------
 
     def _source(self, group: Group, cell: Cell, pattern: Pattern) -> Side:
@@ -166,47 +185,44 @@ class RuleBinder:
             )
         return dtypes[0]
 
-    def _targets(
-        self, group: Group, pattern: Pattern, sources: list[Side], sizes: dict[str, int], dtype: str
-    ) -> tuple[list[Side], list[tuple[str, str]], Padding | None]:
-        """The target's leaves, their further names, and the padding of the target, if it is padded."""
-        targets: list[Side] = []
-        also: list[tuple[str, str]] = []
-        padding = None
-        extra = _ellipsis(sources)
-        runs = {name: self._run(name, placeholder, sizes) for name, placeholder in self.places.right.items()}
-        for values in itertools.product(*runs.values()):
-            cell: Bindings = dict(zip(runs, values, strict=True))
-            at = {name: runs[name].index(value) for name, value in cell.items() if pattern.right.stacks(name)}
-            axes = pattern.right.axes(cell).with_ellipsis(extra).without(at)
-            spec = TensorSpec(shape_of(axes, sizes), dtype)
-            if pad := self.pads.get("right"):
-                length = self._size("", pad.to)
-                padding = self._padding(pad, spec.shape[pad.axis], length)
-                spec = pad.padded(spec, length)
-            first, *others = self._keys({**group.bound, **cell})
-            targets.append(Side(first, axes, tuple(at.items()), spec))
-            also += [(key, first) for key in others]
-        return targets, also, padding
+    def _target(
+        self, bound: Bindings, pattern: Pattern, sources: list[Side], sizes: dict[str, int], dtype: str
+    ) -> Side:
+        """The target's leaf whose placeholders have these values, as the pattern has it: without padding."""
+        cell = {name: bound[name] for name in self.places.right}
+        at = {name: self._run(name, sizes).index(value) for name, value in cell.items() if pattern.right.stacks(name)}
+        axes = pattern.right.axes(cell).with_ellipsis(_ellipsis(sources)).without(at)
+        spec = TensorSpec(shape_of(axes, sizes), dtype)
+        return Side(self._key(self.rule.right[0], bound), axes, tuple(at.items()), spec)
 
-    def _run(self, name: str, placeholder: Placeholder, sizes: dict[str, int]) -> list[Any]:
+    def _run(self, name: str, sizes: dict[str, int]) -> list[int | str]:
         """The values of a placeholder of the right alone."""
+        placeholder = self.places.right[name]
         known = placeholder.choices or name in self.places.numbers
         return self.places.run(name, placeholder, ()) if known else list(range(sizes[name]))
 
-    def _keys(self, bound: Bindings) -> list[str]:
-        """The names of a target leaf.
+    def _bounds(self, group: Group, sizes: dict[str, int]) -> list[Bindings]:
+        """The values of all placeholders of the right, leaf by leaf of the target."""
+        runs = [self._run(name, sizes) for name in self.places.right]
+        cells = (dict(zip(self.places.right, values, strict=True)) for values in itertools.product(*runs))
+        return [group.bound | cell for cell in cells]
+
+    def _also(self, bounds: list[Bindings], templates: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Further names of the target's leaves, each with the leaf's own."""
+        first = self.rule.right[0]
+        return tuple((self._key(name, bound), self._key(first, bound)) for bound in bounds for name in templates)
+
+    def _key(self, template: str, bound: Bindings) -> str:
+        """The name of a target leaf.
 
         Raises:
-            PatternError: what a wild placeholder stands for can't be read from one of them, so that it can't come back.
+            PatternError: what a wild placeholder stands for can't be read from it, so that it can't come back.
         """
-        keys = []
-        for template in map(KeyTemplate.parse, self.rule.right):
-            key = template.format(bound, self.names)
-            if any(one.wild for one in self.places.shared.values()) and template.match(key, self.names) != bound:
-                raise PatternError(f"rule {self.rule}: {key} would be read in another way than it is made")
-            keys.append(key)
-        return keys
+        parsed = KeyTemplate.parse(template)
+        key = parsed.format(bound, self.names)
+        if any(one.wild for one in self.places.shared.values()) and parsed.match(key, self.names) != bound:
+            raise PatternError(f"rule {self.rule}: {key} would be read in another way than it is made")
+        return key
 
     def _ops(self, dtype: str) -> tuple[Elementwise, ...]:
         ops = [op for op in self.rule.ops if not isinstance(op, Pad)]

@@ -101,8 +101,8 @@ class Step:
 
     ``same`` lists further source names that must equal a source bit by bit (name, of which);
     ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
-    (name, of which). A ``folded`` leaf is read, or written, as the factors make it. ``kept`` are target
-    leaves that a complement holds as they were before they were shifted.
+    (name, of which), among which ``copies`` are independent. A ``folded`` leaf is read, or written, as the factors
+    make it. ``kept`` are target leaves that a complement holds as they were before they were shifted.
     """
 
     rule: str
@@ -117,7 +117,7 @@ class Step:
     also: tuple[tuple[str, str], ...] = ()
     folded: Fold | None = None
     kept: tuple[str, ...] = ()
-    copied: bool = False
+    copies: tuple[str, ...] = ()
     exactness: Exactness = EXACT
     value: bool = False
 
@@ -149,7 +149,10 @@ class Step:
             doc["same"] = [list(pair) for pair in self.same]
         if self.also:
             doc["also"] = [list(pair) for pair in self.also]
-            doc["copied"] = self.copied
+            independent = [name for name, _ in self.also if name in self.copies]
+            doc["copied"] = len(independent) == len(self.also)
+            if independent and not doc["copied"]:
+                doc["copies"] = independent
         return doc
 
 
