@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
-from convkit.config.condition import holds
+from convkit.config.condition import Condition
 from convkit.errors import PlanError
 from convkit.formats import open_checkpoint
 from convkit.mapping import LeftBehind, Rule
@@ -46,11 +46,11 @@ def claimants(mapping: KeyMapping, names: Mapping[str, Any], key: str) -> list[s
     claims, behind = [], []
     for rule in mapping.rules:
         if not isinstance(rule, Rule):
-            if rule.side != "left" or not holds(getattr(rule, "when", ""), names):
+            if rule.side != "left" or not Condition.parse(rule.when).holds(names):
                 continue
             templates: Iterable[str] = (rule.key,)
-        elif holds(rule.when, names):
-            templates = rule.left
+        elif Condition.parse(rule.when).holds(names):
+            templates = rule.left + rule.left_copies
         else:
             continue
         if any(KeyTemplate.parse(text).match(key, names) is not None for text in templates):
