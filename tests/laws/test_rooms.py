@@ -49,8 +49,8 @@ SILENT = frozenset({""})
 
 #: Who breaks a law today. It only shrinks: an entry that obeys fails the test, until it is taken out.
 NOT_YET: dict[str, set[str]] = {
-    "small modules": {"execute.conversion", "verify.roundtrip.rearrange"},
-    "small functions": {"fetch:fetch", "migrate.restate:restate", "verify.roundtrip.check:roundtrip"},
+    "small modules": {"execute.conversion"},
+    "small functions": {"fetch:fetch", "migrate.restate:restate"},
 }
 
 Law = Callable[[PackageGraph], Iterator[str]]

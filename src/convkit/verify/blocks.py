@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from convkit.checkpoint import Checkpoint
+from convkit.checkpoint import Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,20 +29,26 @@ def spans(size: int, most: int, unit: int = 1) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, size)
 
 
-def blocks(checkpoint: Checkpoint, key: str) -> Iterator[np.ndarray]:
-    """A tensor's elements in C order, in its carrier, some :data:`BLOCK` bytes at a time."""
-    spec = checkpoint.leaves[key].spec
-    assert spec is not None
+def blocks(tensors: Tensors, key: str) -> Iterator[np.ndarray]:
+    """A tensor's elements in C order, in its carrier dtype, some :data:`BLOCK` bytes at a time.
+
+    Raises:
+        ConvkitError: there is no such tensor, or its bytes can't be read.
+    """
+    spec = tensors.spec(key)
     for start, stop in spans(spec.size, BLOCK // spec.itemsize):
-        yield checkpoint.read(key, start, stop)
+        yield tensors.read(key, start, stop)
 
 
-def same_bits(one: Checkpoint, key: str, other: Checkpoint, as_key: str) -> bool:
-    """Whether two tensors of one shape and dtype have the same bits; what is decoded together is read together."""
+def same_bits(one: Tensors, key: str, other: Tensors, as_key: str) -> bool:
+    """Whether two tensors of one shape and dtype have the same bits; what is decoded together is read together.
+
+    Raises:
+        ConvkitError: one of them isn't there, or its bytes can't be read.
+    """
     import numpy as np
 
-    spec = one.leaves[key].spec
-    assert spec is not None and other.leaves[as_key].spec == spec
+    spec = one.spec(key)
     unit = max(one.granularity(key), other.granularity(as_key))
     return all(
         np.array_equal(one.read(key, start, stop), other.read(as_key, start, stop))

@@ -16,10 +16,10 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import value_dtype
+from convkit.checkpoint.views import Overlay
 from convkit.formats import open_checkpoint
 from convkit.verify.blocks import same_bits
 from convkit.verify.judged import Check
-from convkit.verify.roundtrip.faults import Overlay
 from convkit.verify.verdict import Fault, Verdict
 
 #: elements of the largest tensor in which a fault is planted: the comparison is made once for each fault

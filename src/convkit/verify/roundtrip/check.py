@@ -39,14 +39,13 @@ def roundtrip(
 
     Args:
         source: what was converted.
-        target: what came of it.
+        target: the result.
         plan: of the receipt, or made for a conversion that somebody else made.
-        receipt: of the conversion: its digests of the source are compared as well, and what it kept is used.
-        keep: a folder that isn't there yet, for the reconverted checkpoint; its bytes are then compared.
-        source_format: other than the plan's.
-        target_format: other than the plan's.
-        faults: also plant faults in small leaves, in memory, and see whether the same comparison finds them.
-        progress: called with the bytes done and the bytes in all.
+        receipt: of the conversion: its digests of the source are compared too, and the complement is used.
+        keep: a new folder for the reconverted checkpoint, whose bytes are then compared.
+        source_format, target_format: where they aren't the plan's.
+        faults: whether the same comparison must also find faults planted in small leaves, in memory.
+        progress: called with the bytes compared so far and the bytes in all.
 
     ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or
     left behind by others). ``details`` names the lost ones. Each failing leaf is a problem.
@@ -78,7 +77,7 @@ def roundtrip(
         found = examine(plan, sides, claimed=claimed, digests=digests, progress=progress)
         planted = plant(plan, opened, other, found.failing, _problems) if faults else ()
     return check.judged(
-        [*problems, *found.problems],
+        problems + found.problems,
         planted,
         measured=_measured(found, len(plan["source_leaves"])),
         bound={"leaves_failing": 0, "max_ulp": found.bound},

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.verify.blocks import spans
-from convkit.verify.roundtrip.rearrange import tensor_spec
 
 #: elements of a leaf that are looked at together
 _MOST = 1 << 20
 
 
 def derive(
-    recipe: str, arguments: Mapping[str, Any], spec: TensorSpec, of: Sequence[str], beside: Checkpoint
+    recipe: str, arguments: Mapping[str, Any], spec: TensorSpec, of: Sequence[str], beside: Tensors
 ) -> np.ndarray | None:
     """The elements (1-D, carrier) of a derived leaf; None where no recipe of that name gives that shape.
 
@@ -45,13 +44,13 @@ class _Leaf:
         ConvkitError: it isn't there.
     """
 
-    def __init__(self, checkpoint: Checkpoint, key: str) -> None:
-        self.spec = tensor_spec(checkpoint, key)
-        self._checkpoint, self._key = checkpoint, key
+    def __init__(self, tensors: Tensors, key: str) -> None:
+        self.spec = tensors.spec(key)
+        self._tensors, self._key = tensors, key
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Elements as numbers."""
-        return self._checkpoint.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
+        return self._tensors.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
 
     def largest(self, layers: int) -> list[float]:
         """The largest magnitude of each of ``layers`` equal parts."""
@@ -123,17 +122,16 @@ def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
     return np.tile([forward, forward, backward], int(np.prod(shape)) // 3)
 
 
-class Seen(Checkpoint):
+class Seen(Tensors):
     """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied by what another one gives."""
 
-    def __init__(self, checkpoint: Checkpoint, fold: Mapping[str, Any]) -> None:
-        self.path = checkpoint.path
+    def __init__(self, checkpoint: Tensors, fold: Mapping[str, Any]) -> None:
         self.leaves = checkpoint.leaves
         self._checkpoint = checkpoint
         self._fold = fold
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :meth:`Checkpoint.read`."""
+        """See :meth:`Tensors.read`."""
         if key != self._fold["key"]:
             return self._checkpoint.read(key, start, stop)
         leaf, factors = _Leaf(self._checkpoint, key), self.factors()
@@ -150,7 +148,7 @@ class Seen(Checkpoint):
         return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
 
     def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Checkpoint.view`."""
+        """See :meth:`Tensors.view`."""
         return None if key == self._fold["key"] else self._checkpoint.view(key)
 
 

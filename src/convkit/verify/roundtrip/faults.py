@@ -13,9 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
-from convkit.errors import ConvkitError
+from convkit.checkpoint.views import Overlay
 from convkit.verify.roundtrip.arithmetic import bound
 from convkit.verify.roundtrip.notation import multiplied, read_axes, shape_of
 from convkit.verify.roundtrip.rearrange import Undone
@@ -68,32 +68,6 @@ def _recomputed(
         problems = check(part, Overlay(source, {}), changed(target, planned, {key: flipped}))
         yield Fault("a computed leaf changed", bool(problems), {"leaf": key, "problems": len(problems)})
         return
-
-
-class Overlay(Checkpoint):
-    """A checkpoint of which some leaves are hidden, added or changed."""
-
-    def __init__(
-        self, checkpoint: Checkpoint, leaves: Mapping[str, Leaf], changed: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        self.path = checkpoint.path
-        self.format = checkpoint.format
-        self.metadata = {}
-        self.leaves = dict(leaves)
-        self._checkpoint = checkpoint
-        self._changed = dict(changed or {})
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :meth:`Checkpoint.read`."""
-        if key not in self.leaves:
-            raise ConvkitError("holds no tensor of this name", path=self.path, key=key, remedy="see convkit inspect")
-        if key in self._changed:
-            return self._changed[key].reshape(-1)[start:stop]
-        return self._checkpoint.read(key, start, stop)
-
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Checkpoint.view`."""
-        return self._changed[key] if key in self._changed else self._checkpoint.view(key)
 
 
 def changed(checkpoint: Checkpoint, keys: Container[str], changes: Changes) -> Overlay:

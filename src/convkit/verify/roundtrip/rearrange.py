@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier
-from convkit.errors import ConvkitError
 from convkit.verify.blocks import BLOCK, spans
 from convkit.verify.roundtrip.notation import (
     Factors,
@@ -54,7 +53,7 @@ class Stored:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        tensors: Tensors,
         key: str,
         axes: Factors,
         sizes: Sizes,
@@ -64,18 +63,18 @@ class Stored:
         keep: tuple[int, int] | None = None,
     ) -> None:
         self.at = at
-        self._checkpoint = checkpoint
+        self._tensors = tensors
         self._key = key
         self._axes = axes
         self._sizes = sizes
         self._keep = keep
-        self._shape = tensor_spec(checkpoint, key).shape
+        self._shape = tensors.spec(key).shape
         kept = list(self._shape)
         if keep:
             kept[keep[0]] = keep[1]
         if tuple(kept) != shape_of(axes, sizes):
             raise undoable(f"{key}: its axes and sizes don't give the shape {kept}")
-        self._view = checkpoint.view(key)
+        self._view = tensors.view(key)
         #: the slowest atom, where rows are to be read by it
         self._leading = next(iter(slow & _leading(axes)), None) if self._view is None else None
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
@@ -107,26 +106,14 @@ class Stored:
             whole, wanted = (shape_of(self._axes, known)[0] for known in (self._sizes, sizes))
             start = low * (whole // max(1, self._sizes[self._leading]))
             row = math.prod(self._shape[1:])
-            array = self._checkpoint.read(self._key, start * row, (start + wanted) * row)
+            array = self._tensors.read(self._key, start * row, (start + wanted) * row)
             array = array.reshape(wanted, *self._shape[1:])
         elif array is None:
-            array = self._checkpoint.read(self._key).reshape(self._shape)
+            array = self._tensors.read(self._key).reshape(self._shape)
         if self._keep:
             axis, length = self._keep
             array = array[(slice(None),) * (axis % array.ndim) + (slice(length),)]
         return array
-
-
-def tensor_spec(checkpoint: Checkpoint, key: str) -> TensorSpec:
-    """Shape and dtype of a tensor.
-
-    Raises:
-        ConvkitError: there is none of that name.
-    """
-    leaf = checkpoint.leaves.get(key)
-    if leaf is None or leaf.spec is None:
-        raise ConvkitError("holds no tensor of this name", path=checkpoint.path, key=key, remedy="convert again")
-    return leaf.spec
 
 
 def _leading(axes: Factors) -> set[str]:
@@ -193,11 +180,11 @@ class Undone:
         step: Mapping[str, Any],
         key: str,
         spec: TensorSpec,
-        target: Checkpoint,
+        target: Tensors,
         restored: Callable[[np.ndarray], np.ndarray],
         *,
         fill: Any = 0,
-        kept: Checkpoint | None = None,
+        kept: Tensors | None = None,
     ) -> None:
         side = next(side for side in step["sources"] if side["key"] == key)
         self._at: dict[str, int] = side["at"]

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint import Checkpoint, Tensors, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
 from convkit.verify.blocks import blocks
 from convkit.verify.roundtrip.arithmetic import fill_bits, undo
 from convkit.verify.roundtrip.derived import Seen, derive
 from convkit.verify.roundtrip.notation import check_bijection
-from convkit.verify.roundtrip.rearrange import Undone, tensor_spec
+from convkit.verify.roundtrip.rearrange import Undone
 
 Document = Mapping[str, Any]
 #: a tensor in C order, block by block: 1-D, in its carrier
@@ -56,7 +56,7 @@ class Sides:
 class Claim:
     """That leaves of a checkpoint, all names of one tensor, hold these elements."""
 
-    checkpoint: Checkpoint
+    checkpoint: Tensors
     keys: tuple[str, ...]
     spec: TensorSpec
     #: where the elements come from
@@ -180,7 +180,7 @@ def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
     """A tensor as it lies in a checkpoint, which must have it in this shape and dtype."""
 
     def read() -> Iterator[np.ndarray]:
-        if tensor_spec(checkpoint, key) != spec:
+        if checkpoint.spec(key) != spec:
             raise ConvkitError("is of another shape or dtype", path=checkpoint.path, key=key, remedy="convert again")
         yield from blocks(checkpoint, key)
 
@@ -224,7 +224,7 @@ def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
     target = Seen(sides.target, step["folded"]) if _folded(step, "target") else sides.target
 
     def made_again() -> Iterator[np.ndarray]:
-        made = tensor_spec(sides.target, step["targets"][0]["key"]).dtype
+        made = sides.target.spec(step["targets"][0]["key"]).dtype
         fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
         restored = partial(undo, ops=ops, source=spec.dtype, target=made)
         yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
