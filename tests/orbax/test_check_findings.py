@@ -114,7 +114,7 @@ def test_a_deletion_record_hides_an_item(copy: Callable[[str], Path]) -> None:
         json.dumps({**record, "original_metadata": before, "updated_metadata": after})
     )
     checked = check(path)
-    assert "state: its deletion was begun" in told(checked)
+    assert "state: its deletion began and didn't finish" in told(checked)
     results = {call.text: answer for call, answer in zip(checked.calls, checked.predicted, strict=True)}
     assert results["v1.load(p, checkpointable_name='state')"].result == "DeletionInProgressError"
     assert results["v1.load_checkpointables(p)"].value.keys() == {"pytree", "my_json_data"}
@@ -176,7 +176,7 @@ def test_old_releases(case: str, expected: str) -> None:
 
 def test_64_bit_arrays_of_jax(layout: Layout) -> None:
     checked = check(layout("v1_wide"))
-    assert "state: float, int: 64-bit jax arrays, of which both APIs make 32 bits" in told(checked)
+    assert "state: float, int: 64-bit jax arrays, which both APIs silently cut to 32 bits" in told(checked)
     assert checked.predicted[1].value == {"float": "jax.Array float32[3]", "int": "jax.Array int32[1]"}
 
 
@@ -187,6 +187,6 @@ def test_a_database_before_its_release_and_a_root_that_no_call_loads(tmp_path: P
     (step / "checkpoint").write_bytes(b"\x81\xa1a\xafPLACEHOLDER://a")
     (step / "manifest.ocdbt").write_bytes(bytes.fromhex("0cdb3a2a000128b52ffd") + bytes(60))
     found = told(check(tmp_path / "root"))
-    assert "1: an OCDBT database of before tensorstore 0.1.36" in found
+    assert "1: an OCDBT database from before tensorstore 0.1.36" in found
     assert "migrate --to v1" not in found
     assert f"no call loads it as a root -> convkit orbax check {step}" in found

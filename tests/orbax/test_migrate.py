@@ -171,7 +171,7 @@ def test_metadata_at_three_levels(layout: Layout, tmp_path: Path) -> None:
     assert (tmp_path / "target" / "1234" / "mine" / "blob").read_bytes() == b"\x00\xff"
     assert (tmp_path / "target" / "1234" / "metrics" / "metrics").is_file()
     assert json.loads((tmp_path / "target" / "metadata" / "_ROOT_METADATA").read_text())["custom_metadata"] == CUSTOM
-    assert any("mine is of no known kind" in warning for warning in receipt["warnings"])
+    assert any("mine is of an unknown kind" in warning for warning in receipt["warnings"])
     moved(tmp_path / "target", tmp_path / "back")
     assert files(tmp_path / "back") == files(source)
 
@@ -203,7 +203,7 @@ def test_some_steps_and_what_is_no_step(layout: Layout, tmp_path: Path) -> None:
     receipt = moved(source, tmp_path / "target", steps=(1234,))
     assert sorted(path.name for path in (tmp_path / "target").iterdir() if path.is_dir()) == ["1234"]
     assert "5.orbax-checkpoint-tmp is an unfinished save: left out" in receipt["warnings"]
-    assert "plots is no step: left out" in receipt["warnings"]
+    assert "plots isn't a step: left out" in receipt["warnings"]
     with pytest.raises(UsageError, match=r"has no step 7 \(its steps: 0, 1234\)"):
         moved(source, tmp_path / "other", steps=(7,))
     verdict = checks.roundtrip(source, tmp_path / "target", receipt)
@@ -225,7 +225,8 @@ def test_steps_that_came_later_are_migrated_afresh(layout: Layout, tmp_path: Pat
     }
     assert files(tmp_path / "back" / "1234") == files(source / "1234")
     assert json.loads((tmp_path / "back" / "0" / "my_json_data" / "metadata").read_text()) == {"x": 2}
-    assert "0: my_json_data/data.json isn't as it was migrated: nothing is given back of before" in receipt["warnings"]
+    unrestored = "isn't as it was migrated: its state before that migration isn't restored"
+    assert f"0: my_json_data/data.json {unrestored}" in receipt["warnings"]
     afresh = moved(tmp_path / "there", tmp_path / "afresh", to="v0", afresh=True)
     assert not any(part["given_back"] for part in afresh["parts"])
 

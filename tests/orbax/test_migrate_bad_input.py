@@ -90,7 +90,7 @@ def test_damaged(
             "v0_manager_root/1234",
             ("--to", "v1", "--step", "3"),
             2,
-            "is no root: --step 3 (leave --step out, or name the root)",
+            "isn't a root: --step 3 (leave --step out, or name the root)",
         ),
         ("v0_manager_root", ("--to", "v1", "--step", "3"), 2, "has no step 3 (its steps: 0, 1234)"),
         ("v1_save", ("--to", "v1"), 2, "is v1's already (name the other API with --to"),

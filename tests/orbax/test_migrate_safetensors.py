@@ -37,7 +37,7 @@ def test_what_lies_beside_is_told_and_a_tensor_twice_is_refused(layout: Layout, 
     source = shutil.copytree(layout("safetensors_dir"), tmp_path / "source")
     (source / "config.json").write_text("{}")
     receipt = migrate(source, tmp_path / "target", Request("v1"), restored=False)
-    assert receipt["parts"][0]["left_out"] == {"config.json": "is no safetensors file"}
+    assert receipt["parts"][0]["left_out"] == {"config.json": "isn't a safetensors file"}
     shutil.copy(source / "model.safetensors", source / "again.safetensors")
     with pytest.raises(ConvkitError, match="lies in several files"):
         migrate(source, tmp_path / "twice", Request("v1"), restored=False)

@@ -14,7 +14,7 @@ from convkit.cli.output import emit, parse_size, size, table
 from convkit.errors import UsageError
 from convkit.files.receipt import migration_path
 from convkit.migrate.orbax.migrate import migrate
-from convkit.migrate.orbax.plan_json import planned
+from convkit.migrate.orbax.plan_json import plan_json
 from convkit.migrate.orbax.request import Encoding, Request, plan_migration
 
 _ON = {"on": True, "off": False, None: None}
@@ -52,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Migrate, and say what came of it."""
+    """Migrate, and print a summary."""
     if args.to is None and not args.dual:
         raise UsageError("--to is missing", remedy="say --to v1 or --to v0, or --dual for both")
     encoding = Encoding(args.zarr, _ON[args.ocdbt], args.compressor, parse_size(args.chunk_size))
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         encoding=encoding,
     )
     if args.dry_run:
-        tell_plan(args, planned(plan_migration(args.source, request)))
+        show_plan(args, plan_json(plan_migration(args.source, request)))
         return 0
     receipt = migrate(
         args.source,
@@ -77,15 +77,15 @@ def run(args: argparse.Namespace) -> int:
         algorithm=args.digest,
         threads=args.threads,
     )
-    tell(args, receipt)
+    show(args, receipt)
     return 0
 
 
 def asked_for(args: argparse.Namespace) -> Request | None:
-    """What ``convkit convert`` or ``plan`` asks of a migration: a format of Orbax's, and no layout; else None.
+    """The migration that ``convkit convert`` or ``plan`` asks for: an Orbax format and no layout; else None.
 
     Raises:
-        UsageError: neither a layout nor that, or what only a conversion can do.
+        UsageError: neither is asked for, or something that only a conversion can do.
     """
     if args.to is not None:
         return None
@@ -106,12 +106,12 @@ def convert(args: argparse.Namespace, request: Request) -> int:
     receipt = migrate(
         args.source, args.target, request, overwrite=args.overwrite, algorithm=args.digest, threads=args.threads
     )
-    tell(args, receipt)
+    show(args, receipt)
     return 0
 
 
-def tell_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:
-    """Say what a migration would do."""
+def show_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Print what a migration would do."""
     if args.json:
         emit(document)
         return
@@ -127,8 +127,8 @@ def tell_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:
     )
 
 
-def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
-    """Say what came of a migration to ``args.target``."""
+def show(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
+    """Print what a migration to ``args.target`` did."""
     if args.json:
         emit(receipt)
         return
@@ -150,6 +150,6 @@ def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
 
 
 def warn(document: dict[str, Any]) -> None:
-    """Show what the user should know."""
+    """Print what the user should know, to standard error."""
     for warning in document["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)

@@ -34,7 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table; 1 where nothing loads the checkpoint or Orbax disagrees, 3 where nothing is recognised."""
     if args.devices < 1:
-        raise UsageError(f"--devices {args.devices}", remedy="there is one device at least")
+        raise UsageError(f"--devices {args.devices}", remedy="name 1 or more")
     checked = check(args.path, args.devices)
     if args.run:
         checked = confirmed(checked)
@@ -65,8 +65,8 @@ def _document(checked: Check) -> dict[str, Any]:
             {
                 "call": call.text,
                 "api": call.api,
-                **_told(guess),
-                **({"ran": _told(real), "agrees": agree(guess, real)} if real else {}),
+                **_outcome_json(guess),
+                **({"ran": _outcome_json(real), "agrees": agree(guess, real)} if real else {}),
             }
             for call, guess, real in zip(checked.calls, checked.predicted, answers, strict=True)
         ],
@@ -77,17 +77,17 @@ def _document(checked: Check) -> dict[str, Any]:
     }
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     causes = [{"error": kind, "reason": reason} for kind, reason in outcome.causes]
     return {"result": outcome.result, "value": outcome.value, "causes": causes}
 
 
 def _spelled(checked: Check) -> dict[str, str]:
-    """What stands for what in the calls."""
-    told = {"p": str(checked.path)}
+    """What the short names in the calls stand for."""
+    meanings = {"p": str(checked.path)}
     if checked.names and checked.names != ("", 0):
-        told |= spelled(checked.names)
-    return told
+        meanings |= spelled(checked.names)
+    return meanings
 
 
 def _print(checked: Check) -> None:
@@ -98,7 +98,7 @@ def _print(checked: Check) -> None:
         if found.steps:
             print(f"  steps: {', '.join(step.name for step in found.steps)}")
     else:
-        print(f"{checked.path}: nothing of Orbax's is recognised")
+        print(f"{checked.path}: no Orbax checkpoint is recognised")
     print("\nuse")
     for api in ("v1", "v0"):
         call = checked.to_use(api)
@@ -141,8 +141,8 @@ def _summary(verb: Verb, value: Any) -> str:
     if not value:
         return "{}: nothing"
     noun = "leaf" if leaves(value) == 1 else "leaves"
-    told = "of metadata" if verb in (Verb.METADATA, Verb.METADATA_ALL) else ""
-    return f"{leaves(value)} {noun} {told}".rstrip()
+    what = "of metadata" if verb in (Verb.METADATA, Verb.METADATA_ALL) else ""
+    return f"{leaves(value)} {noun} {what}".rstrip()
 
 
 def _print_ran(checked: Check) -> None:
@@ -151,8 +151,8 @@ def _print_ran(checked: Check) -> None:
     for call, guess, real in differing:
         print(f"  {call.text}")
         for what, outcome in (("predicted", guess), ("Orbax", real)):
-            said = " <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes) or str(outcome.value)
-            _wrapped(f"{what}: {outcome.result}, {said}", "      ")
+            text = " <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes) or str(outcome.value)
+            _wrapped(f"{what}: {outcome.result}, {text}", "      ")
 
 
 def _wrapped(text: str, indent: str) -> None:

@@ -17,15 +17,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; 1 where the installed release has methods that it doesn't know."""
+    """Print the table; exit 1 if the installed release has methods that the table doesn't know."""
     found = guide()
     if args.json:
         emit({"schema": SCHEMA, **found})
         return 1 if found["unknown"] else 0
     print(f"orbax-checkpoint {found['release']}: CheckpointManager (v0) -> training.Checkpointer (v1)\n")
     for row in found["rows"]:
-        told = [name if state == "there" else f"{name} ({state})" for name, state in row["counterparts"].items()]
-        _line(row["method"] if row["installed"] else f"{row['method']} (gone)", ", ".join(told) or "no counterpart")
+        names = [name if state == "there" else f"{name} ({state})" for name, state in row["counterparts"].items()]
+        _line(row["method"] if row["installed"] else f"{row['method']} (gone)", ", ".join(names) or "no counterpart")
         if row["note"]:
             _line("", row["note"])
         if row["guide_outdated"]:

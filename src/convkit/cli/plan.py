@@ -21,7 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, and show the plan."""
     if (request := migrate.asked_for(args)) is not None:
-        migrate.tell_plan(args, migrate.planned(migrate.plan_migration(args.source, request)))
+        migrate.show_plan(args, migrate.plan_json(migrate.plan_migration(args.source, request)))
         return 0
     with opened(args) as source:
         plan = planned(args, source)

@@ -1,4 +1,4 @@
-"""An Orbax root as one checkpoint to look at: the leaves of all of its steps, each below its step's name."""
+"""An Orbax root as one checkpoint to look at: the leaves of all its steps, each below its step's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def root_at(path: Path) -> Found | None:
 
 
 class RootCheckpoint(Checkpoint):
-    """Every step of a root, opened.
+    """All steps of a root, opened.
 
     Raises:
         ConvkitError: a step can't be read.
@@ -56,6 +56,6 @@ class RootCheckpoint(Checkpoint):
         return [file for step in self._steps.values() for file in step.files()]
 
     def close(self) -> None:
-        """Let go of all steps."""
+        """Close all steps."""
         for step in self._steps.values():
             step.close()

@@ -1,6 +1,6 @@
-"""Whether an item's stored data can stay as they are: today's Orbax, of both APIs, reads them with new metadata.
+"""Whether an item's stored data can stay as they are, so that both APIs of today's Orbax read them with new metadata.
 
-What some older releases left can be read, and not by that: leaves within the file ``checkpoint`` (until 0.5.22),
+They don't read everything that older releases wrote: leaves within the file ``checkpoint`` (until 0.5.22),
 texts in folders of their own (0.3.5), databases that were never joined (0.4.4) or lie in one another (0.4.1), and
 arrays of zarr 3 whose chunks of zeros were not stored (until 0.9.1), which the v1 API misses.
 """
@@ -21,12 +21,12 @@ from convkit.state.flax_msgpack import ArrayBytes
 from convkit.state.orbax import handlers, texts
 from convkit.state.orbax.layout import AGGREGATE, Item
 
-#: of an item whose writer stored every chunk
+#: the field of ``_METADATA`` that says that every chunk is stored
 _ALL_STORED = "store_array_data_equal_to_fill_value"
 
 
 def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
-    """Why an item must be written anew to be a pytree; None where new metadata suffice."""
+    """Why an item must be written anew to be a pytree; None where new metadata are enough."""
     folder = item.path
     if item.kind != handlers.PYTREE:
         lone = [node.path for node in pytree.tree.nodes] == [()]

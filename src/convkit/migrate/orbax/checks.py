@@ -1,4 +1,4 @@
-"""The checks of a migration: back to the same files, and what the real Orbax restores. Each ends in a verdict."""
+"""The checks of a migration: the way back to the same files, and what the real Orbax restores."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from convkit.verify.verdict import Fault, Verdict
 
 
 def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: Path | None = None) -> Verdict:
-    """Whether the target, migrated back, gives the source: its files, and the leaves of what was written anew.
+    """Whether the target, migrated back, gives the source: its files, and the leaves of rewritten items.
 
     Args:
         source: what was migrated.
-        target: what came of it.
-        receipt: of the migration.
-        keep: where what is migrated back is left; a folder beside the target, removed at the end, where not given.
+        target: what it became.
+        receipt: the migration's receipt.
+        keep: where to leave what is migrated back; None for a folder beside the target that is removed at the end.
 
     Raises:
-        ConvkitError: the source can't be read. What is wrong with the target is a problem of the verdict.
+        ConvkitError: the source can't be read. Faults of the target are problems of the verdict.
     """
     check = Check("roundtrip", source, target)
     scratch = Path(tempfile.mkdtemp(prefix=".convkit-back-", dir=target.absolute().parent))
@@ -54,7 +54,7 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
     check = Check("equivalence", source, target)
     if not installed():
         raise ConvkitError(
-            "Orbax isn't installed, which is to restore it", path=target, remedy="pip install orbax-checkpoint"
+            "can't be restored: Orbax isn't installed", path=target, remedy="pip install orbax-checkpoint"
         )
     asked = dict(receipt["plan"]["request"])
     encoding = Encoding(**asked.pop("encoding"))

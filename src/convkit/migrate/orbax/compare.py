@@ -1,4 +1,4 @@
-"""A tree that Orbax gave back, against the same tree as convkit reads it from the source: structure, kinds, bits."""
+"""Compares a tree that Orbax restored with the tree that convkit reads from the source: structure, kinds, bits."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def wanted(checkpoint: Checkpoint, record: Record, item: str) -> dict[Path, Want
 
 
 def differences(expected: Mapping[Path, Wanted], found: Mapping[Path, Any]) -> Iterator[str]:
-    """What is wrong with a tree, a line each."""
+    """What is wrong with a restored tree, one line each."""
     for path in dict.fromkeys([*expected, *found]):
         if path not in found or path not in expected:
-            yield f"{spelled(path)}: is {'missing' if path not in found else 'of no source'}"
+            yield f"{spelled(path)}: is {'missing' if path not in found else 'not in the source'}"
         elif problem := _difference(expected[path], found[path]):
             yield f"{spelled(path)}: {problem}"
 
@@ -74,7 +74,7 @@ def _difference(wanted: Wanted, found: Any) -> str | None:
 
 
 def _bits(found: Any, spec: TensorSpec) -> tuple[str, str, str | None, np.ndarray | None]:
-    """Kind, dtype, a random key's algorithm, and elements of what was given back."""
+    """Kind, dtype, algorithm of a random key, and elements of a restored leaf."""
     import jax
 
     if isinstance(found, jax.Array):
@@ -97,7 +97,7 @@ def _short(value: Any) -> str:
 
 
 def planted(found: Mapping[Path, Any], limit: int) -> Iterator[tuple[str, dict[Path, Any]]]:
-    """The tree with a fault each: what a comparison must find."""
+    """The tree with one fault each, which a comparison must catch."""
     import jax
 
     def like(path: Path, data: np.ndarray) -> Any:

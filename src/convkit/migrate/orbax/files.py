@@ -1,4 +1,4 @@
-"""The files of a folder that is to be made: each one of the source's, or new bytes; and making them.
+"""The files of a folder to make, each a file of the source or new bytes; and making them.
 
 Data files share their bytes with the source's where the file system allows it. What Orbax may write into in
 place (its metadata, manifests) is always a file of its own, and so is everything small.
@@ -37,7 +37,7 @@ def listed(folder: Path) -> Files:
                 raise ConvkitError("is a link to a folder", path=path, remedy="put the folder itself there")
         for path in (here / name for name in names):
             if not path.is_file():
-                raise ConvkitError("is no file", path=path, remedy="remove it, or mend the link")
+                raise ConvkitError("isn't a file", path=path, remedy="remove it, or mend the link")
             found[path.relative_to(folder).as_posix()] = path
         if not folders and not names and here != folder:
             found[here.relative_to(folder).as_posix() + "/"] = b""
@@ -45,7 +45,7 @@ def listed(folder: Path) -> Files:
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file of a pytree holds no array's data."""
+    """Whether a file of a pytree holds no array data."""
     path = PurePosixPath(name)
     return path.name in _METADATA or arrays.ARRAYS_FOLDER in path.parts
 

@@ -33,7 +33,7 @@ from convkit.state.orbax import arrays, handlers, layout, step, tree
 from convkit.state.orbax.layout import Item
 from convkit.state.orbax.tree import Tree
 
-#: item of a checkpoint that had none
+#: the item that a checkpoint without items becomes
 STATE = "state"
 _JSON_FILE = {"v0": "metadata", "v1": "data.json"}
 _JAX_KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
@@ -86,30 +86,31 @@ def moved(item: Item, target: Target, pytree: Pytree | None) -> Files:
 
 
 def notes_on(item: Item, kind: str) -> list[str]:
-    """What a user should know of an item that is of that kind in the output."""
+    """What a user should know of an item that has that kind in the output."""
     if kind == handlers.UNKNOWN:
-        return [f"item {item.name} is of no known kind: copied as it is"]
+        return [f"item {item.name} is of an unknown kind: copied as it is"]
     if item.kind == handlers.RANDOM_KEY and kind == handlers.PYTREE:
         if (item.path / _NUMPY_KEY).is_dir():
-            return [f"item {item.name}: numpy's random state is a pytree there, and not put together again"]
+            return [
+                f"item {item.name}: numpy's random state is a pytree there, which Orbax doesn't turn into a state again"
+            ]
         if algorithm := read_random_key(item.path).key_algorithms.get(""):
             return [f"item {item.name}: its algorithm isn't recorded; {algorithm}, by its size"]
     return []
 
 
 def _pytree(folder: Path, found: Tree) -> Files:
-    """Its files; its tree, where only the file ``checkpoint`` told it; shardings in today's spelling."""
+    """Its files; its tree, where only the file ``checkpoint`` holds it; shardings in today's spelling."""
     files = listed(folder)
     if tree.FILE not in files:
-        told = Tree(found.nodes, use_ocdbt=layout.MANIFEST in files, use_zarr3=False)
-        files[tree.FILE] = told.dumps()
+        files[tree.FILE] = Tree(found.nodes, use_ocdbt=layout.MANIFEST in files, use_zarr3=False).dumps()
     if (shardings := _shardings(folder, found)) is not None:
         files[arrays.SHARDING_FILE] = shardings
     return files
 
 
 def _shardings(folder: Path, found: Tree) -> bytes | None:
-    """The file anew where today's Orbax couldn't load every ``jax.Array`` with it; None where it is well.
+    """The file anew where today's Orbax couldn't load every ``jax.Array`` with it; None where it can.
 
     Before 0.4.1 there was none, 0.4.1 wrote plain names, and nothing for an array on one device.
     """
@@ -118,8 +119,8 @@ def _shardings(folder: Path, found: Tree) -> bytes | None:
     stored = read_object(path) if path.is_file() else {}
     if all(stored.get(arrays.sharding_key(name)) for name in names):
         return None
-    told = arrays.read_shardings(folder)
-    return arrays.dump_shardings({name: told.get(name) or arrays.single_device() for name in names})
+    known = arrays.read_shardings(folder)
+    return arrays.dump_shardings({name: known.get(name) or arrays.single_device() for name in names})
 
 
 def _json(item: Item, target: Target) -> Files:

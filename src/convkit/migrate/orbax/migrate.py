@@ -23,7 +23,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import MIGRATION_SCHEMA, migration_path, receipt_path, record_path
 from convkit.files.staging import Staging
 from convkit.migrate.orbax.files import make
-from convkit.migrate.orbax.plan_json import planned
+from convkit.migrate.orbax.plan_json import plan_json
 from convkit.migrate.orbax.record import check_unchanged, part_record
 from convkit.migrate.orbax.request import Migration, Request, plan_migration
 from convkit.migrate.orbax.restore import restore
@@ -124,7 +124,7 @@ def _carry_out(migration: Migration, folder: Path, scratch: Path, algorithm: str
 def _receipt(
     migration: Migration, target: Path, parts: list[dict[str, Any]], verdict: Mapping[str, Any]
 ) -> dict[str, Any]:
-    plan = planned(migration)
+    plan = plan_json(migration)
     return {
         "schema": MIGRATION_SCHEMA,
         "convkit": convkit.__version__,

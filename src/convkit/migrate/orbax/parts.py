@@ -1,7 +1,7 @@
-"""What becomes of one checkpoint of Orbax's, and of a root's own metadata: a part of the output each.
+"""The parts of the output: what becomes of each Orbax checkpoint, and of a root's own metadata.
 
 v0 knows checkpoints that are a pytree themselves; v1 doesn't: there the pytree lies in ``state/``. What the other
-side has no word for is left out here, and kept in the receipt.
+API can't express is left out here and kept in the receipt.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Part:
         name: of its folder in the output; "" where it is the output itself.
         own: the files that it consists of, by their paths below ``folder``.
         found: what it was recognised as.
-        files: what will lie in the output's folder, but for items that are rewritten.
+        files: what will lie in the output's folder, except items that are rewritten.
         fates: of its items.
-        left_out: why of what isn't carried.
+        left_out: what isn't carried, and why.
         notes: what a user should know.
-        rewritten: those of ``own`` that hold what is rewritten.
-        given_back: whether the files are those of before an earlier migration.
+        rewritten: the files of ``own`` that hold what is rewritten.
+        given_back: whether the files are those from before an earlier migration.
     """
 
     name: str
@@ -88,13 +88,13 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
     """A step, a checkpoint without items, or an item.
 
     Args:
-        found: what it was recognised as; no root.
+        found: what it was recognised as; not a root.
         name: of its folder in the output; "" where it is the output itself.
         target: the API.
-        rewrite: why every pytree is to be written anew; None where only those are that must be.
+        rewrite: why every pytree is to be written anew; None to rewrite only those that must be.
 
     Raises:
-        ConvkitError: an item isn't what it is said to be, or something of it is missing or damaged.
+        ConvkitError: an item isn't what its metadata say, or something of it is missing or damaged.
     """
     own = listed(found.path) if found.path.is_dir() else {}
     single = found.kind != STEP
@@ -114,7 +114,7 @@ def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | N
             files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
     others, left_out = ({}, _beside(found)) if single else _others(found)
     notes += [
-        f"{folder} is no item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
+        f"{folder} isn't an item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
     ]
     files |= others | _of_step(found, target, fates)
     anew = frozenset(key for fate in fates if fate.rewritten for key in own if _lies_in(key, fate.source))
@@ -139,7 +139,7 @@ def _of_step(found: Found, target: Target, fates: list[Fate]) -> Files:
 
 
 def _others(found: Found) -> tuple[Files, dict[str, str]]:
-    """What lies in a step beside its items: copied as it is, but for what is being saved or deleted."""
+    """What lies in a step beside its items: copied as it is, except what is being saved or deleted."""
     hidden = step.deleted_item(found.path)
     files: Files = {}
     left_out: dict[str, str] = {}
@@ -155,20 +155,20 @@ def _others(found: Found) -> tuple[Files, dict[str, str]]:
 
 
 def _beside(found: Found) -> dict[str, str]:
-    """What lies beside safetensors: of a model, its config and tokenizer."""
+    """What lies beside safetensors, such as a model's config and tokenizer."""
     if found.kind != SAFETENSORS or not found.path.is_dir():
         return {}
     names = sorted(entry.name for entry in found.path.iterdir())
-    return {name: "is no safetensors file" for name in names if not name.endswith(".safetensors")}
+    return {name: "isn't a safetensors file" for name in names if not name.endswith(".safetensors")}
 
 
 def root_part(found: Found, target: Target) -> Part:
-    """A root's own metadata, in today's spelling, which both APIs read; folders that are no steps are left out."""
+    """A root's own metadata, in today's spelling, which both APIs read; folders that aren't steps are left out."""
     folder = found.path
     own = under(root.METADATA_FOLDER, listed(folder / root.METADATA_FOLDER))
     files = dict(own)
-    told = root.metadata_file(folder)
-    if told is not None and (content := root_metadata(folder)) != read_object(told):
+    file = root.metadata_file(folder)
+    if file is not None and (content := root_metadata(folder)) != read_object(file):
         today, before = (f"{root.METADATA_FOLDER}/{name}" for name in root.METADATA_FILES)
         files.pop(before, None)
         files[today] = json.dumps(content).encode()
@@ -177,33 +177,33 @@ def root_part(found: Found, target: Target) -> Part:
     for entry in sorted(folder.iterdir()):
         if entry.name not in known:
             unfinished = any(mark in entry.name for mark in UNFINISHED)
-            left_out[entry.name] = "is an unfinished save" if unfinished else "is no step"
+            left_out[entry.name] = "is an unfinished save" if unfinished else "isn't a step"
     return Part("", found, own, files, (), left_out, tuple(_name_notes(found, target)))
 
 
 def root_metadata(folder: Path) -> dict[str, Any]:
     """A root's own metadata in today's spelling: until 0.9.1 the user's alone, until 0.11.5 called ``custom``."""
-    told = root.metadata_file(folder)
-    if told is None:
+    file = root.metadata_file(folder)
+    if file is None:
         return {}
-    content = read_object(told)
-    if told.name != root.METADATA_FILES[0]:
+    content = read_object(file)
+    if file.name != root.METADATA_FILES[0]:
         return {"internal_metadata": {}, "custom_metadata": content}
     custom = content.pop("custom", None)
     return {"internal_metadata": {}, "custom_metadata": custom or {}, **content}
 
 
 def _name_notes(found: Found, target: Target) -> list[str]:
-    """What a user must say so that a manager finds the steps: nothing on disk does."""
+    """The arguments with which a manager finds the steps: nothing on disk gives them."""
     form = root.common_format(path.name for path in found.steps)
     if form is None:
-        return ["no one name format finds all of its steps: a manager lists only some of them"]
+        return ["no single name format finds all its steps: a manager lists only some of them"]
     if form == ("", 0):
         return []
-    said = ", ".join(
+    arguments = ", ".join(
         f"{option}={value!r}"
         for option, value in zip(("step_prefix", "step_format_fixed_length"), form, strict=True)
         if value
     )
     where = "step_name_format=standard_name_format" if target.api == "v1" else "CheckpointManagerOptions"
-    return [f"its steps are found with {where}({said}): the name format isn't stored"]
+    return [f"its steps are found with {where}({arguments}): the name format isn't stored"]

@@ -1,4 +1,4 @@
-"""A migration in the words of a plan: the fate of every leaf, which is to be another's in nothing but its place."""
+"""A migration as a plan: the fate of every leaf, which changes nothing but its place."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from convkit.files.receipt import MIGRATION_SCHEMA
 from convkit.migrate.orbax.parts import Fate, Part
 from convkit.migrate.orbax.request import Migration
 
-#: what a rewritten leaf takes of memory, at most; data that stay as they are take none
+#: bytes of memory that rewriting takes at most; data that stay as they are take none
 _PEAK = 256 << 20
 
 
-def planned(migration: Migration) -> dict[str, Any]:
+def plan_json(migration: Migration) -> dict[str, Any]:
     """The document that says what a migration will do."""
     source: dict[str, dict[str, Any]] = {}
     target: dict[str, dict[str, Any]] = {}
@@ -23,9 +23,9 @@ def planned(migration: Migration) -> dict[str, Any]:
     for part in migration.parts:
         for fate in part.fates:
             for leaf, spec in _leaves(fate):
-                told = {**_described(spec), "reason": fate.rewritten}
-                source[_key(part, fate.source, leaf)] = {**told, "fate": "moved"}
-                target[_key(part, fate.target, leaf)] = {**told, "origin": "moved"}
+                entry = {**_spec_json(spec), "reason": fate.rewritten}
+                source[_key(part, fate.source, leaf)] = {**entry, "fate": "moved"}
+                target[_key(part, fate.target, leaf)] = {**entry, "origin": "moved"}
                 nbytes += spec.nbytes if spec else 0
     request = migration.request
     anew = any(fate.rewritten for part in migration.parts for fate in part.fates)
@@ -70,5 +70,5 @@ def _key(part: Part, item: str, leaf: str) -> str:
     return "/".join(name for name in (part.name, item, leaf) if name)
 
 
-def _described(spec: TensorSpec | None) -> dict[str, Any]:
+def _spec_json(spec: TensorSpec | None) -> dict[str, Any]:
     return {"shape": list(spec.shape) if spec else None, "dtype": spec.dtype if spec else None}

@@ -69,7 +69,7 @@ def answers(job: Job, make: Make) -> Iterator[dict[str, Any]]:
 def _item(
     make: Make, path: Path, item: Job, expected: Mapping[compare.Path, Wanted], here: bool
 ) -> Generator[dict[str, Any], None, tuple[Found, list[str]]]:
-    """What was given back of an item last, and what is wrong with all of it."""
+    """What was restored of an item last, and what is wrong with all of it."""
     nbytes = sum(leaf.spec.nbytes for leaf in expected.values() if leaf.spec)
     found: Found = {}
     wrong: list[str] = []
@@ -92,7 +92,7 @@ def _item(
 
 
 def _others(make: Make, api: str, part: Job, here: bool) -> Iterator[str]:
-    """What is wrong with the items that are no trees, and with a call for everything."""
+    """What is wrong with the items that aren't trees, and with a call for everything."""
     path, calls = Path(part["target"]), part["calls"][api]
     for name, expected in part["json"].items():
         found, problem = _called(make, calls["json"][name], path)

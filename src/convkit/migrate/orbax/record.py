@@ -20,12 +20,12 @@ from convkit.migrate.orbax.parts import Fate, Part
 from convkit.state.orbax import handlers
 from convkit.state.orbax.layout import FLAX, ROOT, SAFETENSORS
 
-#: what is read twice, so as not to take it for what it was: metadata are smaller than this
+#: files smaller than this are digested to see whether they have changed; all metadata are
 _SMALL = 1 << 20
 
 
 def part_record(part: Part, folder: Path, algorithm: str, threads: int) -> dict[str, Any]:
-    """What to say of a part that lies in ``folder`` now.
+    """The receipt's entry for a part, which lies in ``folder`` now.
 
     Raises:
         OSError: a file can't be read.
@@ -66,7 +66,7 @@ def _item(fate: Fate) -> dict[str, Any]:
 
 
 def _complement(part: Part, carried: Collection[str]) -> dict[str, Any]:
-    """The files and empty folders of the source that aren't carried, but for what was rewritten or left out."""
+    """The files and empty folders of the source that aren't carried, except what was rewritten or left out."""
     kept = {
         name: origin
         for name, origin in part.own.items()
@@ -87,7 +87,7 @@ def _held(path: Path) -> dict[str, str]:
 
 
 def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
-    """The part as before the recorded migration; itself where that was of the other API, or metadata have changed.
+    """The part as it was before the recorded migration; as it is where that had the other API or metadata have changed.
 
     Raises:
         ConvkitError: an array's data have changed.
@@ -97,13 +97,13 @@ def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
     if changed := sorted(_changed(part, recorded)):
         if data := [name for name in changed if _holds_data(name, recorded)]:
             raise _altered(part.folder / data[0])
-        note = f"{changed[0]} isn't as it was migrated: nothing is given back of before"
+        note = f"{changed[0]} isn't as it was migrated: its state before that migration isn't restored"
         return replace(part, notes=(*part.notes, note))
     return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), given_back=True)
 
 
 def _changed(part: Part, recorded: Mapping[str, Any]) -> Iterator[str]:
-    """Files that came or went since, and small ones that hold something else."""
+    """Files that were added or removed since, and small ones whose content has changed."""
     files = {name for name in part.own if not name.endswith("/")}
     yield from files ^ set(recorded["files"])
     for name in files & set(recorded["files"]):
@@ -136,7 +136,7 @@ def _before(part: Part, recorded: Mapping[str, Any]) -> Files:
 
 
 def _fates(part: Part, recorded: Mapping[str, Any]) -> tuple[Fate, ...]:
-    """What was each item is it again."""
+    """The fates that make each item again what it was."""
     items = recorded["items"]
     return tuple(
         replace(
@@ -152,7 +152,7 @@ def _fates(part: Part, recorded: Mapping[str, Any]) -> tuple[Fate, ...]:
 
 
 def check_unchanged(part: Part, record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    """What is given back has the bytes that were migrated.
+    """Check that what is given back has the bytes that were migrated.
 
     Raises:
         ConvkitError: a file of the source has changed since; names it.

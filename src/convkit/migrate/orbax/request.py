@@ -1,4 +1,4 @@
-"""What a user asks of a migration, and the parts that follow from it."""
+"""What a user asks of a migration, and the parts of the output that follow from it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
 METADATA, REWRITE = "metadata", "rewrite"
-#: what is of neither API's own making
+#: what neither API wrote
 _OF_OTHERS = (layout.SAFETENSORS, layout.FLAX)
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How rewritten arrays are stored; None as the target's API has it.
+    """How rewritten arrays are stored; None is the target API's own way.
 
-    ``chunk_size`` is of a chunk at most, in bytes before compression; None keeps the source's chunks.
+    ``chunk_size`` is the most that a chunk may have, in bytes before compression; None keeps the source's chunks.
     """
 
     zarr: int | None = None
@@ -34,7 +34,7 @@ class Encoding:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is said, which only rewriting can do."""
+        """Whether anything is asked for, which only rewriting can do."""
         return self != Encoding()
 
 
@@ -44,12 +44,12 @@ class Request:
 
     Args:
         to: the API that is to load the result, ``v0`` or ``v1``.
-        mode: ``metadata``, ``rewrite``, or None: rewritten are the items that must be.
-        steps: of a root, by number; all where none is named.
+        mode: ``metadata``, ``rewrite``, or None to rewrite only the items that must be.
+        steps: the steps of a root, by number; () for all.
         dual: whether the other API is to load it too.
         copy: whether data files are to be copies, never hard links.
-        afresh: whether the receipt of an earlier migration is not to be used.
-        encoding: of what is rewritten.
+        afresh: whether to ignore the receipt of an earlier migration.
+        encoding: how rewritten arrays are stored.
     """
 
     to: str
@@ -74,10 +74,10 @@ class Migration:
     @property
     def notes(self) -> list[str]:
         """What a user should know, with the part's name where there are several."""
-        return [f"{part.name}: {note}" if part.name else note for part in self.parts for note in _told(part)]
+        return [f"{part.name}: {note}" if part.name else note for part in self.parts for note in _notes(part)]
 
 
-def _told(part: Part) -> list[str]:
+def _notes(part: Part) -> list[str]:
     return [*part.notes, *(f"{name} {why}: left out" for name, why in part.left_out.items())]
 
 
@@ -85,9 +85,9 @@ def plan_migration(source: Path, request: Request) -> Migration:
     """The parts of the output, from the metadata of the source; no array is read.
 
     Raises:
-        UsageError: nothing to do, no such step, a step of what is no root.
-        ConvkitError: nothing of Orbax's, something missing or damaged; or metadata don't suffice, and only they
-            may be changed.
+        UsageError: there is nothing to do, there is no such step, or a step of a checkpoint that isn't a root.
+        ConvkitError: it isn't an Orbax checkpoint, something is missing or damaged, or new metadata aren't enough
+            and only they may be written.
     """
     found = recognise(source)
     target = Target(request.to, request.dual)
@@ -125,12 +125,12 @@ def _checkpoints(found: Found, request: Request) -> dict[str, Found]:
     """What is migrated, by the name of its folder in the output.
 
     Raises:
-        UsageError: steps of what is no root, or that it hasn't.
+        UsageError: it isn't a root, or has no such steps.
     """
     if found.kind != layout.ROOT:
         if request.steps:
             raise UsageError(
-                f"is no root: --step {request.steps[0]}", path=found.path, remedy="leave --step out, or name the root"
+                f"isn't a root: --step {request.steps[0]}", path=found.path, remedy="leave --step out, or name the root"
             )
         return {"": as_checkpoint(found) if found.kind == layout.SAFETENSORS else found}
     numbers = {path: parsed.step for path in found.steps if (parsed := root.parse_step(path.name))}

@@ -1,7 +1,7 @@
-"""Which calls of Orbax's two APIs load a checkpoint: the whole table, and what else is to be known about it.
+"""Which calls of Orbax's two APIs load a checkpoint: the whole table, and what else a user should know about it.
 
-Predicted from the metadata, by :mod:`convkit.orbax.check.v0` and :mod:`convkit.orbax.check.v1`; nothing is imported
-of Orbax or jax, and no array is read. The calls can also be made, which confirms the table.
+The answers are predicted from the metadata, by :mod:`convkit.orbax.check.v0` and :mod:`convkit.orbax.check.v1`:
+neither Orbax nor jax is imported, and no array is read. The calls can also be made, which confirms the table.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from convkit.orbax.check.pytree import Trees, trees_on
 from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
-#: calls that tell about a checkpoint, and don't load it
-_TELLING = (Verb.IS_CHECKPOINT, Verb.METADATA, Verb.METADATA_ALL)
+#: calls that describe a checkpoint and don't load it
+_DESCRIBING = (Verb.IS_CHECKPOINT, Verb.METADATA, Verb.METADATA_ALL)
 
 
 @dataclass(frozen=True)
 class Check:
-    """The table of a checkpoint. ``found`` is None where nothing is recognised, and ``problem`` says why."""
+    """The table of a checkpoint. Where nothing is recognised ``found`` is None and ``problem`` says why."""
 
     path: Path
     devices: int
@@ -39,39 +39,39 @@ class Check:
 
     @property
     def disagreeing(self) -> list[tuple[Call, Outcome, Outcome]]:
-        """Calls that answered another result, or another value, than was predicted: predicted, and ran."""
+        """Calls whose answer differs from the prediction: the call, what was predicted, what Orbax answered."""
         pairs = zip(self.calls, self.predicted, self.ran or (), strict=False)
         return [(call, guess, real) for call, guess, real in pairs if not agree(guess, real)]
 
     def to_use(self, api: str) -> Call | None:
-        """The call that loads most of the checkpoint, and needs to be told least; None where none loads any."""
+        """The call that loads most of the checkpoint and needs the fewest arguments; None where none loads anything."""
         answered = self.ran or self.predicted
         loading = [
             (leaves(answer.value), -list(Target).index(call.target), call)
             for call, answer in zip(self.calls, answered, strict=True)
-            if call.api == api and call.verb not in _TELLING and answer.ok and answer.value
+            if call.api == api and call.verb not in _DESCRIBING and answer.ok and answer.value
         ]
         return max(loading, key=lambda entry: entry[:2])[2] if loading else None
 
 
 def check(path: Path, devices: int = 1) -> Check:
-    """Predict the table of a checkpoint, or of whatever lies there, for that many CPU devices."""
+    """Predict the table of a checkpoint, or of whatever lies at ``path``, for ``devices`` CPU devices."""
     try:
         found = recognise(path)
     except ConvkitError as error:
         return _checked(Check(path, devices, None, error, calls.CALLS, (), ()))
     if found.kind != layout.ROOT:
-        told = findings.of_checkpoint(found, devices)
-        # all at once only where some can't be: else the call without names does it
+        known = findings.of_checkpoint(found, devices)
+        # where v1 loads every item, the call without names does it
         readable = [item.name for item in found.items.values() if item.name and findings.v1_loads(item)]
         some = readable if len(readable) < len(found.items) else ()
-        return _checked(Check(path, devices, found, None, calls.of_items(found.pytrees, some), (), tuple(told)))
+        return _checked(Check(path, devices, found, None, calls.of_items(found.pytrees, some), (), tuple(known)))
     steps = {step: one for step in found.steps if (one := _recognised(step))}
     latest = steps.get(found.steps[-1])
     names = root.common_format(step.name for step in found.steps)
     table = calls.of_root(latest.pytrees if latest else (), names)
-    told = findings.of_root(found, steps, devices)
-    checked = _checked(Check(path, devices, found, None, table, (), tuple(told), names))
+    known = findings.of_root(found, steps, devices)
+    checked = _checked(Check(path, devices, found, None, table, (), tuple(known), names))
     if checked.to_use("v1") or checked.to_use("v0"):
         return checked
     by_itself = Finding("", "no call loads it as a root", f"convkit orbax check {found.steps[-1]}: what loads a step")
@@ -79,7 +79,7 @@ def check(path: Path, devices: int = 1) -> Check:
 
 
 def confirmed(checked: Check) -> Check:
-    """The same with the calls made in the installed Orbax.
+    """The same table, with the calls made in the installed Orbax.
 
     Raises:
         ConvkitError: Orbax isn't installed.
@@ -104,8 +104,8 @@ def agree(predicted: Outcome, ran: Outcome) -> bool:
 def _checked(started: Check) -> Check:
     trees = trees_on(started.devices)
     predicted = tuple(_predict(call, started.path, trees) for call in started.calls)
-    told = (*started.findings, *findings.of_calls(started.calls, predicted))
-    return replace(started, predicted=predicted, findings=told)
+    of_calls = findings.of_calls(started.calls, predicted)
+    return replace(started, predicted=predicted, findings=(*started.findings, *of_calls))
 
 
 def _recognised(path: Path) -> Found | None:

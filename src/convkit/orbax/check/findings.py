@@ -1,4 +1,4 @@
-"""What Orbax gets wrong about a checkpoint without an error, or says misleadingly, and what helps."""
+"""What Orbax gets wrong about a checkpoint without an error, or reports misleadingly, and what helps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIGRATE = "convkit orbax migrate"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know: ``where`` is a path below the checkpoint, "" for itself; ``remedy`` what helps."""
+    """Something to know. ``where`` is a path below the checkpoint, "" for the checkpoint itself."""
 
     where: str
     what: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 def of_checkpoint(found: Found, devices: int = 1) -> list[Finding]:
-    """Of a step, a direct checkpoint or an item."""
+    """Findings on a step, a direct checkpoint or an item."""
     findings = [*_unfinished(found.path), *_hidden(found.path), *_items(found)]
     for name, item in sorted(found.pytrees.items()):
         if item.path.is_dir():
@@ -36,7 +36,7 @@ def of_checkpoint(found: Found, devices: int = 1) -> list[Finding]:
 
 
 def of_root(found: Found, steps: Mapping[Path, Found], devices: int = 1) -> list[Finding]:
-    """Of a root and its steps; what several steps have in common is told once."""
+    """Findings on a root and its steps; one that several steps share is given once."""
     findings = [*_unfinished(found.path), *_names(found)]
     shared: dict[Finding, list[str]] = defaultdict(list)
     for path, checkpoint in steps.items():
@@ -50,15 +50,15 @@ def of_root(found: Found, steps: Mapping[Path, Found], devices: int = 1) -> list
 
 
 def of_calls(calls: Sequence[Call], outcomes: Sequence[Outcome]) -> list[Finding]:
-    """Of calls that succeed with nothing."""
+    """Findings on calls that succeed without loading anything."""
     findings = []
     by_text = dict(zip((call.text for call in calls), outcomes, strict=True))
     for call, outcome in zip(calls, outcomes, strict=True):
         if call.verb in (Verb.LOAD_ALL, Verb.COMPOSITE) and outcome.ok and not outcome.value:
-            findings.append(Finding("", f"{call.text} returns nothing, without an error", "take it for a failure"))
+            findings.append(Finding("", f"{call.text} returns nothing, without an error", "treat it as a failure"))
         if call.verb is Verb.METADATA and outcome.ok and outcome.value is None:
-            what = f"{call.text} returns None, without an error: the item's metadata can't be read"
-            findings.append(Finding("", what, "take it for a failure"))
+            what = f"{call.text} returns None, without an error: it can't read the item's metadata"
+            findings.append(Finding("", what, "treat it as a failure"))
     loading = [by_text[call.text] for call in CALLS if call.verb is Verb.LOAD and not call.safetensors]
     if by_text[CALLS[0].text].value is True and not any(outcome.ok for outcome in loading):
         what = f"{CALLS[0].text} says True, and v1.load loads nothing of it"
@@ -77,12 +77,12 @@ def _unfinished(path: Path) -> Iterator[Finding]:
 def _hidden(path: Path) -> Iterator[Finding]:
     hidden = step.deleted_item(path)
     if hidden:
-        what = "its deletion was begun and not finished: v1 refuses it, and v0 may load what is left"
+        what = "its deletion began and didn't finish: v1 refuses it, and v0 may load what is left"
         yield Finding(hidden, what, f"v1.delete(p, checkpointable_name={hidden!r}) ends it")
 
 
 def v1_loads(item: Item) -> bool:
-    """Whether v1 loads an item of a checkpoint without being told more."""
+    """Whether v1 loads an item of a checkpoint by its name alone."""
     undeclared = item.kind == handlers.JSON and item.handler is None
     return item.kind not in (handlers.RANDOM_KEY, handlers.PROTO, handlers.METRICS, handlers.UNKNOWN) and not undeclared
 
@@ -97,11 +97,11 @@ def _items(found: Found) -> Iterator[Finding]:
                 what = f"is an ArraySave item: v1 loads a dict, {{'{layout.AGGREGATE}': array}}"
                 yield Finding(name, what, f"{_MIGRATE} --to v1")
             case handlers.PROTO:
-                yield Finding(name, "is a message: its class is to be given", f"dict({name}=MessageClass)")
+                yield Finding(name, "is a message: the call needs its class", f"dict({name}=MessageClass)")
             case handlers.JSON if item.handler is None:
-                yield Finding(name, "no metadata says that it is JSON: v1 takes it for a pytree", f"{_MIGRATE} --to v1")
+                yield Finding(name, "no metadata says that it is JSON: v1 reads it as a pytree", f"{_MIGRATE} --to v1")
             case handlers.JSON if item.file and item.file.name == "data.json":
-                what = "is data.json, of which v0 finds nothing"
+                what = "is data.json, which v0 doesn't look for"
                 yield Finding(name, what, "JsonCheckpointHandler(filename='data.json')")
             case _:
                 pass
@@ -118,10 +118,10 @@ def _names(found: Found) -> Iterator[Finding]:
         name = root.parse_step(path.name)
         groups[name.prefix if name else ""].append(path.name)
     for names in groups.values():
-        told = root.common_format(names)
+        form = root.common_format(names)
         what = f"{len(names)} steps ({_some(names)}) aren't found by their names"
-        shown = spelled(told)["f"] if told else "no single format finds them: v1.path.step.composite_name_format"
-        yield Finding("", what, f"step_name_format={shown}" if told else shown)
+        shown = spelled(form)["f"] if form else "no single format finds them: v1.path.step.composite_name_format"
+        yield Finding("", what, f"step_name_format={shown}" if form else shown)
 
 
 def _some(names: Sequence[str]) -> str:

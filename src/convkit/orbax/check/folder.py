@@ -19,12 +19,12 @@ TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 def is_whole(path: Path) -> bool:
-    """Whether v0 takes the path for a checkpoint that was saved to the end."""
+    """Whether v0 takes the path for a complete checkpoint."""
     return path.is_dir() and TEMPORARY not in path.name
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether v1 takes it for one that wasn't."""
+    """Whether v1 takes the path for an unfinished save."""
     return path.is_dir() and not path.is_symlink() and TEMPORARY in path.name
 
 
@@ -34,7 +34,7 @@ def subfolders(path: Path) -> list[str]:
 
 
 def steps(path: Path, names: StepNames = ("", 0)) -> dict[int, Path]:
-    """The steps that a manager finds which is told such names, in their order."""
+    """The steps that a manager finds if it is given such names, in their order."""
     prefix, length = names
     digits = rf"0\d{{{length - 1}}}|[1-9]\d{{{length - 1},}}" if length else r"0|[1-9]\d*"
     name = re.compile(rf"{re.escape(prefix)}{'_' if prefix else ''}({digits})")
@@ -54,17 +54,17 @@ def has_handlers(path: Path) -> bool:
 
 
 def handlers(path: Path) -> Mapping[str, str] | str | None:
-    """Who wrote which item, or all; None where nothing says so, or nothing that is JSON.
+    """The handler of each item, or of the whole; None where no metadata, or nothing that is JSON, names one.
 
     Raises:
-        OrbaxError: something else than names of handlers.
+        OrbaxError: the metadata hold something else than names of handlers.
     """
     found = _metadata(path)
     return found.handlers if found else None
 
 
 def commit_time(path: Path) -> int | None:
-    """When the checkpoint was complete, in nanoseconds, where it says so.
+    """When the checkpoint was complete, in nanoseconds since 1970; None where it doesn't say so.
 
     Raises:
         OrbaxError: as :func:`handlers`.

@@ -22,7 +22,7 @@ def read(file: Path) -> Any:
 
 
 def load(path: Path, *names: str) -> Any:
-    """What the value in the first of these files that is there is like: its structure, with the types of its leaves.
+    """The value in the first of these files that exists: its structure, with the types of its leaves.
 
     Raises:
         OrbaxError: none is there, or it isn't JSON.
@@ -34,7 +34,7 @@ def load(path: Path, *names: str) -> Any:
 
 
 def check(path: Path, name: str) -> None:
-    """That the file is JSON, where it is there.
+    """Check that the file is JSON, if it exists.
 
     Raises:
         OrbaxError: it isn't.

@@ -1,4 +1,4 @@
-"""What a call of Orbax's answers: a value, or an error with its causes."""
+"""What an Orbax call answers: a value, or an error with its causes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OK = "OK"
 
 
 class OrbaxError(Exception):
-    """An error that Orbax would raise: the name of its class, and the reason in our words."""
+    """An error that Orbax would raise: the name of its class, and the reason in convkit's words."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -20,10 +20,11 @@ class OrbaxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a call: :data:`OK` and what is returned, or the error's class and its causes.
+    """The result of a call: :data:`OK` and a value, or the error's class and its causes.
 
-    ``value`` describes what is returned: a tree of dicts and lists with a leaf's kind, dtype and shape at its
-    leaves, such as ``jax.Array int32[8]``. ``causes`` gives class and reason of the error, then of what caused it.
+    ``value`` describes what the call returns: a tree of dicts and lists with a leaf's kind, dtype and shape at its
+    leaves, such as ``jax.Array int32[8]``. ``causes`` gives class and reason of the
+    error, then of each error that caused it.
     """
 
     result: str

@@ -1,4 +1,4 @@
-"""What loading a pytree item answers: the rules that Orbax's two APIs have in common, and where they differ.
+"""What loading a pytree item answers: the rules that Orbax's two APIs share, and where they differ.
 
 Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_checkpoint_handler.py``,
 ``_src/serialization/{jax_array_handlers,type_handlers,serialization}.py``, ``_src/metadata/sharding.py``; of v1
@@ -26,7 +26,7 @@ from convkit.state.orbax.layout import AGGREGATE
 from convkit.state.orbax.nested import nested
 from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node
 
-#: what jax makes of 64-bit arrays, without a word, where ``jax_enable_x64`` isn't set
+#: what jax silently makes of 64-bit arrays where ``jax_enable_x64`` isn't set
 NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 
 
@@ -41,12 +41,12 @@ class Reader(Enum):
 
 @dataclass(frozen=True)
 class PyTree(PyTreeFiles):
-    """A pytree item, and the number of devices on which it is to be loaded."""
+    """A pytree item, and the number of devices to load it on."""
 
     devices: int = 1
 
     def load(self, reader: Reader, target: Target = Target.STORED) -> Any:
-        """What the loaded tree is like: kind, dtype and shape of each leaf.
+        """The loaded tree, with kind, dtype and shape of each leaf.
 
         Raises:
             OrbaxError: it isn't loaded.
@@ -61,36 +61,36 @@ class PyTree(PyTreeFiles):
         return self._load_old(reader, target)
 
     def metadata(self) -> Any:
-        """What v1's metadata of the item is like; random keys are told as the arrays that they are stored as.
+        """What v1's metadata says of the item; random keys appear as the arrays that they are stored as.
 
         Raises:
             OrbaxError: it fails.
         """
         self.check_metadata()
-        told: list[tuple[Node, Any]] = []
+        known: list[tuple[Node, Any]] = []
         for node in self._nodes():
             if not node.is_array or node.aggregated:
-                told.append((node, "str" if node.value_type == STRING else EMPTY.get(node.value_type)))
+                known.append((node, "str" if node.value_type == STRING else EMPTY.get(node.value_type)))
                 continue
             spec = self.array(node).spec
             if node.value_type != SCALAR:
-                told.append((node, f"{node.value_type} {spec.dtype}{list(spec.shape)}"))
+                known.append((node, f"{node.value_type} {spec.dtype}{list(spec.shape)}"))
             elif spec.dtype == "bool":
                 raise OrbaxError("TypeError", f"{node.name} is a bool, which v1's metadata doesn't know")
             else:
-                told.append((node, python_type(spec.dtype)))
-        return nested((node.elements, kind) for node, kind in told)
+                known.append((node, python_type(spec.dtype)))
+        return nested((node.elements, kind) for node, kind in known)
 
     @cached_property
     def _inline(self) -> bool:
-        """Whether the msgpack file holds leaves of its own, not places of leaves only."""
+        """Whether the msgpack file holds leaves itself, and not only placeholders."""
         return any(not (is_placeholder(value) or value is None or value in ({}, [])) for _, value in self.aggregate)
 
     def _load(self, reader: Reader, target: Target) -> Any:
         assert self.tree is not None
         self._check_nodes()
         strict = reader is Reader.V1 or self.tree.stores_all
-        # what is numpy's is read while shardings are read of what is jax's
+        # numpy arrays are read while the shardings of jax arrays are
         leaves = sorted((node for node in self._nodes() if not node.empty), key=lambda node: node.value_type == ARRAY)
         if target is Target.STORED:
             for node in leaves:
@@ -119,7 +119,7 @@ class PyTree(PyTreeFiles):
         return self._array(node.place, kind, strict)
 
     def _check_sharding(self, node: Node, reader: Reader) -> str:
-        """As what an array of jax's is loaded: numpy's where ``StandardCheckpointHandler`` finds no sharding."""
+        """The kind that a jax array is loaded as: numpy's where ``StandardCheckpointHandler`` finds no sharding."""
         if self.shardings is None:
             if reader is Reader.STANDARD:
                 return NDARRAY
@@ -146,10 +146,10 @@ class PyTree(PyTreeFiles):
             raise OrbaxError("ValueError", f"{named[0]} is text, which this handler doesn't take in a target")
 
     def check_metadata(self) -> None:
-        """That v0 can tell every leaf's metadata.
+        """Check that v0 finds the metadata of every leaf.
 
         Raises:
-            OrbaxError: it can't.
+            OrbaxError: it doesn't.
         """
         self._require_metadata()
         self._check_nodes()
@@ -174,7 +174,7 @@ class PyTree(PyTreeFiles):
                     )
 
     def _load_old(self, reader: Reader, target: Target) -> Any:
-        """What v0's ``PyTreeCheckpointHandler`` makes of the msgpack file, and of ``_METADATA`` where there is one."""
+        """What v0's ``PyTreeCheckpointHandler`` loads by the msgpack file, and by ``_METADATA`` if there is one."""
         if not (self.folder / AGGREGATE).is_file():
             raise OrbaxError("FileNotFoundError", f"neither {tree.FILE} nor {AGGREGATE} lies there")
         kinds = {node.path: node for node in self.tree.nodes} if self.tree else {}
@@ -190,7 +190,7 @@ class PyTree(PyTreeFiles):
     def _array(self, name: str, kind: str, strict: bool) -> str:
         self._check_folder(name)
         array = self.store.open(name)
-        # of jax's arrays Orbax wraps what goes wrong while their chunks are read
+        # Orbax wraps errors in reading the chunks of jax arrays
         error = "Exception" if kind == ARRAY else "ValueError"
         absent = next(self.store.lost(name, array), None)
         if absent is None and strict:
@@ -239,10 +239,10 @@ class PyTree(PyTreeFiles):
         return self.tree.nodes if self.tree else ()
 
 
-#: gives the pytree item in a folder
+#: the pytree item in a folder
 Trees = Callable[[Path], PyTree]
 
 
 def trees_on(devices: int) -> Trees:
-    """Pytree items that are to be loaded on so many devices; each folder's metadata is read once."""
+    """Gives pytree items to load on ``devices`` devices; each folder's metadata is read once."""
     return cache(lambda folder: PyTree(folder, devices))

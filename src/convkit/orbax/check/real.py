@@ -24,7 +24,7 @@ from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 
 
 def keep_64_bits(keep: bool) -> None:
-    """Whether jax keeps 64 bits, or makes 32 of them as it does where nobody asks."""
+    """Whether jax keeps 64 bits; by default it cuts them to 32."""
     jax.config.update("jax_enable_x64", keep)
 
 
@@ -59,7 +59,7 @@ class Maker:
     def __call__(self, call: Call | Mapping[str, Any], path: Path, target: Any = None) -> Any:
         """What a call returns, which may be given as JSON.
 
-        ``target`` is the tree to restore, where the call takes one: what is said of each leaf, ``...`` for those
+        ``target`` is the tree to restore, where the call takes one: shape and dtype of each leaf, ``...`` for those
         that aren't wanted.
         """
         call = call if isinstance(call, Call) else Call.from_json(call)
@@ -125,7 +125,7 @@ class Maker:
             return checkpointer.restore(below, args=v0.args.PyTreeRestore(restore_args=as_numpy))
 
 
-#: calls of one item that is described to them
+#: calls of one item that take a tree
 _WITH_TARGET = (Verb.LOAD, Verb.STANDARD)
 
 
@@ -185,7 +185,7 @@ def abstract(folder: Path, target: Target) -> Any:
     if target is Target.STORED:
         return None
     item = PyTree(folder)
-    # where nothing says which arrays were jax's, and where they lay
+    # where no metadata say which arrays were jax's, and on which devices they lay
     unknown = jax.ShapeDtypeStruct((1,), np.float32)
     try:
         if item.tree and item.tree.nodes:
@@ -232,7 +232,7 @@ def described(value: Any) -> Any:
         return {str(name): described(part) for name, part in value.items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return [described(part) for part in value]
-    if hasattr(value, "shape") and hasattr(value, "dtype"):  # of what the metadata calls say
+    if hasattr(value, "shape") and hasattr(value, "dtype"):  # from the calls for metadata
         kind = "jax.Array" if type(value).__name__ == "ArrayMetadata" else "np.ndarray"
         return f"{kind} {value.dtype}{list(value.shape)}"
     return None if value is None else type(value).__name__

@@ -28,7 +28,7 @@ class Store:
         self.name = zarr3.Zarr3Array.name if version3 else zarr2.Zarray.name
 
     def open(self, name: str) -> ZarrArray:
-        """An array by its storage name, "" for the one of a tree that is a leaf.
+        """An array by its storage name, "" where the tree is one leaf.
 
         Raises:
             OrbaxError: tensorstore can't open it.
@@ -45,11 +45,11 @@ class Store:
             raise OrbaxError("ValueError", f"{key} {error.problem}") from None
 
     def has_metadata(self, name: str) -> bool:
-        """Whether the array's folder says what the array is."""
+        """Whether the array's folder holds its metadata."""
         return (self.folder / name / self.name).is_file()
 
     def unstored(self, name: str, array: ZarrArray) -> Iterator[str]:
-        """Chunks that aren't stored: tensorstore makes fill values of them, or an error."""
+        """Chunks that aren't stored: tensorstore reads fill values for them, or raises an error."""
         for chunk in array.chunk_names():
             key = f"{name}/{chunk}" if name else chunk
             if not (key in self._entries if self.ocdbt else (self.folder / key).is_file()):

@@ -1,4 +1,4 @@
-"""What Orbax gets wrong or hides about one pytree item: pairs of what it is and what helps."""
+"""What Orbax gets wrong or hides about one pytree item: pairs of a fact and a remedy."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _OLD_MANIFEST = b"\x00\x01"
 #: last axis of the data of a random key, by algorithm: threefry and rbg
 _KEY_SIZES = (2, 4)
 
-Told = tuple[str, str]
+Pair = tuple[str, str]
 Opened = Sequence[tuple[Node, ZarrArray]]
 
 
-def of_tree(folder: Path, devices: int = 1) -> Iterator[Told]:
+def of_tree(folder: Path, devices: int = 1) -> Iterator[Pair]:
     """Everything about the item in a folder."""
     item = PyTree(folder, devices)
     if _is_older(folder):
         yield (
-            "an OCDBT database of before tensorstore 0.1.36, which no later one reads",
-            "load it with 0.1.35 and the Orbax of that time, and save it without OCDBT",
+            "an OCDBT database from before tensorstore 0.1.36, which no later release reads",
+            "load it with tensorstore 0.1.35 and an Orbax of that time, and save it without OCDBT",
         )
         return
     yield from _unjoined(folder)
@@ -59,13 +59,13 @@ def _is_older(folder: Path) -> bool:
         return file.read(6)[4:] == _OLD_MANIFEST
 
 
-def _unjoined(folder: Path) -> Iterator[Told]:
+def _unjoined(folder: Path) -> Iterator[Pair]:
     processes = sorted(entry.name for entry in folder.glob("ocdbt.process_*"))
     if processes and not (folder / MANIFEST).is_file():
         yield f"{', '.join(processes)}: never merged, so Orbax finds no array in it", _REWRITE
 
 
-def _leaves(described: Tree) -> Iterator[Told]:
+def _leaves(described: Tree) -> Iterator[Pair]:
     names = Counter(node.name for node in described.nodes if node.is_array)
     for name, count in names.items():
         if count > 1:
@@ -77,7 +77,7 @@ def _leaves(described: Tree) -> Iterator[Told]:
         yield what, _REWRITE
 
 
-def _shardings(item: PyTree, described: Tree, devices: int) -> Iterator[Told]:
+def _shardings(item: PyTree, described: Tree, devices: int) -> Iterator[Pair]:
     jax = [node for node in described.nodes if node.value_type == ARRAY and not node.aggregated]
     if not jax:
         return
@@ -104,8 +104,8 @@ def _opened(item: PyTree, described: Tree) -> Iterator[tuple[Node, ZarrArray]]:
                 continue  # the calls say so
 
 
-def _keys(folder: Path, described: Tree, opened: Opened) -> Iterator[Told]:
-    """Since 0.11.13 ``write_shape`` is written with ``array_metadatas``, which alone tells typed keys."""
+def _keys(folder: Path, described: Tree, opened: Opened) -> Iterator[Pair]:
+    """Since 0.11.13 ``write_shape`` comes with ``array_metadatas``, which alone identifies typed keys."""
     if (folder / arrays.ARRAYS_FOLDER).is_dir() or not any("write_shape" in node.value for node in described.nodes):
         return
     maybe = [node.name for node, array in opened if node.value_type == ARRAY and _like_keys(array)]
@@ -121,17 +121,17 @@ def _like_keys(array: ZarrArray) -> bool:
     return array.spec.dtype == "uint32" and array.spec.shape[-1:] in [(size,) for size in _KEY_SIZES]
 
 
-def _narrowed(opened: Opened) -> Iterator[Told]:
+def _narrowed(opened: Opened) -> Iterator[Pair]:
     wide = [node.name for node, array in opened if node.value_type == ARRAY and array.spec.dtype in NARROWED]
     if wide:
-        what = f"{_list(wide)}: 64-bit jax arrays, of which both APIs make 32 bits, overflow and all, without a word"
+        what = f"{_list(wide)}: 64-bit jax arrays, which both APIs silently cut to 32 bits, even where they overflow"
         yield what, "set jax_enable_x64, or load as numpy"
     flags = [node.name for node, array in opened if node.value_type == SCALAR and array.spec.dtype == "bool"]
     if flags:
-        yield f"{_list(flags)}: a Python bool, for which v1.metadata fails or says None", "v0's metadata tells it"
+        yield f"{_list(flags)}: a Python bool, for which v1.metadata fails or says None", "v0's metadata has it"
 
 
-def _absent(item: PyTree, described: Tree, opened: Opened) -> Iterator[Told]:
+def _absent(item: PyTree, described: Tree, opened: Opened) -> Iterator[Pair]:
     lost, unstored = [], []
     for node, array in opened:
         if next(item.store.lost(node.name, array), None):

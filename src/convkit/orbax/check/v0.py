@@ -1,4 +1,4 @@
-"""What the calls of Orbax's v0 API answer: its rules, as functions of the files that lie there.
+"""What the calls of Orbax's v0 API answer: its rules, as functions of the checkpoint's files.
 
 Sources: orbax-checkpoint 0.12.8, ``_src/checkpointers/checkpointer.py``, ``_src/handlers/*.py``,
 ``checkpoint_manager.py``.
@@ -18,11 +18,11 @@ from convkit.orbax.check.pytree import Reader, Trees
 from convkit.orbax.check.stored import Store
 from convkit.state.orbax import layout
 
-#: where the handlers of the API live, and what each makes of an item without being told more
+#: where the handlers of the API live
 _MODULE = "orbax.checkpoint._src.handlers."
 DEFAULT, METRICS = "default", "metrics"
 _METRICS_HANDLER = "JsonCheckpointHandler(filename='metrics')"
-#: of these errors metadata(p) makes None
+#: errors for which metadata(p) returns None
 _SWALLOWED = ("FileNotFoundError", "NotImplementedError", "ValueError", "JSONDecodeError", "TypeError")
 _KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
@@ -41,7 +41,7 @@ def predict(call: Call, path: Path, trees: Trees) -> Any:
     if not path.exists():
         raise OrbaxError("FileNotFoundError", "nothing lies there")
     if not folder.is_whole(path):
-        raise OrbaxError("ValueError", "it is no folder, or an unfinished save")
+        raise OrbaxError("ValueError", "it isn't a folder, or is an unfinished save")
     match call.verb:
         case Verb.COMPOSITE:
             return _composite(path, call.items, trees)
@@ -52,7 +52,7 @@ def predict(call: Call, path: Path, trees: Trees) -> Any:
 
 
 def _check_described(path: Path, trees: Trees) -> None:
-    """``restore_args`` are made from ``metadata(p).item_metadata.tree``, where it is told."""
+    """``restore_args`` are made from ``metadata(p).item_metadata.tree``, which must be there."""
     if path.is_file():
         raise OrbaxError("NotADirectoryError", "it is a file")
     if path.exists():
@@ -62,11 +62,11 @@ def _check_described(path: Path, trees: Trees) -> None:
     except OrbaxError as error:
         if error.kind not in _SWALLOWED:
             raise
-        raise OrbaxError("AttributeError", f"metadata(p) tells no tree: {error}") from None
+        raise OrbaxError("AttributeError", f"metadata(p) has no tree: {error}") from None
 
 
 def _composite(path: Path, asked: Mapping[str, str | None], trees: Trees, *, manager: bool = False) -> dict[str, Any]:
-    """Items by the handlers that are asked for; all of them, by the handlers on disk, where none are."""
+    """The items that are asked for, by the handlers asked for; all of them, by the handlers on disk, where none is."""
     there = folder.subfolders(path)
     handlers = {name: str(handler) for name, handler in asked.items()}
     if not handlers:
@@ -117,7 +117,7 @@ def _array(path: Path, trees: Trees) -> Any:
 
 
 def _lone_array(path: Path, name: str) -> str:
-    """An array beside which nothing says what it is: numpy's."""
+    """An array without metadata beside it is numpy's."""
     spec = Store(path, ocdbt=(path / layout.MANIFEST).is_file(), version3=False).open(name).spec
     return f"np.ndarray {spec.dtype}{list(spec.shape)}"
 
@@ -135,7 +135,7 @@ def _numpy_key(path: Path, trees: Trees) -> Any:
     return _composite(path, items, trees)[_NUMPY_KEY]
 
 
-#: what a handler restores; also by what is said in a call
+#: what a handler restores, by the name of the handler or of a call's arguments
 _HANDLERS: dict[str, Callable[[Path, Trees], Any]] = {
     "PyTreeCheckpointHandler": _pytree(Reader.PYTREE),
     "StandardCheckpointHandler": _pytree(Reader.STANDARD),
@@ -152,7 +152,7 @@ _HANDLERS: dict[str, Callable[[Path, Trees], Any]] = {
 
 
 def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], trees: Trees) -> Any:
-    """What ``CheckpointManager`` with these steps restores of the latest: items, or the value of one unnamed item."""
+    """What ``CheckpointManager`` restores of the latest of these steps: items, or the value of one unnamed item."""
     for path in found.values():
         json_item.check(path / METRICS, METRICS)
     if not found:

@@ -1,4 +1,4 @@
-"""What the calls of Orbax's v1 API answer: its rules, as functions of the files that lie there.
+"""What the calls of Orbax's v1 API answer: its rules, as functions of the checkpoint's files.
 
 Sources: orbax-checkpoint 0.12.8, ``experimental/v1/_src``: ``layout/{registry,orbax_layout,orbax_v0_layout,
 safetensors_layout}.py``, ``handlers/{resolution,registration,global_registration}.py``, ``deletion/metadata.py``,
@@ -68,7 +68,7 @@ class _Checkpoint(Layout):
             return self._load_item(name, target)
         named = folder.handlers(self.path)
         if isinstance(named, Mapping):
-            raise OrbaxError(INVALID, "its handlers are by item: an item is to be named")
+            raise OrbaxError(INVALID, "its handlers are by item: name an item")
         # the folder's own name counts as the item's
         return self._item(self.path, self._kind(self.path.name, named, target), target)
 
@@ -98,7 +98,7 @@ class _Checkpoint(Layout):
         name = self.resolve(name)
         if name is None:
             if not self.is_direct():
-                raise OrbaxError(INVALID, "it has items: one is to be named")
+                raise OrbaxError(INVALID, "it has items: name one")
             if self._kind(self.path.name, folder.handlers(self.path), Target.STORED) != PYTREE:
                 return None
             return self.trees(self.path).metadata()
@@ -113,14 +113,14 @@ class _Checkpoint(Layout):
         return {name: self._metadata(name) for name in names}
 
     def load_safetensors(self) -> dict[str, str]:
-        """With ``checkpoint_layout`` set to safetensors; the item's name isn't looked at."""
+        """What is loaded with ``checkpoint_layout`` set to safetensors; the item's name doesn't matter."""
         self.check_record()
         if self.path.is_dir():
             files = sorted(self.path.glob(f"*{SUFFIX}"))
         else:
             files = [self.path] if self.path.is_file() and self.path.suffix == SUFFIX else []
         if not files:
-            raise OrbaxError(INVALID, "no safetensors checkpoint") from OrbaxError(INVALID, f"no {SUFFIX} file")
+            raise OrbaxError(INVALID, "not a safetensors checkpoint") from OrbaxError(INVALID, f"no {SUFFIX} file")
         loaded: dict[str, str] = {}
         for file in files:
             try:
@@ -140,8 +140,8 @@ class _Checkpoint(Layout):
         return named.get(name) if isinstance(named, Mapping) else None
 
     def _kind(self, name: str, handler: str | Mapping[str, str] | None, target: Target) -> str:
-        """Of which kind an item is taken to be: by its target, its name, its handler; else a pytree."""
-        if target is not Target.STORED:  # of the API's handlers only that of pytrees takes one
+        """The kind that v1 takes an item for: by its target, its name, its handler; else a pytree."""
+        if target is not Target.STORED:  # only the handler of pytrees takes one
             return PYTREE
         if name in _BY_NAME:
             return _BY_NAME[name]
@@ -153,7 +153,7 @@ class _Checkpoint(Layout):
     def _item(self, path: Path, kind: str, target: Target) -> Any:
         match kind:
             case "proto":
-                raise OrbaxError("ValueError", "the class of its message is to be given")
+                raise OrbaxError("ValueError", "the call needs the class of its message")
             case "json":
                 return json_item.load(path, "data.json", "metadata")
             case "metrics":
@@ -162,7 +162,7 @@ class _Checkpoint(Layout):
                 return self.trees(path).load(Reader.V1, target)
 
     def _metadata(self, name: str) -> Any:
-        """What is said of an item: None, without an error, where its metadata can't be read."""
+        """The metadata of an item: None, without an error, where they can't be read."""
         if self._kind(name, self._handler(name), Target.STORED) != PYTREE:
             return None
         try:
@@ -172,14 +172,14 @@ class _Checkpoint(Layout):
 
 
 def _check_times(found: Mapping[int, Path]) -> None:
-    """With a format of its own, ``training.Checkpointer`` asks each step for the time at which it was complete."""
+    """With a format for names, ``training.Checkpointer`` asks each step when it was complete."""
     for path in found.values():
         if folder.commit_time(path) is None:
             raise OrbaxError("AttributeError", f"step {path.name} doesn't say when it was complete")
 
 
 def _latest(found: Mapping[int, Path], trees: Trees, name: str | None) -> Any:
-    """What ``training.Checkpointer`` with these steps loads of the latest: an item, or all."""
+    """What ``training.Checkpointer`` loads of the latest of these steps: an item, or all."""
     for path in found.values():
         json_item.check(path / "metrics", "metrics")
     if not found:

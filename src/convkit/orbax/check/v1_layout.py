@@ -35,12 +35,12 @@ def first_pytree(path: Path, deleting: str | None = None) -> str | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A path, as v1 recognises what lies there: by the newer layout if the indicator is there, else by the older."""
+    """A path, and what v1 recognises there: the newer layout if the indicator is there, else the older."""
 
     path: Path
 
     def is_checkpoint(self) -> bool:
-        """Either layout will do: the older one takes almost any folder."""
+        """Whether either layout fits; the older one fits almost any folder."""
         for check in (self._check_v1, self._check_v0):
             try:
                 check()
@@ -69,15 +69,15 @@ class Layout:
         return name
 
     def check_record(self) -> None:
-        """That what is told of a deletion can be believed.
+        """Check that the record of a deletion, if there is one, agrees with the checkpoint.
 
         Raises:
-            OrbaxError: it can't.
+            OrbaxError: it doesn't.
         """
         _ = self.deleting
 
     def refuse_deleted(self) -> None:
-        """Says so of the item that is being deleted, when it is asked for.
+        """Refuse the item that is being deleted.
 
         Raises:
             OrbaxError: always.
@@ -89,7 +89,7 @@ class Layout:
         return (self.path / step.INDICATOR).exists()
 
     def check(self) -> None:
-        """That a checkpoint lies there, in the layout that the indicator tells.
+        """Check that a checkpoint lies there, in the layout that the indicator names.
 
         Raises:
             OrbaxError: none does.
@@ -111,11 +111,11 @@ class Layout:
         with _as_layout("V0 checkpoint"):
             self._check_whole()
             if folder.has_handlers(self.path.parent):
-                raise OrbaxError(INVALID, f"it lies in a checkpoint: {self.path.parent.name} is to be loaded")
+                raise OrbaxError(INVALID, f"it lies in a checkpoint: load {self.path.parent.name}")
             if not folder.has_handlers(self.path) and not folder.has_tree(self.path):
                 below = [name for name in folder.subfolders(self.path) if folder.has_handlers(self.path / name)]
                 if below:
-                    raise OrbaxError(INVALID, f"it is a root: {', '.join(sorted(below))} are to be loaded")
+                    raise OrbaxError(INVALID, f"it is a root: load one of {', '.join(sorted(below))}")
 
     def _check_whole(self) -> None:
         if not self.path.exists():
@@ -146,7 +146,7 @@ class Layout:
     def _check_item(self, name: str | None) -> None:
         with _as_layout(f"{'V1' if self._is_v1 else 'V0'} pytree"):
             if name is None and self._is_v1:
-                raise OrbaxError("ValueError", "a v1 checkpoint has items: one is to be named")
+                raise OrbaxError("ValueError", "a v1 checkpoint has items: name one")
             if not folder.has_tree(self.path / name if name else self.path):
                 there = [n for n in folder.subfolders(self.path) if folder.has_tree(self.path / n)]
                 if not self._is_v1 and folder.has_tree(self.path):
@@ -156,11 +156,11 @@ class Layout:
                 raise OrbaxError("FileNotFoundError", f"no pytree's metadata lies there; {hint}")
 
     def is_direct(self) -> bool:
-        """Whether it is a pytree itself, without items."""
+        """Whether it is a pytree itself and has no items."""
         return isinstance(folder.handlers(self.path), str) or folder.has_tree(self.path)
 
     def check_not_direct(self) -> None:
-        """That it has items.
+        """Check that it has items.
 
         Raises:
             OrbaxError: it is a pytree itself.
