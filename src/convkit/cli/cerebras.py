@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf
-from convkit.cli.output import emit, size, table
+from convkit.cli.output import emit, table
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import STATE_SCHEMA, read_record, record_path
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5.format import file_of
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.migrate.restate import State, planned, restate
+from convkit.report.text import size
 from convkit.state.cerebras.loader_state import (
     BRANCH,
     Workers,

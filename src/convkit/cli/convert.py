@@ -10,11 +10,12 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli import migrate
-from convkit.cli.output import emit, parse_size, progress, size
+from convkit.cli.output import emit, parse_size, progress
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.files.receipt import receipt_path
+from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import ALGORITHMS, digest_leaf, digest_value
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
-from convkit.cli.output import emit, size, table
+from convkit.cli.output import emit, table
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
 from convkit.formats import detect_format
@@ -20,6 +20,7 @@ from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
 from convkit.plan.names import detect_facts, detect_variants
+from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.claim import MIGRATIONS
-from convkit.cli.output import emit, parse_size, size, table
+from convkit.cli.output import emit, parse_size, table
 from convkit.errors import UsageError
 from convkit.files.receipt import migration_path
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.plan_json import plan_json
 from convkit.migrate.orbax.request import Encoding, Request, plan_migration
+from convkit.report.text import size
 
 _ON = {"on": True, "off": False, None: None}
 

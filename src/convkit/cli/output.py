@@ -11,6 +11,7 @@ from typing import Any
 
 from convkit.errors import UsageError
 from convkit.execute import Progress
+from convkit.report.text import size
 
 #: seconds between two lines of progress in a log
 _EVERY = 10.0
@@ -28,15 +29,6 @@ def table(rows: Sequence[Sequence[object]]) -> None:
     widths = [max(len(str(row[n])) for row in rows) for n in range(len(rows[0]))] if rows else []
     for row in rows:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def size(nbytes: float) -> str:
-    """``2.27 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} TB"
 
 
 def parse_size(text: str | None) -> int | None:

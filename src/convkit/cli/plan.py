@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from convkit.cli import migrate
-from convkit.cli.output import emit, size, table
+from convkit.cli.output import emit, table
 from convkit.cli.planning import conversion_options, opened, planned
+from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
-"""What a results folder holds, whatever part of it is there: one :class:`Conversion` a row.
+"""Reading a results folder, however much of it is there: one :class:`Conversion` for each row.
 
-A campaign is a folder with a folder a row; a single conversion is a folder with its receipt and
-verdicts in it. Nothing here depends on how far a conversion got.
+The folder of a campaign holds a folder for each row. The folder of a single conversion holds its receipt and its
+verdicts. Nothing here depends on how far a conversion got.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from convkit.errors import ConvkitError
 from convkit.files.receipt import STATE_SCHEMA
 
-#: in the order in which they run; each leaves a document, a log and a benchmark
+#: the stages in the order in which they run; each leaves a document, a log and a benchmark
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
-#: the checks that a proof consists of
+#: the checks that make up a proof
 CHECKS = ("roundtrip", "equivalence")
 
 
@@ -32,7 +32,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Conversion:
-    """One row of a campaign: its claim, and the documents that its stages left."""
+    """One row of a campaign: its claim, and the documents that its stages have left."""
 
     id: str
     claim: dict[str, str] = field(default_factory=dict)
@@ -42,22 +42,22 @@ class Conversion:
 
     @property
     def receipt(self) -> dict[str, Any]:
-        """The receipt, or nothing yet."""
+        """The receipt; empty before there is one."""
         return self.documents.get("convert", {})
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan that was carried out, else the one that was made."""
+        """The plan in the receipt, otherwise the one that the plan stage made."""
         return self.receipt.get("plan") or self.documents.get("plan", {})
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """What it must pass. A repair's round trip compares each tensor under its own name: no model need be run."""
+        """The checks that it must pass; a repair needs no equivalence: its round trip compares tensors by name."""
         return CHECKS[:1] if self.plan.get("schema") == STATE_SCHEMA else CHECKS
 
     @property
     def stopped_at(self) -> str | None:
-        """The first stage that left no document; stages that this conversion never had don't count."""
+        """The first stage that left no document, apart from those it never had; None once all checks are made."""
         if all(check in self.documents for check in self.checks):
             return None
         begun = [stage for stage in STAGES if stage in self.documents or stage in self.complaints]
@@ -91,9 +91,9 @@ def state_of(verdict: dict[str, Any]) -> str:
 
 
 def read_campaign(directory: Path) -> list[Conversion]:
-    """Every conversion of a results folder, in the order of its table.
+    """Read every conversion of a results folder, in the order of its table.
 
-    Documents that an earlier run left and this one hasn't reached don't count.
+    Documents of an earlier run don't count if they belong to stages that the latest run hasn't reached.
 
     Raises:
         ConvkitError: there is nothing to report on.
@@ -117,12 +117,12 @@ def read_campaign(directory: Path) -> list[Conversion]:
 
 
 def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
-    """The row without what follows a stage that failed since, its own or its source's."""
+    """The row without the documents of stages after one that failed in the latest run, for itself or for its source."""
     origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
     if origin is not None and "convert" not in origin.documents:
         return replace(row, documents={}, complaints={"fetch": f"row {origin.id} has no output"})
     failed = [stage for stage in STAGES if stage in row.complaints and stage not in row.documents]
-    if not failed or failed[0] in CHECKS:  # no check follows from another
+    if not failed or failed[0] in CHECKS:  # the checks don't depend on each other
         return row
     kept = STAGES[: STAGES.index(failed[0])]
     return replace(row, documents={stage: row.documents[stage] for stage in kept if stage in row.documents})
@@ -146,13 +146,13 @@ def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
 
 
 def _by_name(directory: Path) -> dict[str, dict[str, Any]]:
-    """The documents of a campaign's row: each stage's own, which is taken away when the stage is done anew."""
+    """The documents of a campaign's row, by stage. Snakemake removes a stage's document before it runs it again."""
     paths = {stage: directory / f"{stage}.json" for stage in STAGES}
     return {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
 
 
 def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
-    """The documents of a single conversion, whatever they are called."""
+    """The documents of a single conversion, whatever their names, by stage."""
     documents = [_read_document(path) for path in sorted(directory.glob("*.json"))]
     return {_stage(document): document for document in documents if _stage(document) in STAGES}
 
@@ -166,7 +166,7 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _stage(document: dict[str, Any]) -> str:
-    """Which stage left this document, if one did."""
+    """The stage that leaves documents of this kind; if none does, the kind."""
     kind = str(document.get("schema")).removeprefix("convkit.").partition("/")[0]
     repair = "convert" if "plan" in document else "plan"
     return {"receipt": "convert", "state": repair, "migration": repair, "verdict": str(document.get("check"))}.get(
@@ -185,7 +185,7 @@ def _read_benchmark(path: Path) -> Benchmark:
 
 
 def _float(text: str | None, scale: float = 1) -> float | None:
-    """A benchmark's figure; jobs too short to be sampled have ``NA`` or 0, which is no figure."""
+    """A benchmark's figure; None for jobs that were too short to be sampled, which have ``NA`` or 0."""
     try:
         return float(text or 0) * scale or None
     except ValueError:

@@ -1,4 +1,4 @@
-"""The page: what each section shows, worked out of the documents, and rendered into one file without links."""
+"""The page: what each section shows, derived from the documents and rendered into one file that loads nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from convkit.report.campaign import CHECKS, STAGES, Conversion, state_of
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
 from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, worst
 
-#: leaves listed one by one in a section; plan and receipt have them all
+#: most leaves that a section lists; the plan and the receipt list them all
 MOST_LEAVES = 400
 
-#: how a plan writes the axes that a rule leaves alone
+#: the names that a plan gives to axes that its rule doesn't name
 _UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
 def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
-    """The whole page."""
+    """Render the whole page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convkit.report"),
         autoescape=True,
@@ -68,7 +68,8 @@ class Section:
     rules: list[Rule]
     residues: list[dict[str, Any]]
     leaves: list[dict[str, Any]]
-    untold: int
+    #: leaves that aren't listed
+    unlisted: int
     checks: list[dict[str, Any]]
     own: float | None
     strip: list[Dot]
@@ -88,7 +89,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, what it did to axes and values (nothing, where a leaf is moved as it is), and how often."""
+    """A rule, what it does to axes and values (nothing for leaves moved as they are), and to how many leaves."""
 
     left: str
     right: str
@@ -99,7 +100,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class FaultLine:
-    """A planted fault, how far it stood above the bound, and where it is drawn."""
+    """A planted fault, its error in units of the bound, and the position at which it is drawn."""
 
     check: str
     name: str
@@ -110,7 +111,7 @@ class FaultLine:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's cost; ``width`` in percent of the longest."""
+    """The cost of a stage; ``width`` is in percent of the longest one."""
 
     name: str
     seconds: float
@@ -136,7 +137,7 @@ def _section(row: dict[str, Any], conversion: Conversion, axis: LogAxis) -> Sect
         rules=_rules(plan.get("steps", [])),
         residues=[leaf for leaf in leaves if leaf.get("reason")],
         leaves=leaves[:MOST_LEAVES],
-        untold=len(leaves[MOST_LEAVES:]),
+        unlisted=len(leaves[MOST_LEAVES:]),
         checks=[conversion.documents[check] for check in CHECKS if check in conversion.documents],
         own=own,
         strip=_strip(own, faults, axis),
@@ -161,7 +162,7 @@ def _groups(leaves: Iterable[dict[str, Any]], by: str) -> list[Group]:
 
 
 def _nbytes(leaf: dict[str, Any]) -> int:
-    """Bytes of a tensor; a small value that is carried beside the tensors counts for nothing."""
+    """Bytes of a tensor; 0 for a value that isn't a tensor."""
     return math.prod(leaf.get("shape") or [0]) * ITEMSIZE.get(str(leaf.get("dtype")), 0)
 
 
@@ -175,7 +176,7 @@ def _rules(steps: Iterable[dict[str, Any]]) -> list[Rule]:
 
 
 def _op(step: dict[str, Any]) -> str:
-    """``(h two r) … -> (h r two) …``, and what else was done; empty where a leaf moves as it is."""
+    """``(h two r) … -> (h r two) …``, and what else was done; empty for leaves moved as they are."""
     before, after = (
         ", ".join(dict.fromkeys(_UNNAMED_AXIS.sub("…", side.get("axes", "")) for side in step.get(end, [])))
         for end in ("sources", "targets")
@@ -199,7 +200,7 @@ def _faults(conversion: Conversion, axis: LogAxis) -> Iterable[FaultLine]:
         for fault in verdict.get("faults", []):
             value = excess(fault.get("measured", {}), verdict.get("bound", {}))
             if value is None and fault["caught"]:
-                value = math.inf  # the wrong model's numbers weren't even finite
+                value = math.inf  # the faulty model computed NaN or infinity
             yield FaultLine(
                 check=check,
                 name=fault["name"],
@@ -219,7 +220,7 @@ def _strip(own: float | None, faults: Sequence[FaultLine], axis: LogAxis) -> lis
 
 
 def _layers(verdict: dict[str, Any]) -> Curve | None:
-    """The error along the layers, in the measure that the verdict's bound is given for."""
+    """The error after each layer, in the measure that the bound applies to."""
     states = verdict.get("details", {}).get("states", [])
     name = worst({"measured": {}, **verdict})
     values = [(str(state["name"]), float(state[name])) for state in states if name in state]
@@ -235,7 +236,7 @@ def _stages(conversion: Conversion) -> list[Stage]:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted names, lists as they are."""
+    """Nested settings by dotted names; lists stay whole."""
     flat: list[tuple[str, Any]] = []
     for name, entry in value.items():
         if isinstance(entry, dict) and entry:

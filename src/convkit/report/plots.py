@@ -1,6 +1,6 @@
-"""Geometry of the plots: positions in percent of the width, so that a plot fits any page and its text stays legible.
+"""Geometry of the plots, which the templates draw.
 
-The templates draw what is computed here.
+Positions are in percent of the width, so that a plot fits any page and its text stays legible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: room beside the outermost decades, in decades: marks there stay whole
+#: room beyond the outermost decades, in decades, so that marks there aren't cut off
 _MARGIN = 0.35
 
 
@@ -31,13 +31,13 @@ class LogAxis:
 
     @classmethod
     def over(cls, values: Iterable[float]) -> LogAxis:
-        """The decades that hold every positive finite value."""
+        """The decades that contain every positive finite value."""
         exponents = [math.log10(value) for value in values if 0 < value < math.inf] or [0.0]
         low, high = math.floor(min(exponents)), math.ceil(max(exponents))
         return cls(low, max(high, low + 1))
 
     def at(self, value: float) -> float:
-        """Where a value lies; what is off the axis (zero, infinity) lies at its end.
+        """The position of a value; zero and infinity lie at the ends of the axis.
 
         >>> LogAxis(-2, 2).at(1.0), LogAxis(-2, 2).at(0.0), LogAxis(-2, 2).at(math.inf)
         (50.0, 0.0, 100.0)
@@ -50,7 +50,7 @@ class LogAxis:
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def ticks(self, most: int = 7) -> list[Tick]:
-        """Whole decades, at most so many, the decade of 1 among them if it is on the axis.
+        """At most ``most`` whole decades, among them that of 1 if it is on the axis.
 
         >>> [tick.label for tick in LogAxis(-2, 1).ticks()]
         ['10⁻²', '10⁻¹', '1', '10']
@@ -84,7 +84,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Values along the layers of a model, on a logarithmic axis, under their bound."""
+    """Values after each layer of a model, on a logarithmic axis, and their bound."""
 
     points: list[Point]
     bound: float | None
@@ -93,7 +93,7 @@ class Curve:
 
 
 def curve(values: Sequence[tuple[str, float]], bound: float | None) -> Curve:
-    """A curve through named values, in their order."""
+    """The curve through named values, in the order given."""
     axis = LogAxis.over([value for _, value in values] + ([bound] if bound else []))
     step = 100 / max(len(values) - 1, 1)
     points = [
@@ -123,7 +123,7 @@ class Part:
 
 
 def parts(values: Sequence[tuple[str, float]]) -> list[Part]:
-    """A bar divided in proportion.
+    """A bar divided in proportion to these values.
 
     >>> [(part.start, part.width) for part in parts([("a", 3), ("b", 1)])]
     [(0.0, 75.0), (75.0, 25.0)]

@@ -1,4 +1,4 @@
-"""A campaign in figures: ``summary.json``, which the page and the terminal table are drawn from."""
+"""A campaign in figures: ``summary.json``, from which the page and the table on the terminal are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convkit.report.text import duration, number, size
 
 SCHEMA = "convkit.summary/1"
 
-#: verdict -> how it is spelled on the terminal
+#: how the table on the terminal spells a row's verdict
 VERDICTS = {"yes": "proved", "no": "NOT PROVED", "not shown": "NOT SHOWN", "stopped": "STOPPED"}
 
 
@@ -28,14 +28,14 @@ def summarize(conversions: Sequence[Conversion]) -> dict[str, Any]:
 
 
 def headline(summary: dict[str, Any]) -> str:
-    """``4 of 5 conversions proved``."""
+    """How many conversions are proved: ``4 of 5 conversions proved``."""
     proved = sum(row["verdict"] == "yes" for row in summary["rows"])
     total = len(summary["rows"])
     return f"{proved} of {total} conversion{'s' if total != 1 else ''} proved"
 
 
 def format_table(summary: dict[str, Any]) -> str:
-    """The campaign as a table for a terminal, with the headline below it."""
+    """The campaign as a table for the terminal, with all problems and the headline below it."""
     header = ("checkpoint", "verdict", "from", "to", "leaves", "size", "round trip", "equivalence", "faults", "time")
     lines = [header, *(_cells(row) for row in summary["rows"])]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -46,7 +46,7 @@ def format_table(summary: dict[str, Any]) -> str:
 
 
 def excess(measured: dict[str, Any], bound: dict[str, Any]) -> float | None:
-    """The largest measured value in units of its bound; above 1 the check fails. None where no bound applies."""
+    """The largest measured value in units of its bound: above 1 the check fails. None if no bound applies."""
     ratios = [
         _ratio(float(measured[name]), float(limit))
         for name, limit in bound.items()
@@ -89,21 +89,21 @@ def _row(conversion: Conversion) -> dict[str, Any]:
 
 
 def exactness(plan: dict[str, Any]) -> str | None:
-    """``exact``, or every bound that isn't."""
+    """``exact``, or every bound that the plan declares; None if it has no steps."""
     steps = plan.get("steps", [])
     bounds = {in_words(step.get("exactness")) for step in steps} - {"exact"}
     return (", ".join(sorted(bounds)) or "exact") if steps else None
 
 
 def in_words(exactness: Any) -> str:
-    """How far a value may move: ``exact``, or ``within 0.5 ulp of bfloat16``."""
+    """How far a value may change: ``exact``, or ``within 0.5 ulp of bfloat16``."""
     if not isinstance(exactness, dict):
         return str(exactness)
     return f"within {number(exactness['ulp'])} ulp of {exactness['dtype']}"
 
 
 def _problem(conversion: Conversion) -> str | None:
-    """Why this row isn't proved, in one line."""
+    """Why this row isn't proved, in one line; None if it is."""
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
         state = state_of(verdict)
@@ -159,7 +159,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _margin_or_outcome(check: dict[str, Any] | None) -> str:
-    """The margin says whether the check agrees; where that isn't enough, the outcome does."""
+    """The margin, unless there is none or it would look like a pass: then the outcome."""
     return outcome(check) if check and check["state"] == "not shown" else margin(check) or outcome(check)
 
 
@@ -169,7 +169,7 @@ def outcome(check: dict[str, Any] | None) -> str:
 
 
 def margin(check: dict[str, Any] | None) -> str:
-    """``1.2e-07 ≤ 5.0e-06``: the measure nearest to its bound, or farthest over it; empty where no bound applies."""
+    """``1.2e-07 ≤ 5.0e-06``: the measure that is largest in units of its bound; empty if no bound applies."""
     name = worst(check or {})
     if check is None or name is None:
         return ""
@@ -178,13 +178,13 @@ def margin(check: dict[str, Any] | None) -> str:
 
 
 def worst(check: dict[str, Any]) -> str | None:
-    """Name of the measure nearest to its bound."""
+    """The name of the measure that is largest in units of its bound; None if no bound applies."""
     ratios = {name: excess(check["measured"], {name: limit}) for name, limit in check.get("bound", {}).items()}
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
     return max(known, key=lambda name: known[name]) if known else None
 
 
 def sensitivity(row: dict[str, Any]) -> tuple[int, int]:
-    """How many planted faults both checks caught, and how many there were."""
+    """How many planted faults both checks caught together, and how many were planted."""
     checks = [row[check] for check in CHECKS if row[check]]
     return sum(check["caught"] for check in checks), sum(check["planted"] for check in checks)

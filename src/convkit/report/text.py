@@ -1,4 +1,4 @@
-"""Numbers as people read them: the few spellings that the page and the terminal table share."""
+"""Numbers as people read them, spelled alike by the page, the table and the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def size(count: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span.
+    """A span of time.
 
     >>> duration(0.04), duration(9.87), duration(75), duration(7320), duration(None)
     ('0.04 s', '9.9 s', '1 min 15 s', '2 h 02 min', '–')
@@ -37,7 +37,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: object) -> str:
-    """A measured value: two significant digits where it is small or huge, whole numbers in full, lists by commas.
+    """A measured value: two significant digits if it is small or huge, integers in full, lists with commas.
 
     >>> number(3.14159e-07), number(0.25), number(5123.4), number(0.0), number(1 - 2e-9), number(float("inf"))
     ('3.1e-07', '0.25', '5,123', '0', '1 − 2.0e-09', '∞')
