@@ -1,6 +1,7 @@
 """Puts this folder on the import path, so that tests in its subfolders can say ``from goldens import golden_dir``.
 
-Where ``CONVKIT_NO_SKIPPED_GOLDENS`` is set, a golden test that is skipped fails.
+Where the goldens are known to be there, ``CONVKIT_GOLDEN_TESTS=run`` makes a golden test that is skipped fail;
+where they are known not to be, ``CONVKIT_GOLDEN_TESTS=skip`` makes one fail that isn't.
 """
 
 from __future__ import annotations
@@ -8,7 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+import goldens
 import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    goldens.running = item
+    try:
+        return (yield)
+    finally:
+        goldens.running = None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -16,7 +27,15 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and item.get_closest_marker("golden") and os.environ.get("CONVKIT_NO_SKIPPED_GOLDENS"):
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: a golden test was skipped although the goldens are there"
+    wanted, marked = os.environ.get("CONVKIT_GOLDEN_TESTS"), item.get_closest_marker("golden") is not None
+    if report.skipped and not marked and goldens.MISSING in str(report.longrepr):  # also by a fixture that is shared
+        problem = "a test without the mark `golden` was skipped for want of one"
+    elif report.skipped and marked and wanted == "run":
+        problem = "a golden test was skipped although the goldens are there"
+    elif report.passed and report.when == "call" and marked and wanted == "skip":
+        problem = "a golden test passed although the goldens aren't there"
+    else:
+        return report
+    report.outcome = "failed"
+    report.longrepr = f"{item.nodeid}: {problem}"
     return report

@@ -1,28 +1,51 @@
 """Recorded conversions of the original tools: archives at ``$CONVKIT_GOLDENS``, else ``../shared/goldens``.
 
-A test that needs one calls :func:`golden_dir`, and is skipped, visibly, where the archive isn't.
+A test that needs one is marked ``golden`` and calls :func:`golden_dir`, and is skipped, visibly, where the
+archive isn't. A test that calls it without the mark fails, wherever it runs.
 """
 
 from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
 
+#: What a skipped test says.
+MISSING = "isn't there (CONVKIT_GOLDENS names the folder of goldens)"
+#: The test that runs, if any; ``conftest.py`` says it.
+running: pytest.Item | None = None
+
 
 def golden_archive(name: str) -> Path:
     """The archive's path; skips the test where there is none."""
-    folder = Path(os.environ.get("CONVKIT_GOLDENS") or _REPOSITORY.parent / "shared" / "goldens")
-    archive = folder / name
-    if not archive.is_file():
-        pytest.skip(f"golden {name} isn't there (CONVKIT_GOLDENS names its folder)")
-    return archive
+    if running is not None and running.get_closest_marker("golden") is None:
+        pytest.fail(f"takes the golden {name} without the mark: @pytest.mark.golden", pytrace=False)
+    if not _path(name).is_file():
+        pytest.skip(_missing(name))
+    return _path(name)
+
+
+def golden_cases(name: str, cases: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Parameters that an archive holds, each marked ``golden``; where it isn't, one that is skipped."""
+    if not _path(name).is_file():
+        return [pytest.param(None, marks=[pytest.mark.golden, pytest.mark.skip(_missing(name))], id="missing")]
+    return [pytest.param(case, marks=pytest.mark.golden) for case in cases()]
+
+
+def _path(name: str) -> Path:
+    return Path(os.environ.get("CONVKIT_GOLDENS") or _REPOSITORY.parent / "shared" / "goldens") / name
+
+
+def _missing(name: str) -> str:
+    return f"{name} {MISSING}"
 
 
 def golden_dir(name: str, *members: str) -> Path:

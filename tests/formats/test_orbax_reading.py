@@ -19,8 +19,6 @@ from convkit.formats import detect_format, open_checkpoint
 from convkit.formats.orbax.record import KEY, Record
 from convkit.state.orbax.layout import ROOT, recognise
 
-pytestmark = pytest.mark.golden
-
 OLD = "orbax/old_releases.tar.gz"
 COMPAT = "orbax/compat_checkpoints.tar.gz"
 RELEASES = ("0.2.7", "0.3.5", "0.4.4", "0.4.8", "0.5.9", "0.6.4", "0.9.1", "0.11.5", "0.11.20", "0.12.0")
@@ -47,6 +45,7 @@ def by_path(checkpoint: Checkpoint) -> dict[str, str]:
     return {"/".join([*filter(None, [item]), *node.path]): key for key, item, node in record.nodes()}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_checkpoint_of_an_old_release_equals_its_truth(release: str) -> None:
     cases = sorted(path.parent for path in golden_dir(OLD, release).glob(f"{release}/*/ckpt"))
@@ -85,6 +84,7 @@ def check_leaf(checkpoint: Checkpoint, key: str, said: dict, name: str, truth: n
         assert checkpoint.read(key).tobytes() == truth.tobytes(), blame
 
 
+@pytest.mark.golden
 def test_leaf_kinds_key_algorithms_and_shardings_are_known() -> None:
     corpus = golden_dir(OLD, "0.12.0")
     with open_checkpoint(corpus / "0.12.0" / "direct_typed_key" / "ckpt") as checkpoint:
@@ -98,6 +98,7 @@ def test_leaf_kinds_key_algorithms_and_shardings_are_known() -> None:
         assert any(array.chunks != checkpoint.leaves[name].spec.shape for name, array in item.arrays.items())  # type: ignore[union-attr]
 
 
+@pytest.mark.golden
 def test_databases_that_were_never_joined_are_said() -> None:
     case = golden_dir(OLD, "0.4.4") / "0.4.4" / "direct_ocdbt_False_after_True"
     with open_checkpoint(case / "ckpt") as checkpoint:
@@ -106,6 +107,7 @@ def test_databases_that_were_never_joined_are_said() -> None:
         ]
 
 
+@pytest.mark.golden
 def test_opens_of_the_compatibility_checkpoints_those_that_orbax_loads() -> None:
     """44 of them: a call of either API loads what we open, and none loads what we refuse."""
     recorded = Path(__file__).parents[1] / "orbax" / "recorded" / "compat_checkpoints.csv"
@@ -140,6 +142,7 @@ def cut(name: str) -> Callable[[Path], None]:
     return damage
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -166,6 +169,7 @@ def test_damage_is_told_in_a_line(tmp_path: Path, damage: Callable[[Path], None]
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.golden
 def test_a_root_names_its_steps(tmp_path: Path) -> None:
     root = state_of(tmp_path).parent
     assert detect_format(root)[0].name == "orbax-v1"
@@ -175,12 +179,14 @@ def test_a_root_names_its_steps(tmp_path: Path) -> None:
         open_checkpoint(root)
 
 
+@pytest.mark.golden
 def test_an_item_without_leaves_names_its_step(tmp_path: Path) -> None:
     step = state_of(tmp_path)
     with pytest.raises(ConvkitError, match=r"metrics: is an item of kind metrics .*no leaves \(name its step, .*/3\)"):
         open_checkpoint(step / "metrics")
 
 
+@pytest.mark.golden
 def test_an_unfinished_save_is_named_as_such(tmp_path: Path) -> None:
     step = state_of(tmp_path)
     unfinished = step.rename(step.with_name("4.orbax-checkpoint-tmp"))
@@ -202,6 +208,7 @@ def test_an_empty_or_foreign_folder_is_none_of_orbax(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "foreign", "orbax-v1")
 
 
+@pytest.mark.golden
 def test_a_name_that_leads_out_of_the_checkpoint_is_refused(tmp_path: Path) -> None:
     case = golden_dir(OLD, "0.12.0") / "0.12.0" / "direct_zarr3_ocdbt_False" / "ckpt"
     path = tmp_path / "checkpoint"
@@ -212,6 +219,7 @@ def test_a_name_that_leads_out_of_the_checkpoint_is_refused(tmp_path: Path) -> N
         open_checkpoint(path)
 
 
+@pytest.mark.golden
 def test_an_item_alone_has_the_keys_of_its_tree(tmp_path: Path) -> None:
     step = state_of(tmp_path)
     with open_checkpoint(step) as whole, open_checkpoint(step / "state") as item:
@@ -219,6 +227,7 @@ def test_an_item_alone_has_the_keys_of_its_tree(tmp_path: Path) -> None:
         assert item.format == "orbax-v1"
 
 
+@pytest.mark.golden
 def test_inspect_shows_notes(capsys: pytest.CaptureFixture[str]) -> None:
     case = golden_dir(OLD, "0.4.4") / "0.4.4" / "direct_ocdbt_False_after_True"
     assert main(["inspect", str(case / "ckpt")]) == 0

@@ -14,8 +14,6 @@ from convkit.errors import ConvkitError
 from convkit.state.orbax import arrays, handlers, root, step, tree
 from convkit.state.orbax.layout import DIRECT, FLAX, ITEM, ROOT, STEP, recognise
 
-pytestmark = pytest.mark.golden
-
 #: what the corpus's cases are called -> what they hold: kind and, of a root, the kind of its steps
 _CASES = {
     "direct_": (DIRECT, None),
@@ -35,6 +33,7 @@ def _corpus() -> list[Path]:
     return sorted(golden_dir("orbax/old_releases.tar.gz").glob("*/*/ckpt"))
 
 
+@pytest.mark.golden
 def test_every_checkpoint_of_the_old_releases_is_recognised() -> None:
     corpus = [path for path in _corpus() if not path.parent.name.startswith("tmp_")]
     assert len(corpus) > 200
@@ -48,6 +47,7 @@ def test_every_checkpoint_of_the_old_releases_is_recognised() -> None:
             assert {recognise(entry).kind for entry in found.steps} == {below}, path
 
 
+@pytest.mark.golden
 def test_items_are_told_by_their_handlers_and_without_them_by_their_files() -> None:
     corpus = golden_dir("orbax/old_releases.tar.gz")
     expected = {"params": handlers.PYTREE, "state": handlers.PYTREE, "meta": handlers.JSON, "metrics": handlers.METRICS}
@@ -63,11 +63,13 @@ def test_items_are_told_by_their_handlers_and_without_them_by_their_files() -> N
     }
 
 
+@pytest.mark.golden
 def test_a_folder_of_a_step_is_an_item() -> None:
     found = recognise(golden_dir("orbax/old_releases.tar.gz") / "0.12.0" / "v1_checkpointer" / "ckpt" / "2" / "state")
     assert (found.kind, found.api, list(found.items)) == (ITEM, "v1", [""])
 
 
+@pytest.mark.golden
 def test_metadata_files_are_written_as_they_were_read() -> None:
     count = 0
     for path in _corpus():

@@ -6,41 +6,21 @@ A tree's leaves are read with tensorstore alone: nothing here goes through convk
 from __future__ import annotations
 
 import json
-import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pytest
-from goldens import golden_archive
+from goldens import golden_cases, golden_dir
 
 Arrays = dict[str, np.ndarray]
 
 
-@cache
-def _scratch() -> TemporaryDirectory:
-    return TemporaryDirectory(prefix="convkit-te-")
-
-
-def there(archive: str) -> bool:
-    """Whether an archive is there: said when tests are collected, where none may skip."""
-    try:
-        return golden_archive(f"te/{archive}.tar.gz").is_file()
-    except pytest.skip.Exception:
-        return False
-
-
-@cache
 def unpacked(archive: str) -> Path:
     """The folder of an archive's content: ``golden``, ``sources`` or ``t5x_testdata``."""
-    source = golden_archive(f"te/{archive}.tar.gz")
-    folder = Path(_scratch().name) / archive
-    with tarfile.open(source) as opened:
-        opened.extractall(folder, filter="data")
-    return folder
+    return golden_dir(f"te/{archive}.tar.gz")
 
 
 @dataclass(frozen=True)
@@ -75,18 +55,27 @@ class Run:
         return f"{self.fw}/{self.name}"
 
 
+def recorded(name: str) -> Run:
+    """The run of that name: ``pax/norepeat__fw2te``."""
+    return _run(unpacked("golden") / name / "argv.json")
+
+
+def cases(wanted: Callable[[Run], bool]) -> list[Any]:
+    """The recorded runs of a kind, as parameters of a test."""
+    return golden_cases("te/golden.tar.gz", lambda: filter(wanted, _runs()))
+
+
 @cache
-def runs() -> tuple[Run, ...]:
-    """Every recorded run; none where the archive isn't."""
-    found = []
-    for path in sorted(unpacked("golden").glob("*/*/argv.json")) if there("golden") else ():
-        said = json.loads(path.read_text())
-        flags = tuple(flag for flag in said["argv"] if not flag.startswith(("--input-path", "--output-path")))
-        folder = path.parent
-        found.append(
-            Run(folder.parent.name, folder.name, said["converter_commit"], flags, said["returncode"] == 0, folder)
-        )
-    return tuple(found)
+def _runs() -> tuple[Run, ...]:
+    return tuple(map(_run, sorted(unpacked("golden").glob("*/*/argv.json"))))
+
+
+@cache
+def _run(path: Path) -> Run:
+    said = json.loads(path.read_text())
+    flags = tuple(flag for flag in said["argv"] if not flag.startswith(("--input-path", "--output-path")))
+    folder = path.parent
+    return Run(folder.parent.name, folder.name, said["converter_commit"], flags, said["returncode"] == 0, folder)
 
 
 @cache

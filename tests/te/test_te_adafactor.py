@@ -15,8 +15,6 @@ from convkit.formats import open_checkpoint
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
 
-pytestmark = pytest.mark.golden
-
 UNUSED = np.zeros(1, np.float32)
 STATE = "state.param_states.encoder.layers_{}."
 #: embed, heads * dim, mlp: T5X's rows are ``embed`` of both kernels, of neither, of one; of equal sides it is the first
@@ -111,6 +109,7 @@ def test_a_plain_mlp_keeps_its_means() -> None:
     assert_same(carried(inverse(mapping), made, format="torch"), arrays)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("te", ["te/t5", "te/t5-fused"])
 def test_a_genuine_checkpoint_of_small_matrices_is_not_factored(te: str) -> None:
     arrays = leaves(source())
@@ -124,6 +123,7 @@ def test_a_genuine_checkpoint_of_small_matrices_is_not_factored(te: str) -> None
     assert_same(carried(inverse(mapping), made, format="torch"), arrays)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("flags", [["--t5x-fuse-qkv"], [], ["--t5x-fuse-qkv", "--weight-only"]], ids=str)
 def test_there_and_back_on_disk(flags: list[str], tmp_path: Path) -> None:
     te = ["te", "--fw=t5x", *flags]

@@ -12,8 +12,6 @@ from te_runs import unpacked
 
 from convkit.cli import main
 
-pytestmark = pytest.mark.golden
-
 NAMES = {"t5x": "t5x_adamw", "pax": "pax_norepeat", "repeat": "pax_repeat"}
 
 
@@ -48,6 +46,7 @@ def te(kind: str, *flags: str) -> tuple[str, ...]:
     return ("te", "--input-path=source", "--output-path=out", f"--fw={fw}", "--direction=fw2te", *flags)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     ("flag", "why"),
     [
@@ -63,6 +62,7 @@ def test_wrong_sizes(flag: str, why: str, here: Path, capfd: pytest.CaptureFixtu
     assert why in refused(capfd, *te("t5x", "--t5x-fuse-qkv", flag))
 
 
+@pytest.mark.golden
 def test_wrong_heads_of_keys(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source("t5x")
     assert "as many heads of keys and values as of queries, not 3" in refused(capfd, *te("t5x", "--num-gqa-groups=3"))
@@ -93,6 +93,7 @@ MISSING: list[tuple[str, Callable[[Path], None], str]] = [
 ]
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(("kind", "damage", "why"), MISSING)
 def test_missing_layers(
     kind: str, damage: Callable[[Path], None], why: str, here: Path, capfd: pytest.CaptureFixture[str]
@@ -101,6 +102,7 @@ def test_missing_layers(
     assert why in refused(capfd, *te(kind))
 
 
+@pytest.mark.golden
 def test_missing_layers_of_which_nothing_tells(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Without T5X's msgpack: a gap in the numbers."""
     folder = source("t5x")
@@ -110,6 +112,7 @@ def test_missing_layers_of_which_nothing_tells(here: Path, capfd: pytest.Capture
 
 
 class TestAnotherLayout:
+    @pytest.mark.golden
     def test_te_given_as_t5x(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         shutil.copytree(unpacked("golden") / "t5x" / "fused__fw2te" / "dst", "source")
         line = refused(capfd, *te("t5x", "--t5x-fuse-qkv"), code=2)
@@ -117,12 +120,14 @@ class TestAnotherLayout:
         convert = ("convert", "source", "out", "--from", "t5x/t5", "--to", "te/t5-fused")
         assert "isn't a t5x/t5 checkpoint: its leaves are those of te/t5-fused" in refused(capfd, *convert)
 
+    @pytest.mark.golden
     @pytest.mark.parametrize(("kind", "fw"), [("t5x", "pax"), ("pax", "t5x")])
     def test_of_the_other_framework(self, kind: str, fw: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         source(kind)
         command = ("te", "--input-path=source", "--output-path=out", f"--fw={fw}", "--direction=fw2te")
         assert f"--fw says {fw} (--fw {kind})" in refused(capfd, *command, code=2)
 
+    @pytest.mark.golden
     def test_mixed_trees(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         folder = source("pax")
         other = unpacked("golden") / "pax" / "norepeat__fw2te" / "dst"
@@ -131,6 +136,7 @@ class TestAnotherLayout:
         line = refused(capfd, *te("pax"))
         assert "mixes the leaves of" in line and "pax/lm" in line and "te/pax" in line
 
+    @pytest.mark.golden
     def test_stacked_and_not(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         folder = source("repeat")
         other = next(iter((unpacked("sources") / "pax_norepeat").iterdir())) / "state"
@@ -166,6 +172,7 @@ CHUNKS = [
 DAMAGES = {"t5x": ["cut", "empty", "flipped", "overwritten"], "pax": ["cut", "empty", "overwritten"]}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(("kind", "key", "how"), [(kind, key, how) for kind, key in CHUNKS for how in DAMAGES[kind]])
 def test_corrupt_chunks(kind: str, key: str, how: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = source(kind)
@@ -173,11 +180,13 @@ def test_corrupt_chunks(kind: str, key: str, how: str, here: Path, capfd: pytest
     assert key in refused(capfd, *te(kind, *(["--t5x-fuse-qkv"] if kind == "t5x" else [])))
 
 
+@pytest.mark.golden
 def test_a_missing_chunk(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     next((source("pax") / CHUNKS[2][1]).glob("0*")).unlink()
     assert "is missing" in refused(capfd, *te("pax"))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("kind", ["t5x", "pax"])
 def test_a_corrupt_description(kind: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = source(kind)
@@ -188,6 +197,7 @@ def test_a_corrupt_description(kind: str, here: Path, capfd: pytest.CaptureFixtu
     refused(capfd, *te(kind))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("kind", ["t5x", "pax"])
 def test_an_output_that_exists(kind: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source(kind)
@@ -199,6 +209,7 @@ def test_an_output_that_exists(kind: str, here: Path, capfd: pytest.CaptureFixtu
                                       "--overwrite", code=2)  # fmt: skip
 
 
+@pytest.mark.golden
 def test_an_output_within_the_source(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source("pax")
     command = ["--input-path=source", "--output-path=source/out", "--fw=pax", "--direction=fw2te"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from te_runs import Run, arrays, runs, unpacked
-from test_te_goldens import REFUSED, WRONG_AMAX, rightly, same_dtype_aside, scaled_by_dim
+from te_runs import Run, arrays, cases, recorded, unpacked
+from test_te_goldens import WRONG_AMAX, failed, rightly, rightly_converted, same_dtype_aside
 
 from convkit.cli import main
 
@@ -17,14 +17,13 @@ pytestmark = pytest.mark.golden
 
 #: as the original's gated results are
 OLD = "--te-release=1.7"
-WHOLE = [run for run in runs() if run.converted and str(run) not in REFUSED and not scaled_by_dim(run)]
 
 
 def te(source: Path, target: Path, *flags: str) -> int:
     return main(["te", f"--input-path={source}", f"--output-path={target}", *flags])
 
 
-@pytest.mark.parametrize("run", WHOLE, ids=str)
+@pytest.mark.parametrize("run", cases(rightly_converted), ids=str)
 def test_the_original_s_command_line_gives_the_original_s_result(run: Run, tmp_path: Path) -> None:
     release = "--te-release=2.2" if "--gen-fp8-meta" in run.flags else OLD
     assert te(run.folder / "src", tmp_path / "dst", *run.flags, release) == 0
@@ -32,13 +31,13 @@ def test_the_original_s_command_line_gives_the_original_s_result(run: Run, tmp_p
     same_dtype_aside(found, rightly(run), run.source())
 
 
-@pytest.mark.parametrize("run", [run for run in runs() if not run.converted and str(run) not in REFUSED], ids=str)
+@pytest.mark.parametrize("run", cases(failed), ids=str)
 def test_the_command_lines_that_the_original_failed_on_convert(run: Run, tmp_path: Path) -> None:
     assert te(run.folder / "src", tmp_path / "dst", *run.flags, OLD) == 0
     assert main(["roundtrip", str(run.folder / "src"), str(tmp_path / "dst")]) == 0
 
 
-@pytest.mark.parametrize("run", [run for run in WHOLE if "chunk4" in run.name], ids=str)
+@pytest.mark.parametrize("run", cases(lambda run: rightly_converted(run) and "chunk4" in run.name), ids=str)
 def test_chunks_are_the_original_s(run: Run, tmp_path: Path) -> None:
     assert te(run.folder / "src", tmp_path / "dst", *run.flags, OLD) == 0
     for path in sorted((run.folder / "dst").glob("*/.zarray")):
@@ -152,8 +151,8 @@ def test_a_te_checkpoint_without_its_receipt_needs_the_heads(tmp_path: Path, cap
 
 def test_a_mixed_tree_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "mixed"
-    shutil.copytree(next(run for run in runs() if str(run) == "t5x/fused__fw2te").folder / "src", source)
-    other = next(run for run in runs() if str(run) == "t5x/fused__fw2te").folder / "dst"
+    shutil.copytree(recorded("t5x/fused__fw2te").folder / "src", source)
+    other = recorded("t5x/fused__fw2te").folder / "dst"
     shutil.copytree(other / "target.encoder.layers_1.mlp.wi_kernel", source / "target.encoder.layers_1.mlp.wi_kernel")
     assert te(source, tmp_path / "te", "--fw=t5x", "--direction=fw2te") == 3
     assert "mixes the leaves of t5x/t5, te/t5" in capfd.readouterr().err

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine.memory import Memory, assert_same, carried, plan_of
-from te_runs import Arrays, Run, runs
+from te_runs import Arrays, Run, cases, recorded
 
 from convkit.errors import ConvkitError
 from convkit.mapping import inverse
@@ -90,7 +90,12 @@ def scaled_by_dim(run: Run) -> bool:
     return "per_dim_scale" in run.name and run.to_te
 
 
-@pytest.mark.parametrize("run", [run for run in runs() if scaled_by_dim(run)], ids=str)
+def rightly_converted(run: Run) -> bool:
+    """Whether the original converted, and what it made is right, as far as :func:`rightly` says."""
+    return run.converted and str(run) not in REFUSED and not scaled_by_dim(run)
+
+
+@pytest.mark.parametrize("run", cases(scaled_by_dim), ids=str)
 def test_moments_of_scaled_queries_are_refused(run: Run) -> None:
     """The weights alone are converted: test_te_per_dim.py."""
     mapping, options = asked(run)
@@ -98,9 +103,7 @@ def test_moments_of_scaled_queries_are_refused(run: Run) -> None:
         plan_of(mapping, Memory(run.source()), format="torch", **options)
 
 
-@pytest.mark.parametrize(
-    "run", [run for run in runs() if run.converted and str(run) not in REFUSED and not scaled_by_dim(run)], ids=str
-)
+@pytest.mark.parametrize("run", cases(rightly_converted), ids=str)
 def test_what_the_original_converted_rightly(run: Run) -> None:
     mapping, options = asked(run)
     source = run.source()
@@ -108,19 +111,19 @@ def test_what_the_original_converted_rightly(run: Run) -> None:
     same_dtype_aside({key: array for key, array in found.items() if not WRONG_AMAX.match(key)}, expected, source)
 
 
-@pytest.mark.parametrize("run", [run for run in runs() if str(run) in REFUSED], ids=str)
+@pytest.mark.parametrize("run", cases(lambda run: str(run) in REFUSED), ids=str)
 def test_wrong_sizes_and_broken_trees_are_refused(run: Run) -> None:
     mapping, options = asked(run)
     with pytest.raises(ConvkitError, match=REFUSED[str(run)]):
         plan_of(mapping, Memory(run.source()), format="torch", **options)
 
 
-def failed(to_te: bool) -> list[Run]:
-    """Runs in which the original failed though the source is whole."""
-    return [run for run in runs() if not (run.converted or str(run) in REFUSED) and run.to_te == to_te]
+def failed(run: Run) -> bool:
+    """Whether the original failed though the source is whole."""
+    return not run.converted and str(run) not in REFUSED
 
 
-@pytest.mark.parametrize("run", failed(to_te=True), ids=str)
+@pytest.mark.parametrize("run", cases(lambda run: failed(run) and run.to_te), ids=str)
 def test_what_the_original_could_not_convert(run: Run) -> None:
     mapping, options = asked(run)
     source = run.source()
@@ -130,16 +133,15 @@ def test_what_the_original_could_not_convert(run: Run) -> None:
     assert_same(back, source)
 
 
-@pytest.mark.parametrize("run", failed(to_te=False), ids=str)
+@pytest.mark.parametrize("run", cases(lambda run: failed(run) and not run.to_te), ids=str)
 def test_what_the_original_could_not_bring_back(run: Run) -> None:
     """The source of the conversion to TE, from its result; where that isn't recorded, there and back again."""
     mapping, options = asked(run)
     found = carried(mapping, run.source(), format="torch", **options)
-    first = next((other for other in runs() if other.name == f"{run.variant}__fw2te" and other.fw == run.fw), None)
-    if first is None:
+    if not (run.folder.parent / f"{run.variant}__fw2te" / "argv.json").is_file():
         assert_same(carried(inverse(mapping), found, format="torch", **options), run.source())
         return
-    expected = first.source()
+    expected = recorded(f"{run.fw}/{run.variant}__fw2te").source()
     for key in [key for key in expected if found[key].shape != expected[key].shape]:
         assert found[key].ndim == expected[key].ndim - 1, key  # one head of keys, which Praxis stores without an axis
         found[key] = found[key].reshape(expected[key].shape)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import assert_same, carried, plan_of
-from te_runs import Arrays, arrays, genuine, runs
+from te_runs import Arrays, arrays, genuine, recorded
 from te_runs import write_leaf as write
 from test_te_oracles import CLOSE, model
 
@@ -32,7 +32,7 @@ WEIGHTS = {"scope": "weights"}
 
 def source() -> Path:
     """Recorded: a genuine Paxml checkpoint with random scales."""
-    return next(run.folder for run in runs() if str(run) == "pax/per_dim_scale__fw2te") / "src"
+    return recorded("pax/per_dim_scale__fw2te").folder / "src"
 
 
 def combined() -> Arrays:

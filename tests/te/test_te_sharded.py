@@ -17,8 +17,6 @@ from convkit.formats import open_checkpoint
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
 
-pytestmark = pytest.mark.golden
-
 REPEAT = find_mapping("pax/lm-repeat", "te/pax-repeat")
 
 
@@ -27,6 +25,7 @@ def sharded(sharding: str) -> Arrays:
     return {key.replace("p#3#i-1", f"p#3#{sharding}"): array for key, array in genuine("pax_repeat").items()}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("sharding", ["", "i-1", "smdl", "tsdata,smdl", "i-1#sdata", "smdl#tsreplica,sdata"])
 def test_there_and_back(sharding: str) -> None:
     source = sharded(sharding)
@@ -36,6 +35,7 @@ def test_there_and_back(sharding: str) -> None:
     assert_same(carried(inverse(REPEAT), te, format="torch", given={"heads": 2}), source)
 
 
+@pytest.mark.golden
 def test_an_axis_of_which_nothing_is_known_is_refused() -> None:
     with pytest.raises(ConvkitError, match="only Adam's moments do"):
         carried(REPEAT, sharded("sstage"), format="torch")
@@ -70,6 +70,7 @@ def _listed(node: Any) -> Any:
     return children
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("sharding", ["i-1", "smdl", "tsdata,smdl#sdata"])
 def test_a_database_is_read_under_the_names_of_folders(sharding: str, tmp_path: Path) -> None:
     """What the real Orbax writes of such a train state; and what we write of it, in folders."""
