@@ -13,7 +13,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-slow test-interop lint bench clean
+.PHONY: setup demo test test-hidden test-slow test-interop lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -34,6 +34,10 @@ demo: setup
 
 test: setup
 	$(PYTEST) -n auto -m "not slow and not interop"
+
+# The tests that use recorded goldens, without the goldens: each must be skipped.
+test-hidden: setup
+	CONVKIT_GOLDENS=$(CURDIR)/no-goldens CONVKIT_GOLDEN_TESTS=skip $(PYTEST) -n auto -m golden
 
 test-slow: setup
 	$(PYTEST) -m slow
