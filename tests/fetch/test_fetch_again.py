@@ -11,7 +11,7 @@ import pytest
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import fetch
-from convkit.fetch.staging import Staging
+from convkit.fetch.staging import Parts
 
 
 @pytest.fixture
@@ -121,11 +121,11 @@ def test_failure_leaves_what_was_there(source: Path, tmp_path: Path) -> None:
 
 
 def test_death_before_the_rename(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(self: Staging, destination: Path) -> None:
+    def die(self: Parts) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Staging, "publish", die)
+        patch.setattr(Parts, "publish_payload", die)
         with pytest.raises(KeyboardInterrupt):
             fetch(str(source), tmp_path / "m")
     assert not (tmp_path / "m").exists()

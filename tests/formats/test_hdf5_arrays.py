@@ -23,7 +23,6 @@ from convkit.formats.cerebras_h5.arrays import (
     ChunkedArray,
     LibraryArray,
     MappedArray,
-    boxes,
     lz4_decode,
     lz4_encode,
     open_array,
@@ -44,15 +43,6 @@ def noise(shape: tuple[int, ...]) -> np.ndarray:
     array = np.random.default_rng(0).integers(0, 2**32, shape, np.uint32)
     array[: len(array) // 2] = 7
     return array
-
-
-@given(shape=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data())
-def test_boxes_cover_a_range_in_order(shape: list[int], data: st.DataObject) -> None:
-    array = np.arange(np.prod(shape)).reshape(shape)
-    start, stop = sorted(data.draw(st.integers(0, array.size)) for _ in range(2))
-    parts = [array[box].reshape(-1) for box in boxes(tuple(shape), start, stop)]
-    assert np.concatenate([*parts, []]).tolist() == list(range(start, stop))
-    assert len(parts) <= 2 * len(shape)
 
 
 CHUNKED: list[dict[str, Any]] = [

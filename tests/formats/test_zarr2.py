@@ -14,8 +14,9 @@ from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.arrays import zarr2
+from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.arrays.whole_chunks import stored_chunks
-from convkit.formats.arrays.zarr2 import Zarray, chunk_shape
+from convkit.formats.arrays.zarr2 import Zarray
 
 COMPRESSORS = [None, {"id": "gzip", "level": 1}, {"id": "zstd", "level": 1}, {"id": "zlib", "level": 1}]
 

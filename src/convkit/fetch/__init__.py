@@ -28,7 +28,7 @@ from convkit.fetch.local import from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
 from convkit.fetch.source import Job, Progress, Source
-from convkit.fetch.staging import staging
+from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.fetch.uri import scheme_of
 
@@ -80,7 +80,7 @@ def fetch(
         raise UsageError("can't be a destination", path=destination, remedy="name a file or folder to make")
     source = _source(uri)
     try:
-        with staging(destination, source.uri) as place:
+        with Parts(destination, source.uri) as place:
             if held := _held(destination, source, expected):
                 return held | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
@@ -102,7 +102,7 @@ def fetch(
                 )
             # the record first: without its destination it means nothing, a destination without it can't be recognised
             written = record.write(destination, source.uri, files)
-            place.publish(destination)
+            place.publish_payload()
             return written | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error

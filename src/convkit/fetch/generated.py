@@ -16,5 +16,5 @@ class Generated(Source):
 
     def fill(self, job: Job) -> None:
         """See :meth:`Source.fill`."""
-        job.staging.clear()
-        generate(self._family, job.staging.payload)
+        job.parts.clear()
+        generate(self._family, job.parts.payload)

@@ -30,7 +30,7 @@ class Local(Files):
         """See :meth:`Files.listing`."""
         if not self._path.exists():
             raise MissingError("no such file or folder", path=self.uri)
-        if self._path.is_dir() and job.staging.folder.resolve().is_relative_to(self._path.resolve()):
+        if self._path.is_dir() and job.parts.folder.resolve().is_relative_to(self._path.resolve()):
             raise UsageError("the destination lies inside the source", path=self.uri, remedy="choose another place")
         return self._paths()
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from convkit.fetch.staging import sync, sync_folder
+from convkit.files.sync import sync
 
 SCHEMA = "convkit-fetch/1"
 
@@ -52,7 +52,7 @@ def write(destination: Path, uri: str, files: list[dict[str, Any]]) -> dict[str,
     new.write_text(json.dumps(record, indent=2) + "\n")
     sync(new)
     new.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
     return record
 
 

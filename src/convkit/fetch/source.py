@@ -17,7 +17,7 @@ from typing import Any
 from unicodedata import category
 
 from convkit.errors import ConvkitError
-from convkit.fetch.staging import Staging
+from convkit.fetch.staging import Parts
 
 #: called with a file's path, the bytes of it that are here, and its size (None: not known)
 Progress = Callable[[str, int, int | None], None]
@@ -31,7 +31,7 @@ class MissingError(ConvkitError):
 class Job:
     """One call of fetch: where the bytes go, and how patient and how talkative it is."""
 
-    staging: Staging
+    parts: Parts
     retries: int
     progress: Progress
 
@@ -48,7 +48,7 @@ class Source(ABC):
 
     @abstractmethod
     def fill(self, job: Job) -> None:
-        """Make ``job.staging.payload`` the whole file or folder, continuing what lies there.
+        """Make ``job.parts.payload`` the whole file or folder, continuing what lies there.
 
         Raises:
             ConvkitError: the source can't be read, or lists a path outside its folder.
@@ -79,7 +79,7 @@ class Files(Source):
 
     def fill(self, job: Job) -> None:
         """See :meth:`Source.fill`."""
-        payload = job.staging.payload
+        payload = job.parts.payload
         paths = self.listing(job)
         if paths is None and not self.name.endswith((".safetensors.index.json", ".bin.index.json")):
             self.bring(self.name, payload, job)

@@ -79,12 +79,12 @@ def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable
 
 def _attempt(open_at: OpenAt, path: str, uri: str, target: Path, job: Job) -> None:
     held = _held(target)
-    with open_at(held, job.staging.version(path) if held else None) as opened:
+    with open_at(held, job.parts.version(path) if held else None) as opened:
         size = opened.version.size
         _check_room(target, size, opened.offset, uri)
         with target.open("ab") as out:
             out.truncate(opened.offset)
-            job.staging.begin(path, opened.version)
+            job.parts.begin(path, opened.version)
             arrived = opened.offset
             job.progress(path, arrived, size)
             for chunk in opened.chunks:

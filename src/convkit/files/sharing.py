@@ -1,19 +1,21 @@
-"""A file under a second name without a second copy of its bytes, where the file system allows it.
+"""A file under a second name: without a second copy of its bytes where the file system allows it.
 
-A file is *cloned* where that is possible (shared bytes, separate fates), else *hard-linked*, else copied by the
-kernel. A hard link is the same file under another name: replacing or deleting either name leaves the other
-alone, writing into one writes into both.
+:func:`share_file` *clones* where that is possible (shared bytes, separate fates), else makes a *hard link*, else
+copies. A hard link is the same file under another name: replacing or deleting either name leaves the other
+alone, writing into one writes into both. :func:`copy_file` always makes a file of its own.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 from pathlib import Path
-
-from convkit.files.file_copy import copy_file
 
 #: ioctl "share the bytes of that file" (linux/fs.h); a system without it answers with an error
 _FICLONE = 0x40049409
+#: bytes asked for at once; the kernel copies less where it has to
+_STEP = 1 << 30
 
 
 def share_file(source: Path, target: Path, *, link: bool = True) -> str:
@@ -37,6 +39,24 @@ def share_file(source: Path, target: Path, *, link: bool = True) -> str:
             pass
     copy_file(source, target)
     return "copied"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the bytes of a file, not its mode and times; ``target`` is made or overwritten.
+
+    The kernel copies, and shares the bytes where the file system can.
+
+    Raises:
+        OSError: it can't be read or written.
+    """
+    with source.open("rb") as read, target.open("wb") as write:
+        try:
+            while os.copy_file_range(read.fileno(), write.fileno(), _STEP):
+                pass
+        except (AttributeError, OSError):  # not on this system, or not between these file systems
+            read.seek(0)
+            write.seek(0)
+            shutil.copyfileobj(read, write)
 
 
 def _clone(source: Path, target: Path) -> bool:

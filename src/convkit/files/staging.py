@@ -2,8 +2,8 @@
 
 Beside ``DST`` lies, while it is being made, the folder ``.DST.convkit-part``: a lock, a journal of
 the leaves that are finished, and ``out/`` with what will be published. A run that was killed is
-resumed by the same plan over the same source, unless the machine went down with it; any other starts
-afresh. Publishing renames, the target itself last; what a rename replaces is removed only then.
+resumed by the same convkit with the same plan over the same source, unless the machine went down with it;
+any other starts afresh. Publishing renames, the target itself last; what a rename replaces is removed only then.
 """
 
 from __future__ import annotations
@@ -13,46 +13,53 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import convkit
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.sync import sync, sync_tree
 
 JOURNAL = "journal.jsonl"
+#: the form of the journal and of what it vouches for; another one isn't resumed
+JOURNAL_SCHEMA = "convkit.journal/1"
+#: how often a lock is asked for whose owner removes it in between
+_ATTEMPTS = 10
 
 
 class Staging:
-    """The growing output of one target path. Use as a context manager: it holds the lock."""
+    """The growing output of one target path. Use as a context manager: it holds the lock.
 
-    def __init__(self, target: Path, identity: dict[str, Any], overwrite: bool = False) -> None:
+    Args:
+        target: the file or folder to be.
+        identity: JSON values by which a later run knows that it would make the same, and may resume; None where
+            nothing is journaled.
+        overwrite: whether an existing target may be replaced.
+    """
+
+    def __init__(self, target: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
         self.target = target
-        self.identity = identity | {"boot": _boot()}
         self.overwrite = overwrite
         self.folder = target.with_name(f".{target.name}.convkit-part")
         self.out = self.folder / "out"
         self.resumed = False
+        #: what the journal says of each finished leaf
         self.finished: dict[str, Any] = {}
+        #: why what an earlier run left isn't resumed, where the user should know
+        self.warnings: list[str] = []
+        self._identity = None if identity is None else {**identity, "boot": _boot()}
         self._journal: Any = None
         self._lock: int | None = None
 
-    def __enter__(self) -> Staging:
+    def __enter__(self) -> Self:
         self._refuse_existing()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-        except OSError as error:
-            raise self._unwritable(error) from None
+        self._take_lock()
         try:
             self._refuse_existing()  # again: who held the lock may have published since
-            self._read_journal()
-            if not self.resumed:
-                self._start_afresh()
-            self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
+            self.prepare()
         except BaseException as error:
             self.__exit__(type(error))
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from None
             raise
         return self
 
@@ -60,36 +67,54 @@ class Staging:
         if self._journal:
             with contextlib.suppress(OSError):  # what a full disk couldn't take is tried again here
                 self._journal.close()
-        if kind is None or not issubclass(kind, KeyboardInterrupt):
+        if not self.keeps(kind):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
+
+    def prepare(self) -> None:
+        """Resume what an earlier run left, or start afresh."""
+        self._read_journal()
+        if not self.resumed:
+            self._start_afresh()
+        if self._identity is not None:
+            self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
+
+    def keeps(self, error: type[BaseException] | None) -> bool:
+        """Whether the folder outlives this run, which ended by that error: an interrupted one can be resumed."""
+        return error is not None and issubclass(error, KeyboardInterrupt)
+
+    def busy(self) -> ConvkitError:
+        """What to say where another process holds the lock."""
+        return UsageError(
+            "another convkit is writing it", path=self.target, remedy="wait for it, or name another target"
+        )
 
     def record(self, entry: dict[str, Any]) -> None:
         """Note in the journal that a leaf is finished."""
         self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
 
-    def publish(self, names: list[str]) -> None:
+    def publish(self, names: Sequence[str]) -> None:
         """Rename what is in ``out/`` to its place beside the target, in this order (the target last)."""
-        for name in names:
-            _sync_tree(self.out / name)
-        # killed from here on, the next run finds no journal, and doesn't take what has left for done
-        (self.folder / JOURNAL).unlink()
-        for name in names:
-            final = self.target.with_name(name)
-            retired = None
-            if final.is_dir() or (final.exists() and (self.out / name).is_dir()):
-                retired = self.folder / f"old-{name}"
-                final.rename(retired)
-            (self.out / name).replace(final)
-            if retired:
-                _remove(retired)
-        _sync(self.target.parent)
+        self.rename({self.out / name: self.target.with_name(name) for name in names})
 
-    def _unwritable(self, error: OSError) -> ConvkitError:
-        problem = f"can't be written: {error.strerror or error}"
-        return ConvkitError(problem, path=self.target, remedy="check the path, permissions and free space")
+    def rename(self, finals: Mapping[Path, Path]) -> None:
+        """Sync what is staged, then give each its final name, in this order; what has that name goes."""
+        for staged in finals:
+            sync_tree(staged)
+        # killed from here on, the next run finds no journal, and doesn't take what has left for done
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        for staged, final in finals.items():
+            old = self.folder / f"old-{final.name}"
+            # folders can't be exchanged portably: killed between two renames nothing has the name, never half of one
+            if os.path.lexists(final) and (final.is_dir() or staged.is_dir()):
+                remove(old)
+                final.rename(old)
+            staged.replace(final)
+            remove(old)
+        for folder in dict.fromkeys(final.parent for final in finals.values()):
+            sync(folder)
 
     def _refuse_existing(self) -> None:
         if self.target.exists() and not self.overwrite:
@@ -97,41 +122,62 @@ class Staging:
 
     def _take_lock(self) -> None:
         path = self.folder / "lock"
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(self._lock), path.stat()):
-                raise OSError("the file that was locked is gone: its owner has just ended")
-        except OSError:
-            os.close(self._lock)
-            self._lock = None
-            raise UsageError(
-                "another convkit is writing it", path=self.target, remedy="wait for it, or name another target"
-            ) from None
+        for _ in range(_ATTEMPTS):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:  # its last owner is just removing the folder
+                continue
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self._lock), path.stat()):
+                    return
+            except BlockingIOError:
+                self._let_go()
+                break
+            except FileNotFoundError:
+                pass
+            self._let_go()  # the file that was locked has lost its name: its owner has just ended
+        raise self.busy()
+
+    def _let_go(self) -> None:
+        assert self._lock is not None
+        os.close(self._lock)
+        self._lock = None
 
     def _read_journal(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            entries = list(_complete_lines(self.folder / JOURNAL))
-            if entries and entries[0] == {"identity": self.identity} and self.out.is_dir():
+            head, *entries = list(_complete_lines(self.folder / JOURNAL)) or [{}]
+            if head and (head.get("convkit"), head.get("schema")) != (convkit.__version__, JOURNAL_SCHEMA):
+                writer = f"convkit {head['convkit']}" if "convkit" in head else "an earlier convkit"
+                self.warnings.append(f"what {writer} had begun isn't resumed: started afresh")
+            elif head == self._head() and self.out.is_dir():
                 self.resumed = True
-                self.finished = {entry["key"]: entry for entry in entries[1:]}
-                self._write_journal(entries)  # without the line that the kill cut
+                self.finished = {entry["key"]: entry for entry in entries}
+                self._write_journal([head, *entries])  # without the line that the kill cut
+
+    def _head(self) -> dict[str, Any]:
+        return {"schema": JOURNAL_SCHEMA, "convkit": convkit.__version__, "identity": self._identity}
 
     def _start_afresh(self) -> None:
         for path in self.folder.iterdir():
-            if path.name == "lock":
-                continue
-            _remove(path)
+            if path.name != "lock":
+                remove(path)
         self.out.mkdir()
-        self._write_journal([{"identity": self.identity}])
+        if self._identity is not None:
+            self._write_journal([self._head()])
 
     def _write_journal(self, entries: list[dict[str, Any]]) -> None:
         lines = [json.dumps(entry) + "\n" for entry in entries]
         (self.folder / JOURNAL).write_text("".join(lines), encoding="utf-8")
 
 
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _boot() -> str:
@@ -148,20 +194,3 @@ def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             return
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_tree(path: Path) -> None:
-    if path.is_dir():
-        for child in path.iterdir():
-            _sync_tree(child)
-    elif path.stat().st_nlink > 1:
-        return  # a file that was there before, under another name: as safe as it is there
-    _sync(path)

@@ -27,6 +27,7 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
+from convkit.files.sync import sync_tree
 from convkit.formats.arrays import folders as leaf_folders
 from convkit.formats.arrays import ocdbt, zarr2
 from convkit.formats.arrays.reader import ArrayCheckpoint
@@ -172,7 +173,7 @@ class PaxWriter(Zarr2FolderWriter):
             item = self._step / pax_metadata.FOLDER
             item.mkdir(exist_ok=True)
             leaf_folders.write_file(item / pax_metadata.FILE, pax_metadata.dumps(self._metadata))
-            leaf_folders.sync_tree(item)
+            sync_tree(item)
 
 
 def _spelled(name: str) -> str:

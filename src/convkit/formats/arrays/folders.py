@@ -1,4 +1,4 @@
-"""A folder of arrays, each a zarr folder that is called as its leaf, read and written: T5X, Pax, plain Orbax."""
+"""A folder of arrays, each a zarr folder that has the name of its leaf, read and written: T5X, Pax, plain Orbax."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convkit.errors import ConvkitError
-from convkit.files.file_copy import copy_file
+from convkit.files.sharing import copy_file
+from convkit.files.sync import sync_tree
 from convkit.formats.arrays import zarr2, zarr3
 from convkit.formats.arrays.reader import FolderArray
 from convkit.formats.arrays.store import StoredArray, file_store
@@ -134,22 +134,6 @@ def remove(folder: Path) -> None:
     """Remove a folder, if it is there."""
     if folder.is_dir():
         shutil.rmtree(folder)
-
-
-def sync_tree(folder: Path) -> None:
-    """Sync all files below a folder, several at a time, then the folders."""
-    folders = [Path(path) for path, _, _ in os.walk(folder)]
-    files = [file for path in folders for file in path.iterdir() if file.is_file()]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(_sync, [*files, *folders]))
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _is_array(folder: Path) -> bool:

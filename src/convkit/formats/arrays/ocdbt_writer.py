@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convkit.formats.arrays.folders import UNFINISHED, not_written, parse_metadata, remove, sync_tree
+from convkit.files.sync import sync_tree
+from convkit.formats.arrays.folders import UNFINISHED, not_written, parse_metadata, remove
 from convkit.formats.arrays.ocdbt import database, key_of
 from convkit.formats.arrays.ocdbt_entries import MANIFEST, read_entries
 from convkit.formats.arrays.store import StoredArray, file_store, give_back_blocks, store_error, writing_context

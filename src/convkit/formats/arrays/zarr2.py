@@ -9,7 +9,6 @@ border are stored whole. T5X, Pax and Orbax write ``fill_value`` null, and then 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,24 +127,6 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
         big_endian,
         found.get("filters"),
     )
-
-
-def chunk_shape(shape: tuple[int, ...], itemsize: int, limit: int = CHUNK_BYTES) -> tuple[int, ...]:
-    """The whole array where it fits, else as many whole rows as do, evenly; each chunk is a range in C order.
-
-    >>> chunk_shape((32128, 1024), 4), chunk_shape((2, 10, 4), 4, limit=100)
-    ((4016, 1024), (1, 5, 4))
-    """
-    for axis, length in enumerate(shape):
-        most = limit // max(1, math.prod(shape[axis + 1 :]) * itemsize)
-        if most == 0:
-            continue
-        if axis == 0:
-            rows = math.ceil(length / max(1, math.ceil(length / most)))
-        else:
-            rows = next(rows for rows in range(min(length, most), 0, -1) if length % rows == 0)
-        return (*(1,) * axis, max(1, rows), *(max(1, n) for n in shape[axis + 1 :]))
-    return ()
 
 
 def parse_compressor(text: str) -> dict[str, Any] | None:

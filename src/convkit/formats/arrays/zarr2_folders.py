@@ -9,6 +9,7 @@ from convkit.checkpoint import TensorSpec, WriteOptions
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.arrays import zarr2
 from convkit.formats.arrays.folders import UNFINISHED, LeafFolderWriter
+from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.arrays.zarr2 import Zarray
 
@@ -71,4 +72,4 @@ def asked_chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int
 
 def _chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int, ...]:
     asked = asked_chunks(key, spec, options)
-    return zarr2.chunk_shape(spec.shape, spec.itemsize) if asked is None else asked
+    return chunk_shape(spec.shape, spec.itemsize, zarr2.CHUNK_BYTES) if asked is None else asked

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convkit.formats.arrays.ranges import Box, boxes
+
 if TYPE_CHECKING:
     import h5py
 
@@ -36,8 +38,6 @@ _BLOCK = struct.Struct(">I")
 _SAMPLE = 64 << 10
 #: LZ4 can't shrink anything further than this: a larger claim asks for memory in vain
 _LZ4_BEST = 256
-
-Box = tuple[slice, ...]
 
 
 class Array(ABC):
@@ -259,35 +259,6 @@ def lz4_encode(data: memoryview) -> bytes | None:
     if len(packed) + _FRAME.size + _BLOCK.size >= data.nbytes:
         return None
     return b"".join((_FRAME.pack(data.nbytes, data.nbytes), _BLOCK.pack(len(packed)), packed))
-
-
-def boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[Box]:
-    """Boxes that hold elements ``[start, stop)`` of a tensor, in C order: whole rows, and what is left at both ends.
-
-    >>> list(boxes((4, 10), 5, 25))
-    [(slice(0, 1, None), slice(5, 10, None)), (slice(1, 2, None), slice(0, 10, None)), \
-(slice(2, 3, None), slice(0, 5, None))]
-    """
-    if start >= stop:
-        return
-    if not shape:
-        yield ()
-        return
-    row = math.prod(shape[1:])
-    first, head = divmod(start, row)
-    last, tail = divmod(stop, row)
-    if first == last:
-        for box in boxes(shape[1:], head, tail):
-            yield (slice(first, first + 1), *box)
-        return
-    if head:
-        for box in boxes(shape[1:], head, row):
-            yield (slice(first, first + 1), *box)
-        first += 1
-    if first < last:
-        yield (slice(first, last), *(slice(0, length) for length in shape[1:]))
-    for box in boxes(shape[1:], 0, tail):
-        yield (slice(last, last + 1), *box)
 
 
 def _corners(box: Box, chunk: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

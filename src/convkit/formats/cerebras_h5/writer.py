@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,9 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Leaf, Opaque, WriteOptions, Writer
 from convkit.errors import ConvkitError
+from convkit.files.sync import sync
+from convkit.formats.arrays.ranges import boxes, chunk_shape
 from convkit.formats.cerebras_h5 import records
-from convkit.formats.cerebras_h5.arrays import boxes, chunk_index, lz4_encode
+from convkit.formats.cerebras_h5.arrays import chunk_index, lz4_encode
 from convkit.formats.cerebras_h5.output import Output
+from convkit.formats.plain.io_errors import unwritable
 from convkit.state.cerebras import treespec
 
 if TYPE_CHECKING:
@@ -126,8 +128,7 @@ class CerebrasWriter(Writer):
             # changed in place: the root group's header keeps its size
             self._file.attrs.modify("__SUCCESS__", True)
             self.close()
-            with self._path.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync(self._path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -233,13 +234,10 @@ class CerebrasWriter(Writer):
             if leaf.key in self._packed:
                 dataset = self._like(leaf)
             else:
-                filters = {"chunks": chunk_shape(leaf.spec.shape, leaf.spec.itemsize) or True, **hdf5plugin.LZ4()}
-                dataset = self._file.create_dataset(
-                    leaf.key,
-                    leaf.spec.shape,
-                    records.stored_dtype(leaf.spec.dtype),
-                    **(filters if leaf.spec.shape else {}),
-                )
+                shape, dtype = leaf.spec.shape, records.stored_dtype(leaf.spec.dtype)
+                chunks = chunk_shape(shape, leaf.spec.itemsize, CHUNK_BYTES, _MIN_CHUNK_BYTES)
+                filters = {"chunks": 0 in shape or chunks, **hdf5plugin.LZ4()} if shape else {}
+                dataset = self._file.create_dataset(leaf.key, shape, dtype, **filters)
             dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
             self._datasets[leaf.key] = dataset
         self._file.flush()
@@ -268,11 +266,7 @@ class CerebrasWriter(Writer):
             yield
         except (OSError, RuntimeError) as error:
             # h5py's own text is long: the system's says it
-            cause = self._output.failure or error
-            reason = getattr(cause, "strerror", None) or str(cause)
-            raise ConvkitError(
-                f"can't be written: {reason}", path=self._path, key=key, remedy="check free space and permissions"
-            ) from error
+            raise unwritable(self._output.failure or error, self._path, key) from error
 
 
 def _copy(source: h5py.Dataset, dataset: h5py.Dataset) -> None:
@@ -293,30 +287,6 @@ def can_be_packed(leaf: Leaf, dataset: h5py.Dataset) -> bool:
     assert leaf.spec
     stored = dataset.dtype.newbyteorder("=").name == records.stored_dtype(leaf.spec.dtype)
     return stored and dataset.dtype.byteorder != ">" and dataset.shape == leaf.spec.shape and _whole(dataset)
-
-
-def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Whole rows of about 1 MiB, evenly; rows that are longer are themselves split, where they split evenly.
-
-    A chunk is a range of elements in C order. Empty for an empty tensor.
-
-    >>> chunk_shape((4096, 4096), 2), chunk_shape((8, 4096, 14336), 2)
-    ((128, 4096), (1, 32, 14336))
-    """
-    if 0 in shape:
-        return ()
-    for axis, length in enumerate(shape):
-        row = math.prod(shape[axis + 1 :]) * itemsize
-        most = min(length, CHUNK_BYTES // row)
-        if most == 0:
-            continue
-        if axis == 0:
-            rows = math.ceil(length / math.ceil(length / most))
-        else:
-            rows = next(rows for rows in range(most, 0, -1) if length % rows == 0)
-        if rows * row >= _MIN_CHUNK_BYTES or axis == 0:
-            return (*(1,) * axis, rows, *shape[axis + 1 :])
-    return (1, *shape[1:])
 
 
 def _node(leaf: Leaf) -> treespec.Tree:

@@ -17,6 +17,7 @@ from typing import Any
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats.arrays import zarr2
+from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.arrays.zarr2_folders import asked_chunks
 from convkit.formats.orbax.api import COMPRESSORS, Api, stored_as
@@ -227,9 +228,9 @@ def _chunks(
     if asked is not None:
         return asked, None
     if known.chunks is None or len(known.chunks) != len(spec.shape):
-        return zarr2.chunk_shape(spec.shape, spec.itemsize), None
+        return chunk_shape(spec.shape, spec.itemsize, zarr2.CHUNK_BYTES), None
     if math.prod(known.chunks) * spec.itemsize > _LARGEST_CHUNK:
-        return zarr2.chunk_shape(known.chunks, spec.itemsize), None
+        return chunk_shape(known.chunks, spec.itemsize, zarr2.CHUNK_BYTES), None
     return known.chunks, known.inner
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Leaf, WriteOptions, Writer
 from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
-from convkit.formats.arrays.folders import LeafFolderWriter, sync_tree, write_file
+from convkit.files.sync import sync_tree
+from convkit.formats.arrays.folders import LeafFolderWriter, write_file
 from convkit.formats.arrays.ocdbt import is_database
 from convkit.formats.arrays.ocdbt_writer import OcdbtWriter
 from convkit.formats.arrays.writer import StoredArrayWriter

@@ -15,8 +15,10 @@ def written_below(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConvkitError(
-            f"can't be written: {error.strerror or error}",
-            path=error.filename or path,
-            remedy="check free space and permissions",
-        ) from error
+        raise unwritable(error, error.filename or path) from error
+
+
+def unwritable(error: Exception, path: Path | str, key: str | None = None) -> ConvkitError:
+    """The error for what the system said."""
+    reason = getattr(error, "strerror", None) or error
+    return ConvkitError(f"can't be written: {reason}", path=path, key=key, remedy="check free space and permissions")

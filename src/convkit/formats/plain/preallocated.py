@@ -17,6 +17,7 @@ import numpy as np
 
 from convkit.checkpoint import TensorSpec, Writer
 from convkit.errors import ConvkitError
+from convkit.files.sync import sync
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
 
@@ -95,13 +96,11 @@ class PreallocatedWriter(Writer):
         with written_below(self._root):
             self._complete()
             for name, data in self._at_commit.items():
-                with (self._root / name).open("wb") as small:
-                    small.write(data)
-                    small.flush()
-                    os.fsync(small.fileno())
+                (self._root / name).write_bytes(data)
+                sync(self._root / name)
             for file in self._files:
-                os.fsync(file)
-            sync_folder(self._folder or self._root.parent)
+                sync(file)
+            sync(self._folder or self._root.parent)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -154,12 +153,3 @@ def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
         written = os.pwrite(file, rest, offset)
         rest = rest[written:]
         offset += written
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names of new files durable."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

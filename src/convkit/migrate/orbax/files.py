@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from convkit.errors import ConvkitError
-from convkit.files.file_copy import copy_file
-from convkit.files.sharing import share_file
+from convkit.files.sharing import copy_file, share_file
 from convkit.state.orbax import arrays, layout, step, texts, tree
 
 #: what lies where, by its path below the folder: a file of the source, or new bytes; ``x/`` is an empty folder

@@ -21,7 +21,7 @@ from convkit.execute.job import Job
 from convkit.execute.slabs import SLAB, Piece
 from convkit.files.receipt import json_value
 from convkit.formats import get_format
-from convkit.formats.arrays.zarr2 import chunk_shape
+from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.orbax.reader import open_orbax
 from convkit.formats.orbax.record import KEY, Record
 from convkit.migrate.orbax.parts import Fate
