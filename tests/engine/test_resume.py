@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from convkit.errors import UsageError
-from convkit.execute import conversion as execute
+from convkit.execute import runs
 from convkit.files import staging
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5 import writer as cerebras_h5_writer
@@ -84,7 +84,7 @@ class Steps:
         with ExitStack() as stack:
             for owner, name in self.PLACES:
                 stack.enter_context(patch.object(owner, name, self._counting(getattr(owner, name))))
-            stack.enter_context(patch.object(execute, "SLAB", 512))
+            stack.enter_context(patch.object(runs, "SLAB", 512))
             yield
 
     def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,3 +252,35 @@ def test_a_failure_keeps_nothing(tmp_path: Path) -> None:
     with Steps(30, fails).counted(), pytest.raises(RuntimeError, match="a bug"):
         converted(source, tmp_path / "right", MAPPING)
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
+
+
+@pytest.mark.parametrize("version", ["0.0.1", None])
+def test_what_another_version_had_begun_is_not_resumed_and_that_is_said(
+    half_done: tuple[Path, Path], tmp_path: Path, version: str | None
+) -> None:
+    """Its leaves may be wrong: they are made again, though the plan and the source are the same."""
+    source, target = half_done
+    head, *entries = journal(target)
+    head = {"identity": head["identity"]} if version is None else head | {"convkit": version}
+    file = part_of(target) / "journal.jsonl"
+    file.write_text("".join(json.dumps(entry) + "\n" for entry in (head, *entries)))
+    for path in (part_of(target) / "out").rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-4] + b"oops")
+    receipt = converted(source, target, MAPPING)
+    assert not receipt["resumed"]
+    writer = "an earlier convkit" if version is None else "convkit 0.0.1"
+    assert f"what {writer} had begun isn't resumed: started afresh" in receipt["warnings"]
+    assert everything_below(target) == everything_below(tmp_path / "plain")
+
+
+def test_a_journal_of_another_form_is_not_resumed(half_done: tuple[Path, Path]) -> None:
+    source, target = half_done
+    with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/2"):
+        receipt = converted(source, target, MAPPING)
+    assert not receipt["resumed"]
+    assert [line for line in receipt["warnings"] if "isn't resumed" in line]
+
+
+def test_of_a_run_that_is_resumed_nothing_is_said(half_done: tuple[Path, Path]) -> None:
+    receipt = converted(*half_done, MAPPING)
+    assert receipt["resumed"] and not [line for line in receipt["warnings"] if "resumed" in line]

@@ -145,7 +145,7 @@ class _Conversion:
         self.peak = 0
         self.started = time.monotonic()
         self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
-        self.warnings = list(plan.warnings)
+        self.warnings = [*plan.warnings, *staging.warnings]
         self.writers: dict[str, Writer] = {}
         self.stack = ExitStack()
 

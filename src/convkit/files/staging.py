@@ -54,12 +54,15 @@ class Staging:
 
     def __enter__(self) -> Self:
         self._refuse_existing()
-        self._take_lock()
         try:
+            self._take_lock()
             self._refuse_existing()  # again: who held the lock may have published since
             self.prepare()
         except BaseException as error:
-            self.__exit__(type(error))
+            if self._lock is not None:
+                self.__exit__(type(error))
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
             raise
         return self
 
@@ -115,6 +118,10 @@ class Staging:
             remove(old)
         for folder in dict.fromkeys(final.parent for final in finals.values()):
             sync(folder)
+
+    def _unwritable(self, error: OSError) -> ConvkitError:
+        problem = f"can't be written: {error.strerror or error}"
+        return ConvkitError(problem, path=self.target, remedy="check the path, permissions and free space")
 
     def _refuse_existing(self) -> None:
         if self.target.exists() and not self.overwrite:
