@@ -41,6 +41,11 @@ REACH = {
 ORACLES_FOR = "verify.equivalence"
 #: Who may import the worker that runs the real Orbax, and what it predicts.
 ORBAX_CHECK_FOR = ("orbax.check", "migrate.orbax.restore", "cli")
+#: The one file that makes sure of what is on the disk.
+SYNC = "files.sync"
+#: Where a leaf is walked from its start to its end: what is read says how, runs of a conversion are cut,
+#: and once in `verify`, which shares neither.
+WALKS = ("checkpoint", "execute.runs")
 #: Modules beside the rooms.
 BESIDE = {"", "__main__", "errors", "testing"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
@@ -50,6 +55,7 @@ SILENT = frozenset({""})
 #: Who breaks a law today. It only shrinks: an entry that obeys fails the test, until it is taken out.
 NOT_YET: dict[str, set[str]] = {
     "small modules": {"execute.conversion"},
+    "a leaf is walked in one place": {"migrate.orbax.rewrite", "migrate.restate"},
     "small functions": {"fetch:fetch", "migrate.restate:restate"},
 }
 
@@ -145,6 +151,32 @@ def long_functions(package: PackageGraph) -> Iterator[str]:
     for name, function in package.functions():
         if (function.end_lineno or 0) - function.lineno + 1 > LINES_OF_A_FUNCTION:
             yield name
+
+
+@law("one file syncs")
+def syncers(package: PackageGraph) -> Iterator[str]:
+    """Modules that call `fsync` themselves."""
+    for name, tree in package.trees.items():
+        called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        called |= {node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
+        if name != SYNC and called & {"fsync", "fdatasync"}:
+            yield name
+
+
+@law("a leaf is walked in one place")
+def walkers(package: PackageGraph) -> Iterator[str]:
+    """Modules with a loop over all elements of a leaf: `range(0, leaf.spec.size, ...)`."""
+    found = [name for name, tree in package.trees.items() if any(map(_walks, ast.walk(tree)))]
+    judges = [name for name in found if room(name) == "verify"]
+    yield from (name for name in found if name not in judges and not name.startswith(WALKS))
+    yield from judges if len(judges) > 1 else ()
+
+
+def _walks(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"):
+        return False
+    texts = [ast.unparse(argument) for argument in node.args]
+    return len(texts) > 1 and texts[0] == "0" and (texts[1] == "size" or texts[1].endswith("spec.size"))
 
 
 @cache
@@ -267,6 +299,30 @@ BROKEN: dict[str, list[tuple[dict[str, str], set[str]]]] = {
         ({"plan/make.py": "", "plan/__init__.py": "x = 1", "formats/t5x/read.py": ""}, {"plan"}),
     ],
     "small modules": [({"plan/a.py": "x = 1\n" * 400, "plan/b.py": "x = 1\n" * 401}, {"plan.b"})],
+    "one file syncs": [
+        (
+            {
+                "files/sync.py": "import os\nos.fsync(1)",
+                "plan/a.py": "import os\ndef f():\n    os.fsync(1)",
+                "plan/b.py": "from os import fsync",
+                "plan/c.py": "from sample.files import sync",
+            },
+            {"plan.a", "plan.b"},
+        )
+    ],
+    "a leaf is walked in one place": [
+        (
+            {
+                "checkpoint/read.py": "range(0, spec.size, 2)",
+                "plan/a.py": "def f():\n    for n in range(0, size, 2): g()",
+                "plan/b.py": "[n for n in range(0, self.leaf.spec.size, step)]",
+                "plan/c.py": "range(0, data.size, 2), range(1, spec.size), range(spec.size)",
+                "verify/d.py": "range(0, size, 4)",
+            },
+            {"plan.a", "plan.b"},
+        ),
+        ({"verify/a.py": "range(0, size, 4)", "verify/b.py": "range(0, size, 4)"}, {"verify.a", "verify.b"}),
+    ],
     "small functions": [
         (
             {
