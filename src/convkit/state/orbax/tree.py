@@ -120,11 +120,6 @@ class Tree:
         """Places of leaves that are Python's numbers to us, and not tensors without axes."""
         return frozenset(self.rest.get(NUMBERS, ()))
 
-    @property
-    def custom_metadata(self) -> Any:
-        """What the user stored with this item."""
-        return self.rest.get(_CUSTOM)
-
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""
         entries = {
