@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections import abc
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
 
 
-def find_config(path: Path) -> Path | None:
-    """The config of a checkpoint: ``config.json`` or ``params.yaml`` of a folder, the yaml of a file.
+def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> Path | None:
+    """The config of a checkpoint, by its name; None where there is none, or several could be meant.
 
-    Beside a file: its own, ``<stem>.yaml`` or ``<stem>.json``; else that of its folder, for a ``.mdl``
-    ``params.yaml`` or the one yaml (the original converter calls it ``config_to_cs-X.Y.yaml``), for others
-    ``config.json`` or ``params.yaml``. None where there is none, or several.
+    A file's own is ``<stem>.yaml`` or ``<stem>.json``. Else that of the folder: ``config.json``, ``params.yaml``,
+    or, of a folder or beside a ``.mdl`` (whose original converter calls it ``config_to_cs-X.Y.yaml``), the only yaml.
+
+    Args:
+        suffixes: the kinds of file that may be meant.
     """
     folder = path if path.is_dir() else path.parent
-    yamls = sorted(folder.glob("*.yaml"))
-    own = [path.with_suffix(".yaml"), path.with_suffix(".json")]
-    if path.is_dir():
-        named = [folder / "config.json", folder / "params.yaml"]
-    elif path.suffix == ".mdl":
-        named = [*own, folder / "params.yaml", *(yamls if len(yamls) == 1 else [])]
-    else:
-        named = [*own, folder / "config.json", folder / "params.yaml"]
-    return next((candidate for candidate in named if candidate.is_file() and candidate != path), None)
+    own = [] if path.is_dir() else [path.with_suffix(".yaml"), path.with_suffix(".json")]
+    named = [folder / "params.yaml"] if path.suffix == ".mdl" else [folder / "config.json", folder / "params.yaml"]
+    yamls = list(folder.glob("*.yaml")) if path.is_dir() or path.suffix == ".mdl" else []
+    only = yamls if len(yamls) == 1 else []
+    places = (place for place in (*own, *named, *only) if place.suffix in suffixes and place != path)
+    return next((place for place in places if place.is_file()), None)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON or YAML config.
+    """A JSON or YAML config; a file without a suffix is JSON.
 
     Raises:
         ConvkitError: no such file, or not a dict of JSON or YAML.
@@ -40,24 +39,25 @@ def read_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConvkitError(f"can't be read: {error}", path=path, remedy="check the path") from None
     try:
-        if path.suffix == ".json":
-            config = json.loads(text)
-        else:
-            import yaml
-
-            config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = json.loads(text) if path.suffix in (".json", "") else _yaml(text)
     except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore the file") from None
-    except Exception as error:
-        if type(error).__module__.startswith("yaml"):
-            raise ConvkitError(f"is not valid YAML: {error}", path=path, remedy="restore the file") from None
-        raise
+        kind = "JSON" if path.suffix in (".json", "") else "YAML"
+        raise ConvkitError(f"is not valid {kind}: {error}", path=path, remedy="restore the file") from None
     if not isinstance(config, dict):
-        raise ConvkitError("is not a config: its top level is no dict", path=path, remedy="restore the file")
+        raise ConvkitError("is not a config: its top level isn't a dict", path=path, remedy="restore the file")
     return config
 
 
-def write_config(path: Path, config: abc.Mapping[str, Any]) -> None:
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
     """Write a config as JSON or YAML, by the suffix; keys of YAML sorted, as ModelZoo does."""
     if path.suffix == ".json":
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
+from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts, needs_config
@@ -70,13 +70,13 @@ def open_model(
     with open_checkpoint(path, format) as checkpoint:
         cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
         if layout is not None and not needs_config(layout):
-            settings = recorded_settings(path) | (read_config(config) if config else {})
+            settings = recorded_settings(path) | (read_model(config) if config else {})
         elif config is None and checkpoint.config is not None:
             settings = checkpoint.config
             layout = layout or detect_layout(checkpoint.leaves, settings, path)
         else:
-            config_path = config or find_config(path, cerebras)
-            settings = read_config(config_path)
+            config_path = config or beside(path, cerebras)
+            settings = read_model(config_path)
             layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
         within = "model." if cerebras and any(key.startswith("model.") for key in checkpoint.leaves) else ""
         tensors, dtypes = read_tensors(checkpoint, within)
@@ -114,38 +114,26 @@ def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Te
     return tensors, dtypes
 
 
-def find_config(path: Path, cerebras: bool) -> Path:
-    """``config.json``; of a Cerebras checkpoint ``<stem>.yaml`` beside a file, ``params.yaml``, or the only yaml.
+def beside(path: Path, cerebras: bool) -> Path:
+    """The config beside a checkpoint: a yaml of a Cerebras model, ``config.json`` of others.
 
     Raises:
         ConvkitError: there is none, or several could be meant.
     """
-    folder = path if path.is_dir() else path.parent
-    own = [] if path.is_dir() else [path.with_suffix(".yaml")]
-    named = [*own, folder / "params.yaml"] if cerebras else [folder / "config.json"]
-    for candidate in named:
-        if candidate.is_file():
-            return candidate
-    yamls = sorted(folder.glob("*.yaml")) if cerebras else []
-    if len(yamls) == 1:
-        return yamls[0]
-    problem = f"{len(yamls)} yamls lie beside it" if yamls else f"no {named[0].name} beside it"
-    raise ConvkitError(problem, path=path, remedy="name the config")
+    found = find_config(path, (".yaml",) if cerebras else (".json",))
+    if found is None:
+        wanted = "config is beside it, or several yamls are" if cerebras else "config.json is beside it"
+        raise ConvkitError(f"no {wanted}", path=path, remedy="name the config")
+    return found
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_model(path: Path) -> dict[str, Any]:
     """The fields of the model: a ``config.json``, or a yaml's ``model`` or ``trainer.init.model``.
 
     Raises:
         ConvkitError: not JSON or YAML, or no model in it.
     """
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConvkitError(f"can't be read: {error}", path=path, remedy="is it the model's config?") from error
+    document: Any = read_config(path)
     if path.suffix != ".json":
         for step in ("trainer", "init"):
             document = document.get(step, document) if isinstance(document, dict) else document

@@ -7,7 +7,6 @@ and what was kept in the complement; and the plan's digest, by which the receipt
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
+from convkit.files.config_file import read_config
 from convkit.files.receipt import (
     COMPLEMENT_FORMAT,
     complement_path,
@@ -126,31 +126,14 @@ def _of_config(path: Path, target: Document) -> Iterator[str]:
         yield f"{candidates[0].name}: the config is missing"
         return
     try:
-        found, wanted = _flat(_read(file)), _flat(planned)
-    except ValueError as error:
-        yield f"{file.name}: can't be read: {' '.join(str(error).split())}"
+        found, wanted = _flat(read_config(file)), _flat(planned)
+    except ConvkitError as error:
+        yield f"{file.name}: {' '.join(error.problem.split())}"
         return
     for name in sorted({*found, *wanted}):
         have, want = (fields.get(name, "nothing") for fields in (found, wanted))
         if have != want:
             yield f"{file.name}: {name} is {have!r}, the receipt says {want!r}"
-
-
-def _read(file: Path) -> Any:
-    """A config.
-
-    Raises:
-        ValueError: it isn't one.
-    """
-    text = file.read_text(encoding="utf-8")
-    if file.suffix in (".json", ""):
-        return json.loads(text)
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
 
 
 def _flat(document: Any, prefix: str = "") -> dict[str, Any]:

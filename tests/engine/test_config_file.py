@@ -1,0 +1,72 @@
+"""Which file is the config of a checkpoint, and what is read of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convkit.errors import ConvkitError
+from convkit.files.config_file import find_config, read_config, write_config
+
+PLACES = [
+    # the checkpoint, the files around it, the config
+    ("m", ["m/config.json", "m/params.yaml"], "m/config.json"),
+    ("m", ["m/params.yaml", "m/other.yaml"], "m/params.yaml"),
+    ("m", ["m/config_to_cs-2.4.yaml"], "m/config_to_cs-2.4.yaml"),
+    ("m", ["m/one.yaml", "m/two.yaml"], None),
+    ("m", ["config.json"], None),
+    ("m.mdl", ["m.yaml", "params.yaml", "m.json"], "m.yaml"),
+    ("m.mdl", ["params.yaml", "other.yaml", "config.json"], "params.yaml"),
+    ("m.mdl", ["config_to_cs-2.4.yaml"], "config_to_cs-2.4.yaml"),
+    ("m.mdl", ["one.yaml", "two.yaml"], None),
+    ("m.mdl", ["config.json"], None),
+    ("m.pt", ["m.json", "config.json"], "m.json"),
+    ("m.pt", ["config.json", "params.yaml"], "config.json"),
+    ("m.pt", ["other.yaml"], None),
+]
+
+
+@pytest.mark.parametrize(("checkpoint", "files", "expected"), PLACES)
+def test_the_config_is_found_by_its_name(
+    checkpoint: str, files: list[str], expected: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / checkpoint
+    path.write_bytes(b"") if path.suffix else path.mkdir()
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    assert find_config(path) == (tmp_path / expected if expected else None)
+
+
+def test_one_kind_of_config_may_be_asked_for(tmp_path: Path) -> None:
+    for name in ("config.json", "params.yaml"):
+        (tmp_path / name).write_text("{}")
+    assert find_config(tmp_path, (".yaml",)) == tmp_path / "params.yaml"
+    assert find_config(tmp_path, (".json",)) == tmp_path / "config.json"
+
+
+@pytest.mark.parametrize("name", ["config.json", "params.yaml"])
+def test_a_config_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
+    config = {"z": 1, "model": {"eps": 1e-5, "name": "naïve", "none": None, "list": [1, 2.5, True]}}
+    write_config(tmp_path / name, config)
+    assert read_config(tmp_path / name) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("c.json", "{", "is not valid JSON"),
+        ("metadata", "a: 1", "is not valid JSON"),
+        ("c.yaml", "a: [", "is not valid YAML"),
+        ("c.yaml", "- 1", "isn't a dict"),
+        ("c.json", json.dumps([1]), "isn't a dict"),
+        ("absent.json", None, "can't be read"),
+    ],
+)
+def test_what_is_no_config_is_refused_with_its_name(name: str, text: str | None, problem: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConvkitError, match=problem) as refusal:
+        read_config(tmp_path / name)
+    assert refusal.value.path == str(tmp_path / name)
