@@ -27,7 +27,8 @@ from convkit.checkpoint import TensorSpec, WriteOptions
 from convkit.checkpoint.digests import BLOCK, digest_array, digest_value
 from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError, UsageError
-from convkit.execute import conversion as execute
+from convkit.execute import convert
+from convkit.execute.carry import Carrier
 from convkit.execute.chain import Converted
 from convkit.files.receipt import receipt_path
 from convkit.formats.plain import preallocated
@@ -213,15 +214,15 @@ def test_the_target_is_written_in_shards(tmp_path: Path, format: str) -> None:
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=10)
 def test_the_order_of_work_changes_nothing(chance: random.Random) -> None:
-    def shuffled(self: Any, jobs: list) -> None:
-        execute_in_order(self, chance.sample(jobs, len(jobs)))
+    def shuffled(self: Any, jobs: list, writers: Any) -> None:
+        in_order(self, chance.sample(jobs, len(jobs)), writers)
 
-    execute_in_order = execute._Conversion._execute
+    in_order = Carrier.make
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = write(folder / "left", arrays(), CONFIG)
         converted(source, folder / "a" / "out", MAPPING)
-        with patch.object(execute._Conversion, "_execute", shuffled):
+        with patch.object(Carrier, "make", shuffled):
             converted(source, folder / "b" / "out", MAPPING)
         assert everything_below(folder / "a") == everything_below(folder / "b")
 
@@ -403,7 +404,7 @@ def test_a_source_that_fails_names_itself_and_leaves_nothing(tmp_path: Path) -> 
     checkpoint = Failing(arrays(), mapped=False)
     plan = plan_of(MAPPING, checkpoint, CONFIG)
     with pytest.raises(ConvkitError, match=r"somewhere: l\.1\.up: is damaged \(fetch it again\)"):
-        execute.convert(source_of(checkpoint, CONFIG), plan, tmp_path / "right", threads=4)
+        convert(source_of(checkpoint, CONFIG), plan, tmp_path / "right", threads=4)
     assert list(tmp_path.iterdir()) == []
 
 

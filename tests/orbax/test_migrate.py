@@ -17,7 +17,7 @@ from layouts import CUSTOM, WRITERS
 
 from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import migration_path, read_migration
+from convkit.files.receipt import read_receipt, receipt_path
 from convkit.migrate.orbax import checks, real
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import Request, plan_migration
@@ -250,7 +250,7 @@ def test_command(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "Orbax restores 2 leaves and nodes, equal bit by bit" in capsys.readouterr().out
     for check in (["verify", target], ["roundtrip", source, target], ["equivalence", source, target]):
         assert main(check) == 0
-    receipt = read_migration(tmp_path / "target")
+    receipt = read_receipt(tmp_path / "target")
     assert receipt is not None
     assert receipt["restored"]["measured"]["leaves"] == 2
 
@@ -260,7 +260,7 @@ def test_convert_without_a_layout_migrates(layout: Layout, tmp_path: Path, capsy
     assert main(["plan", source, "--format", "orbax-v0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["target"]["format"] == "orbax-v0"
     assert main(["convert", source, str(tmp_path / "target"), "--format", "orbax-v0"]) == 0
-    assert migration_path(tmp_path / "target").is_file()
+    assert receipt_path(tmp_path / "target").is_file()
     assert main(["convert", source, str(tmp_path / "other"), "--format", "orbax-v0", "--dtype", "bfloat16"]) == 2
     assert "--dtype without --to" in capsys.readouterr().err
     assert main(["convert", source, str(tmp_path / "other")]) == 2
@@ -299,7 +299,7 @@ def test_arrays_of_other_devices_are_restored_on_this_one(layout: Layout, tmp_pa
 @pytest.mark.parametrize("name", ["v0_items", "v0_manager_metrics_prefix", "v0_legacy_msgpack_only"])
 def test_the_receipt_obeys_its_schema(layout: Layout, tmp_path: Path, name: str) -> None:
     moved(layout(name), tmp_path / "target")
-    document = json.loads(migration_path(tmp_path / "target").read_text())
+    document = json.loads(receipt_path(tmp_path / "target").read_text())
     schema = json.loads((resources.files("convkit") / "schemas" / "migration.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(document)

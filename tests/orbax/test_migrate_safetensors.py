@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convkit.errors import ConvkitError
-from convkit.files.receipt import read_migration
+from convkit.files.receipt import read_receipt
 from convkit.formats.orbax.reader import open_orbax
 from convkit.migrate.orbax import checks
 from convkit.migrate.orbax.migrate import migrate
@@ -28,7 +28,7 @@ def test_the_real_orbax_restores_the_flat_tree(layout: Layout, tmp_path: Path, s
     with open_orbax(target) as opened:
         assert set(opened.leaves) == {"a", "b.c", "e"}
     assert json.loads((target / "_CHECKPOINT_METADATA").read_text())["custom_metadata"] == {"format": "np"}
-    verdict = checks.roundtrip(layout(source), target, read_migration(target) or {})
+    verdict = checks.roundtrip(layout(source), target, read_receipt(target) or {})
     assert verdict.passed
     assert verdict.measured["leaves_written_anew"] == 3
 

@@ -222,7 +222,7 @@ def test_back_without_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     workers(tmp_path, {0: 5, 1: 7}, step=13)
     for kind in ("iterable", "map"):
         assert main(command(tmp_path, "-d", kind)) == 0
-        (tmp_path / "new.mdl.state.json").unlink()
+        (tmp_path / "new.mdl.convkit.json").unlink()
         (tmp_path / "new.mdl").rename(tmp_path / f"{kind}.mdl")
     assert main(back(tmp_path, "iterable.mdl")) == 0
     assert read_workers(tmp_path / "back") == Workers(15, {0: 5, 1: 7})
@@ -235,7 +235,7 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     checkpoint(tmp_path)
     workers(tmp_path, {0: 5, 1: 7})
     assert main(command(tmp_path)) == 0
-    path = tmp_path / "new.mdl.state.json"
+    path = tmp_path / "new.mdl.convkit.json"
     record = json.loads(path.read_text())
     record["complement"]["workers"]["samples"]["1"] = 8
     path.write_text(json.dumps(record))
@@ -243,7 +243,7 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     refused(tmp_path, capsys, back(tmp_path), "who streamed what")
     path.write_text("{")
     refused(tmp_path, capsys, back(tmp_path), "is not valid JSON")
-    path.write_text('{"schema": "convkit.state/1"}')
+    path.write_text('{"schema": "convkit.receipt/2", "kind": "repair"}')
     refused(tmp_path, capsys, back(tmp_path), "lacks plan (use the convkit that wrote it)")
 
 

@@ -125,7 +125,7 @@ def test_keeps_compression_and_attributes(tmp_path: Path) -> None:
         assert (dataset.compression, dataset.shuffle, dataset.chunks) == ("gzip", True, (2, 3))
         assert dataset.attrs["mine"] == file.attrs["note"] == "kept"
         assert HEAD not in file
-    record = json.loads((tmp_path / "x_fixed.mdl.state.json").read_text())
+    record = json.loads((tmp_path / "x_fixed.mdl.convkit.json").read_text())
     assert record["tensors_taken_undecoded"] == record["tensors"] == 2
 
 
@@ -201,13 +201,13 @@ def test_in_place_keeps_a_backup(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o640
     assert contents(link)["lr_scheduler.last_epoch"] == 15
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.mdl", "x.mdl", "x.mdl.bak", "x.mdl.state.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.mdl", "x.mdl", "x.mdl.bak", "x.mdl.convkit.json"]
 
 
 def test_in_place_without_backup(tmp_path: Path) -> None:
     path = make(tmp_path)
     assert main([*FIX, str(path), "--fix_inplace", "--yes", "--no-backup"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mdl", "x.mdl.state.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mdl", "x.mdl.convkit.json"]
 
 
 @pytest.mark.parametrize(("answer", "changed"), [("y\n", True), ("n\n", False), ("\n", False)])
@@ -268,12 +268,15 @@ def test_no_for_an_answer_is_a_document(
 def test_a_conversion_is_not_repaired_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What its receipt says would no longer be true; a copy that replaces one takes the receipt away."""
     path, other = make(tmp_path), tmp_path / "other.mdl"
+    receipt = {"schema": "convkit.receipt/1"} | {
+        name: {} for name in ("plan", "plan_digest", "source", "target", "complement")
+    }
     for target in (path, other):
-        receipt_path(target).write_text('{"schema": "convkit.receipt/1"}')
+        receipt_path(target).write_text(json.dumps(receipt))
     refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "is a conversion with a receipt", 2)
     other.touch()
     assert main([*FIX, str(path), "--fixed_checkpoint_path", str(other), "--overwrite"]) == 0
-    assert not receipt_path(other).exists()
+    assert json.loads(receipt_path(other).read_text())["kind"] == "repair"
     assert main(["verify", str(other)]) == 0
 
 

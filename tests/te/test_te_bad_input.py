@@ -213,7 +213,7 @@ def test_an_output_that_exists(kind: str, here: Path, capfd: pytest.CaptureFixtu
 def test_an_output_within_the_source(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source("pax")
     command = ["--input-path=source", "--output-path=source/out", "--fw=pax", "--direction=fw2te"]
-    assert "lies among the folders of the source" in refused(capfd, "te", *command, code=2)
+    assert "lies inside the source" in refused(capfd, "te", *command, code=2)
 
 
 @pytest.mark.parametrize("kind", ["t5x", "pax"])

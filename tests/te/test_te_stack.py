@@ -13,7 +13,7 @@ from te_runs import arrays as on_disk
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.execute.complement import check_ties
+from convkit.execute.complement import find_complement
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
 
@@ -79,7 +79,7 @@ def test_layers_that_counted_differently_are_not_taken_apart() -> None:
     key = "opt_states_0.p#3#i-1_2.count"
     arrays[key] = arrays[key] + np.array([0, 0, 1], np.int32)
     with pytest.raises(ConvkitError, match="is not what 'repeated' gives"):
-        check_ties(Memory(arrays), plan_of(inverse(STACK), arrays, format="torch"))
+        find_complement(Memory(arrays), plan_of(inverse(STACK), arrays, format="torch"))
 
 
 def test_an_optimizer_on_disk_comes_back_and_a_wrong_count_is_seen(

@@ -17,7 +17,7 @@ from test_schemas import validator
 
 from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError, PlanError
-from convkit.execute.complement import check_ties
+from convkit.execute.complement import find_complement
 from convkit.files.receipt import complement_path
 from convkit.mapping import Derived, Folded, Rule, inverse, pack
 from convkit.verify.roundtrip.check import roundtrip
@@ -45,7 +45,7 @@ def test_copies_that_differ_are_not_dropped() -> None:
     right = {"rest.count": np.array(7, np.int32), "each.count": np.array([7, 8], np.int32)}
     plan = plan_of(inverse(COUNTS), right, {"layers": 2})
     with pytest.raises(ConvkitError, match="is not what 'repeated' gives of rest"):
-        check_ties(Memory(right), plan)
+        find_complement(Memory(right), plan)
 
 
 def test_what_they_follow_from_must_be_there() -> None:

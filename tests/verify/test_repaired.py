@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convkit.cli import main
-from convkit.files.receipt import record_path
+from convkit.files.receipt import receipt_path
 from convkit.generate.old_mdl import write_old
 from convkit.state.cerebras.loader_state import Workers, write_workers
 
@@ -96,7 +96,7 @@ def test_catches(
 
 
 def test_catches_what_the_record_does_not_say(repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    path = record_path(repaired[1])
+    path = receipt_path(repaired[1])
     record = json.loads(path.read_text())
     record["repairs"] = []
     path.write_text(json.dumps(record))
@@ -152,7 +152,7 @@ def test_a_damaged_repair_is_found_out(
 
 
 def test_an_edited_record_is_found_out(repaired: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    path = record_path(repaired[1])
+    path = receipt_path(repaired[1])
     record = json.loads(path.read_text())
     record["plan"]["repairs"] = []
     path.write_text(json.dumps(record))

@@ -16,7 +16,7 @@ from typing import Any
 from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, table
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import STATE_SCHEMA, read_record, record_path
+from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5.format import file_of
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
@@ -87,7 +87,7 @@ def fix(args: argparse.Namespace) -> int:
             "repairs": [asdict(repair) for repair in found.repairs],
             "warnings": list(found.warnings),
             # who streamed what, where the loader state is a sum
-            "complement": (read_record(args.checkpoint_path) or {}).get("complement", {"tensors": {}}),
+            "complement": (read_receipt(args.checkpoint_path, REPAIR) or {}).get("complement", {"tensors": {}}),
         }
         reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
         state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
@@ -198,7 +198,7 @@ def _put_back(args: argparse.Namespace) -> int:
         raise UsageError("exists", path=folder, remedy="name a folder to make")
     path = file_of(args.old_checkpoint)
     with CerebrasCheckpoint(path) as checkpoint:
-        workers = workers_of(checkpoint, read_record(path))
+        workers = workers_of(checkpoint, read_receipt(path, REPAIR))
     if not args.dry_run:
         _make_files(folder.absolute(), workers)
     if args.json:
@@ -235,7 +235,7 @@ def _tell(document: dict[str, Any], target: Path) -> None:
     print(
         f"{target}: {len(document['target']['leaves'])} leaves, {size(document['target']['bytes'])}; "
         f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors taken over undecoded, "
-        f"all compared with the source; record {record_path(target).name}"
+        f"all compared with the source; receipt {receipt_path(target).name}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from convkit.cli.options import config_option, no_fail_option, source_format_option
 from convkit.cli.output import emit
-from convkit.files.receipt import read_migration, read_receipt, read_record
+from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; all are in the JSON document
@@ -90,12 +90,12 @@ def _roundtrip(args: argparse.Namespace) -> Verdict:
     from convkit.verify.repaired import repaired
     from convkit.verify.roundtrip.check import roundtrip
 
-    if (migration := read_migration(args.target)) is not None:
+    if (migration := read_receipt(args.target, MIGRATION)) is not None:
         from convkit.migrate.orbax import checks
 
         return checks.roundtrip(args.source, args.target, migration, keep=args.keep)
-    receipt = read_receipt(args.target)
-    if receipt is None and (record := read_record(args.target)) is not None:
+    receipt = read_receipt(args.target, CONVERSION)
+    if receipt is None and (record := read_receipt(args.target, REPAIR)) is not None:
         return repaired(args.source, args.target, record)
     plan = receipt["plan"] if receipt else _plan(args)
     return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
@@ -122,7 +122,7 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _equivalence(args: argparse.Namespace) -> Verdict:
-    if (migration := read_migration(args.target)) is not None:
+    if (migration := read_receipt(args.target, MIGRATION)) is not None:
         from convkit.migrate.orbax import checks
 
         return checks.equivalence(args.source, args.target, migration)
@@ -141,7 +141,7 @@ def _equivalence(args: argparse.Namespace) -> Verdict:
 
 
 def _verify(args: argparse.Namespace) -> Verdict:
-    if args.path.exists() and (migration := read_migration(args.path)) is not None:
+    if args.path.exists() and (migration := read_receipt(args.path, MIGRATION)) is not None:
         from convkit.verify.files import verify_migration
 
         return verify_migration(args.path.absolute(), migration)

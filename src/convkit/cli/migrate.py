@@ -12,7 +12,7 @@ from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.claim import MIGRATIONS
 from convkit.cli.output import emit, parse_size, table
 from convkit.errors import UsageError
-from convkit.files.receipt import migration_path
+from convkit.files.receipt import receipt_path
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.plan_json import plan_json
 from convkit.migrate.orbax.request import Encoding, Request, plan_migration
@@ -146,7 +146,7 @@ def show(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     print(
         f"{args.target}: {receipt['target']['format']}, {len(parts)} checkpoints, {items} items"
         f"{f' ({anew} written anew)' if anew else ''}, {size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s; "
-        f"{proof}; receipt {migration_path(args.target).name}"
+        f"{proof}; receipt {receipt_path(args.target).name}"
     )
 
 

@@ -1,6 +1,7 @@
 """Carrying a plan out: streamed, in bounded memory, with any number of threads."""
 
+from convkit.execute.carry import Progress
 from convkit.execute.chain import plan_chain
-from convkit.execute.conversion import Progress, convert
+from convkit.execute.conversion import convert
 
 __all__ = ["Progress", "convert", "plan_chain"]

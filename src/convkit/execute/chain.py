@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convkit.checkpoint import Checkpoint
 from convkit.errors import PlanError
-from convkit.execute.complement import check_ties, lost_on_the_way
+from convkit.execute.complement import find_complement
 from convkit.execute.jobs import target_jobs
 from convkit.execute.seen import Gathered
 from convkit.mapping import Chain
@@ -33,12 +33,13 @@ def plan_chain(source: Source, chain: Chain, options: Options | None = None) -> 
         return source, make_plan(source, first, options=options)
     passing = Options(release=options.release, drop=options.drop, restore=False, given=options.given)
     plan = make_plan(source, first, options=passing)
-    check_ties(source.checkpoint, plan)
-    for key in lost_on_the_way(source.checkpoint, plan):
+    kept = find_complement(source.checkpoint, plan)
+    lost = [*plan.bound.left_behind, *(job.key for job in kept.jobs if job.key not in kept.rounded)]
+    if lost:
         raise PlanError(
             f"has no place in {first.right.name}, through which the way leads",
             path=source.path,
-            key=key,
+            key=lost[0],
             remedy="convert in two steps, which keeps it as complement, or --drop it",
         )
     middle = replace(source, checkpoint=Converted(source.checkpoint, plan), config=plan.target_config)

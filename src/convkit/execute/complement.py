@@ -1,12 +1,14 @@
-"""What the target alone can't bring back, and what must be equal before a copy is dropped."""
+"""What the target alone can't bring back, and what must be equal before a copy is dropped: found once."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.errors import ConvkitError
+from convkit.execute.job import Job, copies
+from convkit.execute.seen import Computed, Gathered
 from convkit.execute.slabs import Piece
 from convkit.mapping.ops import bits_of
 from convkit.plan import Plan
@@ -14,25 +16,67 @@ from convkit.plan.step import Padding, Side, Step
 
 if TYPE_CHECKING:
     import numpy as np
-from convkit.execute.job import Job, copies
-from convkit.execute.seen import Computed, Gathered
 
 
-def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
-    """Copies that the plan takes for one leaf must be equal bit by bit, and so must what is derived and to be proven.
+@dataclass(frozen=True)
+class Complement:
+    """Source tensors that find no place in the target, or can't be made again bit by bit.
+
+    Attributes:
+        jobs: a leaf each, to be made as the source has it.
+        rounded: keys of those that are kept whole because shifting them back would round.
+        unforeseen: keys of those that nothing but the data shows to be needed.
+    """
+
+    jobs: list[Job]
+    rounded: frozenset[str]
+    unforeseen: tuple[str, ...]
+
+
+def find_complement(checkpoint: Checkpoint, plan: Plan) -> Complement:
+    """Read what must be known before the first leaf is written: ties, derived leaves, crops and shifts.
+
+    Raises:
+        ConvkitError: copies that the plan takes for one leaf differ, or a derived leaf that must be what its recipe
+            gives isn't.
+    """
+    different = _derived_otherwise(checkpoint, plan)
+    _check_ties(checkpoint, plan)
+    folded = [step.folded.key for step in plan.bound.steps if step.folded and step.folded.side == "source"]
+    rounded = _rounded(checkpoint, plan)
+    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *folded, *rounded, *different)}
+    jobs = [replace(job, digest_of=job.key) for job in copies("complement", checkpoint, kept)]
+    cropped = (_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop)
+    crops = [job for job in cropped if job]
+    unforeseen = [*different, *(job.key for job in crops)]
+    return Complement(jobs + crops, frozenset(rounded), tuple(unforeseen))
+
+
+def _derived_otherwise(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """Derived leaves of the source that aren't what their recipe gives, bit by bit.
+
+    Raises:
+        ConvkitError: one must be.
+    """
+    computed = Computed(plan.bound.derived, checkpoint)
+    different = [leaf for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
+    for leaf in different:
+        if leaf.proven:
+            raise ConvkitError(
+                f"is not what '{leaf.recipe}' gives of {', '.join(leaf.of)}, and couldn't be made again",
+                path=checkpoint.path,
+                key=leaf.key,
+                remedy="drop it by name, if it doesn't matter: --drop",
+            )
+    return [leaf.key for leaf in different]
+
+
+def _check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
+    """Copies that the plan takes for one leaf must be equal bit by bit.
 
     Raises:
         ConvkitError: they aren't.
     """
-    computed = Computed(plan.bound.derived, checkpoint)
-    for derived in plan.bound.derived:
-        if derived.proven and not computed.gives(derived, checkpoint):
-            raise ConvkitError(
-                f"is not what '{derived.recipe}' gives of {', '.join(derived.of)}, and couldn't be made again",
-                path=checkpoint.path,
-                key=derived.key,
-                remedy="drop it by name, if it doesn't matter: --drop",
-            )
     for step in plan.bound.steps:
         for name, of in step.same:
             leaf, other = plan.source_leaves[name], plan.source_leaves[of]
@@ -45,25 +89,6 @@ def check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
                     key=name,
                     remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
                 )
-
-
-def lost_on_the_way(checkpoint: Checkpoint, plan: Plan) -> list[str]:
-    """Source leaves of which the target alone wouldn't bring back all, but for what shifting rounds."""
-    shifted = _rounded(checkpoint, plan)
-    kept = (job.key for job in complement_jobs(checkpoint, plan) if job.key not in shifted)
-    return list(dict.fromkeys([*plan.bound.left_behind, *kept]))
-
-
-def complement_jobs(checkpoint: Checkpoint, plan: Plan) -> list[Job]:
-    """Source tensors that find no place in the target, or can't be made again bit by bit."""
-    computed = Computed(plan.bound.derived, checkpoint)
-    other = [leaf.key for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
-    folded = [step.folded.key for step in plan.bound.steps if step.folded and step.folded.side == "source"]
-    shifted = _rounded(checkpoint, plan)
-    kept = {key: checkpoint.leaves[key] for key in (*plan.bound.left_behind, *folded, *shifted, *other)}
-    jobs = [replace(job, digest_of=job.key) for job in copies("complement", checkpoint, kept)]
-    cropped = [_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop]
-    return jobs + [job for job in cropped if job]
 
 
 def _rounded(checkpoint: Checkpoint, plan: Plan) -> list[str]:

@@ -1,12 +1,9 @@
-"""The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered.
-
-A gather gives any run of elements of one leaf: from the mapped source directly where the leaf only
-moves, else through a buffer filled by strided copies, with the step's ops applied. Of sources
-whose bytes must be decoded it reads what the range needs, in the pieces that are decoded together, and holds
-the last of them: a leaf that is needed crosswise is held whole, or layer by layer where layers are stacked.
-"""
+"""The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 from convkit.checkpoint import Leaf, Tensors
 from convkit.checkpoint.views import Joined
@@ -16,35 +13,52 @@ from convkit.execute.pieces import pieces
 from convkit.execute.seen import Computed, Gathered
 from convkit.execute.slabs import Piece
 from convkit.plan import Plan
-from convkit.plan.step import Step
+from convkit.plan.step import Padding, Side, Step
 
 
 def target_jobs(plan: Plan, checkpoint: Tensors, earlier: Tensors | None) -> list[Job]:
     """Every tensor of the target, from the source, recipes, and the complement of an ``earlier`` conversion."""
-    jobs = []
-    for step in plan.bound.steps:
-        parts = [] if step.value else pieces(step)
-        moved = not step.value and _is_move(step, parts)
-        for side in () if step.value else step.targets:
-            mine = [piece for piece in parts if piece.target == side.key]
-            reader = checkpoint
-            if fold := step.folded:
-                if earlier and fold.side == "target" and side.key == fold.key:
-                    jobs += copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
-                    continue
-                reader = Multiplied(checkpoint, fold) if fold.side == "source" else checkpoint
-            if earlier and side.key in step.kept:
-                jobs += copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
-                continue
-            if earlier and step.pad and step.pad.kept_as:
-                part = step.pad.beyond(side.spec.shape)
-                name = step.pad.kept_as
-                mine.append(Piece(name, side.key, part.shape, 0, part.own_strides, part.offset, part.strides))
-                reader = Joined(checkpoint, earlier)
-            jobs.append(Job("target", side.key, side.spec, reader, mine, step, step.sources[0].key if moved else None))
-            jobs += [Job("target", name, side.spec, reader, mine, step) for name, of in step.also if of == side.key]
+    jobs = [job for step in plan.bound.steps if not step.value for job in _of_step(step, checkpoint, earlier)]
     jobs += copies("target", Computed(plan.to_compute, Gathered(jobs)))
     return jobs + (copies("target", earlier, plan.restored) if earlier else [])
+
+
+def from_complement(plan: Plan) -> bool:
+    """Whether the complement of an earlier conversion holds something of the target."""
+    return any(leaf.spec for leaf in plan.restored.values()) or any(
+        _held_whole(step) or (step.pad and step.pad.kept_as) for step in plan.bound.steps
+    )
+
+
+def _of_step(step: Step, checkpoint: Tensors, earlier: Tensors | None) -> Iterator[Job]:
+    parts = pieces(step)
+    moved = step.sources[0].key if _is_move(step, parts) else None
+    fold = step.folded
+    reader = Multiplied(checkpoint, fold) if fold and fold.side == "source" else checkpoint
+    for side in step.targets:
+        if earlier and side.key in _held_whole(step):
+            yield from copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
+            continue
+        mine = [piece for piece in parts if piece.target == side.key]
+        job = Job("target", side.key, side.spec, reader, mine, step, moved)
+        if earlier and step.pad and step.pad.kept_as:
+            job = _padded(job, side, step.pad, Joined(checkpoint, earlier))
+        yield job
+        twins = (name for name, of in step.also if of == side.key)
+        yield from (replace(job, key=name, digest_of=None, blocks={}) for name in twins)
+
+
+def _held_whole(step: Step) -> tuple[str, ...]:
+    """Target leaves that an earlier complement holds as they were, instead of what the step would make."""
+    folded = (step.folded.key,) if step.folded and step.folded.side == "target" else ()
+    return (*folded, *step.kept)
+
+
+def _padded(job: Job, side: Side, pad: Padding, reader: Tensors) -> Job:
+    """The job with what was once cropped put back where others pad."""
+    part = pad.beyond(side.spec.shape)
+    back = Piece(pad.kept_as, side.key, part.shape, 0, part.own_strides, part.offset, part.strides)
+    return replace(job, reader=reader, pieces=[*job.pieces, back], blocks={})
 
 
 def _is_move(step: Step, pieces: list[Piece]) -> bool:

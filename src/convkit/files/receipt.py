@@ -1,10 +1,14 @@
-"""The receipt that a conversion leaves beside its output, and the complement of what it lost.
+"""The receipt beside every output of convkit, and the complement of what a conversion lost.
 
-``<DST>.convkit.json`` (schema ``convkit.receipt/1``) holds the whole plan, per-leaf digests of both
-sides, versions and figures; ``<DST>.complement.safetensors`` the tensors that found no place. Where a
-checkpoint's state was repaired (:mod:`convkit.migrate.restate`) the record ``<DST>.state.json`` (schema
-``convkit.state/1``) says the same of the target; where it was migrated from one API of Orbax's to the other
-(:mod:`convkit.migrate.orbax`), ``<DST>.migration.json`` (schema ``convkit.migration/1``).
+``<DST>.convkit.json`` (schema ``convkit.receipt/2``) holds the whole plan, digests, versions and figures. Its
+``kind`` says what was done: a ``conversion``, a ``repair`` of a checkpoint's state (:mod:`convkit.migrate.restate`),
+or a ``migration`` between Orbax's two APIs (:mod:`convkit.migrate.orbax`). ``<DST>.complement.safetensors`` holds
+the tensors that found no place in a conversion's target.
+
+Earlier releases wrote the receipt of a conversion as ``convkit.receipt/1``, without a kind, and those of other
+work under other names: ``<DST>.state.json`` (``convkit.state/1``) of a repair, ``<DST>.migration.json``
+(``convkit.migration/1``) of a migration. They are still read, and never written. The schema has another number than
+before so that those releases refuse what they would take for a conversion.
 """
 
 from __future__ import annotations
@@ -18,23 +22,22 @@ from typing import Any
 from convkit.checkpoint import Opaque
 from convkit.errors import ConvkitError
 
-
-def same_files(checkpoint: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
-    """Files of a checkpoint as receipts record them: the path below its folder, and the size."""
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    return [{"name": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size} for path in files]
-
-
-def bare_names(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same list as receipts had it at first, without folders: chunks of arrays then repeat names."""
-    return [{**entry, "name": PurePosixPath(entry["name"]).name} for entry in files]
-
-
-SCHEMA = "convkit.receipt/1"
+SCHEMA = "convkit.receipt/2"
+CONVERSION, REPAIR, MIGRATION = "conversion", "repair", "migration"
+#: plans of the kinds of work that have no mapping
 STATE_SCHEMA = "convkit.state/1"
-_NEEDED = ("plan", "plan_digest", "source", "target", "complement")
-_NEEDED_OF_MIGRATIONS = ("plan", "plan_digest", "source", "target", "parts")
 MIGRATION_SCHEMA = "convkit.migration/1"
+
+#: what every receipt has
+_NEEDED = ("plan", "plan_digest", "source", "target")
+#: and what one of a kind has beside
+_NEEDED_OF = {CONVERSION: ("complement",), REPAIR: ("complement",), MIGRATION: ("parts",)}
+#: suffix -> what is read there, as schema -> kind; where there are several, a tie goes to the first
+_READ: dict[str, dict[str, str]] = {
+    ".convkit.json": {"convkit.receipt/1": CONVERSION},
+    ".state.json": {STATE_SCHEMA: REPAIR},
+    ".migration.json": {MIGRATION_SCHEMA: MIGRATION},
+}
 
 
 def receipt_path(target: Path) -> Path:
@@ -51,14 +54,62 @@ def complement_path(target: Path) -> Path:
     return target.with_name(target.name + ".complement.safetensors")
 
 
-def record_path(target: Path) -> Path:
-    """Where the record of a repair that made ``target`` lies."""
-    return target.with_name(target.name + ".state.json")
+def receipts_beside(target: Path) -> list[Path]:
+    """Receipts of ``target`` that exist, of this release and of earlier ones."""
+    places = (target.with_name(target.name + suffix) for suffix in _READ)
+    return [path for path in places if path.is_file()]
 
 
-def migration_path(target: Path) -> Path:
-    """Where the receipt of the migration that made ``target`` lies."""
-    return target.with_name(target.name + ".migration.json")
+def read_receipt(target: Path, kind: str | None = None) -> dict[str, Any] | None:
+    """The receipt beside ``target``, its ``kind`` filled in; None where there is none, or of another kind than asked.
+
+    Releases before ``convkit.receipt/2`` could leave two receipts beside one target. Then that one counts whose work
+    was started last; a receipt of today's schema counts always.
+
+    Raises:
+        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
+    """
+    found: list[dict[str, Any]] = []
+    for path in receipts_beside(target):
+        found.append(_read(path, _READ[path.name.removeprefix(target.name)]))
+        if found[-1]["schema"] == SCHEMA:
+            break
+    receipt = max(found, key=lambda receipt: str(receipt.get("started", "")), default=None)
+    return receipt if receipt is not None and kind in (None, receipt["kind"]) else None
+
+
+def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema in earlier:
+        document["kind"] = earlier[schema]
+    elif schema != SCHEMA:
+        known = " or ".join((SCHEMA, *earlier))
+        raise ConvkitError(f"is not a receipt of schema {known}", path=path, remedy="use the convkit that wrote it")
+    if document.get("kind") not in _NEEDED_OF:
+        raise ConvkitError(
+            f"is of a kind that this convkit doesn't know: {document.get('kind')!r}",
+            path=path,
+            remedy="use the convkit that wrote it",
+        )
+    for name in (*_NEEDED, *_NEEDED_OF[document["kind"]]):
+        if name not in document:
+            raise ConvkitError(f"lacks {name}", path=path, remedy="use the convkit that wrote it")
+    return document
+
+
+def same_files(checkpoint: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Files of a checkpoint as receipts record them: the path below its folder, and the size."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    return [{"name": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size} for path in files]
+
+
+def bare_names(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same list as receipts had it at first, without folders: chunks of arrays then repeat names."""
+    return [{**entry, "name": PurePosixPath(entry["name"]).name} for entry in files]
 
 
 def json_value(value: Any) -> Any:
@@ -69,45 +120,3 @@ def json_value(value: Any) -> Any:
 def from_json_value(value: Any) -> Any:
     """What :func:`json_value` wrote."""
     return Opaque(bytes.fromhex(value["hex"]), value["opaque"]) if isinstance(value, dict) and value else value
-
-
-def read_receipt(target: Path) -> dict[str, Any] | None:
-    """The receipt beside ``target``; None where there is none.
-
-    Raises:
-        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
-    """
-    return _read(receipt_path(target), SCHEMA, "receipt")
-
-
-def read_record(target: Path) -> dict[str, Any] | None:
-    """The record of a repair beside ``target``; None where there is none.
-
-    Raises:
-        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
-    """
-    return _read(record_path(target), STATE_SCHEMA, "record")
-
-
-def read_migration(target: Path) -> dict[str, Any] | None:
-    """The receipt of the migration beside ``target``; None where there is none.
-
-    Raises:
-        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
-    """
-    return _read(migration_path(target), MIGRATION_SCHEMA, "migration", _NEEDED_OF_MIGRATIONS)
-
-
-def _read(path: Path, schema: str, kind: str, needed: tuple[str, ...] = _NEEDED) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
-    if not isinstance(document, dict) or document.get("schema") != schema:
-        raise ConvkitError(f"is not a {kind} of schema {schema}", path=path, remedy="use the convkit that wrote it")
-    for name in needed:
-        if name not in document:
-            raise ConvkitError(f"lacks {name}", path=path, remedy="use the convkit that wrote it")
-    return document

@@ -7,27 +7,23 @@ with a record beside it (see :mod:`convkit.files.receipt`), by which ``convkit v
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import convkit
 from convkit.checkpoint import Leaf, WriteOptions
 from convkit.checkpoint.digests import BLOCK, BlockDigests, combine, digest_value
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.errors import ConvkitError, UsageError
+from convkit.execute.publish import Work, publishing
 from convkit.files.config_file import find_config
-from convkit.files.receipt import STATE_SCHEMA, complement_path, json_value, receipt_path, record_path, same_files
-from convkit.files.staging import Staging
+from convkit.files.receipt import REPAIR, STATE_SCHEMA, json_value, same_files
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
 
@@ -107,63 +103,37 @@ def restate(
     """
     if backup is not None and backup.exists():
         raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
-    _check_target(source.path, target, inplace)
-    started, begun = time.monotonic(), datetime.now(UTC)
-    with Staging(target.absolute(), {"state": dict(told)}, overwrite or inplace) as staging:
-        try:
-            made = staging.out / target.name
-            _check_disk(source, staging)
-            taken = _write(source, made, state)
-            digests = _compare(source, made, state)
-            plan = planned(source, state, told)
-            record = {
-                "schema": STATE_SCHEMA,
-                "convkit": convkit.__version__,
-                **told,
-                "plan": plan,
-                "plan_digest": digest_value("sha256", plan),
-                "source": {"path": str(source.path), "version": source.metadata["version"]},
-                "target": {
-                    "path": target.name,
-                    "format": source.format,
-                    "bytes": made.stat().st_size,
-                    "files": same_files(made, [made]),
-                    "leaves": {key: {"digest": digest} for key, digest in digests.items()},
-                },
-                "tensors_taken_undecoded": taken,
-                "tensors": sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
-                "bytes_read": plan["summary"]["bytes_read"],
-                "bytes_written": plan["summary"]["bytes_written"],
-                "started": begun.isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - started, 3),
-            }
-            record_path(made).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            if target.exists():
-                shutil.copymode(target, made)
-            names = [record_path(target).name, *_config(source.path, target, staging.out), target.name]
-            with _kept(target, backup):
-                staging.publish(names)
-            for stale in (receipt_path(target), complement_path(target)):
-                stale.unlink(missing_ok=True)  # of a conversion that is replaced
-        except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror or error}", path=target, remedy="free space, or check permissions"
-            ) from None
-    return record
-
-
-def _check_target(source: Path, target: Path, inplace: bool) -> None:
-    """What is replaced is a file, and not the source unless that is asked for.
-
-    Raises:
-        UsageError: it is something else; or a conversion, whose receipt would no longer be true.
-    """
     if target.is_dir():
         raise UsageError("is a folder", path=target, remedy="name a file")
-    if inplace and receipt_path(target).is_file():
-        raise UsageError("is a conversion with a receipt, which would be false", path=target, remedy="name another")
-    if not inplace and target.exists() and target.samefile(source):
+    if not inplace and target.exists() and target.samefile(source.path):
         raise UsageError("is the checkpoint itself", path=target, remedy="name another file")
+    work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
+    with publishing(work, {"state": dict(told)}) as output:
+        made = output.main
+        output.make_room(source.path.stat().st_size + _OVERHEAD)
+        taken = _write(source, made, state)
+        digests = _compare(source, made, state)
+        plan = planned(source, state, told)
+        if target.exists():
+            shutil.copymode(target, made)
+        return output.publish(
+            plan,
+            _config(source.path, target, output.out),
+            within=_kept(target, backup),
+            **told,
+            source={"path": str(source.path), "version": source.metadata["version"]},
+            target={
+                "path": target.name,
+                "format": source.format,
+                "bytes": made.stat().st_size,
+                "files": same_files(made, [made]),
+                "leaves": {key: {"digest": digest} for key, digest in digests.items()},
+            },
+            tensors_taken_undecoded=taken,
+            tensors=sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
+            bytes_read=plan["summary"]["bytes_read"],
+            bytes_written=plan["summary"]["bytes_written"],
+        )
 
 
 def _described(leaf: Leaf) -> dict[str, Any]:
@@ -180,17 +150,6 @@ def _config(source: Path, target: Path, out: Path) -> list[str]:
         return []
     shutil.copyfile(config, out / beside.name)
     return [beside.name]
-
-
-def _check_disk(source: CerebrasCheckpoint, staging: Staging) -> None:
-    need = source.path.stat().st_size + _OVERHEAD
-    free = shutil.disk_usage(staging.folder).free
-    if need > free:
-        raise ConvkitError(
-            f"needs {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
-            path=staging.target,
-            remedy="free space, or name a target elsewhere",
-        )
 
 
 def _write(source: CerebrasCheckpoint, path: Path, state: State) -> int:

@@ -12,7 +12,7 @@ from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
-from convkit.files.receipt import read_receipt
+from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts, needs_config
 
@@ -91,7 +91,7 @@ def open_model(
 
 def recorded_settings(path: Path) -> dict[str, Any]:
     """What the receipt beside a checkpoint says of its model, for layouts whose checkpoints have no config."""
-    plan = (read_receipt(path) or {}).get("plan", {})
+    plan = (read_receipt(path, CONVERSION) or {}).get("plan", {})
     return {**plan.get("names", {}), **plan.get("variant", {})}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config.tree import merge
 from convkit.errors import PlanError
-from convkit.files.receipt import bare_names, from_json_value, read_receipt, same_files
+from convkit.files.receipt import CONVERSION, bare_names, from_json_value, read_receipt, same_files
 from convkit.mapping import Mapping
 from convkit.mapping.ops import Exactness
 from convkit.plan.derived import owed_derived
@@ -42,7 +42,7 @@ class Returned:
 
 def earlier_of(source: Source, mapping: Mapping) -> Earlier | None:
     """What the receipt beside the source records, if it is of the conversion that this one undoes."""
-    receipt = read_receipt(source.path)
+    receipt = read_receipt(source.path, CONVERSION)
     if receipt is None:
         return None
     plan = receipt["plan"]

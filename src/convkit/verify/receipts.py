@@ -25,9 +25,7 @@ from convkit.files.receipt import (
     complement_path,
     json_value,
     read_receipt,
-    read_record,
     receipt_path,
-    record_path,
 )
 from convkit.formats import get_format, open_checkpoint
 from convkit.verify.judged import Check
@@ -51,9 +49,9 @@ def verify(path: Path) -> Verdict:
     path = path.absolute()
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
-    receipt = read_receipt(path) or read_record(path)
+    receipt = read_receipt(path)
     if receipt is None:
-        remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name} or {record_path(path).name}"
+        remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     check = Check("verify", receipt["source"]["path"], path)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]

@@ -20,7 +20,7 @@ from typing import Any
 import convkit
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import MIGRATION_SCHEMA, migration_path, receipt_path, record_path
+from convkit.files.receipt import MIGRATION, SCHEMA, receipt_path, receipts_beside
 from convkit.files.staging import Staging
 from convkit.migrate.orbax.files import make
 from convkit.migrate.orbax.plan_json import plan_json
@@ -69,11 +69,12 @@ def migrate(
                 "started": begun.isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - started, 3),
             }
-            name = migration_path(target).name
+            name = receipt_path(target).name
             (staging.out / name).write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
             staging.publish([name, target.name])
-            for stale in (receipt_path(target), record_path(target)):
-                stale.unlink(missing_ok=True)  # of a conversion or repair that is replaced
+            for stale in receipts_beside(target):
+                if stale.name != name:
+                    stale.unlink()  # of what is replaced, by an earlier release
         except OSError as error:
             full = error.errno == errno.ENOSPC
             raise ConvkitError(
@@ -95,7 +96,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         raise UsageError("is the source, or holds it", path=target, remedy="name another target")
     if kept in real.parents:
         raise UsageError("lies inside the source", path=target, remedy="name a target elsewhere")
-    if overwrite and target.exists() and not (migration_path(target).is_file() or receipt_path(target).is_file()):
+    if overwrite and target.exists() and not receipts_beside(target):
         raise UsageError("isn't convkit's work", path=target, remedy="remove it yourself, or name another target")
 
 
@@ -126,7 +127,8 @@ def _receipt(
 ) -> dict[str, Any]:
     plan = plan_json(migration)
     return {
-        "schema": MIGRATION_SCHEMA,
+        "schema": SCHEMA,
+        "kind": MIGRATION,
         "convkit": convkit.__version__,
         "plan": plan,
         "plan_digest": digest_value("sha256", plan),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import read_migration
+from convkit.files.receipt import MIGRATION, read_receipt
 from convkit.formats.orbax.safetensors import as_checkpoint
 from convkit.migrate.orbax.items import Target
 from convkit.migrate.orbax.parts import Part, checkpoint_part, root_part
@@ -94,7 +94,7 @@ def plan_migration(source: Path, request: Request) -> Migration:
     checkpoints = _checkpoints(found, request)
     why = _rewriting(request)
     there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
-    receipt = None if request.afresh or why else read_migration(source)
+    receipt = None if request.afresh or why else read_receipt(source, MIGRATION)
     was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # whose API's files may be given back
     if there and not (request.dual or was_dual) and why is None:
         raise UsageError(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convkit.files.receipt import read_receipt
+from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
 from convkit.verify.equivalence import probe as probes
 from convkit.verify.equivalence.amplify import amplified, gains
@@ -65,7 +65,7 @@ def equivalence(
         UsageError: a probe of fewer than two positions.
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
-    plan = (read_receipt(target) or {}).get("plan", {})
+    plan = (read_receipt(target, CONVERSION) or {}).get("plan", {})
     recorded = {side: plan.get(side, {}).get for side in ("source", "target")}
     ours = open_model(
         source,

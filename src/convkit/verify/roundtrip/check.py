@@ -13,7 +13,7 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.receipt import COMPLEMENT_FORMAT, complement_path, read_receipt
+from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
@@ -68,7 +68,7 @@ def roundtrip(
             return check.judged([str(error)])
         problems: list[str] = []
         kept = _complement(target, receipt, stack, problems)
-        earlier = _complement(source, read_receipt(source), stack, problems) if _restores(plan) else None
+        earlier = _complement(source, read_receipt(source, CONVERSION), stack, problems) if _restores(plan) else None
         sides = Sides(opened, other, kept, earlier)
         claimed = _claimed(plan, sides)
         if keep is not None:

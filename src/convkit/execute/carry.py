@@ -1,0 +1,157 @@
+"""Making leaves: the jobs of a work, cut into ranges for threads, digested, journaled.
+
+A job's leaf is cut into *ranges* (64 MiB or less, so that one large leaf feeds several threads), a range into slabs
+of a few MiB. A slab is gathered by strided copies from the source, its ops applied, digested and written; a leaf that
+only moves goes from the mapped source to the output without a buffer between. A leaf that stays as it is is copied
+as the source stores it where the output's writer can take it over so (:meth:`Writer.copy_leaf`), and decoded for its
+digest alone. Leaves whose bytes must be decoded first are read in the range that a slab needs, or whole where it
+needs them crosswise.
+
+Peak anonymous memory: each thread holds a slab (:data:`~convkit.execute.slabs.SLAB` bytes, up to
+:data:`~convkit.execute.runs.MAX_SLAB` where a transposition wants :data:`~convkit.execute.slabs.TILE` rows, or one
+chunk row of the output's format) and, for formats that must be decoded, at most the source leaves of one step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Checkpoint, Writer
+from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
+from convkit.execute.gather import Gather
+from convkit.execute.job import Job
+from convkit.execute.runs import Range, cut, slabs
+from convkit.files.staging import Staging
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: called with the bytes that are done, and those of all
+Progress = Callable[[int, int], None]
+
+
+class Carrier:
+    """Makes leaves with a number of threads; ``digests`` says what it made, and what it read whole.
+
+    Attributes:
+        digests: role of an output (``target``, ``complement``), or ``source`` -> key -> digest.
+        peak: anonymous memory of the process in bytes, the largest that was seen (Linux).
+    """
+
+    def __init__(
+        self,
+        staging: Staging,
+        source: Checkpoint,
+        *,
+        threads: int,
+        algorithm: str,
+        progress: Progress | None = None,
+    ) -> None:
+        self.staging = staging
+        self.source = source
+        self.threads = threads
+        self.algorithm = algorithm
+        self.progress = progress
+        self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
+        self.peak = 0
+        self._lock = threading.Lock()
+        self._done = self._total = 0
+
+    def make(self, jobs: Sequence[Job], writers: Mapping[str, Writer]) -> None:
+        """Make every leaf that the journal doesn't have yet; ``writers`` by the role of their jobs.
+
+        Raises:
+            ConvkitError: a source can't be read, or an output not be written.
+        """
+        self._total = sum(job.spec.nbytes for job in jobs)
+        ranges: list[Range] = []
+        for job in jobs:
+            if (entry := self.staging.finished.get(_journal_key(job))) is not None:
+                self._note(job, entry["digest"])
+                self._advance(job.spec.nbytes)
+                continue
+            grain = writers[job.role].granularity(job.key)
+            mine = [Range(job, 0, job.spec.size)] if job.files() else list(cut(job, grain))
+            job.open_runs = len(mine)
+            ranges += mine
+        with ThreadPoolExecutor(self.threads) as pool:
+            pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
+            try:
+                for future in as_completed(pending):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def digest_source(self) -> None:
+        """Digest the source leaves whose bytes didn't pass unchanged."""
+        leaves = self.source.leaves
+        rest = [key for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]]
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = pool.map(lambda key: digest_leaf(self.source, key, self.algorithm), rest)
+            self.digests["source"].update(zip(rest, found, strict=True))
+
+    def _work(self, part: Range, writer: Writer) -> None:
+        job = part.job
+        digests = BlockDigests(self.algorithm)
+        rearranged = job.reader is self.source and job.digest_of is None
+        gather = Gather(job, self._digest_whole if rearranged else None)
+        files = job.files()
+        copied = files is not None and writer.copy_leaf(job.key, files)
+        grain = 1 if copied else writer.granularity(job.key)
+        for start, stop in slabs(part, grain, gather.crosswise):
+            data = gather(start, stop)
+            if data.size:
+                digests.update(data)
+                if not copied:
+                    writer.write(job.key, start, data)
+            self._advance((stop - start) * job.spec.itemsize)
+        with self._lock:
+            job.blocks[part.start] = digests.blocks()
+            job.open_runs -= 1
+            last = job.open_runs == 0
+        if last:
+            if not copied:
+                writer.finish(job.key)
+            digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
+            with self._lock:
+                self._note(job, digest)
+                self.staging.record({"key": _journal_key(job), "digest": digest})
+                self.peak = max(self.peak, _anonymous_bytes())
+
+    def _note(self, job: Job, digest: str) -> None:
+        self.digests.setdefault(job.role, {})[job.key] = digest
+        if job.digest_of is not None:
+            self.digests["source"][job.digest_of] = digest
+
+    def _digest_whole(self, key: str, data: np.ndarray) -> None:
+        """Digest a source leaf that is there whole, which spares it being decoded once more."""
+        if key not in self.digests["source"]:
+            digest = digest_array(self.algorithm, data)
+            with self._lock:
+                self.digests["source"][key] = digest
+
+    def _advance(self, nbytes: int) -> None:
+        with self._lock:
+            self._done += nbytes
+            if self.progress:
+                self.progress(self._done, self._total)
+
+
+def _journal_key(job: Job) -> str:
+    return f"{job.role}:{job.key}"
+
+
+def _anonymous_bytes() -> int:
+    """Anonymous memory of this process now (Linux; 0 elsewhere)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return 0
