@@ -137,8 +137,8 @@ def test_a_loader_state_is_what_its_record_says(
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (bits, "model.b: its digest is another"),
-        (epoch, "lr_scheduler.last_epoch: its digest is another"),
+        (bits, "model.b: its digest isn't the receipt's"),
+        (epoch, "lr_scheduler.last_epoch: its digest isn't the receipt's"),
         (untied, "model.lm_head.weight: is float64[3], the receipt says float32[4, 3]"),
     ],
 )

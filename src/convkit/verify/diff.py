@@ -1,7 +1,7 @@
-"""``convkit diff``: two checkpoints side by side, structure and values, whatever their formats.
+"""``convkit diff`` compares structure and values of two checkpoints, whatever their formats.
 
-Both are streamed in blocks, so memory doesn't grow with them. Bits are compared first; arithmetic
-is done only where they differ.
+Both are streamed in blocks, so memory doesn't grow with their size. Bits are compared first; only elements whose bits
+differ are compared as numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from convkit.verify.judged import Check
 from convkit.verify.ulps import Tally
 from convkit.verify.verdict import Verdict
 
-#: Elements compared at a time: a dozen temporaries of eight bytes each stay far below 128 MiB.
+#: Elements compared at a time: with a dozen temporaries of eight bytes an element that is far below 128 MiB.
 BLOCK = 1 << 18
 
 #: Keys that a message names before it counts the rest.
@@ -27,33 +27,33 @@ _SHOWN = 3
 
 @dataclass
 class Difference:
-    """A leaf that both have and that isn't the same in both."""
+    """A leaf that both checkpoints have and that differs."""
 
     key: str
-    #: what it is on either side, where that differs already
+    #: what it is on each side, if that differs
     kinds: tuple[str, str] | None = None
     tally: Tally | None = None
 
 
 @dataclass
 class Findings:
-    """What the comparison collects."""
+    """What the comparison has found."""
 
     compared: int = 0
     differences: list[Difference] = field(default_factory=list)
-    #: over all common leaves of a dtype
+    #: over all common leaves of a dtype, by dtype
     tallies: dict[str, Tally] = field(default_factory=dict)
     #: over common leaves whose dtypes disagree
     mixed: Tally = field(default_factory=lambda: Tally("", ""))
 
 
 def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None = None) -> Verdict:
-    """Compare two checkpoints; passed where they have the same leaves with the same shapes, dtypes and bits.
+    """Compare two checkpoints. They pass if they have the same leaves with the same shapes, dtypes and bits.
 
-    ``measured``: leaves in one only, leaves that differ, and over all common tensors the number of
-    differing elements, the largest absolute difference, the largest relative one (over the larger
-    of the two), and the largest distance in ulps. ``details``: the keys, each differing leaf, and a
-    histogram of ulps for each float dtype.
+    ``measured`` counts the leaves that only one has and the leaves that differ. Over all common tensors it gives the
+    number of elements that differ, their largest absolute difference, their largest relative difference (to the
+    larger of the two), and their largest distance in ulps. ``details`` lists the keys and the leaves that differ, with
+    a histogram of ulps for each dtype.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -109,7 +109,7 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
 
 
 def _kind(leaf: Leaf) -> str:
-    """What a leaf is, apart from its elements: equal kinds of values are equal values."""
+    """What a leaf is, without a tensor's elements. Values that aren't tensors are equal if this is."""
     if leaf.spec is not None:
         return f"{leaf.spec.dtype} {list(leaf.spec.shape)}"
     if isinstance(leaf.value, Opaque):
@@ -127,7 +127,7 @@ def _describe(difference: Difference) -> dict[str, Any]:
 
 
 def _prefix(only_a: Sequence[str], only_b: Sequence[str]) -> dict[str, str] | None:
-    """Where all the keys of one side are those of the other behind a prefix: which side, and the prefix."""
+    """The side whose keys are those of the other behind a prefix, and the prefix; None if there is no such side."""
     for side, longer, shorter in (("source", only_a, only_b), ("target", only_b, only_a)):
         if len(longer) == len(shorter) and shorter and longer[0].endswith(tail := shorter[0]):
             prefix = longer[0][: -len(tail)]

@@ -1,6 +1,6 @@
-"""Whether a migrated Orbax checkpoint is what its receipt says, and whether what was migrated back is the source.
+"""A migrated Orbax checkpoint against the files in its receipt, and against its source when it is migrated back.
 
-Both compare files byte by byte. A file that differs is named, with the leaves whose data it holds.
+Files are compared byte by byte. Each file that differs is named, with the leaves whose data it holds.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
 
-#: a file by its path below the checkpoint: where it lies, or what it holds where a fault is planted
+#: files by their paths below the checkpoint: where each lies, or its bytes if a fault is planted in it
 Files = dict[str, Path | bytes]
 
 #: bytes of a file that are compared at a time
 _BLOCK = 1 << 20
-#: leaves that a line names
+#: most leaves that a problem names
 _SHOWN = 3
+#: what is wrong with what only the target has
+_STRANGER = "isn't in the source"
 
 
 def verify_migration(path: Path, receipt: Document) -> Verdict:
     """Whether a migrated checkpoint still has the files of its receipt.
 
-    ``measured`` counts files and bytes; each file that is another is a problem.
+    ``measured`` counts files and bytes. Each file that differs is a problem.
     """
     check = Check("verify", receipt["source"]["path"], path)
     recorded = {_joined(part["name"], name): file for part in receipt["parts"] for name, file in part["files"].items()}
@@ -58,9 +60,16 @@ def verify_migration(path: Path, receipt: Document) -> Verdict:
 
 
 def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Verdict:
-    """Whether ``back``, which the target was migrated back to, is the source; the verdict is that of ``check``.
+    """Whether ``back``, the target migrated back, equals the source.
 
-    Files are compared, but for those of items that were written anew, whose leaves are; what was left out is not.
+    Files are compared, except those of items that were rewritten, whose leaves are compared, and those that the
+    migration left out.
+
+    Args:
+        source: what was migrated.
+        back: the target, migrated back.
+        receipt: of the migration.
+        check: the round trip, begun before the target was migrated back.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -100,12 +109,12 @@ def _of_receipt(receipt: Document) -> Iterator[str]:
 
 
 def _altered(path: Path, found: Files, recorded: Mapping[str, Document]) -> Iterator[str]:
-    """What is wrong with which file."""
+    """Each file that differs from the receipt, and how."""
     for name, file in recorded.items():
         if name not in found:
             yield f"{name}: the file is missing{_leaves(path, name)}"
         elif _digest(found[name], file["digest"]) != file["digest"]:
-            yield f"{name}: its digest is another{_leaves(path, name)}"
+            yield f"{name}: its digest isn't the receipt's{_leaves(path, name)}"
     yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
 
 
@@ -117,7 +126,7 @@ def _digest(file: Path | bytes, like: str) -> str:
 
 
 def _leaves(path: Path, name: str) -> str:
-    """Which leaves lie in a file, for a sentence's end; empty where it can't be told."""
+    """The leaves whose data a file holds, for the end of a sentence; empty if that isn't known."""
     file = path / name
     item = next((folder for folder in file.parents if (folder / tree.FILE).is_file()), None)
     if item is None or not item.is_relative_to(path):
@@ -132,7 +141,7 @@ def _leaves(path: Path, name: str) -> str:
 
 
 def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
-    """The arrays of an item's database, as far as it can be read."""
+    """The arrays of an item's database; none if it can't be read."""
     try:
         return read_arrays(item) if is_database(item) else {}
     except ConvkitError:
@@ -142,7 +151,7 @@ def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
 def _differing(ours: Files, theirs: Files) -> Iterator[str]:
     for name in sorted({*ours, *theirs}):
         if name not in ours or name not in theirs:
-            yield f"{name}: {'is missing' if name not in theirs else 'is of no source'}"
+            yield f"{name}: {'is missing' if name not in theirs else _STRANGER}"
         elif not _equal(ours[name], theirs[name]):
             yield f"{name}: has other bytes than in the source"
 
@@ -164,12 +173,12 @@ def _bytes(file: Path | bytes) -> bytes:
 
 
 def _differing_leaves(source: Path, back: Path) -> tuple[int, list[str]]:
-    """How many leaves were compared, and what is wrong with them; items of one leaf may have been without a name."""
+    """How many leaves were compared, and the problems found."""
     with open_checkpoint(source, "orbax-v0") as one, open_checkpoint(back, "orbax-v0") as other:
         wrong = []
         for key in {*one.leaves, *other.leaves}:
             if key not in one.leaves or key not in other.leaves:
-                wrong.append(f"{key}: {'is missing' if key in one.leaves else 'is of no source'}")
+                wrong.append(f"{key}: {'is missing' if key in one.leaves else _STRANGER}")
             elif not _same_leaf(one, other, key):
                 wrong.append(f"{key}: isn't what it is in the source")
         return len(one.leaves), wrong
@@ -183,7 +192,7 @@ def _same_leaf(one: Checkpoint, other: Checkpoint, key: str) -> bool:
 
 
 def _planted(files: Files) -> Iterator[tuple[str, Files]]:
-    """Faults planted in memory: the files with one of them."""
+    """Faults by name, with the files that have that fault. They are planted in memory."""
     small = sorted((file.stat().st_size, name) for name, file in files.items() if isinstance(file, Path))
     for _, name in [entry for entry in small if entry[0]][:1]:
         spoiled = bytearray(_bytes(files[name]))
@@ -209,7 +218,7 @@ def _joined(*names: str) -> str:
 
 
 def _without(files: Files, folder: str) -> Files:
-    """The files but for those in a folder; "" is all of them."""
+    """The files outside a folder; "" is the folder of all."""
     return {
         name: file for name, file in files.items() if folder and name != folder and not name.startswith(f"{folder}/")
     }

@@ -158,7 +158,9 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
     def problem(key: str) -> str:
         digest = recorded[key]["digest"]
         try:
-            return "" if _digest(checkpoint, key, digest.partition(":")[0]) == digest else "its digest is another"
+            return (
+                "" if _digest(checkpoint, key, digest.partition(":")[0]) == digest else "its digest isn't the receipt's"
+            )
         except ConvkitError as error:
             return f"can't be read: {error}"
 

@@ -1,8 +1,7 @@
 """Whether a repaired checkpoint equals its source, bit by bit, except where its record says otherwise.
 
-The record (``<TARGET>.state.json``) is taken at its word for what should have changed; that nothing
-else has, and that this has, is read from both files. Then the same comparison is made with faults planted
-in the target, to show that it can fail.
+The record is taken at its word for what should have changed. That this changed and nothing else did is read from both
+checkpoints. Then the same comparison is made with faults planted in the target, to show that it can fail.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ _PLANTED = 1 << 22
 
 @dataclass(frozen=True)
 class Expected:
-    """What a leaf of the target should be: as one of the source, or this value."""
+    """What a leaf of the target should be: what a leaf of the source is, or this value."""
 
     source: str | None = None
     value: Any = None
 
 
 def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
-    """Compare a checkpoint with what it was made of.
+    """Compare a repaired checkpoint with its source.
 
-    ``measured``: leaves compared, leaves that differ from what is expected, and how many were changed on purpose.
+    ``measured`` counts the leaves compared, those that the repair changed, and those that aren't as expected.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -84,14 +83,14 @@ def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
 def _differing(
     ours: Checkpoint, theirs: Checkpoint, expected: Mapping[str, Expected], keys: set[str]
 ) -> dict[str, str]:
-    """What is wrong with which of these leaves of the target."""
+    """Those of these leaves that aren't as expected, and what is wrong with them."""
     found = {key: _difference(ours, theirs, expected.get(key), key) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem}
 
 
 def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, key: str) -> str | None:
     if key not in theirs.leaves or wanted is None:
-        return "is missing" if key not in theirs.leaves else "is in the target, and not in the source"
+        return "is missing" if key not in theirs.leaves else "isn't in the source"
     leaf = theirs.leaves[key]
     if wanted.source is None:
         found = theirs.read(key, 0, 1).view(value_dtype(leaf.spec.dtype)).item() if leaf.spec else leaf.value
@@ -107,7 +106,7 @@ def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, k
 
 
 def _faults(target: Checkpoint, failing: Container[str]) -> Iterator[tuple[str, Overlay, set[str]]]:
-    """Faults by name: the target with one of them, and the leaves that it concerns, none of which fails already."""
+    """Faults by name, with the target that has it and the leaves in question; none of them fails without the fault."""
 
     def planted(key: str, leaf: Leaf | None) -> Overlay:
         kept = {name: other for name, other in target.leaves.items() if name != key}

@@ -20,10 +20,9 @@ _REAL = {"complex64": "float32", "complex128": "float64"}
 class Tally:
     """Differences between two tensors, fed block by block.
 
-    A distance in ulps is the number of steps between neighbouring values of the dtype, -0 and +0
-    being two of them. Where one side is NaN or infinite and the other isn't, or NaNs differ in their
-    payload, there is no distance: such elements count as ``incomparable``. Elements of two dtypes
-    are compared by value, without ulps.
+    The distance of two elements in ulps is the number of steps from one to the other through neighbouring values of
+    the dtype; -0 and +0 are two values. Elements that differ and of which one is NaN or infinite have no distance:
+    they count as ``incomparable``. Elements of two dtypes are compared by value, without ulps.
     """
 
     def __init__(self, a: str, b: str) -> None:
@@ -38,7 +37,7 @@ class Tally:
 
     @classmethod
     def of(cls, tallies: Iterable[Tally]) -> Tally:
-        """All of them together."""
+        """The tally of all these together."""
         total = cls("", "")
         for tally in tallies:
             total.merge(tally)
@@ -54,7 +53,7 @@ class Tally:
         self.counts += other.counts
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Count the next elements: 1-D, in their carriers."""
+        """Count the next elements: 1-D, each in the carrier of its dtype."""
         import numpy as np
 
         one, other = self.dtypes
@@ -76,7 +75,7 @@ class Tally:
                 self._add_steps(bits[0][where][comparable], bits[1][where][comparable])
 
     def _add_values(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Count differences in value; returns which elements have one."""
+        """Count differences in value, and return which elements have one."""
         import numpy as np
 
         a, b = a.astype(np.float64), b.astype(np.float64)
@@ -91,7 +90,7 @@ class Tally:
         return comparable
 
     def _add_steps(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Count distances in steps, of bits that differ."""
+        """Count distances in steps, of elements whose bits differ."""
         import numpy as np
 
         a, b = _ordered(a, self.dtypes[0]), _ordered(b, self.dtypes[0])
@@ -117,7 +116,7 @@ class Tally:
 
 
 def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
-    """Unsigned integers in the order of the values whose bits these are."""
+    """Unsigned integers that are ordered as the values with these bits are."""
     import numpy as np
 
     sign = bits.dtype.type(1 << (8 * bits.dtype.itemsize - 1))

@@ -1,4 +1,4 @@
-"""How far two runs are apart, state by state and head by head."""
+"""How far two runs of models are apart, state by state and head by head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Everything that two traces have in common, in the order of the computation, and what only one has."""
+    """The distances of everything that two traces share, in the order of computation, and what only one has."""
 
     states: list[Distance]
     outputs: list[Distance]
@@ -45,7 +45,7 @@ class Agreement:
 
     @property
     def max_rel(self) -> float:
-        """The worst of all: NaN anywhere, or another shape, counts as infinitely far."""
+        """The largest of all relative differences: infinite if anything is NaN or of another shape."""
         return math.inf if self.misshapen else max((d.max_rel for d in self._all), default=math.inf)
 
     def first_beyond(self, bound: float) -> str | None:
@@ -63,7 +63,7 @@ class Agreement:
         return [d for d in self._all if math.isfinite(d.max_rel)]
 
     def to_json(self) -> dict[str, float]:
-        """The worst figures; what can't be measured is left out here and named by ``broken``."""
+        """The worst figures, without what can't be measured, which ``broken`` names."""
         figures = {
             "max_rel": max((d.max_rel for d in self.measurable), default=0.0),
             "max_abs": max((d.max_abs for d in self.measurable), default=0.0),
@@ -124,7 +124,7 @@ def _max_kl(reference: Tensor, candidate: Tensor) -> float:
 
 
 def _shared_top(reference: Tensor, candidate: Tensor, k: int) -> float:
-    """Share of the reference's ``k`` likeliest that are among the candidate's, over all rows."""
+    """The share of the reference's ``k`` likeliest tokens that are among the candidate's, over all rows."""
     k = min(k, reference.shape[-1])
     ours, theirs = reference.topk(k).indices, candidate.topk(k).indices
     return (ours[:, :, None] == theirs[:, None, :]).any(-1).double().mean().item()

@@ -1,10 +1,9 @@
 """Both models with weak weights made strong, so that a wrong forward pass shows.
 
-A freshly initialised model attends evenly and its activations are nearly linear: rotation, head
-counts and the choice of activation leave no trace in its logits. So every weight that is far
-smaller than a trained model's is multiplied by one power of two, the same on both sides: exact in
-any float dtype, and what is wrong about the conversion stays wrong. Roles belong to the oracles;
-no mapping is asked. Biases show as they are.
+A freshly initialised model attends evenly, and its activations are nearly linear: rotation, head counts and the
+activation function leave no trace in its logits. So every weight that is much smaller than a trained model's is
+multiplied by a power of two, the same on both sides. That is exact in every float dtype, and what the conversion got
+wrong stays wrong. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def gains(source: Oracle, target: Oracle) -> dict[str, float]:
-    """By role the factor that brings the source's weights to strength; only what isn't 1."""
+    """The factors, by role, that make the source's weights strong; roles whose factor is 1 are left out."""
     shared = [role for role in source.roles if role in target.roles and role.endswith(".weight")]
     found = {role: _gain(role, source.part(role)) for role in shared}
     if source.facts.tied or target.facts.tied:
@@ -29,7 +28,7 @@ def gains(source: Oracle, target: Oracle) -> dict[str, float]:
 
 
 def amplified(oracle: Oracle, gains: dict[str, float]) -> Oracle:
-    """The oracle with those roles multiplied; a head that is the embedding is multiplied once."""
+    """The oracle with the weights of those roles multiplied; a head tied to the embedding is multiplied once."""
     embedding = oracle.roles["embedding.weight"]
     own = [role for role in gains if role == "embedding.weight" or oracle.roles[role] != embedding]
     return oracle.rebuilt(tensors=oracle.edited({role: oracle.part(role) * gains[role] for role in own}))
@@ -40,7 +39,7 @@ def _is_embedding(source: Oracle, target: Oracle, role: str) -> bool:
 
 
 def _gain(role: str, part: Tensor) -> float:
-    """A power of two; 1 where the weights are within a factor of two of strong, or all zero."""
+    """A power of two; 1 if the weights are all zero, or already at least half as strong as a trained model's."""
     if "norm" in role:
         strong = 1.0
     elif role.split(".", maxsplit=1)[0] in ("embedding", "positions", "segments"):

@@ -1,7 +1,7 @@
-"""A conversion that was asked to cast: the source, rounded as the target stores it.
+"""The source rounded to the dtypes of the target, for a conversion that was asked to cast.
 
-Rounding is elementwise, so it may be done before or after any rearrangement. What the cast itself
-costs is then measured apart from what the conversion got wrong.
+Rounding is elementwise, so it commutes with every rearrangement. So the error of the cast itself is measured apart from
+what the conversion got wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def rounded(source: Opened, target: Opened) -> Oracle:
-    """The source's model with each role rounded to the dtype in which the target stores it."""
+    """The model of the source, each role rounded to the dtype in which the target stores it."""
     ours, theirs = source.oracle, target.oracle
     changes = {
         role: _round(ours.part(role), target.dtypes[theirs.roles[role].key])

@@ -1,8 +1,8 @@
-"""Whether two checkpoints are the same model: both are run on the same input, and every state compared.
+"""Whether two checkpoints are the same model: both are run on the same input, and all their states compared.
 
-Each side runs through an oracle that reads its own layout and shares no code with any mapping. The
-comparison must agree on every layer's hidden state and every head's logits; then the same
-comparison is made with faults planted in the target, to show that it can fail.
+Each side runs through an oracle that reads its layout and shares no code with any mapping. The hidden states of every
+layer and the logits of every head must agree. Then the same comparison is made with faults planted in the target, to
+show that it can fail.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from convkit.verify.verdict import Fault, Verdict
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value
-#: after 6 layers and 2.5e-6 after 24; the mildest fault, a norm's epsilon, shows as 2e-5. Weights of
-#: fewer bits are widened on both sides alike, so the bound is theirs as well. A model that amplifies
-#: rounding more than that is given room by its own measured noise (:mod:`.noise`).
+#: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value after 6 layers
+#: and by 2.5e-6 after 24; the mildest fault, a wrong norm epsilon, shows as 2e-5. Weights of fewer bits are widened on
+#: both sides alike, so the same bound holds for them. A model that amplifies rounding more than that gets a larger
+#: bound from its own measured noise (:mod:`.noise`).
 BOUND = 5e-6
-#: Layers up to which that holds; beyond, errors that are independent add up as their square root.
+#: That bound holds up to this many layers. Beyond, it grows with their square root, as independent errors do.
 BOUND_LAYERS = 24
 #: what may help where a planted fault stays below the bound: the effect of most faults grows with the positions
 REMEDY = "its effect on this model is too small to be seen; more positions may show it: --probe-length"
@@ -52,16 +52,16 @@ def equivalence(
 ) -> Verdict:
     """Run both checkpoints in float32 on the same input and compare.
 
-    Layouts and formats are taken from the arguments, else from the receipt beside ``target``, else
-    detected. The source's bias flags may be corrected by its tensors, as in converting it; the target's
-    config is taken at its word. Where the receipt says that a cast was asked for, the source is rounded
-    likewise, and ``measured["cast_max_rel"]`` is what the cast itself changed.
+    Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
+    The source's tensors may correct the bias flags in its config, as they do in a conversion; the target's config is
+    taken at its word. If the receipt says that a cast was asked for, the source is rounded in the same way, and
+    ``measured["cast_max_rel"]`` is the error of the cast itself.
 
-    ``measured`` holds the worst figures over all hidden states and logits, ``faults`` the planted
-    faults, ``details["parted"]`` where the models first part.
+    ``measured`` gives the worst figures over all hidden states and logits, ``faults`` the planted faults, and
+    ``details["parted"]`` the state at which the models first differ.
 
     Raises:
-        ConvkitError: a side can't be read, is of a layout that no oracle runs, or contradicts its config.
+        ConvkitError: a side can't be read, has a layout that no oracle runs, or contradicts its config.
         UsageError: a probe of fewer than two positions.
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
@@ -131,12 +131,12 @@ def bound_for(trial: Trial) -> float:
 
 
 def expected_bound(layers: int) -> float:
-    """The same for models of so many layers that amplify rounding no more than most."""
+    """The bound for a model of this many layers with ordinary growth of errors."""
     return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
 
 
 def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
-    """The planted faults; where weights are too weak to show them all, also a trial with stronger ones."""
+    """The planted faults, and a trial with stronger weights if these are too weak to show every fault."""
     errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in trial.faults()} if faults else {}
     missed = {name for name, error in errors.items() if error["max_rel"] <= bound}
     factors = gains(trial.source, trial.target)
@@ -156,12 +156,12 @@ def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fau
 
 
 def _problems(ours: Opened, theirs: Opened, trial: Trial, headless: bool) -> list[str]:
-    """Why the answer is no whatever was measured."""
+    """Problems that no measured distance can outweigh."""
     problems = [f"source: {problem}" for problem in ours.oracle.problems]
     problems += [f"target: {problem}" for problem in theirs.oracle.problems]
     problems += trial.agreement.broken
     for name in trial.agreement.only_in_reference:
-        # left out because it was asked for, or because it is nothing but the embedding: hidden states are compared
+        # a head may be left out on request, or if it is the embedding: hidden states are compared all the same
         if not headless and (name != "lm" or not ours.oracle.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
     return problems

@@ -1,8 +1,8 @@
-"""Faults planted on purpose: a check that can't see them proves nothing.
+"""Faults planted on purpose: a check that doesn't see them proves nothing.
 
-Each is a mistake that conversions are known to make, planted in one layer by the roles that the
-target's oracle names, on tensors or config in memory. A fault that would change nothing (norms
-that are all ones can be swapped) or that the model has no place for is not planted.
+Each is a mistake that conversions are known to make. It is planted in memory, in the config or in the tensors of one
+layer, which are found by the roles of the target's oracle. A fault isn't planted if it leaves every tensor as it is
+(such as swapping two norms that are all ones), or if the model has no place for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mutant:
-    """An oracle's config and tensors with one fault in them."""
+    """The config and tensors of an oracle, with one fault in them."""
 
     name: str
     config: dict[str, Any]
@@ -27,9 +27,9 @@ class Mutant:
 
 
 def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
-    """Every fault that applies to this model, one at a time; each holds copies of what it changes only.
+    """Every fault that applies to this model, one at a time. Each copies only what it changes.
 
-    Heads get faults only if they are among the ``outputs`` that are compared.
+    Faults are planted in a head only if it is among the ``outputs`` that are compared.
     """
     for fault in _FAULTS:
         for name, changes in fault(oracle):
@@ -43,12 +43,12 @@ def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
         yield Mutant(name, config, dict(oracle.tensors))
 
 
-#: name of a fault and the parts it replaces, by role
+#: the name of a fault, and the parts that it replaces, by role
 Change = tuple[str, "dict[str, Tensor]"]
 
 
 def _swaps(oracle: Oracle) -> Iterator[Change]:
-    """Two tensors of a layer under each other's name."""
+    """Two tensors of a layer that have each other's names."""
     pairs = {
         "swap q and k": ("q", "k"),
         "swap k and v": ("k", "v"),
@@ -65,7 +65,7 @@ def _swaps(oracle: Oracle) -> Iterator[Change]:
 
 
 def _wrong_rotary(oracle: Oracle) -> Iterator[Change]:
-    """Queries and keys in the order of the other convention; keys reordered with the wrong number of heads."""
+    """Queries and keys ordered by the other rotary convention, or keys reordered with a wrong number of heads."""
     facts = oracle.facts
     q, k = _in_a_layer(oracle, "q.weight"), _in_a_layer(oracle, "k.weight")
     rows = oracle.part(k).shape[0]
@@ -81,7 +81,7 @@ def _wrong_rotary(oracle: Oracle) -> Iterator[Change]:
 
 
 def _transpose(oracle: Oracle) -> Iterator[Change]:
-    """A square weight the other way round: its shape can't tell."""
+    """A square weight transposed, which its shape doesn't show."""
     for role in ("o", "q", "v"):
         name = _in_a_layer(oracle, f"{role}.weight")
         weight = oracle.part(name)
@@ -91,7 +91,7 @@ def _transpose(oracle: Oracle) -> Iterator[Change]:
 
 
 def _drop_a_bias(oracle: Oracle) -> Iterator[Change]:
-    """Biases of zero. Not that of the keys: softmax doesn't see it where there is no rotation."""
+    """A bias set to zero: not that of the keys, which cancels in softmax if nothing rotates."""
     for role in ("v", "up", "o"):
         name = _in_a_layer(oracle, f"{role}.bias")
         if name in oracle.roles:
@@ -99,7 +99,7 @@ def _drop_a_bias(oracle: Oracle) -> Iterator[Change]:
 
 
 def _off_by_one_layer(oracle: Oracle) -> Iterator[Change]:
-    """Every layer has the weights of the next."""
+    """Every layer with the weights of the next one."""
     layers = oracle.facts.layers
     changes: dict[str, Tensor] = {}
     for role in oracle.roles:
@@ -110,7 +110,7 @@ def _off_by_one_layer(oracle: Oracle) -> Iterator[Change]:
 
 
 def _shifted_tables(oracle: Oracle) -> Iterator[Change]:
-    """Tables whose rows begin one too late."""
+    """Tables whose rows are shifted by one."""
     tables = {
         "shift the vocabulary by one row": "embedding.weight",
         "shift the positions by one row": "positions.weight",
@@ -137,7 +137,7 @@ def _cast_down(oracle: Oracle) -> Iterator[Change]:
 
 
 def _norm_offset(oracle: Oracle) -> Iterator[Change]:
-    """A norm's scale stored minus one, read as it stands."""
+    """The scale of a norm with 1 added, as if it had been stored minus 1."""
     name = _in_a_layer(oracle, "norm_ffn.weight")
     if name in oracle.roles:
         yield "norm scale off by one", {name: oracle.part(name) + 1}
@@ -156,7 +156,7 @@ _FAULTS: tuple[Callable[[Oracle], Iterator[Change]], ...] = (
 
 
 def _wrong_ties(oracle: Oracle, head: str) -> Iterator[Mutant]:
-    """A head that is the embedding where it has weights of its own, or has drifted from it where it is tied."""
+    """An untied head replaced by the embedding; a tied head untied, with weights that have drifted."""
     import torch
 
     if not oracle.facts.tied:
@@ -176,7 +176,7 @@ def _is_seen(role: str, outputs: Container[str]) -> bool:
 
 
 def _in_a_layer(oracle: Oracle, role: str) -> str:
-    """The role in the middle layer: one layer is enough to see a fault."""
+    """The role in the middle layer: a fault in one layer is enough."""
     return f"layers.{oracle.facts.layers // 2}.{role}"
 
 

@@ -1,11 +1,10 @@
-"""How far float32 arithmetic alone carries a model: what the bound must leave room for.
+"""How much float32 rounding alone changes a model's output: the bound must leave room for it.
 
-Models amplify rounding differently: the same two implementations agree to 7e-7 on one set of weights
-and to 8e-6 on another. So the reference is run once more with half of its weights, drawn at random,
-moved to the neighbouring float, which is about what an implementation's own rounding does to every
-product; and with its rotary base moved by :data:`BASE`, which is what float32 exponentials do to the
-frequencies (frameworks spell them differently, and the error grows with the position). What that
-changes is the model's noise: a difference of that size says nothing about the conversion.
+Models amplify rounding differently: two implementations agree to 7e-7 on one set of weights and to 8e-6 on another. So
+the reference is run once more with half of its weights, chosen at random, moved to the neighbouring float: about what
+an implementation's own rounding does to every product. Its rotary base is moved by :data:`BASE`: about what float32
+exponentials do to the frequencies (frameworks write them differently, and the error grows with the position). The
+difference from the first run is the model's noise: a difference of that size says nothing about the conversion.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BASE = 2.0**-20
 
 
 def rounding_noise(oracle: Oracle, reference: Trace, probe: Mapping[str, Tensor], seed: int = 0) -> float:
-    """Worst relative difference between ``reference`` and a run with weights one float aside."""
+    """The largest relative difference between ``reference`` and a run with weights moved to neighbouring floats."""
     import torch
 
     random = torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from convkit.oracles.oracle import Facts
 
-#: Rotation at position 0 is the identity and grows from there: a fault in it hides in a short input.
+#: Rotation is the identity at position 0 and grows from there, so a short input hides faults in it.
 POSITIONS = 256
 ROWS = 2
 _FEWEST = 2
@@ -19,7 +19,7 @@ SEED = 20261122
 
 
 def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
-    """Positions to run: what was asked, else 256; more where longrope needs it, never more than the models allow.
+    """Positions to run: what was asked for or 256, more if longrope needs it, never more than the models allow.
 
     Raises:
         UsageError: fewer than 2 (Cerebras refuses a single position).
@@ -32,10 +32,10 @@ def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
 
 
 def make_probe(source: Facts, target: Facts, length: int, seed: int = SEED) -> dict[str, Tensor]:
-    """Random ids ``[2, length]`` that both models know, always the same for a seed.
+    """Random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
 
-    Encoders also get two token types where they have them, and a second row whose end is padding:
-    int64, 1 where a position is seen.
+    Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
+    ``token_type_ids``: two types if the models have them.
     """
     import torch
 

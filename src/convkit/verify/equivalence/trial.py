@@ -1,4 +1,4 @@
-"""One comparison of two models: the same input through both, and through the target with a fault in it."""
+"""One comparison of two models on the same input, and of the first with faulty versions of the second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from convkit.oracles.oracle import Oracle
 
-#: what feeds a state or an output outside the layers
+#: the roles that feed each state or output outside the layers
 _FEEDS = {
     "embedding": ("embedding", "positions", "segments", "norm_embedding"),
     "final": ("norm_final",),
@@ -36,11 +36,11 @@ class Trial:
         self.agreement = compare(self.reference, target.run(probe))
 
     def faults(self) -> Iterator[Mutant]:
-        """The faults that can be planted in the target and seen in what is compared."""
+        """The faults that can be planted in the target and affect what is compared."""
         return mutants(self.target, [output.name for output in self.agreement.outputs])
 
     def error_with(self, fault: Mutant) -> float:
-        """Worst relative difference with the fault in the target; infinite where the model then refuses to run."""
+        """The largest relative difference with this fault in the target; infinite if the model then refuses to run."""
         try:
             faulty = self.target.rebuilt(fault.config, fault.tensors)
         except ConvkitError:
@@ -48,7 +48,7 @@ class Trial:
         return compare(self.reference, faulty.run(self.probe)).max_rel
 
     def parting(self, bound: float) -> dict[str, Any] | None:
-        """Where the models first part: the state, the point inside its layer, and the tensors that feed it."""
+        """Where the models first differ: the state, the point inside its layer, and the tensors that feed it."""
         state = self.agreement.first_beyond(bound)
         if state is None:
             return None
@@ -67,6 +67,6 @@ class Trial:
 
 
 def _keys(oracle: Oracle, feeds: tuple[str, ...]) -> list[str]:
-    """The tensors of those roles, weights and biases."""
+    """The tensors of these roles, weights and biases."""
     named = [f"{feed}.{end}" for feed in feeds for end in ("weight", "bias")]
     return list(dict.fromkeys(oracle.roles[role].key for role in named if role in oracle.roles))
