@@ -419,7 +419,7 @@ def spec(*keys: str) -> Callable[[h5py.File], None]:
         (spec("step", "step"), "step", "two leaves"),
         (spec("step", "more"), "more", "has no metadata"),
         (attribute("__version__", 0.6), None, "format 0.6, newer"),
-        (attribute("__version__", "new"), None, "no number of a format"),
+        (attribute("__version__", "new"), None, "isn't a format number"),
         (lambda file: file.__delitem__("model.w"), "model.w", "has no dataset"),
         (without("model.w.__metadata__"), "model.w", "has no metadata"),
         (attribute("model.w.__metadata__", "{}"), "model.w", "can't be read"),

@@ -317,12 +317,12 @@ def test_refuses_damaged_files(tmp_path: Path, damage: Callable[[h5py.File], Non
 @pytest.mark.parametrize(
     ("attribute", "value", "problem"),
     [
-        ("__version__", "0.3", "__version__ is '0.3', no number of a format"),
-        ("__version__", [0.1, 0.2], "no number of a format"),
-        ("__version__", float("nan"), "no number of a format"),
-        ("__version__", -1, "no number of a format"),
+        ("__version__", "0.3", "__version__ is '0.3', which isn't a format number"),
+        ("__version__", [0.1, 0.2], "isn't a format number"),
+        ("__version__", float("nan"), "isn't a format number"),
+        ("__version__", -1, "isn't a format number"),
         ("__version__", 0.6, "is of format 0.6, newer than 0.5"),
-        ("__spec__", 3, "its __spec__ is no text"),
+        ("__spec__", 3, "its __spec__ isn't text"),
         ("__spec__", "what", "neither JSON nor a pickle in hex"),
     ],
 )

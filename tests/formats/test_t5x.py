@@ -325,9 +325,9 @@ class TestWriting:
             (Leaf("a.b", value=Opaque(b"", "x")), "is a serialized object"),
             (Leaf("a.b", value="PLACEHOLDER://a"), "is a text that T5X takes for the place of an array"),
             (Leaf("a.b", value=2**64), "needs more than 64 bits"),
-            (Leaf("a/b", TensorSpec((2,), "int8")), "is no name that a folder can have"),
-            (Leaf("..", TensorSpec((2,), "int8")), "is no name that a folder can have"),
-            (Leaf("a" * 300, TensorSpec((2,), "int8")), "is no name that a folder can have"),
+            (Leaf("a/b", TensorSpec((2,), "int8")), "can't be the name of a folder"),
+            (Leaf("..", TensorSpec((2,), "int8")), "can't be the name of a folder"),
+            (Leaf("a" * 300, TensorSpec((2,), "int8")), "can't be the name of a folder"),
         ],
     )
     def test_what_t5x_has_no_place_for_is_refused(self, leaf: Leaf, problem: str, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ class TestWriting:
 
     def test_what_is_not_committed_is_not_read(self, tmp_path: Path) -> None:
         FORMAT.create(tmp_path / "half.pt", sample().leaves, WriteOptions()).close()
-        with pytest.raises(ConvkitError, match=r"half\.pt: is no whole file of torch\.save"):
+        with pytest.raises(ConvkitError, match=r"half\.pt: isn't a complete file of torch\.save"):
             open_checkpoint(tmp_path / "half.pt")
 
     def test_shards(self, tmp_path: Path) -> None:
@@ -342,19 +342,19 @@ class TestBadInput:
             (b"ctorch\nSize\n)\x81.", "uses NEWOBJ"),
             (b"\x82\x01.", "uses EXT1"),
             (b"Pevil\n.", "uses PERSID"),
-            (b"K\x01)R.", "calls what is no function"),
+            (b"K\x01)R.", "calls something that is not a function"),
             (b"ctorch\nfloat32\n)R.", "calls torch.float32"),
             (b"ctorch\nSize\nX\x01\0\0\0a\x85\x85R.", "calls torch.Size in a way"),
             (b"ccollections\nOrderedDict\n]\x85R.", "pickle is corrupt"),
             (b"]}b.", "sets the state of an object"),
             (b"ctorch\nSize\n}b.", "sets the state of an object"),
-            (b"(X\x06\0\0\0moduleK\x01tQ.", "refers to something that is no whole storage"),
+            (b"(X\x06\0\0\0moduleK\x01tQ.", "refers to something that isn't a whole storage"),
             (b"}K\x01\x85K\x02s.", "a dict has a key of type tuple"),
             (b"}X\x01\0\0\0actorch\nSize\ns.", "a: is neither a tensor nor a small value but torch.Size"),
             (b"}X\x01\0\0\0a" + STORAGE + b"s.", "a: is neither .* but a Storage"),
             (b"}X\x01\0\0\0aB\x01\0\0\0xs.", "a: is neither .* but a bytes"),
             (b"}(X\x03\0\0\0a.bK\x01X\x01\0\0\0a}X\x01\0\0\0bK\x02su.", "a.b: two entries have this dotted key"),
-            (b"K\x05.", "holds no dict of tensors"),
+            (b"K\x05.", "doesn't hold a dict of tensors"),
             (b"", "pickle is corrupt"),
             (b".", "pickle is corrupt"),
             (b"h\x07.", "pickle is corrupt"),
@@ -448,8 +448,8 @@ class TestBadInput:
         [
             (lambda entries: entries | {"archive/byteorder": b"big"}, "is big-endian"),
             (lambda entries: entries | {"archive/constants.pkl": b""}, "is a TorchScript program"),
-            (lambda entries: {"archive/version": b"3"}, "no data.pkl in it"),
-            (lambda entries: entries | {"other/data.pkl": b""}, "no data.pkl in it"),
+            (lambda entries: {"archive/version": b"3"}, "it has no data.pkl"),
+            (lambda entries: entries | {"other/data.pkl": b""}, "it has no data.pkl"),
         ],
     )
     def test_archives_that_are_no_checkpoint(self, tmp_path: Path, change: Callable[..., Any], problem: str) -> None:
@@ -476,4 +476,4 @@ class TestBadInput:
 
     def test_what_torch_never_wrote(self, tmp_path: Path) -> None:
         (tmp_path / "old.pt").write_bytes(b"ustar")
-        self.refuse(tmp_path / "old.pt", "is no file of torch.save")
+        self.refuse(tmp_path / "old.pt", "isn't a file of torch.save")

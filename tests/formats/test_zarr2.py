@@ -56,7 +56,7 @@ def test_big_endian_is_kept(tmp_path: Path) -> None:
         ({"chunks": [0]}, "no shape and chunks"),
         ({"chunks": [1, 1]}, "no shape and chunks"),
         ({"compressor": {"id": "lzma"}}, "compressor {'id': 'lzma'} is not supported"),
-        ({"zarr_format": 3}, "is no array of zarr version 2"),
+        ({"zarr_format": 3}, "isn't an array of zarr version 2"),
     ],
 )
 def test_what_is_not_read_is_said(change: dict, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The formats by name. Each lives in a module of its own, imported when it is used.
+"""The formats by name. Each is a module of its own, imported when it is used.
 
 Packages add formats through the entry point group ``convkit.formats`` (name -> a ``Format`` instance).
 """
@@ -32,10 +32,10 @@ def names() -> list[str]:
 
 
 def get_format(name: str) -> Format:
-    """The format of that name.
+    """The format with this name.
 
     Raises:
-        UsageError: there is none; lists the names.
+        UsageError: no format has this name; the message lists those that exist.
     """
     if name in _MODULES:
         return import_module(_MODULES[name]).FORMAT
@@ -46,10 +46,10 @@ def get_format(name: str) -> Format:
 
 
 def detect_format(path: Path) -> tuple[Format, str]:
-    """The format of ``path`` and the reason for saying so.
+    """The format of ``path``, and how it was recognised.
 
     Raises:
-        ConvkitError: nothing there, or nothing that a format knows.
+        ConvkitError: the path doesn't exist, or no format recognises it.
     """
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")

@@ -1,10 +1,10 @@
 """safetensors: a JSON header, then the tensors end to end.
 
-Layout, from the format's description and its reference implementation (safetensors 0.8): eight bytes
-with the header's length (little-endian), the header, the data. The header maps each key to
+Layout, from the format's description and its reference implementation (safetensors 0.8): eight bytes for the header's
+length (little-endian), the header, the data. The header maps each key to
 ``{"dtype", "shape", "data_offsets": [begin, end]}``, offsets counted from the header's end, and
-``__metadata__`` to a map of strings. Offsets must cover the data without gap or overlap. The header
-is parsed here by hand: the reference package would be imported for nothing else.
+``__metadata__`` to a map of strings. Offsets must cover the data without gap or overlap. The header is parsed by hand,
+because the reference package would be imported for nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADER_LIMIT = 100_000_000
 #: data starts at a multiple of a cache line
 ALIGNMENT = 64
 
-#: names in the header (safetensors 0.8, enum Dtype) -> ours; its types of less than a byte are not supported
+#: dtype in the header (safetensors 0.8, enum Dtype) -> ours; types narrower than a byte are not supported
 DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -64,12 +64,12 @@ class Safetensors(Format):
     summary = "safetensors, one file or shards with an index (Hugging Face)"
 
     def detect(self, path: Path) -> str | None:
-        """By name, or by a plausible header."""
+        """Recognise a file or folder by its name, or by a plausible header."""
         if path.is_dir():
             found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
             return f"the folder holds {found}" if found else None
         if path.name.endswith((SUFFIX, SUFFIX + INDEX)):
-            return f"the file is called {path.name}"
+            return f"the file is named {path.name}"
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ class Safetensors(Format):
         return "the file starts with a safetensors header" if plausible else None
 
     def open(self, path: Path) -> Checkpoint:
-        """Read the header, or the index and every shard's header; no tensor."""
+        """Read the header, or the index and every shard's header, but no tensor."""
         index, listed = locate(path, SINGLE)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
@@ -94,10 +94,10 @@ class Safetensors(Format):
         return MappedCheckpoint(path, self.name, leaves=leaves, places=places, metadata=metadata, files=list(listed))
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
-        """Lay out a file (``path`` ends in .safetensors) or a folder; tied leaves are written in full.
+        """Lay out a file (``path`` ends in .safetensors) or a folder; tied leaves are written in full each.
 
         Raises:
-            ConvkitError: a value, or a dtype that the format has no name for.
+            ConvkitError: a value, or a dtype that the format doesn't have.
             UsageError: a single file is to be cut into shards.
         """
         specs = {leaf.key: _holdable(leaf, path) for leaf in leaves}
@@ -111,12 +111,12 @@ class Safetensors(Format):
 
 
 def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[str, str]]:
-    """Leaves and places in the order of the data, and the metadata."""
+    """Leaves and places in data order, and the metadata."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if size < 8 or length > size - 8:
-            problem = f"is truncated: {size} bytes, of which the header alone needs {length + 8}"
+            problem = f"is truncated: {size} bytes, but the header alone needs {length + 8}"
             raise ConvkitError(problem if size >= 8 else f"is truncated: {size} bytes", path=file, remedy=_REFETCH)
         if length > HEADER_LIMIT:
             raise ConvkitError(f"header of {length} bytes, over {HEADER_LIMIT}", path=file, remedy=_REFETCH)
@@ -130,7 +130,7 @@ def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[st
     end = 0
     for key, _, begin, stop in entries:
         if begin != end:
-            problem = f"its data starts at {begin}, where the tensor before ends at {end}"
+            problem = f"its data starts at {begin}, but the tensor before it ends at {end}"
             raise ConvkitError(problem, path=file, key=key, remedy=_REFETCH)
         end = stop
     if 8 + length + end != size:
@@ -142,7 +142,7 @@ def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[st
 
 
 def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]:
-    """One tensor of the header, checked by itself."""
+    """Check one tensor's entry in the header."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, end]
@@ -162,14 +162,14 @@ def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]
 
 
 def _holdable(leaf: Leaf, path: Path) -> TensorSpec:
-    """The leaf's spec if the format can hold it."""
+    """The leaf's spec, after checking that the format can hold it."""
     if leaf.spec is None:
         raise ConvkitError(
-            "safetensors holds tensors only, this is a value", path=path, key=leaf.key, remedy="drop it, or write torch"
+            "is a value, and safetensors holds tensors only", path=path, key=leaf.key, remedy="drop it, or write torch"
         )
     if leaf.spec.dtype not in _NAMES or leaf.key == "__metadata__":
         raise ConvkitError(
-            f"safetensors has no place for {leaf.key!r} of {leaf.spec.dtype}",
+            f"safetensors can't hold {leaf.key!r} of {leaf.spec.dtype}",
             path=path,
             key=leaf.key,
             remedy=f"dtypes: {', '.join(_NAMES)}",
@@ -178,7 +178,7 @@ def _holdable(leaf: Leaf, path: Path) -> TensorSpec:
 
 
 def _layout(path: Path, leaves: Sequence[Leaf], metadata: Mapping[str, str]) -> FileLayout:
-    """Header and offsets of one file: widest elements first, so that without gaps each tensor is aligned."""
+    """Header and offsets of one file: widest elements first, so that every tensor is aligned without gaps."""
     specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     offsets: dict[str, int] = {}

@@ -19,26 +19,26 @@ from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.plain.io_errors import written_below
 
-#: where an array's metadata is, by the version
+#: names of an array's metadata file, by zarr version
 METADATA = (zarr2.NAME, zarr3.NAME)
 _CHUNK_NAME = re.compile(r"\d+(\.\d+)*")
-#: a folder that is being copied, and files that tensorstore is writing
+#: suffixes of a folder that is being copied, and of a file that tensorstore is writing
 UNFINISHED = (".convkit-part", ".__lock")
 
 
 def leaf_names(folder: Path) -> list[str]:
-    """Sub-folders that are arrays: with a ``.zarray``, or with chunks only, whose ``.zarray`` is missing."""
+    """Names of the sub-folders that are arrays: those with a ``.zarray``, and those with chunks alone."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _is_array(Path(entry)))
 
 
 def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool = False) -> FolderArray:
-    """The array in a folder, of either version of zarr; ``missing`` stands in where there is no metadata.
+    """The array in a folder, in either version of zarr; ``missing`` is used where the folder has no metadata.
 
     Args:
-        complete: whether all chunks must be there, also where the metadata says what else they are.
+        complete: require all chunks, even if the metadata has a fill value for absent ones.
 
     Raises:
-        ConvkitError: nothing says what it is, or a chunk is missing or cut.
+        ConvkitError: no metadata and no ``missing``, or a chunk is missing or truncated.
     """
     described = next((path for name in METADATA if (path := folder / name).is_file()), None)
     if described is not None:
@@ -57,34 +57,34 @@ def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool 
 
 
 def parse_metadata(path: Path) -> ZarrArray:
-    """The array that a file of either version describes.
+    """The array that a metadata file describes, in either version of zarr.
 
     Raises:
-        ConvkitError: it describes none, or one that isn't read.
+        ConvkitError: it describes no array, or one that convkit doesn't read.
     """
     return (zarr3 if path.name == zarr3.NAME else zarr2).parse(path.read_bytes(), path)
 
 
 def not_written(folder: Path, key: str) -> ConvkitError:
-    """What to raise where an array isn't whole that was to be written."""
+    """The error for an array that isn't complete at commit."""
     return ConvkitError("was not written in full", path=folder, key=key, remedy="convert again from the start")
 
 
 class LeafFolderWriter(StoredArrayWriter):
-    """Writes arrays as folders below one folder, each called as its key; "/" in a key leads to a folder below.
+    """Writes each array as a folder named by its key, below one folder; "/" in a key makes nested folders.
 
-    A folder is made when its array is first written. Resuming needs no record: what was finished is
-    files, and what wasn't is written again over what is there.
+    A folder is made when its array is first written. Resuming needs no record: finished arrays are files already, and
+    unfinished ones are overwritten.
     """
 
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
         top = folder.absolute()
         super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
-        #: folders that hold other arrays: they aren't replaced
+        #: folders that hold other arrays, so they aren't replaced
         self._above = {parent for key in arrays for parent in _parents(key)}
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
-        """Whether an array that is stored so may be copied."""
+        """Whether an array stored as ``stored`` may be copied as it is."""
         return stored == self.arrays[key].zarray
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
@@ -120,18 +120,18 @@ class LeafFolderWriter(StoredArrayWriter):
             sync_tree(self.folder)
 
     def complete(self) -> None:
-        """What a format adds once all leaves are there."""
+        """Add what the format needs once all leaves are written."""
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all."""
+    """Write a small file atomically."""
     part = path.with_name(f"{path.name}{UNFINISHED[0]}")
     part.write_bytes(data)
     part.replace(path)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, if it is there."""
+    """Remove a folder if it exists."""
     if folder.is_dir():
         shutil.rmtree(folder)
 
@@ -153,7 +153,7 @@ def _clear(folder: Path) -> None:
 
 
 def _parents(key: str) -> Iterator[str]:
-    """The folders that a key's own lies in, the top one (an empty key) among them."""
+    """All parents of a key's folder, up to and including the top one (an empty key)."""
     while key:
         key = key.rpartition("/")[0]
         yield key

@@ -1,7 +1,7 @@
-"""Chunks of a zarr array packed by gzip, the same bytes for the same elements.
+"""Reproducible gzip of zarr chunks: the same elements always give the same bytes.
 
-tensorstore's own gzip isn't reproducible (0.1.86: about one small array in ten differs by some bits
-at its end from one run to the next), the zlib that comes with Python is.
+tensorstore's own gzip isn't reproducible (0.1.86: about one small array in ten differs by a few bits at its end from
+run to run); Python's zlib is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GZIP = 15 + 16
 
 
 def packed_chunks(zarray: Zarray, box: Box, data: np.ndarray) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each chunk in a box of whole chunks; ``data`` has the box' shape."""
+    """Name and bytes of each chunk in a box of whole chunks; ``data`` has the box's shape."""
     ranges = [range(side.start, side.stop, chunk) for side, chunk in zip(box, zarray.chunks, strict=True)]
     for corner in itertools.product(*ranges):
         inside = tuple(
@@ -34,7 +34,7 @@ def packed_chunks(zarray: Zarray, box: Box, data: np.ndarray) -> Iterator[tuple[
 
 
 def _packed(zarray: Zarray, data: np.ndarray) -> bytes:
-    """The chunk's bytes; beyond the array's border it is zeros."""
+    """The compressed chunk, padded with zeros beyond the array's border."""
     import numpy as np
 
     missing = [(0, chunk - length) for chunk, length in zip(zarray.chunks, data.shape, strict=True)]

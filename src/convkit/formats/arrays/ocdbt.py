@@ -1,10 +1,10 @@
-"""The arrays in an OCDBT database: tensorstore's key-value store of a few large files, as Orbax writes it.
+"""Reading arrays from an OCDBT database, tensorstore's key-value store in a few large files, as Orbax writes it.
 
 Each zarr array is a group of keys, ``<name>/.zarray`` or ``<name>/zarr.json`` and ``<name>/<chunk>``
-(orbax-checkpoint ``type_handlers``, tensorstore 0.1.86 driver ``ocdbt``). While it is saved, each process
-has a database of its own, ``ocdbt.process_<i>``; one at the top joins them when the save is complete.
-Orbax 0.4.4 left them unjoined where OCDBT was asked for by one handler and not by another; 0.4.1 put an
-array ``a/b`` into a database of its own in the folder ``a``.
+(orbax-checkpoint ``type_handlers``, tensorstore 0.1.86 driver ``ocdbt``). During a save each process writes a database
+of its own, ``ocdbt.process_<i>``; when the save is complete they are merged into one at the top. Orbax 0.4.4 left them
+unmerged if one handler asked for OCDBT and another didn't; 0.4.1 put an array ``a/b`` into a separate database in the
+folder ``a``.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from convkit.formats.arrays.store import StoredArray, file_store
 from convkit.formats.arrays.zarr import ZarrArray
 
 _PROCESSES = "ocdbt.process_"
-#: how data files are called, in the folder ``d``
+#: names of data files, in the folder ``d``
 _DATA_FILE = re.compile("[0-9a-f]{32}")
 _PARSERS = {zarr2.NAME: zarr2.parse, zarr3.NAME: zarr3.parse}
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseArray(StoredArray):
-    """An array in a database, the files that hold its chunks (but for the small ones, which the tree holds), and
-    all of the database's.
+    """An array in a database, with the files of its chunks and all files of the database.
+
+    Small chunks lie in the database's tree, so their file isn't listed in ``files``.
     """
 
     folder: Path
@@ -45,7 +46,7 @@ class DatabaseArray(StoredArray):
 
 
 def is_database(folder: Path) -> bool:
-    """Whether the folder is a database, be it complete or not."""
+    """Whether the folder is a database, complete or not."""
     if (folder / MANIFEST).is_file() or any(folder.glob(f"{_PROCESSES}*")):
         return True
     data = folder / "d"
@@ -53,18 +54,18 @@ def is_database(folder: Path) -> bool:
 
 
 def is_unmerged(folder: Path) -> bool:
-    """Whether the folder holds databases of processes that were never joined: nothing at the top is theirs."""
+    """Whether the folder holds only per-process databases that were never merged into one at the top."""
     return bool(_processes(folder)) and not (folder / MANIFEST).exists() and not (folder / "d").exists()
 
 
 def read_arrays(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
-    """All zarr arrays of the database by name, sorted, and those of databases in folders below.
+    """All zarr arrays of the database and of the databases in folders below it, by name, sorted.
 
     Args:
-        complete: whether all chunks must be there, also where the metadata says what else they are.
+        complete: require all chunks, even if the metadata has a fill value for absent ones.
 
     Raises:
-        ConvkitError: no manifest, a damaged database, an array without all its chunks, or no array at all.
+        ConvkitError: no manifest, a damaged database, an array with missing chunks, or no array at all.
     """
     arrays = _arrays(folder, [folder], complete)
     for below in _nested(folder):
@@ -77,7 +78,7 @@ def read_arrays(folder: Path, *, complete: bool = False) -> dict[str, DatabaseAr
 
 
 def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, DatabaseArray]:
-    """All zarr arrays of the databases of processes, joined: a chunk may be in any of them.
+    """All zarr arrays of the per-process databases, read as one: a chunk may be in any of them.
 
     Raises:
         ConvkitError: as :func:`read_arrays`.
@@ -86,12 +87,12 @@ def read_unmerged(folder: Path, *, complete: bool = False) -> dict[str, Database
 
 
 def database(folder: Path, path: str = "") -> dict[str, Any]:
-    """A database, or what lies below a key, in tensorstore's words."""
+    """tensorstore's spec of a database, or of the keys below a prefix."""
     return {"driver": "ocdbt", "base": file_store(folder), "path": path}
 
 
 def key_of(name: str, part: str) -> str:
-    """The key of an array's metadata or chunk; an array at the root has no name."""
+    """The key of an array's metadata or chunk; an array at the root has an empty name."""
     return f"{name}/{part}" if name else part
 
 
@@ -100,7 +101,7 @@ def _processes(folder: Path) -> list[Path]:
 
 
 def _nested(folder: Path) -> list[Path]:
-    """Folders below that are databases, but for those of processes."""
+    """Folders below that are databases, except per-process ones."""
     found = []
     for path, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(_PROCESSES))
@@ -110,7 +111,7 @@ def _nested(folder: Path) -> list[Path]:
 
 
 def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, DatabaseArray]:
-    """The arrays of databases that are read as one; the first that has a key counts."""
+    """The arrays of several databases read as one; the first database that has a key wins."""
     all_files: dict[Path, int] = {}
     stores = {folder: read_entries(folder, all_files) for folder in databases}
     where: dict[str, Path] = {}
@@ -139,7 +140,7 @@ def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, D
 
 
 def _kvstore(name: str, zarray: ZarrArray, home: Path, homes: Mapping[str, Path]) -> dict[str, Any]:
-    """Where an array's keys are; those that aren't in the database of its metadata are laid over it."""
+    """tensorstore's spec of an array's keys; chunks from other databases are layered over that of the metadata."""
     base = database(home, key_of(name, ""))
     elsewhere = {chunk: folder for chunk, folder in homes.items() if folder != home}
     if not elsewhere:

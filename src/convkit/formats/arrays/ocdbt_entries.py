@@ -1,8 +1,8 @@
-"""The keys of an OCDBT database and where their values lie, without reading them.
+"""Lists the keys of an OCDBT database and where their values lie, without reading the values.
 
-``manifest.ocdbt`` names the root of a tree whose nodes, like the values, are ranges of files; a small value
-lies in its node. Source: tensorstore's documentation of the format; how a place is spelled: its
-``tensorstore.ocdbt.dump`` (0.1.86), ``value:<folder>:<file>:<offset>:<length>`` with percent-encoded names.
+``manifest.ocdbt`` names the root of a tree. Its nodes, and all values except small ones, are ranges of files; a small
+value lies in its node. Sources: tensorstore's documentation of the format, and ``tensorstore.ocdbt.dump`` (0.1.86),
+which spells a location ``value:<folder>:<file>:<offset>:<length>`` with percent-encoded names.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from convkit.formats.arrays.store import file_store, store_error
 
 MANIFEST = "manifest.ocdbt"
 _REFETCH = "fetch the checkpoint again"
-#: first bytes of a manifest; before the release of the format zstd's came next but two, now a length and a checksum do
+#: a manifest's first bytes; before the format's release zstd's magic stood at offset 6, where a length stands now
 _MAGIC, _ZSTD_MAGIC = b"\x0c\xdb\x3a\x2a", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The value of a key: bytes of the tree, or a range of a file."""
+    """The value of a key: bytes in the tree, or a range of a file."""
 
     inline: bytes | None
     file: Path | None = None
@@ -45,15 +45,15 @@ class Entry:
 
 
 def read_entries(folder: Path, files: dict[Path, int] | None = None, *, whole: bool = True) -> dict[str, Entry]:
-    """All entries of the database by key, as its last version has them.
+    """All entries of the database's last version, by key.
 
     Args:
-        files: those that the database consists of are put into it, with their sizes.
-        whole: whether every value must be there; if not, files may be missing or too short for what lies in them.
+        files: filled with the files of the database and their sizes in bytes.
+        whole: require every value to be present; otherwise files may be missing or too short for their values.
 
     Raises:
-        ConvkitError: no manifest, one of a format that no tensorstore reads any more, a damaged tree, or a
-            file that is missing or shorter than what the tree says.
+        ConvkitError: no manifest, one of the format before its release, a damaged tree, or a file that is missing or
+        shorter than the tree says.
     """
     import tensorstore
 
@@ -85,7 +85,7 @@ def _walk(
 
 
 def _place(folder: Path, location: str, sizes: dict[Path, int] | None) -> tuple[Path, int, int]:
-    """The file and range that a location names; without ``sizes`` the file may be missing, or too short."""
+    """The file and range that a location names; with ``sizes``, after checking that they exist."""
     _, base, name, start, length = location.split(":")
     file, stop = folder / unquote(base) / unquote(name), int(start) + int(length)
     if sizes is None:
@@ -102,7 +102,7 @@ def _place(folder: Path, location: str, sizes: dict[Path, int] | None) -> tuple[
 
 
 def _check_manifest(folder: Path) -> int:
-    """The length of the manifest, if it is one."""
+    """Check the manifest's format, and return its size in bytes."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ConvkitError(

@@ -1,11 +1,10 @@
-"""Writing arrays into one OCDBT database, any of them by any thread, so that a killed run can go on.
+"""Writing arrays into one OCDBT database, from any thread and resumably.
 
-A commit to a database writes its tree anew, and each of them a file or more; so arrays don't share one
-while they are written. Each has a folder of its own in ``.convkit-parts``: a database whose large
-values go to the final ``d/`` at once, in files whose names begin with the array's number, and
-whose tree stays in the folder; or, for a small array, its chunks as plain files. Completing the database
-takes over the former by their places, copying none of their bytes, and the latter by value, all of them in
-a few files. Settings: those of Orbax 0.12.8 (``tensorstore_utils``).
+Every commit to a database rewrites its tree and adds at least one file, so arrays don't share a database while they are
+written. Each array has a folder of its own in ``.convkit-parts``. A large array is a database there: its tree stays in
+the folder, its values go straight to the final ``d/``, in files whose names begin with the array's number. A small
+array is plain chunk files. The commit links the large arrays into the final database without copying their bytes, and
+copies the small ones into a few files. The settings are those of Orbax 0.12.8 (``tensorstore_utils``).
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorstore
 
-#: bytes of an array that is small: it gets no file of its own
+#: an array of at most this many bytes is small: it gets no file of its own
 SMALL = 4 << 20
-#: bytes of small arrays that are taken over at once
+#: bytes of small arrays that are merged at once
 _BATCH = 64 << 20
 _PARTS, _JOINED = ".convkit-parts", ".convkit-parts-joined"
 _DATA = "d"
@@ -40,10 +39,10 @@ _FILE_BYTES = 2 << 30
 
 
 class OcdbtWriter(StoredArrayWriter):
-    """Writes arrays into the database of a folder, each under its name.
+    """Writes arrays into a folder's database, each under its name.
 
-    Resuming needs no record: an array that was finished is whole in its part, one that wasn't is
-    written anew. The arrays must be the same, in the same order.
+    Resuming needs no record: a finished array is complete in its part, an unfinished one is written again. The arrays
+    must be the same, in the same order.
 
     Raises:
         ConvkitError: the folder can't be made.
@@ -71,7 +70,7 @@ class OcdbtWriter(StoredArrayWriter):
         super().write(key, start, data)
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
-        """Take the chunks of an array that is stored just so, in files of its own."""
+        """Copy the chunk files of an array that is stored with the same metadata."""
         import tensorstore
 
         array = self.arrays.get(key)
@@ -87,7 +86,7 @@ class OcdbtWriter(StoredArrayWriter):
         return True
 
     def commit(self) -> None:
-        """Join the arrays into one database, check that each is whole, and sync the folder."""
+        """Merge the arrays into one database, check that each is complete, and sync the folder."""
         with written_below(self.folder):
             if (self.folder / _PARTS).is_dir():
                 if self.arrays:
@@ -97,7 +96,7 @@ class OcdbtWriter(StoredArrayWriter):
             sync_tree(self.folder)
 
     def _store(self, name: str) -> dict[str, Any]:
-        """Where an array is written."""
+        """tensorstore's spec of the store that an array is written to."""
         part = f"{_PARTS}/{self._numbers[name]}"
         if name in self._small:
             return file_store(self._top / part)
@@ -120,7 +119,7 @@ class OcdbtWriter(StoredArrayWriter):
                 path.unlink(missing_ok=True)
 
     def _join(self) -> None:
-        """Make the database at the top; what an earlier process made of it is made again."""
+        """Make the database at the top, from scratch if an earlier process began it."""
         import tensorstore
 
         (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -142,7 +141,7 @@ class OcdbtWriter(StoredArrayWriter):
                 raise not_written(self.folder, name)
 
     def _batches(self) -> Iterator[list[str]]:
-        """Arrays to be taken over together: all that are large, and so many small ones as fit in memory."""
+        """Arrays to merge together: all the large ones, then as many small ones as fit in memory."""
         yield [name for name in self.arrays if name not in self._small]
         batch: list[str] = []
         held = 0
@@ -155,7 +154,7 @@ class OcdbtWriter(StoredArrayWriter):
         yield batch
 
     def _take_over(self, name: str, into: tensorstore.KvStore) -> None:
-        """Put an array's entries into the database: by their places, or by value."""
+        """Put an array's entries into the database, by reference or by value."""
         import tensorstore
 
         part = self._top / _PARTS / self._numbers[name]
@@ -169,7 +168,7 @@ class OcdbtWriter(StoredArrayWriter):
 
     @contextmanager
     def _written(self, key: str | None = None) -> Iterator[None]:
-        """Says what tensorstore says in one line."""
+        """Turn tensorstore's errors into one line."""
         try:
             yield
         except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Ranges of elements in C order, and the boxes of an array that they are."""
+"""Splits ranges of elements in C order into boxes of an array."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Box = tuple[slice, ...]
 
 
 def boxes(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:
-    """The boxes that hold the elements ``[start, stop)`` of an array, in order, none of them twice.
+    """The boxes that make up the elements ``[start, stop)`` of an array, in order and without overlap.
 
     >>> [tuple((s.start, s.stop) for s in box) for box in boxes((4, 3), 2, 10)]
     [((0, 1), (2, 3)), ((1, 3), (0, 3)), ((3, 4), (0, 1))]
@@ -33,22 +33,22 @@ def boxes(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:
 
 
 def _within(shape: Sequence[int], row: int, start: int, stop: int) -> Iterator[Box]:
-    """The boxes of a range that lies in one row."""
+    """The boxes of a range that lies within one row."""
     offset = row * math.prod(shape[1:])
     for box in boxes(shape[1:], start - offset, stop - offset):
         yield (slice(row, row + 1), *box)
 
 
 def box_size(box: Box) -> int:
-    """Elements in a box."""
+    """Number of elements in a box."""
     return math.prod(side.stop - side.start for side in box)
 
 
 def block(shape: Sequence[int], chunks: Sequence[int]) -> int:
-    """The least number of elements whose multiples, taken from a multiple on, are whole chunks.
+    """The smallest number of elements such that ranges between its multiples are whole chunks.
 
-    Chunks along the first axis are ranges of rows; chunks along another one are spread over the
-    array, so that only all of it together is whole chunks.
+    Chunks along the first axis are ranges of rows; chunks along another axis are spread over the array, so only the
+    whole array is made of whole chunks.
 
     >>> block((10, 4), (3, 4)), block((10, 4), (3, 2)), block((10, 4), (10, 2)), block((10, 4), (1, 2))
     (12, 12, 40, 2)

@@ -1,4 +1,4 @@
-"""A checkpoint whose tensors are zarr arrays, each with a place of its own, or lie inline in a small file."""
+"""Reads a checkpoint whose tensors are zarr arrays, or lie inline in a small file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convkit.state.flax_msgpack import ArrayBytes
 
 @dataclass(frozen=True, slots=True)
 class FolderArray(StoredArray):
-    """An array whose chunks are files: all of them, and its metadata unless that is missing."""
+    """An array whose chunks are files. ``files`` lists them, and the metadata file if there is one."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -30,8 +30,8 @@ class ArrayCheckpoint(Checkpoint):
     """Leaves that are arrays, inline arrays, or values.
 
     Args:
-        arrays: what is behind the leaves that are tensors.
-        files: those of the checkpoint that belong to no array.
+        arrays: the data of the leaves that are tensors.
+        files: the checkpoint's files that belong to no array.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ArrayCheckpoint(Checkpoint):
         return block(spec.shape, array.zarray.decoded) if array is not None else 1
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
-        """The files of an array's folder, unless its metadata is missing or says another dtype than the leaf."""
+        """The files of an array's folder; None if it has no metadata, or its shape or dtype isn't the leaf's."""
         spec = self.spec(key)
         array = self._stored.get(key)
         if (
@@ -112,5 +112,5 @@ class ArrayCheckpoint(Checkpoint):
         return [*self._files, *(file for array in arrays for file in array.files)]
 
     def close(self) -> None:
-        """Let go of the arrays."""
+        """Release the arrays."""
         self._reader.close()

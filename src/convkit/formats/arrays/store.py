@@ -1,8 +1,8 @@
 """Reading and writing the elements of zarr arrays through tensorstore, asynchronously and in bounded memory.
 
-A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`); their reads and writes run at the
-same time, as many as fit in :data:`IN_FLIGHT` bytes. Where a range ends within a chunk, decoded chunks stay
-in a cache, as the next slice comes from the same one: :data:`CACHE` bytes, or one row of chunks where that is more.
+A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`), read or written concurrently, up to
+:data:`IN_FLIGHT` bytes at a time. If a range ends within a chunk, decoded chunks stay in a cache for the next range:
+:data:`CACHE` bytes, or one row of chunks if that is more.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorstore
 
-#: bytes that are being read, or written, at the same time: a chunk for each core, as packing is what takes long
+#: bytes being read or written at the same time: a chunk for each core, because compression takes the most time
 IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
-#: bytes of decoded chunks that are kept
+#: bytes of decoded chunks in the cache
 CACHE = 128 << 20
-#: bytes of databases' trees that are kept
+#: bytes of database trees in the cache
 TREES = 32 << 20
-#: glibc's names for the number of its heaps, and for the least length of a block that is taken from the system
+#: glibc's ``mallopt`` parameters: number of heaps, and smallest block that is mapped on its own
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-#: tensorstore's words for a file that it can't read or write, and what it adds for itself
+#: how tensorstore names a file that it can't read or write, and the debugging details that it adds
 _FILE_ERROR = re.compile(r'"([^"]+)": (.*)')
 _ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source)\w*='.*")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """One array: its metadata, and the place of its chunks in tensorstore's words."""
+    """One array: its metadata, and tensorstore's spec of the store that holds its chunks."""
 
     zarray: ZarrArray
     kvstore: Mapping[str, Any]
 
     @property
     def place(self) -> str:
-        """The folder of its chunks, or of the database that holds them."""
+        """The folder of the chunks, or of the database that holds them."""
         return self.kvstore.get("base", self.kvstore)["path"]
 
 
 def file_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The place of an array whose chunks are files of one folder; tensorstore takes no ".." in a path."""
+    """tensorstore's spec of a folder of chunk files; it takes no ".." in a path."""
     return {"driver": "file", "path": f"{os.path.realpath(folder)}/"}
 
 
 class ArrayReader:
-    """Reads ranges of elements. Thread-safe; an array is opened when it is first read."""
+    """Reads ranges of elements. Thread-safe; opens an array when it is first read."""
 
     def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
         self._arrays = arrays
@@ -94,13 +94,13 @@ class ArrayReader:
             raise store_error(error, self._arrays[key].place, key) from None
 
     def close(self) -> None:
-        """Let go of the arrays and the cache."""
+        """Release the arrays and the cache."""
         with self._lock:
             self._opened.clear()
             self._context = None
 
     def _open(self, key: str, passing: bool) -> tensorstore.TensorStore:
-        """The opened array, whose decoded chunks are kept or pass; nothing is read, as its metadata is known."""
+        """The opened array, with decoded chunks cached unless ``passing``; no I/O, because its metadata is known."""
         import tensorstore
 
         with self._lock:
@@ -128,13 +128,13 @@ class ArrayReader:
 
 
 def _whole_chunks(zarray: ZarrArray, start: int, stop: int) -> bool:
-    """Whether a range is chunks that no other range needs; those of a shard need its index too."""
+    """Whether a range is whole chunks, so that no other range needs them; never for shards, whose index others need."""
     grain = block(zarray.spec.shape, zarray.chunks)
     return zarray.decoded == zarray.chunks and start % grain == 0 and (stop % grain == 0 or stop == zarray.spec.size)
 
 
 def _step(zarray: ZarrArray) -> int:
-    """Elements to ask for at once: whole chunks, several if they are small."""
+    """Number of elements to request at once: whole chunks, several if they are small."""
     grain = block(zarray.spec.shape, zarray.decoded)
     return max(1, IN_FLIGHT // 4 // (grain * zarray.spec.itemsize)) * grain
 
@@ -142,7 +142,7 @@ def _step(zarray: ZarrArray) -> int:
 def _ahead(
     store: tensorstore.TensorStore, zarray: ZarrArray, step: int, start: int, stop: int
 ) -> Iterator[tuple[int, int, Any]]:
-    """Reads of the elements ``[start, stop)`` in order, some of them ahead of the one that is given."""
+    """Reads of the elements ``[start, stop)`` in order, some started ahead of the one that is yielded."""
     pending: deque[tuple[int, int, Any]] = deque()
     flying = 0
     for low in range(start - start % step, stop, step):
@@ -162,10 +162,10 @@ def _ahead(
 
 
 class ArrayWriter:
-    """Writes ranges that are whole chunks. Thread-safe; what is in flight is bounded.
+    """Writes ranges that are whole chunks. Thread-safe; bytes in flight are bounded.
 
-    Files are not synced one by one: whoever commits them does that once. gzip packs in the thread that
-    calls, everything else in tensorstore's own threads.
+    Files are not synced one by one: the commit does that once. gzip runs in the calling thread, everything else in
+    tensorstore's threads.
     """
 
     def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
@@ -177,7 +177,7 @@ class ArrayWriter:
         self._budget = _Budget(IN_FLIGHT)
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write elements from ``start`` on; when this returns ``data`` may be used again.
+        """Write elements from ``start`` on; ``data`` may be reused when this returns.
 
         Raises:
             ConvkitError: they can't be written.
@@ -185,7 +185,7 @@ class ArrayWriter:
         import numpy as np
 
         array = self._arrays[key]
-        # what is mapped may be unaligned
+        # memory-mapped data may be unaligned
         values = np.require(data.view(value_dtype(array.zarray.spec.dtype)), requirements=["C", "A"])
         position = 0
         copies = []
@@ -226,7 +226,7 @@ class ArrayWriter:
             self._opened.pop(key, None)
 
     def close(self) -> None:
-        """Let go of the arrays; waits for what is in flight, so that nothing is written after this."""
+        """Release the arrays; waits for writes in flight, so that nothing is written after this."""
         for commits in self._commits.values():
             for commit in commits:
                 commit.exception()
@@ -234,7 +234,7 @@ class ArrayWriter:
         self._opened.clear()
 
     def _follow(self, key: str, future: Any, nbytes: int) -> None:
-        """Start what writes so many bytes, to be waited for when the leaf is finished."""
+        """Start a write of ``nbytes``; :meth:`finish` waits for it."""
         future.add_done_callback(partial(self._budget.give, nbytes))
         future.force()
         with self._lock:
@@ -253,7 +253,7 @@ class ArrayWriter:
                         "driver": array.zarray.driver,
                         "kvstore": dict(array.kvstore),
                         "metadata": array.zarray.to_json(),
-                        # a chunk that is all fill value would be left out: Orbax refuses an array without it
+                        # otherwise a chunk of nothing but fill values is left out, and Orbax refuses the array
                         "store_data_equal_to_fill_value": True,
                     },
                     open=True,
@@ -264,7 +264,7 @@ class ArrayWriter:
 
 
 class _Budget:
-    """Bytes that may be in flight; what is larger than all of it goes alone."""
+    """Bytes that may be in flight; a request above the limit goes alone."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -272,27 +272,27 @@ class _Budget:
         self._changed = threading.Condition()
 
     def take(self, nbytes: int) -> None:
-        """Wait until so many bytes are free."""
+        """Wait until ``nbytes`` are free."""
         with self._changed:
             self._changed.wait_for(lambda: not self._flying or self._flying + nbytes <= self._limit)
             self._flying += nbytes
 
     def give(self, nbytes: int, _: Any) -> None:
-        """Give them back, when the future is done."""
+        """Free ``nbytes`` once the future is done."""
         with self._changed:
             self._flying -= nbytes
             self._changed.notify_all()
 
 
 def writing_context() -> tensorstore.Context:
-    """tensorstore's settings for writing: whoever commits the files syncs them, all at once."""
+    """tensorstore's context for writing without syncing: the commit syncs all files at once."""
     return _context({"file_io_sync": False})
 
 
 def _context(settings: dict[str, Any]) -> tensorstore.Context:
-    """tensorstore's settings; before its threads start, so that their memory comes from few heaps.
+    """A tensorstore context, after limiting glibc to two heaps before tensorstore's threads start.
 
-    glibc makes a heap for each thread and keeps what is freed there: 150 MiB more were measured.
+    glibc makes a heap for each thread and keeps freed memory in it: measured, 150 MiB more.
     """
     import tensorstore
 
@@ -301,10 +301,10 @@ def _context(settings: dict[str, Any]) -> tensorstore.Context:
 
 
 def give_back_blocks(nbytes: int) -> None:
-    """Memory that is taken in blocks of so many bytes goes back to the system when it is freed.
+    """Make glibc return blocks of at least ``nbytes`` to the system when they are freed.
 
-    glibc keeps blocks of up to 32 MiB for the next ones; between packed and unpacked chunks, which all
-    differ in length, most of that lies idle. It costs the time to get the pages again.
+    glibc keeps freed blocks of up to 32 MiB for reuse, but compressed and decompressed chunks all differ in length, so
+    most of that memory lies idle. The price is the time to map the pages again.
     """
     _tell_glibc(_M_MMAP_THRESHOLD, nbytes)
 
@@ -315,7 +315,7 @@ def _tell_glibc(name: int, value: int) -> None:
 
 
 def store_error(error: Exception, place: str, key: str | None = None, verb: str = "read") -> ConvkitError:
-    """One line of what tensorstore says: the file that it is about, else the place, and the reason."""
+    """tensorstore's error in one line: the file that it names, else ``place``, and the reason."""
     text = _ADDED.sub("", str(error))
     match = _FILE_ERROR.search(text)
     remedy = "fetch the file again" if verb == "read" else "check free space and permissions"
@@ -331,6 +331,6 @@ def _flat(data: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
 
 
 def _row_of_chunks(zarray: ZarrArray) -> int:
-    """Bytes of what is decoded together for a row of the array."""
+    """Decoded bytes of one row of chunks."""
     columns = (math.ceil(n / c) for n, c in zip(zarray.spec.shape[1:], zarray.decoded[1:], strict=True))
     return zarray.decoded_nbytes * math.prod(columns)

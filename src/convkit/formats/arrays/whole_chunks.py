@@ -1,9 +1,9 @@
-"""Whether the stored chunks of an array are all there and whole, told without decompressing them.
+"""Checks that an array's stored chunks are present and complete, without decompressing them.
 
-A chunk without compression has its exact length. A gzip file ends with the length of what it holds
-(RFC 1952), a zstd frame tells the length of each of its blocks (RFC 8878), so that a file that was
-cut shows when the checkpoint is opened; a shard ends with the places of what it holds. Damage within a
-chunk shows when it is read: gzip carries a checksum, zstd as tensorstore writes it carries none.
+An uncompressed chunk has an exact length. A gzip file ends with the length of its contents (RFC 1952), a zstd frame
+gives the length of each of its blocks (RFC 8878), and a shard has an index of its chunks; so a truncated file is found
+when the checkpoint is opened. Damage within a chunk is found when the chunk is read, if it was packed by gzip: zstd as
+tensorstore writes it has no checksum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from convkit.formats.arrays.zarr import REFETCH, ZarrArray
 from convkit.formats.arrays.zarr3 import Zarr3Array
 
 _GZIP_MAGIC, _GZIP_LEAST = b"\x1f\x8b", 18
-#: of a shard's index: bytes an inner chunk, bytes of crc32c, and the place of a chunk that isn't stored
+#: of a shard's index: bytes per inner chunk, bytes of crc32c, and the offset of a chunk that isn't stored
 _INDEX_ENTRY, _INDEX_CHECKSUM, _ABSENT = 16, 4, 2**64 - 1
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: by the frame descriptor's two low bits, and by its two high ones
@@ -29,10 +29,10 @@ def stored_chunks(folder: Path, zarray: ZarrArray, key: str, *, complete: bool =
     """The files of an array's chunks.
 
     Args:
-        complete: whether all must be there, also where the array may be sparse.
+        complete: require all chunks, even if the array may be sparse.
 
     Raises:
-        ConvkitError: one is missing where nothing says what its elements are, or is cut.
+        ConvkitError: a chunk is missing and the array isn't sparse, or a chunk is truncated.
     """
     found = []
     for name in zarray.chunk_names():
@@ -53,12 +53,12 @@ def _check_whole(path: Path, file: BinaryIO, zarray: ZarrArray, key: str) -> Non
     parts = _shard_parts(file, zarray) if isinstance(zarray, Zarr3Array) and zarray.shard else [(0, size)]
     if not all(_is_whole(file, zarray, start, stop) for start, stop in parts):
         raise ConvkitError(
-            f"is truncated or corrupt: {size} bytes are no whole chunk", path=path, key=key, remedy=REFETCH
+            f"is truncated or corrupt: {size} bytes aren't a whole chunk", path=path, key=key, remedy=REFETCH
         )
 
 
 def _shard_parts(file: BinaryIO, zarray: Zarr3Array) -> list[tuple[int, int]]:
-    """Where the inner chunks lie; a part that is none where the index is no index."""
+    """Ranges of the inner chunks; an empty range where the index is invalid."""
     count = zarray.chunk_nbytes // zarray.decoded_nbytes
     shard = zarray.shard or {}
     names = [codec["name"] for codec in shard["index_codecs"]]
@@ -75,7 +75,7 @@ def _shard_parts(file: BinaryIO, zarray: Zarr3Array) -> list[tuple[int, int]]:
 
 
 def _is_whole(file: BinaryIO, zarray: ZarrArray, start: int, stop: int) -> bool:
-    """Whether a chunk ends where its bytes do."""
+    """Whether the chunk in this range of bytes is complete."""
     size, expected = stop - start, zarray.decoded_nbytes
     file.seek(start)
     match zarray.packing:
@@ -93,7 +93,7 @@ def _is_whole(file: BinaryIO, zarray: ZarrArray, start: int, stop: int) -> bool:
 
 
 def _zstd_ends(file: BinaryIO, position: int, stop: int) -> bool:
-    """Whether frames follow one another from the position to the end."""
+    """Whether zstd frames follow one another from the position to the end."""
     start = position
     while position < stop:
         file.seek(position)

@@ -1,4 +1,4 @@
-"""What the writers of stored arrays have in common, be their chunks files or entries of a database."""
+"""Base of the writers of zarr arrays, whether chunks become files or entries of a database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoredArrayWriter(Writer):
             folder.mkdir(parents=True, exist_ok=True)
 
     def granularity(self, key: str) -> int:
-        """A row of chunks; all of the leaf where chunks run along another axis than its first."""
+        """A row of chunks; the whole leaf if chunks run along an axis other than the first."""
         array = self.arrays.get(key)
         return block(array.zarray.spec.shape, array.zarray.chunks) if array else 1
 
@@ -46,7 +46,7 @@ class StoredArrayWriter(Writer):
         grain = self.granularity(key)
         if start % grain or (data.size % grain and start + data.size != spec.size):
             raise ConvkitError(
-                f"elements {start} to {start + data.size} are no whole chunks of {grain}",
+                f"elements {start} to {start + data.size} aren't whole chunks of {grain}",
                 path=self.folder,
                 key=key,
                 remedy="report this",
@@ -60,13 +60,13 @@ class StoredArrayWriter(Writer):
 
     @abstractmethod
     def commit(self) -> None:
-        """Check that every array is whole, and sync the folder."""
+        """Check that every array is complete, and sync the folder."""
 
     def close(self) -> None:
-        """Let go of the arrays."""
+        """Release the arrays."""
         self._writer.close()
 
     def checked(self, key: str, start: int, data: np.ndarray, spec: TensorSpec | None = None) -> TensorSpec:
-        """The leaf's spec, if what is written fits it."""
+        """The leaf's spec, after checking that the data fits it."""
         spec = spec or (self.arrays[key].zarray.spec if key in self.arrays else None)
         return check_write(self.folder, key, spec, start, data)

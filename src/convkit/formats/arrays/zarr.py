@@ -1,6 +1,6 @@
-"""What the arrays of zarr's two versions have in common: a shape, a dtype, and a grid of chunks.
+"""Base of arrays in both versions of zarr: a shape, a dtype and a grid of chunks.
 
-:mod:`~convkit.formats.arrays.zarr2` and :mod:`~convkit.formats.arrays.zarr3` say how each is described and named.
+:mod:`~convkit.formats.arrays.zarr2` and :mod:`~convkit.formats.arrays.zarr3` add each version's metadata and names.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class ZarrArray(ABC):
 
     #: tensorstore's name for the version
     driver: ClassVar[str]
-    #: what the array's metadata is called in the store
+    #: name of the array's metadata in the store
     name: ClassVar[str]
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Chunks along each axis."""
+        """Number of chunks along each axis."""
         return tuple(math.ceil(n / c) for n, c in zip(self.spec.shape, self.chunks, strict=True))
 
     @property
@@ -42,41 +42,41 @@ class ZarrArray(ABC):
 
     @property
     def decoded(self) -> tuple[int, ...]:
-        """Shape of what is decoded together: a chunk, or one of the several that a shard holds."""
+        """Shape of the unit of decoding: a chunk, or an inner chunk of a shard."""
         return self.chunks
 
     @property
     def decoded_nbytes(self) -> int:
-        """Bytes of what is decoded together."""
+        """Bytes of the unit of decoding."""
         return math.prod(self.decoded) * self.spec.itemsize
 
     @property
     @abstractmethod
     def compressor(self) -> dict[str, Any] | None:
-        """What packs the chunks, as a ``.zarray`` says it: ``{"id": "zstd", "level": 1}``."""
+        """The chunks' compressor as in a ``.zarray``: ``{"id": "zstd", "level": 1}``."""
 
     @property
     @abstractmethod
     def packing(self) -> str | None:
-        """The last codec of what is decoded together; None where it is stored as it is."""
+        """The last codec of the unit of decoding; None if it is stored as it is."""
 
     @property
     @abstractmethod
     def sparse(self) -> bool:
-        """Whether a chunk may be absent: its elements are the fill value then."""
+        """Whether a chunk may be absent, its elements then being the fill value."""
 
     @property
     @abstractmethod
     def raw(self) -> bool:
-        """Whether the array is one chunk that holds its elements as memory does."""
+        """Whether the array is one chunk with its elements as in memory."""
 
     @abstractmethod
     def chunk_name(self, position: Sequence[int]) -> str:
-        """The name of the chunk at that position of the grid."""
+        """The name of the chunk at a position of the grid."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """The array's metadata, as it is stored."""
+        """The array's metadata as it is stored."""
 
     def chunk_names(self) -> Iterator[str]:
         """Names of all chunks, in C order."""
@@ -85,5 +85,5 @@ class ZarrArray(ABC):
 
 
 def is_shape(value: Any, least: int = 0) -> TypeGuard[list[int]]:
-    """Whether a JSON value is a list of whole numbers that are large enough."""
+    """Whether a JSON value is a list of whole numbers of at least ``least``."""
     return isinstance(value, list) and all(type(n) is int and n >= least for n in value)

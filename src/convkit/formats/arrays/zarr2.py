@@ -1,9 +1,9 @@
-"""What a ``.zarray`` says: one array of zarr version 2, as tensorstore writes it.
+"""An array of zarr version 2 and its ``.zarray``, as tensorstore writes it.
 
-Source of the fields: the zarr v2 specification; of the dtypes that are spelled by their name
-(``bfloat16``, ``float8_…``): tensorstore 0.1.86, driver ``zarr``. An array is a grid of chunks, each
-an object of its own, named by its position: ``0.2``; that of a 0-d array is ``0``. Chunks at the
-border are stored whole. T5X, Pax and Orbax write ``fill_value`` null, and then every chunk.
+Sources: the zarr v2 specification for the fields; tensorstore 0.1.86, driver ``zarr``, for dtypes spelled by name
+(``bfloat16``, ``float8_…``). An array is a grid of chunks, each an object of its own, named by its position: ``0.2``;
+the chunk of a 0-d array is ``0``. Chunks at the border are stored whole. T5X, Pax and Orbax write ``fill_value`` null,
+and then every chunk.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray, is_shape
 
 NAME = ".zarray"
-#: bytes a chunk at most, where nobody says otherwise: large enough to compress well, small enough
-#: that a handful of them in flight stay within a small budget (T5X's own bound is 64 MiB)
+#: default limit of bytes per chunk: large enough to compress well, small enough that a few chunks in flight fit in a
+#: small budget (T5X's own limit is 64 MiB)
 CHUNK_BYTES = 16 << 20
 
 GZIP = {"id": "gzip", "level": 1}
 ZSTD = {"id": "zstd", "level": 1}
 #: what tensorstore decodes
 _COMPRESSORS = ("blosc", "bz2", "gzip", "zlib", "zstd")
-#: what we write, and the levels that there are
+#: compressors that convkit writes, and their levels
 _LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
@@ -65,16 +65,16 @@ class Zarray(ZarrArray):
 
     @property
     def raw(self) -> bool:
-        """Whether the array is one chunk that holds its elements as memory does."""
+        """Whether the array is one chunk with its elements as in memory."""
         plain = self.compressor is None and not self.filters and self.order == "C" and not self.big_endian
         return plain and self.chunks == self.spec.shape
 
     def chunk_name(self, position: Sequence[int]) -> str:
-        """The name of the chunk at that position of the grid."""
+        """The name of the chunk at a position of the grid."""
         return self.separator.join(map(str, position)) or "0"
 
     def to_json(self) -> dict[str, Any]:
-        """All that a ``.zarray`` holds."""
+        """All fields of the ``.zarray``."""
         return {
             "chunks": list(self.chunks),
             "compressor": self.compressor,
@@ -92,22 +92,22 @@ def parse(text: bytes | str, path: Path | str) -> Zarray:
     """The array that the text of a ``.zarray`` describes.
 
     Raises:
-        ConvkitError: not JSON, not of version 2, no shape and chunks, or of a dtype or compressor we don't read.
+        ConvkitError: not JSON, not version 2, no shape or chunks, or an unsupported dtype or compressor.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=REFETCH) from None
     if not isinstance(found, dict) or found.get("zarr_format") != 2:
-        raise ConvkitError("is no array of zarr version 2", path=path, remedy="name a checkpoint of another format")
+        raise ConvkitError("isn't an array of zarr version 2", path=path, remedy="name a checkpoint of another format")
     return from_json(found, path)
 
 
 def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
-    """The array that ``.zarray`` fields describe; those that are absent have tensorstore's defaults.
+    """The array that ``.zarray`` fields describe; absent fields take tensorstore's defaults.
 
     Raises:
-        ConvkitError: as :func:`parse`.
+        ConvkitError: see :func:`parse`.
     """
     shape, chunks, compressor = found.get("shape"), found.get("chunks"), found.get("compressor")
     if not (is_shape(shape) and is_shape(chunks, 1)) or len(shape) != len(chunks):
@@ -130,7 +130,7 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
 
 
 def parse_compressor(text: str) -> dict[str, Any] | None:
-    """A user's choice: ``none``, ``gzip``, ``zstd``, with a level after a colon.
+    """The compressor that a user names: ``none``, ``gzip`` or ``zstd``, with an optional level after a colon.
 
     >>> parse_compressor("zstd:3")
     {'id': 'zstd', 'level': 3}
@@ -147,7 +147,7 @@ def parse_compressor(text: str) -> dict[str, Any] | None:
 
 
 def zarr_name(dtype: str) -> str:
-    """A numpy name of a dtype in zarr's spelling, little-endian.
+    """zarr's spelling of a numpy dtype name, little-endian.
 
     >>> zarr_name("float32"), zarr_name("bool"), zarr_name("bfloat16")
     ('<f4', '|b1', 'bfloat16')
@@ -160,7 +160,7 @@ def zarr_name(dtype: str) -> str:
 
 
 def _our_name(dtype: Any, path: Path | str) -> tuple[str, bool]:
-    """Our name of a zarr dtype, and whether it is big-endian."""
+    """The numpy name of a zarr dtype, and whether it is big-endian."""
     name = dtype if isinstance(dtype, str) else ""
     match = re.fullmatch(r"([<>|])([biufc])(\d+)", name)
     if match is not None:

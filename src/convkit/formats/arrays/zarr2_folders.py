@@ -1,4 +1,4 @@
-"""Leaves as zarr 2 folders of one folder, laid out as the user asks: what T5X and Pax write."""
+"""Writes leaves as zarr 2 folders below one folder, chunked and compressed as the user asks, for T5X and Pax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.arrays.zarr2 import Zarray
 
-#: what file systems allow
+#: longest name that file systems allow
 _NAME_BYTES = 255
 
 
@@ -22,11 +22,11 @@ class Zarr2FolderWriter(LeafFolderWriter):
 
     Args:
         specs: the leaves that become folders.
-        default: the compressor, where the options name none.
+        default: the compressor if the options name none.
 
     Raises:
-        ConvkitError: a name that no folder can have.
-        UsageError: chunks that don't fit their leaf, no such compressor.
+        ConvkitError: a key that can't be a folder's name.
+        UsageError: chunks that don't fit their leaf, or an unknown compressor.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Zarr2FolderWriter(LeafFolderWriter):
         super().__init__(folder, arrays)
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
-        """Whatever its chunks and compressor are, unless the user asked for others."""
+        """Any array of the leaf's shape and dtype, unless the user asked for other chunks or another compressor."""
         wanted = self.arrays[key].zarray
         other_chunks = key in self._options.chunks and stored.chunks != wanted.chunks
         other_compressor = self._options.compressor is not None and stored.compressor != wanted.compressor
@@ -49,13 +49,13 @@ class Zarr2FolderWriter(LeafFolderWriter):
 
 def _check_name(folder: Path, key: str) -> None:
     if key in ("", ".", "..") or "/" in key or "\0" in key or len(key.encode()) > _NAME_BYTES - len(UNFINISHED[0]):
-        raise ConvkitError("is no name that a folder can have", path=folder, key=key, remedy="rename the leaf")
+        raise ConvkitError("can't be the name of a folder", path=folder, key=key, remedy="rename the leaf")
     if key.endswith(UNFINISHED):
         raise ConvkitError("is named like an unfinished file", path=folder, key=key, remedy="rename the leaf")
 
 
 def asked_chunks(key: str, spec: TensorSpec, options: WriteOptions) -> tuple[int, ...] | None:
-    """Shape of a leaf's chunks that the user asks for, if any.
+    """The chunk shape that the user asks for, if any.
 
     Raises:
         UsageError: it doesn't fit the leaf.

@@ -1,10 +1,9 @@
-"""What a ``zarr.json`` says: one array of zarr version 3, as tensorstore writes it for Orbax.
+"""An array of zarr version 3 and its ``zarr.json``, as tensorstore writes it for Orbax.
 
-Source of the fields: the zarr v3 specification and its ``sharding_indexed`` codec; of what Orbax writes:
-orbax-checkpoint 0.12.8 with tensorstore 0.1.86. There each chunk is a shard: inner chunks, packed one by
-one, and behind them an index of their places with a crc32c of the index alone. Chunks are called
-``c/0/1``, that of a 0-d array ``c``. One that isn't stored is the fill value: Orbax writes all of them,
-its releases up to 0.9.1 left out those of zeros.
+Sources: the zarr v3 specification and its ``sharding_indexed`` codec for the fields; orbax-checkpoint 0.12.8 with
+tensorstore 0.1.86 for what Orbax writes. There each chunk is a shard: inner chunks, packed one by one, then an index of
+their offsets with a crc32c of the index alone. Chunks are named ``c/0/1``; the chunk of a 0-d array is ``c``. A chunk
+that isn't stored is the fill value: Orbax writes all chunks, but releases up to 0.9.1 left out those of zeros.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SHARDING = "sharding_indexed"
 ZSTD = {"id": "zstd", "level": 3}
 #: what tensorstore decodes
 _CODECS = ("bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", SHARDING)
-#: separator of the parts of a chunk's name, unless the metadata has one
+#: default separator in chunk names
 _SEPARATORS = {"default": "/", "v2": "."}
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
@@ -47,41 +46,41 @@ class Zarr3Array(ZarrArray):
 
     @property
     def shard(self) -> dict[str, Any] | None:
-        """The configuration of the shards, where chunks are shards."""
+        """The sharding configuration; None if chunks aren't shards."""
         return self.codecs[0]["configuration"] if self.codecs[0]["name"] == SHARDING else None
 
     @property
     def decoded(self) -> tuple[int, ...]:
-        """Shape of an inner chunk; of a chunk where it isn't a shard."""
+        """Shape of an inner chunk, or of a chunk that isn't a shard."""
         return tuple(self.shard["chunk_shape"]) if self.shard else self.chunks
 
     @property
     def compressor(self) -> dict[str, Any] | None:
-        """The last codec of a chunk, of an inner one where there are such."""
+        """The last codec of a chunk, or of an inner chunk."""
         last = (self.shard["codecs"] if self.shard else self.codecs)[-1]
         settings = {key: value for key, value in last.get("configuration", {}).items() if key != "checksum"}
         return None if last["name"] in ("bytes", SHARDING) else {"id": last["name"], **settings}
 
     @property
     def packing(self) -> str | None:
-        """The last codec; None where elements are stored as they are."""
+        """The last codec; None if elements are stored as they are."""
         last = (self.shard["codecs"] if self.shard else self.codecs)[-1]["name"]
         return None if last == "bytes" else last
 
     @property
     def sparse(self) -> bool:
-        """Always, by the specification."""
+        """Always true, by the specification."""
         return True
 
     @property
     def raw(self) -> bool:
-        """Whether the array is one chunk that holds its elements as memory does."""
+        """Whether the array is one chunk with its elements as in memory."""
         plain = len(self.codecs) == 1 and self.codecs[0]["name"] == "bytes"
         little = self.codecs[0].get("configuration", {}).get("endian", "little") == "little"
         return plain and little and self.chunks == self.spec.shape
 
     def chunk_name(self, position: Sequence[int]) -> str:
-        """The name of the chunk at that position of the grid.
+        """The name of the chunk at a position of the grid.
 
         >>> array = orbax_array(TensorSpec((4, 2), "float32"), (2, 2))
         >>> list(array.chunk_names()), orbax_array(TensorSpec((), "int32"), ()).chunk_name(())
@@ -92,7 +91,7 @@ class Zarr3Array(ZarrArray):
         return self.separator.join(["c", *map(str, position)])
 
     def to_json(self) -> dict[str, Any]:
-        """All that tensorstore writes into a ``zarr.json``."""
+        """All fields that tensorstore writes into a ``zarr.json``."""
         named: dict[str, Any] = {"name": self.encoding}
         if self.separator != _SEPARATORS[self.encoding]:
             named["configuration"] = {"separator": self.separator}
@@ -119,8 +118,8 @@ def orbax_array(
 
     Args:
         chunks: the shape of a shard (Orbax: ``write_shape``).
-        inner: the shape of the chunks within (Orbax: ``chunk_shape``), which divides it; the same where not given.
-        compressor: as in a ``.zarray``; gzip and zstd are known to both versions.
+        inner: the shape of the inner chunks (Orbax: ``chunk_shape``), which divides ``chunks``; by default the same.
+        compressor: as in a ``.zarray``; both versions have gzip and zstd.
     """
     packed = []
     if compressor is not None:
@@ -142,14 +141,14 @@ def parse(text: bytes | str, path: Path | str) -> Zarr3Array:
     """The array that the text of a ``zarr.json`` describes.
 
     Raises:
-        ConvkitError: not JSON, no array of version 3, or of a shape, grid, dtype or codec that isn't read.
+        ConvkitError: not JSON, not an array of version 3, or an unsupported shape, grid, dtype or codec.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=REFETCH) from None
     if not isinstance(found, dict) or found.get("zarr_format") != 3 or found.get("node_type") != "array":
-        raise ConvkitError("is no array of zarr version 3", path=path, remedy="name a checkpoint of another format")
+        raise ConvkitError("isn't an array of zarr version 3", path=path, remedy="name a checkpoint of another format")
     shape, dtype = found.get("shape"), found.get("data_type")
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         raise ConvkitError(f"dtype {dtype!r} is not supported", path=path, remedy=f"supported: {', '.join(ITEMSIZE)}")
@@ -177,19 +176,19 @@ def parse(text: bytes | str, path: Path | str) -> Zarr3Array:
 
 
 def _codecs(found: Any, path: Path | str) -> tuple[dict[str, Any], ...]:
-    """Codecs that are known."""
+    """The codecs, if all are supported."""
     names = [_object(codec).get("name") for codec in found] if isinstance(found, list) else []
     if not names or any(name not in _CODECS for name in names):
         raise ConvkitError(f"codecs {found!r} are not supported", path=path, remedy=f"supported: {', '.join(_CODECS)}")
     if any(not isinstance(codec.get("configuration", {}), dict) for codec in found) or (
         SHARDING in names and (len(names) > 1 or "configuration" not in found[0])
     ):
-        raise ConvkitError(f"codecs {found!r} are of another form than zarr's", path=path, remedy=REFETCH)
+        raise ConvkitError(f"codecs {found!r} don't have zarr's form", path=path, remedy=REFETCH)
     return tuple(found)
 
 
 def _configured(found: Any, name: str) -> dict[str, Any]:
-    """The configuration of an extension point, if it has that name."""
+    """The configuration of an extension point, if it has this name."""
     known = _object(found)
     return _object(known.get("configuration")) if known.get("name") == name else {}
 

@@ -1,1 +1,1 @@
-"""The `.mdl` checkpoints of Cerebras."""
+"""Cerebras `.mdl` checkpoints."""

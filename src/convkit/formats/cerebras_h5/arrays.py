@@ -1,8 +1,8 @@
-"""Tensors in HDF5 datasets, read from a memory map beside the library.
+"""Reads tensors in HDF5 datasets from a memory map, bypassing the HDF5 library where possible.
 
-HDF5 does all its work under one lock and reads whole chunks. So it is asked only where the bytes
-are; they are then read and decoded in the calling thread. Layouts and filters that this file
-doesn't know are left to the library.
+HDF5 works under one global lock and reads whole chunks. So the library is asked only for the offsets of the bytes; they
+are then read and decoded in the calling thread. Layouts and filters that this module doesn't know are left to the
+library.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 #: the LZ4 filter's registered number; the HDF5 group's filter registry
 LZ4_FILTER = 32004
-#: bytes of decoded chunks kept, so that slices lower than a row of chunks don't decode it again and again
+#: bytes of decoded chunks in the cache, so that slices of less than a row of chunks don't decode it repeatedly
 CACHE_BYTES = 16 << 20
 
 #: the LZ4 filter's framing, big-endian (H5Zlz4.c of the HDF5 group): decoded bytes, bytes a block; then each block's
 _FRAME = struct.Struct(">QI")
 _BLOCK = struct.Struct(">I")
 
-#: bytes that show whether a chunk will shrink: trained weights don't, and there are many of them
+#: bytes compressed first to see whether a chunk shrinks: most trained weights don't
 _SAMPLE = 64 << 10
-#: LZ4 can't shrink anything further than this: a larger claim asks for memory in vain
+#: LZ4's highest possible ratio: a chunk that claims more is corrupt, and no memory is reserved for it
 _LZ4_BEST = 256
 
 
 class Array(ABC):
-    """A tensor's elements, in a numpy dtype of their width."""
+    """A tensor's elements, in a numpy dtype of the same width."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -52,15 +52,15 @@ class Array(ABC):
         """
 
     def view(self) -> np.ndarray | None:
-        """The whole tensor without a copy, where that can be."""
+        """The whole tensor without a copy; None if that isn't possible."""
         return None
 
 
 def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> Array:
-    """The way to read a dataset: mapped, by chunks, or through the library.
+    """The reader for a dataset: mapped, by chunks, or through the library.
 
     Raises:
-        ValueError: the data lies where it isn't looked for.
+        ValueError: the data lies in other files, or behind a user block.
     """
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count():
@@ -80,7 +80,7 @@ def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, c
 
 @dataclass(frozen=True)
 class MappedArray(Array):
-    """Contiguous, unfiltered."""
+    """A contiguous dataset without filters."""
 
     array: np.ndarray
 
@@ -95,7 +95,7 @@ class MappedArray(Array):
 
 @dataclass(frozen=True)
 class FilledArray(Array):
-    """One value all over, in no dataset at all."""
+    """A tensor of one repeated value, without a dataset."""
 
     element: np.ndarray
 
@@ -106,20 +106,20 @@ class FilledArray(Array):
 
 @dataclass(frozen=True)
 class LibraryArray(Array):
-    """Left to HDF5: compact, big-endian, or of other filters."""
+    """A dataset that is read through HDF5: compact, big-endian, or with other filters."""
 
     dataset: h5py.Dataset
     dtype: np.dtype[Any]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Box by box."""
+        """Read box by box."""
         native = self.dataset.dtype.newbyteorder("<")
         parts = [np.asarray(self.dataset[box], native).reshape(-1) for box in boxes(self.dataset.shape, start, stop)]
         return np.concatenate(parts).view(self.dtype) if parts else np.empty(0, self.dtype)
 
 
 class ChunkCache:
-    """The chunks that were decoded last."""
+    """A least-recently-used cache of decoded chunks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -127,7 +127,7 @@ class ChunkCache:
         self._bytes = 0
 
     def get(self, offset: int) -> np.ndarray | None:
-        """The chunk that lies at this offset of the file."""
+        """The chunk at this offset of the file."""
         with self._lock:
             chunk = self._chunks.get(offset)
             if chunk is not None:
@@ -135,7 +135,7 @@ class ChunkCache:
             return chunk
 
     def put(self, offset: int, chunk: np.ndarray) -> None:
-        """Keep a chunk, and forget those used longest ago."""
+        """Add a chunk, and drop the least recently used ones."""
         with self._lock:
             if offset not in self._chunks:
                 self._bytes += chunk.nbytes
@@ -145,7 +145,7 @@ class ChunkCache:
 
 
 class ChunkedArray(Array):
-    """Chunks, raw or LZ4. A chunk that was never written holds the fill value, as HDF5 has it."""
+    """A chunked dataset, raw or LZ4. A chunk that was never written holds the fill value, as in HDF5."""
 
     def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> None:
         self._dataset = dataset
@@ -158,7 +158,7 @@ class ChunkedArray(Array):
         self._index: dict[tuple[int, ...], tuple[int, int, int]] | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """From the chunks that the range touches, and no others."""
+        """Decode only the chunks that the range touches."""
         out = np.empty(stop - start, self._dtype)
         at = 0
         for box in boxes(self._shape, start, stop):
@@ -197,7 +197,7 @@ class ChunkedArray(Array):
         return chunk
 
     def _chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]]:
-        """Corner -> filter mask, offset, bytes. Two threads that find it missing make the same one."""
+        """Corner -> filter mask, offset, bytes. Built without a lock: two threads build the same index."""
         if self._index is None:
             self._index = chunk_index(self._dataset)
         return self._index
@@ -219,7 +219,7 @@ def chunk_index(dataset: h5py.Dataset) -> dict[tuple[int, ...], tuple[int, int, 
 
 
 def lz4_decode(data: memoryview, nbytes: int) -> bytes:
-    """A chunk that the LZ4 filter wrote. A block that didn't shrink is stored raw: its size shows it.
+    """Decode a chunk that the LZ4 filter wrote. A block of its full size is stored raw.
 
     Raises:
         ValueError: corrupt.
@@ -250,7 +250,7 @@ def lz4_decode(data: memoryview, nbytes: int) -> bytes:
 
 
 def lz4_encode(data: memoryview) -> bytes | None:
-    """A chunk as the LZ4 filter writes it, in one block; None where it (or its beginning) would not shrink."""
+    """A chunk as the LZ4 filter writes it, in one block; None if it, or its beginning, doesn't shrink."""
     import lz4.block
 
     if data.nbytes > 4 * _SAMPLE and len(lz4.block.compress(data[:_SAMPLE], store_size=False)) >= _SAMPLE:

@@ -1,4 +1,4 @@
-"""What a ``.mdl`` file holds under one name, whatever its version, and how its datasets are reached."""
+"""The entries of a ``.mdl`` file of any version, and access to its datasets."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 
 DAMAGED = "the file is damaged: fetch or make it again"
 ELSEWHERE = "load and save the checkpoint with cerebras.pytorch, so that it holds its own data"
-#: what h5py and our own parsing raise where a file is damaged
+#: what h5py and our own parsing raise for a damaged file
 ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A leaf, with the way to read it if it is a tensor; or another leaf's second name.
-
-    ``numpy`` marks what loads as a numpy array, ``dataset`` names where a tensor's data lies.
+    """A leaf, with a reader if it is a tensor; or an alias of another leaf. ``numpy`` marks a leaf that loads as a
+    numpy array, ``dataset`` names the dataset with a tensor's data.
     """
 
     leaf: Leaf
@@ -49,10 +48,10 @@ class Datasets:
         self._cache = ChunkCache()
 
     def find(self, name: str) -> h5py.Dataset:
-        """The dataset of that name in this file: links, which could lead into any other, are not followed.
+        """The dataset of this name in this file; links aren't followed, as they could lead into any other file.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such dataset.
         """
         import h5py
 
@@ -70,10 +69,10 @@ class Datasets:
         return found
 
     def tensor(self, key: str, name: str, spec: TensorSpec | None, *, numpy: bool, is_bfloat16: bool = False) -> Entry:
-        """The tensor in a dataset: of the given spec, or where None of what the dataset says.
+        """The tensor in a dataset, with the given spec, or if None with the dataset's own.
 
         Raises:
-            ValueError: the dataset holds another one.
+            ValueError: the dataset has another shape or dtype.
         """
         dataset = self.find(name)
         if dataset.shape is None:
@@ -90,11 +89,11 @@ class Datasets:
 
 
 def filled(key: str, spec: TensorSpec, fill: Any) -> Entry:
-    """One value all over, in no dataset. Where there is none the original leaves memory as it finds it; here zero."""
+    """A tensor of one repeated value, without a dataset; 0 where the original leaves memory uninitialised."""
     element = np.asarray(fill or 0).astype(value_dtype(spec.dtype))
     return Entry(Leaf(key, spec), FilledArray(element.view(carrier(spec.dtype))))
 
 
 def elsewhere(where: Any) -> ConvkitError:
-    """What to raise where a tensor's data isn't in the checkpoint."""
+    """The error for a tensor whose data isn't in the checkpoint."""
     return ConvkitError(f"its data lies in another file, {where!r}", remedy=ELSEWHERE)

@@ -1,9 +1,8 @@
-"""``cerebras-h5``: the ``.mdl`` checkpoints of cerebras.pytorch, in HDF5: 0.1 to 0.5 read, 0.5 written.
+"""``cerebras-h5``: cerebras.pytorch's ``.mdl`` checkpoints in HDF5; reads formats 0.1 to 0.5, writes 0.5.
 
-A state dict is flattened; each tensor is a dataset named after its leaf, LZ4 in chunks; what a leaf
-is, and every small value, stands in a JSON attribute of the root group. The structure stands in
-``__spec__``; ``__SUCCESS__`` is written last. Formats before 0.5 had other words for all this, see
-:mod:`.cerebras_h5_old`. Source: cerebras-pytorch 2.10
+A state dict is flattened. Each tensor is a dataset named after its leaf, in LZ4 chunks. JSON attributes of the root
+group hold each leaf's kind and all small values. The structure is in ``__spec__``; ``__SUCCESS__`` is written last.
+Formats before 0.5 name all this differently, see :mod:`convkit.formats.cerebras_h5.old`. Source: cerebras-pytorch 2.10
 ``cerebras/pytorch/storage/{save,load}.py``, cerebras-appliance 2.10 ``storage/h5_storage.py``.
 """
 
@@ -24,9 +23,9 @@ class CerebrasH5(Format):
     A checkpoint's ``metadata`` holds ``spec`` (the text of the tree spec: container types, int keys),
     ``numpy_arrays`` (the keys that load as numpy arrays, not torch tensors), ``version`` and
     ``cstorch_version``; of an old file also ``tensor_scalar_dicts`` (the dicts that were of that class) and
-    ``left_out`` (the tied copies that had no data). Handed on as ``options.metadata`` it gives the same
-    structure back; without it the keys that start with ``model.`` go in a dict ``model``, as the
-    original's converter has it, and all others in the outermost one.
+    ``left_out`` (the tied copies that had no data). Passed on as ``options.metadata`` it restores the same structure.
+    Without it, keys that start with ``model.`` go into a dict ``model``, as in the original's converter, and all others
+    into the outermost dict.
     """
 
     name = "cerebras-h5"
@@ -35,7 +34,7 @@ class CerebrasH5(Format):
     summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
 
     def detect(self, path: Path) -> str | None:
-        """An HDF5 file that is called ``.mdl`` or holds a tree spec; a folder with one such file."""
+        """An HDF5 file that is named ``.mdl`` or holds a tree spec, or a folder with one such file."""
         if path.is_dir():
             found = _files(path)
             return f"a folder with one .mdl file, {found[0].name}" if len(found) == 1 else None
@@ -45,7 +44,7 @@ class CerebrasH5(Format):
             if file.read(len(_MAGIC)) != _MAGIC:
                 return None
         if path.suffix == ".mdl":
-            return "an HDF5 file called .mdl"
+            return "an HDF5 file named .mdl"
         import h5py
 
         try:
@@ -68,7 +67,7 @@ class CerebrasH5(Format):
         """Lay out a new ``.mdl`` file.
 
         Raises:
-            ConvkitError: a leaf that the format can't hold, or a spec of other leaves.
+            ConvkitError: a leaf that the format can't hold, or a spec that doesn't match the leaves.
         """
         from convkit.formats.cerebras_h5.writer import CerebrasWriter
 
@@ -79,7 +78,7 @@ def file_of(path: Path) -> Path:
     """The checkpoint's file: the path itself, or the one ``.mdl`` in a folder.
 
     Raises:
-        ConvkitError: none there, or several.
+        ConvkitError: no ``.mdl`` file there, or several.
     """
     found = _files(path) if path.is_dir() else [path] if path.exists() else []
     if len(found) != 1:

@@ -1,8 +1,8 @@
-"""Leaves of ``.mdl`` files before format 0.5: each a dataset whose attributes say what it is.
+"""Reads ``.mdl`` files before format 0.5, where each leaf is a dataset whose attributes give its kind.
 
 Releases up to 1.8 (formats 0.1, 0.2) set flags (``is_scalar``, ``is_none``, ``is_string``,
-``is_constructible``), later ones (0.3, 0.4) name a class in ``__H5_TYPE__``. Names of datasets are
-url-quoted. The structure is a pickled tree spec, see :mod:`convkit.state.cerebras.pickled_treespec`. Source:
+``is_constructible``), later ones (0.3, 0.4) name a class in ``__H5_TYPE__``. Dataset names are url-quoted. The
+structure is a pickled tree spec, see :mod:`convkit.state.cerebras.pickled_treespec`. Source:
 cerebras-pytorch 2.10 ``cerebras/pytorch/storage/_legacy/{checkpoint_reader,pt_h5_saver,storage}.py``,
 cerebras-appliance 2.10 ``cerebras/appliance/saver/h5_saver.py``.
 """
@@ -25,20 +25,20 @@ from convkit.state.cerebras.tied_copies import stored_copy
 if TYPE_CHECKING:
     import h5py
 
-#: format -> the release that wrote it, where the file doesn't say (``CkptVersion.from_file``)
+#: format -> the release that wrote it, if the file doesn't say (``CkptVersion.from_file``)
 RELEASES = {0.1: "1.7", 0.2: "1.8", 0.3: "1.9", 0.4: "2.0"}
 #: a file without a version
 FIRST = 0.1
 #: up to this format torch tensors were stored as if they were numpy arrays
 _TENSORS_AS_ARRAYS = 0.3
 
-#: names that earlier releases had for the same
+#: earlier names of the same kinds
 _SAME = {
     "StoredTensorH5Type": "TorchTensorH5Type",
     "FullTensorH5Type": "DeferredFullTensor",
     "StoredApplianceTensorH5Type": "DeferredFileTensor",
 }
-#: the flags of releases up to 1.8, in the order in which they are asked for, and what they became
+#: the flags of releases up to 1.8, in the order in which they are checked, and the kinds that they became
 _FLAGS = {
     "is_constructible": "DeferredFullTensor",
     "is_none": "NoneH5Type",
@@ -48,21 +48,22 @@ _FLAGS = {
 
 
 class OldEntries:
-    """What an opened file of an older format holds, by the names of its leaves."""
+    """The entries of an opened file of an older format, by leaf name."""
 
     def __init__(self, file: h5py.File, datasets: Datasets, version: float) -> None:
         self._datasets = datasets
         self._version = version
         self._stored = frozenset(unquote(name) for name in file)
         self._first: dict[int, str] = {}
-        #: tied copies that have no dataset of their own
+        #: tied copies without a dataset of their own
         self.left_out: Sequence[str] = []
 
     def entry(self, key: str) -> Entry:
-        """What a name of the spec stands for. Two names of one dataset are one tensor, and so are copies left out.
+        """The entry of a name in the spec. Two names of one dataset are one tensor, and so are copies that were left
+        out.
 
         Raises:
-            ConvkitError: not stored, under no name that the releases are known to have left out; data elsewhere.
+            ConvkitError: not stored, and not a copy that the releases are known to have left out; or data elsewhere.
             ValueError, KeyError: corrupt.
         """
         if key not in self._stored:
@@ -109,7 +110,7 @@ class OldEntries:
 
 
 def _kind(attributes: dict[str, Any]) -> str:
-    """The class, or what the flags of releases up to 1.8 say (``_load_tensor_from_checkpoint``)."""
+    """The class, or its equivalent in the flags of releases up to 1.8 (``_load_tensor_from_checkpoint``)."""
     named = attributes.get("__H5_TYPE__")
     if named is not None:
         return _SAME.get(named, named)
@@ -137,7 +138,7 @@ def _text(value: Any) -> str:
 
 
 def _address(dataset: h5py.Dataset) -> int:
-    """Where in the file the dataset stands: the same for all its names."""
+    """The dataset's address in the file, the same for all its names."""
     import h5py
 
     return h5py.h5o.get_info(dataset.id).addr

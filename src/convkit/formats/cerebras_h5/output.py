@@ -1,8 +1,8 @@
-"""The file below an HDF5 file that is being written, so that a full disk ends in an error.
+"""The file object that HDF5 writes to, so that a full disk ends in an error instead of a crash.
 
-HDF5 flushes what it holds when a file is closed, also after a write has failed. On a full disk that
-fails again, and HDF5 2.0 then crashes the process. Here the first failure is told, as any other; after
-it the file takes whatever it is given and keeps nothing, so that HDF5 can let go of it.
+HDF5 flushes its buffers when a file is closed, even after a failed write. On a full disk that fails again, and HDF5 2.0
+then crashes the process. So this file reports the first failure like any other, and afterwards accepts all writes
+without storing them, so that HDF5 can close it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 
 class Output(io.RawIOBase):
-    """What h5py's ``fileobj`` driver writes to: the file at ``path``, made anew. Unbuffered: a kill loses nothing."""
+    """The file at ``path``, created anew, for h5py's ``fileobj`` driver. Unbuffered, so a kill loses nothing."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._file = path.open("w+b", buffering=0)
-        #: what the first failure was
+        #: the first failure
         self.failure: OSError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -35,7 +35,7 @@ class Output(io.RawIOBase):
         return self._file.readinto(buffer) or 0
 
     def write(self, data: Any) -> int:
-        """All of the data, or the first failure; after that nothing."""
+        """Write all of the data, or raise the first failure; after that do nothing."""
         view = memoryview(data)
         done = 0
         while done < len(view) and self.failure is None:
@@ -47,7 +47,7 @@ class Output(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length, or the first failure; after that nothing."""
+        """Set the length, or raise the first failure; after that do nothing."""
         if self.failure is None:
             try:
                 return self._file.truncate(size)
@@ -57,6 +57,6 @@ class Output(io.RawIOBase):
         return size or 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
         super().close()

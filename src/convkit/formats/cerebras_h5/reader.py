@@ -1,8 +1,8 @@
-"""Reads ``.mdl`` files: the index when they are opened, tensors slice by slice. Nothing is unpickled.
+"""Reads ``.mdl`` files: the index on opening, then tensors slice by slice. Nothing is unpickled.
 
-Format 0.5 is described here, older ones in :mod:`.cerebras_h5_old`. What stands in the file is checked;
-HDF5's own structures only HDF5 can check, and it doesn't check all: of 1500 files with random bytes
-struck, 5 crashed or hung HDF5 2.0 as it read an attribute.
+Format 0.5 is handled here, older ones in :mod:`convkit.formats.cerebras_h5.old`. The file's contents are checked.
+HDF5's own structures can only be checked by HDF5, which doesn't check all of them: of 1500 files with random bytes
+overwritten, 5 crashed or hung HDF5 2.0 while it read an attribute.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-#: attributes of the root group that are the format's own, beside those of the leaves
+#: the format's own attributes of the root group, besides those of the leaves
 _OWN = frozenset({"__spec__", "__version__", "__cstorch_version__", "__SUCCESS__"})
 
 
 class CerebrasCheckpoint(Checkpoint):
     """An opened ``.mdl`` file.
 
-    ``metadata`` is described in :class:`convkit.formats.cerebras_h5.format.CerebrasH5`. ``datasets`` holds the
-    dataset of each tensor that has one of its own, ``attributes`` what others hung on the file.
+    ``metadata`` is described in :class:`convkit.formats.cerebras_h5.format.CerebrasH5`. ``datasets`` holds the dataset
+    of each tensor that has its own, ``attributes`` what other programs added to the file.
     """
 
     format = "cerebras-h5"
@@ -78,7 +78,7 @@ class CerebrasCheckpoint(Checkpoint):
         return self._tensor(key)[0].view()
 
     def close(self) -> None:
-        """Let go of the file; views into it live on."""
+        """Close the file; views into it stay valid."""
         self._file.close()
 
     def _tensor(self, key: str) -> tuple[Array, TensorSpec]:
@@ -137,7 +137,7 @@ class CerebrasCheckpoint(Checkpoint):
 
 
 class UnreadableObject(Opaque):
-    """A serialized object whose bytes are damaged: says so when they are asked for, so that the rest can be read."""
+    """A serialized object with damaged bytes: the error is raised on access, so that the rest can be read."""
 
     error: ConvkitError
 
@@ -155,15 +155,15 @@ class UnreadableObject(Opaque):
 
 
 def _version(attributes: dict[str, Any]) -> float:
-    """The format's version, of a file that is complete. Release 1.7 noted none; then the spec's form tells."""
+    """The format version of a complete file. Release 1.7 stored none; then the spec's form shows it."""
     if "__spec__" not in attributes:
         raise ConvkitError("is an HDF5 file without the attribute __spec__", remedy="name a Cerebras checkpoint")
     if not isinstance(attributes["__spec__"], str):
-        raise ValueError("its __spec__ is no text")
+        raise ValueError("its __spec__ isn't text")
     noted = attributes.get("__version__", records.VERSION if _is_json(attributes["__spec__"]) else FIRST)
     version = float(noted) if isinstance(noted, Real) else math.nan
     if not version > 0:
-        raise ValueError(f"its __version__ is {noted!r}, no number of a format")
+        raise ValueError(f"its __version__ is {noted!r}, which isn't a format number")
     if version > records.VERSION:
         raise ConvkitError(f"is of format {version}, newer than {records.VERSION}", remedy="use a newer convkit")
     if version == records.VERSION and not attributes.get("__SUCCESS__", False):
@@ -188,9 +188,9 @@ def _is_json(spec: str) -> bool:
 
 
 class _Entries:
-    """What an opened file of format 0.5 holds, by the names of its leaves."""
+    """The entries of an opened file of format 0.5, by leaf name."""
 
-    #: the format writes every tied copy down
+    #: the format records every tied copy
     left_out: Sequence[str] = ()
 
     def __init__(self, attributes: dict[str, Any], datasets: Datasets) -> None:
@@ -198,10 +198,10 @@ class _Entries:
         self._datasets = datasets
 
     def entry(self, key: str) -> Entry:
-        """What a name of the spec stands for.
+        """The entry of a name in the spec.
 
         Raises:
-            ConvkitError: data elsewhere, or a kind that isn't known.
+            ConvkitError: data elsewhere, or an unknown kind.
             ValueError, KeyError: corrupt.
         """
         record = self._record(key)
@@ -241,7 +241,7 @@ def _object(datasets: Datasets, key: str) -> Opaque:
 
 @contextmanager
 def _telling(path: Path, key: str | None = None) -> Iterator[None]:
-    """Errors name file and key."""
+    """Turn errors into ones that name the file and the key."""
     try:
         yield
     except ConvkitError as error:
@@ -251,6 +251,6 @@ def _telling(path: Path, key: str | None = None) -> Iterator[None]:
             "can't be read: permission denied", path=path, key=key, remedy="check who may read it"
         ) from error
     except ERRORS as error:
-        # the ValueErrors are ours, and say all
+        # the ValueErrors are ours and complete
         problem = str(error) if isinstance(error, ValueError) else f"can't be read: {error}"
         raise ConvkitError(problem, path=path, key=key, remedy=DAMAGED) from error

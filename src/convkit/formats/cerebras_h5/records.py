@@ -1,11 +1,11 @@
-"""What a ``.mdl`` file says of one leaf: the JSON of its ``<leaf>.__metadata__`` attribute.
+"""The record of one leaf in a ``.mdl`` file: the JSON of its ``<leaf>.__metadata__`` attribute.
 
 Source: cerebras-appliance 2.10 ``cerebras/appliance/storage/{context,serializers}.py`` and
 cerebras-pytorch 2.10 ``cerebras/pytorch/storage/{save,serializers}.py``. A record is::
 
     {"__spec__": [template, treespec], "__objects__": [name], "<name>.__metadata__": {"__TYPE__": ...}}
 
-where ``name`` is the leaf's own, but for objects that were saved nested in others.
+where ``name`` is the leaf's own, except for objects that were saved nested in others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from convkit.checkpoint import Leaf, Opaque, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.state.cerebras import treespec
 
-#: dtype -> its number in the appliance's protocol (``rtfx_pb2.RtFxProto``). Others can't be saved there.
+#: dtype -> its number in the appliance's protocol (``rtfx_pb2.RtFxProto``). Other dtypes can't be saved there.
 RTFX_DTYPES = {
     "bool": 1,
     "int16": 3,
@@ -33,7 +33,7 @@ RTFX_DTYPES = {
     "float64": 12,
     "bfloat16": 15,
 }
-#: the version of the format that this file describes
+#: the format version that this module describes
 VERSION = 0.5
 #: the kind of an :class:`Opaque` in this format
 PICKLE = "pickle"
@@ -42,7 +42,7 @@ _NO_DATA = {"__NONE__": True}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A leaf's kind (the serializer's name), and what the serializer noted down."""
+    """A leaf's kind (the serializer's name), and the serializer's notes."""
 
     kind: str
     notes: dict[str, Any]
@@ -71,7 +71,7 @@ def value(record: Record) -> Any:
     """The value of a non-tensor leaf.
 
     Raises:
-        ConvkitError: a kind that this file doesn't know.
+        ConvkitError: an unknown kind.
         ValueError, KeyError: corrupt.
     """
     if record.kind == "NoneSerializer":
@@ -84,17 +84,17 @@ def value(record: Record) -> Any:
 
 
 def tensor_spec(record: Record) -> TensorSpec:
-    """What the record of a torch tensor says of it."""
+    """The spec in a torch tensor's record."""
     return _spec(record.notes["shapes"][0], record.notes["dtypes"][0])
 
 
 def full_spec(record: Record) -> TensorSpec:
-    """What the record of a tensor that is one value all over says of it."""
+    """The spec in the record of a tensor of one repeated value."""
     return _spec(record.notes["shape"], record.notes["dtype"])
 
 
 def stored_dtype(dtype: str) -> str:
-    """The numpy dtype of a tensor's dataset: bfloat16 lies there as the bits of an int16."""
+    """The numpy dtype of a tensor's dataset: bfloat16 is stored as the bits of an int16."""
     return "int16" if dtype == "bfloat16" else dtype
 
 
@@ -113,7 +113,7 @@ def of_tensor(spec: TensorSpec, *, numpy: bool = False) -> Record:
     """The record of a tensor with data: a torch tensor, or a numpy array. Its notes are the dataset's attributes too.
 
     Raises:
-        ConvkitError: a dtype that the appliance has no number for.
+        ConvkitError: a dtype without a number in the appliance's protocol.
     """
     if spec.dtype not in RTFX_DTYPES:
         raise ConvkitError(f"the format can't hold {spec.dtype}", remedy=f"cast it to one of {', '.join(RTFX_DTYPES)}")
@@ -140,7 +140,7 @@ def of_value(leaf: Leaf) -> Record:
     """The record of a non-tensor leaf.
 
     Raises:
-        ConvkitError: no value of a kind that the format knows.
+        ConvkitError: a value that the format can't hold.
     """
     value = leaf.value
     if value is None:
@@ -162,7 +162,7 @@ def _spec(shape: list[int], torch_dtype: str) -> TensorSpec:
 
 
 def checked(value: Any, kind: Any) -> Any:
-    """The value, if it is of that kind.
+    """The value, checked to be of this kind.
 
     Raises:
         ValueError: it isn't.

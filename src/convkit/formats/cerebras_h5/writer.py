@@ -4,12 +4,11 @@ The skeleton (structure, records, empty datasets) is written first, and data onl
 are compressed in the calling thread and handed to HDF5 ready-made; those that LZ4 doesn't shrink
 are stored raw, which HDF5 notes in the chunk's filter mask.
 
-After a kill HDF5's own index may be torn, but only that of leaves which weren't finished: a
-finished leaf was flushed, and nothing touches its index again. So resuming never writes into the
-old file. It copies the whole leaves out of it, packed as they are, into a new file beside it,
-``<path>.resume``, and puts that in its place: what was finished needs its room twice for a while.
-Where nothing can be resumed the writer starts over; a caller who then leaves out what an earlier
-process had finished is told by :meth:`CerebrasWriter.commit`, which takes no file with a gap.
+After a kill HDF5's own index may be torn, but only that of unfinished leaves: a finished leaf was flushed, and nothing
+touches its index again. So resuming never writes into the old file. It copies the finished leaves, still compressed,
+into a new file beside it, ``<path>.resume``, which then replaces the old one; for a while finished leaves take twice
+their space. If nothing can be resumed the writer starts over; a caller who then skips the leaves that an earlier
+process finished gets an error from :meth:`CerebrasWriter.commit`, which refuses a file with a gap.
 """
 
 from __future__ import annotations
@@ -36,26 +35,26 @@ if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-#: bytes a chunk, about: large enough that HDF5's share doesn't show, small enough for the processor's cache
+#: approximate bytes per chunk: large enough to hide HDF5's overhead, small enough for the processor's cache
 CHUNK_BYTES = 1 << 20
-#: chunks smaller than this cost more than they save: a longer row is then not split
+#: smaller chunks cost more than they save, so a longer row is then not split
 _MIN_CHUNK_BYTES = 16 << 10
-#: the release whose files these are
+#: the release whose format is written
 _CSTORCH_VERSION = "2.10.0"
 #: HDF5's filter mask of a chunk that skipped the only filter
 _RAW = 1
-#: what h5py raises where a kill tore the file
+#: what h5py raises for a file torn by a kill
 _TORN = (OSError, KeyError, RuntimeError, ValueError)
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class CerebrasWriter(Writer):
-    """A ``.mdl`` file in the making.
+    """Writes a ``.mdl`` file.
 
-    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are taken over as they are, with
-    their chunks, filters and attributes, when the file is laid out: these leaves are not written.
-    ``attributes`` are hung on the file beside its own.
+    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are copied as they are, with their chunks,
+    filters and attributes, when the file is laid out: these leaves are not written. ``attributes`` are added to the
+    file's own.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class CerebrasWriter(Writer):
                     self._resume(old, path.with_name(f"{path.name}.resume"), attributes)
 
     def granularity(self, key: str) -> int:
-        """Elements a chunk."""
+        """Elements per chunk."""
         return math.prod(self._datasets[key].chunks or (1,))
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
@@ -131,12 +130,12 @@ class CerebrasWriter(Writer):
             sync(self._path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
         self._output.close()
 
     def _begin(self, path: Path, attributes: dict[str, Any], old: h5py.File | None = None) -> None:
-        """A new file with all but the data, but for the leaves that are whole in an old one."""
+        """Create a file with everything except the data, then copy the leaves that are complete in an old file."""
         import h5py
 
         self._output = Output(path)
@@ -151,7 +150,7 @@ class CerebrasWriter(Writer):
             raise
 
     def _attributes(self, options: WriteOptions) -> dict[str, Any]:
-        """The root group's attributes: all that is known before a tensor is."""
+        """The root group's attributes: everything that is known before the tensors."""
         tree = self._tree(options.metadata.get("spec"))
         attributes: dict[str, Any] = {
             "__spec__": json.dumps([treespec.template(tree), treespec.dumps(tree)], indent=4),
@@ -184,14 +183,14 @@ class CerebrasWriter(Writer):
         if leaf.same_as is not None:
             owner = by_key.get(leaf.same_as)
             if owner is None or owner.spec != leaf.spec or owner.same_as is not None:
-                raise ConvkitError(f"is tied to {leaf.same_as!r}, which is no such tensor", remedy="write it in full")
+                raise ConvkitError(f"is tied to {leaf.same_as!r}, which isn't such a tensor", remedy="write it in full")
             return records.of_link(owner.key)
         if leaf.spec is not None:
             return records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays)
         return None if leaf.value in ([], {}) else records.of_value(leaf)
 
     def _tree(self, spec: str | None) -> treespec.Tree:
-        """The structure that was asked for, if it is of these leaves; else what the original makes of a model."""
+        """The requested structure, checked against the leaves; without one, the original's structure for a model."""
         nodes = {leaf.key: _node(leaf) for leaf in self._leaves}
         if len(nodes) < len(self._leaves):
             raise ConvkitError("two leaves have the same name", path=self._path, remedy="rename one of them")
@@ -216,7 +215,7 @@ class CerebrasWriter(Writer):
             raise
 
     def _lay_out(self, attributes: dict[str, Any]) -> None:
-        """Attributes and empty datasets, flushed: from here on a finished leaf survives."""
+        """Write attributes and empty datasets, and flush: from here on a finished leaf survives a kill."""
         import h5py
         import hdf5plugin
         import numpy as np
@@ -265,12 +264,12 @@ class CerebrasWriter(Writer):
         try:
             yield
         except (OSError, RuntimeError) as error:
-            # h5py's own text is long: the system's says it
+            # h5py's own text is long; the system's is enough
             raise unwritable(self._output.failure or error, self._path, key) from error
 
 
 def _copy(source: h5py.Dataset, dataset: h5py.Dataset) -> None:
-    """The chunks as they are; of what has none the elements."""
+    """Copy the chunks as they are, or the elements of a dataset without chunks."""
     if source.chunks is None:
         rows = max(1, CHUNK_BYTES // source.dtype.itemsize)
         for start in range(0, source.size, rows):
@@ -283,7 +282,7 @@ def _copy(source: h5py.Dataset, dataset: h5py.Dataset) -> None:
 
 
 def can_be_packed(leaf: Leaf, dataset: h5py.Dataset) -> bool:
-    """Whether a dataset holds a leaf whole and in the form in which the format has it, whatever its filters."""
+    """Whether a dataset holds a complete leaf in the format's form, whatever its filters."""
     assert leaf.spec
     stored = dataset.dtype.newbyteorder("=").name == records.stored_dtype(leaf.spec.dtype)
     return stored and dataset.dtype.byteorder != ">" and dataset.shape == leaf.spec.shape and _whole(dataset)
@@ -298,7 +297,7 @@ def _node(leaf: Leaf) -> treespec.Tree:
 
 
 def _check_name(key: str, *, is_dataset: bool) -> None:
-    """To HDF5 NUL ends a name; in a dataset's, "/" leads into a group and "." stays where it is."""
+    """Check a name: HDF5 ends it at NUL; in a dataset's name "/" is a group and "." is the current group."""
     if "\0" in key or (is_dataset and any(part in ("", ".") for part in key.split("/"))):
         raise ConvkitError("HDF5 can't hold this name", remedy="rename the leaf")
 
@@ -311,12 +310,12 @@ def _whole(dataset: h5py.Dataset) -> bool:
 
 
 def _reopen(path: Path, attributes: dict[str, Any]) -> h5py.File | None:
-    """What an earlier process left, if it is of the same leaves; None means to start over."""
+    """The file that an earlier process left, if it has the same leaves; None means to start over."""
     import h5py
 
     with suppress(*_TORN):
         old = h5py.File(path, "r")
-        # it may even have been complete, and killed before it was published
+        # it may even be complete, if the process was killed before publishing it
         if {**old.attrs, "__SUCCESS__": False} == attributes:
             return old
         old.close()

@@ -1,1 +1,1 @@
-"""The checkpoints of Orbax."""
+"""Orbax checkpoints."""

@@ -90,7 +90,7 @@ class OrbaxWriter(Writer):
         sync_tree(self._path)
 
     def close(self) -> None:
-        """Let go of the arrays."""
+        """Release the arrays."""
         for writer in self._writers.values():
             writer.close()
 

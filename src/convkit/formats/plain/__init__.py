@@ -1,1 +1,1 @@
-"""What formats share whose tensors lie uncompressed in files."""
+"""Shared code of the formats that store tensors uncompressed in files."""

@@ -1,4 +1,4 @@
-"""What a writer asks of every write: a tensor that was laid out, and elements that lie within it."""
+"""Checks every write: its tensor was laid out, and its elements lie within the tensor."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def check_write(path: Path, key: str, spec: TensorSpec | None, start: int, data: np.ndarray) -> TensorSpec:
-    """The leaf's spec, if what is written fits it; ``spec`` is None where nothing was laid out.
+    """The leaf's spec, after checking that the data fits it; ``spec`` is None if the leaf wasn't laid out.
 
     Raises:
-        ConvkitError: it doesn't: whoever writes is wrong, not the user.
+        ConvkitError: the data doesn't fit. That is a bug in the caller, not the user's mistake.
     """
     if spec is None:
         raise ConvkitError("no tensor of this name was laid out", path=path, key=key, remedy="report this")

@@ -1,4 +1,4 @@
-"""What the system says when an output can't be written, in one line."""
+"""Turns the system's errors about an output into one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convkit.errors import ConvkitError
 
 @contextmanager
 def written_below(path: Path) -> Iterator[None]:
-    """Raise :class:`ConvkitError` for an :class:`OSError`; it names the file that the system names, else ``path``."""
+    """Raise :class:`ConvkitError` for an :class:`OSError`, naming the file that the system names, else ``path``."""
     try:
         yield
     except OSError as error:

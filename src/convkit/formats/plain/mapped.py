@@ -1,4 +1,4 @@
-"""Tensors that lie uncompressed in files: seen through memory maps, no byte copied, no file kept open."""
+"""Tensors stored uncompressed in files, read through memory maps without copying; no file is kept open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convkit.errors import ConvkitError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: its file, the byte offset of its first element, byte strides (None: C order)."""
+    """A tensor's place: its file, the byte offset of its first element, byte strides (None: C order)."""
 
     file: Path
     offset: int
@@ -25,7 +25,7 @@ class Place:
 
 
 class MappedCheckpoint(Checkpoint):
-    """A checkpoint whose every tensor has a :class:`Place`. Files are mapped when first needed."""
+    """A checkpoint in which every tensor has a :class:`Place`. Files are mapped when first needed."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class MappedCheckpoint(Checkpoint):
         return list(self._files)
 
     def close(self) -> None:
-        """Forget the maps; each goes when the last view into it does."""
+        """Drop the maps; each is unmapped when the last view into it is gone."""
         self._maps.clear()
 
     def _map(self, file: Path) -> mmap.mmap:

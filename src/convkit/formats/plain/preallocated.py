@@ -1,9 +1,8 @@
-"""Output whose every byte has its place before the first one is written.
+"""Writes output files in which every byte has its place before the first one is written.
 
 All files are made at full size with their headers, then tensors are written anywhere, by any
-thread. What a finished leaf needs to survive the death of the process is in the page cache
-already. The head of the last file is written last, so that finding it again says that all was laid
-out: that is the whole of resuming.
+thread. A finished leaf survives a kill, because it is in the page cache. The head of the last file is written last, so
+a resumed run that finds it knows that everything was laid out; resuming needs nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from convkit.formats.plain.io_errors import written_below
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """One file to make: its size, the bytes at its start, further fixed bytes, and where tensors go."""
+    """One file to make: its size, its first bytes, further fixed bytes, and the offsets of tensors."""
 
     path: Path
     size: int
@@ -40,9 +39,9 @@ class PreallocatedWriter(Writer):
     """Writes tensors into the places that a layout gives them.
 
     Args:
-        layouts: the files, in the order in which they are made.
+        layouts: the files, in the order of their creation.
         specs: the tensors, those without a place of their own (tied ones) included.
-        folder: the staging folder, made if it isn't there; None where the output is one file.
+        folder: the staging folder, made if it doesn't exist; None if the output is one file.
         at_commit: small files that complete the folder.
         resume: continue in the files that are there.
 
@@ -81,7 +80,7 @@ class PreallocatedWriter(Writer):
                 raise
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write elements from ``start``; those of a tied leaf are in the leaf that it names, and are not written."""
+        """Write elements from ``start`` on; a tied leaf is skipped, because the leaf that it names holds them."""
         spec = check_write(self._root, key, self._specs.get(key), start, data)
         if key in self._places:
             file, offset = self._places[key]
@@ -89,7 +88,7 @@ class PreallocatedWriter(Writer):
                 write_at(file, offset + start * spec.itemsize, data.view(np.uint8).data)
 
     def finish(self, key: str) -> None:
-        """Nothing to do: what was written is in the page cache, which outlives the process."""
+        """Do nothing: the data is in the page cache, which outlives the process."""
 
     def commit(self) -> None:
         """Complete the files and sync them, then their folder."""
@@ -103,22 +102,22 @@ class PreallocatedWriter(Writer):
             sync(self._folder or self._root.parent)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         while self._files:
             os.close(self._files.pop())
 
     def _complete(self) -> None:
-        """What a format adds to its files once all leaves are finished."""
+        """Add what the format needs once all leaves are finished."""
 
     def _laid_out(self) -> bool:
-        """True when an earlier process laid all files out, False when it was killed before."""
+        """True if an earlier process laid out all files, False if it was killed before that."""
         states = [self._state(file, layout) for file, layout in zip(self._files, self._layouts, strict=True)]
         if states[-1] == "blank":
             return False
         if set(states) != {"whole"}:
             wrong = next(layout.path for layout, state in zip(self._layouts, states, strict=True) if state != "whole")
             raise ConvkitError(
-                "is not what the output to resume was laid out as", path=wrong, remedy=f"remove {self._root} and retry"
+                "differs from the layout of the output to resume", path=wrong, remedy=f"remove {self._root} and retry"
             )
         return True
 
@@ -139,7 +138,7 @@ class PreallocatedWriter(Writer):
 
 
 def preallocate(file: int, size: int) -> None:
-    """Give an empty file its size, on disk where the system can, so that a full disk shows before the work."""
+    """Allocate a file's full size, on disk if the system can, so that a full disk is found before the work begins."""
     if size and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:
@@ -147,7 +146,7 @@ def preallocate(file: int, size: int) -> None:
 
 
 def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
-    """All of the bytes at that offset (one call of pwrite takes 2 GiB at most)."""
+    """Write all of the bytes at an offset (one call of pwrite takes at most 2 GiB)."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(file, rest, offset)

@@ -1,4 +1,4 @@
-"""Checkpoints in shards: several files and a JSON index that says which key is in which.
+"""Sharded checkpoints: several files, and a JSON index from keys to files.
 
 The index is that of transformers (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``):
 ``{"metadata": {"total_size": bytes}, "weight_map": {key: file name}}``.
@@ -15,12 +15,12 @@ from typing import Any
 from convkit.checkpoint import Leaf
 from convkit.errors import ConvkitError, UsageError
 
-#: what an index is called, after the name that the single file would have
+#: suffix of an index, after the name that a single file would have
 INDEX = ".index.json"
 
 
 def parse_json(text: bytes | str, path: Path) -> Any:
-    """JSON in which no object names a key twice (parsers differ on which one wins).
+    """Parse JSON, refusing duplicate keys (parsers differ on which one wins).
 
     Raises:
         ConvkitError: not JSON, or a key twice.
@@ -31,7 +31,7 @@ def parse_json(text: bytes | str, path: Path) -> Any:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ConvkitError("this key is there twice in the JSON", path=path, key=twice, remedy="write it anew")
+            raise ConvkitError("is there twice in the JSON", path=path, key=twice, remedy="write it anew")
         return found
 
     try:
@@ -41,13 +41,11 @@ def parse_json(text: bytes | str, path: Path) -> Any:
 
 
 def read_index(index: Path) -> dict[Path, set[str]]:
-    """The shards that an index names, by name, and the keys that each must hold.
-
-    Names that leave the index's folder are refused. Links within it are followed: the cache of
-    huggingface_hub consists of them.
+    """The shards that an index lists, by name, and the keys that each must hold. Names outside the index's folder are
+    refused. Links in the folder are followed: huggingface_hub's cache consists of them.
 
     Raises:
-        ConvkitError: not an index, a shard's name leaves the folder, a shard isn't there.
+        ConvkitError: not an index, a shard outside the folder, or a missing shard.
     """
     parsed = parse_json(index.read_bytes(), index)
     weight_map = parsed.get("weight_map") if isinstance(parsed, dict) else None
@@ -74,10 +72,10 @@ def read_index(index: Path) -> dict[Path, set[str]]:
 
 
 def check_shard(index: Path, shard: Path, listed: set[str], found: Iterable[str]) -> None:
-    """Index and shard name the same keys.
+    """Check that the index and the shard hold the same keys.
 
     Raises:
-        ConvkitError: a key is only in the index (a ghost), or only in the shard.
+        ConvkitError: a key is only in the index, or only in the shard.
     """
     found = set(found)
     if ghosts := listed - found:
@@ -97,7 +95,7 @@ def check_shard(index: Path, shard: Path, listed: set[str], found: Iterable[str]
 
 
 def split(leaves: Sequence[Leaf], shard_size: int | None) -> list[list[Leaf]]:
-    """Leaves in order into shards of at most ``shard_size`` bytes; a larger tensor gets one to itself."""
+    """Cut leaves, in order, into shards of at most ``shard_size`` bytes; a larger tensor gets a shard of its own."""
     shards: list[list[Leaf]] = [[]]
     filled = 0
     for leaf in leaves:
@@ -112,7 +110,7 @@ def split(leaves: Sequence[Leaf], shard_size: int | None) -> list[list[Leaf]]:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a checkpoint's shards go: their files, the folder to fill (None: one file), and the index."""
+    """A checkpoint's output: the files of its shards, the folder to fill (None: one file), and the index."""
 
     files: list[Path]
     folder: Path | None
@@ -120,7 +118,7 @@ class Output:
 
 
 def locate(path: Path, single: str) -> tuple[Path | None, dict[Path, set[str]]]:
-    """The index if there is one, and the files to read with the keys that it lists for each.
+    """The index, if there is one, and the files to read, each with the keys that the index lists for it.
 
     Args:
         path: a file, an index, or a folder with the file ``single`` (which wins) or its index.
@@ -140,10 +138,10 @@ def locate(path: Path, single: str) -> tuple[Path | None, dict[Path, set[str]]]:
 
 
 def arrange(path: Path, single: str, shards: Sequence[Sequence[Leaf]], *, file: bool) -> Output:
-    """Names for shards, ``model-00001-of-00002.safetensors`` and so on; a lone one keeps the plain name.
+    """Names for shards, ``model-00001-of-00002.safetensors`` and so on; a single shard keeps the plain name.
 
     Args:
-        path: the file to make, or the folder to fill.
+        path: the file or folder to write.
         single: ``model.safetensors`` or ``pytorch_model.bin``.
         shards: the leaves of each.
         file: ``path`` is a file.

@@ -1,1 +1,1 @@
-"""The checkpoints of T5X."""
+"""T5X checkpoints."""

@@ -1,1 +1,1 @@
-"""The checkpoints of PyTorch, read without unpickling."""
+"""PyTorch checkpoints, read without unpickling."""

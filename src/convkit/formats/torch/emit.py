@@ -1,6 +1,6 @@
-"""The pickle of a flat state dict, as ``torch.save`` would write it: read by ``torch.load(weights_only=True)``.
+"""Writes the pickle of a flat state dict like ``torch.save``; ``torch.load(weights_only=True)`` reads it.
 
-Written opcode by opcode (protocol 2, torch's own), because pickling the real objects would need torch.
+It is written opcode by opcode (protocol 2, torch's own), because pickling the real objects would need torch.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _UNTYPED = {
 
 
 def dump(leaves: Iterable[Leaf], storages: dict[str, str], path: Path) -> bytes:
-    """A dict from each leaf's key to its tensor or value.
+    """The pickle of a dict from each leaf's key to its tensor or value.
 
     Args:
-        leaves: in the order of the dict.
-        storages: key of each tensor -> name of its storage in the archive; tied ones share a name.
+        leaves: in dict order.
+        storages: key of each tensor -> name of its storage in the archive; tied tensors share a name.
         path: the file to name in errors.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Files of ``torch.save``, opened without torch: the pickle's data, and where each storage lies.
+"""Opens files of ``torch.save`` without torch: the pickle's data, and the offset of each storage.
 
-Two containers (torch 2.13, ``torch/serialization.py``): since 1.6 a zip archive with ``data.pkl``,
-``byteorder`` and one stored entry ``data/<key>`` a storage; before, pickles in a row (magic number,
-protocol, system, the object, the storages' keys), then every storage with its length before it.
+Two containers (torch 2.13, ``torch/serialization.py``): since 1.6 a zip archive with ``data.pkl``, ``byteorder`` and
+one uncompressed entry ``data/<key>`` per storage; before, a series of pickles (magic number, protocol, system, the
+object, the storages' keys), then every storage, preceded by its length.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from convkit.formats.torch.pickle import load
 from convkit.formats.torch.zip_places import find
 
 ZIP_MAGIC = b"PK\3\4"
-#: 0x1950A86A20F9469CFC6C as a pickle has it, near the start of files before torch 1.6
+#: the magic number 0x1950A86A20F9469CFC6C, pickled, near the start of files before torch 1.6
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-#: two million tensors need less; a compressed pickle of more is a bomb
+#: two million tensors need less; a compressed pickle that unpacks to more is a bomb
 PICKLE_LIMIT = 1 << 28
 
 _REFETCH = "fetch the file again"
 
-#: storage's key -> offset of its first byte and its bytes
+#: a storage's key -> offset of its first byte, and its length in bytes
 Spans = dict[str, tuple[int, int]]
 
 
 def read(file: Path) -> tuple[Any, Spans]:
-    """The data of a file, as :func:`convkit.formats.torch.pickle.load` gives it, and its storages.
+    """The data of a file, as :func:`convkit.formats.torch.pickle.load` returns it, and its storages.
 
     Raises:
-        ConvkitError: no file of torch, corrupt, big-endian, or a pickle that would run anything.
+        ConvkitError: not a torch file, corrupt, big-endian, or a pickle that would run code.
     """
     with file.open("rb") as opened:
         start = opened.read(32)
@@ -43,7 +43,7 @@ def read(file: Path) -> tuple[Any, Spans]:
     if LEGACY_MAGIC in start:
         return _read_legacy(file)
     raise ConvkitError(
-        "is no file of torch.save: neither a zip archive nor its older format", path=file, remedy=_REFETCH
+        "isn't a file of torch.save: neither a zip archive nor its older format", path=file, remedy=_REFETCH
     )
 
 
@@ -57,7 +57,7 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
                 name.removesuffix("data.pkl") for name in infos if name.count("/") == 1 and name.endswith("/data.pkl")
             ]
             if len(roots) != 1:
-                raise BadZipFile("no data.pkl in it")
+                raise BadZipFile("it has no data.pkl")
             root = roots[0]
             if root + "constants.pkl" in infos:
                 raise ConvkitError("is a TorchScript program", path=file, remedy="save the state_dict of the model")
@@ -73,7 +73,7 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
                 if name.startswith(prefix)
             }
     except (BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error) as error:
-        raise ConvkitError(f"is no whole file of torch.save: {error}", path=file, remedy=_REFETCH) from error
+        raise ConvkitError(f"isn't a complete file of torch.save: {error}", path=file, remedy=_REFETCH) from error
     data, _ = load(pickle, file)
     return data, {key: (entry.start, entry.size) for key, entry in entries.items()}
 

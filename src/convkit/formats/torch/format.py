@@ -1,8 +1,8 @@
-"""torch: what ``torch.save`` writes, read and written without torch and without unpickling anything.
+"""``torch``: files of ``torch.save``, read and written without torch and without unpickling.
 
-Read are files (``.bin``, ``.pt``, ``.pth``; zip archives, and the format before torch 1.6), and
-folders with ``pytorch_model.bin`` or shards and their index. Nested dicts and lists flatten to
-dotted keys. Written are zip archives of a flat dict, whose entries ``torch.load(mmap=True)`` maps.
+Reads files (``.bin``, ``.pt``, ``.pth``; zip archives, and the format before torch 1.6), and folders with
+``pytorch_model.bin`` or shards and their index. Nested dicts and lists flatten to dotted keys. Writes zip archives of a
+flat dict, whose entries ``torch.load(mmap=True)`` can map.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BLOCK = 1 << 20
 
 
 class Torch(Format):
-    """Files of ``torch.save``, alone or in shards."""
+    """Files of ``torch.save``, single or sharded."""
 
     name = "torch"
     folder = True
@@ -46,14 +46,14 @@ class Torch(Format):
     summary = "torch.save (.bin, .pt, .pth), one file or shards with an index; read without unpickling"
 
     def detect(self, path: Path) -> str | None:
-        """By name, or by how a file begins."""
+        """Recognise a file or folder by its name, or by its first bytes."""
         if path.is_dir():
             found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
             return f"the folder holds {found}" if found else None
         if path.suffix in (".pt", ".pth") or (
             path.name.startswith("pytorch_model") and path.suffix in (".bin", ".json")
         ):
-            return f"the file is called {path.name}"
+            return f"the file is named {path.name}"
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -64,7 +64,7 @@ class Torch(Format):
         return "the file is a zip archive with data.pkl" if is_archive else None
 
     def open(self, path: Path) -> Checkpoint:
-        """Follow the pickle of the file or of every shard; no storage is read."""
+        """Interpret the pickle of the file or of every shard, without reading a storage."""
         index, listed = locate(path, SINGLE)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
@@ -80,7 +80,7 @@ class Torch(Format):
         """Lay out a file (``path`` ends in .bin, .pt or .pth) or a folder. Keys are written flat.
 
         Raises:
-            ConvkitError: a value or dtype that torch can't hold, a leaf tied to one that isn't there or isn't like it.
+            ConvkitError: a value or dtype that torch can't hold, or a leaf tied to one that is missing or unlike it.
             UsageError: a single file is to be cut into shards.
         """
         owners = _owners(leaves, path)
@@ -107,10 +107,10 @@ class Archive:
 
 
 class TorchWriter(PreallocatedWriter):
-    """Adds to a preallocated archive what depends on its bytes: the CRC-32 of each entry.
+    """Writes a preallocated archive, and adds the CRC-32 of each entry.
 
-    A leaf's is computed and put into the entry's header when the leaf is finished, where a resumed
-    writer finds it. The directory at the end, which repeats them all, completes the file.
+    A leaf's CRC-32 is computed when the leaf is finished and put into the entry's header, where a resumed writer finds
+    it. The directory at the end, which repeats them all, completes the file.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class TorchWriter(PreallocatedWriter):
         super().__init__(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
 
     def finish(self, key: str) -> None:
-        """Put the CRC-32 of what was written, which is still in the page cache, into the entry's header."""
+        """Put the CRC-32 of the written bytes, which are still in the page cache, into the entry's header."""
         if key in self._entries:
             file, entry = self._places[key][0], self._entries[key]
             crc = 0
@@ -139,10 +139,10 @@ class TorchWriter(PreallocatedWriter):
 
 
 def _leaves(file: Path) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
-    """The leaves of one file and where they lie. Names of one and the same tensor are tied to the first."""
+    """The leaves of one file, and their places. Further names of the same tensor are tied to the first."""
     data, spans = torch_files.read(file)
     if not isinstance(data, dict | list | tuple):
-        raise ConvkitError("holds no dict of tensors", path=file, remedy="save a state_dict")
+        raise ConvkitError("doesn't hold a dict of tensors", path=file, remedy="save a state_dict")
     keys: set[str] = set()
     first: dict[torch_pickle.Tensor, str] = {}
     for key, item in torch_pickle.flatten(data, file) if data else ():
@@ -158,7 +158,7 @@ def _leaves(file: Path) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
 
 
 def _place(file: Path, key: str, tensor: torch_pickle.Tensor, spans: torch_files.Spans) -> Place:
-    """Where a tensor lies, once it is sure that it lies within its storage."""
+    """The place of a tensor, after checking that it lies within its storage."""
     itemsize = ITEMSIZE[tensor.dtype]
     if tensor.storage.key not in spans:
         raise ConvkitError(
@@ -187,7 +187,7 @@ def _owners(leaves: Sequence[Leaf], path: Path) -> dict[str, str]:
         owner = by_key.get(leaf.same_as) if leaf.same_as else leaf
         if owner is None or (owner is not leaf and (owner.same_as or owner.spec != leaf.spec)):
             raise ConvkitError(
-                f"is tied to {leaf.same_as}, which is not there, tied itself, or of another shape or dtype",
+                f"is tied to {leaf.same_as}, which is missing, tied itself, or of another shape or dtype",
                 path=path,
                 key=leaf.key,
                 remedy="write it in full",
@@ -196,7 +196,7 @@ def _owners(leaves: Sequence[Leaf], path: Path) -> dict[str, str]:
 
 
 def _archive(path: Path, leaves: Sequence[Leaf], owners: Mapping[str, str]) -> Archive:
-    """Records that are known now, then an entry for each tensor, then room for the directory."""
+    """The archive's layout: known records, then an entry for each tensor, then room for the directory."""
     owned = {leaf.key: leaf.spec for leaf in leaves if leaf.spec and not leaf.same_as}
     names = {key: str(number) for number, key in enumerate(owned)}
     pickle = torch_emit.dump(leaves, {leaf.key: names[owners[leaf.key]] for leaf in leaves if leaf.spec}, path)

@@ -1,8 +1,7 @@
-"""What a torch pickle says, found without unpickling it.
+"""Reads a torch pickle without unpickling it.
 
-A name in it is looked up in a closed table of what torch writes for tensors (torch 2.13,
-``torch/_utils.py``, ``torch/storage.py``), see :mod:`convkit.state.pickle_machine`; any other name ends the
-reading.
+Names are looked up in a closed table of those that torch writes for tensors (torch 2.13, ``torch/_utils.py``,
+``torch/storage.py``), see :mod:`convkit.state.pickle_machine`; any other name is an error.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError
 from convkit.state.pickle_machine import DATA, MORE_DATA, Name, PickleMachine
 
-#: Bounds far beyond any checkpoint, at which pickles end that refer to themselves, or that say
-#: little and mean a lot (a list of two references to a list of two references to ...).
+#: Limits far beyond any checkpoint, against pickles that refer to themselves or that expand exponentially (a list of
+#: two references to a list of two references to ...).
 DEPTH_LIMIT = 64
 KEY_LIMIT = 4096
 LEAF_LIMIT = 1 << 21
 
-#: bits of an integer at most: what the pickle's own short form holds
+#: most bits of an integer: the limit of the pickle's own short form
 INT_LIMIT = 8 * 255
 
 _RESAVE = "load it with the program that wrote it, and save its state_dict alone"
@@ -31,7 +30,7 @@ _RESAVE = "load it with the program that wrote it, and save its state_dict alone
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of ``numel`` elements in the file under ``key``; of bytes where ``dtype`` is None."""
+    """A run of ``numel`` elements in the file under ``key``, or of bytes if ``dtype`` is None."""
 
     key: str
     dtype: str | None
@@ -45,7 +44,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A strided look at a storage; offset and strides count elements of ``dtype``."""
+    """A strided view of a storage; offset and strides count elements of ``dtype``."""
 
     storage: Storage
     dtype: str
@@ -80,11 +79,11 @@ def load(pickle: bytes | mmap, path: Path) -> tuple[Any, dict[str, Storage]]:
     """The data of one pickle (dicts, lists, tuples, scalars, :class:`Tensor`, :class:`Name`), and its storages.
 
     Args:
-        pickle: bytes, or a mapped file, which is left after the pickle's end.
+        pickle: bytes, or a mapped file, whose position is then after the pickle's end.
         path: the file to name in errors.
 
     Raises:
-        ConvkitError: the pickle would run anything, or is corrupt.
+        ConvkitError: the pickle would run code, or is corrupt.
     """
     try:
         machine = _Machine(path)
@@ -94,10 +93,10 @@ def load(pickle: bytes | mmap, path: Path) -> tuple[Any, dict[str, Storage]]:
 
 
 def flatten(data: Any, path: Path) -> Iterator[tuple[str, Any]]:
-    """Tensors and scalars of nested dicts and lists, by their dotted keys.
+    """The tensors and scalars of nested dicts and lists, by dotted key.
 
     Raises:
-        ConvkitError: too much, too deep, or something that is neither data nor a tensor.
+        ConvkitError: too many leaves, nested too deep, or something that is neither data nor a tensor.
     """
     count = 0
 
@@ -131,7 +130,8 @@ def _is_leaf(item: Any) -> bool:
     return not isinstance(item, bytes | Storage)
 
 
-# What the names in the table stand for: each makes data of its arguments, or None where they aren't as torch's.
+# The functions behind the names in the table: each turns its arguments into data, or returns None if torch wouldn't
+# write them.
 
 
 def _ordered_dict() -> dict[str | int, Any]:
@@ -177,7 +177,7 @@ def _is_extent(items: Any) -> bool:
 
 
 def _is_plain(metadata: Any) -> bool:
-    """No bit says that the stored elements are to be conjugated or negated (torch.Tensor.is_conj, is_neg)."""
+    """Whether no flag asks to conjugate or negate the stored elements (torch.Tensor.is_conj, is_neg)."""
     return metadata is None or (isinstance(metadata, dict) and not any(bit is not False for bit in metadata.values()))
 
 
@@ -192,7 +192,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 class _Machine(PickleMachine):
-    """Makes the data that torch's names stand for."""
+    """Makes data from torch's names and their arguments."""
 
     opcodes = DATA | MORE_DATA | {"REDUCE", "BUILD", "BINPERSID"}
     keys = (str, int)
@@ -212,14 +212,16 @@ class _Machine(PickleMachine):
         args, called = self._stack.pop(), self._stack.pop()
         call = _CALLS.get(called.name) if isinstance(called, Name) else None
         if call is None:
-            raise self.refusal(f"its pickle calls {called.name if isinstance(called, Name) else 'what is no function'}")
+            raise self.refusal(
+                f"its pickle calls {called.name if isinstance(called, Name) else 'something that is not a function'}"
+            )
         result = call(*args) if isinstance(args, tuple) else None
         if result is None:
-            raise self.refusal(f"its pickle calls {called.name} in a way that convkit doesn't know")
+            raise self.refusal(f"its pickle calls {called.name} in an unknown way")
         self._stack.append(result)
 
     def _build(self) -> None:
-        # torch hangs the version numbers of modules on a state dict as an attribute: no leaf, left out
+        # torch sets module versions as an attribute of the state dict: not a leaf, left out
         state, target = self._stack.pop(), self._stack[-1]
         if not isinstance(target, dict) or not isinstance(state, dict):
             raise self.refusal("its pickle sets the state of an object")
@@ -234,4 +236,4 @@ class _Machine(PickleMachine):
                     raise ValueError("two storages of one name")
                 self._stack.append(storage)
             case _:
-                raise self.refusal("its pickle refers to something that is no whole storage")
+                raise self.refusal("its pickle refers to something that isn't a whole storage")

@@ -1,7 +1,7 @@
-"""Zip archives whose entries are stored as they are: where an entry's bytes lie, or are to lie.
+"""Offsets of uncompressed entries in zip archives, to read or to write.
 
-Records and fields are those of PKWARE's APPNOTE 6.3.10, sections 4.3 and 4.5.3 (Zip64). Python's
-zipfile reads archives for us; it can't lay one out whose entries are filled later, in any order.
+Records and fields are those of PKWARE's APPNOTE 6.3.10, sections 4.3 and 4.5.3 (Zip64). Python's zipfile reads
+archives, but it can't lay one out whose entries are filled later, in any order.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
-#: from this size, offset or count on, Zip64 records tell it, and the fields of 4 or 2 bytes are filled with ones
+#: from this size, offset or count on, Zip64 records hold it, and the fields of 4 or 2 bytes are all ones
 LIMIT32 = 0xFFFFFFFF
 LIMIT16 = 0xFFFF
 
-#: torch aligns its entries to this, and pads with an extra field called "FB" (caffe2/serialize/inline_container.cc)
+#: torch aligns its entries to this, padding with an extra field named "FB" (caffe2/serialize/inline_container.cc)
 ALIGNMENT = 64
 
-#: where a local header holds the CRC-32 of its entry
+#: offset of the CRC-32 in an entry's local header
 CRC_FIELD = 14
 
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -29,7 +29,7 @@ _NEW_YEAR_1980 = 1 << 5 | 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored entry: the offset of its local header, that of its first byte, and its size."""
+    """An uncompressed entry: the offsets of its local header and its first byte, and its size."""
 
     name: str
     header: int
@@ -43,13 +43,13 @@ class Entry:
 
 
 def place(name: str, header: int, size: int) -> Entry:
-    """The entry whose local header is at that offset, its bytes aligned."""
+    """The entry with its local header at this offset and its bytes aligned."""
     unpadded = header + _LOCAL.size + len(name.encode()) + (20 if size >= LIMIT32 else 0) + 4
     return Entry(name, header, unpadded + -unpadded % ALIGNMENT, size)
 
 
 def local_header(entry: Entry, crc: int = 0) -> bytes:
-    """What precedes the entry's bytes."""
+    """The entry's local header, padding included."""
     name = entry.name.encode()
     big = entry.size >= LIMIT32
     extra = struct.pack("<2H2Q", 1, 16, entry.size, entry.size) if big else b""
@@ -62,7 +62,7 @@ def local_header(entry: Entry, crc: int = 0) -> bytes:
 
 
 def directory(entries: Sequence[Entry], crcs: Sequence[int], start: int) -> bytes:
-    """What follows the entries: the central directory, which is at ``start``, and the end records."""
+    """The end of the archive: the central directory, which starts at ``start``, and the end records."""
     out = bytearray()
     for entry, crc in zip(entries, crcs, strict=True):
         name = entry.name.encode()
@@ -81,7 +81,7 @@ def directory(entries: Sequence[Entry], crcs: Sequence[int], start: int) -> byte
 
 
 def find(file: int, info: ZipInfo) -> Entry:
-    """Where the bytes of an entry lie, of which zipfile has read the directory.
+    """Offset of the bytes of an entry that zipfile found in the directory.
 
     Args:
         file: descriptor of the archive.
