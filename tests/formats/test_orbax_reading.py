@@ -103,7 +103,7 @@ def test_databases_that_were_never_joined_are_said() -> None:
     case = golden_dir(OLD, "0.4.4") / "0.4.4" / "direct_ocdbt_False_after_True"
     with open_checkpoint(case / "ckpt") as checkpoint:
         assert checkpoint.metadata["notes"] == [
-            "the databases of its processes were never joined: they are read as one"
+            "the databases of its processes were never merged: they are read as one"
         ]
 
 
@@ -149,7 +149,7 @@ def cut(name: str) -> Callable[[Path], None]:
         (lambda step: shutil.rmtree(step / "state" / "d"), r"state: d is missing \(fetch the checkpoint again\)"),
         (lambda step: (step / "state" / "manifest.ocdbt").unlink(), r"manifest\.ocdbt is missing \(the save was inter"),
         (lambda step: shutil.rmtree(step / "state" / "ocdbt.process_0"), r"ocdbt\.process_0/d is missing"),
-        (lambda step: (step / "state" / "_METADATA").unlink(), r"state: _METADATA is missing, and nothing else tells"),
+        (lambda step: (step / "state" / "_METADATA").unlink(), r"state: _METADATA is missing, and nothing else lists"),
         (cut("state/_METADATA"), r"state/_METADATA: is not valid JSON"),
         (cut("state/_sharding"), r"state/_sharding: is not valid JSON"),
         (cut("_CHECKPOINT_METADATA"), r"_CHECKPOINT_METADATA: is not valid JSON"),
@@ -215,7 +215,7 @@ def test_a_name_that_leads_out_of_the_checkpoint_is_refused(tmp_path: Path) -> N
     shutil.copytree(case, path)
     text = (path / "_METADATA").read_text()
     (path / "_METADATA").write_text(text.replace('"key": "step"', '"key": "../step"'))
-    with pytest.raises(ConvkitError, match=r"\.\./step: leads out of the checkpoint"):
+    with pytest.raises(ConvkitError, match=r"\.\./step: leads outside the checkpoint"):
         open_checkpoint(path)
 
 

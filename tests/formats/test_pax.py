@@ -188,9 +188,9 @@ class TestWriting:
     @pytest.mark.parametrize(
         ("leaf", "problem"),
         [
-            (Leaf("a.b", value=1), "Pax holds arrays only, this is a value"),
-            (Leaf("state", TensorSpec((2,), "int8")), "is a name of Pax's own"),
-            (Leaf("_sharding", TensorSpec((2,), "int8")), "is a name of Pax's own"),
+            (Leaf("a.b", value=1), "is a value, and Pax holds arrays only"),
+            (Leaf("state", TensorSpec((2,), "int8")), "is a name that Pax reserves"),
+            (Leaf("_sharding", TensorSpec((2,), "int8")), "is a name that Pax reserves"),
             (Leaf("a/b", TensorSpec((2,), "int8")), "can't be the name of a folder"),
         ],
     )
@@ -227,14 +227,17 @@ class TestBadInput:
                 lambda state: (state / "manifest.ocdbt").write_bytes(b"noise"),
                 "can't be read",
             ),
-            (lambda state: (shutil.rmtree(state), state.mkdir()), "holds no arrays of Pax's"),
+            (lambda state: (shutil.rmtree(state), state.mkdir()), "holds no Pax arrays"),
             (lambda state: flax_file(state / "checkpoint", [ONE], "PyTreeDef({'a': *"), "is no tree that jax prints"),
             (
                 lambda state: flax_file(state / "checkpoint", [ONE], "PyTreeDef({'a': *, 'b': *})"),
                 "2 names, its flattened_state 1 arrays",
             ),
-            (lambda state: flax_file(state / "checkpoint", [7], "PyTreeDef({'a': *})"), "is no list of arrays"),
-            (lambda state: flax_file(state / "checkpoint", {"b": ONE}, "PyTreeDef({'a': *})"), "is no list of arrays"),
+            (lambda state: flax_file(state / "checkpoint", [7], "PyTreeDef({'a': *})"), "isn't a list of arrays"),
+            (
+                lambda state: flax_file(state / "checkpoint", {"b": ONE}, "PyTreeDef({'a': *})"),
+                "isn't a list of arrays",
+            ),
         ],
     )
     def test_one_line_says_what_is_wrong(self, change: Callable[[Path], object], problem: str, tmp_path: Path) -> None:

@@ -321,9 +321,9 @@ class TestWriting:
     @pytest.mark.parametrize(
         ("leaf", "problem"),
         [
-            (Leaf("a.b", TensorSpec((2,), "uint16")), "is uint16, which T5X takes for the bfloat16 of its version 2"),
+            (Leaf("a.b", TensorSpec((2,), "uint16")), "is uint16, which T5X reads as version 2's bfloat16"),
             (Leaf("a.b", value=Opaque(b"", "x")), "is a serialized object"),
-            (Leaf("a.b", value="PLACEHOLDER://a"), "is a text that T5X takes for the place of an array"),
+            (Leaf("a.b", value="PLACEHOLDER://a"), "is a text that T5X reads as an array's placeholder"),
             (Leaf("a.b", value=2**64), "needs more than 64 bits"),
             (Leaf("a/b", TensorSpec((2,), "int8")), "can't be the name of a folder"),
             (Leaf("..", TensorSpec((2,), "int8")), "can't be the name of a folder"),
@@ -507,7 +507,7 @@ class TestBadInput:
             ),
             (
                 lambda path: native(path, {"target": {"x": {"driver": "zarr", "kvstore": {}, "metadata": {}}}}),
-                "checkpoint: target.x: is described by no tensorstore spec",
+                "checkpoint: target.x: isn't described by a T5X tensorstore spec",
             ),
             (
                 lambda path: native(path, {"target": {"x": described("target.x", [3], "uint4")}}),

@@ -18,7 +18,7 @@ from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.testing import bits
 
-#: Orbax holds no arrays without elements
+#: Orbax can't hold arrays without elements
 SHAPES = st.lists(st.integers(1, 5), max_size=3).map(tuple)
 #: dots and slashes are what storage names and their folders are made of
 KEYS = st.text("ab01./ _é", max_size=4)

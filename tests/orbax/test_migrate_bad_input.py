@@ -59,11 +59,11 @@ def written(file: str, text: str) -> Callable[[Path], None]:
         (
             "v0_composite_checkpointer",
             without("rng/jax_random_key"),
-            "holds no random key (fetch the checkpoint again)",
+            "doesn't hold a random key (fetch the checkpoint again)",
         ),
         ("v1_save", written("_CHECKPOINT_METADATA", '{"x"'), "is not valid JSON"),
         ("v1_save", written("state/_METADATA", '{"tree_metadata": {"a": 3}}'), "a: is no entry of a tree"),
-        ("v1_save", missing("state/_METADATA"), "_METADATA is missing, and nothing else tells which leaves there are"),
+        ("v1_save", missing("state/_METADATA"), "_METADATA is missing, and nothing else lists the leaves"),
     ],
 )
 def test_damaged(
@@ -132,7 +132,7 @@ def test_unfinished_saves(layout: Layout, tmp_path: Path, capsys: pytest.Capture
         (tmp_path / "root", "holds only an unfinished save, 3.orbax-checkpoint-tmp-12 (save the checkpoint again)"),
         (
             tmp_path / "root" / "3.orbax-checkpoint-tmp-12",
-            "is an unfinished save (name a checkpoint that was saved whole)",
+            "is an unfinished save (name a checkpoint that was saved completely)",
         ),
     ):
         code, line = refused(source, tmp_path / "target", capsys, "--to", "v1")

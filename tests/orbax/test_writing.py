@@ -230,9 +230,9 @@ class TestWithoutARecord:
     @pytest.mark.parametrize(
         ("leaves", "key", "says"),
         [
-            ({"w": np.ones((0, 3))}, "w", r"is float64\[0, 3\]: Orbax holds no arrays without elements"),
+            ({"w": np.ones((0, 3))}, "w", r"is float64\[0, 3\]: Orbax can't hold arrays without elements"),
             ({"w": np.ones(1), "w.x": np.ones(1)}, "w.x", "lies below 'w', which is a leaf too"),
-            ({"o": Opaque(b"x", "pickle")}, "o", "is a serialized object, which Orbax doesn't hold"),
+            ({"o": Opaque(b"x", "pickle")}, "o", "is a serialized object, which Orbax can't hold"),
             ({"n": 1 << 63}, "n", "needs more than 64 bits"),
         ],
     )

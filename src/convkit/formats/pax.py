@@ -1,17 +1,16 @@
-"""``pax``: the checkpoints of Paxml, read in all their forms, written as version 1.1.
+"""``pax``: Paxml checkpoints; reads all their forms, writes version 1.1.
 
 ===========  =====================================================================================
-1.1          ``checkpoint_<step, 8 digits>/``: ``state/`` with a zarr folder an array, and ``metadata/metadata``
+1.1          ``checkpoint_<step, 8 digits>/``: ``state/`` with a zarr folder per array, and ``metadata/metadata``
 1.2          the same with ``state/`` an OCDBT database
-Flax         ``checkpoint_<step>/state/checkpoint``, a flax msgpack; in version 0.0 without ``state``, or one file
+Flax         ``checkpoint_<step>/state/checkpoint``, a flax msgpack; in version 0.0 without ``state``, or as one file
 ===========  =====================================================================================
 
-The step folder is taken, or the folder or file that directly holds the state. A leaf's key is what the
-folders of 1.1 are called: path elements joined with ".", positions in lists after "_", as in
+The source is a step folder, or the folder or file that directly holds the state. A leaf's key is its folder's name in
+1.1: path elements joined with ".", positions in lists after "_", as in
 ``mdl_vars.params.lm.final_ln.scale`` and ``opt_states_0_2.m.params.lm.final_ln.scale``. OCDBT spells the
-latter ``opt_states.0.2.m.params.…``: an element that is a number is a position there, as praxis lets no
-name start with a digit; it is read under the spelling of 1.1. The names of Flax's arrays stand in the
-text beside them.
+latter ``opt_states.0.2.m.params.…``: there an element that is a number is a position, because praxis forbids names that
+start with a digit; keys take the spelling of 1.1. The names of Flax's arrays are in the text beside them.
 
 Source: paxml ``checkpoints.py``, ``checkpoint_paths.py``, ``checkpoint_version.py`` at b397693, praxis
 ``py_utils.py`` at feeaff1 (``extract_prefixed_keys_from_nested_map``, ``NestedMap``).
@@ -41,11 +40,12 @@ from convkit.state.pax import treedef as pax_treedef
 _STATE, _FLAX_FILE, _SHARDING = "state", "checkpoint", "_sharding"
 _VARIABLES = "mdl_vars."
 _STEP = re.compile(r"checkpoint_\d+")
-#: a position in a list, or what isn't one: the sizes in the name of a group of stacked optimizer states
+#: a position in a list, or a part that only looks like one: the sizes in the name of a group of stacked optimizer
+#: states
 _POSITION = re.compile(r"(\.p#[\d.]+)|\.(\d+)(?=\.|$)")
-#: first bytes of a dict of two whose first key is one of Pax's
+#: first bytes of a dict of two entries whose first key is one of Pax's
 _FLAX_HEADS = (b"\x82\xafflattened_state", b"\x82\xb0str_pytree_state")
-#: what else may lie in ``state``: files of Orbax, which say what the arrays say too, and its databases
+#: what else may lie in ``state``: Orbax files, which repeat the arrays' metadata, and Orbax databases
 _KNOWN = {_FLAX_FILE, _SHARDING, "_METADATA", "d", ocdbt.MANIFEST}
 _RESERVED = {*_KNOWN, _STATE, pax_metadata.FOLDER}
 _UNFINISHED = (".orbax-checkpoint-tmp", "tmp_")
@@ -54,14 +54,13 @@ _UNFINISHED = (".orbax-checkpoint-tmp", "tmp_")
 class Pax(Format):
     """The format.
 
-    A checkpoint's ``metadata`` holds ``container`` (``folders``, ``ocdbt`` or ``flax``), ``pax_metadata`` (the
-    step's metadata item, None where there is none), ``notes``, and ``companions`` (what lies beside the state and
-    isn't carried, such as the training input's position).
+    A checkpoint's ``metadata`` holds ``container`` (``folders``, ``ocdbt`` or ``flax``), ``pax_metadata`` (the step's
+    metadata item, or None), ``notes``, and ``companions`` (what lies beside the state and isn't converted, such as the
+    training input's position).
 
-    Written is a step folder, with the metadata of what is written, where ``options.metadata`` has a
-    ``pax_metadata``, or says nothing of it and the target is called ``checkpoint_<step>``; else the
-    arrays go directly into the folder. They also do where it is called ``state``, and then the metadata,
-    if there was one, belongs beside it.
+    A step folder with metadata is written if ``options.metadata`` has a ``pax_metadata``, or if it has no such key and
+    the target is named ``checkpoint_<step>``. Otherwise, and if the target is named ``state``, the arrays go directly
+    into the folder; for ``state`` the metadata, if any, belongs beside it.
     """
 
     name = "pax"
@@ -70,7 +69,8 @@ class Pax(Format):
     summary = "Pax: zarr folders (1.1); reads OCDBT (1.2) and Flax msgpack, too"
 
     def detect(self, path: Path) -> str | None:
-        """By arrays called ``mdl_vars.…``, by Pax's msgpack, or by folders of arrays and their ``_sharding`` alone."""
+        """Recognise arrays named ``mdl_vars.…``, Pax's msgpack, or array folders with only a ``_sharding`` beside
+        them."""
         if path.is_file():
             return "the file is Pax's msgpack" if _is_flax(path) else None
         for folder in (path, path / _STATE):
@@ -80,9 +80,9 @@ class Pax(Format):
                 return "the folder holds Pax's msgpack"
             if ocdbt.is_database(folder):
                 if "\"('mdl_vars', " in _orbax_tree(folder):
-                    return "the folder holds a database of arrays called mdl_vars.…"
+                    return "the folder holds a database of arrays named mdl_vars.…"
             elif any(entry.name.startswith(_VARIABLES) and _is_leaf(entry) for entry in folder.iterdir()):
-                return "the folder holds arrays called mdl_vars.…"
+                return "the folder holds arrays named mdl_vars.…"
             elif (folder / _SHARDING).is_file() and all(
                 _is_leaf(entry) for entry in folder.iterdir() if entry.name != _SHARDING
             ):
@@ -93,10 +93,10 @@ class Pax(Format):
         """Open a step folder, its ``state``, or Flax's file.
 
         Raises:
-            ConvkitError: an unfinished save, nothing of Pax's, arrays that are damaged, incomplete, or unnamed.
+            ConvkitError: an unfinished save, not a Pax checkpoint, or arrays that are damaged, incomplete or unnamed.
         """
         if _UNFINISHED[0] in path.name or path.name.startswith(_UNFINISHED[1]):
-            raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved whole")
+            raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved completely")
         inner = path / _STATE
         state = inner if inner.is_dir() and not _is_leaf(inner) else path
         flax = state / _FLAX_FILE if state.is_dir() else state
@@ -113,7 +113,7 @@ class Pax(Format):
             names = leaf_folders.leaf_names(state)
             arrays = {name: leaf_folders.read_leaf(state / name) for name in names}
         if not arrays and not (state / _SHARDING).is_file():
-            raise ConvkitError("holds no arrays of Pax's", path=path, remedy="name the step folder: checkpoint_<step>")
+            raise ConvkitError("holds no Pax arrays", path=path, remedy="name the step folder: checkpoint_<step>")
         files += _checked_json(state / _SHARDING, files)
         step = state.parent if state.name == _STATE else path
         metadata = pax_metadata.read(step)
@@ -138,21 +138,21 @@ class Pax(Format):
         """Lay out a step folder, or a folder of arrays.
 
         Raises:
-            ConvkitError: a value, a name no folder can have.
-            UsageError: chunks that don't fit, no such compressor.
+            ConvkitError: a value, or a key that can't be a folder's name. UsageError: chunks that don't fit, or an
+                unknown compressor.
         """
         return PaxWriter(path, leaves, options)
 
 
 class PaxWriter(Zarr2FolderWriter):
-    """Writes a folder of arrays, zstd as Pax does, and what completes it."""
+    """Writes a folder of arrays, compressed with zstd as Pax does, and the step's metadata."""
 
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
         for leaf in leaves:
             if leaf.spec is None:
-                raise ConvkitError("Pax holds arrays only, this is a value", path=path, key=leaf.key, remedy="drop it")
+                raise ConvkitError("is a value, and Pax holds arrays only", path=path, key=leaf.key, remedy="drop it")
             if leaf.key in _RESERVED:
-                raise ConvkitError("is a name of Pax's own", path=path, key=leaf.key, remedy="rename the leaf")
+                raise ConvkitError("is a name that Pax reserves", path=path, key=leaf.key, remedy="rename the leaf")
         earlier = options.metadata.get("pax_metadata")
         named = "pax_metadata" not in options.metadata and _STEP.fullmatch(path.name)
         self._step = path if (earlier or named) and path.name != _STATE else None
@@ -162,12 +162,12 @@ class PaxWriter(Zarr2FolderWriter):
         super().__init__(path / _STATE if self._step else path, specs, options, zarr2.ZSTD)
 
     def beside(self) -> dict[str, bytes]:
-        """The metadata of a step whose ``state`` is written."""
+        """The metadata of the step whose ``state`` is written."""
         item = f"{pax_metadata.FOLDER}/{pax_metadata.FILE}"
         return {item: pax_metadata.dumps(self._metadata)} if self._has_sibling else {}
 
     def complete(self) -> None:
-        """Write the metadata, and an empty ``_sharding``: where an array goes is for the reader to say."""
+        """Write the metadata, and an empty ``_sharding``: the reader decides where arrays go."""
         leaf_folders.write_file(self.folder / _SHARDING, b"{}")
         if self._step:
             item = self._step / pax_metadata.FOLDER
@@ -177,7 +177,7 @@ class PaxWriter(Zarr2FolderWriter):
 
 
 def _spelled(name: str) -> str:
-    """A name of OCDBT's as folders have it.
+    """A name in OCDBT's spelling, in that of folders.
 
     >>> _spelled("opt_states.0.p#2.3.4#i0.smdl.i-1.2.m.params.w")
     'opt_states_0.p#2.3.4#i0.smdl.i-1_2.m.params.w'
@@ -189,10 +189,10 @@ def _flax_arrays(path: Path) -> dict[str, ArrayBytes]:
     """The arrays of Pax's msgpack by name."""
     tree = flax_msgpack.load(path)
     state = tree.get("flattened_state")
-    # flax makes a dict by position of a list
+    # flax turns a list into a dict by position
     arrays = [state.get(str(i)) for i in range(len(state))] if isinstance(state, dict) else state
     if not isinstance(arrays, list) or not all(isinstance(array, ArrayBytes) for array in arrays):
-        raise ConvkitError("its flattened_state is no list of arrays", path=path, remedy="fetch the file again")
+        raise ConvkitError("its flattened_state isn't a list of arrays", path=path, remedy="fetch the file again")
     try:
         names = pax_treedef.leaf_names(str(tree.get("str_pytree_state")))
     except ConvkitError as error:
@@ -218,13 +218,13 @@ def _is_leaf(path: Path) -> bool:
 
 
 def _orbax_tree(folder: Path) -> str:
-    """Orbax's description of the tree, as text."""
+    """Orbax's text description of the tree."""
     path = folder / "_METADATA"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _checked_json(path: Path, known: list[Path]) -> list[Path]:
-    """The file, if it is there and one that isn't known yet; it must be JSON."""
+    """The file, if it exists and isn't known yet, after checking that it is JSON."""
     if not path.is_file() or path in known:
         return []
     try:
@@ -235,7 +235,7 @@ def _checked_json(path: Path, known: list[Path]) -> list[Path]:
 
 
 def _companions(path: Path, state: Path, names: set[str]) -> list[str]:
-    """What lies beside the arrays and the metadata, relative to the path."""
+    """Paths of what lies beside the arrays and the metadata, relative to ``path``."""
     if not path.is_dir():
         return []
     found: list[Any] = [

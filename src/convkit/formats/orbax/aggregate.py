@@ -1,8 +1,8 @@
-"""Orbax's file ``checkpoint``, and flax's own files: the structure of a tree in msgpack, and leaves that lie in it.
+"""Reads Orbax's file ``checkpoint`` and flax's own files: a tree's structure in msgpack, with some of its leaves.
 
-Source: orbax-checkpoint until 0.5.22, ``aggregate_handlers.py`` and ``utils.py``: each leaf is an array, a number or
-a text, or ``PLACEHOLDER://<storage name>`` where it is stored by itself. flax's ``save_checkpoint`` has no such
-places, and makes dicts by position of lists and tuples.
+Source: orbax-checkpoint until 0.5.22, ``aggregate_handlers.py`` and ``utils.py``: each leaf is an array, a number or a
+text, or ``PLACEHOLDER://<storage name>`` if it is stored on its own. flax's ``save_checkpoint`` has no placeholders,
+and turns lists and tuples into dicts by position.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ _EMPTY = {type(None): "None", dict: "Dict", list: "List"}
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """A leaf that is stored by itself, under this name."""
+    """A leaf that is stored on its own, under this name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A leaf or empty node: what it is, as far as the file tells, and what lies in the file.
-
-    ``held`` is None for an empty node. A placeholder's kind isn't told: it is an array of numpy's.
+    """A leaf or empty node: its kind, as far as the file says, and its contents in the file. ``held`` is None for an
+    empty node. The file doesn't say a placeholder's kind; it is taken for a numpy array.
     """
 
     node: Node
@@ -43,10 +42,10 @@ class Entry:
 
 
 def read(path: Path) -> dict[tuple[str, ...], Entry]:
-    """The leaves and empty nodes by path, in the order of the file.
+    """The leaves and empty nodes by path, in file order.
 
     Raises:
-        ConvkitError: truncated, no msgpack of flax's, or an int of more than 64 bits.
+        ConvkitError: truncated, not flax's msgpack, or an int of more than 64 bits.
     """
     return {entry.node.path: entry for entry in _entries(flax_msgpack.load(path), (), path)}
 

@@ -1,4 +1,4 @@
-"""What each of Orbax's two APIs writes: handlers, names of files, zarr's version, compressor.
+"""What each of Orbax's two APIs writes: handlers, file names, zarr version, compressor.
 
 Source: orbax-checkpoint 0.12.8, saved by its own ``CheckpointManager`` and ``save_checkpointables``.
 """
@@ -21,11 +21,11 @@ class Api:
     """An API.
 
     Args:
-        handlers: what it calls the handler of each kind of item; it has none for the kinds that are absent.
+        handlers: its handler for each kind of item; kinds that are absent aren't supported.
         json_file: the name of a JSON item's file.
-        zarr: the version of zarr that it writes.
+        zarr: the zarr version that it writes.
         marked: whether a file marks its checkpoints.
-        commits_items: whether each item says that it is complete, too.
+        commits_items: whether each item is marked as complete, too.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Api:
 V0 = Api("v0", handlers.V0, "metadata", zarr=2, marked=False, commits_items=True)
 V1 = Api("v1", handlers.V1, "data.json", zarr=3, marked=True, commits_items=False)
 
-#: of each version of zarr, the compressor that Orbax takes
+#: zarr version -> Orbax's compressor
 COMPRESSORS: Mapping[int, dict[str, Any]] = {2: zarr2.ZSTD, 3: zarr3.ZSTD}
 
 
@@ -51,7 +51,7 @@ def stored_as(
     zarr: int,
     compressor: dict[str, Any] | None,
 ) -> ZarrArray:
-    """An array of that version; zarr 2 has no chunks within chunks: it has the ``inner`` ones."""
+    """An array in this zarr version; zarr 2 has no shards, so its chunks are the ``inner`` ones."""
     if zarr == 3:
         return zarr3.orbax_array(spec, chunks, inner=inner, compressor=compressor)
     return Zarray(spec, inner or chunks, compressor)

@@ -1,4 +1,4 @@
-"""What the two formats of Orbax have in common: how they are told, and how they are opened."""
+"""Base of the two Orbax formats: how checkpoints are recognised and opened."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from convkit.state.orbax import layout
 
 
 class Orbax(Format):
-    """The format of one of Orbax's two APIs; either opens what both wrote.
+    """The format of one of Orbax's two APIs; each opens checkpoints of both.
 
-    What an opened checkpoint's ``metadata`` holds is said by :func:`~convkit.formats.orbax.reader.open_orbax`;
-    with the same under ``options.metadata`` the same checkpoint is written.
+    :func:`~convkit.formats.orbax.reader.open_orbax` describes the ``metadata`` of an opened checkpoint; the same
+    ``options.metadata`` writes the same checkpoint.
     """
 
     folder = True
     carried = (KEY,)
     holds_config = True
     config_files = tuple(f"config/{api.json_file}" for api in (V1, V0))
-    #: what is written
+    #: the API whose checkpoints are written
     api: ClassVar[Api]
 
     def detect(self, path: Path) -> str | None:
-        """By what lies there; a root and an unfinished save too, so that opening says what is wrong."""
+        """Recognise by contents; also a root and an unfinished save, so that opening can say what is wrong."""
         try:
             found = layout.recognise(path)
         except layout.NotOrbax:
@@ -40,18 +40,18 @@ class Orbax(Format):
         return found.why if found.api == self.api.name and found.kind != layout.SAFETENSORS else None
 
     def open(self, path: Path) -> Checkpoint:
-        """Open a step, a checkpoint without items, an item, or a file of flax's.
+        """Open a step, a checkpoint without items, an item, or a flax file.
 
         Raises:
-            ConvkitError: as :func:`~convkit.formats.orbax.reader.open_orbax`.
+            ConvkitError: see :func:`~convkit.formats.orbax.reader.open_orbax`.
         """
         return open_orbax(path)
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
-        """Lay out a checkpoint: as ``options.metadata`` tells of another one of Orbax's, else one item ``state``.
+        """Lay out a checkpoint: as ``options.metadata`` records an Orbax checkpoint, else with one item ``state``.
 
         Raises:
             ConvkitError: a leaf that Orbax doesn't hold, or two with one storage name.
-            UsageError: chunks that don't fit, no such compressor.
+            UsageError: chunks that don't fit, or an unknown compressor.
         """
         return OrbaxWriter(path, leaves, options, self.api)

@@ -1,7 +1,7 @@
-"""The items of Orbax's that are an array or a random key, as the trees that they are; and the small ones' texts.
+"""Reads Orbax items that are an array or a random key, as trees, and the texts of small items.
 
 =============  ===============================================================================================
-array          ``checkpoint``, stored as a leaf of that name: a tree that is one leaf
+array ``checkpoint``, stored as a leaf of this name: a tree of one leaf
 random key     ``jax_random_key``, an array item, and ``jax_random_key_metadata/metadata``: ``{"typed": true}``;
                ``np_random_key``, a pytree, and its metadata: ``{"legacy": true}``
 others         one file of text
@@ -25,16 +25,16 @@ from convkit.state.orbax import arrays, handlers, tree
 from convkit.state.orbax.layout import AGGREGATE, Item
 from convkit.state.orbax.tree import Tree
 
-#: what an array is called in its item: as the file of aggregated leaves is
+#: an array's name in its item, the same as that of the file of aggregated leaves
 ARRAY_NAME = AGGREGATE
-#: how the folder of a random key's metadata is called, behind the key's own name; and what it says of jax's keys
+#: suffix of the folder with a random key's metadata, after the key's name; and the field that marks jax's keys
 _METADATA, _TYPED = "_metadata", "typed"
-#: words of a typed key's data -> the algorithm that has as many; Orbax doesn't store which it was
+#: number of words in a typed key's data -> the algorithm, which Orbax doesn't store
 _ALGORITHMS = {(2,): "threefry2x32", (4,): "rbg"}
 
 
 def true_kind(item: Item) -> str:
-    """The item's kind; until 0.5.22 nothing but its database told an array from a damaged pytree."""
+    """The item's kind; until 0.5.22 only the database distinguishes an array from a damaged pytree."""
     untold = item.kind == handlers.PYTREE and not any((item.path / name).is_file() for name in (tree.FILE, AGGREGATE))
     if untold and (item.path / ocdbt.MANIFEST).is_file() and set(ocdbt.read_arrays(item.path)) == {ARRAY_NAME}:
         return handlers.ARRAY
@@ -42,10 +42,10 @@ def true_kind(item: Item) -> str:
 
 
 def read_array(folder: Path, kind: str | None = None) -> Pytree:
-    """The one array of an item, under the storage name "". ``kind`` is what it is where the item doesn't tell.
+    """An item's one array, under the storage name "". ``kind`` is its kind if the item doesn't say.
 
     Raises:
-        ConvkitError: it is missing or damaged.
+        ConvkitError: the array is missing or damaged.
     """
     stored = find_arrays(folder, [ARRAY_NAME])[ARRAY_NAME]
     sharding = arrays.read_shardings(folder).get(ARRAY_NAME)
@@ -57,7 +57,7 @@ def read_array(folder: Path, kind: str | None = None) -> Pytree:
 
 
 def read_random_key(folder: Path) -> Pytree:
-    """The data of a random key; numpy's are trees.
+    """The data of a random key; a numpy key is a tree.
 
     Raises:
         ConvkitError: something is missing or damaged.
@@ -70,20 +70,20 @@ def read_random_key(folder: Path) -> Pytree:
         return found
     words = found.specs[""].shape[-1:]
     if words not in _ALGORITHMS:
-        raise ConvkitError(f"is no data of a random key: {found.specs['']}", path=inner, remedy=REFETCH)
+        raise ConvkitError(f"isn't the data of a random key: {found.specs['']}", path=inner, remedy=REFETCH)
     return replace(found, key_algorithms={"": _ALGORITHMS[words]})
 
 
 def key_name(files: Iterable[str]) -> str:
-    """What the folder of a random key's data is called, by the path of its metadata."""
+    """The name of the folder with a random key's data, from the path of its metadata."""
     return next(Path(file).parts[0] for file in files).removesuffix(_METADATA)
 
 
 def key_metadata(folder: Path) -> Path:
-    """The file that says of what kind a random key is.
+    """The file with a random key's kind.
 
     Raises:
-        ConvkitError: it isn't there.
+        ConvkitError: the file is missing.
     """
     return _key_parts(folder)[1]
 
@@ -94,4 +94,4 @@ def _key_parts(folder: Path) -> tuple[Path, Path]:
         inner = folder / metadata.parent.name.removesuffix(_METADATA)
         if inner.is_dir():
             return inner, metadata
-    raise ConvkitError("holds no random key", path=folder, remedy=REFETCH)
+    raise ConvkitError("doesn't hold a random key", path=folder, remedy=REFETCH)

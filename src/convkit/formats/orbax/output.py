@@ -1,8 +1,8 @@
-"""What a writer of Orbax's checkpoints is to make: the items, laid out from leaves and from what is known of them.
+"""Lays out the items of an Orbax checkpoint from its leaves and from the record of its source.
 
-A leaf that the record knows goes where it was, with its path and its kind. Any other goes by its key: the elements
-between "." are keys of nested dicts, in the item ``state`` (or in the one that the record has, or that the key
-names before "/"), and a tensor is an array of numpy's.
+A leaf in the record keeps its item, path and kind. Any other leaf is placed by its key: the elements between "." are
+keys of nested dicts in the item ``state`` (or in the record's only item, or in the item that the key names before "/"),
+and a tensor becomes a numpy array.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from convkit.formats.orbax.storage import is_outside
 from convkit.state.orbax import handlers, layout, texts, tree
 from convkit.state.orbax.tree import DICT, Node, Tree
 
-#: the item of leaves of which nothing tells another
+#: the item of leaves that belong to no other
 STATE = "state"
-#: bytes of a chunk that is kept as the source has it; a larger one is cut, so that memory is bounded
+#: bytes of the largest chunk that is kept from the source; larger ones are cut, so that memory is bounded
 _LARGEST_CHUNK = 64 << 20
 _EMPTY_TYPES: dict[type, str] = {type(None): "None", dict: "Dict", list: "List"}
 _NUMBER_TYPES: dict[type, str] = {bool: "bool", int: "int64", float: "float64"}
@@ -37,10 +37,9 @@ _NUMBER_TYPES: dict[type, str] = {bool: "bool", int: "int64", float: "float64"}
 
 @dataclass
 class OutputItem:
-    """An item: where it lies below the checkpoint, its handler, and by storage name what is to be written.
-
-    ``names`` gives the storage place of a leaf's key, ``numbers`` are leaves that are values and not tensors.
-    ``files`` are small ones, by path below the checkpoint. ``tree`` is None where an item has no leaves.
+    """An item to write: its place below the checkpoint, its handler, and its contents by storage name. ``names`` maps a
+    leaf's key to its storage place, ``numbers`` are leaves that are Python numbers. ``files`` are small files, by path
+    below the checkpoint. ``tree`` is None if the item has no leaves.
     """
 
     folder: str
@@ -57,11 +56,11 @@ class OutputItem:
 def lay_out(
     path: Path, leaves: Sequence[Leaf], record: Record, options: WriteOptions, api: Api
 ) -> dict[str, OutputItem]:
-    """The items by name; of a checkpoint without items the only one, "".
+    """The items by name; a checkpoint without items has one, named "".
 
     Raises:
-        ConvkitError: a leaf that Orbax doesn't hold, or that lies below another.
-        UsageError: chunks that don't fit their leaf, no such compressor.
+        ConvkitError: a leaf that Orbax can't hold, or that lies below another leaf.
+        UsageError: chunks that don't fit their leaf, or an unknown compressor.
     """
     plain = api.name == "v0" and record.kind == layout.DIRECT and options.config is None
     nodes = {key: (item, node) for key, item, node in record.nodes()}
@@ -86,14 +85,14 @@ def lay_out(
 
 
 def _config(path: Path, config: Mapping[str, Any], known: ItemRecord | None, api: Api) -> OutputItem:
-    """The item of the model's config; as it is, where the record has the same.
+    """The item with the model's config, unchanged if the record has the same config.
 
     Raises:
-        ConvkitError: an item of that name is something else.
+        ConvkitError: an item of this name holds something else.
     """
     if known and known.kind != handlers.JSON:
         raise ConvkitError(
-            f"is an item of kind {known.kind}: the model's config has no place",
+            f"is an item of kind {known.kind}, so the model's config can't have this name",
             path=path,
             key=CONFIG_ITEM,
             remedy="rename the item",
@@ -104,7 +103,7 @@ def _config(path: Path, config: Mapping[str, Any], known: ItemRecord | None, api
 
 
 def _by_key(key: str, trees: Sequence[str]) -> tuple[str, Node]:
-    """The item of a leaf that the record doesn't know, and its path in it."""
+    """The item and the node of a leaf that isn't in the record."""
     item, below, rest = key.partition("/")
     if len(trees) > 1 and below and item in trees:
         key = rest
@@ -114,10 +113,10 @@ def _by_key(key: str, trees: Sequence[str]) -> tuple[str, Node]:
 
 
 def _typed(path: Path, leaf: Leaf, node: Node) -> Node:
-    """The node of the leaf's own kind: as it is known, where the leaf still is such a one.
+    """The node with the leaf's kind, unchanged if the leaf still fits it.
 
     Raises:
-        ConvkitError: Orbax doesn't hold it.
+        ConvkitError: Orbax can't hold the leaf.
     """
     elements = list(zip(node.path, node.kinds, strict=True))
     kind = type(leaf.value)
@@ -126,7 +125,7 @@ def _typed(path: Path, leaf: Leaf, node: Node) -> Node:
         shape = node.value.get("write_shape") or []
         fits = len(shape) in (0, len(leaf.spec.shape)) and all(map(int.__le__, shape, leaf.spec.shape))
         if not leaf.spec.size:
-            problem = f"is {leaf.spec.dtype}{list(leaf.spec.shape)}: Orbax holds no arrays without elements"
+            problem = f"is {leaf.spec.dtype}{list(leaf.spec.shape)}: Orbax can't hold arrays without elements"
         elif node.is_array and fits and not (node.value_type == tree.SCALAR and leaf.spec.shape):
             return node
         node = tree.node(elements, tree.ARRAY if node.value_type == tree.ARRAY else tree.NDARRAY)
@@ -137,7 +136,7 @@ def _typed(path: Path, leaf: Leaf, node: Node) -> Node:
     elif kind is str:
         node = node if node.value_type == tree.STRING else tree.node(elements, tree.STRING)
     elif kind not in _EMPTY_TYPES or leaf.value:
-        problem = "is a serialized object, which Orbax doesn't hold"
+        problem = "is a serialized object, which Orbax can't hold"
     elif not node.empty or EMPTY_VALUES[node.value_type] != leaf.value:
         node = tree.node(elements, _EMPTY_TYPES[kind])
     if problem:
@@ -175,7 +174,7 @@ def _with_leaves(
             spec = TensorSpec((), _NUMBER_TYPES[type(leaf.value)])
         elif type(leaf.value) is str:
             if not texts.is_name(node.name):
-                raise ConvkitError("Orbax stores no text under '~'", path=path, key=leaf.key, remedy="rename it")
+                raise ConvkitError("Orbax can't store text under '~'", path=path, key=leaf.key, remedy="rename it")
             item.texts[node.name] = leaf.value
         if spec is not None:
             array = known.arrays.get("" if lone else node.name, ArrayRecord())
@@ -190,16 +189,16 @@ def _with_leaves(
 
 
 def _handler(known: ItemRecord, kind: str, api: Api) -> str:
-    """The item's own handler, if it is one of this API."""
+    """The item's own handler if this API has it, else the API's handler for the kind."""
     own = known.handler if known.handler and known.kind == kind else None
     return own if own and handlers.is_v1(own) == (api.name == "v1") else api.handlers[kind]
 
 
 def _check_paths(path: Path, leaves: Iterable[tuple[Leaf, Node]]) -> None:
-    """No leaf lies below another, nor has another's storage name.
+    """Check that no leaf lies below another or has another's storage name.
 
     Raises:
-        ConvkitError: one does.
+        ConvkitError: a leaf does.
     """
     paths: dict[tuple[str, ...], str] = {}
     names: dict[str, str] = {}
@@ -223,7 +222,7 @@ def _above(where: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def _chunks(
     key: str, spec: TensorSpec, known: ArrayRecord, options: WriteOptions
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Shape of a leaf's chunks, and of those within: what the user asks for, else what the source has, if it fits."""
+    """Shapes of a leaf's chunks and inner chunks: the user's choice, else the source's, if they fit."""
     asked = asked_chunks(key, spec, options)
     if asked is not None:
         return asked, None
@@ -235,7 +234,7 @@ def _chunks(
 
 
 def _tree(nodes: list[Node], known: Tree | None, ocdbt: bool, zarr3: bool, numbers: Iterable[str]) -> Tree:
-    """The tree, with what is known of it beside its nodes."""
+    """The tree, with the source tree's other fields."""
     fresh = Tree(tuple(nodes), ocdbt, zarr3)
     rest: dict[str, Any] = {**fresh.rest, **(known.rest if known else {}), tree.STORES_ALL: True}
     if known and {node.path for node in nodes} != {node.path for node in known.nodes}:

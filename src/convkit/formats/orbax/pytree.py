@@ -1,8 +1,8 @@
-"""A pytree item of Orbax's: its tree, and each of its leaves.
+"""Reads an Orbax pytree item: its tree, and each of its leaves.
 
-A leaf is looked for in the file ``checkpoint`` (:mod:`~convkit.formats.orbax.aggregate`) first, then among the
-texts, and where neither has it among the stored arrays (:mod:`~convkit.formats.orbax.storage`). Texts lie in
-``_strings.json``, in 0.3.5 in one such file in a folder of the leaf's name.
+A leaf is looked up in the file ``checkpoint`` (:mod:`~convkit.formats.orbax.aggregate`), then among the texts, then
+among the stored arrays (:mod:`~convkit.formats.orbax.storage`). Texts lie in ``_strings.json``; 0.3.5 wrote one such
+file per leaf, in a folder of the leaf's name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from convkit.state.orbax.tree import Node, Tree
 
 @dataclass(frozen=True)
 class Pytree:
-    """What lies in an item, by storage name.
-
-    ``tree`` is as the item has it, but for leaves in the file ``checkpoint``, which are leaves like others here.
-    ``shardings`` and ``key_algorithms`` are those of the arrays that have one, ``files`` say all that.
+    """An item's contents by storage name. ``tree`` is the item's own, except that leaves in the file ``checkpoint`` are
+    ordinary leaves. ``shardings`` and ``key_algorithms`` have entries only for arrays that have one; ``files`` are the
+    files that describe the item.
     """
 
     tree: Tree
@@ -44,7 +43,7 @@ class Pytree:
 
     @cached_property
     def specs(self) -> dict[str, TensorSpec]:
-        """What each array is."""
+        """The spec of each array."""
         return {name: a.spec if isinstance(a, ArrayBytes) else a.zarray.spec for name, a in self.arrays.items()}
 
 
@@ -52,14 +51,14 @@ def read_pytree(folder: Path) -> Pytree:
     """The pytree in a folder.
 
     Raises:
-        ConvkitError: nothing tells its leaves, or one of them is missing or damaged.
+        ConvkitError: no file lists the leaves, or a leaf is missing or damaged.
     """
     file = folder / AGGREGATE
     held = orbax_aggregate.read(file) if file.is_file() else {}
     told = tree.read(folder)
     if told is None and not held:
         raise ConvkitError(
-            f"{tree.FILE} is missing, and nothing else tells which leaves there are",
+            f"{tree.FILE} is missing, and nothing else lists the leaves",
             path=folder,
             remedy=REFETCH,
         )
@@ -69,10 +68,10 @@ def read_pytree(folder: Path) -> Pytree:
 
 
 def read_flax(file: Path) -> Pytree:
-    """The tree in a file of flax's.
+    """The tree in a flax file.
 
     Raises:
-        ConvkitError: truncated, no msgpack of flax's.
+        ConvkitError: truncated, or not flax's msgpack.
     """
     held = orbax_aggregate.read(file)
     found = Tree(tuple(entry.node for entry in held.values()), None, None)
@@ -96,7 +95,7 @@ def _resolved(folder: Path, found: Tree, held: Mapping[tuple[str, ...], Entry]) 
             held_texts[node.name] = entry
         elif node.aggregated and not isinstance(entry, Placeholder):
             raise ConvkitError(
-                f"lies in the file {AGGREGATE}, which hasn't it",
+                f"should be in the file {AGGREGATE}, and isn't",
                 path=folder,
                 key=node.name,
                 remedy=REFETCH,
@@ -117,14 +116,14 @@ def _resolved(folder: Path, found: Tree, held: Mapping[tuple[str, ...], Entry]) 
         {name: text for name, text in arrays.read_shardings(folder).items() if text},
         {name: algorithm for name, algorithm in algorithms.items() if algorithm},
         describing(folder),
-        ("the databases of its processes were never joined: they are read as one",)
+        ("the databases of its processes were never merged: they are read as one",)
         if ocdbt.is_unmerged(folder)
         else (),
     )
 
 
 def describing(folder: Path) -> tuple[Path, ...]:
-    """The files of an item that say something of its leaves; a file of flax's itself."""
+    """The files of an item that describe its leaves; for a flax file, the file itself."""
     if folder.is_file():
         return (folder,)
     named = (folder / name for name in (tree.FILE, AGGREGATE, arrays.SHARDING_FILE, texts.FILE))
@@ -134,7 +133,7 @@ def describing(folder: Path) -> tuple[Path, ...]:
 
 
 def _text(folder: Path, name: str, stored: Mapping[str, Any]) -> str | None:
-    """The text of a leaf, if it has one: in the item's file, or in one in a folder of its own name."""
+    """The text of a leaf, if it has one: from the item's file, or from a file in a folder of the leaf's name."""
     text = texts.find(stored, name)
     if text is None and name and not is_outside(name):
         return texts.find(texts.read(folder / name), name)
@@ -142,7 +141,7 @@ def _text(folder: Path, name: str, stored: Mapping[str, Any]) -> str | None:
 
 
 def _as_leaf(node: Node, held: Mapping[str, str]) -> Node:
-    """The node as it would be told, were the leaf not in the file ``checkpoint``, or its kind known."""
+    """The node as it would be if the leaf weren't in the file ``checkpoint``, or its kind were known."""
     if node.empty:
         return node
     kind = tree.STRING if node.name in held else node.value_type

@@ -1,7 +1,7 @@
-"""Opening what Orbax reads: a step with its items, a checkpoint without items, one item; flax's files, safetensors.
+"""Opens everything that Orbax reads: a step, a checkpoint without items, one item, flax files, safetensors.
 
-A leaf's key is its storage name, its path joined with "."; where several items have leaves ``<item>/<name>``, and
-``<item>`` alone if the item is one leaf. Arrays and Python's numbers are tensors, texts and empty nodes values.
+A leaf's key is its storage name: its path joined with ".". If several items have leaves it is ``<item>/<name>``, or
+``<item>`` if the item is one leaf. Arrays and Python numbers are tensors; texts and empty nodes are values.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from convkit.state.json_object import read_object
 from convkit.state.orbax import handlers, layout, step
 from convkit.state.orbax.layout import Found, Item
 
-#: steps that an error names
+#: how many steps an error names
 _SHOWN = 5
 
 
 def open_orbax(path: Path) -> ArrayCheckpoint:
-    """Open a step, a checkpoint without items, an item, a file of flax's or safetensors.
+    """Open a step, a checkpoint without items, an item, a flax file or safetensors.
 
-    Its ``metadata`` holds the :class:`~convkit.formats.orbax.record.Record`, ``notes`` (what a user should know),
-    and ``companions`` (what lies there and isn't carried).
+    Its ``metadata`` holds the :class:`~convkit.formats.orbax.record.Record`, ``notes`` (what a user should know), and
+    ``companions`` (files there that aren't converted).
 
     Raises:
-        ConvkitError: a root, an unfinished save, nothing of Orbax's, or something missing or damaged.
+        ConvkitError: a root, an unfinished save, not an Orbax checkpoint, or something missing or damaged.
     """
     found = layout.recognise(path)
     if found.kind == layout.ROOT:
@@ -82,7 +82,7 @@ def _root_error(found: Found) -> ConvkitError:
 
 
 def read_leaves(item: Item) -> Pytree:
-    """What an item with leaves holds.
+    """The contents of an item with leaves.
 
     Raises:
         ConvkitError: something is missing or damaged.
@@ -97,7 +97,7 @@ def read_leaves(item: Item) -> Pytree:
 
 
 def _item(item: Item, tree: Pytree | None) -> ItemRecord:
-    """What is known of an item."""
+    """The record of an item."""
     file = key_metadata(item.path) if item.kind == handlers.RANDOM_KEY else item.file
     files = {file.relative_to(item.path).as_posix(): _text(file, item.kind)} if file else {}
     if tree is None:
@@ -107,10 +107,10 @@ def _item(item: Item, tree: Pytree | None) -> ItemRecord:
 
 
 def _text(file: Path, kind: str) -> str:
-    """What a small file says.
+    """The text of a small file.
 
     Raises:
-        ConvkitError: it isn't text, or isn't JSON where it must be.
+        ConvkitError: the file isn't text, or isn't JSON although it must be.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -132,10 +132,10 @@ def _array(tree: Pytree, name: str, array: StoredArray | ArrayBytes) -> ArrayRec
 def _leaves(
     path: Path, record: Record, trees: dict[str, Pytree]
 ) -> tuple[dict[str, Leaf], dict[str, StoredArray | ArrayBytes]]:
-    """All leaves by key, and what is behind those that are tensors.
+    """All leaves by key, and the data of those that are tensors.
 
     Raises:
-        ConvkitError: two have one key.
+        ConvkitError: two leaves have the same key.
     """
     leaves: dict[str, Leaf] = {}
     arrays: dict[str, StoredArray | ArrayBytes] = {}
@@ -156,7 +156,7 @@ def _leaves(
 
 
 def _files(found: Found, trees: Iterable[Pytree], arrays: Iterable[StoredArray | ArrayBytes]) -> Iterator[Path]:
-    """The files that tell or hold something; of arrays in folders the checkpoint knows them."""
+    """The files that describe or hold leaves, except those of arrays in folders, which the checkpoint knows."""
     if (file := found.path / step.FILE).is_file():
         yield file
     for item in found.items.values():
@@ -170,7 +170,7 @@ def _files(found: Found, trees: Iterable[Pytree], arrays: Iterable[StoredArray |
 
 
 def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:
-    """Make values of the arrays that we wrote of values."""
+    """Turn arrays that convkit wrote for values back into values."""
     for key, item, node in record.nodes():
         told = record.items[item].tree
         if told and node.place in told.numbers and (spec := checkpoint.leaves[key].spec) and not spec.shape:
@@ -179,6 +179,6 @@ def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:
 
 
 def _config(found: Found) -> dict[str, Any] | None:
-    """The model's config, where an item holds it."""
+    """The model's config, if an item holds it."""
     item = found.items.get(CONFIG_ITEM)
     return read_object(item.file) if item and item.kind == handlers.JSON and item.file else None

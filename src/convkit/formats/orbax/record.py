@@ -1,6 +1,6 @@
-"""What an Orbax checkpoint says beside its leaves: enough to write the same checkpoint again.
+"""The record of an Orbax checkpoint besides its leaves: enough to write the same checkpoint again.
 
-It travels as JSON under :data:`KEY`, in the metadata of an opened checkpoint and in what a writer is told.
+It travels as JSON under :data:`KEY`, in the metadata of an opened checkpoint and in a writer's options.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from convkit.state.orbax import handlers, layout, tree
 from convkit.state.orbax.tree import Node, Tree
 
 KEY = "orbax"
-#: the JSON item in which a model's config lies
+#: the JSON item with a model's config
 CONFIG_ITEM = "config"
-#: what an empty node is to us
+#: an empty node's type -> its value
 EMPTY_VALUES: dict[str, Any] = {"None": None, "Dict": {}, "NamedTuple": {}, "List": [], "Tuple": []}
-#: kinds of items that have leaves
+#: the kinds of items that have leaves
 WITH_LEAVES = (handlers.PYTREE, handlers.ARRAY, handlers.RANDOM_KEY)
 
 
 @dataclass(frozen=True)
 class ArrayRecord:
-    """What is known of an array: shape of its chunks, and of those that a shard of zarr 3 holds; see ``Pytree``."""
+    """An array's storage: shapes of its chunks and of a shard's inner chunks; for the rest see ``Pytree``."""
 
     chunks: tuple[int, ...] | None = None
     inner: tuple[int, ...] | None = None
@@ -32,21 +32,20 @@ class ArrayRecord:
     key_algorithm: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What is known, by name."""
+        """The fields that are set, by name."""
         return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> ArrayRecord:
-        """What :meth:`to_json` wrote, also when it has been through a file."""
+        """The inverse of :meth:`to_json`, also after a trip through a file."""
         known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
         return ArrayRecord(**known)
 
 
 @dataclass(frozen=True)
 class ItemRecord:
-    """An item: its tree and what is known of the arrays by storage name, where it has leaves; its small files.
-
-    ``files`` are the texts of a JSON, metrics or proto item, and the metadata of a random key, by path.
+    """An item: its tree and its arrays by storage name, if it has leaves; and its small files. ``files`` are the texts
+    of a JSON, metrics or proto item, or the metadata of a random key, by path.
     """
 
     kind: str
@@ -67,7 +66,7 @@ class ItemRecord:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> ItemRecord:
-        """What :meth:`to_json` wrote."""
+        """The inverse of :meth:`to_json`."""
         return ItemRecord(
             found["kind"],
             found["handler"],
@@ -79,14 +78,14 @@ class ItemRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """A checkpoint: a step, a direct one, or one item; ``step`` are the fields of ``_CHECKPOINT_METADATA``."""
+    """A checkpoint: a step, one without items, or one item; ``step`` has the fields of ``_CHECKPOINT_METADATA``."""
 
     kind: str = layout.STEP
     items: Mapping[str, ItemRecord] = field(default_factory=dict)
     step: Mapping[str, Any] = field(default_factory=dict)
 
     def nodes(self) -> Iterator[tuple[str, str, Node]]:
-        """Each leaf and empty node: its key, its item, and itself. The key names the item where several have leaves."""
+        """Each leaf and empty node, as key, item and node. The key names the item if several have leaves."""
         several = len([item for item in self.items.values() if item.tree]) > 1
         for name, item in self.items.items():
             for node in item.tree.nodes if item.tree else ():
@@ -103,6 +102,6 @@ class Record:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> Record:
-        """What :meth:`to_json` wrote."""
+        """The inverse of :meth:`to_json`."""
         items = {name: ItemRecord.from_json(item) for name, item in found["items"].items()}
         return Record(found["kind"], items, found["step"])

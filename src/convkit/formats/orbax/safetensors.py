@@ -1,8 +1,8 @@
-"""Safetensors as Orbax's v1 API sees them: one flat tree of all files, its keys as they are.
+"""Safetensors as Orbax's v1 API reads them: one flat tree of all files, with unchanged keys.
 
-Source: orbax-checkpoint 0.12.8 ``experimental/v1/_src/layout/safetensors_layout.py``: every ``*.safetensors`` of a
-folder in the order of names, no index; ``__metadata__`` of all files is the custom metadata, a file's time that of
-the commit.
+Source: orbax-checkpoint 0.12.8 ``experimental/v1/_src/layout/safetensors_layout.py``: it reads every ``*.safetensors``
+of a folder in name order, ignoring any index. ``__metadata__`` of all files becomes the custom metadata, and a file's
+time the commit time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from convkit.state.orbax.step import StepMetadata
 
 
 def tensor_files(path: Path) -> list[Path]:
-    """The files of a folder, or the file itself; none where there are no safetensors."""
+    """The safetensors in a folder, or the file itself; empty if there are none."""
     files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
     return [file for file in files if file.suffix == SUFFIX]
 
 
 def as_checkpoint(found: Found) -> Found:
-    """The same as a checkpoint without items, with the metadata that v1 tells of it.
+    """A checkpoint without items, with the metadata that v1 reports.
 
     Raises:
         ConvkitError: a file is damaged.
@@ -47,7 +47,7 @@ def read_safetensors(path: Path) -> Pytree:
     """The tree of a file or a folder: views into the files.
 
     Raises:
-        ConvkitError: a file is damaged, or a tensor lies in several.
+        ConvkitError: a file is damaged, or several files hold the same tensor.
     """
     files = tensor_files(path)
     found: dict[str, ArrayBytes] = {}

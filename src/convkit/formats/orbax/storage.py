@@ -1,6 +1,6 @@
-"""Where the arrays of a pytree item lie: in its database, or in a folder each, as ``.zarray`` or ``zarr.json`` says.
+"""Finds the arrays of a pytree item: in its database, or in a zarr folder each (``.zarray`` or ``zarr.json``).
 
-An empty folder with an array's name says nothing: 0.2.3 to 0.4.4 made such for arrays of the database.
+An empty folder with an array's name is ignored: 0.2.3 to 0.4.4 made them for arrays in the database.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ REFETCH = "fetch the checkpoint again"
 
 
 def find_arrays(folder: Path, names: Iterable[str], *, complete: bool = False) -> dict[str, StoredArray]:
-    """The arrays of these storage names.
+    """The arrays with these storage names.
 
     Args:
-        complete: whether all chunks must be there, also those of zeros: so it is since 0.10.3.
+        complete: require all chunks, also those of zeros, which Orbax writes since 0.10.3.
 
     Raises:
-        ConvkitError: one is missing, damaged, or called so that it would lie outside; the database is.
+        ConvkitError: an array is missing, damaged, or named so that it would lie outside; or the database is damaged.
     """
     wanted = dict.fromkeys(names)
     stored = _of_database(folder, complete) if wanted else {}
@@ -37,7 +37,7 @@ def find_arrays(folder: Path, names: Iterable[str], *, complete: bool = False) -
 
 
 def is_outside(name: str) -> bool:
-    """Whether a folder of that name would lie outside of the folder that it is to lie in."""
+    """Whether a folder of this name would lie outside its parent."""
     place = PurePosixPath(name)
     return place.is_absolute() or ".." in place.parts
 
@@ -50,7 +50,7 @@ def _of_database(folder: Path, complete: bool) -> Mapping[str, StoredArray]:
 
 def _of_folder(folder: Path, name: str, complete: bool) -> StoredArray | None:
     if is_outside(name):
-        raise ConvkitError("leads out of the checkpoint", path=folder, key=name, remedy="don't trust this checkpoint")
+        raise ConvkitError("leads outside the checkpoint", path=folder, key=name, remedy="don't trust this checkpoint")
     if any((folder / name / described).is_file() for described in leaf_folders.METADATA):
         return leaf_folders.read_leaf(folder / name, complete=complete)
     return None

@@ -1,4 +1,4 @@
-"""``orbax-v0``: checkpoints of the API that Orbax has had from the start."""
+"""``orbax-v0``: checkpoints of Orbax's original API."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writing a checkpoint of Orbax's: each item's arrays as they come, and on commit all that Orbax says of them.
+"""Writes an Orbax checkpoint: arrays as they come, and their metadata on commit.
 
-The order of the commit: of each item its small files, then its arrays are joined; the files of the step; and
-what marks it as complete, last.
+The commit first completes each item (small files, then its database), then the step's files, and marks the checkpoint
+as complete last.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 class OrbaxWriter(Writer):
-    """Writes a step of items, or a checkpoint without items where the record is of one and the API has such.
+    """Writes a step of items, or a checkpoint without items if the record is of one and the API supports it.
 
     Raises:
-        ConvkitError: a leaf that Orbax doesn't hold, or a folder that can't be made.
-        UsageError: chunks that don't fit their leaf, no such compressor.
+        ConvkitError: a leaf that Orbax can't hold, or a folder that can't be made.
+        UsageError: chunks that don't fit their leaf, or an unknown compressor.
     """
 
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, api: Api) -> None:
@@ -66,7 +66,7 @@ class OrbaxWriter(Writer):
         """Write whole chunks."""
         writer, name = self._place(key)
         if writer is None:
-            raise ConvkitError("is no tensor", path=self._path, key=key, remedy="report this")
+            raise ConvkitError("isn't a tensor", path=self._path, key=key, remedy="report this")
         writer.write(name, start, data)
 
     def finish(self, key: str) -> None:
@@ -76,7 +76,7 @@ class OrbaxWriter(Writer):
             writer.finish(name)
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
-        """Take an array that is stored just as it is to be."""
+        """Copy an array that is stored exactly as it will be written."""
         writer, name = self._place(key)
         return writer is not None and writer.copy_leaf(name, files)
 
@@ -95,14 +95,14 @@ class OrbaxWriter(Writer):
             writer.close()
 
     def _place(self, key: str) -> tuple[StoredArrayWriter | None, str]:
-        """The writer of a leaf, and what it is called there."""
+        """The writer of a leaf's item, and the leaf's name in it."""
         if key not in self._places:
             raise ConvkitError("no leaf of this name was laid out", path=self._path, key=key, remedy="report this")
         item, name = self._places[key]
         return self._writers.get(item), name
 
     def _write_numbers(self, item: str) -> None:
-        """Values that are Python's numbers are arrays, too: the caller doesn't write them."""
+        """Write values that are Python numbers, which are stored as arrays; the caller doesn't write them."""
         import numpy as np
 
         for name, number in self._items[item].numbers.items():
@@ -112,7 +112,7 @@ class OrbaxWriter(Writer):
             self._writers[item].finish(name)
 
     def _write_files(self, item: OutputItem) -> None:
-        """What lies in an item beside its arrays."""
+        """Write an item's files besides its arrays."""
         files = {file: text.encode() for file, text in item.files.items()}
         if item.tree:
             files |= {Path(item.folder, name).as_posix(): data for name, data in _tree_files(item).items()}
@@ -129,7 +129,7 @@ class OrbaxWriter(Writer):
             self._write({step.INDICATOR: b""})
 
     def _committed(self, folder: str) -> bytes:
-        """What Orbax writes when all is there. It names the final path, which isn't known yet."""
+        """Write Orbax's commit marker. It contains the final path, which isn't known yet, so only its name."""
         return f"Checkpoint commit was successful to {Path(self._path.name, folder)}".encode()
 
     def _write(self, files: Mapping[str, bytes]) -> None:

@@ -1,18 +1,18 @@
-"""``t5x``: the checkpoints of T5X, read in all their forms, written as T5X's own.
+"""``t5x``: T5X checkpoints; reads all their forms, writes the native one.
 
 ===========  =====================================================================================
-native       ``checkpoint_<step>/``: a file ``checkpoint`` (:mod:`~convkit.formats.t5x.tree`) and a zarr
-             folder an array, called by its path joined with "."
+native       ``checkpoint_<step>/``: a file ``checkpoint`` (:mod:`~convkit.formats.t5x.tree`) and a zarr folder per
+array, named by its path joined with "."
 one file     the same msgpack with every array inline
-by Orbax     ``checkpoint_<step>/state/`` with the same folders, or an OCDBT database; the small arrays are
-             inline in ``state/checkpoint``, if there is one
+by Orbax     ``checkpoint_<step>/state/`` with the same folders, or an OCDBT database; small arrays are inline in
+``state/checkpoint``, if it exists
 ===========  =====================================================================================
 
-A leaf's key is its path below ``optimizer`` joined by ".", as the folders are called:
+A leaf's key is its path below ``optimizer`` joined by ".", like the folder names:
 ``target.encoder.layers_0.attention.query.kernel``, ``state.param_states.1.0.mu.…``, ``state.step``. Empty
-dicts of the tree are value leaves. The folders are the truth: of the msgpack count its inline leaves,
-and what it says of a folder without ``.zarray``. Where it names folders that aren't there, and
-others are there instead, it is stale (the original converter copied it as it was): then a note says so.
+dicts of the tree are value leaves. The folders decide: the msgpack is used only for its inline leaves, and to describe
+folders without ``.zarray``. If it names folders that don't exist while others do, it is stale (the original converter
+copied it unchanged), and a note says so.
 
 Source: t5x ``t5x/checkpoints.py`` and ``t5x/checkpoint_utils.py`` at cc342d4.
 """
@@ -39,10 +39,10 @@ from convkit.state.flax_msgpack import ArrayBytes
 if TYPE_CHECKING:
     import numpy as np
 
-#: what the folders of parameters and optimizer slots start with, the last one before 2022
+#: prefixes of the folders of parameters and optimizer slots, the last one before 2022
 _ROOTS = ("target.", "state.param_states.", "_optimizer.")
 _STATE = "state"
-#: files of Orbax that say what the msgpack and the folders say too
+#: Orbax files that repeat what the msgpack and the folders say
 _ORBAX_FILES = ("_METADATA", "_sharding", "manifest.ocdbt")
 _UNFINISHED = (".tmp-", ".orbax-checkpoint-tmp")
 
@@ -51,16 +51,16 @@ class T5X(Format):
     """The format.
 
     A checkpoint's ``metadata`` holds ``container`` (``native``, ``file`` or ``orbax``), ``version`` of the
-    msgpack, ``notes`` (what a user should know), and ``companions`` (files beside the leaves, such as the
-    state of the dataset's iterator, which are no leaves and aren't carried).
+    msgpack, ``notes`` (what a user should know), and ``companions`` (files beside the leaves that aren't converted,
+    such as the state of the dataset's iterator).
     """
 
     name = "t5x"
     folder = True
-    summary = "T5X: a msgpack and zarr folders; reads the single file and what Orbax saved, too"
+    summary = "T5X: a msgpack and zarr folders; reads single files and Orbax saves, too"
 
     def detect(self, path: Path) -> str | None:
-        """By the first key of the msgpack, or by folders called as T5X's arrays."""
+        """Recognise the first key of the msgpack, or folders named like T5X's arrays."""
         if path.is_file():
             return "the file is T5X's msgpack" if _head(path).startswith(t5x_tree.HEADS) else None
         for folder in (path, path / _STATE):
@@ -70,18 +70,18 @@ class T5X(Format):
             if head == t5x_tree.TENSORFLOW_HEAD:
                 return "the folder holds a TensorFlow checkpoint"
             if folder.is_dir() and _has_roots(folder):
-                return "the folder holds arrays called target.… or state.param_states.…"
+                return "the folder holds arrays named target.… or state.param_states.…"
         return None
 
     def open(self, path: Path) -> Checkpoint:
         """Open a checkpoint folder, its ``state``, or a msgpack file.
 
         Raises:
-            ConvkitError: an unfinished or a TensorFlow checkpoint, one of another version, a damaged
-                msgpack, folders that nothing describes, a shape that the msgpack contradicts.
+            ConvkitError: an unfinished or TensorFlow checkpoint, an unsupported version, a damaged msgpack, folders
+                without a description, or a shape that contradicts the msgpack.
         """
         if any(mark in path.name for mark in _UNFINISHED):
-            raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved whole")
+            raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved completely")
         base = path
         if path.is_dir():
             base = path / _STATE if (path / _STATE).is_dir() and not _is_leaf(path / _STATE) else path
@@ -90,17 +90,17 @@ class T5X(Format):
         return _Reading(path, base).checkpoint()
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
-        """Lay out a native folder: arrays of more than one element in folders, all else in ``checkpoint``.
+        """Lay out a native folder: arrays of more than one element in folders, everything else in ``checkpoint``.
 
         Raises:
-            ConvkitError: an object, a uint16 tensor, a leaf below another one, a name no folder can have.
-            UsageError: chunks that don't fit, no such compressor.
+            ConvkitError: an object, a uint16 tensor, a leaf below another one, or a key that can't be a folder's name.
+            UsageError: chunks that don't fit, or an unknown compressor.
         """
         return T5XWriter(path, leaves, options)
 
 
 class _Reading:
-    """What is found below one path."""
+    """The contents found below one path."""
 
     def __init__(self, path: Path, base: Path) -> None:
         self.path = path
@@ -110,7 +110,7 @@ class _Reading:
         self.tree = t5x_tree.read(self.described) if self.described.is_file() else None
 
     def checkpoint(self) -> Checkpoint:
-        """All leaves, in the order of the msgpack, then by name."""
+        """All leaves, in msgpack order, then by name."""
         tree = self.tree or Tree({}, None)
         stored = self._stored(tree)
         if not stored and self.tree is None:
@@ -147,7 +147,7 @@ class _Reading:
         )
 
     def _stored(self, tree: Tree) -> Mapping[str, StoredArray]:
-        """The arrays outside of the msgpack."""
+        """The arrays outside the msgpack."""
         if not self.base.is_dir():
             return {}
         if ocdbt.is_database(self.base):
@@ -159,7 +159,7 @@ class _Reading:
         }
 
     def _compare(self, tree: Tree, stored: Mapping[str, StoredArray]) -> None:
-        """Where the msgpack and the folders don't agree."""
+        """Compare the msgpack with the folders."""
         named = {key: entry for key, entry in tree.leaves.items() if isinstance(entry, InFolder)}
         missing, added = named.keys() - stored.keys(), stored.keys() - named.keys()
         if missing and not added:
@@ -179,7 +179,7 @@ class _Reading:
         elif added and self.tree is not None:
             self.notes.append(f"{t5x_tree.FILE} doesn't describe {len(added)} arrays that are there (as {min(added)})")
         elif self.tree is None and self._container() == "native":
-            self.notes.append(f"{t5x_tree.FILE} is missing, and with it the step and other leaves that lay inline")
+            self.notes.append(f"{t5x_tree.FILE} is missing, and with it the step and other inline leaves")
         recast = []
         for key in sorted(named.keys() & stored.keys()):
             says, found = named[key].zarray, stored[key].zarray
@@ -206,7 +206,7 @@ class _Reading:
         return "orbax" if by_orbax else "native"
 
     def _companions(self, stored: Mapping[str, StoredArray]) -> list[str]:
-        """What lies beside the leaves and is none, relative to the path."""
+        """Paths of files beside the leaves, relative to ``path``."""
         if not self.path.is_dir():
             return []
         known = {*stored, t5x_tree.FILE, *_ORBAX_FILES}
@@ -219,10 +219,10 @@ class _Reading:
 
 
 class T5XWriter(Zarr2FolderWriter):
-    """Writes a native folder. Tensors of one element at most stay beside the folders, then go inline.
+    """Writes a native folder. Tensors of at most one element are staged as files, then go inline.
 
-    T5X has inline what it doesn't partition (the step, counts, the placeholders of Adafactor); the variables of
-    mutable collections are partitioned, whatever their size (those of TE's FP8 are declared with axes).
+    T5X stores inline what it doesn't partition (the step, counts, Adafactor's placeholders). It partitions variables of
+    mutable collections whatever their size (TE's FP8 variables are declared with axes).
     """
 
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
@@ -236,7 +236,7 @@ class T5XWriter(Zarr2FolderWriter):
         super().__init__(path, folders, options, zarr2.GZIP)
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write whole chunks, or the one element of a leaf that goes inline."""
+        """Write whole chunks, or the one element of an inline leaf."""
         if key in self._small:
             self.checked(key, start, data, self._leaves[key].spec)
             with written_below(self.folder):
@@ -246,7 +246,7 @@ class T5XWriter(Zarr2FolderWriter):
             super().write(key, start, data)
 
     def complete(self) -> None:
-        """Write the msgpack that describes what is there, and only then remove what it holds."""
+        """Write the msgpack, and only then remove the staged inline tensors."""
         inline: dict[str, Any] = {}
         for key, leaf in self._leaves.items():
             if leaf.spec is None:
@@ -256,7 +256,7 @@ class T5XWriter(Zarr2FolderWriter):
                     data = self._small[key].read_bytes() if leaf.spec.size else b""
                 except FileNotFoundError:
                     if (self.folder / t5x_tree.FILE).is_file():
-                        return  # an earlier process came as far as here
+                        return  # an earlier process got this far
                     raise ConvkitError(
                         "was not written in full", path=self.folder, key=key, remedy="convert again from the start"
                     ) from None
@@ -276,7 +276,7 @@ def _is_mutable(key: str) -> bool:
 
 
 def _check(path: Path, leaf: Leaf, leaves: Mapping[str, Leaf]) -> None:
-    """Whether T5X's tree can hold the leaf."""
+    """Check that T5X's tree can hold the leaf."""
     problem, remedy = "", "rename one of them"
     parts = leaf.key.split(".")
     above = next((key for end in range(1, len(parts)) if (key := ".".join(parts[:end])) in leaves), None)
@@ -284,11 +284,11 @@ def _check(path: Path, leaf: Leaf, leaves: Mapping[str, Leaf]) -> None:
     if above is not None:
         problem = f"lies below {above}, which is a leaf too"
     elif leaf.spec is not None and leaf.spec.dtype == "uint16" and leaf.spec.size > 1:
-        problem, remedy = "is uint16, which T5X takes for the bfloat16 of its version 2", "convert it to int32"
+        problem, remedy = "is uint16, which T5X reads as version 2's bfloat16", "convert it to int32"
     elif isinstance(value, Opaque):
-        problem, remedy = "is a serialized object, which T5X doesn't hold", "drop it"
+        problem, remedy = "is a serialized object, which T5X can't hold", "drop it"
     elif isinstance(value, str) and value.startswith(t5x_tree.PLACEHOLDER):
-        problem, remedy = "is a text that T5X takes for the place of an array", "drop it"
+        problem, remedy = "is a text that T5X reads as an array's placeholder", "drop it"
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         problem, remedy = f"is {value}, which needs more than 64 bits", "drop it"
     if problem:
@@ -296,12 +296,12 @@ def _check(path: Path, leaf: Leaf, leaves: Mapping[str, Leaf]) -> None:
 
 
 def _meant(spec: TensorSpec, version: int | None) -> TensorSpec:
-    """Version 2 stored bfloat16 as uint16, bit by bit."""
+    """Restore bfloat16, which version 2 stored as uint16 bits."""
     return replace(spec, dtype="bfloat16") if version == 2 and spec.dtype == "uint16" else spec
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file; none where there is no file."""
+    """The first bytes of a file; empty if there is no file."""
     if not path.is_file():
         return b""
     with path.open("rb") as file:
@@ -313,7 +313,7 @@ def _is_leaf(folder: Path) -> bool:
 
 
 def _has_roots(folder: Path) -> bool:
-    """Whether arrays of T5X lie there: folders, or keys of a database."""
+    """Whether the folder holds T5X arrays, as folders or in a database."""
     if ocdbt.is_database(folder):
         described = folder / "_METADATA"
         text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""

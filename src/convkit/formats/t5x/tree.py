@@ -1,13 +1,12 @@
-"""T5X's ``checkpoint`` file: a flax msgpack tree whose leaves are arrays, values, or where an array lies.
+"""T5X's ``checkpoint`` file: a flax msgpack tree whose leaves are arrays, values, or references to arrays.
 
 Source: t5x ``t5x/checkpoints.py`` (``VERSION``, ``_get_spec``, ``load_t5x_checkpoint``). The file holds
 ``{"version": 3, "optimizer": tree}``. A partitioned array lies in a zarr folder beside the file, and the tree
 holds its tensorstore spec: ``driver``, ``dtype``, ``kvstore`` with the folder's name as ``path`` (before
-tensorstore 0.1.14 beside ``kvstore``), ``metadata`` with shape, chunks and compressor. Where Orbax saved the
-checkpoint the tree is all of the file, and such a leaf the text ``PLACEHOLDER://<folder>``.
-
-Version 2 stored bfloat16 as uint16, bit by bit, and its uint16 arrays are read as that; 3 (since June
-2021) stores bfloat16. Older ones are not supported, as in T5X.
+tensorstore 0.1.14 beside ``kvstore``), ``metadata`` with shape, chunks and compressor. If Orbax saved the checkpoint,
+the file is only the tree, and such a leaf is the text ``PLACEHOLDER://<folder>``. Version 2 stored bfloat16 as the bits
+of uint16, so its uint16 arrays are read as bfloat16; version 3 (since June 2021) stores bfloat16. Older versions are
+not supported, as in T5X.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ FILE = "checkpoint"
 VERSION = 3
 PLACEHOLDER = "PLACEHOLDER://"
 _SPEC_KEYS = {"driver", "kvstore", "metadata"}
-#: first bytes of a dict of two whose first key is one of T5X's
+#: first bytes of a dict of two entries whose first key is one of T5X's
 HEADS = (b"\x82\xa7version", b"\x82\xa9optimizer")
-#: first bytes of TensorFlow's own file of this name
+#: first bytes of TensorFlow's file of the same name
 TENSORFLOW_HEAD = b"model_checkpoint_path"
 
 
 @dataclass(frozen=True, slots=True)
 class InFolder:
-    """A leaf that lies in the folder ``name``; its metadata, where the file tells it."""
+    """A leaf stored in the folder ``name``, and its metadata if the file has it."""
 
     name: str
     zarray: ZarrArray | None = None
@@ -43,7 +42,7 @@ class InFolder:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The leaves by name in the order of the file, and its version (None: saved by Orbax)."""
+    """The leaves by name, in file order, and the file's version (None: saved by Orbax)."""
 
     leaves: dict[str, ArrayBytes | InFolder | Any]
     version: int | None
@@ -53,7 +52,7 @@ def read(path: Path) -> Tree:
     """The tree of a ``checkpoint`` file.
 
     Raises:
-        ConvkitError: not T5X's msgpack, of a version that T5X doesn't read, or written by TensorFlow.
+        ConvkitError: not T5X's msgpack, a version that T5X doesn't read, or written by TensorFlow.
     """
     with path.open("rb") as file:
         if file.read(len(TENSORFLOW_HEAD)) == TENSORFLOW_HEAD:
@@ -64,7 +63,7 @@ def read(path: Path) -> Tree:
             )
     tree = flax_msgpack.load(path)
     if not isinstance(tree, dict):
-        raise ConvkitError("is not T5X's: its top level is no dict", path=path, remedy="name the checkpoint's folder")
+        raise ConvkitError("is not T5X's: its top level isn't a dict", path=path, remedy="name the checkpoint's folder")
     version = tree.get("version")
     if isinstance(version, int) and set(tree) == {"version", "optimizer"}:
         if version not in (2, VERSION):
@@ -78,7 +77,7 @@ def read(path: Path) -> Tree:
 
 
 def dumps(leaves: Mapping[str, ArrayBytes | InFolder | Any]) -> bytes:
-    """The file that describes these leaves. Dicts are sorted, as jax has them."""
+    """The bytes of the file that describes these leaves. Dicts are sorted, as in jax."""
     tree: dict[str, Any] = {}
     for key in sorted(leaves, key=lambda key: key.split(".")):
         *parents, name = key.split(".")
@@ -91,7 +90,7 @@ def dumps(leaves: Mapping[str, ArrayBytes | InFolder | Any]) -> bytes:
 
 
 def _leaves(node: Any, where: tuple[str, ...], path: Path) -> Iterator[tuple[str, Any]]:
-    """Leaves below a node; empty containers are leaves too."""
+    """The leaves below a node; empty containers are leaves too."""
     if isinstance(node, dict) and set(node) >= _SPEC_KEYS:
         found = _in_folder(node, where, path)
         yield found.name, found
@@ -107,7 +106,7 @@ def _leaves(node: Any, where: tuple[str, ...], path: Path) -> Iterator[tuple[str
 
 
 def _in_folder(spec: dict[str, Any], where: tuple[str, ...], path: Path) -> InFolder:
-    """What a tensorstore spec says."""
+    """The array that a tensorstore spec describes."""
     try:
         name = str(spec["kvstore"].get("path") or spec["path"]).strip("/")
         fields = dict(spec["metadata"])
@@ -116,7 +115,7 @@ def _in_folder(spec: dict[str, Any], where: tuple[str, ...], path: Path) -> InFo
         zarray = zarr2.from_json(fields, path)
     except (KeyError, TypeError, AttributeError):
         raise ConvkitError(
-            "is described by no tensorstore spec of T5X's", path=path, key=".".join(where), remedy="fetch it again"
+            "isn't described by a T5X tensorstore spec", path=path, key=".".join(where), remedy="fetch it again"
         ) from None
     except ConvkitError as error:
         raise ConvkitError(error.problem, path=path, key=".".join(where), remedy=error.remedy) from None
@@ -124,7 +123,7 @@ def _in_folder(spec: dict[str, Any], where: tuple[str, ...], path: Path) -> InFo
 
 
 def _spec(leaf: InFolder) -> dict[str, Any]:
-    """What T5X writes into the tree for an array in a folder."""
+    """The tensorstore spec that T5X writes into the tree for an array in a folder."""
     assert leaf.zarray is not None
     fields = leaf.zarray.to_json()
     return {

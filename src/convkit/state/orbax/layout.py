@@ -91,7 +91,7 @@ def recognise(path: Path) -> Found:
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
     if any(mark in path.name for mark in UNFINISHED):
-        raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved whole")
+        raise ConvkitError("is an unfinished save", path=path, remedy="name a checkpoint that was saved completely")
     if path.is_file():
         return _file(path)
     if not any(path.iterdir()):
