@@ -204,7 +204,7 @@ def test_an_empty_or_foreign_folder_is_none_of_orbax(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "empty")
     with pytest.raises(ConvkitError, match="holds no checkpoint of a known format"):
         open_checkpoint(tmp_path / "foreign")
-    with pytest.raises(ConvkitError, match="holds nothing of Orbax's"):
+    with pytest.raises(ConvkitError, match="holds nothing that Orbax wrote"):
         open_checkpoint(tmp_path / "foreign", "orbax-v1")
 
 

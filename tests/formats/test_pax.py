@@ -228,7 +228,10 @@ class TestBadInput:
                 "can't be read",
             ),
             (lambda state: (shutil.rmtree(state), state.mkdir()), "holds no Pax arrays"),
-            (lambda state: flax_file(state / "checkpoint", [ONE], "PyTreeDef({'a': *"), "is no tree that jax prints"),
+            (
+                lambda state: flax_file(state / "checkpoint", [ONE], "PyTreeDef({'a': *"),
+                "isn't a tree as jax prints it",
+            ),
             (
                 lambda state: flax_file(state / "checkpoint", [ONE], "PyTreeDef({'a': *, 'b': *})"),
                 "2 names, its flattened_state 1 arrays",

@@ -62,7 +62,7 @@ def written(file: str, text: str) -> Callable[[Path], None]:
             "doesn't hold a random key (fetch the checkpoint again)",
         ),
         ("v1_save", written("_CHECKPOINT_METADATA", '{"x"'), "is not valid JSON"),
-        ("v1_save", written("state/_METADATA", '{"tree_metadata": {"a": 3}}'), "a: is no entry of a tree"),
+        ("v1_save", written("state/_METADATA", '{"tree_metadata": {"a": 3}}'), "a: isn't an entry of a tree"),
         ("v1_save", missing("state/_METADATA"), "_METADATA is missing, and nothing else lists the leaves"),
     ],
 )

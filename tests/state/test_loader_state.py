@@ -126,9 +126,9 @@ def test_a_worker_that_was_there_before_is_missed(tmp_path: Path, capsys: pytest
     ("name", "text", "problem"),
     [
         (GLOBAL, None, f"{GLOBAL}: can't be read"),
-        (GLOBAL, "", "first line is no number: ''"),
-        (GLOBAL, "1.5", "first line is no number: '1.5'"),
-        (GLOBAL, "16", "no worker's file of step 16: those that there are have steps [15]"),
+        (GLOBAL, "", "first line isn't a number: ''"),
+        (GLOBAL, "1.5", "first line isn't a number: '1.5'"),
+        (GLOBAL, "16", "no worker's file of step 16: its files are of steps [15]"),
         ("data_iter_state_file_worker_0_step_15.txt", "many", "no number: 'many'"),
         ("data_iter_state_file_worker_0_step_15.txt", "-3", "no number: '-3'"),
         ("data_iter_state_file_worker_0_step_15.txt", "7" * 200, "no number: '777"),
@@ -149,7 +149,7 @@ def test_refuses_files(
 
 def test_refuses_a_folder_without_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path)
-    refused(tmp_path, capsys, command(tmp_path), "is no folder")
+    refused(tmp_path, capsys, command(tmp_path), "isn't a folder")
     workers(tmp_path, {})
     refused(tmp_path, capsys, command(tmp_path), "no worker's file of step 15: there is none")
 
@@ -157,7 +157,7 @@ def test_refuses_a_folder_without_workers(tmp_path: Path, capsys: pytest.Capture
 def test_what_is_there_is_never_replaced_silently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path, dataloader={"samples_streamed": 1, "seed": 0})
     workers(tmp_path, {0: 5})
-    refused(tmp_path, capsys, command(tmp_path), "dataloader: is there already")
+    refused(tmp_path, capsys, command(tmp_path), "dataloader: already exists")
     assert main(command(tmp_path, "--replace")) == 0
     assert values(tmp_path / "new.mdl")["dataloader.samples_streamed"] == 5
     capsys.readouterr()
@@ -228,7 +228,7 @@ def test_back_without_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert read_workers(tmp_path / "back") == Workers(15, {0: 5, 1: 7})
     shutil.rmtree(tmp_path / "back")
     capsys.readouterr()
-    refused(tmp_path, capsys, back(tmp_path, "map.mdl"), "is the sum of all workers, 12: who streamed what")
+    refused(tmp_path, capsys, back(tmp_path, "map.mdl"), "is the sum of all workers, 12: it doesn't show each")
 
 
 def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +240,7 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     record["complement"]["workers"]["samples"]["1"] = 8
     path.write_text(json.dumps(record))
     capsys.readouterr()
-    refused(tmp_path, capsys, back(tmp_path), "who streamed what")
+    refused(tmp_path, capsys, back(tmp_path), "it doesn't show each worker's share")
     path.write_text("{")
     refused(tmp_path, capsys, back(tmp_path), "is not valid JSON")
     path.write_text('{"schema": "convkit.receipt/2", "kind": "repair"}')
@@ -251,11 +251,11 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
     ("state", "problem"),
     [
         ({}, "all_worker_states: isn't there"),
-        ({"dataloader": {"all_worker_states": []}}, "isn't there, or holds no worker's state"),
-        ({"dataloader": {"all_worker_states": [{"shard_index": 0}]}}, "is no worker's state"),
+        ({"dataloader": {"all_worker_states": []}}, "is missing, or holds no worker's state"),
+        ({"dataloader": {"all_worker_states": [{"shard_index": 0}]}}, "isn't a worker's state"),
         (
             {"dataloader": {"all_worker_states": 2 * [{"shard_index": 0, "samples_streamed": 1}]}},
-            "is no worker's state",
+            "isn't a worker's state",
         ),
     ],
 )

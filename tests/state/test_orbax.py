@@ -100,7 +100,7 @@ def test_shardings_are_read_with_plain_and_with_base64_names(tmp_path: Path) -> 
     (tmp_path / arrays.SHARDING_FILE).write_text(json.dumps(old))
     assert arrays.read_shardings(tmp_path) == {"c/d": "", "p.é": "", "Zm9v": texts["w"]}
     (tmp_path / arrays.SHARDING_FILE).write_text(json.dumps({"a": {"b": 1}}))
-    with pytest.raises(ConvkitError, match="holds something else than text"):
+    with pytest.raises(ConvkitError, match="holds something other than text"):
         arrays.read_shardings(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_two_leaves_with_one_storage_name_are_refused(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("", "not valid JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "doesn't hold a JSON object"),
         ("{}", "has no tree_metadata"),
         ('{"tree_metadata": {"x": 1}}', "no entry"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     cases = {
         "empty": "the folder is empty",
         "x.orbax-checkpoint-tmp-123": "an unfinished save",
-        "foreign": "nothing of Orbax's",
+        "foreign": "nothing that Orbax wrote",
         "around": "only an unfinished save",
         "absent": "no such file",
     }

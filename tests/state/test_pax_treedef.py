@@ -46,7 +46,7 @@ def test_classes_name_their_fields() -> None:
     ],
 )
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(ConvkitError, match="is no tree that jax prints") as refusal:
+    with pytest.raises(ConvkitError, match="isn't a tree as jax prints it") as refusal:
         leaf_names(text)
     assert len(str(refusal.value)) < 300
 

@@ -317,7 +317,7 @@ def step(value: Any) -> Callable[[Path], None]:
         (malicious, "would run os.system"),
         (unfinished, "no __SUCCESS__"),
         (without_alias, "is in the spec and not in the file, and no copy of it is known"),
-        (step(-1), "global_step: is no number of steps: -1"),
+        (step(-1), "global_step: isn't a number of steps: -1"),
     ],
 )
 def test_refuses(
@@ -335,8 +335,8 @@ def test_refuses(
         ([20, 10], "lr_scheduler: has the milestones [20, 10], which don't go up as global_step does"),
         ([10], "has 1 milestones between 3 schedulers"),
         ([10, 20, 30], "has 3 milestones between 3 schedulers"),
-        ([10, 20.5], "_milestones.1: is no number of steps: 20.5"),
-        ([-10, 20], "_milestones.0: is no number of steps: -10"),
+        ([10, 20.5], "_milestones.1: isn't a number of steps: 20.5"),
+        ([-10, 20], "_milestones.0: isn't a number of steps: -10"),
     ],
 )
 def test_refuses_milestones(

@@ -1,10 +1,9 @@
-"""flax's msgpack: a tree of dicts whose arrays lie within the file, read without copying them.
+"""flax's msgpack: a tree of dicts with arrays inside the file, read without copying them.
 
-Source: flax ``flax/serialization.py`` (same from 0.3 to 0.12): msgpack with three types of its own,
-1 an ndarray, 3 a numpy scalar, both (shape, dtype name, bytes in C order), and 2 a complex number,
-(real, imaginary). An array over 1 GiB is cut: a dict with ``__msgpack_chunked_array__``, ``shape`` and
-``chunks``, both of them dicts by position. The msgpack specification gives the first byte of each
-object its meaning. A file is mapped and walked once; the arrays are views into it.
+Source: flax ``flax/serialization.py`` (the same from 0.3 to 0.12): msgpack with three extension types: 1 an ndarray and
+3 a numpy scalar, both (shape, dtype name, bytes in C order), and 2 a complex number, (real, imaginary). An array over 1
+GiB is chunked: a dict with ``__msgpack_chunked_array__``, ``shape`` and ``chunks``, the last two being dicts by
+position. First bytes follow the msgpack specification. A file is mapped and walked once; the arrays are views into it.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from convkit.errors import ConvkitError
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
-#: nested containers at most: flax's own trees are nested some dozen deep
+#: deepest nesting: flax's own trees are a dozen or so levels deep
 _DEPTH = 100
 
-#: first byte -> struct format of what follows
+#: first byte -> struct format of the value that follows
 _NUMBERS = {
     0xCA: ">f", 0xCB: ">d",
     0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
@@ -42,14 +41,14 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 @dataclass(frozen=True, slots=True)
 class ArrayBytes:
-    """An array: its spec, and its bytes in C order, little-endian, in one piece or several."""
+    """An array: its spec, and its bytes in C order, little-endian, in one or several pieces."""
 
     spec: TensorSpec
     pieces: tuple[bytes | memoryview, ...]
 
 
 def load(path: Path) -> Any:
-    """The tree of a file: dicts, lists, None, bool, int, float, str and :class:`ArrayBytes`.
+    """Read a file's tree: dicts, lists, None, bool, int, float, str and :class:`ArrayBytes`.
 
     Raises:
         ConvkitError: truncated, not msgpack, or an object that flax doesn't write.
@@ -66,7 +65,7 @@ def load(path: Path) -> Any:
 
 
 def dumps(tree: Any) -> bytes:
-    """The tree in msgpack; arrays must be under 1 GiB, as larger ones would have to be cut.
+    """The tree as msgpack; arrays must be under 1 GiB, because larger ones would have to be chunked.
 
     Raises:
         OverflowError: an int of more than 64 bits.
@@ -89,11 +88,11 @@ class _Walk:
         self.position = 0
 
     def error(self, problem: str, where: tuple[str, ...] = ()) -> ConvkitError:
-        """What to raise; ``where`` is the path in the tree."""
+        """The error to raise; ``where`` is the path in the tree."""
         return ConvkitError(problem, path=self.path, key=".".join(where) or None, remedy="fetch the file again")
 
     def object(self, where: tuple[str, ...]) -> Any:
-        """The object at the position, ``where`` in the tree."""
+        """Read the object at the position, which is at ``where`` in the tree."""
         if len(where) > _DEPTH:
             raise self.error(f"is nested more than {_DEPTH} deep")
         kind = self.take(1, where)[0]
@@ -126,18 +125,18 @@ class _Walk:
         return self.data[start : self.position]
 
     def length(self, width: int, where: tuple[str, ...]) -> int:
-        """An unsigned number of that many bytes."""
+        """An unsigned number of ``length`` bytes."""
         return int.from_bytes(self.take(width, where), "big")
 
     def text(self, count: int, where: tuple[str, ...]) -> str:
-        """A string of that many bytes."""
+        """A string of ``length`` bytes."""
         try:
             return str(self.take(count, where), "utf-8")
         except UnicodeDecodeError:
-            raise self.error(f"holds a string that is no UTF-8, before byte {self.position}", where) from None
+            raise self.error(f"holds a string that isn't UTF-8, before byte {self.position}", where) from None
 
     def map(self, count: int, where: tuple[str, ...]) -> Any:
-        """A dict of that many entries, or the array that was cut into it."""
+        """A dict of ``count`` entries, or the chunked array that it represents."""
         entries: dict[str, Any] = {}
         for _ in range(count):
             name = self.object(where)
@@ -147,18 +146,18 @@ class _Walk:
         return self.joined(entries, where) if _CHUNKED in entries else entries
 
     def joined(self, entries: dict[str, Any], where: tuple[str, ...]) -> ArrayBytes:
-        """An array that was cut into several."""
+        """An array that is stored in chunks."""
         try:
             shape = tuple(entries["shape"][str(axis)] for axis in range(len(entries["shape"])))
             chunks = [entries["chunks"][str(i)] for i in range(len(entries["chunks"]))]
             spec = TensorSpec(shape, chunks[0].spec.dtype)
             pieces = tuple(piece for chunk in chunks for piece in chunk.pieces)
         except (KeyError, TypeError, AttributeError, IndexError):
-            raise self.error("is cut into chunks that don't tell what they are", where) from None
+            raise self.error("is cut into chunks without a valid description", where) from None
         return self.array(spec, pieces, where)
 
     def extension(self, size: int, where: tuple[str, ...]) -> ArrayBytes:
-        """One of flax's own types."""
+        """An object of one of flax's extension types."""
         kind, end = self.take(1, where)[0], self.position + size
         if kind not in (_NDARRAY, _COMPLEX, _SCALAR):
             raise self.error(f"holds a type {kind} that isn't flax's", where)
@@ -171,11 +170,11 @@ class _Walk:
         else:
             array = self.ndarray(where)
         if self.position != end:
-            raise self.error("holds an array that is not as long as it says", where)
+            raise self.error("holds an array of another length than it says", where)
         return array
 
     def ndarray(self, where: tuple[str, ...]) -> ArrayBytes:
-        """Shape, dtype name and bytes, after the header of the three."""
+        """The array in a triple of shape, dtype name and bytes."""
         shape, name = self.object(where), self._raw(where)
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
             raise self.error("holds an array without a shape", where)
@@ -186,7 +185,7 @@ class _Walk:
         return self.array(spec, (self._raw(where),), where)
 
     def _raw(self, where: tuple[str, ...]) -> memoryview:
-        """The bytes of a string or a bin; flax's readers take either for the other."""
+        """The bytes of a string or a bin; flax's readers accept either."""
         kind = self.take(1, where)[0]
         if 0xA0 <= kind <= 0xBF:
             return self.take(kind & 0x1F, where)
@@ -196,7 +195,7 @@ class _Walk:
         return self.take(self.length(width, where), where)
 
     def array(self, spec: TensorSpec, pieces: tuple[bytes | memoryview, ...], where: tuple[str, ...]) -> ArrayBytes:
-        """The array, its length checked."""
+        """The array, after checking its length."""
         stored = sum(len(piece) for piece in pieces)
         if stored != spec.nbytes:
             raise self.error(f"{spec.dtype}{list(spec.shape)} needs {spec.nbytes} bytes, {stored} are there", where)

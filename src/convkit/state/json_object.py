@@ -1,4 +1,4 @@
-"""A file that holds one JSON object, as frameworks leave them beside their tensors."""
+"""Reads a file with one JSON object, such as frameworks write beside their tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMEDY = "fetch the file again"
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in its own order.
+    """The object, in the file's order.
 
     Raises:
         ConvkitError: the file can't be read, isn't JSON, or holds something else.
@@ -24,5 +24,5 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=_REMEDY) from None
     if not isinstance(found, dict):
-        raise ConvkitError("holds no JSON object", path=path, remedy=_REMEDY)
+        raise ConvkitError("doesn't hold a JSON object", path=path, remedy=_REMEDY)
     return found

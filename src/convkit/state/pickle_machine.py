@@ -1,8 +1,8 @@
-"""The stack machine of pickle, without the power to run anything.
+"""The stack machine of pickle, unable to run code.
 
-``pickletools`` decodes the opcodes; the machine follows them and makes plain data only. A pickle can name
-any callable in the world: here a subclass says which names there are, what it makes where one is called,
-and refuses all others. Nothing is ever imported or called for a name.
+``pickletools`` decodes the opcodes; the machine interprets them and makes plain data only. A pickle can name any
+callable: here a subclass lists the allowed names and what each makes when it is called, and refuses all others. Nothing
+is ever imported or called by name.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
         "PUT BINPUT LONG_BINPUT",
         "GET BINGET LONG_BINGET",
         "PROTO FRAME",
-        # what picklers write for names and plain data since protocol 2
+        # opcodes for names and plain data since protocol 2
         "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
         "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET "
         "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
         "GLOBAL STACK_GLOBAL",
-        # what they write for bytes, and wrote for the same in protocols 0 and 1
+        # opcodes for bytes, and for the same data in protocols 0 and 1
         "INT LONG LONG4 FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINBYTES SHORT_BINBYTES BINBYTES8 "
         "PUT GET POP DICT LIST",
     )
@@ -38,25 +38,23 @@ _LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Something that the pickle names: a function, a class, a dtype."""
+    """A name in the pickle: of a function, a class, a dtype."""
 
     name: str
 
 
 class PickleMachine(ABC):
-    """Follows one pickle.
-
-    A subclass has a method for each opcode beyond plain data (``_reduce``, ``_build``), which works on
-    ``_stack``. The ``ClassVar`` are its terms.
+    """Interprets one pickle. A subclass has a method for each opcode beyond plain data (``_reduce``, ``_build``), which
+    works on ``_stack``; the ``ClassVar`` attributes configure it.
     """
 
-    #: opcodes that are followed
+    #: opcodes that are supported
     opcodes: ClassVar[frozenset[str]]
-    #: types of a dict's keys; nothing else is hashed: the hash of a deep tuple would exhaust the C stack
+    #: types allowed as dict keys; nothing else is hashed, because the hash of a deep tuple would exhaust the C stack
     keys: ClassVar[tuple[type, ...]]
-    #: names that may stand in it
+    #: allowed names
     names: ClassVar[frozenset[str]]
-    #: what the pickle is called in errors, and who never writes an opcode that isn't followed
+    #: name of the pickle in errors, and who never writes an unsupported opcode
     subject: ClassVar[str]
     never: ClassVar[str]
 
@@ -67,14 +65,14 @@ class PickleMachine(ABC):
 
     @abstractmethod
     def refusal(self, problem: str) -> ConvkitError:
-        """The error for a pickle that wants more than it may."""
+        """The error for a pickle that does something not allowed."""
 
     def run(self, pickle: bytes | mmap) -> Any:
-        """What the pickle makes, up to its end; what lies behind that is left.
+        """The object that the pickle makes; bytes after its end are ignored.
 
         Raises:
-            ConvkitError: it wants more than it may.
-            ValueError, IndexError, KeyError, TypeError, OverflowError: it is corrupt.
+            ConvkitError: it does something not allowed. ValueError, IndexError, KeyError, TypeError, OverflowError: it
+                is corrupt.
         """
         stack, memo = self._stack, self._memo
         decode: Any = pickletools.genops  # typed for files only, with arguments that may always be None
@@ -100,7 +98,7 @@ class PickleMachine(ABC):
                 getattr(self, f"_{name.lower()}")()
         raise ValueError("it has no end")
 
-    # One method an opcode, by its name in pickletools.
+    # One method per opcode, by its name in pickletools.
 
     def _mark(self) -> None:
         self._marks.append(len(self._stack))
@@ -151,7 +149,7 @@ class PickleMachine(ABC):
         name, module = self._stack.pop(), self._stack.pop()
         self._name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "an unnamed object")
 
-    # What they have in common.
+    # Shared by several opcodes.
 
     def _name(self, name: str) -> None:
         if name not in self.names:
@@ -169,13 +167,13 @@ class PickleMachine(ABC):
 
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise ValueError("it appends to what is no list")
+            raise ValueError("it appends to something that isn't a list")
         self._stack[-1].extend(items)
 
     def _set(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError("it sets no item of a dict")
+            raise ValueError("it sets an item of something that isn't a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, self.keys):
                 raise self.refusal(f"a dict has a key of type {type(key).__name__}")

@@ -1,1 +1,1 @@
-"""What Cerebras says of a training's state."""
+"""The training state in Cerebras checkpoints."""

@@ -1,10 +1,11 @@
-"""Where a training's data loaders were: release 1.9's files a worker, and the ``dataloader`` branch since 2.0.
+"""The position of a training's data loaders: release 1.9's files per worker, and the ``dataloader`` branch since 2.0.
 
 Release 1.9 (ModelZoo, ``transformers/data_processing/HDF5IterableDataset.py``): a folder with
 ``data_iter_checkpoint_state_file_global``, which holds the data step, and for each worker and step
-``data_iter_state_file_worker_<id>_step_<step>.txt``, whose first line is how many samples it has streamed.
-Since 2.0 (``compat/data_iter_state_conversion.py`` of 2.0.2) the checkpoint holds ``{"samples_streamed", "seed"}``
-for a loader of map style, and ``{"all_worker_states": [{"samples_streamed", "shard_index"}]}`` for an iterable.
+``data_iter_state_file_worker_<id>_step_<step>.txt``, whose first line is the number of samples that the worker has
+streamed.
+Since 2.0 (``compat/data_iter_state_conversion.py`` of 2.0.2) the checkpoint holds ``{"samples_streamed", "seed"}`` for
+a map-style loader, and ``{"all_worker_states": [{"samples_streamed", "shard_index"}]}`` for an iterable one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from convkit.state.cerebras.treespec import LEAF, Tree, dict_of
 BRANCH = "dataloader"
 GLOBAL = "data_iter_checkpoint_state_file_global"
 _WORKER = re.compile(r"data_iter_state_file_worker_(\d+)_step_(\d+)\.txt")
-#: digits that a number has at most, far beyond any count
+#: most digits of a number, far beyond any count
 _DIGITS = 100
 _STATES = f"{BRANCH}.all_worker_states"
 _SUM = f"{BRANCH}.samples_streamed"
@@ -32,9 +33,8 @@ _SUM = f"{BRANCH}.samples_streamed"
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many samples each worker had streamed at a step; ids in order.
-
-    ``missing`` are the gaps between the ids (``3-9``), ``ignored`` the files of the folder that weren't used.
+    """The number of samples that each worker had streamed at a step, by id in order. ``missing`` are the gaps between
+    the ids (``3-9``), ``ignored`` the files of the folder that weren't used.
     """
 
     step: int
@@ -44,23 +44,23 @@ class Workers:
 
     @property
     def total(self) -> int:
-        """Samples of all workers."""
+        """The samples of all workers together."""
         return sum(self.samples.values())
 
     def to_json(self) -> dict[str, Any]:
-        """As records hold it."""
+        """The JSON form in records."""
         return {**asdict(self), "samples": {str(worker): samples for worker, samples in self.samples.items()}}
 
 
 def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
-    """What the files in a folder say of the step that its global file names.
+    """Read a folder's files for the step that its global file names.
 
     Raises:
-        ConvkitError: no such folder or file, no number in one, no worker at that step, two files of one
-            worker, or ids that aren't 0 ... n-1 (unless ``allow_missing``).
+        ConvkitError: a missing folder or file, a file without a number, no worker at that step, two files of one
+            worker, or ids other than 0 ... n-1 (unless ``allow_missing``).
     """
     if not folder.is_dir():
-        raise ConvkitError("is no folder", path=folder, remedy=f"name the one that holds {GLOBAL}")
+        raise ConvkitError("isn't a folder", path=folder, remedy=f"name the one that holds {GLOBAL}")
     step = _number(folder / GLOBAL)
     found: dict[int, Path] = {}
     seen, steps, ignored = set(), set(), []
@@ -77,7 +77,7 @@ def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
                 raise ConvkitError(f"is of the same worker as {found[worker].name}", path=path, remedy="remove one")
             found[worker] = path
     if not found:
-        there = f"those that there are have steps {sorted(steps)}" if steps else "there is none"
+        there = f"its files are of steps {sorted(steps)}" if steps else "it has no such files"
         raise ConvkitError(f"has no worker's file of step {step}: {there}", path=folder, remedy=f"correct {GLOBAL}")
     missing = tuple(_gaps([*sorted(found), max(seen) + 1]))
     if missing and not allow_missing:
@@ -98,7 +98,7 @@ def write_workers(folder: Path, workers: Workers) -> None:
 
 
 def map_state(workers: Workers, seed: int) -> dict[str, Any]:
-    """The branch of a loader of map style."""
+    """The branch of a map-style loader."""
     return {"samples_streamed": workers.total, "seed": seed}
 
 
@@ -111,19 +111,17 @@ def iterable_state(workers: Workers) -> dict[str, Any]:
 def with_branch(
     checkpoint: Checkpoint, branch: Mapping[str, Any], *, replace_it: bool = False
 ) -> tuple[list[Leaf], str]:
-    """The leaves and the tree spec of a checkpoint that is given a ``dataloader`` branch.
+    """A checkpoint's leaves and tree spec with a ``dataloader`` branch added.
 
     Raises:
-        ConvkitError: it has one, or its outermost container is no dict.
+        ConvkitError: it already has one, or its outermost container isn't a dict.
     """
     tree = treespec.loads(checkpoint.metadata["spec"])
     if tree.type not in treespec.DICTS:
-        raise ConvkitError("is no dict of states", path=checkpoint.path, remedy="name a checkpoint of a training")
+        raise ConvkitError("isn't a dict of states", path=checkpoint.path, remedy="name a checkpoint of a training")
     children = dict(zip(tree.keys, tree.children, strict=True))
     if BRANCH in children and not replace_it:
-        raise ConvkitError(
-            "is there already", path=checkpoint.path, key=BRANCH, remedy="say --replace to put the new one in its place"
-        )
+        raise ConvkitError("already exists", path=checkpoint.path, key=BRANCH, remedy="add --replace to overwrite it")
     children.pop(BRANCH, None)
     children[BRANCH] = _tree(branch)
     grown = replace(tree, context=dict_of(children).context, children=tuple(children.values()))
@@ -132,14 +130,14 @@ def with_branch(
 
 
 def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Workers:
-    """The workers' states in a checkpoint's ``dataloader`` branch; of a sum, those that its record remembers.
+    """The workers' states in a checkpoint's ``dataloader`` branch, or in its record if the branch holds only their sum.
 
     Args:
-        checkpoint: of release 2.0 or later.
-        record: what stands beside it, see :mod:`convkit.migrate.restate`; it knows the data step, too.
+        checkpoint: one of release 2.0 or later.
+        record: the record beside it, see :mod:`convkit.migrate.restate`; it has the data step, too.
 
     Raises:
-        ConvkitError: no such branch, a sum that nothing tells apart, no step, or no numbers.
+        ConvkitError: no such branch, a sum without a record, no step, or no numbers.
     """
     known = (record or {}).get("complement", {}).get("workers", {})
     remembered = {int(worker): samples for worker, samples in known.get("samples", {}).items()}
@@ -147,7 +145,7 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
     if _SUM in values:
         if sum(remembered.values()) != values[_SUM] or not remembered:
             raise ConvkitError(
-                f"is the sum of all workers, {values[_SUM]}: who streamed what can't be told from it",
+                f"is the sum of all workers, {values[_SUM]}: it doesn't show each worker's share",
                 path=checkpoint.path,
                 key=_SUM,
                 remedy="keep the record that data-iter-state left beside the checkpoint",
@@ -160,13 +158,13 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
         step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
     if not _is_count(step):
         raise ConvkitError(
-            f"is no step: {step!r}", path=checkpoint.path, key="global_step", remedy="name a checkpoint of a training"
+            f"isn't a step: {step!r}", path=checkpoint.path, key="global_step", remedy="name a checkpoint of a training"
         )
     return Workers(step, samples)
 
 
 def _gaps(ids: list[int]) -> Iterator[str]:
-    """The ids from 0 on that are left out, the ends of each gap."""
+    """The gaps in the ids from 0 on, as ``first-last``."""
     for before, after in pairwise([-1, *ids]):
         if after - before > 1:
             yield f"{before + 1}-{after - 1}" if after - before > 2 else str(before + 1)
@@ -176,7 +174,7 @@ def _iterable(checkpoint: Checkpoint, values: Mapping[str, Any]) -> dict[int, in
     count = len({key.removeprefix(f"{_STATES}.").split(".")[0] for key in values if key.startswith(f"{_STATES}.")})
     if not count:
         raise ConvkitError(
-            "isn't there, or holds no worker's state",
+            "is missing, or holds no worker's state",
             path=checkpoint.path,
             key=_STATES,
             remedy="name a checkpoint that holds the state of an iterable loader",
@@ -186,7 +184,7 @@ def _iterable(checkpoint: Checkpoint, values: Mapping[str, Any]) -> dict[int, in
         worker, samples = (values.get(f"{_STATES}.{position}.{name}") for name in ("shard_index", "samples_streamed"))
         if not _is_count(worker) or not _is_count(samples) or worker in found:
             raise ConvkitError(
-                f"is no worker's state: worker {worker!r}, {samples!r} samples",
+                f"isn't a worker's state: worker {worker!r}, {samples!r} samples",
                 path=checkpoint.path,
                 key=f"{_STATES}.{position}",
                 remedy="take an earlier checkpoint",
@@ -207,9 +205,9 @@ def _number(path: Path) -> int:
     except OSError as error:
         raise ConvkitError(f"can't be read: {error.strerror}", path=path, remedy="check the folder") from None
     except UnicodeDecodeError:
-        line = "bytes that are no text"
+        line = "bytes that aren't text"
     if not line.strip().isdecimal() or len(line) > _DIGITS:
-        raise ConvkitError(f"its first line is no number: {line.strip()!r}", path=path, remedy="restore the file")
+        raise ConvkitError(f"its first line isn't a number: {line.strip()!r}", path=path, remedy="restore the file")
     return int(line)
 
 
@@ -222,7 +220,7 @@ def _tree(state: Any) -> Tree:
 
 
 def _leaves(state: Any, key: str) -> Iterator[Leaf]:
-    """Values by name, and what is empty."""
+    """Values by name, and the names of empty containers."""
     if isinstance(state, dict | list) and state:
         for name, inner in state.items() if isinstance(state, dict) else enumerate(state):
             yield from _leaves(inner, f"{key}.{name}")

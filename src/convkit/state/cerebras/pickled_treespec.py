@@ -1,9 +1,9 @@
-"""The tree spec of ``.mdl`` files before format 0.5: a pickle, followed opcode by opcode, never executed.
+"""The tree spec of ``.mdl`` files before format 0.5: a pickle, interpreted opcode by opcode, never executed.
 
 dill wrote torch's ``TreeSpec`` objects (torch 1.13 to 2.0, ``torch/utils/_pytree.py``: ``type``, ``context``,
-``children_specs``). Release 1.7 put a ``TensorScalarDict`` in the place of some dicts, a class that no later
-release has: cerebras-pytorch 2.10, ``storage/_legacy/checkpoint_reader.py``, takes it for a dict, and so does
-this. A name that isn't in the tables below ends the reading, see :mod:`convkit.state.pickle_machine`.
+``children_specs``). Release 1.7 replaced some dicts by a ``TensorScalarDict``, a class that no later release has; it is
+read as a dict, as in cerebras-pytorch 2.10, ``storage/_legacy/checkpoint_reader.py``. A name that isn't in the tables
+below is an error, see :mod:`convkit.state.pickle_machine`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convkit.errors import ConvkitError
 from convkit.state.cerebras.treespec import DICTS, LEAF, Tree
 from convkit.state.pickle_machine import DATA, Name, PickleMachine
 
-#: Bounds far beyond any state, at which specs end that say little and mean a lot.
+#: Limits far beyond any state, against specs that expand exponentially.
 _DEPTH_LIMIT = 64
 _NODE_LIMIT = 1 << 20
 _KEY_BITS = 1 << 12
@@ -34,7 +34,7 @@ _CONTAINERS = {
     },
     "collections.OrderedDict": "collections.OrderedDict",
 }
-#: dill's way to name a type that Python has always had (dill 0.3, ``_dill.py``)
+#: dill's way to name a built-in type (dill 0.3, ``_dill.py``)
 _LOAD_TYPE = "dill._dill._load_type"
 _DILL_TYPES = {
     **{name: name for name in ("dict", "list", "tuple", "set")},
@@ -44,7 +44,7 @@ _DILL_TYPES = {
 
 @dataclass(slots=True)
 class _Spec:
-    """A ``TreeSpec`` or ``LeafSpec`` in the making."""
+    """A ``TreeSpec`` or ``LeafSpec`` that is being built."""
 
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ def loads(pickle: bytes) -> tuple[Tree, tuple[str, ...]]:
 
 
 class _Machine(PickleMachine):
-    """Makes tree specs, and nothing else of what is named."""
+    """Builds tree specs, and refuses all other names."""
 
     opcodes = DATA | {"NEWOBJ", "REDUCE", "BUILD"}
     keys = (str,)
@@ -79,7 +79,9 @@ class _Machine(PickleMachine):
     def _newobj(self) -> None:
         args, made = self._stack.pop(), self._stack.pop()
         if not isinstance(made, Name) or made.name not in _SPECS or args != ():
-            raise self.refusal(f"{self.subject} makes {made.name if isinstance(made, Name) else 'what is no class'}")
+            raise self.refusal(
+                f"{self.subject} makes {made.name if isinstance(made, Name) else 'something that is not a class'}"
+            )
         self._stack.append(_Spec())
 
     def _reduce(self) -> None:
@@ -87,19 +89,19 @@ class _Machine(PickleMachine):
             case (str(name),), Name(called) if called == _LOAD_TYPE and name in _DILL_TYPES:
                 self._stack.append(Name(f"builtins.{_DILL_TYPES[name]}"))
             case args, called:
-                what = called.name if isinstance(called, Name) else "what is no function"
+                what = called.name if isinstance(called, Name) else "something that is not a function"
                 of = f" of {str(args)[:80]}" if what == _LOAD_TYPE else ""
                 raise self.refusal(f"{self.subject} calls {what}{of}")
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
         if not isinstance(target, _Spec) or not isinstance(state, dict):
-            raise self.refusal(f"{self.subject} sets the state of what is no tree spec")
+            raise self.refusal(f"{self.subject} sets the state of something that isn't a tree spec")
         target.state = state
 
 
 class _Nodes:
-    """From the pickle's objects to a tree. One object may be the child of many."""
+    """Turns the pickle's objects into a tree. One object may be the child of many."""
 
     def __init__(self, stand_ins: list[str]) -> None:
         self._stand_ins = stand_ins
@@ -114,12 +116,12 @@ class _Nodes:
                 remedy="don't trust this checkpoint",
             )
         if not isinstance(spec, _Spec):
-            raise ValueError(f"a {type(spec).__name__} stands for a tree spec")
+            raise ValueError(f"a {type(spec).__name__} in place of a tree spec")
         named, children = spec.state["type"], spec.state["children_specs"]
         if named is None:
             return LEAF
         if not isinstance(named, Name) or named.name not in _CONTAINERS or not isinstance(children, list):
-            raise ValueError("a tree spec of no container")
+            raise ValueError("a tree spec that isn't of a container")
         if named.name == _STAND_IN:
             self._stand_ins.append(".".join(path))
         kind = _CONTAINERS[named.name]
@@ -130,9 +132,9 @@ class _Nodes:
 
     def _keys(self, keys: Any, count: int) -> Iterator[Any]:
         if not isinstance(keys, list) or len(keys) != count:
-            raise ValueError(f"a dict of {count} children has other keys")
+            raise ValueError(f"a dict of {count} children has a different number of keys")
         for key in keys:
-            # what JSON, and so every later release, can hold
+            # the types that JSON, and so every later release, can hold
             if not isinstance(key, str | int | float | None) or (isinstance(key, int) and key.bit_length() > _KEY_BITS):
                 raise ValueError(f"a dict has a key of type {type(key).__name__}")
             yield key

@@ -1,7 +1,7 @@
-"""What a state needs so that Cerebras releases since 2.0 can go on from it: found, not written.
+"""Finds what must be repaired in a state so that Cerebras releases since 2.0 can resume from it.
 
-The three repairs of ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py``: a structure of classes
-that exist, the tied copies that old releases left out, and schedulers that are where the training is.
+The three repairs of ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py``: a structure of existing classes, the
+tied copies that old releases left out, and schedulers at the training's step. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
 from convkit.state.cerebras.tied_copies import stored_copy
 
-#: formats before this one cerebras.pytorch 2.10 can't load: it has forgotten their flags, or wants a version
+#: cerebras.pytorch 2.10 can't load formats before this one: it lacks their flags, or requires a version
 LOADABLE = 0.3
 
 _STEP = "global_step"
@@ -27,7 +27,7 @@ _MILESTONES = ("_milestones", "milestones")
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was wrong: ``what`` (format, structure, tied copy, last_epoch), where, and why it is changed."""
+    """One repair: ``what`` (format, structure, tied copy, last_epoch), where, and why."""
 
     what: str
     key: str
@@ -38,7 +38,7 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """The leaves as they should be, what that changes, the numbers to be written into tensors, what can't be known."""
+    """The repaired leaves, the changes, the numbers to write into tensors, and what can't be determined."""
 
     leaves: dict[str, Leaf]
     repairs: tuple[Repair, ...]
@@ -50,7 +50,7 @@ def repaired(checkpoint: Checkpoint) -> Repaired:
     """Find what is wrong with the state of an opened ``cerebras-h5`` checkpoint.
 
     Raises:
-        ConvkitError: the milestones contradict the schedulers or each other, or the step is no step.
+        ConvkitError: the milestones contradict the schedulers or each other, or the step isn't a step.
     """
     leaves = dict(checkpoint.leaves)
     repairs = [*_format(checkpoint), *_structure(checkpoint)]
@@ -58,7 +58,7 @@ def repaired(checkpoint: Checkpoint) -> Repaired:
         repairs.append(_tie(key, leaves[key].same_as or ""))
     tensors = {key for key, leaf in leaves.items() if leaf.spec}
     for key, leaf in leaves.items():
-        # who loaded and saved such a file with a later release has a None there
+        # a later release that loaded and saved such a file stored a None there
         copy = stored_copy(key, tensors) if leaf.spec is None and leaf.value is None else None
         if copy:
             leaves[key] = Leaf(key, leaves[copy].spec, same_as=leaves[copy].same_as or copy)
@@ -90,12 +90,12 @@ def _tie(key: str, copy: str) -> Repair:
 
 
 def _epochs(checkpoint: Checkpoint) -> tuple[list[Repair], dict[str, int], tuple[str, ...]]:
-    """Where each scheduler should be, and which of these numbers stand in tensors."""
+    """The step at which each scheduler should be, and which of these numbers are in tensors."""
     wanted = [key for key in checkpoint.leaves if "lr_scheduler" in key and key.rpartition(".")[2] == _EPOCH]
     if not wanted:
         return [], {}, ()
     if _STEP not in checkpoint.leaves:
-        return [], {}, (f"{_STEP} is missing, so that where the schedulers should be isn't known: left as they are",)
+        return [], {}, (f"{_STEP} is missing, so the schedulers' steps can't be determined: left as they are",)
     step = _number(checkpoint, _STEP)
     repairs, numbers = [], {}
     for key in wanted:
@@ -109,7 +109,7 @@ def _epochs(checkpoint: Checkpoint) -> tuple[list[Repair], dict[str, int], tuple
 
 
 def _epoch(checkpoint: Checkpoint, key: str, step: int) -> tuple[int, str]:
-    """The step, less the milestones at which the schedulers around this one handed over to it."""
+    """The step, minus the milestones at which the enclosing schedulers switched to this one."""
     parts = key.split(".")
     epoch, why = step, f"{_STEP} is {step}"
     for at, (name, number) in enumerate(pairwise(parts)):
@@ -124,7 +124,7 @@ def _epoch(checkpoint: Checkpoint, key: str, step: int) -> tuple[int, str]:
 
 
 def _milestones(checkpoint: Checkpoint, owner: str, schedulers: str) -> list[int]:
-    """The steps at which a sequence of schedulers goes on to the next one; none where all run at once."""
+    """The steps at which a sequence of schedulers switches to the next one; empty if all run at once."""
     found = {
         int(number): _number(checkpoint, key)
         for key in checkpoint.leaves
@@ -155,7 +155,7 @@ def _number(checkpoint: Checkpoint, key: str) -> int:
     value = _stored(checkpoint, key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 0:
         raise ConvkitError(
-            f"is no number of steps: {value!r}",
+            f"isn't a number of steps: {value!r}",
             path=checkpoint.path,
             key=key,
             remedy="correct it, or take an earlier checkpoint",
@@ -164,7 +164,7 @@ def _number(checkpoint: Checkpoint, key: str) -> int:
 
 
 def _stored(checkpoint: Checkpoint, key: str) -> Any:
-    """A leaf's value, also where it is a tensor of one element."""
+    """A leaf's value, even if it is stored as a tensor of one element."""
     leaf = checkpoint.leaves[key]
     if leaf.spec is None or leaf.spec.size != 1:
         return leaf.value

@@ -1,4 +1,4 @@
-"""Tensors that old Cerebras releases knew under two names, and stored under one.
+"""Tied tensors that old Cerebras releases had under two names, and stored under one.
 
 Source: ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py``, ``fix_duplicate_weights``.
 """
@@ -16,7 +16,7 @@ _OTHER = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 
 
 def other_name(key: str) -> str | None:
-    """The other name of such a tensor, under the same prefix; None where it has none.
+    """The other name of a tied tensor, under the same prefix; None if it isn't tied.
 
     >>> other_name("model.model.lm_head.weight")
     'model.model.embedding_layer.word_embeddings.weight'
@@ -28,6 +28,6 @@ def other_name(key: str) -> str | None:
 
 
 def stored_copy(key: str, stored: Container[str]) -> str | None:
-    """The name under which a tensor that has no data of its own is stored; None where it isn't."""
+    """The name under which a tensor without data of its own is stored; None if it isn't stored."""
     other = other_name(key)
     return other if other is not None and other in stored else None

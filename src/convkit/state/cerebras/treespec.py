@@ -1,4 +1,4 @@
-"""The structure of a nested state dict, as torch writes it: ``treespec_dumps`` text, read without torch.
+"""The structure of a nested state dict: torch's ``treespec_dumps`` text, read without torch.
 
 The text is ``[1, node]``; a node is ``{"type", "context", "children_spec"}``: ``type`` is null for a
 leaf and the container's name otherwise, ``context`` the JSON text of a dict's keys (torch 2.4 to 2.13,
@@ -38,7 +38,7 @@ class Tree:
 
     @property
     def empty(self) -> list | dict:
-        """What an empty container counts as."""
+        """The value of an empty container."""
         return {} if self.type in DICTS else []
 
 
@@ -47,7 +47,7 @@ EMPTY_LIST = Tree("builtins.list", "null")
 
 
 def dict_of(children: Mapping[str, Tree]) -> Tree:
-    """A plain dict."""
+    """The spec of a plain dict."""
     return Tree("builtins.dict", json.dumps(list(children)), tuple(children.values()))
 
 
@@ -55,7 +55,7 @@ def loads(text: str) -> Tree:
     """The tree that torch's ``treespec_dumps`` wrote.
 
     Raises:
-        ConvkitError: not such a text, or a container whose children can't be named.
+        ConvkitError: not a tree spec, or a container whose children can't be named.
     """
     try:
         protocol, node = json.loads(text)
@@ -80,7 +80,7 @@ def terminals(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Tre
 
 
 def template(tree: Tree) -> Any:
-    """The structure as plain JSON with "*" for every leaf; None where JSON has no word for it."""
+    """The structure as plain JSON with "*" for every leaf; None if JSON can't express it."""
     try:
         return _template(tree)
     except TypeError:
@@ -88,7 +88,7 @@ def template(tree: Tree) -> Any:
 
 
 def flat(names: Iterable[tuple[str, Tree]], prefix: str) -> Tree:
-    """A dict of all names; those with the prefix in a dict of their own, below it."""
+    """The spec of a dict of all names, in which those with the prefix are in a dict of their own."""
     top: dict[str, Tree] = {}
     below: dict[str, Tree] = {}
     for name, node in names:

@@ -1,1 +1,1 @@
-"""What Orbax stores beside the arrays: trees, steps, shardings, and which folder is what."""
+"""Orbax's metadata: trees, steps, shardings, and how each kind of folder is recognised."""

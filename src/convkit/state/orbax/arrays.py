@@ -1,9 +1,9 @@
-"""What a pytree item keeps of each array beside its bytes: its sharding, its chunks, its random key's algorithm.
+"""The metadata of each array of a pytree item: its sharding, its chunks, its random key's algorithm.
 
 Sources: orbax-checkpoint 0.12.8 ``_src/metadata/sharding.py`` (``_sharding``) and
 ``_src/metadata/array_metadata_store.py`` (``array_metadatas/process_<i>``). The keys of ``_sharding`` are storage
-names in base64, with "-" and "_". 0.4.1 took the plain name for a JSON pointer (there
-``type_handlers.py``): "/" in it makes nested objects; and wrote nothing of an array on one device.
+names in base64, with "-" and "_". 0.4.1 used the plain name as a JSON pointer (there ``type_handlers.py``), so "/"
+makes nested objects, and wrote nothing for an array on one device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ENTRY, _NAME, _EXTENSION, _KEY_ALGORITHM = "array_metadata", "param_name", "ext
 
 
 def read_shardings(folder: Path) -> dict[str, str]:
-    """The sharding of each ``jax.Array`` of an item by storage name, as the text in which Orbax keeps it.
+    """The sharding of each ``jax.Array`` of an item, by storage name, as Orbax's text.
 
     Raises:
         ConvkitError: the file isn't what Orbax writes.
@@ -44,12 +44,12 @@ def dump_shardings(shardings: Mapping[str, str]) -> bytes:
 
 
 def sharding_key(name: str) -> str:
-    """The key of an array in the file, by its storage name: base64."""
+    """An array's key in the file: its storage name in base64."""
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
 def single_device(device: str = "cpu:0") -> str:
-    """The sharding of an array that lies whole on one device."""
+    """The sharding of an array on a single device."""
     return json.dumps({"sharding_type": "SingleDeviceSharding", "device_str": device})
 
 
@@ -78,7 +78,7 @@ def dump_array_metadatas(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
 def array_metadata(
     name: str, write_shape: tuple[int, ...], chunk_shape: tuple[int, ...], key_algorithm: str | None = None
 ) -> dict[str, Any]:
-    """An entry; ``key_algorithm`` is ``threefry2x32`` or such where the array is the data of typed random keys."""
+    """An entry; ``key_algorithm`` is for the data of typed random keys, ``threefry2x32`` for example."""
     return {
         _NAME: name,
         "write_shape": list(write_shape),
@@ -88,7 +88,7 @@ def array_metadata(
 
 
 def key_algorithm(entry: Mapping[str, Any]) -> str | None:
-    """The algorithm of typed random keys, of which the array is the data; None for other arrays."""
+    """The algorithm of the typed random keys whose data the array is; None for other arrays."""
     return (entry.get(_EXTENSION) or {}).get(_KEY_ALGORITHM)
 
 
@@ -100,12 +100,12 @@ def _texts(found: Mapping[str, Any], path: Path, above: str = "") -> Iterator[tu
         elif isinstance(text, str):
             yield above + name, text
         else:
-            raise ConvkitError("holds something else than text", path=path, remedy="fetch the file again")
+            raise ConvkitError("holds something other than text", path=path, remedy="fetch the file again")
 
 
 def _decoded(name: str) -> str | None:
-    """The text of base64; None of what isn't that."""
+    """Decode base64 to text; None if it isn't base64 of text."""
     try:
         return base64.b64decode(name, altchars=b"-_", validate=True).decode()
-    except ValueError:  # no ASCII, no base64, or no text in it
+    except ValueError:  # not ASCII, not base64, or not text
         return None

@@ -1,4 +1,4 @@
-"""Which handler wrote an item, by the last part of its class's name: the modules move from release to release.
+"""Recognises the handler that wrote an item by its class's name alone: its module changes from release to release.
 
 Source: orbax-checkpoint 0.12.8, ``_src/handlers/*_checkpoint_handler.py`` (v0) and
 ``experimental/v1/_src/handlers/*_handler.py`` (v1).
@@ -25,7 +25,7 @@ _KINDS = {
 }
 
 _V0, _V1 = "orbax.checkpoint._src.handlers", "orbax.checkpoint.experimental.v1._src.handlers"
-#: kind -> what either API's current release calls the handler of such an item; v1 has none for the other kinds
+#: kind -> the handler's name in each API's current release; v1 has none for the other kinds
 V0 = {
     PYTREE: f"{_V0}.standard_checkpoint_handler.StandardCheckpointHandler",
     JSON: f"{_V0}.json_checkpoint_handler.JsonCheckpointHandler",
@@ -43,7 +43,7 @@ V1 = {
 
 
 def kind_of(typestr: str) -> str:
-    """The kind of item that a handler writes; :data:`UNKNOWN` for somebody's own handler."""
+    """The kind of item that a handler writes; :data:`UNKNOWN` for a user's own handler."""
     return _KINDS.get(typestr.rpartition(".")[2], UNKNOWN)
 
 

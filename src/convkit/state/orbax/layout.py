@@ -1,18 +1,18 @@
-"""Which Orbax folder is what, and why: a root, a step with items, a checkpoint without items, an item.
+"""Recognises Orbax folders, with reasons: a root, a step with items, a checkpoint without items, an item.
 
-Orbax's own test says yes to almost any folder, an empty one too. This one decides by what lies there:
+Orbax's own test accepts almost any folder, even an empty one. This one decides by the contents:
 
 =============  ==============================================================================================
-root           steps below it, each a checkpoint: folders, or flax's files
-step           ``orbax.checkpoint`` or ``_CHECKPOINT_METADATA`` whose handlers are by item; or folders of items
+root           steps below it, each a checkpoint: folders, or flax files
+step           ``orbax.checkpoint``, or ``_CHECKPOINT_METADATA`` with handlers by item; or folders of items
 direct         a pytree's own files, not below a step
 item           the same below a step
 safetensors    ``*.safetensors``, which the v1 API reads
 flax           flax's msgpack: one file
 =============  ==============================================================================================
 
-A checkpoint is v1's if it has ``orbax.checkpoint``, or if a handler is v1's: the steps of v1's Checkpointer, and
-all of v1 before 0.11.20, have no such file.
+A checkpoint is of the v1 API if it has ``orbax.checkpoint``, or if a handler is of the v1 API: the steps of v1's
+Checkpointer, and all v1 checkpoints before 0.11.20, have no such file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from convkit.state.orbax import handlers, root, step, tree
 from convkit.state.orbax.step import StepMetadata
 
 ROOT, STEP, DIRECT, ITEM, SAFETENSORS, FLAX = "root", "step", "direct", "item", "safetensors", "flax"
-#: part of the name of a save that isn't finished, in every release; and of a v1 partial save
+#: part of the name of an unfinished save, in every release; and of a v1 partial save
 UNFINISHED = (".orbax-checkpoint-tmp", ".partial_save")
 #: flax's msgpack in a folder: the structure, and leaves that aren't arrays of their own (until 0.5.22)
 AGGREGATE = "checkpoint"
 MANIFEST = "manifest.ocdbt"
-#: bytes by which a large file of flax's is told: fixmap, map 16 or map 32, and a short text of printable ASCII
+#: first bytes of a large flax file: fixmap, map 16 or map 32, and a short text of printable ASCII
 _FLAX_HEAD = 1 << 12
 _FLAX = re.compile(rb"([\x81-\x8f]|\xde..|\xdf....)([\xa1-\xbf]|\xd9.)[ -~]", re.DOTALL)
 #: an item that only internal builds of Orbax write, and its reserved name
@@ -43,15 +43,14 @@ _PYTREE_FILES = (tree.FILE, AGGREGATE)
 _PROCESS_DATABASE = "ocdbt.process_*"
 
 
-class NotOrbax(ConvkitError):  # noqa: N818 - said of a path, not an error of Orbax's
-    """Nothing there is of Orbax's making."""
+class NotOrbax(ConvkitError):  # noqa: N818 - it describes a path, and isn't one of Orbax's errors
+    """The path holds nothing that Orbax wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of a checkpoint: what it is (a kind of :mod:`~convkit.state.orbax.handlers`), and why we say so.
-
-    ``name`` is "" for the only pytree of a checkpoint without items. ``file`` is the one file of a JSON, metrics
+    """An item of a checkpoint: its kind (of :mod:`~convkit.state.orbax.handlers`), and how it was recognised. ``name``
+    is "" for the only pytree of a checkpoint without items. ``file`` is the one file of a JSON, metrics
     or proto item.
     """
 
@@ -65,7 +64,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Found:
-    """What a path holds. ``api`` is ``v0`` or ``v1``; of a root, that of its latest step."""
+    """The contents of a path. ``api`` is ``v0`` or ``v1``; for a root, that of its latest step."""
 
     path: Path
     kind: str
@@ -82,11 +81,11 @@ class Found:
 
 
 def recognise(path: Path) -> Found:
-    """What lies there.
+    """Recognise the contents of a path.
 
     Raises:
-        NotOrbax: an empty folder, or nothing of Orbax's.
-        ConvkitError: nothing, an unfinished save, or a checkpoint without items.
+        NotOrbax: an empty folder, or nothing that Orbax wrote.
+        ConvkitError: no such path, an unfinished save, or a checkpoint without items.
     """
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
@@ -131,23 +130,23 @@ def recognise(path: Path) -> Found:
             f"holds only an unfinished save, {sorted(unfinished)[0]}", path=path, remedy="save the checkpoint again"
         )
     raise NotOrbax(
-        f"holds nothing of Orbax's: neither {tree.FILE}, {step.FILE}, {step.INDICATOR} nor folders that have them",
+        f"holds nothing that Orbax wrote: no {tree.FILE}, {step.FILE} or {step.INDICATOR}, nor folders with them",
         path=path,
-        remedy="name a root, a step or an item of Orbax's",
+        remedy="name a root, a step or an item",
     )
 
 
 def _file(path: Path) -> Found:
     if path.suffix == ".safetensors":
-        return Found(path, SAFETENSORS, "v1", "the file is called *.safetensors")
+        return Found(path, SAFETENSORS, "v1", "the file is named *.safetensors")
     if _is_flax(path):
-        why = "the file begins as flax's msgpack does"
+        why = "the file begins like flax's msgpack"
         return Found(path, FLAX, "v0", why, {"": Item("", path, handlers.PYTREE, why)})
     raise NotOrbax("is a file, not a checkpoint", path=path, remedy="name the folder of the checkpoint")
 
 
 def _is_flax(file: Path) -> bool:
-    """Whether it is flax's msgpack: a map with a text as its first key; a small file is walked as a whole."""
+    """Whether the file is flax's msgpack: a map with a text as its first key; a small file is parsed completely."""
     with file.open("rb") as opened:
         head = opened.read(_FLAX_HEAD)
     if not _FLAX.match(head):
@@ -161,7 +160,7 @@ def _is_flax(file: Path) -> bool:
 
 
 def is_pytree(folder: Path) -> bool:
-    """By its tree, or by its database alone: then what is missing is said when it is opened."""
+    """Recognise a pytree by its tree, or by its database alone; opening it then reports what is missing."""
     return (
         any((folder / name).is_file() for name in _PYTREE_FILES)
         or (folder / MANIFEST).is_file()
@@ -183,7 +182,7 @@ def _pytree(path: Path, metadata: StepMetadata | None) -> Found:
 
 
 def _steps(path: Path) -> tuple[Path, ...]:
-    """The steps below a folder in their order: checkpoints whose folders have a step's name."""
+    """The steps below a folder, in order: checkpoints in folders with a step's name."""
     found = []
     for entry in path.iterdir():
         name = root.parse_step(entry.name)
@@ -204,7 +203,7 @@ def _steps(path: Path) -> tuple[Path, ...]:
 
 
 def _items(path: Path, metadata: StepMetadata | None) -> dict[str, Item]:
-    """The folders of a checkpoint that are items; those of no known kind only where the metadata names them."""
+    """The item folders of a checkpoint; those of unknown kind only if the metadata names them."""
     named = metadata.handlers if metadata and isinstance(metadata.handlers, dict) else {}
     hidden = step.deleted_item(path)
     items = {}
@@ -218,20 +217,20 @@ def _items(path: Path, metadata: StepMetadata | None) -> dict[str, Item]:
         if by_handler != handlers.UNKNOWN and kind != handlers.METRICS:
             kind, why = by_handler, f"its handler is {str(handler).rpartition('.')[2]}"
         if named and not handler and kind == handlers.PYTREE and not _has_tree(folder):
-            continue  # somebody else's file of that name
+            continue  # another program's file of the same name
         if handler or kind != handlers.UNKNOWN:
             items[name] = Item(name, folder, kind, why, handler, file)
     return items
 
 
 def _has_tree(folder: Path) -> bool:
-    """Whether the file that should describe a pytree may do so, or there is none."""
+    """Whether the file that should describe a pytree could do so, or doesn't exist."""
     path = folder / tree.FILE
     return not path.is_file() or path.read_bytes().lstrip().startswith(b"{")
 
 
 def _content(folder: Path) -> tuple[str, str, Path | None]:
-    """What an item's files say that it is: kind, reason, and its one file."""
+    """An item's kind by its files, the reason, and its one file."""
     if folder.name == "metrics" and (file := folder / "metrics").is_file():
         return handlers.METRICS, "metrics lies there", file
     for name in ("jax_random_key", "np_random_key"):

@@ -1,8 +1,8 @@
-"""A root: the folder in which a checkpoint manager keeps one folder a step, and its own metadata.
+"""A root: the folder in which a checkpoint manager keeps one folder per step, and its own metadata.
 
 Source: orbax-checkpoint 0.12.8 ``_src/path/step.py`` and ``_src/metadata/root_metadata_serialization.py``. A step
-folder is called ``<prefix>_<step>``, zero-padded to a fixed length where the manager was told so; nothing on disk
-says which prefix and length that were.
+folder is named ``<prefix>_<step>``, zero-padded to a fixed length if the manager is configured so; the prefix and
+length aren't stored anywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 METADATA_FOLDER = "metadata"
-#: the file in it: since 0.10.3, and before
+#: the metadata file: since 0.10.3, and before
 METADATA_FILES = ("_ROOT_METADATA", "metadata")
 
 _STEP = re.compile(r"(?:(?P<prefix>.+)_)?(?P<step>\d+)", re.DOTALL)
@@ -21,7 +21,7 @@ _STEP = re.compile(r"(?:(?P<prefix>.+)_)?(?P<step>\d+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class StepName:
-    """What a step's folder is called: ``prefix`` "" for none, ``width`` the digits where they are padded, else 0."""
+    """The name of a step's folder: ``prefix`` is "" for none, ``width`` the number of digits if padded, else 0."""
 
     step: int
     prefix: str
@@ -33,7 +33,7 @@ class StepName:
 
 
 def parse_step(name: str) -> StepName | None:
-    """The step that a folder of this name holds; None if it is no step's name.
+    """The step in a folder's name; None if it isn't a step's name.
 
     >>> parse_step("step_00001234")
     StepName(step=1234, prefix='step', width=8)
@@ -49,7 +49,7 @@ def parse_step(name: str) -> StepName | None:
 
 
 def common_format(names: Iterable[str]) -> tuple[str, int] | None:
-    """The prefix and fixed length (0: none) under which a manager finds all these steps; None if none does."""
+    """The prefix and fixed length (0: none) with which a manager finds all these steps; None if there are none."""
     steps = [parse_step(name) for name in names]
     known = [step for step in steps if step is not None]
     if len(known) != len(steps) or len({step.prefix for step in known}) != 1:
@@ -60,6 +60,6 @@ def common_format(names: Iterable[str]) -> tuple[str, int] | None:
 
 
 def metadata_file(root: Path) -> Path | None:
-    """The file with the root's own metadata, if there is one."""
+    """The file with the root's own metadata, if any."""
     files = (root / METADATA_FOLDER / name for name in METADATA_FILES)
     return next((file for file in files if file.is_file()), None)

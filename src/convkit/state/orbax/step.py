@@ -1,7 +1,7 @@
 """``_CHECKPOINT_METADATA``: which handlers wrote a checkpoint's items, when, and what the user added.
 
-Source: orbax-checkpoint 0.12.8 ``_src/metadata/step_metadata_serialization.py``. Every field is optional: 0.5.23
-wrote the two times only, 0.11.5 called ``custom_metadata`` ``custom``.
+Source: orbax-checkpoint 0.12.8 ``_src/metadata/step_metadata_serialization.py``. Every field is optional: 0.5.23 wrote
+only the two times, 0.11.5 named ``custom_metadata`` ``custom``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from convkit.state.json_object import read_object
 FILE = "_CHECKPOINT_METADATA"
 #: marks a checkpoint of the v1 API; empty
 INDICATOR = "orbax.checkpoint"
-#: says that a save is complete; its text holds the path of that time
+#: marks a save as complete; its text holds the path at that time
 COMMIT = "commit_success.txt"
-#: v1's record of an item that is being deleted: that item is gone
+#: v1's record of an item that is being deleted, and counts as gone
 DELETION = "_CHECKPOINT_DELETION"
 
 _HANDLERS, _CUSTOM, _OLD_CUSTOM = "item_handlers", "custom_metadata", "custom"
@@ -28,13 +28,13 @@ _HANDLERS, _CUSTOM, _OLD_CUSTOM = "item_handlers", "custom_metadata", "custom"
 
 @dataclass(frozen=True, slots=True)
 class StepMetadata:
-    """The file's object, unknown fields too, in its order."""
+    """The file's object, unknown fields included, in its order."""
 
     fields: Mapping[str, Any]
 
     @property
     def handlers(self) -> dict[str, str] | str | None:
-        """Handler by item; one handler of a checkpoint without items; None where the file doesn't say."""
+        """The handler of each item; or the one of a checkpoint without items; None if the file doesn't say."""
         return self.fields.get(_HANDLERS)
 
     @property
@@ -43,12 +43,12 @@ class StepMetadata:
         return self.fields.get(_CUSTOM) or self.fields.get(_OLD_CUSTOM) or {}
 
     def with_handlers(self, handlers: Mapping[str, str] | str) -> StepMetadata:
-        """The same with other handlers, which come first."""
+        """A copy with other handlers, which come first."""
         return StepMetadata({_HANDLERS: handlers, **{k: v for k, v in self.fields.items() if k != _HANDLERS}})
 
     @staticmethod
     def new(handlers: Mapping[str, str] | str, earlier: Mapping[str, Any], started: int, finished: int) -> StepMetadata:
-        """All fields that Orbax 0.12 writes, with what ``earlier`` ones say; times in nanoseconds."""
+        """All fields that Orbax 0.12 writes, with values of ``earlier`` where it has them; times in nanoseconds."""
         fresh = {"metrics": {}, "performance_metrics": {}, "init_timestamp_nsecs": started}
         fields = {**fresh, "commit_timestamp_nsecs": finished, _CUSTOM: earlier.get(_OLD_CUSTOM) or {}, **earlier}
         fields.pop(_OLD_CUSTOM, None)
@@ -60,7 +60,7 @@ class StepMetadata:
 
 
 def read(folder: Path) -> StepMetadata | None:
-    """The metadata of a checkpoint; None where it has none.
+    """The metadata of a checkpoint; None if it has none.
 
     Raises:
         ConvkitError: not what Orbax writes.
@@ -79,6 +79,6 @@ def read(folder: Path) -> StepMetadata | None:
 
 
 def deleted_item(folder: Path) -> str | None:
-    """The item that a v1 deletion, begun and not finished, has hidden."""
+    """The item hidden by an unfinished v1 deletion, if any."""
     path = folder / DELETION
     return read_object(path).get("checkpointable_name") if path.is_file() else None

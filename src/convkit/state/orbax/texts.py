@@ -1,7 +1,7 @@
-"""``_strings.json``: the leaves of an item that are texts.
+"""``_strings.json``: an item's text leaves.
 
-Source: orbax-checkpoint 0.12.8 ``_src/serialization/type_handlers.py`` (``StringHandler``): each text is written at
-the JSON pointer that its storage name is, so that "/" in a name makes nested objects, and "~1" stands for a "/".
+Source: orbax-checkpoint 0.12.8 ``_src/serialization/type_handlers.py`` (``StringHandler``): a text's storage name is
+used as a JSON pointer, so "/" in a name makes nested objects, and "~1" stands for "/".
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from convkit.state.json_object import read_object
 
 FILE = "_strings.json"
-#: a "~" that means nothing in a JSON pointer
+#: a "~" that is invalid in a JSON pointer
 _BAD_TILDE = re.compile("~(?![01])")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The object of the file; empty where there is none.
+    """The file's object; empty if there is no file.
 
     Raises:
         ConvkitError: it isn't JSON.

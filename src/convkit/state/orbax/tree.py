@@ -1,4 +1,4 @@
-"""``_METADATA``: the tree of a pytree item, one entry a leaf or empty node.
+"""``_METADATA``: the tree of a pytree item, one entry per leaf or empty node.
 
 Source: orbax-checkpoint 0.12.8 ``_src/metadata/tree.py`` and ``value_metadata``; releases since 0.3.4 write it::
 
@@ -7,8 +7,8 @@ Source: orbax-checkpoint 0.12.8 ``_src/metadata/tree.py`` and ``value_metadata``
                                                          "write_shape": [8]}}},
      "use_ocdbt": true, "use_zarr3": false, "store_array_data_equal_to_fill_value": true, "custom_metadata": null}
 
-A leaf's storage name is its path joined with ".", which isn't injective: ``{"a.b": x, "a": {"b": y}}`` has
-one name for two leaves, and Orbax loses one of them.
+A leaf's storage name is its path joined with ".", which isn't injective: the two leaves of ``{"a.b": x, "a": {"b":
+y}}`` share a name, and Orbax loses one of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from convkit.errors import ConvkitError
 from convkit.state.json_object import read_object
 
 FILE = "_METADATA"
-#: what an element of a path is: a position in a list or tuple, or a key of a dict (a field, too)
+#: kinds of path elements: a position in a list or tuple, or a key of a dict (or a field)
 SEQUENCE, DICT = 1, 2
 #: value types of leaves
 ARRAY, NDARRAY, SCALAR, STRING = "jax.Array", "np.ndarray", "scalar", "string"
@@ -32,20 +32,19 @@ EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
 
 _TREE, _KEYS, _VALUE = "tree_metadata", "key_metadata", "value_metadata"
 _OCDBT, _ZARR3, _CUSTOM = "use_ocdbt", "use_zarr3", "custom_metadata"
-#: field that says whether chunks of zeros are stored, too
+#: field: whether chunks of zeros are stored, too
 STORES_ALL = "store_array_data_equal_to_fill_value"
-#: field with classes of named tuples, as JSON text, where the writer kept them
+#: field: classes of named tuples as JSON text, if the writer kept them
 RICH = "value_metadata_tree"
-#: field of ours, which Orbax passes over: places of the leaves that are values to us and not tensors
+#: convkit's field, ignored by Orbax: places of the leaves that convkit has as values and not as tensors
 NUMBERS = "convkit_values"
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A leaf, or a node without leaves.
-
-    ``kinds`` says of each element of ``path`` whether it is a position (:data:`SEQUENCE`) or a key (:data:`DICT`);
-    ``value`` is the entry's ``value_metadata`` as it stands in the file, unknown fields too.
+    """A leaf, or a node without leaves. ``kinds`` gives the kind of each element of ``path``, a position
+    (:data:`SEQUENCE`) or a key (:data:`DICT`); ``value`` is the entry's ``value_metadata`` as in the file, unknown
+    fields included.
     """
 
     path: tuple[str, ...]
@@ -64,7 +63,7 @@ class Node:
 
     @property
     def place(self) -> str:
-        """What its array is called where it is stored: a last "/" of the name and the one behind it are one."""
+        """The name of its array in storage: the storage name without a "/" at its end."""
         return self.name.removesuffix("/")
 
     @property
@@ -74,12 +73,12 @@ class Node:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is stored for it."""
+        """Whether it has no leaves, so nothing is stored for it."""
         return self.value_type in EMPTY
 
     @property
     def aggregated(self) -> bool:
-        """Whether it is a leaf that lies in the file ``checkpoint``, with the structure (releases 0.4.4 to 0.5.22)."""
+        """Whether the leaf lies in the file ``checkpoint``, with the structure (releases 0.4.4 to 0.5.22)."""
         return bool(self.value.get("skip_deserialize")) and not self.empty
 
     @property
@@ -99,10 +98,8 @@ def node(path: Iterable[tuple[str, int]], value_type: str, *, write_shape: Itera
 
 @dataclass(frozen=True)
 class Tree:
-    """The content of a ``_METADATA`` file.
-
-    ``use_ocdbt`` and ``use_zarr3`` are None where the file doesn't say (old releases); ``rest`` holds every other
-    field as it stands in the file, in its order.
+    """The contents of a ``_METADATA`` file. ``use_ocdbt`` and ``use_zarr3`` are None if the file doesn't say (old
+    releases); ``rest`` holds every other field unchanged, in the file's order.
     """
 
     nodes: tuple[Node, ...]
@@ -117,7 +114,7 @@ class Tree:
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Places of leaves that are Python's numbers to us, and not tensors without axes."""
+        """Places of leaves that convkit has as Python numbers, and not as 0-d tensors."""
         return frozenset(self.rest.get(NUMBERS, ()))
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +135,7 @@ class Tree:
 
 
 def read(folder: Path, *, unique: bool = True) -> Tree | None:
-    """The tree of an item; None where it has no ``_METADATA``. Its leaves' storage names must be ``unique``.
+    """The tree of an item; None if it has no ``_METADATA``. ``unique`` requires distinct storage names.
 
     Raises:
         ConvkitError: not what Orbax writes, or two arrays with one storage name.
@@ -148,10 +145,10 @@ def read(folder: Path, *, unique: bool = True) -> Tree | None:
 
 
 def from_json(found: Mapping[str, Any], path: Path, *, unique: bool = True) -> Tree:
-    """The tree that an object of this form is; ``path`` is the file to blame.
+    """The tree in a JSON object; ``path`` is the file to name in errors.
 
     Raises:
-        ConvkitError: as :func:`read`.
+        ConvkitError: see :func:`read`.
     """
     rest = dict(found)
     entries = rest.pop(_TREE, None)
@@ -165,10 +162,10 @@ def from_json(found: Mapping[str, Any], path: Path, *, unique: bool = True) -> T
 
 
 def check_names(nodes: Iterable[Node], path: Path) -> None:
-    """Each leaf must have a storage name of its own.
+    """Check that all leaves have distinct storage names; ``path`` is the file to name in errors.
 
     Raises:
-        ConvkitError: two have one; ``path`` is the file to blame.
+        ConvkitError: two leaves have the same name.
     """
     seen: dict[str, tuple[str, ...]] = {}
     for node in nodes:
@@ -176,7 +173,7 @@ def check_names(nodes: Iterable[Node], path: Path) -> None:
             continue
         if node.place in seen:
             raise ConvkitError(
-                f"is the storage name of two leaves, {seen[node.place]} and {node.path}: Orbax kept one of them only",
+                f"is the storage name of two leaves, {seen[node.place]} and {node.path}: Orbax kept only one of them",
                 path=path,
                 key=node.name,
                 remedy="save it again from the program, with keys that differ when joined with '.', a last '/' aside",
@@ -192,4 +189,4 @@ def _node(entry: Any, path: Path, key: str) -> Node:
             return Node(tuple(name for name, _ in keys), tuple(int(kind) for _, kind in keys), value)
     except (KeyError, TypeError, ValueError):
         pass
-    raise ConvkitError("is no entry of a tree", path=path, key=key, remedy="fetch the file again")
+    raise ConvkitError("isn't an entry of a tree", path=path, key=key, remedy="fetch the file again")

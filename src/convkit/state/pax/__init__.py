@@ -1,1 +1,1 @@
-"""What Pax says of a train state's structure."""
+"""The structure of Pax train states."""

@@ -1,8 +1,8 @@
 """Pax's ``metadata`` item: the shapes and dtypes of a checkpoint's variables, which Pax checks when it restores.
 
 Source: paxml ``checkpoint_metadata.py`` and ``checkpoint_version.py``. The file ``metadata/metadata`` of a
-step folder is JSON: ``{"version": 1.1, "train_state_metadata": {"mdl_vars": tree}}``, each array of the
-tree a dict with ``_array_metadata_tag``. Version 1.0 has no tree; 1.2 says that the state is in OCDBT.
+step folder is JSON: ``{"version": 1.1, "train_state_metadata": {"mdl_vars": tree}}``, in which each array is a dict
+with ``_array_metadata_tag``. Version 1.0 has no tree; 1.2 says that the state is in OCDBT.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from convkit.errors import ConvkitError
 
 #: the item, and its only file
 FOLDER = FILE = "metadata"
-#: what state in plain zarr folders is called
+#: the version of state in plain zarr folders
 VERSION = 1.1
 _TAG, _TREE, _VARIABLES = "_array_metadata_tag", "train_state_metadata", "mdl_vars"
 
 
 def read(step: Path) -> dict[str, Any] | None:
-    """The metadata of a step folder; None where it has none.
+    """The metadata of a step folder; None if it has none.
 
     Raises:
         ConvkitError: not what Pax writes.
@@ -46,9 +46,9 @@ def dumps(metadata: dict[str, Any]) -> bytes:
 
 
 def matching(leaves: Iterable[Leaf], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Metadata of these leaves; of ``earlier`` stays what isn't about arrays, and what still is true.
+    """Metadata for these leaves, keeping the parts of ``earlier`` that aren't about arrays or still hold.
 
-    An array that was padded has a smaller ``unpadded_shape`` than its leaf: it stays as it was.
+    A padded array has a smaller ``unpadded_shape`` than its leaf; its entry is kept.
     """
     earlier = earlier or {"version": VERSION}
     known = dict(_entries(earlier.get(_TREE, {}).get(_VARIABLES, {}), ()))
@@ -67,7 +67,7 @@ def matching(leaves: Iterable[Leaf], earlier: dict[str, Any] | None = None) -> d
 
 
 def _entries(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The tree's ends: arrays, masked nodes, empty nodes."""
+    """The tree's leaves: arrays, masked nodes, empty nodes."""
     if isinstance(node, dict) and node and _TAG not in node:
         for name, child in node.items():
             yield from _entries(child, (*path, name))

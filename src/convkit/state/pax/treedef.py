@@ -1,9 +1,9 @@
-"""The names of a Pax train state's arrays, from the text that its Flax checkpoints hold beside them.
+"""Reads the names of a Pax train state's arrays from the text beside them in Flax checkpoints.
 
 Pax writes ``{"flattened_state": [arrays], "str_pytree_state": str(treedef)}`` (paxml ``checkpoints.py``,
 ``FlaxCheckpointHandler``). jax prints a tree of dicts, lists, tuples and classes with a ``*`` for each
 array, in order; a class is ``CustomNode(Name[aux], [children])``, where praxis' ``NestedMap`` gives its
-keys as ``aux``. Names are joined as Pax names the folders of its other checkpoints: a key after ".",
+keys as ``aux``. Names are joined like the folder names of other Pax checkpoints: a key after ".",
 a position after "_" (``_extract_nested_prefix_names``). The text is parsed, never evaluated.
 """
 
@@ -22,13 +22,13 @@ _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
 def leaf_names(text: str) -> list[str]:
-    """Names of the arrays in order.
+    """The names of the arrays, in order.
 
     >>> leaf_names("PyTreeDef(CustomNode(TrainState[()], [*, {'params': {'w': *}}, [({'m': *},)], ()]))")
     ['step', 'mdl_vars.params.w', 'opt_states_0_0.m']
 
     Raises:
-        ConvkitError: not such a text, or a class whose fields it doesn't name.
+        ConvkitError: not a treedef, or a class without field names.
     """
     parser = _Parser(text)
     parser.expect("PyTreeDef")
@@ -40,7 +40,7 @@ def leaf_names(text: str) -> list[str]:
 
 
 class _Parser:
-    """One pass over the text; each token is looked at once before it is taken."""
+    """A parser that makes one pass over the text, one token ahead."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -49,7 +49,7 @@ class _Parser:
         self.advance()
 
     def advance(self) -> str:
-        """Take the token, and look at the next one: a string, a name, a sign, or "" at the end."""
+        """Take the token and read the next one: a string, a name, a sign, or "" at the end."""
         taken = self.token
         match = _TOKEN.match(self.text, self.position)
         if match is None and self.text[self.position :].strip():
@@ -60,20 +60,20 @@ class _Parser:
         return taken
 
     def expect(self, sign: str) -> None:
-        """Take that token."""
+        """Take this token."""
         if self.token != sign or self.quoted:
             raise self.error()
         self.advance()
 
     def error(self) -> ConvkitError:
-        """What to raise where the text is no treedef."""
+        """The error for a text that isn't a treedef."""
         return ConvkitError(
-            f"str_pytree_state is no tree that jax prints, near {self.text[max(0, self.position - 20) :][:40]!r}",
+            f"str_pytree_state isn't a tree as jax prints it, near {self.text[max(0, self.position - 20) :][:40]!r}",
             remedy="save the checkpoint in Pax's persistence format, then convert that",
         )
 
     def node(self, name: str, depth: int) -> Iterator[str]:
-        """Names of the arrays of the node that starts at the token."""
+        """The names of the arrays of the node that starts at the token."""
         if depth > _DEPTH or self.quoted:
             raise self.error()
         sign = self.advance()
@@ -90,7 +90,7 @@ class _Parser:
             raise self.error()
 
     def items(self, closing: str) -> Iterator[None]:
-        """Stops at each item of a container, up to its closing sign."""
+        """Step through a container's items, up to its closing sign."""
         while self.token != closing or self.quoted:
             yield
             if self.token != closing:
@@ -126,7 +126,7 @@ class _Parser:
         self.expect(")")
 
     def aux(self) -> Iterator[str]:
-        """The strings of a class' aux, up to the bracket that closes it."""
+        """The strings of a class's aux, up to its closing bracket."""
         depth = 0
         while depth or self.token != "]" or self.quoted:
             if self.token == "" and not self.quoted:
