@@ -217,7 +217,7 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
         ("generated://cerebras-old?workers=-1", "workers is -1"),
         ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert, cerebras-old, t5x, pax, "),
         ("generated://llama/x", "no family is called 'llama/x'"),
-        ("generated://gpt2?kv_heads=2", "'kv_heads' is no option of gpt2 (options: seed, dtype, "),
+        ("generated://gpt2?kv_heads=2", "'kv_heads' isn't an option of gpt2 (options: seed, dtype, "),
         ("generated://gpt2?seed=1&seed=2", "'seed' is given twice"),
         ("generated://llama?tied=maybe", "tied can't be 'maybe' (it is true or false)"),
         ("generated://llama?heads=six", "heads can't be 'six' (it is a whole number)"),

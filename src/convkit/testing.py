@@ -1,6 +1,6 @@
-"""The laws that every format obeys, for ours and for other people's.
+"""The laws that every format obeys, for convkit's formats and for other packages'.
 
-A law takes a format, an empty folder, a sample and a source of chance, and raises AssertionError::
+A law takes a format, an empty folder, a sample and a random generator, and raises AssertionError::
 
     @pytest.mark.parametrize("law", LAWS)
     @given(sample=samples(), seed=st.integers())
@@ -39,13 +39,13 @@ __all__ = [
     "write",
 ]  # fmt: skip
 
-#: elements a tensor at most, so that many samples can be tried
+#: most elements of a tensor, so that many samples can be tried
 MAX_SIZE = 4096
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Leaves to write, and the elements of each tensor: 1-D, carrier dtype."""
+    """Leaves to write, and each tensor's elements: 1-D, carrier dtype."""
 
     leaves: tuple[Leaf, ...]
     data: dict[str, np.ndarray]
@@ -58,7 +58,7 @@ def specs() -> st.SearchStrategy[TensorSpec]:
 
 
 def values() -> st.SearchStrategy[Any]:
-    """What a leaf without a tensor may hold, but for serialized objects."""
+    """Values that a leaf without a tensor may hold, except serialized objects."""
     return st.one_of(
         st.none(),
         st.booleans(),
@@ -71,7 +71,7 @@ def values() -> st.SearchStrategy[Any]:
 
 
 def keys() -> st.SearchStrategy[str]:
-    """Dotted names, numbers among them but not at the ends."""
+    """Dotted names, with numbers in the middle."""
     name = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,7}", fullmatch=True)
     middle = st.lists(name | st.integers(0, 99).map(str), max_size=2)
     return st.builds(lambda first, rest, last: ".".join([first, *rest, last]), name, middle, name)
@@ -99,14 +99,14 @@ def samples(draw: st.DrawFn, max_leaves: int = 6) -> Sample:
 
 
 def bits(spec: TensorSpec, seed: int) -> np.ndarray:
-    """Random elements: any bits at all, but only those that have a meaning in a bool or a narrow dtype."""
+    """Random elements: any bits at all, except in a bool or a narrow dtype, where only valid ones."""
     raw = np.random.default_rng(seed).integers(0, 256, spec.nbytes, np.uint8)
     meant = 1 if spec.dtype == "bool" else NARROW.get(spec.dtype, 8)
     return (raw & ((1 << meant) - 1)).view(carrier(spec.dtype))
 
 
 def holdable(format: Format, sample: Sample) -> Sample:
-    """The part of a sample that the format doesn't refuse (a refusal must name the key), tied only if it can tie."""
+    """The part of a sample that the format accepts (a refusal must name the key), with ties only if it has them."""
     leaves: list[Leaf] = []
     for leaf in sample.leaves:
         with TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def holdable(format: Format, sample: Sample) -> Sample:
 
 
 def returns_what_was_written(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Leaves, specs, values and bits are read as they were written, whole and in slices."""
+    """Leaves, specs, values and bits are read back unchanged, whole and in slices."""
     with format.open(write(format, folder / "staging", sample, random)) as checkpoint:
         check_equal(checkpoint, sample)
         for key, array in sample.data.items():
@@ -131,14 +131,14 @@ def returns_what_was_written(format: Format, folder: Path, sample: Sample, rando
 
 
 def ignores_shards(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Shards change nothing of what is read."""
+    """Sharding doesn't change what is read."""
     options = WriteOptions(shard_size=random.choice([1, 1000, 100_000]))
     with format.open(write(format, folder / "staging", sample, random, options=options)) as checkpoint:
         check_equal(checkpoint, sample)
 
 
 def ignores_order_and_threads(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Any order of leaves and pieces, from any number of threads, gives the same checkpoint."""
+    """Leaves and pieces written in any order, by any number of threads, give the same checkpoint."""
     with format.open(write(format, folder / "staging", sample, random, threads=4)) as checkpoint:
         check_equal(checkpoint, sample)
         with ThreadPoolExecutor(4) as pool:
@@ -147,7 +147,7 @@ def ignores_order_and_threads(format: Format, folder: Path, sample: Sample, rand
 
 
 def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Killed in the midst of a leaf and opened again, a writer still holds the leaves that were finished."""
+    """A writer that was killed in the middle of a leaf and resumed still has the finished leaves."""
     staging = folder / "staging"
     order = random.sample(sample.leaves, len(sample.leaves))
     done = random.randint(0, len(order))
@@ -175,7 +175,7 @@ def _killed_in_the_middle(
 
 
 def stays_in_its_place(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Nothing appears outside the staging path, be it committed or abandoned."""
+    """Nothing appears outside the staging path, whether the output is committed or abandoned."""
     writer = format.create(folder / "abandoned", sample.leaves, WriteOptions())
     for leaf in sample.leaves:
         write_leaf(writer, leaf, sample, random)
@@ -189,19 +189,19 @@ def stays_in_its_place(format: Format, folder: Path, sample: Sample, random: Ran
 
 
 def knows_its_own(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Detection knows its own output, and neither an empty folder nor arbitrary bytes."""
+    """Detection recognises the format's own output, but not an empty folder or arbitrary bytes."""
     staging = write(format, folder / "staging", sample, random)
-    assert format.detect(staging), "doesn't know its own output"
+    assert format.detect(staging), "doesn't recognise its own output"
     empty = folder / "empty"
     empty.mkdir()
-    assert format.detect(empty) is None, "takes an empty folder"
+    assert format.detect(empty) is None, "recognises an empty folder"
     noise = folder / "noise"
     noise.write_bytes(random.randbytes(random.choice([0, 7, 1000])))
-    assert format.detect(noise) is None, "takes arbitrary bytes"
+    assert format.detect(noise) is None, "recognises arbitrary bytes"
 
 
 def refuses_what_is_truncated(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """A file that was cut is refused when it is opened; the error names it."""
+    """A truncated file is refused when it is opened, and the error names it."""
     staging = write(format, folder / "staging", sample, random)
     with format.open(staging) as checkpoint:
         files = checkpoint.files()
@@ -213,11 +213,11 @@ def refuses_what_is_truncated(format: Format, folder: Path, sample: Sample, rand
     except ConvkitError as refusal:
         assert file.name in str(refusal), f"the refusal doesn't name {file.name}: {refusal}"
     else:
-        raise AssertionError(f"{file.name} is cut, and was opened")
+        raise AssertionError(f"{file.name} is truncated, and was opened")
 
 
 def refuses_unknown_keys(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Asked for a tensor that isn't there, or for the elements of a value, it names the key."""
+    """Reading a missing tensor, or the elements of a value, is an error that names the key."""
     with format.open(write(format, folder / "staging", sample, random)) as checkpoint:
         for key in ["no.such.key", *(leaf.key for leaf in sample.leaves if leaf.spec is None)]:
             try:
@@ -263,7 +263,7 @@ def write(
 
 
 def write_leaf(writer: Writer, leaf: Leaf, sample: Sample, random: Random) -> None:
-    """Write one leaf in random pieces, and finish it; a tied one is in the leaf that it names."""
+    """Write one leaf in random pieces, and finish it; a tied leaf isn't written."""
     if leaf.same_as:
         return
     for start, stop in pieces(writer, leaf, random):
@@ -272,7 +272,7 @@ def write_leaf(writer: Writer, leaf: Leaf, sample: Sample, random: Random) -> No
 
 
 def pieces(writer: Writer, leaf: Leaf, random: Random) -> list[tuple[int, int]]:
-    """Ranges that cover a tensor, in random order, cut where the writer allows it; none where nothing is written."""
+    """Ranges that cover a tensor, in random order, cut where the writer allows it; empty if nothing is written."""
     if leaf.spec is None or leaf.same_as:
         return []
     grain = writer.granularity(leaf.key)
@@ -282,7 +282,7 @@ def pieces(writer: Writer, leaf: Leaf, random: Random) -> list[tuple[int, int]]:
 
 
 def check_equal(checkpoint: Checkpoint, sample: Sample) -> None:
-    """The checkpoint holds the sample's leaves, and no other."""
+    """Check that the checkpoint holds the sample's leaves and no others."""
     expected, keys_found = {leaf.key for leaf in sample.leaves}, set(checkpoint.leaves)
     assert keys_found == expected, f"missing {expected - keys_found}, added {keys_found - expected}"
     for leaf in sample.leaves:
@@ -303,17 +303,14 @@ def check_equal(checkpoint: Checkpoint, sample: Sample) -> None:
 
 
 def check_bits(found: np.ndarray, expected: np.ndarray, key: str) -> None:
-    """Equal dtype, length and bits."""
+    """Check for equal dtype, length and bits."""
     assert found.dtype == expected.dtype, f"{key}: {found.dtype} for {expected.dtype}"
     assert found.shape == expected.shape, f"{key}: {found.shape} for {expected.shape}"
     assert found.tobytes() == expected.tobytes(), f"{key}: the bits differ"
 
 
 def in_a_process_that_dies(work: Callable[[], None]) -> None:
-    """Do the work in a child that then ends without closing anything.
-
-    A fork shares nothing with its parent that the work could save.
-    """
+    """Do the work in a forked child that ends without closing anything, so that only what it wrote survives."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -322,15 +319,14 @@ def in_a_process_that_dies(work: Callable[[], None]) -> None:
             status = 0
         except BaseException:
             print_exc()
-        finally:  # whatever happens: the child must not go on as if it were its parent
+        finally:  # in any case: the child must not continue as if it were the parent
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the work failed before it could be killed"
 
 
 def in_a_fresh_process_that_dies(work: Callable[[], None]) -> None:
-    """As :func:`in_a_process_that_dies`, for libraries with threads of their own, which don't survive a fork.
-
-    The work is pickled: a function of a module, or a ``partial`` of one.
+    """Like :func:`in_a_process_that_dies`, for libraries whose threads don't survive a fork. The work is pickled: a
+    function of a module, or a ``partial`` of one.
     """
     fresh = multiprocessing.get_context("forkserver")
     fresh.set_forkserver_preload(["convkit.testing"])

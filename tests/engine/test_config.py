@@ -113,8 +113,8 @@ def test_defaults_are_listed_with_their_source() -> None:
     [
         (to_right, {}, "hidden_size", "is missing"),
         (to_right, LEFT | {"act": "tanh"}, "act", "'tanh' has no counterpart"),
-        (to_right, LEFT | {"model_type": "huge"}, "model_type", "is 'huge', where this layout has 'tiny'"),
-        (to_left, {"model": {"width": 12, "filter": 3}}, "dropout", "is 0.1, where this layout has 0.0"),
+        (to_right, LEFT | {"model_type": "huge"}, "model_type", "is 'huge', but this layout has 'tiny'"),
+        (to_left, {"model": {"width": 12, "filter": 3}}, "dropout", "is 0.1, but this layout has 0.0"),
         (to_left, {"model": {"width": 12, "dropout": 0.0, "name": "large"}}, "name", "is 'large'"),
         (to_left, {"model": {"width": 12, "filter": 9, "dropout": 0.0, "quiet": 2}}, "quiet", "is 2"),
         (

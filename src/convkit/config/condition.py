@@ -1,4 +1,4 @@
-"""Conditions on declared names: what ``when=`` says in a rule or in a row of a config table.
+"""Conditions on declared names, for ``when=`` in a rule or in a row of a config table.
 
 =============  ==============================================================
 ``tied``       the name's value is true
@@ -32,7 +32,7 @@ _PART = re.compile(r"\s*(?P<negated>!?)\s*(?P<name>[A-Za-z_][\w.]*)\s*(?:(?P<sig
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One comparison: of the declared name ``name`` with ``value``; without a sign, whether it is true."""
+    """One comparison of the declared name ``name`` with ``value``; without a sign, a test whether it is true."""
 
     name: str
     sign: str = ""
@@ -41,7 +41,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """Read what stands between two ``&``.
+        """Parse the text between two ``&``.
 
         Raises:
             ValueError: it isn't a comparison.
@@ -75,14 +75,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition as read from its text: all of its parts must hold."""
+    """A parsed condition: all of its parts must hold."""
 
     parts: tuple[Part, ...] = ()
 
     @classmethod
     @cache
     def parse(cls, text: str) -> Condition:
-        """Read a condition; the empty text always holds.
+        """Parse a condition; the empty text always holds.
 
         Raises:
             ValueError: a part isn't a comparison.
@@ -98,7 +98,7 @@ class Condition:
         return all(part.holds(names) for part in self.parts)
 
     def scoped(self, scope: str) -> Condition:
-        """The same about the names of one component of a pack, which have the scope before them."""
+        """The same condition on the names of one component of a pack, which are prefixed by the scope."""
         return Condition(tuple(replace(part, name=scope + part.name) for part in self.parts))
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""Configs convert by a table, declared once and read both ways, like the tensors.
+"""The kinds of rows of a config table, which is declared once and read both ways, like the tensors' rules.
 
-Each row says where a value stands on the left and on the right, which name it has in rules, what
-holds where a config leaves it out (the documented default of that framework's config class), and
-how values correspond. Fields are dotted paths into nested dicts.
+Each row gives the fields of a value on the left and on the right, its name in rules, its default where a config leaves
+it out (as documented for that framework's config class), and how values correspond. Fields are dotted paths into nested
+dicts.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from typing import Any, Literal
 Release = tuple[int, ...]
 
 
-#: no default: the config must say it
+#: no default: the field is required
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
 
-#: left out where the source leaves it out
+#: the field is left out if the source leaves it out
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a table.
-
-    ``when`` is a condition on declared names (:mod:`convkit.config.condition`): without it the line isn't
-    there. ``since`` and ``until`` bound the releases (inclusive, exclusive) for which right fields are
+    """One line of a table. It applies only where ``when``, a condition on declared names
+    (:mod:`convkit.config.condition`), holds. ``since`` and ``until`` bound the releases (inclusive, exclusive) for
+    which right fields are
     written; they are read whatever the release.
     """
 
@@ -40,11 +39,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Field(Row):
-    """A value that both sides have.
-
-    ``values`` pairs left with right values where they differ; of several pairs that fit, the first
-    counts. ``null`` is what None stands for, where it isn't a value like others. Both it and the
-    defaults may be functions of the declared names.
+    """A value that both sides have. ``values`` pairs left with right values where they differ; the first pair that fits
+    wins. ``null`` is the value that None stands for, if None isn't an ordinary value. It and the defaults may be
+    functions of the declared names.
     """
 
     left: str
@@ -58,10 +55,9 @@ class Field(Row):
 
 @dataclass(frozen=True)
 class Constant(Row):
-    """A field of one side whose value the layout fixes.
-
-    As target it is written (unless ``write`` is false); as source it must have one of the values,
-    and where it is left out, ``default`` (or what that function of the names gives) must be one of them.
+    """A field of one side whose value is fixed by the layout. In a target it is written (unless ``write`` is false). In
+    a source it must have one of the values; if it is left out, ``default`` (a value, or a function of the names) must
+    be one of them.
     """
 
     side: Literal["left", "right"]
@@ -74,7 +70,7 @@ class Constant(Row):
 
 @dataclass(frozen=True)
 class Written(Row):
-    """A field of one side that is written (a value, or a function of the names) and never looked at."""
+    """A field of one side that is written (a value, or a function of the names) and never read."""
 
     side: Literal["left", "right"]
     field: str
@@ -83,10 +79,9 @@ class Written(Row):
 
 @dataclass(frozen=True)
 class Flag(Row):
-    """A boolean that the tensors themselves answer: whether biases are there.
-
-    ``fact`` is the name of a ``Fact`` of the mapping. Where the checkpoint's tensors are known they
-    win, and a config that says otherwise is corrected with a warning.
+    """A boolean that the tensors themselves decide, such as whether there are biases. ``fact`` is the name of a
+    ``Fact`` of the mapping. If the checkpoint's tensors are known they win, and a config that contradicts them is
+    corrected with a warning.
     """
 
     left: str
@@ -96,7 +91,7 @@ class Flag(Row):
     right_default: bool = False
 
 
-#: ``function(values, names)`` gets the fields of a group that are there and the declared names (with
+#: ``function(values, names)`` gets the fields of a group that are present and the declared names (with
 #: ``release``), and returns fields of the other side. A field that comes back as ABSENT isn't written;
 #: ``"=name"`` declares a name; ``"!"`` is a warning.
 Together = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -104,7 +99,7 @@ Together = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Coupled(Row):
-    """Fields that correspond as a group, by a pair of functions that the mapping file states."""
+    """Fields that correspond as a group, by a pair of functions in the mapping's file."""
 
     left: tuple[str, ...]
     right: tuple[str, ...]
@@ -114,9 +109,8 @@ class Coupled(Row):
 
 @dataclass(frozen=True)
 class Refused(Row):
-    """Fields of one side (a trailing ``*`` for any ending) that mean something the other side can't say.
-
-    Refused when one is set to another value than the neutral one that stands beside it; None is always neutral.
+    """Fields of one side (a trailing ``*`` matches any ending) with a meaning that the other side can't express. A
+    config that sets one to anything except its neutral value is refused; None is always neutral.
     """
 
     side: Literal["left", "right"]
@@ -127,7 +121,7 @@ class Refused(Row):
 
 @dataclass(frozen=True)
 class Rejected(Row):
-    """Fields of one side that some release's class doesn't take, though others do: not written for it."""
+    """Fields of one side that the class of some release doesn't accept: not written for that release."""
 
     side: Literal["left", "right"]
     fields: tuple[str, ...]

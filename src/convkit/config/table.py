@@ -1,4 +1,4 @@
-"""A table of rows, and one pass over it: a config of one side becomes a config of the other."""
+"""A table of rows, and the pass over it that converts a config of one side into a config of the other."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ from convkit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted config with what is known from it.
-
-    ``names`` holds left values under the rows' names. ``defaults`` lists what was left out and
-    filled (name, value, source); ``lost`` is the part of the source without a counterpart,
-    kept as complement.
+    """A converted config. ``names`` holds left values under the rows' names. ``defaults`` lists the fields that were
+    left out and filled (name, value, source); ``lost`` is the part of the source without a counterpart, kept as
+    complement.
     """
 
     config: dict[str, Any]
@@ -46,8 +44,8 @@ class Converted:
 class ConfigTable:
     """The table of one mapping.
 
-    ``left_at`` and ``right_at`` are the paths at which a side's model section may lie, the one to
-    write first. ``left_source`` and ``right_source`` name where a side's defaults are documented.
+    ``left_at`` and ``right_at`` are the possible paths of a side's model section; the first one is written.
+    ``left_source`` and ``right_source`` name where a side's defaults are documented.
     """
 
     rows: tuple[Row, ...] = ()
@@ -64,10 +62,8 @@ class ConfigTable:
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
     ) -> Converted:
-        """The other side's config, and the declared names.
-
-        ``facts`` are names known beforehand (from the tensors, variants); ``release`` is that of
-        the side that has releases.
+        """Convert a config to the other side. ``facts`` are names known beforehand (from tensors and variants);
+        ``release`` is the release of the side that has releases.
 
         Raises:
             ConfigError: a required field is missing, a value has no counterpart, a constant contradicts.
@@ -141,7 +137,7 @@ class _Conversion:
             value = self._computed(row.default)
         if value is not ABSENT and value != row.value and value not in row.also:
             raise ConfigError(
-                f"is {value!r}, where this layout has {row.value!r}",
+                f"is {value!r}, but this layout has {row.value!r}",
                 key=row.field,
                 remedy="name the layout that the checkpoint really has, or correct the config",
             )
@@ -163,7 +159,7 @@ class _Conversion:
         there = getattr(row, self.target)
         if dig(self.out, there) not in (MISSING, true):
             raise ConfigError(
-                f"{there} would have to be both True and False: only some of its biases are there",
+                f"{there} would have to be both True and False: only some of its biases exist",
                 key=path,
                 remedy="this layout has one flag for them",
             )

@@ -1,16 +1,16 @@
-"""Nested dicts by dotted path: read, set, merge, and what is missing."""
+"""Nested dicts by dotted path: read, set, merge and compare."""
 
 from __future__ import annotations
 
 from collections import abc
 from typing import Any
 
-#: what :func:`dig` returns where there is nothing
+#: returned by :func:`dig` if nothing is there
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
 
 def dig(config: abc.Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path (the whole for an empty one); MISSING where there is none."""
+    """The value at a dotted path (all of it for the empty path), or MISSING."""
     value: Any = config
     for part in path.split(".") if path else ():
         if not isinstance(value, dict) or part not in value:
@@ -20,7 +20,7 @@ def dig(config: abc.Mapping[str, Any], path: str) -> Any:
 
 
 def plant(config: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path, making the sections on the way (merging for an empty path)."""
+    """Set the value at a dotted path, making sections as needed (for the empty path: merge)."""
     if not path:
         config.update(value)
         return
@@ -36,7 +36,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def merge(config: dict[str, Any], other: abc.Mapping[str, Any]) -> None:
-    """Put into ``config`` what it doesn't say itself, section by section."""
+    """Fill ``config`` with the fields that it doesn't have, section by section."""
     for name, value in other.items():
         if isinstance(value, dict) and isinstance(config.get(name), dict):
             merge(config[name], value)
@@ -58,7 +58,7 @@ def missing_from(config: abc.Mapping[str, Any], other: abc.Mapping[str, Any]) ->
 
 
 def unseen(config: abc.Mapping[str, Any], seen: set[str], prefix: str = "") -> dict[str, Any]:
-    """The part of a config that no row has looked at."""
+    """The part of a config that no row has read."""
     left: dict[str, Any] = {}
     for name, value in config.items():
         path = f"{prefix}{name}"

@@ -1,9 +1,8 @@
-"""Models made from a seed by the transformers library itself, for demonstrations and tests.
+"""Generates models from a seed with the transformers library itself, for demonstrations and tests.
 
-``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. They
-are written as the library writes any model, so what is read back is a real checkpoint. Some families are
-none of the library's: ``cerebras-old`` (:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`),
-``orbax-v0`` (:mod:`.orbax`).
+``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. The library writes
+them like any model, so they are real checkpoints. Some families don't come from the library: ``cerebras-old``
+(:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`), ``orbax-v0`` (:mod:`.orbax`).
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
 
     Args:
         family: the options, or their URI.
-        folder: made if it isn't there.
+        folder: made if it doesn't exist.
 
     Raises:
-        UsageError: the URI names no family, or an option that it hasn't.
+        UsageError: the URI has an unknown family or option.
         ConvkitError: transformers isn't installed.
     """
     if isinstance(family, str):
@@ -47,7 +46,7 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
         model = _model(family)
     except ImportError as error:
         raise ConvkitError(
-            f"models are made by {error.name}, which isn't installed", remedy="pip install it"
+            f"making models needs {error.name}, which isn't installed", remedy="pip install it"
         ) from error
     with _quiet():
         model.save_pretrained(folder, max_shard_size=family.shard_size)
@@ -62,7 +61,7 @@ def _model(family: Family) -> PreTrainedModel:
 
     from convkit.generate.weights import fill
 
-    with torch.random.fork_rng(devices=[]):  # what the library draws is overwritten
+    with torch.random.fork_rng(devices=[]):  # the library's random weights are overwritten
         model = family.architecture()(family.config())
     fill(model, family.seed)
     return model.to(getattr(torch, family.dtype))
@@ -70,7 +69,7 @@ def _model(family: Family) -> PreTrainedModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar of the library's own."""
+    """Hide the library's progress bars."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -83,7 +82,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _save_torch(model: PreTrainedModel, folder: Path, shard_size: str) -> None:
-    """``pytorch_model.bin``, or shards with an index, as transformers wrote them until its version 4."""
+    """Write ``pytorch_model.bin``, or shards with an index, as transformers did up to version 4."""
     import torch
     from huggingface_hub import split_torch_state_dict_into_shards
 

@@ -1,7 +1,7 @@
-"""The families that can be generated, and their options: one dataclass each, an option a field.
+"""The families that can be generated: a dataclass each, whose fields are the options.
 
-Sizes are awkward on purpose: a mistaken reshape must not fit by accident. So are the constants that a
-converter could forget and the other framework's default would hide (norm epsilon, rotary base).
+Sizes are awkward on purpose, so that a wrong reshape doesn't fit by accident. So are the constants that a converter
+could forget without notice if they were the other framework's defaults (norm epsilon, rotary base).
 ``intermediate`` and ``vocab`` are odd sizes, ``positions`` leaves room for a probe of 256.
 """
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Family(ABC):
-    """What all families have in common."""
+    """The options of all families."""
 
-    #: the weights depend on it and on their names alone
+    #: the weights depend only on the seed and on their names
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    #: ``torch`` is pytorch_model.bin, in which tied weights stand under all of their names
+    #: ``torch`` is pytorch_model.bin, which has tied weights under all of their names
     format: Literal["safetensors", "torch"] = "safetensors"
-    #: bytes a shard at most, as transformers writes them: 100KB, 5GB
+    #: the largest shard, in transformers' notation: 100KB, 5GB
     shard_size: str = "50GB"
 
     heads: int = 6
@@ -52,16 +52,16 @@ class Family(ABC):
 
     @abstractmethod
     def config(self) -> PreTrainedConfig:
-        """The configuration, of the transformers library."""
+        """The transformers configuration."""
 
     @abstractmethod
     def architecture(self) -> type[PreTrainedModel]:
-        """The model class, of the transformers library."""
+        """The transformers model class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llama(Family):
-    """A llama: grouped queries, rotary positions, gated MLP."""
+    """A llama: grouped-query attention, rotary positions, gated MLP."""
 
     head: Literal["lm", "none"] = "lm"
     kv_heads: int = 2
@@ -106,7 +106,7 @@ class Llama(Family):
         return {"lm": LlamaForCausalLM, "none": LlamaModel}[self.head]
 
     def _rope(self) -> dict[str, Any]:
-        # a fifth of the positions counts as trained on, so that the probe sees scaled ones
+        # a fifth of the positions counts as the trained length, so that the probe reaches scaled positions
         original = max(self.positions // 5, 1)
         pairs = self.hidden // self.heads // 2
         scaling: dict[str, dict[str, Any]] = {
@@ -165,9 +165,9 @@ class Bert(Family):
     head: Literal["pretraining", "sequence-classification", "token-classification", "question-answering", "none"] = (
         "pretraining"
     )
-    #: whether the output of the masked language model is the word embedding
+    #: whether the MLM output is tied to the word embedding
     tied: bool = True
-    #: classes of the two classification heads
+    #: number of classes of the two classification heads
     labels: int = 5
     activation: Literal["gelu", "gelu_new", "relu"] = "gelu"
 

@@ -1,9 +1,8 @@
-"""A small llama of ModelZoo in the middle of its training, as releases 1.7 and 1.9 saved one.
+"""A small ModelZoo llama in the middle of its training, as releases 1.7 and 1.9 saved it.
 
-``generated://cerebras-old?release=1.7`` names it. The file has what the repair of such files is for: a
-``TensorScalarDict`` (release 1.7), tied copies that were left out, schedulers that stand at the start. With
-``workers=3`` there are the files of three data loaders beside it. Its yaml speaks as since release 2.1; release
-1.9 called a field or two otherwise.
+``generated://cerebras-old?release=1.7`` names it. The file has everything that the repair of such files handles: a
+``TensorScalarDict`` (release 1.7), tied copies that were left out, schedulers at step 0. ``workers=3`` adds the files
+of three data loaders. Its yaml has the field names of release 2.1; release 1.9 named one or two fields differently.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
 _STEP = 15
 _MILESTONES = [10, 20]
-#: samples a step
+#: samples per step
 _BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class OldCerebras:
-    """The options. Sizes are awkward on purpose, as those of all families."""
+    """The options. Sizes are awkward on purpose, as in all families."""
 
     seed: int = 0
     release: Literal["1.7", "1.8", "1.9"] = "1.7"
@@ -50,7 +49,7 @@ class OldCerebras:
             raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
 
     def write(self, folder: Path) -> None:
-        """Write ``model.mdl``, ``params.yaml`` and ``data_iter`` into a folder, which is made if it isn't there."""
+        """Write ``model.mdl``, ``params.yaml`` and ``data_iter`` into a folder, which is made if it doesn't exist."""
         import yaml
 
         from convkit.generate.old_mdl import write_old

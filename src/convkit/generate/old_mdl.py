@@ -1,6 +1,6 @@
-"""Writes ``.mdl`` files as Cerebras releases 1.7 to 2.0 did (formats 0.1 to 0.4), for demonstrations and tests.
+"""Writes ``.mdl`` files like Cerebras releases 1.7 to 2.0 (formats 0.1 to 0.4), for demonstrations and tests.
 
-No file of those releases is public. These are made after what reads them: cerebras-pytorch 2.10
+No file of those releases is public. These follow the code that reads them: cerebras-pytorch 2.10
 ``cerebras/pytorch/storage/_legacy``, ModelZoo release 2.0.2 ``compat/fix_checkpoint_spec.py``.
 """
 
@@ -20,14 +20,14 @@ from convkit.checkpoint import Opaque
 if TYPE_CHECKING:
     import h5py
 
-#: release -> the version that its files note down; 1.7 noted none
+#: release -> the version that its files state; 1.7 states none
 VERSIONS = {"1.7": None, "1.8": 0.2, "1.9": 0.3, "2.0": 0.4}
 
 _PYTREE = "torch.utils._pytree"
 
 
 class TensorScalarDict(dict[str, Any]):
-    """Release 1.7's own dict for the optimizer's state of a parameter."""
+    """Release 1.7's class for the optimizer state of a parameter."""
 
 
 _CLASSES: dict[type, tuple[str, str]] = {
@@ -38,13 +38,13 @@ _CLASSES: dict[type, tuple[str, str]] = {
 
 
 def write_old(path: Path, state: dict[str, Any], release: str, left_out: Collection[str] = ()) -> None:
-    """Write a state: dicts, lists and tuples of numpy arrays, numbers, strings, None and pickled objects.
+    """Write a state: nested dicts, lists and tuples of numpy arrays, numbers, strings, None and pickled objects.
 
     Args:
         path: the file to make.
-        state: bfloat16 arrays are of ml_dtypes' type.
+        state: bfloat16 arrays have ml_dtypes' dtype.
         release: one of :data:`VERSIONS`.
-        left_out: names of tied tensors that stand in the spec and get no data.
+        left_out: names of tied tensors that are in the spec and get no data.
     """
     import h5py
 
@@ -59,7 +59,7 @@ def write_old(path: Path, state: dict[str, Any], release: str, left_out: Collect
 
 
 def flatten(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Leaves by name."""
+    """The leaves by name."""
     if isinstance(state, dict | list | tuple):
         for name, inner in state.items() if isinstance(state, dict) else enumerate(state):
             yield from flatten(inner, (*path, str(name)))
@@ -68,7 +68,7 @@ def flatten(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
 
 
 def pickled_spec(state: Any) -> bytes:
-    """The tree spec as torch 1.13's classes are pickled (protocol 2), made without torch."""
+    """The tree spec in the pickle of torch 1.13's classes (protocol 2), made without torch."""
     return b"\x80\x02" + _spec(state) + b"."
 
 
@@ -103,7 +103,7 @@ def _literal(value: str | int) -> bytes:
 
 
 def _write(file: h5py.File, name: str, value: Any, *, named: bool) -> None:
-    """One dataset: its kind a class' name, or a flag."""
+    """Write one dataset; its kind is a class's name, or a flag."""
     import h5py
     import hdf5plugin
 

@@ -1,4 +1,4 @@
-"""From ``generated://family?option=value&...`` to a family with its options."""
+"""Parses ``generated://family?option=value&...`` into a family with its options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse(uri: str) -> Family | OldCerebras | Training | OrbaxTraining:
     6
 
     Raises:
-        UsageError: no such family, option or value; lists those that there are.
+        UsageError: an unknown family, option or value; the message lists the known ones.
     """
     parts = urlsplit(uri)
     family = FAMILIES.get(parts.netloc)
@@ -44,7 +44,7 @@ def parse(uri: str) -> Family | OldCerebras | Training | OrbaxTraining:
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name in chosen or name not in hints:
             names = ", ".join(field.name for field in fields(family))
-            problem = "is given twice" if name in chosen else f"is no option of {parts.netloc}"
+            problem = "is given twice" if name in chosen else f"isn't an option of {parts.netloc}"
             raise UsageError(f"{name!r} {problem}", path=uri, remedy=f"options: {names}")
         chosen[name] = _value(uri, name, hints[name], text)
     try:

@@ -1,7 +1,7 @@
-"""A small network in the middle of its training, as flax, optax and Orbax's v0 API themselves save one.
+"""A small network in the middle of its training, saved by flax, optax and Orbax's v0 API themselves.
 
-``generated://orbax-v0`` names it: a ``CheckpointManager``'s folder with a few steps, each flax's ``TrainState``
-with the state of optax's AdamW, a random key, the config as JSON, and metrics.
+``generated://orbax-v0`` names it: a ``CheckpointManager`` folder with a few steps, each with flax's ``TrainState`` and
+optax's AdamW state, a random key, the config as JSON, and metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convkit.generate.sizes import at_least_one
 
 @dataclass(frozen=True, kw_only=True)
 class OrbaxTraining:
-    """The options. Sizes are awkward on purpose, as those of all families."""
+    """The options. Sizes are awkward on purpose, as in all families."""
 
     seed: int = 0
     layers: int = 3
@@ -25,7 +25,7 @@ class OrbaxTraining:
     hidden: int = 14
     outputs: int = 6
     steps: int = 2
-    #: what the folders of steps are called before their number, and digits of it; "" and 0 for neither
+    #: the prefix of step folders and the number of digits they are padded to; "" and 0 for neither
     prefix: str = ""
     digits: int = 0
     ocdbt: bool = True
@@ -45,7 +45,7 @@ class OrbaxTraining:
             self._train(folder)
         except ImportError as error:
             raise ConvkitError(
-                f"such a checkpoint is made by {error.name}, which isn't installed",
+                f"making such a checkpoint needs {error.name}, which isn't installed",
                 remedy="pip install 'convkit-checkpoints[orbax]'",
             ) from error
 
@@ -74,7 +74,7 @@ class OrbaxTraining:
                 manager.save(step, args=items, metrics={"loss": float(loss)}, custom_metadata={"trained": step})
 
     def _state(self) -> tuple[Any, Any]:
-        """A train state, and the loss as a function of its parameters."""
+        """A train state, and the loss function of its parameters."""
         import jax
         import jax.numpy as jnp
         import optax

@@ -1,7 +1,7 @@
-"""A small language model of Paxml in the middle of its training with Adam: ``generated://pax?kv_heads=2``.
+"""A small Paxml language model in the middle of its training with Adam: ``generated://pax?kv_heads=2``.
 
-Names and shapes: Praxis of 2024-05, ``layers/{transformers,attentions,grouped_query_attention}.py``; of the
-optimizer's state, ``optimizer_prefix_vectorization.py``. A LayerNorm's scale is stored minus one there, and an
+Names and shapes: Praxis of 2024-05, ``layers/{transformers,attentions,grouped_query_attention}.py``; for the optimizer
+state, ``optimizer_prefix_vectorization.py``. A LayerNorm's scale is stored minus one there, and an
 RmsNorm has no offset.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "mdl_vars.params."
 _TRANSFORMER = "lm.transformer."
-#: the optimizer is a chain of so many, and Adam is this one of them
+#: length of the optimizer's chain, and Adam's position in it
 _CHAIN, _ADAM = 4, 2
 
 
@@ -27,7 +27,7 @@ _CHAIN, _ADAM = 4, 2
 class Pax(Training):
     """The options."""
 
-    #: heads of keys and values; 0 has one kernel of queries, keys and values
+    #: heads of keys and values; 0 means a fused kernel of queries, keys and values
     kv_heads: int = 0
     biases: bool = True
     norm: Literal["layer", "rms"] = "layer"
@@ -99,7 +99,7 @@ class Pax(Training):
         width, heads, dim, wide = self.hidden, self.heads, self.head_dim, self.intermediate
         shapes: dict[str, tuple[int, ...]]
         if self.kv_heads:
-            # Praxis has no axis of heads where there is one
+            # Praxis has no axis for a single head
             keys = (self.kv_heads, dim) if self.kv_heads > 1 else (dim,)
             shapes = {f"self_attention.{name}": (width, *keys) for name in ("key", "value")}
             shapes["self_attention.query"] = (width, heads, dim)

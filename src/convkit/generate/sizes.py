@@ -1,4 +1,4 @@
-"""What every generated model asks of its sizes."""
+"""Checks the sizes of generated models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from convkit.errors import UsageError
 
 
 def at_least_one(options: object, *names: str) -> None:
-    """Each of these fields must be above 0.
+    """Check that each of these fields is above 0.
 
     Raises:
-        UsageError: one isn't.
+        UsageError: a field isn't.
     """
     for name in names:
         if getattr(options, name) < 1:

@@ -1,7 +1,7 @@
-"""A small T5 of T5X in the middle of its training with AdamW: ``generated://t5x?decoder_layers=1``.
+"""A small T5X T5 in the middle of its training with AdamW: ``generated://t5x?decoder_layers=1``.
 
-Names and shapes: t5x ``examples/t5/network.py`` and ``layers.py`` at dddbfca; of the optimizer's state, optax'
-``chain(clip, adamw)`` as T5X saves it. Scores aren't scaled there, so the queries are small.
+Names and shapes: t5x ``examples/t5/network.py`` and ``layers.py`` at dddbfca; for the optimizer state, optax's
+``chain(clip, adamw)`` as T5X saves it. T5X doesn't scale attention scores, so the queries are small.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _BUCKETS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class T5X(Training):
-    """The options; ``layers`` are those of the encoder."""
+    """The options; ``layers`` counts the encoder's layers."""
 
     decoder_layers: int = 2
-    #: whether the embedding makes the logits, too
+    #: whether the output is tied to the embedding
     tied: bool = False
 
     def __post_init__(self) -> None:

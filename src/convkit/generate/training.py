@@ -1,6 +1,6 @@
-"""What the families of T5X and Pax have in common: weights in the middle of their training, with Adam's moments.
+"""Base of the T5X and Pax families: weights in the middle of their training, with Adam's moments.
 
-They are written by :mod:`convkit.formats`, whose tests hold what it writes to what T5X and Paxml wrote.
+They are written by :mod:`convkit.formats`, whose tests compare its output with files of T5X and Paxml.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from convkit.generate.sizes import at_least_one
 if TYPE_CHECKING:
     import numpy as np
 
-#: how many steps were trained; the size of a gradient
+#: number of trained steps; the size of a gradient
 STEP, GRADIENT = 7, 1e-3
 
 
@@ -32,12 +32,12 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Training(ABC):
-    """The options of both. Sizes are awkward on purpose, as those of all families."""
+    """The options of both. Sizes are awkward on purpose, as in all families."""
 
     seed: int = 0
-    #: of the weights; moments are float32
+    #: dtype of the weights; moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    #: whether there is an optimizer's state
+    #: whether there is an optimizer state
     adam: bool = True
     gated: bool = True
     heads: int = 6
@@ -52,18 +52,18 @@ class Training(ABC):
 
     @abstractmethod
     def parameters(self) -> dict[str, Parameter]:
-        """The model's tensors by their names in the checkpoint."""
+        """The model's tensors by name in the checkpoint."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """The counts, and the moments where there are some, by their names."""
+        """The counts, and the moments if there are any, by name."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write the checkpoint into a folder, which is made if it isn't there."""
+        """Write the checkpoint into a folder, which is made if it doesn't exist."""
 
     def leaves(self) -> dict[str, np.ndarray]:
-        """Every array by its name."""
+        """Every array by name."""
         from convkit.checkpoint.tensors import value_dtype
 
         kind = value_dtype(self.dtype)
@@ -72,14 +72,14 @@ class Training(ABC):
 
 
 def drawn(seed: int, key: str, parameter: Parameter) -> np.ndarray:
-    """Weights from a seed and their name."""
+    """Weights drawn from a seed and their name."""
     from convkit.generate.weights import draw
 
     return (parameter.mean + parameter.std * draw(seed, key, prod(parameter.shape))).reshape(parameter.shape)
 
 
 def moments(seed: int, keys: tuple[str, str], parameter: Parameter) -> dict[str, np.ndarray]:
-    """The first and the second moment of a parameter's gradient under their names."""
+    """The first and second moments of a parameter's gradient, by name."""
     first, second = (drawn(seed, key, Parameter(parameter.shape, GRADIENT)) for key in keys)
     return {keys[0]: first.astype("float32"), keys[1]: (second**2).astype("float32")}
 

@@ -1,12 +1,10 @@
-"""Weights from a seed: strong enough that a wrong forward pass shows, and the same on every machine.
+"""Weights from a seed: large enough that a wrong forward pass is visible, and the same on every machine.
 
 With the small weights of an untrained model attention is uniform and activations are linear: a wrong
-rotary or a swapped gate changes nothing that can be measured. So matrices keep the size of what they
-multiply (attention scores then spread by 1 to 3, activations leave their linear range), norm scales
-spread around 1, and no bias is zero.
-
-Numbers are sums of four uniform integers taken from the raw stream of PCG64: numpy promises that
-stream for ever (NEP 19), which it doesn't for its normal distribution, and integers round nowhere.
+rotary or a swapped gate changes nothing that can be measured. So matrices preserve the scale of their inputs (attention
+scores then spread by 1 to 3, activations leave their linear range), norm scales spread around 1, and no bias is zero.
+Numbers are sums of four uniform integers from the raw stream of PCG64: numpy guarantees that stream forever (NEP 19),
+but not its normal distribution, and integers don't round.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-#: standard deviations: of a matrix times the root of its inputs, an embedding, a bias, a norm scale around 1
+#: standard deviations: of a matrix (times the square root of its inputs), an embedding, a bias, a norm scale around 1
 MATRIX, EMBEDDING, BIAS, NORM = 1.25, 0.5, 0.2, 0.3
 
 #: of a sum of four integers, each uniform below 2**16
@@ -35,7 +33,7 @@ def draw(seed: int, key: str, size: int) -> np.ndarray:
 
 
 def fill(model: PreTrainedModel, seed: int) -> None:
-    """Give every parameter its weights, by its name below the head (a headless model gets the same)."""
+    """Set every parameter's weights by its name without the base model's prefix, so a headless model gets the same."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
