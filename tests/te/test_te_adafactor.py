@@ -138,7 +138,7 @@ def test_there_and_back_on_disk(flags: list[str], tmp_path: Path) -> None:
 def test_what_is_no_slot_is_refused() -> None:
     arrays, _ = factored(6, 8, 10)
     arrays[f"{STATE.format(0)}attention.query.kernel.preconditioner"] = UNUSED
-    with pytest.raises(ConvkitError, match="is the state of an optimizer that can't follow"):
+    with pytest.raises(ConvkitError, match="is the state of an optimizer that can't be converted"):
         plan_of(find_mapping("t5x/t5", "te/t5-fused"), arrays, format="torch")
 
 

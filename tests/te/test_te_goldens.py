@@ -99,7 +99,7 @@ def rightly_converted(run: Run) -> bool:
 def test_moments_of_scaled_queries_are_refused(run: Run) -> None:
     """The weights alone are converted: test_te_per_dim.py."""
     mapping, options = asked(run)
-    with pytest.raises(ConvkitError, match="is a moment of what is folded into the queries"):
+    with pytest.raises(ConvkitError, match="is a moment of a scale that is folded into queries"):
         plan_of(mapping, Memory(run.source()), format="torch", **options)
 
 

@@ -198,7 +198,7 @@ def test_without_the_receipt_it_is_a_model_without_a_scale(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "options", "why"),
     [
-        ({}, {}, "is a moment of what is folded into the queries"),
+        ({}, {}, "is a moment of a scale that is folded into queries"),
         ({"layer_norm.bias": None}, {"choices": WEIGHTS}, "may have been rotated"),
     ],
 )

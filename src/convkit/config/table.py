@@ -148,13 +148,13 @@ class _Conversion:
 
     def _flag(self, row: Flag) -> None:
         path = getattr(row, self.source)
-        said = self._value(path, getattr(row, f"{self.source}_default"))
+        stated = self._value(path, getattr(row, f"{self.source}_default"))
         true = self.facts.get(row.fact)
         if true is None:
-            true = bool(said)
-        elif bool(said) != true:
+            true = bool(stated)
+        elif bool(stated) != true:
             have = "has" if true else "has no"
-            self.warnings.append(f"the config says {path} = {said}, the checkpoint {have} such tensors: corrected")
+            self.warnings.append(f"the config says {path} = {stated}, the checkpoint {have} such tensors: corrected")
         self.names[row.fact] = true
         there = getattr(row, self.target)
         if dig(self.out, there) not in (MISSING, true):

@@ -69,8 +69,7 @@ class Pax(Format):
     summary = "Pax: zarr folders (1.1); reads OCDBT (1.2) and Flax msgpack, too"
 
     def detect(self, path: Path) -> str | None:
-        """Recognise arrays named ``mdl_vars.…``, Pax's msgpack, or array folders with only a ``_sharding`` beside
-        them."""
+        """Recognise arrays named ``mdl_vars.…``, Pax's msgpack, or array folders beside a lone ``_sharding``."""
         if path.is_file():
             return "the file is Pax's msgpack" if _is_flax(path) else None
         for folder in (path, path / _STATE):

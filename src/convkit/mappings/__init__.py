@@ -1,7 +1,7 @@
-"""The mappings, one file a model family: declarations only.
+"""The mappings, one file per model family: declarations only.
 
-A new family is a new module with a ``MAPPING`` in one of the packages here; nothing else changes.
-Packages of others add theirs through the entry point group ``convkit.mappings`` (a ``Mapping`` each).
+A new family is a new module with a ``MAPPING`` in one of the packages here; nothing else changes. Other packages add
+theirs through the entry point group ``convkit.mappings`` (a ``Mapping`` each).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["all_mappings", "find_mapping", "get_layout", "layouts", "unchanged"]
 
 @cache
 def all_mappings() -> tuple[Mapping, ...]:
-    """Every mapping, in the order of their names."""
+    """Every mapping, in name order."""
     found: dict[str, Mapping] = {}
     for module in walk_packages(__path__, f"{__name__}."):
         mapping = getattr(import_module(module.name), "MAPPING", None)
@@ -37,10 +37,10 @@ def layouts() -> dict[str, Layout]:
 
 
 def get_layout(name: str) -> Layout:
-    """The layout of that name.
+    """The layout with this name.
 
     Raises:
-        UsageError: there is none; lists the names.
+        UsageError: no layout has this name; the message lists those that exist.
     """
     try:
         return layouts()[name]
@@ -49,7 +49,7 @@ def get_layout(name: str) -> Layout:
 
 
 def unchanged(layout: Layout) -> Mapping:
-    """The mapping of a layout to itself, for another format: every leaf and the whole config stay as they are."""
+    """The mapping of a layout to itself, to change only the format: leaves and config stay as they are."""
     return Mapping(layout, layout, (Verbatim("{rest:*}"),), ConfigTable((Field("", "", name="config"),)))
 
 
@@ -57,7 +57,7 @@ def find_mapping(source: str, target: str) -> Mapping:
     """The mapping from one layout to another, turned so that ``source`` is its left side.
 
     Raises:
-        UsageError: an unknown layout, or two that no mapping joins.
+        UsageError: an unknown layout, or no mapping between the two.
     """
     get_layout(source), get_layout(target)
     if source == target:
@@ -67,4 +67,4 @@ def find_mapping(source: str, target: str) -> Mapping:
             return mapping
         if (mapping.right.name, mapping.left.name) == (source, target):
             return inverse(mapping)
-    raise UsageError(f"no mapping joins {source} and {target}", remedy="see convkit list mappings")
+    raise UsageError(f"there is no mapping between {source} and {target}", remedy="see convkit list mappings")

@@ -1,4 +1,4 @@
-"""Independent forward passes by layout: adding a family is adding a file and a line here.
+"""Independent forward passes by layout. A new family takes a file and a line here.
 
 Nothing below imports the mapping engine: see "What is proved" in the documentation.
 """
@@ -40,7 +40,7 @@ def get_oracle(layout: str) -> type[Oracle]:
     """The oracle of a layout.
 
     Raises:
-        UsageError: there is none; lists the layouts that have one.
+        UsageError: the layout has no oracle; the message lists those that do.
     """
     if layout not in _ORACLES:
         raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(_ORACLES)}")
@@ -49,5 +49,5 @@ def get_oracle(layout: str) -> type[Oracle]:
 
 
 def needs_config(layout: str) -> bool:
-    """Whether a checkpoint of this layout has a config beside it that says what model it is."""
+    """Whether checkpoints of this layout have a config beside them that describes the model."""
     return not layout.startswith(("pax/", "t5x/", "te/"))

@@ -1,4 +1,4 @@
-"""From a path to a model that runs: the layout, the config beside the checkpoint, the tensors in float32."""
+"""Opens a checkpoint as a model that runs: its layout, its config, its tensors in float32."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Opened:
     oracle: Oracle
     #: the dtype in which each tensor is stored
     dtypes: dict[str, str]
-    #: where the config was corrected by the tensors
+    #: corrections of the config by the tensors
     corrections: list[str]
 
     @property
@@ -46,7 +46,7 @@ class Opened:
 
     @property
     def stored(self) -> dict[str, int]:
-        """How many tensors are stored in which dtype."""
+        """The number of tensors stored in each dtype."""
         return dict(Counter(self.dtypes.values()))
 
 
@@ -59,10 +59,9 @@ def open_model(
     lenient: bool = False,
     without: Container[str] = (),
 ) -> Opened:
-    """Read a checkpoint whole and build its model.
-
-    With ``lenient`` the tensors overrule what the converters let them overrule (bias flags); else the
-    config is taken at its word, as the framework takes it. Keys in ``without`` are passed over.
+    """Read a whole checkpoint and build its model. With ``lenient`` the tensors overrule the fields that they overrule
+    in a conversion (bias flags); otherwise the config is used as it is, like in the framework. Keys in ``without`` are
+    ignored.
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
@@ -90,7 +89,7 @@ def open_model(
 
 
 def recorded_settings(path: Path) -> dict[str, Any]:
-    """What the receipt beside a checkpoint says of its model, for layouts whose checkpoints have no config."""
+    """The model's facts from the receipt beside a checkpoint, for layouts whose checkpoints have no config."""
     plan = (read_receipt(path, CONVERSION) or {}).get("plan", {})
     return {**plan.get("names", {}), **plan.get("variant", {})}
 

@@ -1,9 +1,9 @@
-"""What every oracle is: a forward pass that reads one layout natively, and names what it reads.
+"""The base class of oracles: a forward pass that reads one layout natively and names what it reads.
 
 An oracle takes a config and the tensors of a checkpoint as they lie on disk, and runs them in
-float32. It shares no code with any mapping, so two oracles that agree say something about the
-conversion between their layouts. What it reads it names by *role* (``layers.3.q.weight``), the
-same in every layout: faults are planted by role, and a disagreement is blamed on one.
+float32. It shares no code with any mapping, so if two oracles agree, that is evidence for the conversion between their
+layouts. It names what it reads by *role* (``layers.3.q.weight``), the same in every layout: faults are planted by role,
+and a disagreement is attributed to one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Keys that a message names before it counts the rest.
+#: how many keys a message names before it counts the rest
 _SHOWN = 3
 
-#: Points inside a layer that every layout can show, in the order in which they are computed in a
-#: pre-norm decoder, and the roles that feed each. Queries and keys are compared by the
-#: probabilities they give: layouts that rotate in different orders agree there only.
+#: Points inside a layer that every layout has, in the order of computation in a pre-norm decoder, and the roles that
+#: feed each. Queries and keys are compared by the resulting probabilities, because layouts with different rotary
+#: conventions agree only there.
 POINTS: dict[str, tuple[str, ...]] = {
     "norm_attention": ("norm_attention",),
     "v": ("v",),
@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where a role lies: a tensor, or one of the equal parts that a fused tensor holds."""
+    """The place of a role: a tensor, or one of the equal parts of a fused tensor."""
 
     key: str
     #: the layout stores ``[in, out]``
@@ -46,7 +46,7 @@ class Part:
     parts: int = 1
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The part as ``[out, in]`` (or ``[out]``): a view, so writing to it writes to the tensor."""
+        """The part as ``[out, in]`` (or ``[out]``), a view: writing to it changes the tensor."""
         whole = tensors[self.key]
         whole = whole.movedim(-1, 0) if self.transposed else whole
         rows = whole.shape[0] // self.parts
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model is, in words that all layouts share."""
+    """The facts of a model, in terms that all layouts share."""
 
     layers: int
     heads: int
@@ -63,16 +63,16 @@ class Facts:
     vocab_size: int
     #: positions the model allows
     positions: int
-    #: token types that the input may hold; 0 where the model takes none
+    #: number of token types in the input; 0 if the model takes none
     segments: int = 0
     causal: bool = True
     #: ``half`` or ``interleaved`` for rotary models, else empty
     rotary: str = ""
     #: dims of a head that are rotated
     rotary_dim: int = 0
-    #: where a longer input switches the model to other frequencies, the length it must exceed (longrope)
+    #: for longrope, the input length above which the model uses other frequencies
     switches_at: int = 0
-    #: the head reads the embedding's tensor
+    #: whether the head is tied to the embedding
     tied: bool = False
 
     @property
@@ -87,7 +87,7 @@ class Facts:
 
 @dataclass
 class Trace:
-    """What a run leaves: hidden states ``[batch, positions, hidden]`` by name, in order, and outputs."""
+    """The record of a run: hidden states ``[batch, positions, hidden]`` by name, in order, and outputs."""
 
     #: the layer whose inner points are kept as well
     detail: int | None = None
@@ -100,7 +100,7 @@ class Trace:
         self.states[name] = value
 
     def point(self, layer: int, point: str, value: Tensor) -> None:
-        """Keep what is computed inside ``layer``, if that layer was asked for."""
+        """Keep a state inside ``layer``, if that layer was requested."""
         if layer == self.detail:
             self.states[f"layers.{layer}.{point}"] = value
 
@@ -109,37 +109,37 @@ class Oracle(ABC):
     """A model of one layout, ready to run.
 
     Raises:
-        ConvkitError: the config says what this oracle can't run, or tensors are missing.
+        ConvkitError: the config asks for something that this oracle can't run, or tensors are missing.
     """
 
     #: the name of the layout that it reads
     layout: ClassVar[str]
 
-    #: the config as the framework sees it
+    #: the config as the framework reads it
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
     facts: Facts
     path: Path | None
-    #: what each tensor is for; covers every tensor that the model reads
+    #: role -> part; covers every tensor that the model reads
     roles: dict[str, Part]
-    #: second names of one parameter, where the checkpoint holds both: copy -> original
+    #: second names of a parameter, if the checkpoint holds both: copy -> original
     twins: dict[str, str]
-    #: contradictions between config and tensors: the framework would not load this as it stands
+    #: contradictions between config and tensors, with which the framework would refuse to load the checkpoint
     problems: list[str]
-    #: oddities that change nothing in what the model computes
+    #: oddities that don't change the model's results
     notes: list[str]
 
     @abstractmethod
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
-        """Bind the config and the tensors (float32, by the keys of the checkpoint); ``path`` is for messages."""
+        """Bind the config and the tensors (float32, by checkpoint key); ``path`` is for messages."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """Run ``input_ids`` [b, s] and, where the model takes them, ``attention_mask`` and ``token_type_ids``."""
+        """Run ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``, if the model takes them."""
 
     @abstractmethod
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
-        """Configs that are wrong in one thing, by the name of the fault."""
+        """Configs with one wrong field each, by the name of the fault."""
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """The config with the base of its rotary frequencies multiplied; None where no base matters."""
@@ -147,10 +147,10 @@ class Oracle(ABC):
 
     @abstractmethod
     def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Of a tied model, config and tensors in which the head has a tensor of its own."""
+        """Config and tensors of a tied model, changed so that the head has a tensor of its own."""
 
     def refuse(self, strangers: Iterable[str]) -> None:
-        """Note the keys that the file holds and the model has no place for, if there are any."""
+        """Note the keys of the file that the model doesn't have, if any."""
         keys = sorted(strangers)
         if keys:
             shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
@@ -161,7 +161,7 @@ class Oracle(ABC):
         return self.roles[role].of(self.tensors)
 
     def edited(self, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors with those roles' parts replaced, and second names with them; the oracle keeps its own."""
+        """A copy of the tensors with these roles' parts, and their second names, replaced."""
         tensors = dict(self.tensors)
         touched = {self.roles[role].key for role in changes}
         for key in touched:
@@ -171,10 +171,10 @@ class Oracle(ABC):
         return tensors | {copy: tensors[original] for copy, original in self.twins.items() if original in touched}
 
     def rebuilt(self, config: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None) -> Oracle:
-        """The same kind of oracle with another config or other tensors."""
+        """The same oracle class with another config or other tensors."""
         return type(self)(config or self.config, tensors or self.tensors, self.path)
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-        """The config with what the tensors are allowed to overrule, and a line for each correction."""
+        """The config corrected where tensors may overrule it, and a line for each correction."""
         return dict(config), []

@@ -63,10 +63,10 @@ def read_random_key(folder: Path) -> Pytree:
         ConvkitError: something is missing or damaged.
     """
     inner, metadata = _key_parts(folder)
-    said = read_object(metadata)
-    found = read_array(inner, tree.ARRAY) if _TYPED in said else read_pytree(inner)
+    kind_fields = read_object(metadata)
+    found = read_array(inner, tree.ARRAY) if _TYPED in kind_fields else read_pytree(inner)
     found = replace(found, files=(metadata, *found.files))
-    if not said.get(_TYPED):
+    if not kind_fields.get(_TYPED):
         return found
     words = found.specs[""].shape[-1:]
     if words not in _ALGORITHMS:

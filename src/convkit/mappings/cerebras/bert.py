@@ -1,7 +1,7 @@
-"""hf/bert <-> cerebras/bert, for every task: the heads are found from the keys.
+"""hf/bert <-> cerebras/bert, for every task: the heads are recognised by their keys.
 
 ===========================================  ====================================  ================================
-transformers                                 ModelZoo                              how it is told
+transformers                                 ModelZoo                              recognised by
 ===========================================  ====================================  ================================
 ``BertForPreTraining``                       ``bert``                              both heads
 ``BertForMaskedLM``                          ``bert``, ``disable_nsp``             the MLM head alone
@@ -12,7 +12,7 @@ transformers                                 ModelZoo                           
 ``BertForQuestionAnswering``                 none in 2.10; keys of the converter   ``qa_outputs``; no ``num_classes``
 ===========================================  ====================================  ================================
 
-Where the keys leave it open, ``architectures`` and the yaml's ``name`` decide.
+If the keys are ambiguous, ``architectures`` and the yaml's ``name`` decide.
 
 Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/bert.py`` and ``bert_finetune.py`` (rules of
 cs-2.1 ... cs-2.9), ``models/nlp/bert`` (config classes, also those of 2.1.0 ... 2.9.0);
@@ -41,7 +41,7 @@ from convkit.mappings.cerebras.hf import COMPANIONS
 
 Values = dict[str, Any]
 
-#: the classifiers of ModelZoo, and what only their yamls say (releases before 2.4 have no ``name``)
+#: ModelZoo's classifiers, and the field that only their yamls have (releases before 2.4 have no ``name``)
 CLASSIFIERS = {"bert/classifier": "sequence", "bert/token_classifier": "token"}
 THEIR_FIELDS = {
     "sequence": ("num_labels", "problem_type", "task_dropout"),
@@ -79,7 +79,7 @@ CS = Layout(
 
 
 def _norm(hf: str, cs: str, when: str = "") -> tuple[Rule, Rule]:
-    """A layer norm, in the spelling that the checkpoint has."""
+    """A layer norm, in the checkpoint's spelling."""
     return (
         Rule(f"{hf}.{{=scale}}", f"{cs}.weight", "d -> d", d="hidden", when=when),
         Rule(f"{hf}.{{=shift}}", f"{cs}.bias", "d -> d", d="hidden", when=when),
@@ -127,7 +127,7 @@ RULES = (
     Rule(("cls.predictions.bias", "cls.predictions.decoder.bias"), f"{DECODER}.bias", "v -> v",
          v="vocab", when="mlm & tied & !headless"),
     Rule("cls.predictions.decoder.bias", f"{DECODER}.bias", "v -> v", v="vocab",
-         left_copies="cls.predictions.bias", when="mlm & !tied & !headless"),  # untied, only the decoder's own is used
+         left_copies="cls.predictions.bias", when="mlm & !tied & !headless"),  # untied: only the decoder's own bias is used
     Rule("cls.seq_relationship.{p:weight|bias}", "{=cs}bert_cls_head.classifier.ffn.0.linear_layer.{p}",
          "c ... -> c ...", c=2, when="nsp & !headless"),
     Rule("classifier.{p:weight|bias}", "{=cs}classifier.{p}", "c ... -> c ...",
@@ -147,9 +147,9 @@ RULES = (
 
 
 def _task_from_hf(values: Values, names: Values) -> Values:
-    said = [name for name in values.get("architectures") or () if name.startswith("Bert")]
-    if "mlm" not in names:  # the tensors aren't known: believe the config
-        task = said[0] if said else "BertForPreTraining"
+    architectures = [name for name in values.get("architectures") or () if name.startswith("Bert")]
+    if "mlm" not in names:  # the tensors aren't known: trust the config
+        task = architectures[0] if architectures else "BertForPreTraining"
         names = names | {
             "mlm": task in ("BertForPreTraining", "BertForMaskedLM"),
             "nsp": task in ("BertForPreTraining", "BertForNextSentencePrediction"),
@@ -159,10 +159,10 @@ def _task_from_hf(values: Values, names: Values) -> Values:
         }
     if not names["head"] or names["qa"]:
         return _task(names, "")
-    if "BertForMultipleChoice" in said:
-        raise ConfigError("Cerebras has no multiple choice", key="architectures", remedy="convert the base model")
-    if "BertForSequenceClassification" in said or "BertForTokenClassification" in said:
-        return _task(names, "sequence" if "BertForSequenceClassification" in said else "token")
+    if "BertForMultipleChoice" in architectures:
+        raise ConfigError("Cerebras has no multiple-choice head", key="architectures", remedy="convert the base model")
+    if "BertForSequenceClassification" in architectures or "BertForTokenClassification" in architectures:
+        return _task(names, "sequence" if "BertForSequenceClassification" in architectures else "token")
     return _task(names, "sequence" if names["pooler"] else "token")
 
 
@@ -170,7 +170,7 @@ def _task_from_cerebras(values: Values, names: Values) -> Values:
     kind = CLASSIFIERS.get(values.get("name", ""), "")
     if not kind:
         kind = next((kind for kind, fields in THEIR_FIELDS.items() if values.keys() & set(fields)), "")
-    if "mlm" not in names:  # the tensors aren't known: believe the config
+    if "mlm" not in names:  # the tensors aren't known: trust the config
         pretraining = {"mlm": not kind, "nsp": not (kind or values.get("disable_nsp", False))}
         names = names | pretraining | {"head": bool(kind), "pooler": kind == "sequence" or pretraining["nsp"]}
     if not names["head"]:
@@ -214,9 +214,9 @@ TASK = Coupled(
     to_left=_task_from_cerebras,
 )
 
-# --- fields that take more than a line -------------------------------------------------------------------
+# --- fields that need more than a line -------------------------------------------------------------------
 
-#: ModelZoo's classifiers take these only (since 2.3)
+#: ModelZoo's classifiers accept only these (since 2.3)
 CLASSIFIERS_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_new", "relu": "relu", "silu": "silu"} | {
     "gelu_pytorch_tanh": "gelu_new",
     "swish": "silu",
@@ -241,13 +241,13 @@ def _act_to_hf(values: Values, names: Values) -> Values:
         raise ConfigError(f"{act!r} has no counterpart", key="encoder_nonlinearity", remedy=remedy)
     if mlm not in (None, act):
         raise ConfigError(
-            f"is {mlm!r}, the encoder's {act!r}", key="mlm_nonlinearity", remedy="transformers has one for both"
+            f"is {mlm!r}, the encoder's {act!r}", key="mlm_nonlinearity", remedy="transformers has one field for both"
         )
     return {"=act": known[act], "hidden_act": known[act]}
 
 
 def _labels(values: Values) -> int:
-    """As transformers counts them: by the names of the labels, where there are any."""
+    """The number of labels, counted like transformers: by their names, if there are any."""
     names = values.get("id2label")
     return len(names) if names else values.get("num_labels") or 2
 
@@ -268,7 +268,7 @@ def _labels_as(field: str) -> Coupled:
 def _two_labels(values: Values, names: Values) -> Values:
     if _labels(values) != 2:
         raise ConfigError(f"is {_labels(values)}", key="num_labels", remedy="a span has two ends: it must be 2")
-    return {"!": "no release of Cerebras has a class for question answering: the converter's keys are written"}
+    return {"!": "no Cerebras release has a class for question answering: the keys of ModelZoo's converter are written"}
 
 
 def _problem_to_cerebras(values: Values, names: Values) -> Values:
@@ -295,13 +295,13 @@ def _dropout(names: Values) -> Any:
 
 
 def _by_class(pretraining: Any, sequence: Any, token: Any) -> Any:
-    """The default of the ModelZoo class at hand."""
+    """The default of the ModelZoo class in use."""
     return lambda names: sequence if names["sequence"] else token if names["token"] else pretraining
 
 
 CONFIG = ConfigTable(
     left_source=HF_DEFAULTS.format("bert", "BertConfig"),
-    right_source=CS_DEFAULTS.format("bert", "BertModelConfig and what derives from it"),
+    right_source=CS_DEFAULTS.format("bert", "BertModelConfig and its subclasses"),
     right_at=MODEL_AT,
     rows=(
         Constant("left", "model_type", "bert"),

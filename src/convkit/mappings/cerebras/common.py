@@ -1,4 +1,4 @@
-"""What the Cerebras families share.
+"""Declarations that the Cerebras families share.
 
 Facts: ModelZoo release 2.10.0: ``models/nlp/gpt2/gpt2_model.py`` and ``models/nlp/bert/bert_model.py``
 (config classes and defaults), ``layers/activations.py``; transformers, ``activations.py``.
@@ -15,7 +15,7 @@ from convkit.mapping import LeftBehind, Variant
 HF_DEFAULTS = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"
 CS_DEFAULTS = "ModelZoo 2.10.0, models/nlp/{0}, {1}"
 
-#: where a Cerebras yaml keeps the model: in a bare or a training config
+#: paths of the model's section in a ModelZoo yaml: in a bare or a training config
 MODEL_AT = ("model", "trainer.init.model")
 
 #: ModelZoo stores the model below ``model``; its wrapper classes add one more ``model``; bare
@@ -25,7 +25,7 @@ CS_PREFIX = Variant("cs", "right", ("model.", "model.model.", ""), "{=cs}embeddi
 #: A training checkpoint's optimizer, schedulers, step, loader state and metadata.
 NOT_THE_MODEL = LeftBehind("right", "{rest:*}", "not part of the model", unless="{=cs}")
 
-#: Activations of both: the name in transformers, the name in ModelZoo.
+#: Activations of both: transformers' name, ModelZoo's name.
 ACTIVATIONS = (
     ("gelu", "gelu"),
     ("gelu_new", "gelu_new"),
@@ -54,11 +54,11 @@ MUP_REFUSED = Refused(
         "embeddings_scale": 1.0,
         "attention_logits_alpha": 1.0,
     },
-    "muP scales this model, which transformers can't say without rescaling its weights",
-    "muP conversion isn't built yet",
+    "muP scales this model, which transformers can't express without rescaled weights",
+    "muP models can't be converted yet",
 )
 
-#: What a decoder of ModelZoo can be and a llama or GPT-2 of transformers can't.
+#: Features of ModelZoo decoders that transformers' llama and GPT-2 don't have.
 DECODERS_OWN = Refused(
     "right",
     {
@@ -83,22 +83,22 @@ DECODERS_OWN = Refused(
         "scale_qk_dot_by_layer_idx": False,
         "use_sink_token": False,
     },
-    "this model of transformers has nothing like it",
-    "convert to the family that the checkpoint belongs to",
+    "transformers' model has no counterpart",
+    "convert to the family of the checkpoint",
 )
 
-#: Fields that releases before 2.4 had, or still tolerate; they mean what these models are anyway.
+#: Fields that releases before 2.4 have, or later ones tolerate; their values describe these models anyway.
 OLD_FIELDS = (
     Constant("right", "norm_first", True, write=False),
     Constant("right", "use_ff_layer1_dropout", False, write=False),
     Constant("right", "use_position_embedding", True, write=False),
 )
 
-#: transformers' configs never had it, though other families of ModelZoo do.
+#: The field that only other ModelZoo families have.
 NO_POSITION_TYPE = Refused(
     "left",
     {"position_embedding_type": None},
-    "this model of transformers has one kind of positions only",
+    "transformers' model has only one kind of positions",
     "remove it if the model was trained without it",
 )
 
@@ -109,14 +109,13 @@ def _half_type(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     return {"fp16_type": "bfloat16" if values["use_bfloat16"] else "float16"}
 
 
-#: Until release 2.3 the yaml says in which half precision to train.
+#: Up to release 2.3 the yaml has the half precision to train in.
 HALF_TYPE = Coupled(("use_bfloat16",), ("fp16_type",), _half_type, lambda values, names: {}, until=(2, 4))
 
 
 def output_head(base: str, full: str) -> tuple[Row, ...]:
-    """Whether a model is transformers' base model or the language model with its output head.
-
-    It becomes the base model where the user asks, or where it has no head that could be written.
+    """Rows that choose transformers' base model or its language model with an output head. The base model is chosen if
+    the user asks for it, or if there is no head to write.
     """
 
     def to_right(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +124,10 @@ def output_head(base: str, full: str) -> tuple[Row, ...]:
         if not names["tied"]:
             return {
                 "=headless": True,
-                "!": "there is no output head, and embeddings aren't tied: no lm_head is written",
+                "!": "there is no output head, and the embeddings aren't tied: no lm_head is written",
             }
-        said = values.get("architectures")
-        return {"=headless": base in said if said else names.get("hf") == ""}
+        architectures = values.get("architectures")
+        return {"=headless": base in architectures if architectures else names.get("hf") == ""}
 
     def to_left(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         has_head = names["tied"] or names.get("lm_head", True)
@@ -141,10 +140,10 @@ def output_head(base: str, full: str) -> tuple[Row, ...]:
 
 
 def heads_divide(hidden: int, heads: int, key: str) -> int:
-    """The size of a head.
+    """The size of an attention head.
 
     Raises:
-        ConfigError: the heads don't share the hidden size out evenly.
+        ConfigError: the number of heads doesn't divide the hidden size.
     """
     if heads < 1 or hidden % heads:
         raise ConfigError(f"{heads} heads don't divide the hidden size {hidden}", key=key, remedy="correct the config")

@@ -1,8 +1,8 @@
 """hf/gpt2 <-> cerebras/gpt2.
 
 Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/gpt2_hf_cs.py`` (rules of cs-2.1 ... cs-2.9)
-and ``models/nlp/gpt2/gpt2_model.py``; transformers, ``models/gpt2``: its ``Conv1D`` keeps weights
-``[in, out]``; until release 4.30 it saved the causal mask and its filler as buffers.
+and ``models/nlp/gpt2/gpt2_model.py``; transformers, ``models/gpt2``: its ``Conv1D`` stores weights ``[in, out]``; up to
+release 4.30 it saved the causal mask and its fill value as buffers.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _head_dim_to_cerebras(values: dict[str, Any], names: dict[str, Any]) -> dict
         raise ConfigError(
             f"heads of {head_dim}, but hidden_size/num_attention_heads = {names['hidden'] / names['heads']:g}",
             key="head_dim",
-            remedy="Cerebras has heads of their own size since release 2.3: --release 2.4",
+            remedy="Cerebras has a separate head size since release 2.3: --release 2.4",
         )
     return out | {"attention_inner_dim": inner}
 
@@ -111,11 +111,11 @@ def _head_dim_to_hf(values: dict[str, Any], names: dict[str, Any]) -> dict[str, 
     head_dim = heads_divide(inner, names["heads"], "num_heads")
     rotary_dim = values.get("rotary_dim")
     if rotary_dim != head_dim:
-        said = "a quarter of a head, by default" if rotary_dim is None else rotary_dim
+        stated = "by default, a quarter of a head" if rotary_dim is None else rotary_dim
         raise ConfigError(
-            f"is {said}, and a head has {head_dim}",
+            f"is {stated}, but a head has {head_dim}",
             key="rotary_dim",
-            remedy="the llama of transformers rotates whole heads",
+            remedy="transformers' llama rotates whole heads",
         )
     return {"=head_dim": head_dim} | ({} if inner == names["hidden"] else {"head_dim": head_dim})
 

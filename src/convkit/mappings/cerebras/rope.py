@@ -1,12 +1,12 @@
 """Rotary scalings of the llama-like families, both ways.
 
-Facts: ModelZoo, ``layers/RotaryPositionEmbeddingHelper.py`` of releases 2.1.0 ... 2.10.0 (which
-scalings, from when, with which defaults) and ``tools/checkpoint_converters/llama.py`` of 2.10.0
+Facts: ModelZoo, ``layers/RotaryPositionEmbeddingHelper.py`` of releases 2.1.0 ... 2.10.0 (scalings, their first
+releases, their defaults) and ``tools/checkpoint_converters/llama.py`` of 2.10.0
 (spelling); transformers 5.23, ``modeling_rope_utils.py``.
 
-transformers 4 writes ``rope_theta`` and ``rope_scaling``, transformers 5 one ``rope_parameters`` with
-both; the older spelling is written, which both read. ModelZoo's ``yarn`` multiplies cos and sin by
-``mscale_a * ln(factor) + mscale_b``, which transformers calls ``attention_factor``.
+transformers 4 writes ``rope_theta`` and ``rope_scaling``, transformers 5 a single ``rope_parameters`` with both;
+convkit writes the older spelling, which both read. ModelZoo's ``yarn`` multiplies cos and sin by ``mscale_a *
+ln(factor) + mscale_b``, which transformers calls ``attention_factor``.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from convkit.errors import ConfigError
 
 Values = dict[str, Any]
 
-#: ModelZoo's scalings, and the release from which on it computes them (2.3: from 2.3.1 on)
+#: ModelZoo's scalings, and the first release that computes each (2.3: from 2.3.1 on)
 SCALINGS: dict[str, Release] = {"linear": (2, 1), "yarn": (2, 3), "llama3": (2, 3), "longrope": (2, 4)}
-#: options of yarn by the same name on both sides: default, first release
+#: yarn's options with the same name on both sides: default, first release
 YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
     "beta_fast": (32, (2, 3)),
     "beta_slow": (1, (2, 3)),
     "truncate": (True, (2, 10)),
 }
-#: what ModelZoo takes where ``pos_scaling_extra_args`` of llama3 leaves it out
+#: ModelZoo's defaults for llama3's ``pos_scaling_extra_args``
 LLAMA3_DEFAULTS = {"low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
 ORIGINAL = "original_max_position_embeddings"
 
 
 def _to_cerebras(values: Values, names: Values) -> Values:
-    said = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    if not isinstance(said, dict):
-        raise _refusal(f"is {said!r}", "it must be a dict with rope_type and factor")
-    parameters = dict(said)
+    scaling = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if not isinstance(scaling, dict):
+        raise _refusal(f"is {scaling!r}", "it must be a dict with rope_type and factor")
+    parameters = dict(scaling)
     theta = parameters.pop("rope_theta", values.get("rope_theta"))
     partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
     if partial not in (None, 1):
@@ -148,9 +148,8 @@ def _from_yarn_extra(extra: Values, factor: float) -> Values:
 
 
 def _with_attention_factor(extra: Values, meant: float, assumed: float) -> Values:
-    """Say longrope's attention factor where the other side would reckon with another growth of the context.
-
-    ModelZoo reckons with how much longer the context really grew, transformers with ``factor``.
+    """Write longrope's attention factor if the other side would compute another one. ModelZoo derives it from the
+    actual growth of the context, transformers from ``factor``.
     """
     if "attention_factor" in extra or meant == assumed:
         return extra

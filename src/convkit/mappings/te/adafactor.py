@@ -1,12 +1,12 @@
-"""Adafactor's slots beside the kernels that T5X and TE join otherwise.
+"""Adafactor's slots for kernels that T5X and TE fuse differently.
 
-Facts: T5X dddbfca, ``adafactor.py``. Each parameter has ``m``, ``v``, ``v_row`` and ``v_col`` under its own path; those
-that aren't used are ``[1]`` of zeros. A matrix is factored where both sides are long enough: ``v_row`` then has its
-shorter side (the first of equal ones), ``v_col`` the other. Parameters that are stacked on an axis (``stack``) are
-factored each for itself, that axis being one of a batch: rows are those of ``embed``, columns the others.
+Facts: T5X dddbfca, ``adafactor.py``. Each parameter has ``m``, ``v``, ``v_row`` and ``v_col`` under its own path;
+unused ones are ``[1]`` of zeros. A matrix is factored if both sides are long enough: ``v_row`` then has its shorter
+side (the first of equal ones), ``v_col`` the other. Parameters that are stacked on an axis (``stack``) are factored
+separately, with that axis as a batch axis: ``embed`` gives the rows, the other axes the columns.
 
-So TE's joined axis is carried as T5X's own stacks are, which is exact: every part keeps its statistics. Where T5X's
-rows aren't ``embed``, rows and columns change names: what they stand for is symmetric, since both have the same mean::
+So TE's joined axis is treated like T5X's own stacks, which is exact: every part keeps its statistics. If T5X's rows
+aren't ``embed``, rows and columns swap names; they are symmetric, since both have the same mean::
 
     T5X  n kernels [e, h]    v_row [e], v_col [h]  where e <= h, else v_row [h], v_col [e]
     TE   one kernel [e,n,h]  v_row [e, n], v_col [n, h]
@@ -23,12 +23,12 @@ from convkit.mappings.te.common import both_sides, where
 
 STATE = "state.param_states."
 SAME = "... -> ..."
-#: side of a kernel beside ``e`` (embed) -> the declared name of its length: attention's, the MLP's
+#: side of a kernel other than ``e`` (embed) -> the declared name of its length, in attention and in the MLP
 LENGTHS = {"h": "joined", "f": "mlp"}
 
 
 def slots(rules: Iterable[AnyRule], when: str) -> tuple[AnyRule, ...]:
-    """The rules of Adafactor's slots, of those of the parameters."""
+    """The rules for Adafactor's slots, made from those for the parameters."""
     found: list[AnyRule] = []
     for rule in where(when, [rule for rule in rules if isinstance(rule, Rule)]):
         if rule.pattern == (("", SAME),):
@@ -39,7 +39,7 @@ def slots(rules: Iterable[AnyRule], when: str) -> tuple[AnyRule, ...]:
 
 
 def _joined(rule: Rule) -> Iterator[AnyRule]:
-    """Of kernels that are one in TE: ``x`` is their other side, ``full_x`` says that they aren't factored."""
+    """The rules for kernels that TE fuses: ``x`` is their other side, ``full_x`` means that they aren't factored."""
     x = next(axis for axis in LENGTHS if axis in rule.pattern[0][1].split())
     yield from where("momentum", [_of(rule, "m", "m")])
     yield from where(f"full_{x}", [_of(rule, "v", "v")])
@@ -50,7 +50,7 @@ def _joined(rule: Rule) -> Iterator[AnyRule]:
 
 
 def _of(rule: Rule, left: str, right: str, without: str = "") -> Rule:
-    """The rule for a slot of its leaves, which one side of the kernel isn't in."""
+    """The rule for a slot of a rule's leaves that lacks one side of the kernel."""
     ((_, pattern),) = rule.pattern
     kept = " ".join(axis for axis in pattern.split() if axis != without)
     return rule.changed(
@@ -70,7 +70,7 @@ STACK = "{s:encoder|decoder}.layers_{i}."
 WI, WO = "mlp.{w:wi_0.kernel|wi.kernel|wi_kernel}", "mlp.{w:wo.kernel|wo_kernel}"
 QUERY = "{a:attention|self_attention}.{n:query|qkv}.kernel"
 FACT = Fact("adafactor", *[f"{STATE}{STACK}{WO}.v_row"] * 2)
-#: there where a slot has a side to each of the kernel's
+#: present if a slot has both sides of the kernel
 MEASURES = tuple(
     Measure(name, *[(f"{STATE}{STACK}{leaf}", -2)] * 2)
     for name, leaf in (("v_h", f"{QUERY}.v"), ("v_f", f"{WI}.v"), ("momentum_rows", f"{WO}.m"))

@@ -1,4 +1,4 @@
-"""What the mappings to TE share.
+"""Declarations that the mappings to TE share.
 
 Facts: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_converter`` at 3e33819f, the last release of the original
 converter, and its branches; TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py`` and ``module.py``.
@@ -15,22 +15,22 @@ from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant
 from convkit.mapping.declaration import Which
 from convkit.mapping.ops import Shift
 
-#: What a conversion to or from TE covers: everything, or the weights alone.
+#: The scope of a conversion to or from TE: everything, or only the weights.
 SCOPE = Variant("scope", "right", ("all", "weights"))
-#: Norms and biases are converted, or keep the names that they have.
+#: Whether norms and biases are converted or keep their names.
 NORMS = Variant("norms", "right", ("converted", "kept"))
 BIASES = Variant("biases", "right", ("converted", "kept"))
 
-WEIGHT_ONLY = "convert the weights alone, and keep the rest as it is: --weight-only, or --variant scope=weights"
+WEIGHT_ONLY = "convert only the weights, and keep the rest as it is: --weight-only, or --variant scope=weights"
 
 
 def where(condition: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """Rules that hold on one more condition."""
+    """The rules with a further condition."""
     return tuple(rule.changed(when=" & ".join(filter(None, (rule.when, condition)))) for rule in rules)
 
 
 def moments(rules: Iterable[AnyRule]) -> tuple[Rule, ...]:
-    """The rules of an optimizer's moments, which may be absent and which no shift concerns."""
+    """The rules for an optimizer's moments, which may be absent, and to which shifts don't apply."""
     return tuple(
         rule.changed(optional=True, ops=tuple(op for op in rule.ops if not isinstance(op, Shift)))
         for rule in rules
@@ -39,10 +39,10 @@ def moments(rules: Iterable[AnyRule]) -> tuple[Rule, ...]:
 
 
 def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Heads and their size, of those joined on one axis, as far as they are known.
+    """The number of heads and their size, on one joined axis, as far as they are known.
 
     Raises:
-        ConfigError: they don't make up the axis.
+        ConfigError: they don't multiply to the axis's length.
     """
     joined, heads, head_dim = names.get("joined"), names.get("heads"), names.get("head_dim")
     if joined is None or (heads is None and head_dim is None):
@@ -51,13 +51,13 @@ def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:
     head_dim = head_dim or max(1, joined // heads)
     if heads * head_dim != joined:
         raise ConfigError(
-            f"{heads} heads of {head_dim} are {heads * head_dim}, the kernels have {joined}",
+            f"{heads} heads of {head_dim} are {heads * head_dim}, but the kernels have {joined}",
             remedy="correct --num-of-head (--size heads=N) or --head-dim (--size head_dim=N), or leave them out",
         )
     return heads, head_dim
 
 
 def both_sides(rule: LeftBehind | Refused | Derived) -> tuple[AnyRule, AnyRule]:
-    """The same for the leaves of either layout."""
+    """The measure for the leaves of either layout."""
     sides: tuple[Which, Which] = ("left", "right")
     return replace(rule, side=sides[0]), replace(rule, side=sides[1])

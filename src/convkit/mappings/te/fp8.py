@@ -1,11 +1,11 @@
-"""TE's metas of FP8, made for a model that comes from Pax or T5X: what delayed scaling keeps of each GEMM's tensors.
+"""TE's FP8 metas, the delayed-scaling state of each GEMM's tensors, made for models that come from Pax or T5X.
 
 Facts: TransformerEngine v1.5, v1.7, v1.8, v2.2, v2.3 and v2.18, ``jax/flax/module.py`` (names, shapes, first
 values) and ``jax/fp8.py``, ``jax/quantize/`` (slot 0 of a history is the latest); JAX-Toolbox ebc97458,
 ``paxml_converters.py`` and ``t5x_converters.py`` (collections; the kernel's magnitude in slot 0).
 
-All values are those that TE starts with, ones and zeros, but for the kernel's largest magnitude, which is known.
-Names by the release since which TE has them (``t`` the tensor, ``n`` the GEMM; ``_n`` in modules of two only)::
+All values are TE's initial ones, ones and zeros, except the kernel's largest magnitude, which is known.
+Names by the first TE release that has them (``t`` is the tensor, ``n`` the GEMM; ``_n`` only in modules of two)::
 
     1.0  fp8_meta_collection  fp8_meta_amax (3*GEMMs, slots), fp8_meta_scale and _scale_inv and fp8_max (3*GEMMs, 1)
     1.8  fp8_metas            amax_{i,w,g}_n (slots), scale_{i,w,g}_n (1)
@@ -19,9 +19,9 @@ from typing import Any
 from convkit.config import Coupled
 from convkit.mapping import AnyRule, Derived, LeftBehind, Measure, Variant
 
-#: whether metas are made, and the release since which TE has them so
+#: whether metas are made, and the first TE release with this form
 FP8 = Variant("fp8", "right", ("none", "2.3", "1.8", "1.0"))
-#: slots of a history, which only the user and the receipt can say
+#: length of a history, which only the user and the receipt know
 SLOT = "amax_history"
 SLOTS = Measure(SLOT, None, None)
 
@@ -32,7 +32,7 @@ MODULES = ((DENSE, ("kernel",)), ("mlp", ("wi_kernel", "wo_kernel")))
 
 
 def _slots(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    """As many as TE's DelayedScaling has by default."""
+    """The default of TE's DelayedScaling."""
     return {f"={SLOT}": names.get(SLOT, 1024)}
 
 
@@ -40,7 +40,7 @@ DEFAULT = Coupled((), (), _slots, _slots)
 
 
 def fp8_rules(collections: str, weights: str, layers: str, stack: tuple[str, ...] = ()) -> tuple[AnyRule, ...]:
-    """The metas of all layers of this form; ``stack`` is the axis of stacked layers, by its declared name."""
+    """The rules for the metas of all layers; ``stack`` is the declared name of the axis of stacked layers."""
     rules: list[AnyRule] = []
     for module, kernels in MODULES:
         at = {release: f"{collections}{name}.{layers}{module}." for release, name in COLLECTIONS.items()}
@@ -50,7 +50,7 @@ def fp8_rules(collections: str, weights: str, layers: str, stack: tuple[str, ...
             rules += _since_2_3(at["2.3"], f"_{n}" if len(of) > 1 else "", kernel, stack)
         rules += _before_1_8(at["1.0"], of, stack)
     names = "|".join(dict.fromkeys(COLLECTIONS.values()))
-    return *rules, LeftBehind("right", f"{collections}{{c:{names}}}.{{rest:*}}", "FP8 is TE's own")
+    return *rules, LeftBehind("right", f"{collections}{{c:{names}}}.{{rest:*}}", "only TE has FP8 metas")
 
 
 def _before_1_8(at: str, of: tuple[str, ...], stack: tuple[str, ...]) -> list[AnyRule]:

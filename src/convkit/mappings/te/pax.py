@@ -1,6 +1,6 @@
-"""pax/lm <-> te/pax: one sub-tree a layer.
+"""pax/lm <-> te/pax: one sub-tree per layer.
 
-Facts: as of :mod:`convkit.mappings.te.pax_layer`; Paxml of 2024-05, ``checkpoints.py`` (names of the
+Facts: as in :mod:`convkit.mappings.te.pax_layer`; Paxml of 2024-05, ``checkpoints.py`` (names of the
 optimizer's leaves: Adam's moments are slot 2 of the chain by default).
 """
 
@@ -22,14 +22,14 @@ from convkit.mappings.te.pax_layer import (
 )
 
 WEIGHTS = "mdl_vars.params."
-#: Adam's moments, whatever their place in the chain; the count stands beside them.
+#: Adam's moments, whatever their position in the chain; the count is beside them.
 SLOTS = "opt_states_0_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
 LAYERS = "lm.transformer.x_layers_{i}."
 CLD = "transformerlayer.cld."
 
 PAX = Layout(
     name="pax/lm",
-    summary="Paxml TransformerLm, one sub-tree a layer",
+    summary="Paxml TransformerLm, one sub-tree per layer",
     format="pax",
     config_file="",
     conventions={"norm_scale": "minus-one (LayerNorm), direct (RmsNorm)", "gate": "ffn_layer1_gate"},
@@ -37,7 +37,7 @@ PAX = Layout(
 )
 TE = Layout(
     name="te/pax",
-    summary="Paxml TransformerLm with Transformer Engine's layers, one sub-tree a layer",
+    summary="Paxml TransformerLm with Transformer Engine's layers, one sub-tree per layer",
     format="pax",
     config_file="",
     conventions={"norm_scale": "variant te_norm", "gate": "variant te_release"},
@@ -46,7 +46,7 @@ TE = Layout(
 
 
 def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[AnyRule, ...]:
-    """The rules of a whole checkpoint whose layers and moments have these prefixes; ``stack`` is as in FP8's."""
+    """The rules for a whole checkpoint whose layers and moments have these prefixes; ``stack`` is as in FP8's rules."""
     kept_biases = [Verbatim("{all:*}" + layers + key, when="biases=kept") for key in KEPT_BIASES]
     kept_norms = [Verbatim("{all:*}" + layers + key, when="norms=kept & biases=converted") for key in KEPT_NORMS]
     kept_scales = [
@@ -62,27 +62,27 @@ def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[Any
         *kept_norms,
         *kept_scales,
         *under(WEIGHTS + layers, WEIGHTS + layers, FOLDED),
-        Refused("left", "{all:*}" + PER_DIM, "scales queries that may have been rotated, so that it can't be folded",
-                "if no position rotates them: --variant per_dim_scale=folded; where it is all zeros: --drop",
+        Refused("left", "{all:*}" + PER_DIM, "scales queries that may have been rotated, so it can't be folded",
+                "if they aren't rotated: --variant per_dim_scale=folded; if it is all zeros: --drop",
                 when="per_dim & per_dim_scale=refused"),
-        Refused("left", "{all:*}" + PER_DIM, "is a moment of what is folded into the queries: theirs can't follow",
+        Refused("left", "{all:*}" + PER_DIM, "is a moment of a scale that is folded into queries",
                 WEIGHT_ONLY, when="per_dim & scope=all"),
         Verbatim("{all:*}" + PER_DIM, when="unfolded"),
         Refused("left", WEIGHTS + layers + "self_attention.{n:key|value}.w",
-                "has fewer heads than the queries, with which it can't be one qkv kernel",
+                "has fewer heads than the queries, so they can't be one qkv kernel",
                 "--te-qkv-layout kv_packed, or --variant te_qkv=query", when="grouped & te_qkv=qkv"),
         *both_sides(Refused("left", WEIGHTS + "lm.transformer.{p:x_layers_|repeat.}{rest:*}",
-                            "is nothing that Pax's and TE's layers share",
+                            "isn't a leaf that Pax's and TE's layers share",
                             "name the right layouts, or drop it: --drop")),
         *both_sides(Refused("left", "opt_states_{p:*}.params.lm.transformer.{rest:*}",
-                            "is the state of an optimizer that can't follow its parameters: only Adam's moments do",
+                            "is the state of an optimizer that can't be converted: only Adam's moments can",
                             WEIGHT_ONLY, when="scope=all")),
         Verbatim("{rest:*}"),
     )  # fmt: skip
 
 
 def at(prefix: str) -> tuple[str, str]:
-    """Where the layers' weights lie in Pax and in TE."""
+    """The prefixes of the layers' weights in Pax and in TE."""
     return WEIGHTS + prefix, WEIGHTS + prefix + CLD
 
 

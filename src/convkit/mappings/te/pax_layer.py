@@ -1,21 +1,20 @@
-"""One layer of a Pax language model and the same as TE's ``TransformerLayer``: the table of all Pax mappings.
+"""The rules between a Pax language model's layer and TE's ``TransformerLayer``, for all Pax mappings.
 
 Facts: JAX-Toolbox 3e33819f, ``paxml_converters.py`` (names and shapes of both sides; [linear, gate] in the halves of
 ``wi_kernel``), and its Praxis patches ``te_helper`` (``zero_centered_gamma = not direct_scale``);
-TransformerEngine 086a12fe9 (release 1.8 turns ``('linear', act)`` round, so the gate is first);
+TransformerEngine 086a12fe9 (release 1.8 reverses ``('linear', act)``, so the gate is first);
 Praxis of 2024-05, ``layers/{attentions,grouped_query_attention,transformers,normalizations}.py``.
 
-Shapes (Pax | TE), with D the width, H heads of d, G groups of key and value, M the intermediate size::
+Shapes (Pax | TE), with width D, H heads of size d, G key and value heads, and intermediate size M::
 
     combined_qkv.w (3,D,H,d)           | attention.qkv.kernel (D,3,H*d)
     query.w (D,H,d), key.w (D,G,d)     | attention.query.kernel (D,H*d), attention.kv.kernel (D,2,G*d)
-    key.w (D,d) where G = 1            |
+    key.w (D,d) if G = 1            |
     post.w (D,H,d)                     | attention.out.kernel (H*d,D)
     ffn_layer1.linear.w (D,M)          | mlp.wi_kernel (D,1,M), gated (D,2,M)
     ffn_layer2.linear.w (M,D)          | mlp.wo_kernel (M,D)
 
-``...`` is the axis of the layers where they are stacked (``repeat``), or nothing; D is the axis along which
-the original cuts chunks.
+``...`` is the axis of stacked layers (``repeat``), or nothing; D is the axis along which the original converter chunks.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ BIAS_RULES = (
     Rule("ff_layer.ffn_layer2.bias.b", "mlp.wo_bias"),
 )  # fmt: skip
 
-#: The fused norms, by what they are called in Pax and in TE: that of attention stands with the first kernel.
+#: The fused norms, by their names in Pax and in TE: attention's norm is part of the first kernel's module.
 _NORMS = (("layer_norm", "attention.{=te_qkv}"), ("ff_layer.layer_norm", "mlp"))
 SCALES = (
     *where("te_norm=stored", [Rule(f"{pax}.scale", f"{te}.scale") for pax, te in _NORMS]),
@@ -87,7 +86,7 @@ SCALES = (
 )
 OFFSETS = tuple(Rule(f"{pax}.bias", f"{te}.ln_bias", optional=True) for pax, te in _NORMS)
 
-#: TE has no scale for each dimension of a head: queries are multiplied by it, which moments can't follow.
+#: TE has no per-dimension scale: queries are multiplied by it, which their moments can't reflect.
 PER_DIM = "self_attention.per_dim_scale.per_dim_scale"
 FOLDED = tuple(
     Folded("left", f"self_attention.{leaf}", PER_DIM, "per-dim scale", {"parts": parts},
@@ -104,7 +103,7 @@ LAYER = (
     *where("norms=converted", [*SCALES, *where(CONVERTED, OFFSETS)]),
 )
 
-#: What ``--skip-bias`` and ``--skip-ln`` leave as it is, on either side.
+#: Leaves that ``--skip-bias`` and ``--skip-ln`` keep as they are, on either side.
 KEPT_BIASES = (
     "self_attention.{n:combined_qkv|query|key|value|post}.b",
     "ff_layer.{n:ffn_layer1|ffn_layer1_gate|ffn_layer2}.bias.b", "layer_norm.bias", "ff_layer.layer_norm.bias",
@@ -126,16 +125,14 @@ def _combined(names: dict[str, Any]) -> str:
 
 
 def _foldable(names: dict[str, Any]) -> str:
-    """Not where queries are rotated before they are scaled: models with RmsNorm or grouped keys usually do so."""
+    """Don't fold scales if queries are rotated before scaling, as models with RmsNorm or grouped keys usually do."""
     return "folded" if names["layernorm"] and names["kv_heads"] == names["heads"] else "refused"
 
 
 def variants(pax: str, te: str) -> tuple[Variant, ...]:
-    """The choices that a checkpoint makes, where the layers' parameters have these prefixes.
-
-    ``te_release`` is the release since which TE has that order of the gated halves. ``te_norm`` says whether
-    TE has the scales as Pax stores them (zero-centered where they are stored minus one: what the Pax helper of
-    NVIDIA configures) or direct ones.
+    """The variants of a checkpoint whose layers' parameters have these prefixes. ``te_release`` is the first TE release
+    with this order of the gated halves. ``te_norm`` says whether TE has the scales as Pax stores them (zero-centered if
+    they are stored minus one, as NVIDIA's Pax helper configures) or direct ones.
     """
     return (
         Variant("pax_qkv", "left", ("combined_qkv", "query"), f"{pax}self_attention.{{=pax_qkv}}.w", usual=_combined),
@@ -151,9 +148,8 @@ def variants(pax: str, te: str) -> tuple[Variant, ...]:
 
 
 def facts(pax: str, te: str) -> tuple[Fact, ...]:
-    """LayerNorm has offsets, RmsNorm has none; a scale for each dimension, also where another tool left it in TE.
-
-    In TE a LayerNorm's offset may have kept Pax's name.
+    """Facts: LayerNorm has offsets, RmsNorm has none; whether there is a per-dimension scale, even in TE, where another
+    tool may have left it. In TE a LayerNorm's offset may have kept Pax's name.
     """
     cld = te.removeprefix(pax)
     fused = [f"{cld}{norm}.ln_bias" for norm in ("attention.qkv", "attention.query", "mlp")]
@@ -165,7 +161,7 @@ def facts(pax: str, te: str) -> tuple[Fact, ...]:
 
 
 def measures(pax: str, te: str) -> tuple[Measure, ...]:
-    """Sizes that the shapes give, from the last axes so that stacked layers have them alike."""
+    """Sizes measured from the shapes, by the last axes so that stacked layers give the same."""
     return (
         Measure("heads", (f"{pax}self_attention.post.w", -2), None),
         Measure("head_dim", (f"{pax}self_attention.post.w", -1), None),
@@ -181,7 +177,7 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
 
 def _warned(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     if names["per_dim"]:
-        return {"!": "per-dim scales are folded into the queries: right unless something rotates them before"}
+        return {"!": "per-dim scales are folded into the queries: correct unless they are rotated before"}
     if names["unfolded"]:
         return {"!": "per-dim scales come back, though this TE model didn't apply them"}
     return {}
@@ -203,8 +199,8 @@ def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     heads, head_dim = split_heads(names)
     if heads is None or head_dim is None:
         raise ConfigError(
-            f"can't tell the number of heads: they are joined to {names['joined']}",
-            remedy="say it: --num-of-head, or --size heads=N; the receipt of the conversion to TE says it too",
+            f"the number of heads is unknown: they are joined to {names['joined']}",
+            remedy="add --num-of-head, or --size heads=N; the receipt of the conversion to TE has it, too",
         )
     kv_joined = names.get("kv_joined", names["joined"])
     if kv_joined % head_dim:
@@ -224,6 +220,6 @@ def _agreed(names: dict[str, Any], kv_heads: int) -> int:
     return kv_heads
 
 
-#: No config: names that follow from those that shapes and the user give. Praxis has no axis for the heads of
-#: keys and values where there is one (``flat``), and no other name than ``kv_last`` tells that it is there.
+#: There is no config: these names follow from the shapes and the user's sizes. Praxis has no axis for a single head of
+#: keys and values (``flat``), which only ``kv_last`` shows.
 CONFIG = ConfigTable(rows=(Coupled((), (), _heads_of_pax, _heads_of_te), Coupled((), (), _warned, _warned), DEFAULT))

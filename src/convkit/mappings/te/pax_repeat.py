@@ -1,9 +1,9 @@
 """pax/lm-repeat <-> te/pax-repeat: all layers in one sub-tree, stacked on the first axis.
 
-Facts: as of :mod:`convkit.mappings.te.pax`; Praxis at feeaff1, ``optimizer_prefix_vectorization.py``: the
+Facts: as in :mod:`convkit.mappings.te.pax`; Praxis at feeaff1, ``optimizer_prefix_vectorization.py``: the
 optimizer's leaves of stacked parameters lie under ``p#<layers>#<sharding>``, the others under ``no_prefix``. The
-sharding is ``i-1`` (none), ``smdl`` (over one axis of the mesh), ``tsdata,smdl`` (over several); that of the
-optimizer follows after one more ``#`` where it is another.
+sharding is ``i-1`` (none), ``smdl`` (over one axis of the mesh), ``tsdata,smdl`` (over several); the optimizer's
+follows after another ``#`` if it differs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from convkit.mappings.te.pax import CLD, PAX, TE, WEIGHTS, at, pax_rules
 from convkit.mappings.te.pax_layer import CONFIG, facts, measures, variants
 
 LAYERS = "lm.transformer.repeat.sub.x_layers_0."
-#: the layers' axis unsharded, or sharded over axes of Pax's mesh; the optimizer may have it otherwise
+#: the layers' axis unsharded, or sharded over axes of Pax's mesh; the optimizer's may differ
 _MESH = ("", "i-1", "sreplica", "sdata", "smdl", "tsreplica,sdata", "tsreplica,smdl", "tsdata,smdl",
          "tsreplica,sdata,smdl")  # fmt: skip
 _SHARDED = (*(f"#{its}" for its in _MESH), *(f"#{its}#{other}" for its in _MESH for other in _MESH[2:]))

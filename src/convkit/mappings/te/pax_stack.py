@@ -1,8 +1,8 @@
-"""pax/lm <-> pax/lm-repeat: the layers' sub-trees, stacked on a first axis.
+"""pax/lm <-> pax/lm-repeat: one sub-tree per layer, or all layers stacked on a first axis.
 
 Facts: Paxml of 2024-05, ``trainer_lib.py`` and ``optimizer_prefix_vectorization.py``: the optimizer's leaves of
-stacked parameters lie under ``p#<layers>#i-1``, the others under ``no_prefix``; the counts of a chain stand in
-both, and each of the layers has its own.
+stacked parameters lie under ``p#<layers>#i-1``, the others under ``no_prefix``; a chain's counts are in both, and each
+layer has its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from convkit.mappings.te.pax import LAYERS, PAX, WEIGHTS
 from convkit.mappings.te.pax_repeat import LAYERS as STACKED
 from convkit.mappings.te.pax_repeat import REPEAT
 
-#: what a layer may hold, each as the other layers hold it
+#: the leaves of a layer, which all layers share
 LEAVES = "{p:" + "|".join(
     f"{name}?"
     for name in (
@@ -44,9 +44,9 @@ MAPPING = Mapping(
         Rule(f"opt_states_0_{AT}.count", f"opt_states_0.no_prefix_{AT}.count", optional=True),
         Derived("right", f"opt_states_0.p#{{=layers}}#i-1_{AT}.count", "repeated",
                 of=(f"opt_states_0.no_prefix_{AT}.count",), shape=("layers",), proven=True),
-        *both_sides(Refused("left", "opt_states_{rest:*}", "is the state of an optimizer that isn't known in stacks",
+        *both_sides(Refused("left", "opt_states_{rest:*}", "is the state of an optimizer that isn't supported",
                             "leave the optimizer's state: --drop 'opt_states_*'")),
-        *both_sides(Refused("left", "{rest:*}.lm.transformer.{leaf:*}", "is no leaf that a Pax layer is known to have",
+        *both_sides(Refused("left", "{rest:*}.lm.transformer.{leaf:*}", "isn't a known leaf of a Pax layer",
                             "drop it: --drop")),
         Verbatim("{rest:*}"),
     ),

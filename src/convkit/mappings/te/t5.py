@@ -1,7 +1,7 @@
-"""t5x/t5 <-> te/t5: Transformer Engine's layers, attention not fused.
+"""t5x/t5 <-> te/t5: Transformer Engine's layers with unfused attention.
 
 Facts: T5X dddbfca, ``examples/t5/{network,layers}.py``; JAX-Toolbox 3e33819f, ``t5x_converters.py`` (names and
-shapes of both sides); TE's first half of ``wi_kernel`` is the activated one, as ``wi_0`` is, in every release.
+shapes of both sides); the first half of TE's ``wi_kernel`` is the activated one, like ``wi_0``, in every release.
 
 Kernels are joined: query, key and value ``[embed, heads*dim]``, out ``[heads*dim, embed]``, wi ``[embed, mlp]``.
 """
@@ -29,7 +29,7 @@ T5X = Layout(
 )
 TE = Layout(
     name="te/t5",
-    summary="T5X with Transformer Engine's layers, query, key and value apart",
+    summary="T5X with Transformer Engine's layers, separate query, key and value",
     format="t5x",
     config_file="",
     conventions=CONVENTIONS,
@@ -65,12 +65,12 @@ DECODER = (
     *MLP,
 )
 
-#: optax chains: the place of Adam's moments, or of momentum, in the chain
+#: positions of Adam's moments, or of momentum, in optax chains
 MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot:mu?|nu?|trace?}."
 
 
 def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    """What the user says of heads and layers, checked: nothing here needs it."""
+    """Check the user's numbers of heads and layers; nothing here needs them."""
     heads = split_heads(names)[0]
     groups, joined = names.get("kv_heads"), names.get("joined")
     if groups and (groups != heads if heads else joined and joined % groups):
@@ -88,7 +88,7 @@ def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
 
 
 def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...]) -> Mapping:
-    """T5X and one of its TE layouts, from the rules of their layers."""
+    """The mapping between T5X and one of its TE layouts, from the rules of their layers."""
     first, second = "encoder.layers_{i}.", "decoder.layers_{j}."
     layers = (*under(first, first, encoder), *under(second, second, decoder))
     stack = "target.{s:encoder|decoder}.layers_{i}."
@@ -103,11 +103,11 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
             Verbatim("{all:*}.layers_{i}.{n:pre_attention|pre_self_attention|pre_cross_attention|pre_mlp}_layer_norm.{p:*}",
                      when="norms=kept"),
             Verbatim("{all:*}.layers_{i}.{n:*}.scale", when="norms=kept"),
-            *both_sides(Refused("left", stack + "{rest:*}", f"is nothing that {T5X.name} and {te.name} share",
+            *both_sides(Refused("left", stack + "{rest:*}", f"isn't a leaf that {T5X.name} and {te.name} share",
                                 "name the right layouts, or drop it: --drop")),
             *both_sides(Refused("left", "state.{rest:*}.layers_{i}.{leaf:*}",
-                                "is the state of an optimizer that can't follow its parameters: only Adam's "
-                                "and Adafactor's, and momentum, do", WEIGHT_ONLY, when="scope=all")),
+                                "is the state of an optimizer that can't be converted: only Adam's "
+                                "and Adafactor's, and momentum, can", WEIGHT_ONLY, when="scope=all")),
             Verbatim("{rest:*}"),
         ),
         config=ConfigTable(rows=(Coupled((), (), _agree, _agree), KINDS, DEFAULT)),

@@ -1,6 +1,6 @@
-"""t5x/t5 <-> te/t5-fused: query, key and value in one kernel, key and value of the cross attention in one.
+"""t5x/t5 <-> te/t5-fused: fused qkv in self attention, fused kv in cross attention.
 
-Facts: as of :mod:`convkit.mappings.te.t5`; TransformerEngine, ``jax/flax/transformer.py``: fused self
+Facts: as in :mod:`convkit.mappings.te.t5`; TransformerEngine, ``jax/flax/transformer.py``: fused self
 attention has ``qkv.kernel [embed, 3, heads*dim]``, fused cross attention ``kv.kernel [embed, 2, heads*dim]``.
 """
 
@@ -15,7 +15,7 @@ from convkit.mappings.te.t5 import CROSS_NORM, MLP, TE, t5_mapping
 FUSED = replace(
     TE,
     name="te/t5-fused",
-    summary="T5X with Transformer Engine's layers, query, key and value fused",
+    summary="T5X with Transformer Engine's layers, fused query, key and value",
     keys=(TE.keys[0], "target.{s:encoder|decoder}.layers_{i}.{a:attention|self_attention}.qkv.kernel"),
 )
 

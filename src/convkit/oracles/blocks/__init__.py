@@ -1,1 +1,1 @@
-"""The parts that forward passes are made of."""
+"""Building blocks of forward passes."""

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def rotate(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-    """Turn the pairs (2i, 2i+1) of the first dims of each head; the rest passes through.
+    """Rotate the pairs (2i, 2i+1) of the first dims of each head; the other dims are unchanged.
 
     Args:
         x: ``[batch, positions, heads, head_dim]``, float32.
-        sin: ``[positions, rotary_dim]``, each value twice; so is ``cos``.
+        sin: ``[positions, rotary_dim]``, each value twice; the same for ``cos``.
     """
     import torch
 
@@ -51,7 +51,7 @@ def tables(config: Mapping[str, Any], rotary_dim: int, length: int) -> tuple[Ten
 
 
 def switches_at(config: Mapping[str, Any]) -> int:
-    """The length that an input must exceed before other frameworks use the frequencies used here (longrope)."""
+    """For longrope, the input length above which other frameworks use the same frequencies as this one."""
     extra = config.get("pos_scaling_extra_args") or {}
     if str(config.get("pos_scaling_type")).lower() != "longrope":
         return 0
@@ -59,7 +59,7 @@ def switches_at(config: Mapping[str, Any]) -> int:
 
 
 def _frequencies(config: Mapping[str, Any], dim: int) -> Tensor:
-    """Plain frequencies; the two spellings round differently in float32, so each is kept."""
+    """Unscaled frequencies; the two formulas round differently in float32, so each is kept."""
     import torch
 
     theta = torch.tensor(float(config.get("rope_theta", 10000)), dtype=torch.float32)
@@ -74,7 +74,7 @@ def _linear(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Ten
 
 
 def _llama3(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Long waves are slowed down, short ones kept, those between blended."""
+    """Low frequencies are scaled down, high ones kept, and those between are interpolated."""
     import torch
 
     extra = config.get("pos_scaling_extra_args") or {}
@@ -93,7 +93,7 @@ def _llama3(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Ten
 
 
 def _yarn(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Pairs that turn often keep their frequency, pairs that turn seldom are slowed down, with a ramp between."""
+    """High frequencies are kept, low ones scaled down, with a linear ramp between."""
     import torch
 
     extra = config.get("pos_scaling_extra_args") or {}
@@ -115,7 +115,7 @@ def _yarn(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Tenso
 
 
 def _longrope(config: Mapping[str, Any], dim: int, positions: Tensor) -> tuple[Tensor, Tensor, float]:
-    """A factor for each pair; chosen by the positions the model allows, not by the length of the input."""
+    """Each pair has its own factor, chosen by the model's maximum positions and not by the input's length."""
     import torch
 
     extra = config.get("pos_scaling_extra_args") or {}

@@ -1,1 +1,1 @@
-"""The forward passes of Cerebras ModelZoo, written from its definitions."""
+"""Forward passes of Cerebras ModelZoo models, written from their definitions."""

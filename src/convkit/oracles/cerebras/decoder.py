@@ -1,4 +1,4 @@
-"""The GPT-2-class decoder of Cerebras: gpt2 and llama are this one model, told apart by their yaml.
+"""The Cerebras GPT-2 decoder class: gpt2 and llama are this one model with different yamls.
 
 Source: Cerebras ModelZoo 2.10.0, ``models/nlp/gpt2/gpt2_model.py`` (defaults: ``GPT2LMHeadModelConfig``),
 ``models/nlp/llama/model.py``, ``layers/TransformerDecoderLayer.py``.
@@ -22,7 +22,7 @@ _NORMS = ("layernorm", "biasless-layernorm", "rmsnorm")
 
 
 class CerebrasDecoder(CerebrasOracle):
-    """Pre-norm decoder: learned or rotary positions, any number of key heads, plain or gated FFN."""
+    """A pre-norm decoder: learned or rotary positions, any number of key heads, plain or gated FFN."""
 
     layout = "cerebras/gpt2"
     not_covered: ClassVar[dict[str, Any]] = {
@@ -146,7 +146,7 @@ class CerebrasDecoder(CerebrasOracle):
             self.claim("head.lm.bias", f"{head}.bias", (self.facts.vocab_size,))
 
     def norm(self, role: str, x: Tensor) -> Tensor:
-        """The norm of the yaml's ``norm_type``."""
+        """The norm that the yaml's ``norm_type`` selects."""
         import torch
 
         if self.norm_type == "rmsnorm":
@@ -155,7 +155,7 @@ class CerebrasDecoder(CerebrasOracle):
         return self.layer_norm(role, x, self.eps)
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`; the model attends causally and takes ``input_ids`` only."""
+        """See :meth:`Oracle.run`; the model attends causally and takes only ``input_ids``."""
         import torch
 
         ids = inputs["input_ids"]

@@ -1,4 +1,4 @@
-"""The BERT-class encoder of Cerebras, with the heads that the file holds.
+"""The Cerebras BERT encoder class, with the heads that the file holds.
 
 Source: Cerebras ModelZoo 2.10.0, ``models/nlp/bert/{bert_model,bert_pretrain_models}.py``,
 ``models/nlp/bert/{classifier,token_classifier}/``, ``layers/TransformerEncoderLayer.py``.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CerebrasBert(CerebrasOracle):
-    """Post-norm encoder. Heads: MLM, NSP, and the classifier of a sequence (pooled) or of tokens (not pooled)."""
+    """A post-norm encoder. Heads: MLM, NSP, and a sequence (pooled) or token (not pooled) classifier."""
 
     layout = "cerebras/bert"
     not_covered: ClassVar[dict[str, Any]] = {
@@ -126,7 +126,7 @@ class CerebrasBert(CerebrasOracle):
         if f"{nsp}.weight" in self.tensors:
             self.claim_linear("head.nsp", nsp, self.config.get("num_classes", 2), self.hidden, bias)
         if f"{classifier}.weight" in self.tensors:
-            rows = self.tensors[f"{classifier}.weight"].shape[0]  # the yaml says num_labels, num_classes or nothing
+            rows = self.tensors[f"{classifier}.weight"].shape[0]  # the yaml has num_labels, num_classes or neither
             self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
@@ -167,7 +167,7 @@ class CerebrasBert(CerebrasOracle):
 
     def _heads(self, x: Tensor, trace: Trace) -> None:
         mlm, nsp, classifier = (self.has(f"head.{head}.weight") for head in ("mlm", "nsp", "classifier"))
-        # question answering has neither a name of its own nor a pooler
+        # question answering has no name of its own and no pooler
         tokens = self.config.get("name") == "bert/token_classifier" or not self.has("pooler.weight")
         pooled = None
         if self.has("pooler.weight") and (nsp or not (mlm or tokens)):

@@ -1,4 +1,4 @@
-"""What the Cerebras oracles share: prefixes, the accounting of keys, and the layers' building blocks.
+"""Base of the Cerebras oracles: prefixes, the accounting of keys, and the layers' building blocks.
 
 Source of every convention: Cerebras ModelZoo 2.10.0, ``layers/{activations,norms,RMSNorm,
 AttentionLayer,MultiQueryAttentionLayer,FeedForwardNetwork}.py``, and runs of its models on a CPU.
@@ -16,13 +16,13 @@ from convkit.oracles.oracle import Oracle, Part
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: A ``.mdl`` holds the model under this entry; the trainer's wrapper adds a second one.
+#: a ``.mdl`` holds the model under this prefix; the trainer's wrapper adds a second one
 _WRAPPERS = ("model.", "model.model.", "")
 
-#: an activation and its nearest relative: what a careless conversion writes
+#: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"swiglu": "geglu", "geglu": "swiglu", "reglu": "swiglu", "gelu": "gelu_new", "relu": "gelu"}
 
-#: bias flag of the yaml -> the roles that have a bias where it is true
+#: bias flag of the yaml -> the roles that have a bias if it is true
 BIAS_FLAGS = {
     "use_projection_bias_in_attention": ("q", "k", "v"),
     "use_ffn_bias_in_attention": ("o",),
@@ -31,7 +31,7 @@ BIAS_FLAGS = {
 
 
 def find_prefix(tensors: Mapping[str, Tensor], trunks: Iterable[str]) -> tuple[str, str]:
-    """Wrapper and trunk in front of ``embedding_layer.word_embeddings.weight``.
+    """The prefixes of wrapper and trunk before ``embedding_layer.word_embeddings.weight``.
 
     Raises:
         ConvkitError: no such key.
@@ -45,10 +45,10 @@ def find_prefix(tensors: Mapping[str, Tensor], trunks: Iterable[str]) -> tuple[s
 
 
 def activation(name: str | None) -> Callable[[Tensor], Tensor]:
-    """The activation of that name; of a gated one, the half that is applied to ``linear_layer_for_glu``.
+    """The activation with this name; for a gated one, the function applied to ``linear_layer_for_glu``.
 
     Raises:
-        ConvkitError: ModelZoo 2.10 has none of that name.
+        ConvkitError: ModelZoo 2.10 has no such activation.
     """
     import torch
     from torch.nn import functional
@@ -85,9 +85,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor) -> tuple
 
     Args:
         q: ``[b, s, heads, head_dim]``.
-        k: ``[b, s, kv_heads, head_dim]``: a key serves the next ``heads / kv_heads`` queries; so does ``v``.
+        k: ``[b, s, kv_heads, head_dim]``: a key serves ``heads / kv_heads`` consecutive query heads; the same for
+        ``v``.
         scale: multiplies ``q``.
-        mask: added to the scores: 0 where a key is seen, -inf where it isn't.
+        mask: added to the scores: 0 where a key is visible, -inf elsewhere.
     """
     import torch
 
@@ -99,9 +100,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor) -> tuple
 
 
 class CerebrasOracle(Oracle):
-    """Keys, biases and norms of a Cerebras model. Subclasses claim their tensors and run them."""
+    """The keys, biases and norms of a Cerebras model. Subclasses claim tensors and run the model."""
 
-    #: fields that would change what the model computes and that this oracle doesn't know -> harmless value
+    #: fields that this oracle doesn't support and that would change the result -> harmless value
     not_covered: ClassVar[dict[str, Any]]
     #: role inside a layer -> its module, with ``{i}`` for the layer
     layer_modules: ClassVar[dict[str, str]]
@@ -118,14 +119,14 @@ class CerebrasOracle(Oracle):
                 raise ConvkitError(problem, path=path, key=name, remedy=remedy)
 
     def has(self, name: str) -> bool:
-        """Whether the role has a tensor."""
+        """Whether a role has a tensor."""
         return name in self.roles
 
     def claim(self, role: str, key: str, shape: tuple[int, ...]) -> None:
-        """Give the tensor of that key its role.
+        """Assign a role to the tensor of a key.
 
         Raises:
-            ConvkitError: it isn't there, or has another shape than the config says.
+            ConvkitError: the tensor is missing, or its shape isn't the config's.
         """
         if key not in self.tensors:
             raise ConvkitError("missing key", path=self.path, key=key, remedy="the config says that the model has it")
@@ -148,14 +149,14 @@ class CerebrasOracle(Oracle):
             self.claim(f"{role}.bias", f"{module}.bias", (width,))
 
     def claim_embeddings(self, module: str, width: int, positions: bool) -> None:
-        """Claim the vocabulary and, with ``positions``, their table; its key was shorter before release 2.1."""
+        """Claim the word embeddings and, with ``positions``, their table, whose key was shorter before release 2.1."""
         self.claim("embedding.weight", f"{module}.word_embeddings.weight", (self.facts.vocab_size, width))
         if positions:
             old, new = f"{module}.position_embeddings.weight", f"{module}.position_embeddings.embed.weight"
             self.claim("positions.weight", old if old in self.tensors else new, (self.facts.positions, width))
 
     def claim_twin(self, key: str, twin: str) -> None:
-        """``twin`` is a second name of one parameter: it may be missing, it may not differ."""
+        """Note ``twin`` as a second name of the same parameter, which may be missing but may not differ."""
         import torch
 
         if twin not in self.tensors:
@@ -166,12 +167,12 @@ class CerebrasOracle(Oracle):
             self.problems.append(f"{twin} differs from {key}: in the framework they are one parameter")
 
     def refuse_strangers(self) -> None:
-        """Keys of the model that no role claims: the framework's strict loading would stop at them."""
+        """Keys of the model without a role: the framework's strict loading would refuse them."""
         known = {part.key for part in self.roles.values()} | self.twins.keys()
         self.refuse(key for key in self.tensors if key.startswith(self.wrapper) and key not in known)
 
     def biases(self) -> tuple[bool, bool, bool]:
-        """Whether the yaml gives a bias to queries, keys and values; to the attention's output; to the FFN."""
+        """Whether, by the yaml, there is a bias in queries, keys and values; in the attention's output; in the FFN."""
         qkv, out, ffn = (bool(self.config.get(flag, True)) for flag in BIAS_FLAGS)
         return qkv, out, ffn
 
@@ -191,7 +192,7 @@ class CerebrasOracle(Oracle):
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-        """Let the tensors overrule the bias flags: converted yamls are known to deny biases that the file has."""
+        """Let the tensors overrule the bias flags: converted yamls sometimes deny biases that the file has."""
         corrected, notes = dict(config), []
         for flag, roles in BIAS_FLAGS.items():
             modules = [cls.layer_modules[role] for role in roles if role in cls.layer_modules]

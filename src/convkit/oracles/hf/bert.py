@@ -1,4 +1,4 @@
-"""BERT as ``transformers`` runs it: post-norm encoder, with whatever heads the checkpoint holds."""
+"""BERT in ``transformers``: a post-norm encoder with the heads that the checkpoint holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class HfBert(HfOracle):
-    """The class is chosen by the heads in the file: a checkpoint may hold more than its config admits."""
+    """BERT, in the class that fits the heads in the file: a checkpoint may hold more than its config says."""
 
     layout = "hf/bert"
     config_class = "BertConfig"
@@ -60,7 +60,7 @@ class HfBert(HfOracle):
             return "BertForQuestionAnswering", {}
         if "classifier.weight" in self.tensors:
             self.parsed.num_labels = self.tensors["classifier.weight"].shape[0]
-            # a token classifier may carry the pooler of the model it was trained from
+            # a token classifier may have kept the pooler of the model it was trained from
             tokens = "BertForTokenClassification" in (self.parsed.architectures or ()) or not pooler
             return "BertForTokenClassification" if tokens else "BertForSequenceClassification", {}
         return "BertModel", {"add_pooling_layer": pooler}

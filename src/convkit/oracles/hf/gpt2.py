@@ -1,4 +1,4 @@
-"""GPT-2 as ``transformers`` runs it: learned positions, q, k and v in one tensor, weights stored ``[in, out]``."""
+"""GPT-2 in ``transformers``: learned positions, fused q, k and v, weights stored ``[in, out]``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HfGpt2(HfOracle):
-    """``GPT2LMHeadModel``, or ``GPT2Model`` where the checkpoint is of the base model."""
+    """``GPT2LMHeadModel``, or ``GPT2Model`` for a checkpoint of the base model."""
 
     layout = "hf/gpt2"
     config_class = "GPT2Config"

@@ -1,4 +1,4 @@
-"""Llama as ``transformers`` runs it: half-split rotary, RMS norm, gated FFN."""
+"""Llama in ``transformers``: half-split rotary, RMS norm, gated FFN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class HfLlama(HfOracle):
-    """``LlamaForCausalLM``, or ``LlamaModel`` where the checkpoint is of the base model."""
+    """``LlamaForCausalLM``, or ``LlamaModel`` for a checkpoint of the base model."""
 
     layout = "hf/llama"
     config_class = "LlamaConfig"

@@ -1,8 +1,8 @@
-"""The Hugging Face side: the real ``transformers`` model, loaded by its own loader.
+"""Base of the Hugging Face oracles: the real ``transformers`` model, loaded by its own loader.
 
 A family's file names its classes, its modules and its heads; everything else is here. The model
-is built from the config and from tensors in memory: float32, eager attention, evaluation mode. No
-code that a checkpoint brings along is ever run, and nothing is downloaded.
+is built from the config and from tensors in memory: float32, eager attention, evaluation mode. Code in a checkpoint is
+never run, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convkit.oracles.oracle import Facts, Oracle, Part, Trace
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Tensors that checkpoints hold and models don't read: buffers that are rebuilt, poolers under heads without one.
+#: Tensors in checkpoints that models don't read: rebuilt buffers, and poolers under heads without one.
 _UNREAD = (
     ".attn.bias",
     ".attn.masked_bias",
@@ -29,16 +29,16 @@ _UNREAD = (
     "pooler.dense.bias",
 )
 
-#: an activation and its nearest relative: what a careless conversion writes
+#: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"silu": "gelu", "gelu": "gelu_new", "gelu_new": "gelu", "relu": "gelu", "gelu_pytorch_tanh": "gelu"}
 
 
 class HfOracle(Oracle):
-    """A model of ``transformers``, its states taken by hooks."""
+    """A ``transformers`` model whose states are captured by hooks."""
 
     #: name of the config class in ``transformers``
     config_class: ClassVar[str]
-    #: attribute under which a model with a head holds the base model, and its prefix in the keys
+    #: attribute of the base model in a model with a head, and its prefix in keys
     trunk: ClassVar[str]
     #: the list of layers in the base model
     layers: ClassVar[str]
@@ -46,9 +46,9 @@ class HfOracle(Oracle):
     modules: ClassVar[dict[str, str]]
     #: roles whose weight is stored ``[in, out]``
     transposed: ClassVar[frozenset[str]] = frozenset()
-    #: role -> which of how many equal parts of its tensor it is
+    #: role -> (index, number) of its part in a fused tensor of equal parts
     fused: ClassVar[dict[str, tuple[int, int]]] = {}
-    #: point inside a layer -> module and what to take of its output
+    #: point inside a layer -> module and the function that takes the state from its output
     points: ClassVar[dict[str, tuple[str, Callable[[Any], Tensor]]]]
     #: hidden state after the layers -> module of the base model
     states: ClassVar[dict[str, str]] = {}
@@ -66,7 +66,7 @@ class HfOracle(Oracle):
         try:
             with _quiet():
                 self.parsed = getattr(transformers, self.config_class).from_dict(dict(config))
-        except Exception as error:  # validators raise types of their own
+        except Exception as error:  # validators raise their own exception types
             problem = f"transformers refuses the config: {error}"
             raise ConvkitError(problem, path=path, remedy="see config.json") from error
         self.config = self.parsed.to_dict()
@@ -81,15 +81,15 @@ class HfOracle(Oracle):
 
     @abstractmethod
     def model_class(self) -> tuple[str, dict[str, Any]]:
-        """Name of the class in ``transformers`` that fits the checkpoint, and arguments for it."""
+        """The ``transformers`` class that fits the checkpoint, and arguments for it."""
 
     @abstractmethod
     def outputs(self, result: Any) -> dict[str, Tensor]:
-        """The logits in what the model returns, by the name of their head."""
+        """The logits in the model's return value, by head."""
 
     @abstractmethod
     def heads(self) -> dict[str, str]:
-        """Role -> whole key without ``.weight``, of what lies outside the trunk."""
+        """Role -> full key without ``.weight``, for tensors outside the trunk."""
 
     def _load(self) -> Any:
         import torch
@@ -206,18 +206,18 @@ class HfOracle(Oracle):
 
 
 def first(output: Any) -> Tensor:
-    """The tensor a module returns, or the first of several."""
+    """The tensor that a module returns, or the first of several."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def second(output: Any) -> Tensor:
-    """What an attention module returns beside its output: the probabilities."""
+    """The probabilities that an attention module returns besides its output."""
     return output[1]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on the terminal: what matters of the loader's report becomes a problem of the oracle."""
+    """Silence the loader: the oracle turns its report into problems."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

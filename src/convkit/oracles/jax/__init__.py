@@ -1,1 +1,1 @@
-"""The forward passes of T5X, Pax and Transformer Engine, in JAX."""
+"""Forward passes of T5X, Pax and Transformer Engine models, in JAX."""

@@ -1,4 +1,4 @@
-"""What the oracles of T5X, Pax and TE share: where a role lies in a fused tensor, and a layer's arithmetic in JAX.
+"""Base of the T5X, Pax and TE oracles: the place of a role in a fused tensor, and a layer's arithmetic in JAX.
 
 Source of every convention: T5X dddbfca, ``examples/t5/layers.py``; Praxis of 2024-05, ``layers/``;
 TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py``; and logits recorded from T5X and Paxml.
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from convkit.oracles.oracle import Trace
 
-#: positions that a model without a table of them is run on
+#: input length for a model without a position table
 POSITIONS = 2048
 
 
 @dataclass(frozen=True)
 class Block(Part):
-    """A block of a tensor: ``at`` fixes axes, ``ins`` are the axes (of those left) that are contracted."""
+    """A block of a tensor: ``at`` fixes axes, ``ins`` are those of the remaining axes that are contracted."""
 
     at: tuple[int | None, ...] = ()
     ins: tuple[int, ...] = ()
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`Part.of`: ``[out, in]``, or ``[out]`` where nothing is contracted; a view."""
+        """See :meth:`Part.of`: ``[out, in]``, or ``[out]`` if nothing is contracted; a view."""
         whole = tensors[self.key]
         for axis in reversed(range(len(self.at))):
             index = self.at[axis]
@@ -45,10 +45,10 @@ class Block(Part):
 
 
 class JaxOracle(Oracle):
-    """Keys and roles of a model that has no config beside it; ``config`` holds what tensors can't say."""
+    """Keys and roles of a model without a config file; ``config`` holds the facts that tensors can't show."""
 
     facts: Facts
-    #: whether the feed-forward part has a second half that isn't activated
+    #: whether the feed-forward part is gated: it has a second half without activation
     gated: bool
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
@@ -63,17 +63,17 @@ class JaxOracle(Oracle):
 
     @abstractmethod
     def claim(self) -> None:
-        """Give every tensor its role, and state the facts."""
+        """Assign a role to every tensor, and set the facts."""
 
     def has(self, key: str) -> bool:
-        """Whether the checkpoint has that tensor of the model."""
+        """Whether the checkpoint has this tensor of the model."""
         return f"{self.weights}{key}" in self.tensors
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor of the model.
 
         Raises:
-            ConvkitError: it isn't there.
+            ConvkitError: the tensor is missing.
         """
         if not self.has(key):
             raise ConvkitError(
@@ -82,24 +82,24 @@ class JaxOracle(Oracle):
         return tuple(self.tensors[f"{self.weights}{key}"].shape)
 
     def give(self, role: str, key: str, at: tuple[int | None, ...] = (), ins: tuple[int, ...] = ()) -> None:
-        """Give a block of a tensor its role."""
+        """Assign a role to a block of a tensor."""
         self.shape(key)
         self.roles[role] = Block(f"{self.weights}{key}", at=at, ins=ins)
 
     def layers(self, prefix: str) -> int:
-        """How many layers lie below a prefix."""
+        """The number of layers below a prefix."""
         start = f"{self.weights}{prefix}"
         found = {key[len(start) :].split(".")[0] for key in self.tensors if key.startswith(start)}
         return len(found)
 
     def array(self, role: str) -> Array:
-        """The part of a role in JAX."""
+        """A role's part as a JAX array."""
         import jax.numpy as jnp
 
         return jnp.asarray(self.part(role).contiguous().numpy())
 
     def linear(self, role: str, x: Array) -> Array:
-        """``x`` through a weight, and a bias where there is one."""
+        """``x`` through a weight, and a bias if there is one."""
         out = x @ self.array(f"{role}.weight").T
         return out + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else out
 
@@ -113,7 +113,7 @@ class JaxOracle(Oracle):
         """``x`` through a norm."""
 
     def feed_forward(self, i: int, x: Array, trace: Trace) -> Array:
-        """``x`` through a layer's norm and feed-forward part, plain or gated: the gate is what is activated."""
+        """``x`` through a layer's norm and feed-forward part, plain or gated; the gate is the activated half."""
         import jax
 
         layer = f"layers.{i}"
@@ -135,7 +135,7 @@ class JaxOracle(Oracle):
 
     @property
     def theta(self) -> float:
-        """Base of the rotary frequencies."""
+        """The base of the rotary frequencies."""
         return float(self.config.get("rope_theta", 10000.0))
 
 
@@ -144,8 +144,8 @@ def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
 
     Args:
         q: ``[b, s, heads, dim]``, scaled.
-        k: ``[b, t, kv_heads, dim]``: a key serves the next ``heads / kv_heads`` queries; so does ``v``.
-        bias: added to the scores, ``[b or 1, heads or 1, s, t]``; -1e10 where a key isn't seen.
+        k: ``[b, t, kv_heads, dim]``: a key serves ``heads / kv_heads`` consecutive query heads; the same for ``v``.
+        bias: added to the scores, ``[b or 1, heads or 1, s, t]``; -1e10 where a key isn't visible.
     """
     import jax
     import jax.numpy as jnp
@@ -158,12 +158,12 @@ def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
 
 
 def heads_of(x: Array, size: int) -> Array:
-    """The last axis cut into heads."""
+    """Split the last axis into heads."""
     return x.reshape(*x.shape[:-1], -1, size)
 
 
 def normalised(x: Array, eps: float, centred: bool) -> Array:
-    """Mean (LayerNorm) and variance taken out, biased, over the last axis."""
+    """Normalise over the last axis: subtract the mean (LayerNorm), divide by the biased variance's root."""
     import jax
     import jax.numpy as jnp
 
@@ -172,7 +172,7 @@ def normalised(x: Array, eps: float, centred: bool) -> Array:
 
 
 def to_torch(x: Array) -> Tensor:
-    """A state for the trace."""
+    """A state as a torch tensor, for the trace."""
     import numpy as np
     import torch
 

@@ -4,11 +4,11 @@ Source: Praxis of 2024-05, ``layers/{transformer_models,transformers,attentions,
 normalizations,embedding_softmax}.py``; JAX-Toolbox's ``te_helper`` (how TE is configured: scores scaled,
 ``zero_centered_gamma`` for LayerNorm); TransformerEngine v1.5 ... v2.2, ``jax/flax/module.py``.
 
-What the tensors can't say stands in the config, as the receipt of a conversion records it or as the user
-does: ``heads`` (of TE's joined kernels), ``te_release`` (1.8: the gated half is first), ``te_norm``
+The config holds the facts that tensors can't show, from a conversion's receipt or from the user: ``heads`` (of TE's
+joined kernels), ``te_release`` (1.8: the activated half is first), ``te_norm``
 (``stored``, or ``direct``), ``activation``, ``positions`` (``sinusoidal``, ``rotary``, or both with a ``+``),
-``eps``. Unsaid, a gated model with RmsNorm has SiLU; one with RmsNorm or grouped keys rotates; and all have
-the sinusoids, which Praxis adds unless it is told not to.
+``eps``. By default, a gated model with RmsNorm has SiLU; one with RmsNorm or grouped keys has rotary positions; and all
+have sinusoids, which Praxis adds unless it is configured not to.
 
 A LayerNorm's scale is stored minus one: its role ends in ``excess``, where a direct one's ends in ``weight``.
 """
@@ -33,7 +33,7 @@ PER_DIM = 1.442695041
 
 
 class PaxLm(JaxOracle):
-    """``mdl_vars.params.lm.*`` of a Pax checkpoint, one sub-tree a layer."""
+    """``mdl_vars.params.lm.*`` of a Pax checkpoint, one sub-tree per layer."""
 
     layout = "pax/lm"
     weights = "mdl_vars.params.lm."
@@ -67,11 +67,11 @@ class PaxLm(JaxOracle):
         return self.layers("transformer.x_layers_")
 
     def at(self, i: int) -> tuple[str, tuple[int, ...]]:
-        """Prefix of a layer, and its place on the axis of stacked layers."""
+        """A layer's prefix, and its index on the axis of stacked layers."""
         return f"transformer.x_layers_{i}.", ()
 
     def sizes(self) -> tuple[int, int]:
-        """Heads and their size."""
+        """The number of heads and their size."""
         return self.shape(f"{self.at(0)[0]}self_attention.post.w")[-2:]  # type: ignore[return-value]
 
     def give_layer(self, i: int) -> None:
@@ -100,18 +100,18 @@ class PaxLm(JaxOracle):
         self.give_norm(f"{role}norm_ffn.", f"{at}ff_layer.layer_norm.", "bias", direct, n)
 
     def give_norm(self, role: str, key: str, offset: str, direct: bool, at: tuple[int, ...] = ()) -> None:
-        """Roles of a norm: of its scale, and of its offset where it has one."""
+        """Roles of a norm: its scale, and its offset if it has one."""
         self.give(f"{role}{'weight' if direct else 'excess'}", f"{key}scale", at=at)
         if self.has(f"{key}{offset}"):
             self.give(f"{role}bias", f"{key}{offset}", at=at)
 
     @property
     def activation(self) -> str:
-        """SiLU of a LLaMA-like model, else GELU, unless told."""
+        """The config's activation; by default SiLU for a LLaMA-like model, else GELU."""
         return self.config.get("activation", "silu" if self.gated and not self.centred else "gelu")
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`; the model attends causally and takes ``input_ids`` only."""
+        """See :meth:`Oracle.run`; the model attends causally and takes only ``input_ids``."""
         import jax.numpy as jnp
 
         ids = jnp.asarray(inputs["input_ids"].numpy())
@@ -131,7 +131,7 @@ class PaxLm(JaxOracle):
         return trace
 
     def norm(self, role: str, x: Array) -> Array:
-        """LayerNorm where there is an offset, else root mean square."""
+        """LayerNorm if there is an offset, else RMS norm."""
         scaled = normalised(x, float(self.config.get("eps", EPS)), centred=f"{role}.bias" in self.roles)
         if f"{role}.excess" in self.roles:
             scaled = scaled * (1 + self.array(f"{role}.excess"))
@@ -173,7 +173,7 @@ class PaxLm(JaxOracle):
 
 
 class PaxLmRepeat(PaxLm):
-    """The same with all layers stacked on the first axis."""
+    """The same model with all layers stacked on the first axis."""
 
     layout = "pax/lm-repeat"
 
@@ -190,7 +190,7 @@ class PaxLmRepeat(PaxLm):
 
 
 class TePax(PaxLm):
-    """The same with TE's layers: kernels joined, qkv or kv fused, both halves of a gated layer in one."""
+    """The same model with TE's layers: joined kernels, fused qkv or kv, both halves of a gated layer in one tensor."""
 
     layout = "te/pax"
 
@@ -198,12 +198,12 @@ class TePax(PaxLm):
         """See :meth:`PaxLm.sizes`.
 
         Raises:
-            ConvkitError: nothing says how many heads there are.
+            ConvkitError: the number of heads is unknown.
         """
         joined = self.shape(f"{self.at(0)[0]}transformerlayer.cld.attention.out.kernel")[-2]
         if "heads" not in self.config:
             raise ConvkitError(
-                "can't tell the number of heads", path=self.path, key="heads", remedy='say it in a config: {"heads": N}'
+                "the number of heads is unknown", path=self.path, key="heads", remedy='add it to a config: {"heads": N}'
             )
         return self.config["heads"], joined // self.config["heads"]
 
@@ -251,7 +251,7 @@ class TePax(PaxLm):
 
 
 class TePaxRepeat(TePax):
-    """The same with all layers stacked on the first axis."""
+    """The same model with all layers stacked on the first axis."""
 
     layout = "te/pax-repeat"
     depth = PaxLmRepeat.depth
@@ -270,7 +270,7 @@ def sinusoids(length: int, width: int) -> Array:
 
 
 def rotate(x: Array, theta: float) -> Array:
-    """Rotary positions over whole heads ``[b, s, heads, dim]``, halves against each other."""
+    """Rotary positions over whole heads ``[b, s, heads, dim]``, in half-split order."""
     import jax.numpy as jnp
 
     half = x.shape[-1] // 2

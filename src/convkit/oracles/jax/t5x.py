@@ -1,10 +1,9 @@
-"""T5X's T5: encoder and decoder, relative positions, plain or gated feed-forward; also with TE's layers.
+"""T5 in T5X: encoder and decoder, relative positions, plain or gated feed-forward; also with TE's layers.
 
 Source: T5X dddbfca, ``examples/t5/network.py`` and ``layers.py``; TransformerEngine v1.5 ... v2.2,
-``jax/flax/transformer.py`` with ``scale_attn_logits=False``, as NVIDIA's T5X configures it. Scores are not
-scaled; the first activation of a gated layer is the model's, the second linear; padding is id 0.
-
-Roles of the encoder's layers come first, then the decoder's; those of its cross attention begin with ``cross_``.
+``jax/flax/transformer.py`` with ``scale_attn_logits=False``, as NVIDIA's T5X configures it. Scores are not scaled; a
+gated layer's first half has the model's activation, its second is linear; padding is id 0. Layers are numbered through
+the encoder, then the decoder; roles of cross attention begin with ``cross_``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EPS = 1e-6
-#: relative positions from here on share a bucket
+#: the distance from which on relative positions share a bucket
 MAX_DISTANCE = 128
 UNSEEN = -1e10
 
@@ -81,11 +80,11 @@ class T5xT5(JaxOracle):
 
     @property
     def activation(self) -> str:
-        """``gelu`` of T5 1.1 where the layer is gated, ``relu`` of the first T5 where it isn't, unless told."""
+        """The config's activation; by default ``gelu`` (T5 1.1) for a gated layer, else ``relu`` (the first T5)."""
         return self.config.get("activation", "gelu" if self.gated else "relu")
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`: ``input_ids`` to the encoder, and to the decoder one later, after a 0."""
+        """See :meth:`Oracle.run`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0."""
         import jax.numpy as jnp
 
         ids = jnp.asarray(inputs["input_ids"].numpy())
@@ -93,7 +92,7 @@ class T5xT5(JaxOracle):
         return self.forward(ids, shifted, detail)
 
     def forward(self, encoder: Any, decoder: Any, detail: int | None = None) -> Trace:
-        """Ids to the encoder ``[b, s]`` and to the decoder ``[b, t]``, int."""
+        """Run with encoder ids ``[b, s]`` and decoder ids ``[b, t]``, int."""
         import jax.numpy as jnp
 
         encoder, decoder = jnp.asarray(encoder), jnp.asarray(decoder)
@@ -125,7 +124,7 @@ class T5xT5(JaxOracle):
         return trace
 
     def norm(self, role: str, x: Array) -> Array:
-        """Root mean square, direct scale."""
+        """RMS norm with a direct scale."""
         return normalised(x, float(self.config.get("eps", EPS)), centred=False) * self.array(f"{role}.weight")
 
     def _attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
@@ -179,7 +178,7 @@ class T5xT5(JaxOracle):
 
 
 class TeT5(T5xT5):
-    """The same with TE's layers, query, key and value apart."""
+    """The same model with TE's layers and separate query, key and value."""
 
     layout = "te/t5"
 
@@ -197,7 +196,7 @@ class TeT5(T5xT5):
         self.give(f"{role}norm_cross.weight", f"{at}{name}.query.scale")
 
     def give_mlp(self, at: str, role: str) -> None:
-        """See :meth:`T5xT5.give_mlp`: ``wi_kernel [embed, activations, mlp]``, the activated one first."""
+        """See :meth:`T5xT5.give_mlp`: ``wi_kernel [embed, activations, mlp]``, the activated half first."""
         self.give(f"{role}norm_ffn.weight", f"{at}mlp.scale")
         names = ("gate", "up") if self.shape(f"{at}mlp.wi_kernel")[1] == 2 else ("up",)
         for n, part in enumerate(names):
@@ -206,7 +205,7 @@ class TeT5(T5xT5):
 
 
 class TeT5Fused(TeT5):
-    """The same with fused kernels: ``qkv [embed, 3, heads*dim]``, ``kv [embed, 2, heads*dim]``."""
+    """The same model with fused kernels: ``qkv [embed, 3, heads*dim]``, ``kv [embed, 2, heads*dim]``."""
 
     layout = "te/t5-fused"
 
