@@ -194,9 +194,9 @@ class TestReading:
         [
             ({"w": entry("F32", [2], 0, 8)}, b"1234567", "w: is truncated: .* bytes of"),
             ({"w": entry("F32", [2], 0, 8)}, b"123456789", "w: is too long"),
-            ({"v": entry("U8", [4], 0, 4), "w": entry("U8", [4], 2, 6)}, b"123456", "w: its data starts at 2, where"),
-            ({"v": entry("U8", [2], 0, 2), "w": entry("U8", [2], 3, 5)}, b"12345", "w: its data starts at 3, where"),
-            ({"w": entry("U8", [2], 1, 3)}, b"123", "w: its data starts at 1, where"),
+            ({"v": entry("U8", [4], 0, 4), "w": entry("U8", [4], 2, 6)}, b"123456", "w: its data starts at 2, but"),
+            ({"v": entry("U8", [2], 0, 2), "w": entry("U8", [2], 3, 5)}, b"12345", "w: its data starts at 3, but"),
+            ({"w": entry("U8", [2], 1, 3)}, b"123", "w: its data starts at 1, but"),
             ({"w": entry("F32", [3], 0, 8)}, b"12345678", r"w: F32\[3\] needs 12 bytes, its offsets span 8"),
             ({"w": entry("U8", [2], 2, 0)}, b"12", "w: .*its offsets span -2"),
             ({"w": entry("U8", [-2], 0, 2)}, b"12", "w: no shape and offsets"),
