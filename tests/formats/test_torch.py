@@ -380,7 +380,7 @@ class TestBadInput:
             ),
             (STORAGE + b"K\0K\x02\x85)\x89" + HOOKS, "_rebuild_tensor_v2 in an unknown way"),
             (STORAGE + b"K\0]K\x01\x85\x89" + HOOKS, "_rebuild_tensor_v2 in an unknown way"),
-            (STORAGE + b"K\0K\x02\x85K\x01\x85\x89" + HOOKS + b"}X\x04\0\0\0conj\x88s", "_rebuild_tensor_v2 in an unknown way"),
+            (STORAGE + b"K\0K\x02\x85K\x01\x85\x89" + HOOKS + b"}X\x04\0\0\0conj\x88s", "tensor_v2 in an unknown way"),
             (
                 STORAGE.replace(b"X\x01\0\0\x000", b"X\x01\0\0\x009") + b"K\0K\x01\x85K\x01\x85\x89" + HOOKS,
                 "storage 9 is mi",

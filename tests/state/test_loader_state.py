@@ -129,9 +129,9 @@ def test_a_worker_that_was_there_before_is_missed(tmp_path: Path, capsys: pytest
         (GLOBAL, "", "first line isn't a number: ''"),
         (GLOBAL, "1.5", "first line isn't a number: '1.5'"),
         (GLOBAL, "16", "no worker's file of step 16: its files are of steps [15]"),
-        ("data_iter_state_file_worker_0_step_15.txt", "many", "no number: 'many'"),
-        ("data_iter_state_file_worker_0_step_15.txt", "-3", "no number: '-3'"),
-        ("data_iter_state_file_worker_0_step_15.txt", "7" * 200, "no number: '777"),
+        ("data_iter_state_file_worker_0_step_15.txt", "many", "isn't a number: 'many'"),
+        ("data_iter_state_file_worker_0_step_15.txt", "-3", "isn't a number: '-3'"),
+        ("data_iter_state_file_worker_0_step_15.txt", "7" * 200, "isn't a number: '777"),
         ("data_iter_state_file_worker_00_step_15.txt", "3", "of the same worker as"),
     ],
 )
@@ -151,7 +151,7 @@ def test_refuses_a_folder_without_workers(tmp_path: Path, capsys: pytest.Capture
     checkpoint(tmp_path)
     refused(tmp_path, capsys, command(tmp_path), "isn't a folder")
     workers(tmp_path, {})
-    refused(tmp_path, capsys, command(tmp_path), "no worker's file of step 15: there is none")
+    refused(tmp_path, capsys, command(tmp_path), "no worker's file of step 15: it has no such files")
 
 
 def test_what_is_there_is_never_replaced_silently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +250,7 @@ def test_a_record_of_another_state_is_not_believed(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("state", "problem"),
     [
-        ({}, "all_worker_states: isn't there"),
+        ({}, "all_worker_states: is missing"),
         ({"dataloader": {"all_worker_states": []}}, "is missing, or holds no worker's state"),
         ({"dataloader": {"all_worker_states": [{"shard_index": 0}]}}, "isn't a worker's state"),
         (

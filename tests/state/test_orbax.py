@@ -120,7 +120,7 @@ def test_two_leaves_with_one_storage_name_are_refused(tmp_path: Path) -> None:
         ("", "not valid JSON"),
         ("[]", "doesn't hold a JSON object"),
         ("{}", "has no tree_metadata"),
-        ('{"tree_metadata": {"x": 1}}', "no entry"),
+        ('{"tree_metadata": {"x": 1}}', "isn't an entry"),
     ],
 )
 def test_damaged_trees_are_refused(tmp_path: Path, text: str, problem: str) -> None:
