@@ -127,7 +127,7 @@ RULES = (
     Rule(("cls.predictions.bias", "cls.predictions.decoder.bias"), f"{DECODER}.bias", "v -> v",
          v="vocab", when="mlm & tied & !headless"),
     Rule("cls.predictions.decoder.bias", f"{DECODER}.bias", "v -> v", v="vocab",
-         left_copies="cls.predictions.bias", when="mlm & !tied & !headless"),  # untied: only the decoder's own bias is used
+         left_copies="cls.predictions.bias", when="mlm & !tied & !headless"),  # untied: the decoder's own bias counts
     Rule("cls.seq_relationship.{p:weight|bias}", "{=cs}bert_cls_head.classifier.ffn.0.linear_layer.{p}",
          "c ... -> c ...", c=2, when="nsp & !headless"),
     Rule("classifier.{p:weight|bias}", "{=cs}classifier.{p}", "c ... -> c ...",
