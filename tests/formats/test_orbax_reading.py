@@ -231,4 +231,4 @@ def test_an_item_alone_has_the_keys_of_its_tree(tmp_path: Path) -> None:
 def test_inspect_shows_notes(capsys: pytest.CaptureFixture[str]) -> None:
     case = golden_dir(OLD, "0.4.4") / "0.4.4" / "direct_ocdbt_False_after_True"
     assert main(["inspect", str(case / "ckpt")]) == 0
-    assert "note     the databases of its processes were never joined" in capsys.readouterr().out
+    assert "note     the databases of its processes were never merged" in capsys.readouterr().out
