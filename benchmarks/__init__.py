@@ -1,1 +1,1 @@
-"""Speed and memory, each claim a ratio measured within one run: ``make bench``."""
+"""Speed and memory as ratios, each measured within one run: ``make bench``."""

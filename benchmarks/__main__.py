@@ -1,15 +1,15 @@
 """Conversion speed and memory as ratios within one run: ``python -m benchmarks [--pairs 5]``.
 
-Each case alternates with two references over the same bytes, so that a machine's moods touch both:
+Each case alternates with two references over the same bytes, so that changes in load affect both:
 
-- ``overwrite``: read and write into files that exist already (their pages are allocated), then fsync;
+- ``overwrite``: read and write into existing files (their pages are allocated), then fsync;
 - ``copy``: read and write into new files, then fsync.
 
-Where arrays are compressed there is one reference, ``rewrite``: tensorstore alone reads and writes the same
+For compressed arrays there is one reference, ``rewrite``: tensorstore alone reads and writes the same
 arrays with the same compressor (:mod:`benchmarks.rewrite`).
 
-A conversion writes new files, digests every leaf of both sides and syncs before it publishes, so
-``copy`` is the like for like; ``overwrite`` is the harder reference. Medians over the pairs; wall
+A conversion writes new files, digests every leaf of both sides and syncs before it publishes, so ``copy`` is the fair
+reference and ``overwrite`` the harder one. Medians over the pairs; wall
 time, CPU time (user and system, children included) and peak anonymous memory, polled every 10 ms.
 """
 
@@ -79,7 +79,7 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def clear(target: Path) -> None:
-    """Remove a conversion and what lies beside it."""
+    """Remove a conversion and the files beside it."""
     for path in target.parent.glob(f"{target.stem}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -1,4 +1,4 @@
-"""One timed conversion, in a process of its own: ``python -m benchmarks.cases CASE SRC DST``."""
+"""One timed conversion, run in a separate process: ``python -m benchmarks.cases CASE SRC DST``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NORMS = "{n:input_layernorm|post_attention_layernorm}"
 
 
 def renamed(pattern: str) -> Mapping:
-    """Every leaf under another name, every kernel rearranged by the pattern."""
+    """A mapping that renames every leaf and rearranges every kernel by the pattern."""
     left = Layout("hf/llama", "", "safetensors", "config.json")
     right = Layout("bench/llama", "", "safetensors", "params.yaml")
     rules = (
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str | Mapping, str]] = {
     "t5x-gzip": ("te/t5-fused", "t5x"),
     "t5x-zstd": ("te/t5-fused", "t5x"),
 }
-#: what the arrays of the source are compressed with, and those of the target, too
+#: compressor of the source's and the target's arrays
 COMPRESSORS = {"t5x-gzip": "gzip:1", "t5x-zstd": "zstd:1"}
 
 

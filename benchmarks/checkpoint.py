@@ -35,7 +35,7 @@ def leaves(layers: int) -> list[Leaf]:
 
 
 def make(folder: Path, layers: int = 4, shard_size: int = 700 << 20) -> int:
-    """Write the checkpoint and its config unless it is there; returns the bytes of its tensors."""
+    """Write the checkpoint and its config unless it exists; returns the bytes of its tensors."""
     wanted = leaves(layers)
     total = sum(leaf.spec.nbytes for leaf in wanted if leaf.spec)
     if (folder / "config.json").exists():

@@ -1,9 +1,9 @@
-"""Orbax migration beside Orbax itself: ``python -m benchmarks.orbax [--gib 2] [--runs 1] [--work DIR]``.
+"""Orbax migration compared with Orbax itself: ``python -m benchmarks.orbax [--gib 2] [--runs 1] [--work DIR]``.
 
 The state is normal float32 in leaves of 32 MiB, saved by the v0 API. The reference is what a user would do without
 convkit: load it and save it again by the v1 API, timed without imports. convkit's commands are timed as whole
 processes, digests and receipt included; the real Orbax's own check of the result is not (it costs one load). For
-reading, tensorstore alone reads every leaf, with as many in flight.
+reading, tensorstore alone reads every leaf, with the same number in flight.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ print(time.monotonic() - started)
 """
 
 
-def said(script: str, *arguments: str) -> list[float]:
+def printed(script: str, *arguments: str) -> list[float]:
     """The seconds that a script prints."""
     ended = subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True)
     return [float(word) for word in ended.stdout.split()]
@@ -76,7 +76,7 @@ def measure(work: Path, gib: float, runs: int) -> dict[str, object]:
     cpu: dict[str, list[float]] = {}
     anonymous: dict[str, int] = {}
     for _ in range(runs):
-        wall, busy = said(AGAIN, str(source), str(target))
+        wall, busy = printed(AGAIN, str(source), str(target))
         seconds.setdefault("orbax_load_save", []).append(wall)
         cpu.setdefault("orbax_load_save", []).append(busy)
         clear(target)
@@ -87,8 +87,8 @@ def measure(work: Path, gib: float, runs: int) -> dict[str, object]:
             seconds.setdefault(mode, []).append(run.wall)
             cpu.setdefault(mode, []).append(run.cpu)
             anonymous[mode] = max(run.anonymous, anonymous.get(mode, 0))
-        seconds.setdefault("tensorstore_read", []).append(said(PLAIN, str(source))[0])
-        seconds.setdefault("read", []).append(said(OURS, str(source))[0])
+        seconds.setdefault("tensorstore_read", []).append(printed(PLAIN, str(source))[0])
+        seconds.setdefault("read", []).append(printed(OURS, str(source))[0])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     busy = {name: statistics.median(values) for name, values in cpu.items()}
     return {

@@ -1,7 +1,7 @@
 """Read zarr folders and write them again with tensorstore alone: ``python -m benchmarks.rewrite SRC DST``.
 
-Each array goes whole from the one to the other, with its own chunks and compressor, as many at the same
-time as :data:`IN_FLIGHT` bytes allow. tensorstore syncs each file that it writes.
+Each array is copied whole, with its own chunks and compressor, as many at the same time as :data:`IN_FLIGHT` bytes
+allow. tensorstore syncs each file that it writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IN_FLIGHT = 256 << 20
 
 
 async def rewrite(source: Path, target: Path) -> None:
-    """Every array of one folder into another one."""
+    """Copy every array of one folder into another one."""
     flying, room = 0, asyncio.Condition()
 
     async def carry(folder: Path) -> None:

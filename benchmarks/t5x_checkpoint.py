@@ -25,7 +25,7 @@ def leaves() -> Iterator[Leaf]:
 
 
 def make(folder: Path, compressor: str) -> int:
-    """Write the checkpoint unless it is there; returns the bytes of its tensors."""
+    """Write the checkpoint unless it exists; returns the bytes of its tensors."""
     wanted = {leaf.key: leaf.spec for leaf in leaves() if leaf.spec}
     if not (folder / "checkpoint").exists():
         random = np.random.default_rng(20261122)

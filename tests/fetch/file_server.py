@@ -21,9 +21,9 @@ class FileServer:
     ranges: bool = True
     #: look at If-Range before answering a Range
     if_range: bool = True
-    #: headers that tell one version from another
+    #: headers that distinguish versions
     validators: Callable[[bytes], dict[str, str]] = lambda body: {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
-    #: how to tell the end: length, chunked, close
+    #: how the end of the body is marked: length, chunked, close
     ending: str = "length"
     #: further headers of every answer
     headers: dict[str, str] = field(default_factory=dict)

@@ -67,7 +67,7 @@ def test_file_uri_that_is_none(uri: str, tmp_path: Path) -> None:
 
 
 def test_costs_no_disk_unless_it_must(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clone where the filesystem can; here we can tell the other two apart."""
+    """A clone if the file system can; this test distinguishes the other two."""
     weights = source / "model.safetensors"
     monkeypatch.setattr("convkit.files.sharing._clone", lambda source, target: False)
     fetch(str(weights), tmp_path / "linked")

@@ -132,7 +132,7 @@ def test_listing_of_a_file_that_is_also_a_folder(
 
 
 def test_uri_with_a_query_is_recognised_by_sha256_alone(store: MemoryFileSystem, tmp_path: Path) -> None:
-    """A key may hold ? and #; what is masked can't tell one from another."""
+    """A key may hold ? and #; masked keys can't be distinguished."""
     store.pipe("/model/a#1", b"1")
     fetch("memory://model/a#1", tmp_path / "m")
     with pytest.raises(UsageError, match="can't be recognised without a sha256"):

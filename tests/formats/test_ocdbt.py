@@ -203,7 +203,7 @@ def test_what_releases_of_orbax_wrote_is_read(release: str, case: str) -> None:
 
 
 def test_a_database_without_its_manifest_is_one(tmp_path: Path) -> None:
-    """And not a folder of arrays that lacks them; an array may be called as the folder of data is."""
+    """A folder of arrays isn't a database, even if an array has the name of a database's data folder."""
     by_tensorstore(tmp_path / "db", "a", Zarray(LARGE, (40, 30)), bits(LARGE, 0))
     (tmp_path / "db" / "manifest.ocdbt").unlink()
     with pytest.raises(ConvkitError, match=r"manifest\.ocdbt is missing"):

@@ -1,4 +1,4 @@
-"""Orbax's checkpoints of all releases: what we read is what was saved, and what can't be read is told in a line."""
+"""Orbax checkpoints of all releases: they are read as they were saved, or refused with a one-line error."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from convkit.mappings import find_mapping
 
 pytestmark = pytest.mark.golden
 
-#: what the tensors would have said: the original's user names the model instead
+#: what the tensors would have shown: the original's user names the model instead
 HEADS = {"mlm": False, "nsp": False, "head": False, "qa": False, "pooler": False}
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {},

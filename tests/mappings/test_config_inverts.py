@@ -169,7 +169,7 @@ def test_bert(found: tuple[str, Any]) -> None:
 @PATIENT
 @given(berts())
 def test_bert_without_tensors(found: tuple[str, Any]) -> None:
-    """Where only configs are converted, they tell the task themselves (but for question answering)."""
+    """If only configs are converted, they show the task themselves (except question answering)."""
     task, config = found
     if task in ("BertForQuestionAnswering", "BertForNextSentencePrediction", "BertModel"):
         return

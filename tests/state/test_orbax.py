@@ -1,4 +1,4 @@
-"""Orbax's metadata: what is read is written again as it was, and every folder is taken for what it is."""
+"""Orbax's metadata is written back unchanged, and every kind of folder is recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convkit.errors import ConvkitError
 from convkit.state.orbax import arrays, handlers, root, step, tree
 from convkit.state.orbax.layout import DIRECT, FLAX, ITEM, ROOT, STEP, recognise
 
-#: what the corpus's cases are called -> what they hold: kind and, of a root, the kind of its steps
+#: name of a case in the corpus -> its kind and, for a root, the kind of its steps
 _CASES = {
     "direct_": (DIRECT, None),
     "sharded_v1": (STEP, None),

@@ -1,4 +1,4 @@
-"""What describes a tree beside its arrays: T5X's ``checkpoint``, Pax's ``metadata``; true of what is written."""
+"""The files that describe a tree's arrays, T5X's ``checkpoint`` and Pax's ``metadata``, match what is written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ends(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...
 
 
 def assert_describes(tree: Any, folder: Path, source: Any = None) -> None:
-    """Each spec is true of its folder, and but for chunks and compressor that of the source's tree, if there is one."""
+    """Each spec matches its folder and, except for chunks and compressor, the source's tree, if there is one."""
     assert tree["version"] == 3
     there = dict(ends(source["optimizer"])) if source else {}
     for path, end in ends(tree["optimizer"]):
@@ -93,7 +93,7 @@ class TestT5X:
 
     @pytest.mark.parametrize("folder", ["state", "checkpoint_7"])
     def test_of_a_checkpoint_that_orbax_saved(self, folder: str, tmp_path: Path) -> None:
-        """It becomes a native one, whatever it is called: what lay inline is there, Orbax's files aren't."""
+        """It becomes a native one under any name: inline leaves are there, Orbax's files aren't."""
         target = tmp_path / "te" / folder
         assert te(genuine("t5x_orbax") / "state", target, "--fw=t5x", "--direction=fw2te", "--t5x-fuse-qkv") == 0
         loaded = restore_t5x(target)
@@ -106,7 +106,7 @@ class TestT5X:
         np.testing.assert_equal(arrays(back), arrays(genuine("t5x_orbax") / "state"))
 
     def test_a_stale_one_is_set_right(self, tmp_path: Path) -> None:
-        """The original copied it as it was."""
+        """The original copied it unchanged."""
         source = unpacked("golden") / "t5x" / "fused__fw2te" / "dst"
         assert te(source, tmp_path / "fw", "--fw=t5x", "--direction=te2fw", "--t5x-fuse-qkv") == 0
         assert_describes(restore_msgpack(tmp_path / "fw" / "checkpoint"), tmp_path / "fw")

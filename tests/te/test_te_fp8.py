@@ -53,7 +53,7 @@ def history(kernel: np.ndarray, stacked: bool) -> np.ndarray:
 
 
 def expected(made: Arrays, release: str, stacked: bool) -> Arrays:
-    """What TE of that release starts with, but for the kernels' magnitudes; written out name by name."""
+    """The initial values of that TE release, except the kernels' magnitudes, listed by name."""
     collection = "fp8_meta_collection" if release == "1.0" else "fp8_metas"
     top = "flax_mutables" if any(key.startswith("target.") for key in made) else "mdl_vars"
     metas: Arrays = {}

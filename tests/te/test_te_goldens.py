@@ -80,7 +80,7 @@ def same_dtype_aside(found: Arrays, expected: Arrays, source: Arrays) -> None:
 
 
 def rightly(run: Run) -> Arrays:
-    """Its result, but for what it shouldn't have: TE's metas of FP8 in a framework's checkpoint, wrong magnitudes."""
+    """The original's result, without its faults: TE's FP8 metas in a framework's checkpoint, wrong magnitudes."""
     wrong = WRONG_AMAX if run.to_te else FP8
     return {key: array for key, array in run.result().items() if not wrong.match(key)}
 

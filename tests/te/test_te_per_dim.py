@@ -125,7 +125,7 @@ def test_there_and_back_is_exact_by_the_complement(flags: list[str], tmp_path: P
 
 
 def test_there_and_back_through_another_dtype(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What was folded is kept as it was, so it comes back where the same dtype is asked for."""
+    """Folded leaves are kept unchanged, so they come back if the same dtype is requested."""
     convert = ["convert", "--variant=scope=weights"]
     assert main([*convert, str(source()), str(tmp_path / "te"), "--to=te/pax", "--dtype=bfloat16"]) == 0
     assert main(["roundtrip", str(source()), str(tmp_path / "te")]) == 0

@@ -13,7 +13,7 @@ from convkit.cli.claim import REPAIRS as REPAIR_COMMANDS
 from convkit.cli.claim import check_claim
 from convkit.errors import UsageError
 
-# A convkit beside the interpreter is found although its environment isn't activated.
+# Find the convkit beside the interpreter even if its environment isn't activated.
 shell.prefix(f'PATH="$PATH:{Path(sys.executable).parent}"; ')
 
 SCHEMAS = {
@@ -70,7 +70,7 @@ def origin(row):
 
 check(config, "config", "config:")
 ROWS = read_table(config["checkpoints"])
-# rows that ask for a repair of a Cerebras checkpoint, and those that ask for a layout
+# rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if row["to"] in REPAIR_COMMANDS]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 
@@ -94,7 +94,7 @@ def target(wildcards):
 
 
 def source(wildcards):
-    """Where this row's source lies; a file keeps the ending by which formats are told apart."""
+    """Where this row's source lies; a file keeps its suffix, by which formats are recognised."""
     row = ROWS[wildcards.id]
     if origin(row):
         return target_of(origin(row))

@@ -1,5 +1,4 @@
-# The output is convkit's to publish, whole or not at all, and to resume after a kill: what the
-# workflow keeps track of is the receipt.
+# convkit itself publishes the output atomically and resumes after a kill, so the workflow only tracks the receipt.
 rule convert:
     input:
         source_record,

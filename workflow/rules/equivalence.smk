@@ -1,4 +1,4 @@
-# Both models are held in float32, in the worst case twice as large as their files.
+# Both models are in memory in float32, in the worst case twice as large as their files.
 rule equivalence:
     input:
         source_record,

@@ -1,5 +1,5 @@
-# A repair of an old Cerebras checkpoint takes the place of a conversion: planned, carried out, then judged
-# by the round trip. That compares every tensor under its own name, so no model has to be known or run.
+# A repair of an old Cerebras checkpoint replaces a conversion: it is planned, carried out, then judged by the
+# # round trip, which compares every tensor under its own name, so no model is run.
 rule plan_repair:
     input:
         source_record,

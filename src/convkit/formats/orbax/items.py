@@ -49,10 +49,14 @@ def read_array(folder: Path, kind: str | None = None) -> Pytree:
     """
     stored = find_arrays(folder, [ARRAY_NAME])[ARRAY_NAME]
     sharding = arrays.read_shardings(folder).get(ARRAY_NAME)
-    told = tree.read(folder)
-    kinds = [node.value_type for node in told.nodes if node.name == ARRAY_NAME] if told else []
+    stored_tree = tree.read(folder)
+    kinds = [node.value_type for node in stored_tree.nodes if node.name == ARRAY_NAME] if stored_tree else []
     kind = next(iter(kinds), kind or (tree.ARRAY if sharding else tree.NDARRAY))
-    found = Tree((tree.node((), kind),), told.use_ocdbt if told else None, told.use_zarr3 if told else None)
+    found = Tree(
+        (tree.node((), kind),),
+        stored_tree.use_ocdbt if stored_tree else None,
+        stored_tree.use_zarr3 if stored_tree else None,
+    )
     return Pytree(found, {"": stored}, shardings={"": sharding} if sharding else {}, files=describing(folder))
 
 

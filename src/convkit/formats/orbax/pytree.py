@@ -55,14 +55,14 @@ def read_pytree(folder: Path) -> Pytree:
     """
     file = folder / AGGREGATE
     held = orbax_aggregate.read(file) if file.is_file() else {}
-    told = tree.read(folder)
-    if told is None and not held:
+    stored_tree = tree.read(folder)
+    if stored_tree is None and not held:
         raise ConvkitError(
             f"{tree.FILE} is missing, and nothing else lists the leaves",
             path=folder,
             remedy=REFETCH,
         )
-    found = told or Tree(tuple(entry.node for entry in held.values()), None, None)
+    found = stored_tree or Tree(tuple(entry.node for entry in held.values()), None, None)
     tree.check_names(found.nodes, file)
     return _resolved(folder, found, held)
 

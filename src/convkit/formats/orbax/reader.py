@@ -172,8 +172,13 @@ def _files(found: Found, trees: Iterable[Pytree], arrays: Iterable[StoredArray |
 def _take_numbers(checkpoint: ArrayCheckpoint, record: Record) -> None:
     """Turn arrays that convkit wrote for values back into values."""
     for key, item, node in record.nodes():
-        told = record.items[item].tree
-        if told and node.place in told.numbers and (spec := checkpoint.leaves[key].spec) and not spec.shape:
+        stored_tree = record.items[item].tree
+        if (
+            stored_tree
+            and node.place in stored_tree.numbers
+            and (spec := checkpoint.leaves[key].spec)
+            and not spec.shape
+        ):
             number = checkpoint.read(key).view(value_dtype(spec.dtype)).item()
             checkpoint.leaves[key] = Leaf(key, value=number)
 

@@ -19,6 +19,6 @@ def written_below(path: Path) -> Iterator[None]:
 
 
 def unwritable(error: Exception, path: Path | str, key: str | None = None) -> ConvkitError:
-    """The error for what the system said."""
+    """The error for a failure that the system reported."""
     reason = getattr(error, "strerror", None) or error
     return ConvkitError(f"can't be written: {reason}", path=path, key=key, remedy="check free space and permissions")
