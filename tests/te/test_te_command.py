@@ -144,7 +144,7 @@ def test_a_te_checkpoint_without_its_receipt_needs_the_heads(tmp_path: Path, cap
     assert te(source, tmp_path / "te", "--fw=pax", "--direction=fw2te") == 0
     (tmp_path / "te.convkit.json").unlink()
     assert te(tmp_path / "te", tmp_path / "fw", "--fw=pax", "--direction=te2fw") == 3
-    assert "say it: --num-of-head" in capfd.readouterr().err
+    assert "add --num-of-head" in capfd.readouterr().err
     assert te(tmp_path / "te", tmp_path / "fw", "--fw=pax", "--direction=te2fw", "--num-of-head=2") == 0
     np.testing.assert_equal(arrays(tmp_path / "fw"), arrays(source))
 
