@@ -11,7 +11,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.config import ConfigTable, Field
-from convkit.execute.chain import Converted
+from convkit.execute.chain import Converted, links_of
 from convkit.mapping import AnyRule, Layout, inverse
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.plan import Options, Plan, Source, make_plan
@@ -71,7 +71,12 @@ def source_of(checkpoint: Checkpoint, config: dict[str, Any] | None = None) -> S
 def carried(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | None = None, **options: Any) -> Arrays:
     """What a mapping makes of arrays."""
     checkpoint = arrays if isinstance(arrays, Checkpoint) else Memory(arrays)
-    return contents(Converted(checkpoint, plan_of(mapping, checkpoint, config, **options)))
+    return made(plan_of(mapping, checkpoint, config, **options), checkpoint)
+
+
+def made(plan: Plan, checkpoint: Checkpoint) -> Arrays:
+    """What a plan makes of a checkpoint, through however many mappings."""
+    return contents(Converted(links_of(plan, checkpoint, None)[-1]))
 
 
 def contents(checkpoint: Checkpoint) -> Arrays:

@@ -29,7 +29,7 @@ from convkit.checkpoint.tensors import ITEMSIZE, value_dtype
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute import convert
 from convkit.execute.carry import Carrier
-from convkit.execute.chain import Converted
+from convkit.execute.chain import Converted, links_of
 from convkit.files.receipt import receipt_path
 from convkit.formats.plain import preallocated
 from convkit.mapping import Rule, Verbatim, inverse
@@ -232,7 +232,7 @@ def test_the_order_of_work_changes_nothing(chance: random.Random) -> None:
 def test_sources_that_must_be_decoded_give_the_same(mapped: bool, length: int) -> None:
     """In whatever pieces the target is asked for."""
     left = Memory(arrays(), mapped=mapped)
-    made = Converted(left, plan_of(MAPPING, left, CONFIG))
+    made = Converted(links_of(plan_of(MAPPING, left, CONFIG), left, None)[-1])
     with ExitStack() as stack:
         small(stack, TILE=4)
         for key, array in carried(MAPPING, arrays(), CONFIG).items():

@@ -15,13 +15,11 @@ from hypothesis import given, settings
 
 from convkit.config import ConfigTable, Constant, Field
 from convkit.errors import ConfigError, ConvkitError, PlanError
-from convkit.execute import convert, plan_chain
-from convkit.execute.chain import Converted
 from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Measure, Rule, Variant, Verbatim, compose, inverse, pack
 from convkit.mapping.ops import Pad
-from convkit.plan import Options, open_source
+from convkit.plan import make_plan, open_source
 from engine.disk import converted, read, write
-from engine.memory import LEFT, RIGHT, Arrays, Memory, assert_same, carried, contents, mapping_of, plan_of, source_of
+from engine.memory import LEFT, RIGHT, Arrays, Memory, assert_same, carried, mapping_of, plan_of, source_of
 from engine.strategies import Case, cases
 
 
@@ -183,24 +181,23 @@ def test_a_chain_gives_what_two_conversions_give(tmp_path: Path, format: str) ->
     source = write(tmp_path / "left", chained(), LAYERS, format=format)
     converted(source, tmp_path / "middle", FIRST, {"format": format})
     two = converted(tmp_path / "middle", tmp_path / "two", SECOND, {"format": format})
-    with open_source(source) as opened:
-        end, plan = plan_chain(opened, CHAIN, Options(format=format))
-        one = convert(end, plan, tmp_path / "one", threads=3)
+    one = converted(source, tmp_path / "one", CHAIN, {"format": format}, threads=3)
     assert_same(read(tmp_path / "one"), read(tmp_path / "two"))
     assert one["target"]["leaves"] == two["target"]["leaves"]
-    assert [stage["mapping"] for stage in one["plan"]["through"]] == ["left/model <-> right/model"]
-    with open_source(tmp_path / "one") as opened:
-        end, plan = plan_chain(opened, CHAIN.inverse(), Options(format=format))
-        convert(end, plan, tmp_path / "back")
-    assert_same(read(tmp_path / "back"), chained() | {})
+    assert one["source"]["leaves"].keys() == chained().keys()
+    links = ["left/model <-> right/model", "right/model <-> middle/model"]
+    assert [stage["mapping"] for stage in one["plan"]["through"]] == links
+    assert one["plan"]["mapping"] == "left/model <-> right/model <-> middle/model"
+    converted(tmp_path / "one", tmp_path / "back", CHAIN.inverse(), {"format": format})
+    assert_same(read(tmp_path / "back"), chained())
 
 
 def test_another_way_is_another_plan() -> None:
-    """The last plan is the same: what tells them apart is what it goes through."""
+    """Both ends are the same: what tells the plans apart is what they go through."""
     turned = FIRST.rules[0].changed(pattern="n x y -> y (x n)")
     source = source_of(Memory(chained()), LAYERS)
     chains = [CHAIN, compose(FIRST, SECOND), compose(replace(FIRST, rules=(turned, *FIRST.rules[1:])), SECOND)]
-    plans = [plan_chain(source, chain)[1] for chain in chains]
+    plans = [make_plan(source, chain) for chain in chains]
     assert plans[0].digest == plans[1].digest != plans[2].digest
     assert plans[0].exact
 
@@ -219,28 +216,18 @@ def test_a_rule_after_its_inverse_changes_nothing(one: Case, other: Case) -> Non
             f"{n}l{key}": np.arange(len(labels), dtype="uint16").reshape(shape)
             for key, (labels, shape) in case.left.leaves.items()
         }
-    end, plan = plan_chain(source_of(Memory(arrays)), compose(mapping, inverse(mapping)))
-    assert_same(contents(Converted(end.checkpoint, plan)), arrays)
+    assert_same(carried(compose(mapping, inverse(mapping)), arrays), arrays)
 
 
-def test_what_would_be_lost_on_the_way_is_refused() -> None:
-    behind = replace(FIRST, rules=(*FIRST.rules, LeftBehind("left", "step", "no place")))
-    source = source_of(Memory(chained() | {"step": 3}), LAYERS)
-    with pytest.raises(PlanError, match=r"step: has no place in right/model, through which the way leads"):
-        plan_chain(source, compose(behind, SECOND))
-    plan = plan_chain(source, compose(behind, SECOND), Options(drop=("step",)))[1]
-    assert plan.through[0].dropped == ("step",)
-
-
-def test_ties_are_proven_on_the_way() -> None:
-    source = source_of(Memory(chained() | {"head": numbers(6, 7) + 1}), LAYERS)
+def test_ties_are_proven_on_the_way(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", chained() | {"head": numbers(6, 7) + 1}, LAYERS)
     with pytest.raises(ConvkitError, match="head: differs from embed"):
-        plan_chain(source, CHAIN)
+        converted(source, tmp_path / "one", CHAIN)
 
 
 def test_plans_of_chains_and_of_padding_obey_the_schema(tmp_path: Path) -> None:
     schema = json.loads((files("convkit") / "schemas" / "plan.schema.json").read_text())
-    documents = [plan_chain(source_of(Memory(chained()), LAYERS), CHAIN)[1].to_json()]
+    documents = [make_plan(source_of(Memory(chained()), LAYERS), CHAIN).to_json()]
     config = {"vocab": 3, "padded": 4}
     padded = mapping_of(Rule("e", "E", "v -> v", v="vocab", ops=(Pad(0, "padded"),)), names=config)
     source = write(tmp_path / "left", {"E": numbers(4)}, config)

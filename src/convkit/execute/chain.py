@@ -1,63 +1,85 @@
 """Mappings one after another, without a checkpoint on disk in between.
 
 Every mapping but the last makes its target only in the executor's hands, slab by slab, as the next one
-asks for it. What a mapping on the way can't carry would be lost there, so it is refused.
+asks for it. What a mapping can't carry is kept in the complement of the output, under a name of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convkit.checkpoint import Checkpoint
-from convkit.errors import PlanError
-from convkit.execute.complement import find_complement
+from convkit.checkpoint.read import Tensors
+from convkit.checkpoint.views import Renamed
+from convkit.execute.complement import Complement, find_complement
+from convkit.execute.job import Job
 from convkit.execute.jobs import target_jobs
 from convkit.execute.seen import Gathered
+from convkit.files.complement import kept_as, kept_at
 from convkit.mapping import Chain
 from convkit.plan import Options, Plan, Source, make_plan
 
 
-def plan_chain(source: Source, chain: Chain, options: Options | None = None) -> tuple[Source, Plan]:
-    """The last plan of a chain, and the source as the mappings before it make it: what ``convert`` takes.
+@dataclass(frozen=True)
+class Link:
+    """One mapping of a plan, with what it reads: its source, and what an earlier conversion kept."""
 
-    ``options`` are those of the last mapping, but for ``drop``, which names leaves of the source.
+    plan: Plan
+    source: Checkpoint
+    earlier: Tensors | None
+
+
+def links_of(plan: Plan, source: Checkpoint, earlier: Tensors | None) -> list[Link]:
+    """The mappings of a plan, each reading what the one before makes."""
+    links: list[Link] = []
+    for own in plan.stages:
+        read = Converted(links[-1]) if links else source
+        kept = earlier and Renamed(earlier, kept_at(own.restored_from, earlier.leaves))
+        links.append(Link(own, read, kept))
+    return links
+
+
+def jobs_of(links: Sequence[Link]) -> list[Job]:
+    """Every tensor of the last target."""
+    last = links[-1]
+    jobs = target_jobs(last.plan, last.source, last.earlier)
+    return jobs if len(links) == 1 else [replace(job, digest_of=None) for job in jobs]
+
+
+def complement_of(links: Sequence[Link]) -> Complement:
+    """What the mappings can't carry, under the names that it has in the complement.
 
     Raises:
-        PlanError: a plan isn't total, or leaves something behind on the way.
-        ConvkitError: tied copies differ.
+        ConvkitError: tied copies differ, or a derived leaf isn't what it must be.
     """
-    options = options or Options()
-    first, *others = chain.links
-    if not others:
-        return source, make_plan(source, first, options=options)
-    passing = Options(release=options.release, drop=options.drop, restore=False, given=options.given)
-    plan = make_plan(source, first, options=passing)
-    kept = find_complement(source.checkpoint, plan)
-    lost = [*plan.bound.left_behind, *(job.key for job in kept.jobs if job.key not in kept.rounded)]
-    if lost:
-        raise PlanError(
-            f"has no place in {first.right.name}, through which the way leads",
-            path=source.path,
-            key=lost[0],
-            remedy="convert in two steps, which keeps it as complement, or --drop it",
-        )
-    middle = replace(source, checkpoint=Converted(source.checkpoint, plan), config=plan.target_config)
-    end, last = plan_chain(middle, Chain(tuple(others)), replace(options, drop=(), restore=False))
-    return end, replace(last, through=(plan, *last.through))
+    found = [find_complement(link.source, link.plan) for link in links]
+    jobs = list(found[0].jobs)
+    for place, later in enumerate(found[1:], start=1):
+        jobs += [replace(job, key=kept_as(place, job.key), digest_of=None) for job in later.jobs]
+    names = (kept_as(place, key) for place, part in enumerate(found) for key in part.unforeseen)
+    return Complement(jobs, tuple(names))
 
 
 class Converted(Gathered, Checkpoint):
-    """A plan's target as a checkpoint: mappings are chained (:mod:`convkit.execute.chain`) without a copy on disk."""
+    """What a mapping makes, as a checkpoint: no copy of it lies on disk."""
 
-    def __init__(self, source: Checkpoint, plan: Plan) -> None:
-        super().__init__(target_jobs(plan, source, None))
-        self.path = source.path
-        self.format = plan.target_format
+    def __init__(self, link: Link) -> None:
+        super().__init__(target_jobs(link.plan, link.source, link.earlier))
+        self.path = link.source.path
+        self.format = link.plan.target_format
         self.metadata = {}
-        self.leaves = dict(plan.target_leaves)
-        self._source = source
+        self.leaves = dict(link.plan.target_leaves)
+        self._source = link.source
 
     def files(self) -> list[Path]:
         """Those of the source."""
         return self._source.files()
+
+
+def plan_chain(source: Source, chain: Chain, options: Options | None = None) -> tuple[Source, Plan]:
+    """Deprecated: ``make_plan`` takes a chain, and ``convert`` its plan, with the source itself."""
+    warnings.warn("plan_chain is deprecated: make_plan takes a chain", DeprecationWarning, stacklevel=2)
+    return source, make_plan(source, chain, options=options)

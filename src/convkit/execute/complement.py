@@ -24,12 +24,10 @@ class Complement:
 
     Attributes:
         jobs: a leaf each, to be made as the source has it.
-        rounded: keys of those that are kept whole because shifting them back would round.
         unforeseen: keys of those that nothing but the data shows to be needed.
     """
 
     jobs: list[Job]
-    rounded: frozenset[str]
     unforeseen: tuple[str, ...]
 
 
@@ -49,7 +47,7 @@ def find_complement(checkpoint: Checkpoint, plan: Plan) -> Complement:
     cropped = (_cropped_job(checkpoint, step.sources[0], step.crop) for step in plan.bound.steps if step.crop)
     crops = [job for job in cropped if job]
     unforeseen = [*different, *(job.key for job in crops)]
-    return Complement(jobs + crops, frozenset(rounded), tuple(unforeseen))
+    return Complement(jobs + crops, tuple(unforeseen))
 
 
 def _derived_otherwise(checkpoint: Checkpoint, plan: Plan) -> list[str]:

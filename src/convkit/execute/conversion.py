@@ -14,8 +14,8 @@ from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import UsageError
 from convkit.execute.carry import Carrier, Progress
-from convkit.execute.complement import find_complement
-from convkit.execute.jobs import from_complement, target_jobs
+from convkit.execute.chain import complement_of, jobs_of, links_of
+from convkit.execute.jobs import from_complement
 from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import write_config
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
@@ -80,16 +80,16 @@ class _Conversion:
     def run(self) -> dict[str, Any]:
         output, plan = self.output, self.plan
         with self.stack:
-            kept = find_complement(self.source.checkpoint, plan)
+            links = links_of(plan, self.source.checkpoint, self._earlier())
+            kept = complement_of(links)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
             written = self._written_leaves()
             self._open_writer("target", output.main, written, plan.target_format, self._continued())
             beside = self._write_beside(self.writers["target"].beside())
-            jobs = target_jobs(plan, self.source.checkpoint, self._earlier())
             if kept.jobs:
                 leaves = {job.key: Leaf(job.key, job.spec) for job in kept.jobs}
                 self._open_writer("complement", complement_path(output.main), leaves, COMPLEMENT_FORMAT)
-            own = [job for job in jobs if written[job.key].same_as is None]
+            own = [job for job in jobs_of(links) if written[job.key].same_as is None]
             self.carrier.make([*own, *kept.jobs], self.writers)
             self.carrier.digest_source()
             self._digest_values()
@@ -123,7 +123,7 @@ class _Conversion:
 
     def _earlier(self) -> Checkpoint | None:
         """The complement of the conversion that this one undoes, where the target needs some of it."""
-        if not from_complement(self.plan):
+        if not any(from_complement(plan) for plan in self.plan.stages):
             return None
         return self.stack.enter_context(open_checkpoint(complement_path(self.source.path), COMPLEMENT_FORMAT))
 
@@ -171,7 +171,6 @@ class _Conversion:
     def _said(self, warnings: list[str]) -> dict[str, Any]:
         """What the receipt says beside the plan."""
         plan, main, digests = self.plan, self.output.main, self.carrier.digests
-        behind = {key: self.source.checkpoint.leaves[key] for key in plan.bound.left_behind}
         with open_checkpoint(main, plan.target_format) as written:
             target_files = same_files(main, written.files())
         return {
@@ -189,7 +188,7 @@ class _Conversion:
             },
             "complement": {
                 "config": plan.lost_config,
-                "values": {key: json_value(leaf.value) for key, leaf in behind.items() if leaf.spec is None},
+                "values": {key: json_value(value) for key, value in plan.values_left_behind().items()},
                 "tensors": {key: {"digest": digest} for key, digest in digests["complement"].items()},
             },
             "versions": {"python": platform.python_version(), "numpy": _numpy_version()},

@@ -48,6 +48,21 @@ class Chain:
 
     links: tuple[Mapping, ...]
 
+    @property
+    def left(self) -> Layout:
+        """Where it starts."""
+        return self.links[0].left
+
+    @property
+    def right(self) -> Layout:
+        """Where it ends."""
+        return self.links[-1].right
+
+    @property
+    def name(self) -> str:
+        """``t5x/t5 <-> te/t5 <-> t5x/t5``."""
+        return " <-> ".join([self.left.name, *(link.right.name for link in self.links)])
+
     def inverse(self) -> Chain:
         """The way back."""
         return Chain(tuple(inverse(mapping) for mapping in reversed(self.links)))

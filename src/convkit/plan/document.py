@@ -8,8 +8,10 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
+from convkit.files.complement import kept_as
 from convkit.formats import get_format, names
-from convkit.mapping import Mapping
+from convkit.mapping import Chain, Mapping
+from convkit.plan.following import followed_fates, followed_origins
 from convkit.plan.step import Bound, DerivedLeaf
 
 SCHEMA = "convkit.plan/1"
@@ -37,12 +39,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A mapping bound to one checkpoint; ``through`` are the plans that make that checkpoint in a chain.
+    """A mapping bound to one checkpoint, or a chain of mappings.
 
-    ``to_compute`` are leaves of the target that recipes give, ``restored`` those from an earlier complement.
+    ``to_compute`` are leaves of the target that recipes give, ``restored`` those from the complement of an earlier
+    conversion, in which ``restored_from`` is the place of the mapping that lost them. The plan of a chain has no
+    steps of its own: ``through`` are the plans of its mappings, each of what the one before makes.
     """
 
-    mapping: Mapping
+    mapping: Mapping | Chain
     source_format: str
     target_format: str
     variant: dict[str, str]
@@ -60,6 +64,7 @@ class Plan:
     target_leaves: dict[str, Leaf]
     warnings: list[str]
     dtype: str | None = None
+    restored_from: int = 0
     through: tuple[Plan, ...] = ()
 
     @cached_property
@@ -68,13 +73,20 @@ class Plan:
         return digest_value("sha256", self.to_json())
 
     @property
+    def stages(self) -> tuple[Plan, ...]:
+        """The plans of single mappings, in their order."""
+        return self.through or (self,)
+
+    @property
     def exact(self) -> bool:
         """Whether no bit of any tensor changes."""
-        steps = [step for plan in (self, *self.through) for step in plan.bound.steps]
+        steps = [step for plan in self.stages for step in plan.bound.steps]
         return all(step.exactness.exact and step.folded is None for step in steps)
 
     def fates(self) -> dict[str, dict[str, Any]]:
         """What becomes of every source leaf, in the order of the source."""
+        if self.through:
+            return followed_fates([plan.fates() for plan in self.through], [plan.bound.steps for plan in self.through])
         fates: dict[str, dict[str, Any]] = {}
         for number, step in enumerate(self.bound.steps):
             copied = any(name in step.copies for name, _ in step.also)
@@ -94,6 +106,9 @@ class Plan:
 
     def origins(self) -> dict[str, dict[str, Any]]:
         """Where every target leaf comes from."""
+        if self.through:
+            steps = [plan.bound.steps for plan in self.through]
+            return followed_origins([plan.origins() for plan in self.through], steps)
         origins: dict[str, dict[str, Any]] = {}
         for number, step in enumerate(self.bound.steps):
             for side in step.targets:
@@ -113,6 +128,15 @@ class Plan:
             origins[key] = {"origin": "restored", "reason": "from the complement"}
         return origins
 
+    def values_left_behind(self) -> dict[str, Any]:
+        """Leaves that aren't tensors and that a mapping can't carry, by their names in the complement."""
+        return {
+            kept_as(place, key): leaf.value
+            for place, plan in enumerate(self.stages)
+            for key in plan.bound.left_behind
+            if (leaf := plan.source_leaves[key]).spec is None
+        }
+
     def bytes_read(self) -> int:
         """Bytes of the source's tensors."""
         return sum(leaf.spec.nbytes for leaf in self.source_leaves.values() if leaf.spec)
@@ -123,6 +147,8 @@ class Plan:
 
     def peak_bytes(self) -> int:
         """Predicted peak of anonymous memory, with two threads: a fixed part, and what they hold of decoded sources."""
+        if self.through:
+            return sum(plan.peak_bytes() for plan in self.through)
         # a checkpoint of the caller's own may be of no format
         if self.source_format in names() and get_format(self.source_format).mapped:
             return 96 << 20
@@ -132,7 +158,7 @@ class Plan:
 
     def square(self) -> list[str]:
         """Square tensors that are transposed: their shape can't show whether that is right."""
-        found = []
+        found = [key for plan in self.through for key in plan.square()]
         for step in self.bound.steps:
             for source in step.sources:
                 shape = source.spec.shape

@@ -8,8 +8,8 @@ derived, restored from the complement of an earlier conversion).
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from convkit.checkpoint import Leaf
@@ -18,51 +18,98 @@ from convkit.config import Converted
 from convkit.config.tree import missing_from
 from convkit.errors import ConfigError, PlanError, UsageError
 from convkit.formats import get_format
-from convkit.mapping import Mapping
-from convkit.mappings import find_mapping
+from convkit.mapping import Chain, Mapping
 from convkit.plan.bind import bind
+from convkit.plan.chain import chain_plan
 from convkit.plan.derived import made_derived, owed_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.document import Options, Plan
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.restore import Earlier, Returned, earlier_of, only_names, put_back, remembered
+from convkit.plan.route import find_route
 from convkit.plan.source import Source
 from convkit.plan.step import Bound, DerivedLeaf
 
 
-def make_plan(source: Source, to: str | Mapping, from_: str | None = None, options: Options | None = None) -> Plan:
-    """Decide the fate of every leaf of ``source`` on its way to the layout ``to``.
+def make_plan(
+    source: Source,
+    to: str | Mapping | Chain,
+    from_: str | None = None,
+    options: Options | None = None,
+    *,
+    through: Iterable[str] = (),
+) -> Plan:
+    """Decide the fate of every leaf of ``source`` on its way to ``to``, ``through`` other layouts where they are named.
 
-    ``to`` may also be a mapping of the caller's own, whose left side the source has.
+    ``to`` is a layout, or a framework into which one mapping leads from the source's layout (``cerebras``). It may also
+    be a mapping of the caller's own, or a chain of mappings, whose left side the source has.
 
     Raises:
         PlanError: the plan isn't total, or the config contradicts the tensors.
         ConfigError: the config can't be expressed in the target layout.
-        UsageError: an unknown layout, format, dtype or release.
+        UsageError: an unknown layout, format, dtype or release; a framework into which no mapping leads, or several.
     """
     options = options or Options()
-    mapping = to if isinstance(to, Mapping) else find_mapping(detect_layout(source, from_)[0].name, to)
+    mapping = find_route(detect_layout(source, from_)[0].name, to, through) if isinstance(to, str) else to
+    links = mapping.links if isinstance(mapping, Chain) else (mapping,)
     _check_asked(mapping, options)
-    release = _release(mapping, options.release)
-    earlier = earlier_of(source, mapping) if options.restore and not options.headless else None
-    said = earlier.plan if earlier else {"variant": {}, "names": {}}
-    checkpoint = source.checkpoint
-    start = Start(checkpoint.leaves, source.config or {}, checkpoint.format, said["variant"], said["names"])
+    releases = _releases(mapping, links, options.release)
+    restoring = options.restore and not options.headless
+    earlier = earlier_of(source, links) if restoring else [None] * len(links)
     try:
-        return _plan(start, mapping, release=release, options=options, earlier=earlier)
+        plans = _plans(source, links, releases, options, earlier)
+        plan = plans[0] if len(plans) == 1 else chain_plan(Chain(tuple(links)), plans)
+        _check_holds(plan)
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
         path = (isinstance(error, ConfigError) and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
+    return plan
 
 
-def _check_asked(mapping: Mapping, options: Options) -> None:
+def _check_asked(mapping: Mapping | Chain, options: Options) -> None:
     """Refuse a format or a dtype that doesn't exist, before anything is decided."""
     get_format(options.format or mapping.right.format)
     floats = [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
     if options.dtype and options.dtype not in floats:
         raise UsageError(f"{options.dtype!r} isn't a floating-point dtype", remedy="float32, float16, bfloat16, ...")
+
+
+def _plans(
+    source: Source,
+    links: Sequence[Mapping],
+    releases: Sequence[tuple[int, ...]],
+    options: Options,
+    earlier: Sequence[Earlier | None],
+) -> list[Plan]:
+    """The plan of each mapping, of what the one before makes.
+
+    ``drop`` names leaves of the source; what else concerns one side only concerns the last target.
+    """
+    plans: list[Plan] = []
+    start = Start(source.checkpoint.leaves, source.config or {}, source.checkpoint.format)
+    on_the_way = replace(options, format=None, dtype=None, headless=False, existing={})
+    for link, release, before in zip(links, releases, earlier, strict=True):
+        if before:
+            names, variant = before.plan["names"], before.plan["variant"]
+            start = replace(start, names=start.names | names, variant=start.variant | variant)
+        asked = on_the_way if len(plans) < len(links) - 1 else options
+        plans.append(_plan(start, link, release=release, options=asked, earlier=before))
+        start = _after(plans[-1], links[len(plans) : len(plans) + 1])
+        on_the_way, options = replace(on_the_way, drop=()), replace(options, drop=())
+    return plans
+
+
+def _after(plan: Plan, following: Sequence[Mapping]) -> Start:
+    """What the next mapping starts from: leaves, config, and what is known of them."""
+    choices = {
+        variant.name: plan.variant[variant.name]
+        for link in following
+        for variant in link.variants
+        if plan.variant.get(variant.name) in variant.choices
+    }
+    return Start(plan.target_leaves, plan.target_config, plan.target_format, choices, plan.names)
 
 
 @dataclass(frozen=True)
@@ -72,8 +119,8 @@ class Start:
     leaves: dict[str, Leaf]
     config: dict[str, Any]
     format: str
-    variant: dict[str, str]
-    names: dict[str, Any]
+    variant: dict[str, str] = field(default_factory=dict)
+    names: dict[str, Any] = field(default_factory=dict)
 
 
 def _plan(
@@ -108,6 +155,7 @@ def _plan(
         target_leaves=_target_leaves(parts, to_compute, start.leaves),
         warnings=list(known.converted.warnings),
         dtype=options.dtype,
+        restored_from=earlier.place if earlier else 0,
     )
     _check_total(plan)
     return plan
@@ -174,17 +222,19 @@ def _lost_config(
     return missing_from(back, config)
 
 
-def _release(mapping: Mapping, release: tuple[int, ...]) -> tuple[int, ...]:
-    """The release that is asked for, or the current one; empty where layouts don't differ from release to release."""
-    known = mapping.right.releases or mapping.left.releases
-    if not known:
-        if release:
-            raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
-        return ()
-    if release and release not in known:
+def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """For each mapping the release that is asked for, or the current one; empty where its layouts have none."""
+    found = [_release(link.right.releases or link.left.releases, release) for link in links]
+    if release and not any(found):
+        raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
+    return found
+
+
+def _release(known: tuple[tuple[int, ...], ...], release: tuple[int, ...]) -> tuple[int, ...]:
+    if known and release and release not in known:
         first, last, shown = (".".join(map(str, numbers)) for numbers in (known[0], known[-1], release))
         raise UsageError(f"no mapping for release {shown}", remedy=f"releases {first} ... {last}")
-    return release or known[-1]
+    return (release or known[-1]) if known else ()
 
 
 def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:
@@ -236,6 +286,9 @@ def _check_total(plan: Plan) -> None:
             key=lost[0],
             remedy=f"drop what isn't needed by name: --drop '{lost[0]}', or name the right layout",
         )
+
+
+def _check_holds(plan: Plan) -> None:
     values = [leaf for leaf in plan.target_leaves.values() if leaf.spec is None]
     if values and not get_format(plan.target_format).holds_values:
         raise PlanError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import abc
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config.tree import merge
 from convkit.errors import PlanError
+from convkit.files.complement import part_at
 from convkit.files.receipt import CONVERSION, bare_names, from_json_value, read_receipt, same_files
 from convkit.mapping import Mapping
 from convkit.mapping.ops import Exactness
@@ -22,10 +23,14 @@ from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier conversion in the other direction recorded, and this one puts back."""
+    """What an earlier conversion in the other direction recorded, and this one puts back.
+
+    ``place`` is the place of its mapping in the chain that the conversion took, 0 where it took one mapping.
+    """
 
     plan: dict[str, Any]
     complement: dict[str, Any]
+    place: int
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,30 @@ class Returned:
     config: dict[str, Any]
 
 
-def earlier_of(source: Source, mapping: Mapping) -> Earlier | None:
-    """What the receipt beside the source records, if it is of the conversion that this one undoes."""
+def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]:
+    """For each mapping, what the receipt beside the source records of its inverse.
+
+    The first mapping undoes the last one that the receipt tells of, the second one the one before that.
+    """
+    found: list[Earlier | None] = [None] * len(links)
     receipt = read_receipt(source.path, CONVERSION)
     if receipt is None:
-        return None
-    plan = receipt["plan"]
-    if (plan["source"]["layout"], plan["target"]["layout"]) != (mapping.right.name, mapping.left.name):
-        return None
+        return found
     files = same_files(source.checkpoint.path, source.checkpoint.files())
     if receipt["target"]["files"] not in (files, bare_names(files)):
-        return None
-    return Earlier(plan, receipt.get("complement") or {})
+        return found
+    plan = receipt["plan"]
+    # the first plans of chains had the steps of the last mapping, and were of its source
+    stages = plan["through"] if plan.get("through") and not plan["steps"] else [plan]
+    for number, (link, place) in enumerate(zip(links, reversed(range(len(stages))), strict=False)):
+        stage = stages[place]
+        if (stage["source"]["layout"], stage["target"]["layout"]) != (link.right.name, link.left.name):
+            break
+        kept = receipt.get("complement") or {}
+        if len(stages) > 1:
+            kept = part_at(kept, place) | {"config": stage["lost_config"]}
+        found[number] = Earlier(stage, kept, place)
+    return found
 
 
 def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ conversion can be undone. What the model means it doesn't prove: that takes ``eq
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.verify.judged import Check
+from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
 from convkit.verify.roundtrip.faults import plant
-from convkit.verify.roundtrip.reconvert import Document, Kept, Sides, claims, value_claims
-from convkit.verify.roundtrip.write_reconverted import Claimed, from_kept, write
-from convkit.verify.verdict import Verdict
+from convkit.verify.roundtrip.reconvert import Document, Kept, Sides
+from convkit.verify.roundtrip.write_reconverted import from_kept, write
+from convkit.verify.verdict import Fault, Verdict
 
 
 def roundtrip(
@@ -68,14 +71,12 @@ def roundtrip(
             return check.judged([str(error)])
         problems: list[str] = []
         kept = _complement(target, receipt, stack, problems)
-        earlier = _complement(source, read_receipt(source, CONVERSION), stack, problems) if _restores(plan) else None
-        sides = Sides(opened, other, kept, earlier)
-        claimed = _claimed(plan, sides)
-        if keep is not None:
-            claimed = _kept(keep, claimed, sides, stack, problems)
+        first, *later = _stages(plan, source, Sides(opened, other, kept), stack, problems)
+        claimed = _kept(keep, first.claimed, first.sides, stack, problems) if keep else first.claimed
         digests = receipt["source"]["leaves"] if receipt else None
-        found = examine(plan, sides, claimed=claimed, digests=digests, progress=progress)
-        planted = plant(plan, opened, other, found.failing, _problems) if faults else ()
+        found = examine(first.plan, first.sides, claimed=claimed, digests=digests, progress=progress)
+        planted = _planted(first, found.failing, alone=not later) if faults else []
+        planted += [fault for stage in later for fault in _later(stage, problems, faults=faults)]
     return check.judged(
         problems + found.problems,
         planted,
@@ -85,11 +86,24 @@ def roundtrip(
     )
 
 
-def _claimed(plan: Document, sides: Sides) -> Claimed:
-    try:
-        return list(claims(plan, sides)), list(value_claims(plan, sides))
-    except (KeyError, TypeError) as error:
-        raise ConvkitError(f"the plan lacks {error}", remedy="make it again, or convert again") from error
+def _stages(plan: Document, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
+    """The mappings of the conversion, with what an earlier conversion kept, where this one put that back."""
+    before = read_receipt(source, CONVERSION) if any(_restores(part) for part in plans_of(plan)) else None
+    sides = replace(sides, earlier=_complement(source, before, stack, problems))
+    return stages(plan, sides, before and before["plan"])
+
+
+def _later(stage: Stage, problems: list[str], *, faults: bool) -> list[Fault]:
+    """Whether a mapping after the first one agrees with its target in what the source can't answer for."""
+    found = examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade)
+    problems += in_words(stage.plan, found.problems)
+    return _planted(stage, found.failing, alone=False) if faults else []
+
+
+def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fault]:
+    """Faults planted in one mapping's target; where there are several mappings, each is named."""
+    found = plant(stage.plan, stage.sides.source, stage.sides.target, failing, _problems)
+    return [*found] if alone else [replace(f, name=name) for f in found for name in in_words(stage.plan, [f.name])]
 
 
 def _restores(plan: Document) -> bool:

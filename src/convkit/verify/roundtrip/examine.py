@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -63,6 +63,7 @@ def examine(
     *,
     claimed: tuple[Iterable[Claim], Iterable[ValueClaim]] | None = None,
     digests: Document | None = None,
+    remade: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
     """Compare every leaf with what the plan says of it.
@@ -72,6 +73,7 @@ def examine(
         sides: what it was made for, and what came of it.
         claimed: the claims, where they aren't those that ``sides`` gives.
         digests: of the source's leaves, from the receipt.
+        remade: leaves of the source that the plan itself made, with which nothing can be compared.
         progress: called with the bytes done and the bytes in all.
 
     Raises:
@@ -96,7 +98,7 @@ def examine(
     for value in of_values:
         of_source = value.checkpoint is sides.source
         _record_value(found, value, recorded.get(value.key) if of_source else None, of_source=of_source)
-    answered = {*found.exact, *found.bounded, *found.lost, *found.failing}
+    answered = {*remade, *found.exact, *found.bounded, *found.lost, *found.failing}
     for key in plan["source_leaves"]:
         if key not in answered:
             found.fail(key, "nothing in the plan says how it comes back")

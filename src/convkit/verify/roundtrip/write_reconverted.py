@@ -14,9 +14,8 @@ from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.errors import UsageError
 from convkit.files.receipt import from_json_value
 from convkit.formats import get_format, open_checkpoint
-from convkit.verify.roundtrip.reconvert import MISSING, Claim, Sides, ValueClaim, stored, value_of
-
-Claimed = tuple[list[Claim], list[ValueClaim]]
+from convkit.verify.roundtrip.chain import Claimed
+from convkit.verify.roundtrip.reconvert import MISSING, Claim, Sides, stored, value_of
 
 
 def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpoint:

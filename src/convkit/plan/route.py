@@ -1,0 +1,70 @@
+"""Which mappings lead from a layout to where the user asks: to a layout, into a framework, through others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convkit.errors import UsageError
+from convkit.mapping import Chain, Mapping
+from convkit.mappings import all_mappings, find_mapping, get_layout, layouts
+
+
+def find_route(here: str, to: str, through: Iterable[str] = ()) -> Mapping | Chain:
+    """The mapping from the layout ``here`` to ``to``, or the chain of mappings that passes ``through`` others.
+
+    Each stop is a layout (``hf/llama``) or a framework (``hf``): what stands before the slash in a layout's name.
+
+    Raises:
+        UsageError: an unknown layout, two that no mapping joins, or a framework that doesn't say which layout.
+    """
+    links: list[Mapping] = []
+    for stop in (*through, to):
+        links.append(find_mapping(here, layout_at(here, stop)))
+        here = links[-1].right.name
+    return links[0] if len(links) == 1 else Chain(tuple(links))
+
+
+def layout_at(here: str, stop: str) -> str:
+    """The layout that ``stop`` means for a checkpoint of layout ``here``.
+
+    Raises:
+        UsageError: there is no such layout or framework; no mapping leads from ``here`` into the framework, or several.
+    """
+    if stop in layouts():
+        return stop
+    check_stop(stop)
+    reached = [name for mapping in all_mappings() for name in _others(mapping, here)]
+    found = [name for name in reached if framework_of(name) == stop]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        remedy = f"say which: {', '.join(found)}"
+        raise UsageError(f"{len(found)} mappings lead from {here} into {stop}", remedy=remedy)
+    frameworks = ", ".join(dict.fromkeys(map(framework_of, reached))) or "none"
+    raise UsageError(f"no mapping leads from {here} into {stop}", remedy=f"frameworks that it reaches: {frameworks}")
+
+
+def check_stop(stop: str) -> None:
+    """Refuse what is neither a layout nor a framework.
+
+    Raises:
+        UsageError: it is neither; lists the names.
+    """
+    if not layouts_of(stop):
+        get_layout(stop)
+
+
+def layouts_of(stop: str) -> list[str]:
+    """The layouts that ``stop`` may mean: one, all of a framework, or none."""
+    return [name for name in layouts() if stop in (name, framework_of(name))]
+
+
+def framework_of(layout: str) -> str:
+    """``hf`` of ``hf/llama``."""
+    return layout.partition("/")[0]
+
+
+def _others(mapping: Mapping, here: str) -> list[str]:
+    """The layout at the other end of a mapping that has ``here`` at one end."""
+    ends = (mapping.left.name, mapping.right.name)
+    return [end for end in ends if end != here] if here in ends else []

@@ -1,0 +1,186 @@
+"""A conversion through other layouts, undone mapping by mapping.
+
+What lies between two mappings exists nowhere. It is made again from the target, as the later mapping's plan says, and
+is then what the earlier mapping's plan is undone on: so the source is compared with what the target gives, and all that
+the plans say of leaves on the way is compared as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import local
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint.views import Renamed
+from convkit.errors import ConvkitError
+from convkit.files.complement import kept_at
+from convkit.files.receipt import from_json_value
+from convkit.verify.roundtrip.arithmetic import bound
+from convkit.verify.roundtrip.reconvert import (
+    Claim,
+    Document,
+    Kept,
+    Sides,
+    ValueClaim,
+    claims,
+    lost,
+    spec_of,
+    value_claims,
+)
+
+Claimed = tuple[list[Claim], list[ValueClaim]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One mapping of a conversion: its plan, its two sides, and what the plan claims of them.
+
+    ``remade`` are leaves of the source side that the claims made, so that nothing is left to compare.
+    """
+
+    plan: Document
+    sides: Sides
+    claimed: Claimed
+    remade: Collection[str] = ()
+
+
+def plans_of(plan: Document) -> list[Document]:
+    """The plan of each mapping. The first plans of chains told of the last mapping only."""
+    through = plan.get("through")
+    return list(through) if through and not plan["steps"] else [plan]
+
+
+def stages(plan: Document, sides: Sides, earlier: Document | None) -> list[Stage]:
+    """The mappings of a conversion, from the source to the target.
+
+    Args:
+        plan: of the whole conversion.
+        sides: its two ends, and what lies beside them.
+        earlier: the plan of the conversion in the other direction whose complement lies beside the source.
+
+    Raises:
+        ConvkitError: a plan can't be undone.
+    """
+    plans, before = plans_of(plan), len(plans_of(earlier)) if earlier else 1
+    found: list[Stage] = []
+    target = sides.target
+    for place in reversed(range(len(plans))):
+        own, turned = plans[place], before - 1 - place
+        kept = _part(sides.kept, place, len(plans))
+        given_back = _part(sides.earlier, turned, before) if turned >= 0 else None
+        if place == 0:
+            between = replace(sides, target=target, kept=kept, earlier=given_back)
+            tensors, values = claimed(own, between)
+            found.append(Stage(own, between, ([_carried_on(claim, plans[1:]) for claim in tensors], values)))
+            break
+        remade = Remade(own, target, kept, given_back)
+        making = {id(claim) for claim in remade.made.values()}
+        tensors = [claim for claim in remade.claims if id(claim) not in making]
+        values = [claim for claim in remade.values if claim.checkpoint is not remade]
+        found.append(Stage(own, remade.sides, (tensors, values), frozenset(remade.leaves)))
+        target = remade
+    return found[::-1]
+
+
+def claimed(plan: Document, sides: Sides) -> Claimed:
+    """All that a plan claims.
+
+    Raises:
+        ConvkitError: it lacks something, or a step can't be undone.
+    """
+    try:
+        return list(claims(plan, sides)), list(value_claims(plan, sides))
+    except (KeyError, TypeError) as error:
+        raise ConvkitError(f"the plan lacks {error}", remedy="make it again, or convert again") from error
+
+
+class Remade(Checkpoint):
+    """The source of a mapping, made again from its target and from what was kept; a thread holds two leaves of it."""
+
+    def __init__(self, plan: Document, target: Checkpoint, kept: Kept | None, earlier: Kept | None) -> None:
+        self.path = target.path
+        self.format = plan["source"]["format"]
+        self.metadata = {}
+        self.sides = Sides(self, target, kept, earlier)
+        gone = lost(plan, self.sides)
+        planned = {key: entry for key, entry in plan["source_leaves"].items() if key not in gone}
+        self.leaves = {
+            key: Leaf(key, spec_of(entry) if entry["shape"] is not None else None) for key, entry in planned.items()
+        }
+        self.claims, self.values = claimed(plan, self.sides)
+        for value in self.values:
+            if value.checkpoint is self:
+                self.leaves[value.key] = Leaf(value.key, None, from_json_value(value.value))
+        #: the claim that makes a leaf: what was kept of it, or else what the target gives
+        self.made: dict[str, Claim] = {}
+        for claim in self.claims:
+            if claim.checkpoint is self:
+                self.made |= {key: claim for key in claim.keys if key not in self.made or claim.step is None}
+        self._held = _Held(self.made)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Tensors.read`; the leaf is made whole."""
+        if key not in self.made:
+            raise ConvkitError("nothing in the plan says how it comes back", key=key, remedy="convert again")
+        return self._held.whole(key)[start:stop]
+
+
+class _Held(local):
+    """What one thread has made."""
+
+    def __init__(self, made: dict[str, Claim]) -> None:
+        self.whole = lru_cache(maxsize=2)(lambda key: _whole(made[key]))
+
+
+def _whole(claim: Claim) -> np.ndarray:
+    made = [np.array(block) for block in claim.blocks()]
+    return made[0] if len(made) == 1 else np.concatenate([np.empty(0, made[0].dtype if made else "u1"), *made])
+
+
+def _part(kept: Kept | None, place: int, places: int) -> Kept | None:
+    """What the mapping at this place kept."""
+    if kept is None or places == 1:
+        return kept
+    tensors = kept.tensors and _Part(kept.tensors, kept_at(place, kept.tensors.leaves))
+    return Kept(tensors, {key: kept.values[name] for key, name in kept_at(place, kept.values).items()})
+
+
+class _Part(Renamed, Checkpoint):
+    """Some leaves of a complement."""
+
+    def __init__(self, complement: Checkpoint, names: dict[str, str]) -> None:
+        super().__init__(complement, names)
+        self.path = complement.path
+        self.format = complement.format
+        self.metadata = {}
+
+
+def _carried_on(claim: Claim, later: Sequence[Document]) -> Claim:
+    """The claim with what later mappings do to the values as well."""
+    if claim.step is None:
+        return claim
+    step = claim.step
+    keys = {*(side["key"] for side in step["targets"]), *(name for name, _ in step.get("also", ()))}
+    for plan in later:
+        following = [other for other in plan["steps"] if keys & {side["key"] for side in other["sources"]}]
+        worst = max((other for other in following if other["op"] != "value"), key=bound, default=None)
+        if worst is not None:
+            step = _after(step, worst)
+        keys = {side["key"] for other in following for side in other["targets"]}
+    return replace(claim, step=step)
+
+
+def _after(step: Document, other: Document) -> Document:
+    """A step that does to values what two steps do, one after the other."""
+    parts = [part["exactness"] for part in (step, other) if part["exactness"] != "exact"]
+    exactness = parts[-1] | {"ulp": sum(part["ulp"] for part in parts)} if parts else "exact"
+    return {**step, "ops": [*step.get("ops", ()), *other.get("ops", ())], "exactness": exactness}
+
+
+def in_words(plan: Document, names: Iterable[str]) -> list[str]:
+    """Problems of one mapping of several, with its name."""
+    return [f"{plan['mapping']}: {name}" for name in names]
