@@ -232,6 +232,15 @@ def test_a_line_that_the_kill_cut_is_no_line(half_done: tuple[Path, Path], tmp_p
     assert everything_below(target) == everything_below(tmp_path / "plain")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """An interrupt arrives, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_keeps_what_was_done(tmp_path: Path) -> None:
     source = write(tmp_path / "left", arrays(), CONFIG)
     total = steps_of(source, tmp_path / "plain", "safetensors")

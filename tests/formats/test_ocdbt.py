@@ -174,6 +174,7 @@ def test_a_database_without_arrays_is_refused(tmp_path: Path) -> None:
         read_arrays(tmp_path)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     ("release", "case"),
     [

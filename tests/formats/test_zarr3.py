@@ -90,7 +90,7 @@ def test_what_tensorstore_writes_is_read(
     for _ in range(3):
         start, stop = sorted(random.sample(range(data.size + 1), 2))
         check_bits(reader.read("x", start, stop), data[start:stop], "x")
-    if leaf.zarray.raw:
+    if leaf.zarray.raw and len(leaf.files) > 1:  # a chunk that holds nothing except the fill value isn't stored
         assert leaf.files[1].read_bytes() == data.tobytes()
 
 
@@ -104,6 +104,7 @@ def test_tensorstore_spells_it_the_same(dtype: str, tmp_path: Path) -> None:
     assert array.compressor == {"id": "zstd", "level": 3}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("release", ["0.5.9", "0.9.1", "0.11.20"])
 def test_old_releases_wrote_the_same(release: str) -> None:
     """Also the zeros of which 0.5.9 and 0.9.1 stored no chunk."""

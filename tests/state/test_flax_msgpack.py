@@ -147,6 +147,7 @@ def test_what_flax_does_not_write_is_refused(tree: bytes, problem: str, tmp_path
     assert str(refusal.value).startswith(f"{path}: {problem}")
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("release", ["0.2.7", "0.3.5", "0.4.4", "0.5.9"])
 def test_what_releases_of_orbax_aggregated_is_read(release: str) -> None:
     """Arrays and values inline, and for the others the name of the place where they are stored."""
