@@ -31,7 +31,7 @@ ALGORITHMS = ("xxh3-128", "blake3", "sha256")
 
 
 class Hash(Protocol):
-    """What hashlib, xxhash and blake3 objects have in common."""
+    """What the objects of hashlib, xxhash and blake3 have in common."""
 
     def update(self, data: Any, /) -> Any:
         """Feed bytes."""
@@ -149,7 +149,7 @@ def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[st
 
 
 def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
-    """Digests of the blocks of a file from ``start`` on, which is where a block begins."""
+    """Digests of the blocks of a file in ``[start, stop)``; ``start`` is where a block begins."""
     new, blocks = hasher(algorithm), []
     buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
@@ -163,7 +163,7 @@ def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
 
 
 def _fill(file: FileIO, buffer: memoryview) -> int:
-    """Read until the buffer is full or the file ends; returns how much that was."""
+    """Read until the buffer is full or the file ends; returns the number of bytes."""
     filled = 0
     while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
         filled += count

@@ -60,7 +60,7 @@ class Tensors(ABC):
         """
 
     def view(self, key: str) -> np.ndarray | None:
-        """The whole tensor in its shape, carrier dtype, memory-mapped: no byte is read or copied.
+        """The whole tensor in its shape and carrier dtype, as a memory map: nothing is read or copied.
 
         None where the bytes must be decoded first (compressed chunks).
         """
@@ -109,7 +109,7 @@ class Tensors(ABC):
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """The files that hold this leaf and nothing else, by their names within the leaf.
 
-        :meth:`Writer.copy_leaf` may take them as they are. None where a leaf has no files of its own.
+        :meth:`Writer.copy_leaf` may copy them. None where a leaf has no files of its own.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Writing a checkpoint: what a format implements so that its files can be made."""
+"""Writing a checkpoint: what a format implements, and what a user may ask of it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ class WriteOptions:
 class Writer(ABC):
     """A staged output: filled by any thread, leaf by leaf, in any order, each element once.
 
-    It writes below the staging path it was given and nowhere else; publishing under the final
-    name is the executor's work. After ``kill -9`` a writer opened again with ``resume=True`` on
-    the same staging path still holds every leaf for which :meth:`finish` had returned.
+    It writes below the staging path that it was given and nowhere else; the shell (:mod:`convkit.execute.publish`)
+    publishes under the final name. After ``kill -9`` a writer that is opened again with ``resume=True`` on the same
+    staging path still holds every leaf for which :meth:`finish` had returned.
     """
 
     def granularity(self, key: str) -> int:
-        """``start`` of every write is a multiple of this many elements, and so is its length,
-        but for a leaf's last write (the height of a chunk row; 1 where any range will do)."""
+        """Every write starts at a multiple of this many elements, and its length is one too, except a leaf's last.
+
+        It is a row of chunks, or 1 where any range can be written.
+        """
         return 1
 
     @abstractmethod
@@ -52,22 +54,22 @@ class Writer(ABC):
 
     @abstractmethod
     def finish(self, key: str) -> None:
-        """All of the leaf is written: make that durable against the death of this process."""
+        """The whole leaf is written: make it survive the death of this process."""
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
-        """Take a leaf whole from its files (:meth:`Checkpoint.leaf_files`), in place of write and finish.
+        """Take a whole leaf from its files (:meth:`Tensors.leaf_files`), instead of :meth:`write` and :meth:`finish`.
 
-        False, and nothing done, where this writer can't store the leaf so, or was asked for other chunks
-        or another compressor: it must be written then.
+        Returns False, and does nothing, where this writer stores the leaf otherwise (other chunks, another
+        compressor): then it must be written.
         """
         return False
 
     @abstractmethod
     def commit(self) -> None:
-        """Every leaf is finished: write what completes the file, and sync it to disk."""
+        """Every leaf is finished: write what completes the output, and sync it to disk."""
 
     def beside(self) -> dict[str, bytes]:
-        """Small files that belong beside the output, by their paths from its parent: the executor writes them."""
+        """Small files that belong beside the output, by their paths from its parent; the shell writes them."""
         return {}
 
     @abstractmethod
@@ -85,7 +87,7 @@ class Format(ABC):
     #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
     #: not written; else the executor clears ``same_as`` and writes the leaf in full
     ties: bool = False
-    #: parts of a checkpoint's ``metadata`` that, as ``WriteOptions.metadata``, make a target its continuation
+    #: keys of a checkpoint's ``metadata`` that a target of this format takes over (as ``WriteOptions.metadata``)
     carried: tuple[str, ...] = ()
     #: whether the model's config lies within the checkpoint (``WriteOptions.config``), and not beside it
     holds_config: bool = False
@@ -114,7 +116,7 @@ class Format(ABC):
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         """Lay out a new checkpoint at the staging ``path`` (a folder to fill or a file to make).
 
-        With ``resume`` continue what an earlier process left there for the same leaves and options.
+        With ``resume``, continue what an earlier process left there for the same leaves and options.
 
         Raises:
             ConvkitError: a leaf that this format can't hold; names the key and the remedy.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Tensors, TensorSpec
+from convkit.checkpoint.tensors import carrier
 from convkit.execute.recipes import FACTORS, Read
 from convkit.execute.slabs import SLAB
 from convkit.mapping.ops import computed
@@ -29,15 +30,14 @@ class Multiplied(Tensors):
         """See :meth:`Tensors.read`; products are taken slab by slab, since float64 is wide."""
         import numpy as np
 
-        data = self._tensors.read(key, start, stop)
         if key != self._fold.key:
-            return data
-        made = np.empty_like(data)
+            return self._tensors.read(key, start, stop)
         spec, by = self.spec(key), Read(self._tensors, self._fold.by)
-        step = SLAB // np.dtype(np.float64).itemsize
-        for low in range(0, data.size, step):
-            part = data[low : low + step]
-            made[low : low + step] = self._multiplied(part, spec, by, start + low)
+        stop = spec.size if stop is None else stop
+        made = np.empty(stop - start, carrier(spec.dtype))
+        slab = SLAB * spec.itemsize // np.dtype(np.float64).itemsize
+        for low, part in self._tensors.blocks(key, slab, start=start, stop=stop):
+            made[low - start : low - start + part.size] = self._multiplied(part, spec, by, low)
         return made
 
     def _multiplied(self, part: np.ndarray, spec: TensorSpec, by: Read, start: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Bring a checkpoint here, from wherever it is.
+"""Fetching a checkpoint: from this machine, a package, a generator, the web, or a store.
 
 ========================================= ====================================================
 ``path``, ``file:///path``                this machine; cloned or hard-linked (:mod:`.local`)
@@ -27,7 +27,7 @@ from convkit.fetch.http import Http
 from convkit.fetch.local import from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
-from convkit.fetch.source import Job, Progress, Source
+from convkit.fetch.source import Call, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.fetch.uri import scheme_of
@@ -61,18 +61,18 @@ def fetch(
 
     Args:
         uri: see the table above.
-        destination: a name that is free, or taken by an earlier fetch of the same.
-        sha256: what the source must have (hexadecimal; of a folder see :mod:`convkit.fetch.record`).
-        retries: further attempts after a connection or a server failed, counted anew when bytes arrived.
-        overwrite: replace what has the name of the destination.
-        progress: called with a file's path, the bytes of it that are here, and its size or None.
+        destination: the name to make; it is free, or an earlier fetch of the same source made it.
+        sha256: the digest that the source must have, in hexadecimal (for folders see :mod:`convkit.fetch.record`).
+        retries: further attempts after a connection or a server fails; the count restarts when bytes arrive.
+        overwrite: replace what is at the destination.
+        progress: called with a file's path, the number of its bytes that have arrived, and its size or None.
 
     Returns:
         The record, and ``fetched``: False when the destination was there already.
 
     Raises:
         UsageError: the URI or the sha256 is malformed, or the destination is taken by something else.
-        ConvkitError: the source can't be had, or has another sha256; the destination is as it was.
+        ConvkitError: the source can't be fetched, or has another sha256; the destination is unchanged.
     """
     expected = _hexadecimal(sha256)
     destination = Path(destination).absolute()
@@ -85,20 +85,14 @@ def fetch(
                 return held | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
-            try:
-                source.fill(Job(place, retries, progress or (lambda path, here, size: None)))
-            except BaseException as error:
-                hopeless = isinstance(error, ConvkitError) and not isinstance(error, PausedError)
-                if hopeless or not source.resumable:
-                    place.clear()
-                raise
+            _fill(source, Call(place, retries, progress or (lambda path, here, size: None)))
             files = record.describe(place.payload)
             if expected not in (None, record.digest(files)):
                 place.clear()
                 raise ConvkitError(
                     f"sha256 is {record.digest(files)}, not {expected}",
                     path=source.uri,
-                    remedy="nothing was kept; mend the sha256 if you trust the source",
+                    remedy="nothing was kept; correct the sha256 if you trust the source",
                 )
             # the record first: without its destination it means nothing, a destination without it can't be recognised
             written = record.write(destination, source.uri, files)
@@ -106,6 +100,17 @@ def fetch(
             return written | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
+
+
+def _fill(source: Source, call: Call) -> None:
+    """Bring the payload; where that fails, keep what has arrived only if a later call can continue it."""
+    try:
+        source.fill(call)
+    except BaseException as error:
+        hopeless = isinstance(error, ConvkitError) and not isinstance(error, PausedError)
+        if hopeless or not source.resumable:
+            call.parts.clear()
+        raise
 
 
 def _hexadecimal(sha256: str | None) -> str | None:
@@ -120,7 +125,7 @@ def _source(uri: str) -> Source:
     scheme = scheme_of(uri)
     try:
         return _SOURCES.get(scheme, Remote)(uri)
-    except ValueError as error:  # from urllib, on a bracket or a port that is none; its words may hold a password
+    except ValueError as error:  # urllib refuses a bracket or a port; its message may hold a password
         raise UsageError("isn't a URI", path=f"{scheme}://...", remedy="check its host and port") from error
 
 

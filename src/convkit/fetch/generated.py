@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convkit.fetch.source import Job, Source
+from convkit.fetch.source import Call, Source
 from convkit.generate import generate
 from convkit.generate.options import parse
 
@@ -14,7 +14,7 @@ class Generated(Source):
         self.uri = uri
         self._family = parse(uri)
 
-    def fill(self, job: Job) -> None:
+    def fill(self, call: Call) -> None:
         """See :meth:`Source.fill`."""
-        job.parts.clear()
-        generate(self._family, job.parts.payload)
+        call.parts.clear()
+        generate(self._family, call.parts.payload)

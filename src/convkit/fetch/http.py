@@ -1,7 +1,7 @@
 """``http://`` and ``https://``: one file, resumed with Range requests.
 
-A part is continued only by ``If-Range`` with the strong ETag (else the Last-Modified date) of which
-it is (RFC 9110, sections 13.1.5 and 14). User and password may stand in the URI or in ``~/.netrc``.
+A part is continued only by ``If-Range`` with the strong ETag (else the Last-Modified date) that it came
+with (RFC 9110, sections 13.1.5 and 14). User and password may stand in the URI or in ``~/.netrc``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch.source import Files, Job, MissingError
+from convkit.fetch.source import Call, Files, MissingError
 from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, TransientError, download
 from convkit.fetch.uri import without_secrets
@@ -46,11 +46,11 @@ class Http(Files):
         if not self.name or not parts.hostname or parts.port == 0:  # asking for a malformed port raises ValueError
             raise UsageError("names no file", path=self.uri, remedy="give a file, or the index of a sharded checkpoint")
 
-    def listing(self, job: Job) -> list[str] | None:
+    def listing(self, call: Call) -> list[str] | None:
         """Always one file: the web has no folders."""
         return None
 
-    def bring(self, path: str, target: Path, job: Job) -> None:
+    def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         url = self._url if path == self.name else _beside(self._url, path)
 
@@ -59,7 +59,7 @@ class Http(Files):
             with self._get(url, offset, version) as response:
                 yield _opened(response, offset, version)
 
-        download(open_at, path, without_secrets(url), target, job)
+        download(open_at, path, without_secrets(url), target, call)
 
     @cached_property
     def _session(self) -> requests.Session:
@@ -68,7 +68,7 @@ class Http(Files):
         return requests.Session()
 
     def _get(self, url: str, offset: int, version: Version | None) -> requests.Response:
-        """The answer with the rest of a file that is still of ``version``, else with the whole file."""
+        """The response: the rest of the file if it is still of ``version``, else the whole file."""
         import requests
 
         headers = {"Accept-Encoding": "identity"}
@@ -93,15 +93,15 @@ def _beside(url: str, name: str) -> str:
 
 
 def _tag(response: requests.Response) -> str | None:
-    """What ``If-Range`` may carry: a strong entity tag, else a date."""
+    """The validator for ``If-Range``: a strong entity tag, else a date."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _continues(response: requests.Response, offset: int, version: Version) -> bool:
-    """Whether a partial answer is of the version and starts where we stopped.
+    """Whether a partial response is of the version and starts where we stopped.
 
-    Checked here as well, because there are servers that answer a Range and overlook the If-Range.
+    This is checked here too, because some servers respect Range and ignore If-Range.
     """
     tag = _tag(response)
     if tag is not None and tag != version.tag:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.record import FILE
-from convkit.fetch.source import Files, Job, MissingError
+from convkit.fetch.source import Call, Files, MissingError
 from convkit.files.sharing import share_file
 
 
@@ -26,25 +26,25 @@ class Local(Files):
         self.uri = uri
         self.name = path.name
 
-    def listing(self, job: Job) -> list[str] | None:
+    def listing(self, call: Call) -> list[str] | None:
         """See :meth:`Files.listing`."""
         if not self._path.exists():
             raise MissingError("no such file or folder", path=self.uri)
-        if self._path.is_dir() and job.parts.folder.resolve().is_relative_to(self._path.resolve()):
+        if self._path.is_dir() and call.parts.folder.resolve().is_relative_to(self._path.resolve()):
             raise UsageError("the destination lies inside the source", path=self.uri, remedy="choose another place")
         return self._paths()
 
-    def bring(self, path: str, target: Path, job: Job) -> None:
+    def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         # a link of a folder of links (a download cache) must reach the file itself
         source = self._at(path).resolve()
         if not source.is_file():
-            raise MissingError("isn't a file", path=source, remedy="remove it from the source, or mend the link")
+            raise MissingError("isn't a file", path=source, remedy="remove it from the source, or repair the link")
         target.unlink(missing_ok=True)
         share_file(source, target)
         times = source.stat()
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
-        job.progress(path, times.st_size, times.st_size)
+        call.progress(path, times.st_size, times.st_size)
 
     def stale(self, files: list[dict[str, Any]]) -> bool:
         """Whether sizes or times of the source aren't the recorded ones; a source that is gone isn't stale."""

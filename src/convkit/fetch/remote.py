@@ -1,7 +1,7 @@
-"""``s3://``, ``gs://``, ``hf://`` and whatever else fsspec knows: files and folders of a remote store.
+"""``s3://``, ``gs://``, ``hf://`` and the other schemes of fsspec: files and folders of a remote store.
 
-Credentials, endpoints and other options come from where the store's own driver looks for them (its
-environment variables and configuration files) and from fsspec's configuration (``FSSPEC_S3='{"anon": true}'``).
+Credentials, endpoints and other options come from the environment variables and configuration files of the
+store's own driver, and from fsspec's configuration (``FSSPEC_S3='{"anon": true}'``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch.source import Files, Job, MissingError
+from convkit.fetch.source import Call, Files, MissingError
 from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, TransientError, download, retrying
 from convkit.fetch.uri import scheme_of, without_secrets
@@ -49,11 +49,11 @@ class Remote(Files):
         self.masked = self.uri != uri and bool(parts.query or parts.fragment)
         self.name = parts.path.rstrip("/").rpartition("/")[2]
 
-    def listing(self, job: Job) -> list[str] | None:
+    def listing(self, call: Call) -> list[str] | None:
         """See :meth:`Files.listing`."""
-        return retrying(self._paths, self.uri, job.retries)
+        return retrying(self._paths, self.uri, call.retries)
 
-    def bring(self, path: str, target: Path, job: Job) -> None:
+    def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         store, root = self._store
         is_root = self._folder != root and path == self.name
@@ -69,11 +69,11 @@ class Remote(Files):
                 file.seek(start)
                 yield Opened(now, start, self._chunks(file, full))
 
-        download(open_at, path, self._shown(full), target, job)
+        download(open_at, path, self._shown(full), target, call)
 
     @cached_property
     def _store(self) -> tuple[AbstractFileSystem, str]:
-        """The driver, and the path of our file or folder in its words."""
+        """The driver, and its path of our file or folder."""
         from fsspec.core import url_to_fs
 
         try:
@@ -88,7 +88,7 @@ class Remote(Files):
 
     @cached_property
     def _folder(self) -> str:
-        """The folder that we are, or in which the file lies that we are."""
+        """The folder itself, or the folder of the file."""
         store, root = self._store
         with self._one_line(root):
             return root if store.info(root)["type"] == "directory" else root.rpartition("/")[0]
@@ -118,7 +118,7 @@ class Remote(Files):
 
     @contextmanager
     def _one_line(self, full: str) -> Iterator[None]:
-        """Drivers raise whatever they like: botocore's, aiohttp's, their own."""
+        """Turn a driver's errors (botocore's, aiohttp's, its own) into ours, of one line."""
         try:
             yield
         except FileNotFoundError as error:

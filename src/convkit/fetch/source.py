@@ -1,9 +1,8 @@
-"""What stands behind a URI: a file or a folder that can be brought here.
+"""What a URI names: a file or a folder that can be fetched.
 
-A scheme subclasses :class:`Files` and says two things: which files there are, and how one of them is
-brought. A file source that is an index of shards (``model.safetensors.index.json``,
-``pytorch_model.bin.index.json``) becomes a folder: the index, its shards, and ``config.json`` if the
-source has one.
+A scheme subclasses :class:`Files` and implements two methods: one lists the files, one brings a file. The
+index of a sharded checkpoint (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``) becomes a
+folder: the index, its shards, and ``config.json`` if the source has one.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class MissingError(ConvkitError):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One call of fetch: where the bytes go, and how patient and how talkative it is."""
+class Call:
+    """One call of fetch: where the bytes go, how often it retries, and what it reports progress to."""
 
     parts: Parts
     retries: int
@@ -41,14 +40,14 @@ class Source(ABC):
 
     #: the URI without credentials, for messages and records
     uri: str
-    #: True when ``uri`` hides a part of what was asked for, so that it can't identify the content
+    #: True when ``uri`` hides a part of what was given (a query), so that it doesn't identify the content
     masked: bool = False
-    #: True when what an interrupted call left in the staging folder is worth keeping
+    #: True when the bytes that an interrupted call left in the staging folder are worth keeping
     resumable: bool = False
 
     @abstractmethod
-    def fill(self, job: Job) -> None:
-        """Make ``job.parts.payload`` the whole file or folder, continuing what lies there.
+    def fill(self, call: Call) -> None:
+        """Make ``call.parts.payload`` the whole file or folder, continuing what lies there.
 
         Raises:
             ConvkitError: the source can't be read, or lists a path outside its folder.
@@ -66,35 +65,35 @@ class Files(Source):
     name: str
 
     @abstractmethod
-    def listing(self, job: Job) -> list[str] | None:
+    def listing(self, call: Call) -> list[str] | None:
         """Paths below the folder, with ``/``; None when the source is one file."""
 
     @abstractmethod
-    def bring(self, path: str, target: Path, job: Job) -> None:
+    def bring(self, path: str, target: Path, call: Call) -> None:
         """Make ``target`` the file at ``path``: below the folder, or beside the file that the source is.
 
         Raises:
             MissingError: there is no such file.
         """
 
-    def fill(self, job: Job) -> None:
+    def fill(self, call: Call) -> None:
         """See :meth:`Source.fill`."""
-        payload = job.parts.payload
-        paths = self.listing(job)
+        payload = call.parts.payload
+        paths = self.listing(call)
         if paths is None and not self.name.endswith((".safetensors.index.json", ".bin.index.json")):
-            self.bring(self.name, payload, job)
+            self.bring(self.name, payload, call)
             return
         if paths is None:
-            paths = self._indexed(payload, job)
+            paths = self._indexed(payload, call)
         else:
             check_paths(paths, self.uri)
             for path in paths:
-                self.bring(path, _below(payload, path), job)
+                self.bring(path, _below(payload, path), call)
         _prune(payload, paths)
 
-    def _indexed(self, payload: Path, job: Job) -> list[str]:
+    def _indexed(self, payload: Path, call: Call) -> list[str]:
         index = _below(payload, self.name)
-        self.bring(self.name, index, job)
+        self.bring(self.name, index, call)
         try:
             shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -103,16 +102,16 @@ class Files(Source):
             ) from error
         check_paths(shards, self.uri)
         for shard in shards:
-            self.bring(shard, _below(payload, shard), job)
+            self.bring(shard, _below(payload, shard), call)
         try:
-            self.bring("config.json", _below(payload, "config.json"), job)
+            self.bring("config.json", _below(payload, "config.json"), call)
         except MissingError:
             return [self.name, *shards]
         return [self.name, *shards, "config.json"]
 
 
 def check_paths(paths: Iterable[object], uri: str) -> None:
-    """Refuse a listing that would write outside its folder, or twice to one place.
+    """Refuse a listing that would write outside its folder, or twice to the same path.
 
     Raises:
         ConvkitError: names the source and the path.
@@ -144,7 +143,7 @@ def _below(payload: Path, path: str) -> Path:
 
 
 def _prune(payload: Path, paths: list[str]) -> None:
-    """Remove what an interrupted call brought and the source no longer lists."""
+    """Remove files that an interrupted call brought and the source no longer lists."""
     keep = {payload / path for path in paths}
     for path in list(payload.rglob("*")):
         if path.is_file() and path not in keep:

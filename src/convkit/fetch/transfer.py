@@ -1,7 +1,7 @@
 """Streaming a remote file to disk: resumed when the source can prove it is still the same file, retried when not.
 
-A file is resumed from the bytes that lie in staging only if the source confirms the version of which
-they are (see :class:`~convkit.fetch.staging.Version`); otherwise it starts again from its first byte.
+A file is resumed from the bytes in staging only if the source confirms the version that they are
+of (see :class:`~convkit.fetch.staging.Version`); otherwise it starts again from its first byte.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from convkit.errors import ConvkitError
-from convkit.fetch.source import Job
+from convkit.fetch.source import Call
 from convkit.fetch.staging import Version
 
-#: wait before the first further attempt; doubled before each one after it
+#: seconds before the second attempt; doubled before each later one
 BACKOFF_SECONDS = 1.0
 
 T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """The source failed in a way that may pass: a connection lost, a server out of order."""
+    """A failure that may pass: a lost connection, a server that is down."""
 
 
 class PausedError(ConvkitError):
-    """The transfer can't go on now; what has arrived is worth keeping."""
+    """The transfer can't continue now; what has arrived is worth keeping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,18 @@ class Opened:
 OpenAt = Callable[[int, Version | None], AbstractContextManager[Opened]]
 
 
-def download(open_at: OpenAt, path: str, uri: str, target: Path, job: Job) -> None:
+def download(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> None:
     """Make ``target`` the whole remote file.
 
     Raises:
-        PausedError: the source failed ``job.retries`` times more without a byte of progress in
-            between, or the disk has no room.
+        PausedError: the source failed in ``call.retries`` further attempts without a byte of progress, or the
+            disk is full.
     """
-    retrying(lambda: _attempt(open_at, path, uri, target, job), uri, job.retries, lambda: _held(target))
+    retrying(lambda: _attempt(open_at, path, uri, target, call), uri, call.retries, lambda: _held(target))
 
 
 def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """What ``attempt`` returns; tried again when it is :class:`TransientError`, and counted anew when ``reached`` grew.
+    """What ``attempt`` returns, repeated after each :class:`TransientError`; the count restarts when ``reached`` grew.
 
     Raises:
         PausedError: no attempt is left.
@@ -77,20 +77,20 @@ def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable
             time.sleep(BACKOFF_SECONDS * 2 ** (failures - 1))
 
 
-def _attempt(open_at: OpenAt, path: str, uri: str, target: Path, job: Job) -> None:
+def _attempt(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> None:
     held = _held(target)
-    with open_at(held, job.parts.version(path) if held else None) as opened:
+    with open_at(held, call.parts.version(path) if held else None) as opened:
         size = opened.version.size
         _check_room(target, size, opened.offset, uri)
         with target.open("ab") as out:
             out.truncate(opened.offset)
-            job.parts.begin(path, opened.version)
+            call.parts.begin(path, opened.version)
             arrived = opened.offset
-            job.progress(path, arrived, size)
+            call.progress(path, arrived, size)
             for chunk in opened.chunks:
                 out.write(chunk)
                 arrived += len(chunk)
-                job.progress(path, arrived, size)
+                call.progress(path, arrived, size)
     if size is not None and arrived != size:
         raise TransientError(f"the connection ended after {arrived} of {size} bytes")
 

@@ -1,4 +1,4 @@
-"""What a source is called, and what of its name may be shown."""
+"""The names of sources, and what of them may be shown."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def scheme_of(uri: str) -> str | None:
 
 
 def without_secrets(uri: str) -> str:
-    """The URI as it may be printed and recorded: no user, no password, no query value, no fragment.
+    """The URI as it may be printed and recorded: without user, password, values of the query and fragment.
 
-    Tokens travel in queries under any name, so every value is masked.
+    A token may have any name in a query, so every value is masked.
 
     >>> without_secrets("https://me:pw@host/m.bin?sig=abc&v=1#x")
     'https://host/m.bin?sig=***&v=***'
