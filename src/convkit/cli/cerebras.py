@@ -15,7 +15,8 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, table
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import UsageError
+from convkit.execute.publish import writing
 from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5.format import file_of
@@ -210,14 +211,9 @@ def _put_back(args: argparse.Namespace) -> int:
 
 
 def _make_files(folder: Path, workers: Workers) -> None:
-    with Staging(folder, {"workers": workers.to_json()}) as staging:
-        try:
-            write_workers(staging.out / folder.name, workers)
-            staging.publish([folder.name])
-        except OSError as error:
-            raise ConvkitError(
-                f"can't be written: {error.strerror or error}", path=folder, remedy="free space, or check permissions"
-            ) from None
+    with writing(folder), Staging(folder) as staging:
+        write_workers(staging.out / folder.name, workers)
+        staging.publish([folder.name])
 
 
 def _tell_repairs(found: Repaired) -> None:

@@ -155,18 +155,20 @@ def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
     _refuse_place(work, target)
     if work.overwrite or work.in_place:
         _refuse_to_replace(work, target)
-    with Staging(target, identity | {"kind": work.kind}, work.overwrite or work.in_place) as staging:
-        try:
-            yield Output(work, staging)
-        except OSError as error:
-            raise unwritable(error, target) from None
+    identity = identity | {"kind": work.kind}
+    with writing(target), Staging(target, identity, work.overwrite or work.in_place) as staging:
+        yield Output(work, staging)
 
 
-def unwritable(error: OSError, path: Path) -> ConvkitError:
-    """What the system said, as an error of ours."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free space, or name a target elsewhere" if full else "check permissions, and free space"
-    return ConvkitError(f"can't be written: {error.strerror or error}", path=path, remedy=remedy)
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Raise :class:`ConvkitError`, which names the target, for what the system says."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space, or name a target elsewhere" if full else "check the path, permissions and free space"
+        raise ConvkitError(f"can't be written: {error.strerror or error}", path=target, remedy=remedy) from None
 
 
 def _refuse_place(work: Work, target: Path) -> None:

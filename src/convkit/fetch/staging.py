@@ -76,5 +76,5 @@ class Parts(Staging):
         remove(self.payload)
 
     def publish_payload(self) -> None:
-        """Give the payload its final name; what has that name goes."""
+        """Give the payload its final name; what had that name is removed."""
         self.rename({self.payload: self.target})

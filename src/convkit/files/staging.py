@@ -1,6 +1,6 @@
 """Where an output grows until it is complete: locked, journaled, then published under its final name.
 
-Beside ``DST`` lies, while it is being made, the folder ``.DST.convkit-part``: a lock, a journal of
+While ``DST`` is being made, the folder ``.DST.convkit-part`` lies beside it: it has a lock, a journal of
 the leaves that are finished, and ``out/`` with what will be published. A run that was killed is
 resumed by the same convkit with the same plan over the same source, unless the machine went down with it;
 any other starts afresh. Publishing renames, the target itself last; what a rename replaces is removed only then.
@@ -36,6 +36,10 @@ class Staging:
         identity: JSON values by which a later run knows that it would make the same, and may resume; None where
             nothing is journaled.
         overwrite: whether an existing target may be replaced.
+
+    Raises:
+        UsageError: the target exists, or another process is writing it.
+        OSError: the system can't write it; so does every method.
     """
 
     def __init__(self, target: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
@@ -54,15 +58,12 @@ class Staging:
 
     def __enter__(self) -> Self:
         self._refuse_existing()
+        self._take_lock()
         try:
-            self._take_lock()
             self._refuse_existing()  # again: who held the lock may have published since
             self.prepare()
         except BaseException as error:
-            if self._lock is not None:
-                self.__exit__(type(error))
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from None
+            self.__exit__(type(error))
             raise
         return self
 
@@ -103,14 +104,14 @@ class Staging:
         self.rename({self.out / name: self.target.with_name(name) for name in names})
 
     def rename(self, finals: Mapping[Path, Path]) -> None:
-        """Sync what is staged, then give each its final name, in this order; what has that name goes."""
+        """Sync what is staged, then give each its final name, in this order; what had that name is removed."""
         for staged in finals:
             sync_tree(staged)
-        # killed from here on, the next run finds no journal, and doesn't take what has left for done
+        # after a kill from here on the next run finds no journal, and takes nothing that has moved for finished
         (self.folder / JOURNAL).unlink(missing_ok=True)
         for staged, final in finals.items():
             old = self.folder / f"old-{final.name}"
-            # folders can't be exchanged portably: killed between two renames nothing has the name, never half of one
+            # folders can't be exchanged portably: a kill between the renames leaves no target, never half of one
             if os.path.lexists(final) and (final.is_dir() or staged.is_dir()):
                 remove(old)
                 final.rename(old)
@@ -118,10 +119,6 @@ class Staging:
             remove(old)
         for folder in dict.fromkeys(final.parent for final in finals.values()):
             sync(folder)
-
-    def _unwritable(self, error: OSError) -> ConvkitError:
-        problem = f"can't be written: {error.strerror or error}"
-        return ConvkitError(problem, path=self.target, remedy="check the path, permissions and free space")
 
     def _refuse_existing(self) -> None:
         if self.target.exists() and not self.overwrite:
@@ -144,6 +141,9 @@ class Staging:
                 break
             except FileNotFoundError:
                 pass
+            except OSError:
+                self._let_go()
+                raise
             self._let_go()  # the file that was locked has lost its name: its owner has just ended
         raise self.busy()
 
