@@ -1,10 +1,12 @@
-"""A migrated Orbax checkpoint against the files in its receipt, and against its source when it is migrated back.
+"""Files against a receipt: their sizes after a conversion or a repair, every byte after a migration.
 
-Files are compared byte by byte. Each file that differs is named, with the leaves whose data it holds.
+A migrated checkpoint is also migrated back and compared with its source, byte by byte. Each file that differs is named,
+with the leaves whose data it holds.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,32 @@ _SHOWN = 3
 _STRANGER = "isn't in the source"
 
 
+def edited_plan(receipt: Document) -> Iterator[str]:
+    """A problem, unless the receipt's plan has the digest that the receipt gives."""
+    if digest_value("sha256", receipt["plan"]) != receipt["plan_digest"]:
+        yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
+
+
+def other_sizes(path: Path, receipt: Document) -> Iterator[str]:
+    """A problem for each file that is missing or has another size than the receipt says.
+
+    A target that is one file may have been renamed together with its receipt. Early receipts list the files of a folder
+    of arrays without their folders, so that names repeat.
+    """
+    recorded = Counter((entry["name"], entry["bytes"]) for entry in receipt["target"]["files"])
+    if len({name for name, _ in recorded}) < recorded.total():
+        found = Counter((file.name, file.stat().st_size) for file in path.rglob("*") if file.is_file())
+        for (name, size), number in (recorded - found).items():
+            yield f"{name}: {number} files of {size} bytes are missing"
+        return
+    for name, size in recorded:
+        file = path / name if path.is_dir() else path
+        if not file.is_file():
+            yield f"{name}: the file is missing"
+        elif file.stat().st_size != size:
+            yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
+
+
 def verify_migration(path: Path, receipt: Document) -> Verdict:
     """Whether a migrated checkpoint still has the files of its receipt.
 
@@ -43,8 +71,8 @@ def verify_migration(path: Path, receipt: Document) -> Verdict:
     check = Check("verify", receipt["source"]["path"], path)
     recorded = {_joined(part["name"], name): file for part in receipt["parts"] for name, file in part["files"].items()}
     found: Files = dict(_files(path))
-    problems = [*_of_receipt(receipt), *_altered(path, found, recorded)]
-    faults = [Fault("the plan edited", any(_of_receipt({**receipt, "plan": {**receipt["plan"], "planted": True}})))]
+    problems = [*edited_plan(receipt), *_altered(path, found, recorded)]
+    faults = [Fault("the plan edited", any(edited_plan({**receipt, "plan": {**receipt["plan"], "planted": True}})))]
     faults += [Fault(name, any(_altered(path, spoiled, recorded))) for name, spoiled in _planted(found)]
     return check.judged(
         problems,
@@ -101,11 +129,6 @@ def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Ve
         bound={"different": 0},
         details={"exactness": "bit by bit"},
     )
-
-
-def _of_receipt(receipt: Document) -> Iterator[str]:
-    if digest_value("sha256", receipt["plan"]) != receipt["plan_digest"]:
-        yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
 
 
 def _altered(path: Path, found: Files, recorded: Mapping[str, Document]) -> Iterator[str]:

@@ -1,13 +1,12 @@
-"""``convkit verify``: a checkpoint against the receipt of the conversion, or the record of the repair, that made it.
+"""``convkit verify`` compares a checkpoint with the receipt of the conversion or repair that made it.
 
-What the receipt says of the target is looked up again: its files, the digest of every leaf, its config,
-and what was kept in the complement; and the plan's digest, by which the receipt vouches for itself.
+Everything that the receipt says of the target is checked again: its files, the digest of every leaf, its config and its
+complement; and the plan's digest, by which the receipt vouches for itself.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,20 +27,21 @@ from convkit.files.receipt import (
     receipt_path,
 )
 from convkit.formats import get_format, open_checkpoint
+from convkit.verify.files import edited_plan, other_sizes
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, changed
-from convkit.verify.roundtrip.reconvert import said, stored
+from convkit.verify.roundtrip.reconvert import described, stored
 from convkit.verify.verdict import Fault, Verdict
 
 Document = Mapping[str, Any]
 
 
 def verify(path: Path) -> Verdict:
-    """Whether a converted checkpoint is still what its receipt says.
+    """Whether a converted or repaired checkpoint is still what its receipt says.
 
-    ``measured`` counts the leaves and bytes of the target and of what was kept beside it. Each mismatch
-    is a problem; a file that can't be read is one.
+    ``measured`` counts the leaves and bytes of the target and of its complement. Each mismatch is a problem, and so is
+    each file that can't be read.
 
     Raises:
         ConvkitError: there is nothing at ``path``, or no receipt beside it.
@@ -55,7 +55,7 @@ def verify(path: Path) -> Verdict:
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     check = Check("verify", receipt["source"]["path"], path)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]
-    problems = [*_of_receipt(receipt), *_of_files(path, receipt), *_of_config(path, plan["target"])]
+    problems = [*edited_plan(receipt), *other_sizes(path, receipt), *_of_config(path, plan["target"])]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
     faults: tuple[Fault, ...] = ()
     sides = [(path, receipt["target"]["format"], receipt["target"]["leaves"], plan["target_leaves"])]
@@ -81,31 +81,6 @@ def verify(path: Path) -> Verdict:
         bound={"leaves_failing": 0},
         details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
     )
-
-
-def _of_receipt(receipt: Document) -> Iterator[str]:
-    found = digest_value("sha256", receipt["plan"])
-    if found != receipt["plan_digest"]:
-        yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
-
-
-def _of_files(path: Path, receipt: Document) -> Iterator[str]:
-    """Names and sizes. A target that is one file may have been renamed together with its receipt.
-
-    The first receipts listed the files of a folder of arrays without their folders, so that names repeat.
-    """
-    recorded = Counter((entry["name"], entry["bytes"]) for entry in receipt["target"]["files"])
-    if len({name for name, _ in recorded}) < recorded.total():
-        found = Counter((file.name, file.stat().st_size) for file in path.rglob("*") if file.is_file())
-        for (name, size), number in (recorded - found).items():
-            yield f"{name}: {number} files of {size} bytes are missing"
-        return
-    for name, size in recorded:
-        file = path / name if path.is_dir() else path
-        if not file.is_file():
-            yield f"{name}: the file is missing"
-        elif file.stat().st_size != size:
-            yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
 
 
 def _of_config(path: Path, target: Document) -> Iterator[str]:
@@ -142,16 +117,16 @@ def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) -> dict[str, str]:
-    """What is wrong with which leaf."""
+    """Each leaf that differs from the receipt, and how."""
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
     there = []
     for key, leaf in checkpoint.leaves.items():
-        # what was cropped of a leaf stands in no plan
+        # no plan lists what was cropped of a leaf
         plan = planned.get(key)
         if key not in recorded:
             problems[key] = "is not in the receipt"
-        elif plan and _said(leaf) != said(plan["shape"], plan["dtype"]):
-            problems[key] = f"is {_said(leaf)}, the receipt says {said(plan['shape'], plan['dtype'])}"
+        elif plan and _described(leaf) != described(plan["shape"], plan["dtype"]):
+            problems[key] = f"is {_described(leaf)}, the receipt says {described(plan['shape'], plan['dtype'])}"
         else:
             there.append(key)
 
@@ -169,8 +144,8 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
         return problems | {key: text for key, text in found if text}
 
 
-def _said(leaf: Leaf) -> str:
-    return said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else said(None, None)
+def _described(leaf: Leaf) -> str:
+    return described(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else described(None, None)
 
 
 def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
@@ -186,9 +161,9 @@ def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
 def _planted(
     checkpoint: Checkpoint, recorded: Document, planned: Document, receipt: Document, failing: Collection[str]
 ) -> tuple[Fault, ...]:
-    """Faults planted in memory, in the smallest leaves that are right; the same functions should find them."""
+    """Faults planted in memory, in the smallest leaves that don't fail; the same functions must find them."""
     edited = {**receipt, "plan": {**receipt["plan"], "planted": True}}
-    faults = [Fault("the plan edited", bool([*_of_receipt(edited)]))]
+    faults = [Fault("the plan edited", bool([*edited_plan(edited)]))]
     for name, changes in _changes(checkpoint, recorded, failing):
         side = changed(checkpoint, changes, changes)
         found = _of_leaves(side, {key: recorded[key] for key in changes}, planned)

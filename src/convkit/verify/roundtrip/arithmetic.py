@@ -1,10 +1,10 @@
-"""What a step did to values, undone; and how far what comes back may lie from the source.
+"""Undoing what a step did to values, and how far the result may be from the source.
 
-Steps with ops are about values: that they are exact means that every value comes back, of a NaN only
-that it is one. Others are about bits.
+Steps with ops preserve values: if they are exact, every value comes back, and every NaN as some NaN. Other steps
+preserve bits.
 
-The distance of a value from its source is measured in units in the last place of the dtype that the
-step names, at the largest magnitude that the value had on its way.
+The distance of a value from its source is measured in units in the last place of the dtype that the step names, at the
+largest magnitude that the value had on its way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from convkit.checkpoint.tensors import carrier, value_dtype
 
-#: share of a distance that may come of computing it
+#: the part of a distance that may come from computing it
 SLACK = 2.0**-24
 
 Ops = Sequence[Mapping[str, Any]]
@@ -47,19 +47,19 @@ def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None)
 
 
 def bound(step: Mapping[str, Any]) -> float:
-    """How many ulp a value may lie from its source after the way there and back; 0 is exact."""
+    """How many ulps a value may be from its source after the round trip; 0 is exact."""
     declared = _declared(step)
     if not declared:
         return 0.0
     rounded = [op for op in step.get("ops", ()) if op["op"] == "shift" or (op["op"] == "scale" and not _binary(op))]
-    # in float64 what is added or multiplied is no more exact than what it is done to
+    # in float64 the operand of an op is rounded as much as the value
     each = 1.5 if declared[0]["dtype"] == "float64" else 0.5
-    # what was folded is folded again for the comparison, and so rounded again
+    # for the comparison the fold is made again, so its result is rounded again
     return sum(part["ulp"] for part in declared) + each * (len(rounded) + bool(step.get("folded")))
 
 
 def _declared(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The bounds that a step declares: of its ops, and of what is folded."""
+    """The bounds that a step declares: for its ops, and for its fold."""
     parts = (step["exactness"], (step.get("folded") or {}).get("exactness", "exact"))
     return [part for part in parts if part != "exact"]
 
@@ -74,9 +74,9 @@ def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.
 
 
 def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str, Any]) -> np.ndarray:
-    """How many ulp elements (1-D, carrier of ``dtype``) lie apart: float64, inf where one isn't finite.
+    """The distance of elements (1-D, carrier of ``dtype``) in ulps: float64, inf if one isn't finite.
 
-    The unit is that of the coarsest dtype on the way, where narrow ones have run out of exponents too.
+    The unit is that of the coarsest dtype on the way. Narrow dtypes also run out of exponents.
     """
     ops = step.get("ops", ())
     dtypes = {
@@ -113,7 +113,7 @@ def _backward(values: np.ndarray, ops: Ops) -> np.ndarray:
 
 
 def _binary(op: Mapping[str, Any]) -> bool:
-    """Whether a scale only moves the exponent."""
+    """Whether a scale changes only the exponent."""
     return math.frexp(abs(op["by"]))[0] == 0.5
 
 

@@ -1,8 +1,8 @@
-"""The round trip: the target as it lies on disk, mapped back, against the source as it lies on disk.
+"""The round trip compares the target on disk, mapped back, with the source on disk.
 
-Of what planned and made the conversion nothing is used but its plan, read as JSON. Both sides are
-streamed; a second copy is written only where it is asked for. A passed round trip proves that the
-conversion can be undone. What the model means it doesn't prove: that takes ``equivalence``.
+It shares nothing with what made the conversion except the plan, which it reads as JSON. Both sides are streamed, and a
+second copy is written only on request. A round trip that passes proves that the conversion can be undone. It doesn't
+prove that the model means the same: ``equivalence`` does.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fau
 
 
 def _restores(plan: Document) -> bool:
-    """Whether the conversion put back what an earlier one had kept."""
+    """Whether the conversion restored what an earlier one had kept."""
     refilled = any("kept_as" in step.get("pad", {}) for step in plan["steps"])
     return refilled or any(leaf["origin"] == "restored" for leaf in plan["target_leaves"].values())
 
 
 def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems: list[str]) -> Kept | None:
-    """What the conversion to ``path`` kept of what it lost."""
+    """The complement of the conversion to ``path``."""
     if receipt is None:
         return None
     complement = receipt["complement"]
@@ -127,7 +127,7 @@ def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems
 
 
 def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems: list[str]) -> Claimed:
-    """The claims of what was written to ``keep``; those of the streams where it can't be made."""
+    """The claims about what was written to ``keep``; if it can't be written, the claims about the streams."""
     try:
         kept = stack.enter_context(write(keep, claimed, sides, THREADS))
     except UsageError:
@@ -139,7 +139,7 @@ def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems
 
 
 def _problems(plan: Document, source: Checkpoint, target: Checkpoint) -> list[str]:
-    """The same comparison, for checkpoints with planted faults."""
+    """The problems that the same comparison finds in checkpoints with planted faults."""
     return examine(plan, Sides(source, target)).problems
 
 
@@ -156,7 +156,7 @@ def _measured(found: Findings, leaves: int) -> dict[str, Any]:
 
 
 def _details(found: Findings, keep: Path | None) -> dict[str, Any]:
-    """What a reader wants to know beside the figures."""
+    """What the figures don't say."""
     return {
         "exactness": f"within {found.bound:g} ulp" if found.bound else "bit by bit",
         "digests_compared": found.digests,

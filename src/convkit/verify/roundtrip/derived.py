@@ -1,7 +1,7 @@
-"""Tensors that one layout stores and the other computes: what a plan calls derived, computed again here.
+"""Tensors that one layout stores and the other computes, which a plan calls derived, computed again here.
 
-Each definition is that of the framework that stores the tensor, in its arithmetic, since the result is
-compared bit by bit.
+Each recipe follows the framework that stores the tensor, in the same arithmetic, because the result is compared bit by
+bit.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.verify.blocks import spans
 
-#: elements of a leaf that are looked at together
+#: elements of a leaf that are read together
 _MOST = 1 << 20
 
 
 def derive(
     recipe: str, arguments: Mapping[str, Any], spec: TensorSpec, of: Sequence[str], beside: Tensors
 ) -> np.ndarray | None:
-    """The elements (1-D, carrier) of a derived leaf; None where no recipe of that name gives that shape.
+    """The elements (1-D, carrier) of a derived leaf; None if no recipe of this name gives this shape.
 
-    ``of`` are leaves of ``beside`` that it follows from.
+    ``of`` are the leaves of ``beside`` from which it is derived.
     """
     if recipe in _OF_LEAVES:
         values = _OF_LEAVES[recipe](spec.shape, [_Leaf(beside, key) for key in of], **arguments)
@@ -38,7 +38,7 @@ def derive(
 
 
 class _Leaf:
-    """A leaf that another one follows from.
+    """A leaf from which another one is derived.
 
     Raises:
         ConvkitError: it isn't there.
@@ -66,39 +66,39 @@ class _Leaf:
 
 
 def _positions(n: int) -> np.ndarray:
-    """``position_ids`` of transformers' BERT: 0 ... n-1."""
+    """``position_ids`` of BERT in transformers: 0 ... n-1."""
     return np.arange(n)
 
 
 def _causal_mask(n: int) -> np.ndarray:
-    """``attn.bias`` of transformers' GPT-2: a position sees those that aren't after it."""
+    """``attn.bias`` of GPT-2 in transformers: each position sees itself and those before it."""
     return np.arange(n)[:, None] >= np.arange(n)
 
 
 def _constant(value: float) -> np.ndarray:
-    """``attn.masked_bias`` of transformers' GPT-2."""
+    """``attn.masked_bias`` of GPT-2 in transformers."""
     return np.array(value)
 
 
 def _inverse_frequencies(theta: float, dim: int) -> np.ndarray:
-    """``inv_freq`` of transformers' llama, in its float32: 1 / theta^(2i/dim)."""
+    """``inv_freq`` of llama in transformers, computed in float32: 1 / theta^(2i/dim)."""
     powers = np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)
     return np.float32(1) / np.power(np.float32(theta), powers)
 
 
 def _filled(shape: tuple[int, ...], _: Sequence[_Leaf], value: float) -> np.ndarray:
-    """One number: TE's metas of FP8 start with ones and zeros, T5X's unused slots are zeros."""
+    """One number everywhere: TE's FP8 metas start with ones and zeros; slots that T5X doesn't use are zeros."""
     return np.zeros(shape) + value
 
 
 def _repeated(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
-    """A leaf again and again: the counts of Pax's stacked layers."""
+    """A leaf repeated along a new first axis, as Pax keeps the counts of stacked layers."""
     (leaf,) = of
     return np.stack([leaf.values(0, leaf.spec.size).reshape(leaf.spec.shape)] * shape[0])
 
 
 def _amax_history(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
-    """TE 1.8 and later: the kernel's magnitude is the latest of its history, nothing is known of what was before."""
+    """TE 1.8 and later: the kernel's magnitude is the latest entry of its history; earlier ones are unknown, and 0."""
     layers = int(np.prod(shape[:-1]))
     with np.errstate(over="ignore"):
         known = np.array(of[0].largest(layers), np.float32)[:, None]
@@ -106,7 +106,7 @@ def _amax_history(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
 
 
 def _amax_rows(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
-    """TE before 1.8: the same for each GEMM, between the rows of its input and of its gradient."""
+    """TE before 1.8: such a row for each GEMM, between the rows of its input and of its gradient."""
     *stack, rows, slots = shape
     layers = int(np.prod(stack))
     unknown = np.zeros((layers, slots), np.float32)
@@ -115,7 +115,7 @@ def _amax_rows(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
 
 
 def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
-    """TE before 1.8: by GEMM the largest e4m3 of input and kernel, the largest e5m2 of the gradient."""
+    """TE before 1.8: for each GEMM the largest e4m3 for input and kernel, and the largest e5m2 for the gradient."""
     import ml_dtypes
 
     forward, backward = (float(ml_dtypes.finfo(name).max) for name in ("float8_e4m3fn", "float8_e5m2"))
@@ -143,7 +143,7 @@ class Seen(Tensors):
         return np.concatenate(blocks)
 
     def factors(self) -> Callable[[int, int], np.ndarray]:
-        """What the elements of a range of the leaf are multiplied by."""
+        """The factors by which the elements of a range of the leaf are multiplied."""
         leaf, by = _Leaf(self._checkpoint, self._fold["key"]), _Leaf(self._checkpoint, self._fold["by"])
         return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
 
@@ -153,7 +153,7 @@ class Seen(Tensors):
 
 
 def _per_dim(spec: TensorSpec, by: _Leaf, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
-    """Pax's scale of each dimension of a head, for the queries: softplus, such that a zero scales by one."""
+    """Pax's scale for each dim of a query head: softplus, normalised so that 0 scales by 1."""
     dim = by.spec.shape[-1]
     scale = np.logaddexp(0.0, by.values(0, by.spec.size).astype(np.float64)).reshape(-1, dim) * 1.442695041
     parts = arguments["parts"]

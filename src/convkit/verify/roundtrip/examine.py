@@ -1,4 +1,4 @@
-"""Both sides of a conversion held against what its plan claims of them."""
+"""Comparing both sides of a conversion with what its plan claims of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from convkit.verify.roundtrip.reconvert import (
     value_of,
 )
 
-#: tensors that are compared at once: each thread holds a few blocks
+#: tensors that are compared at the same time; each thread holds a few blocks
 THREADS = min(8, max(2, os.cpu_count() or 2))
 
 Progress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ _CHANGED = "its digest isn't the receipt's: it was changed after the conversion,
 
 @dataclass
 class Findings:
-    """What was found. A source leaf is in one of ``exact``, ``bounded``, ``lost`` (with the reason) and ``failing``."""
+    """The findings. Each source leaf is in ``exact``, ``bounded``, ``lost`` (with the reason) or ``failing``."""
 
     problems: list[str] = field(default_factory=list)
     #: leaves of both sides
@@ -45,8 +45,9 @@ class Findings:
     exact: list[str] = field(default_factory=list)
     bounded: list[str] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
-    #: bytes of the source's tensors that were compared, and leaves whose digest was
+    #: bytes of the source's tensors that were compared
     bytes: int = 0
+    #: source leaves whose digest was compared with the receipt's
     digests: int = 0
     max_ulp: float = 0.0
     bound: float = 0.0
@@ -66,15 +67,15 @@ def examine(
     remade: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """Compare every leaf with what the plan says of it.
+    """Compare every leaf with what the plan claims of it.
 
     Args:
         plan: as JSON.
-        sides: what it was made for, and what came of it.
-        claimed: the claims, where they aren't those that ``sides`` gives.
+        sides: the source and the result.
+        claimed: the claims, if they aren't those that ``sides`` gives.
         digests: of the source's leaves, from the receipt.
         remade: leaves of the source that the plan itself made, with which nothing can be compared.
-        progress: called with the bytes done and the bytes in all.
+        progress: called with the bytes compared so far and the bytes in all.
 
     Raises:
         ConvkitError: a step can't be undone.
@@ -135,7 +136,7 @@ def _short(value: object) -> str:
 
 
 def _compared(claim: Claim, recorded: dict[str, str], advance: _Advance) -> list[_Leaf]:
-    """Every name of a tensor, compared; one of another shape or dtype has failed already."""
+    """Compare every name of a tensor, except those of another shape or dtype, which have failed already."""
     stored = {key: claim.checkpoint.leaves.get(key) for key in claim.keys}
     leaves = [
         _Leaf(claim, key, recorded.get(key, "")) for key, leaf in stored.items() if leaf and leaf.spec == claim.spec
@@ -152,7 +153,7 @@ def _compared(claim: Claim, recorded: dict[str, str], advance: _Advance) -> list
 
 
 class _Leaf:
-    """A leaf, and block by block the elements that it must have."""
+    """A leaf that is compared, block by block, with the elements that it must have."""
 
     def __init__(self, claim: Claim, key: str, recorded: str) -> None:
         self.claim = claim
@@ -172,7 +173,7 @@ class _Leaf:
         if not np.array_equal(found, expected):
             self._add_difference(found, expected)
         if self.digests:
-            # where values may move, that remains: the source is the one that was recorded
+            # values may have changed on the way back, so the source itself is checked against the receipt
             self.digests.update(found if self.ops else expected)
         self.done += expected.size
 
@@ -193,7 +194,7 @@ class _Leaf:
         self.wrong += wrong.size
 
     def problem(self) -> str:
-        """What is wrong with the leaf; empty where nothing is."""
+        """What is wrong with the leaf; empty if nothing is."""
         if self.error:
             return self.error
         same = not self.digests or combine(self.recorded.partition(":")[0], self.digests.blocks()) == self.recorded

@@ -1,8 +1,7 @@
 """Faults planted in a conversion, in memory, to see whether the round trip finds them.
 
-Each is tried rule by rule, the smallest leaves first, until it shows: equal elements can be permuted
-without a trace. It is planted in the few leaves of one or two steps; what it doesn't change is read
-where it lies.
+Each is tried rule by rule, the smallest leaves first, until it changes something: permuting equal elements, for
+example, changes nothing. It is planted in the leaves of one or two steps; everything else is read from the checkpoint.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ from convkit.verify.roundtrip.rearrange import Undone
 from convkit.verify.roundtrip.reconvert import Document, spec_of
 from convkit.verify.verdict import Fault
 
-#: bytes of a leaf that a fault is planted in, at most
+#: bytes of the largest leaf in which a fault is planted
 LIMIT = 16 << 20
 
-#: gives the problems of a plan over a source and a target
+#: finds the problems of a plan, a source and a target
 Check = Callable[[Document, Checkpoint, Checkpoint], list[str]]
 
-#: other elements by key; None: the leaf is gone
+#: other elements by key; None if the leaf is gone
 Changes = Mapping[str, "np.ndarray | None"]
 
-#: a dtype with fewer bits, for a cast that loses some
+#: a dtype with less precision, for each dtype that may be cast down
 _LOWER = {"float64": "float32", "float32": "bfloat16", "float16": "float8_e4m3fn", "bfloat16": "float8_e4m3fn"}
 
 
 def plant(
     plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
 ) -> tuple[Fault, ...]:
-    """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` should find it."""
+    """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` must find it."""
     sound = [step for step in plan["steps"] if step["op"] != "value" and _sound(step, plan, failing)]
     sound.sort(key=lambda step: (bound(step) > 0, _largest(step, plan)))
-    # one of a kind: a rule may say weights and biases
+    # one step of each kind: a rule may speak of weights and of biases
     kinds = {(step["rule"], step["sources"][0]["axes"]): step for step in reversed(sound)}
     planted = []
     for name, fault in FAULTS.items():
@@ -56,7 +55,7 @@ def plant(
 def _recomputed(
     plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
 ) -> Iterator[Fault]:
-    """A bit flipped in a leaf of the target that follows from others."""
+    """A bit flipped in a leaf of the target that is computed from others."""
     for leaf in plan["owed"]:
         key, planned = leaf["key"], {name: plan["target_leaves"][name] for name in (leaf["key"], *leaf.get("of", ()))}
         small = all(0 < spec_of(entry).nbytes <= LIMIT for entry in planned.values())
@@ -99,22 +98,22 @@ class Case:
 
     @property
     def changed(self) -> str:
-        """The leaf that isn't what it was, or else the one that is read in another way."""
+        """The leaf that is changed, or that is read in another way."""
         return next((key for changes in self.changes.values() for key in changes), self.key)
 
     @property
     def dtype(self) -> str:
-        """The dtype of that leaf."""
+        """The dtype of the first target leaf."""
         return self.plan["target_leaves"][self.key]["dtype"]
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The elements of that leaf."""
+        """The elements of the first target leaf."""
         return self.elements(self.key)
 
     @cached_property
     def part(self) -> Document:
-        """The plan of these steps alone."""
+        """The plan, reduced to these steps."""
         leaves = {
             f"{side}_leaves": {key: self.plan[f"{side}_leaves"][key] for key in self._keys(side)} for side in _ENDS
         }
@@ -126,12 +125,12 @@ class Case:
         return changed(checkpoint, self._keys(name), self.changes.get(name, {}))
 
     def elements(self, key: str, side: str = "target") -> np.ndarray:
-        """A leaf in its shape, as it is stored."""
+        """The elements of a leaf, as they are stored, in its shape."""
         checkpoint = {"source": self.source, "target": self.target}[side]
         return checkpoint.read(key).reshape(spec_of(self.plan[f"{side}_leaves"][key]).shape)
 
     def with_other(self, key: str, array: np.ndarray, side: str = "target") -> Case | None:
-        """The case with other elements in a leaf; None where they are the same."""
+        """The case with other elements in a leaf; None if these are the same."""
         same = array.tobytes() == self.elements(key, side).tobytes()
         return None if same else replace(self, changes={side: {key: np.asarray(array, order="C")}})
 
@@ -143,7 +142,7 @@ class Case:
 _ENDS = {"source": ("sources", "same"), "target": ("targets", "also")}
 
 
-# --- the faults: each gives the case with the fault in it, or None where it doesn't apply ---------------------------
+# --- the faults: each gives the case with the fault in it, or None if it doesn't apply ------------------------------
 
 
 def _flipped(case: Case) -> Case | None:
@@ -151,7 +150,7 @@ def _flipped(case: Case) -> Case | None:
 
 
 def _swapped(case: Case) -> Case | None:
-    """With another leaf of the step, or of the step beside it."""
+    """Swapped with another leaf of the step, or of the other step."""
     spec = case.plan["target_leaves"][case.key]
     for other in [leaf["key"] for step in case.steps for leaf in step["targets"]][1:]:
         there = case.plan["target_leaves"][other]
@@ -163,7 +162,7 @@ def _swapped(case: Case) -> Case | None:
 
 
 def _unpermuted(case: Case) -> Case | None:
-    """The source's bytes as they stand, where they should have been rearranged."""
+    """The source's elements in their order, which should have been rearranged."""
     (source, *others), (target, *more) = case.step["sources"], case.step["targets"]
     if others or more or {"ops", "pad", "crop", "folded"} & case.step.keys():
         return None
@@ -182,7 +181,7 @@ def _shifted(case: Case) -> Case | None:
 
 
 def _drifted_copy(case: Case) -> Case | None:
-    """A further name of a leaf, with elements of its own."""
+    """Another name of a leaf, with elements of its own."""
     for side, (_, names) in _ENDS.items():
         for name, _ in case.step.get(names, ()):
             return case.with_other(name, _with_flipped_bit(case.elements(name, side), case), side)
@@ -190,7 +189,7 @@ def _drifted_copy(case: Case) -> Case | None:
 
 
 def _refolded(case: Case) -> Case | None:
-    """Factors of another leaf than the one that was folded."""
+    """Another leaf to give the factors than the one that was folded."""
     fold = case.step.get("folded")
     if not fold:
         return None
@@ -214,7 +213,7 @@ def _cast_down(case: Case) -> Case | None:
 
 
 def _other_heads(case: Case) -> Case | None:
-    """Sizes with the same product: more heads that are smaller, or the other way round."""
+    """Other sizes with the same product, such as more and smaller heads."""
     for sizes in _other_sizes(case.step):
         step = {**case.step, "sizes": sizes}
         if any(_undone(case, case.step, leaf["key"]) != _undone(case, step, leaf["key"]) for leaf in step["sources"]):
@@ -238,7 +237,7 @@ FAULTS: dict[str, Callable[[Case], Case | None]] = {
 
 
 def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
-    """The lowest bit of an element in the middle; where values may move, the sign of the largest."""
+    """The array with one bit flipped: the lowest in the middle, or the sign of the largest value if values may move."""
     flipped = np.array(array)
     raw = flipped.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
     if case.step.get("ops") or case.step.get("folded"):
@@ -250,7 +249,7 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
 
 
 def _other_sizes(step: Document) -> Iterator[dict[str, int]]:
-    """Sizes that give every leaf the shape that it has."""
+    """Other sizes that give every leaf the same shape."""
     sizes, sides = step["sizes"], (*step["sources"], *step["targets"])
     axes = [read_axes(leaf["axes"]) for leaf in sides]
     inside = [name for name in sizes if not any(name in leaf["at"] for leaf in sides)]
@@ -272,7 +271,7 @@ def _undone(case: Case, step: Document, key: str) -> bytes:
 
 
 def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
-    """Whether the step's leaves are small, hold something, don't fail already, and none comes from a complement."""
+    """Whether no leaf of the step is large, empty, failing already, or from a complement."""
     if (step.get("folded") or {}).get("side") == "target":
         return False
     for side in _ENDS:

@@ -1,11 +1,10 @@
 """The plan's notation, read by a reader of its own.
 
-A leaf's ``axes`` say of which atoms its dimensions consist: products ``(a b)``, parts laid end to end
-``(a + b)``, ``1``. Its ``at`` names the atoms that lie in its key, with their index. Multiplied out, a
-leaf is a few *pieces*, each an array with an axis for every atom: einops takes products apart, parts are
-slices, so a piece of a mapped tensor is a view. Pieces of the two sides that have the same atoms, those
-in keys included, hold the same elements; :func:`check_bijection` proves that each element has one place
-on either side.
+A leaf's ``axes`` give the atoms of each dimension: products ``(a b)``, parts laid end to end ``(a + b)``, ``1``. Its
+``at`` gives the atoms in its key, with their index. Multiplied out, a leaf is a few *pieces*, each an array with an
+axis for every atom: einops splits products, parts are slices, so a piece of a mapped tensor is a view. Pieces of the
+two sides that have the same atoms, including those in keys, hold the same elements. :func:`check_bijection` proves that
+each element has exactly one place on each side.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from einops import rearrange
 from convkit.errors import ConvkitError
 
 Sizes = Mapping[str, int]
-#: an array, and the atoms of its axes
+#: the atoms of an array's axes, and the array
 Piece = tuple[tuple[str, ...], np.ndarray]
 
 _TOKEN = re.compile(r"\s*(\w+|[()+])")
@@ -31,17 +30,17 @@ _TOKEN = re.compile(r"\s*(\w+|[()+])")
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Parts laid end to end; one part alone is a product in brackets, and an empty one is ``1``."""
+    """Parts laid end to end. A single part is a product in brackets; an empty one is ``1``."""
 
     parts: tuple[Factors, ...]
 
 
-#: the dimensions of a leaf, or the factors of one dimension: either way the first is the slowest
+#: the dimensions of a leaf, or the factors of one dimension; the first is the slowest in both
 Factors = tuple["str | Sum", ...]
 
 
 def read_axes(text: str) -> Factors:
-    """The dimensions of a leaf.
+    """Parse the dimensions of a leaf.
 
     >>> read_axes("(h two) d 1")
     (Sum(parts=(('h', 'two'),)), 'd', Sum(parts=((),)))
@@ -78,7 +77,7 @@ def _factors(tokens: list[str]) -> Factors:
 
 
 def shape_of(factors: Factors, sizes: Sizes) -> tuple[int, ...]:
-    """Length of each factor."""
+    """The length of each factor."""
     return tuple(_length(factor, sizes) for factor in factors)
 
 
@@ -124,7 +123,7 @@ def pieces(array: np.ndarray, axes: Factors, sizes: Sizes) -> Iterator[Piece]:
 
 
 def _split(array: np.ndarray, place: int, lengths: Sequence[int]) -> np.ndarray:
-    """One axis taken apart into factors of those lengths."""
+    """An array with one axis split into factors of these lengths."""
     inner = {f"f{n}": length for n, length in enumerate(lengths)}
     before, after = ([f"x{n}" for n in span] for span in (range(place), range(place + 1, array.ndim)))
     packed = " ".join([*before, f"({' '.join(inner)})", *after])
@@ -142,10 +141,10 @@ def ordered(piece: Piece, order: Sequence[str]) -> np.ndarray:
 
 
 def check_bijection(step: Mapping[str, Any]) -> None:
-    """Every element of the step's sources has one place in its targets, and the other way round.
+    """Check that every element of a step's sources has exactly one place in its targets, and the reverse.
 
     Raises:
-        ConvkitError: the sides don't have the same pieces, or one is there twice, or not at every index.
+        ConvkitError: the sides have different pieces, or a side has a piece twice, or not at every index.
     """
     source, target = (_spanned(step[side], step["sizes"]) for side in ("sources", "targets"))
     if source != target:
@@ -154,7 +153,7 @@ def check_bijection(step: Mapping[str, Any]) -> None:
 
 
 def _spanned(sides: Iterable[Mapping[str, Any]], sizes: Sizes) -> set[frozenset[str]]:
-    """The sets of atoms that one side spans, each of them once and whole."""
+    """The sets of atoms that one side spans, each exactly once and completely."""
     spanned: dict[frozenset[str], list[dict[str, int]]] = {}
     for side in sides:
         for atoms in multiplied(read_axes(side["axes"])):

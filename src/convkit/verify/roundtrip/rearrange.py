@@ -1,8 +1,8 @@
 """Source leaves made again from target leaves, by the notation of :mod:`.notation`.
 
-A leaf is made again in *runs*: consecutive elements in C order, some atoms at one index, one in a range,
-the others whole. No more than a run is held in memory; of a leaf that must be decoded also the rows that
-a run needs, or all of it where runs need it crosswise.
+A leaf is made in *runs* of consecutive elements in C order: some atoms at one index, one in a range, the others whole.
+No more than a run is held in memory. Of a leaf that must be decoded, the rows that a run needs are held too, or the
+whole leaf if its runs cut across the rows.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from convkit.verify.roundtrip.notation import (
 #: one index of an atom, or a range of them
 Where = Mapping[str, "int | slice"]
 
-#: elements of the last axis that a transposition turns at once, through rows kept from lying a power of two apart
+#: elements of the last axis that are transposed at once, through rows that are padded so that they don't lie a power of
+#: two apart
 TILE = 256
 PADDING = 16
-#: the atom of what a conversion cut off
+#: the atom of what a conversion cropped
 CROPPED = "cropped"
 
 
@@ -47,8 +48,8 @@ CROPPED = "cropped"
 class Stored:
     """A leaf that is read, in its pieces. For one thread.
 
-    ``keep`` is (dimension, length): what lies beyond was filled in. ``slow`` are the atoms that are gone
-    through once, so that rows by them are read once.
+    ``keep`` is (dimension, length): what lies beyond is padding. ``slow`` are atoms whose indices come in order, so
+    that rows by them are read once.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class Stored:
         if tuple(kept) != shape_of(axes, sizes):
             raise undoable(f"{key}: its axes and sizes don't give the shape {kept}")
         self._view = tensors.view(key)
-        #: the slowest atom, where rows are to be read by it
+        #: the slowest atom, if rows are read by it
         self._leading = next(iter(slow & _leading(axes)), None) if self._view is None else None
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
 
     def piece(self, atoms: Iterable[str], where: Where, order: Sequence[str]) -> np.ndarray:
-        """What lies ``where`` in the piece of these atoms, the axes in that order."""
+        """The part ``where`` of the piece with these atoms, its axes in this order."""
         low, held = self._rows(where)
         names, array = held[frozenset(atoms)]
         spots = [_moved(where.get(name, slice(None)), low if name == self._leading else 0) for name in names]
@@ -88,7 +89,7 @@ class Stored:
         return ordered((left, array[(*spots, ...)]), order)
 
     def _rows(self, where: Where) -> tuple[int, dict[frozenset[str], Piece]]:
-        """What is held, and where the leading atom begins there; what isn't held yet is read."""
+        """The index of the leading atom where the held rows begin, and the held pieces; rows not held are read."""
         low, high, sizes = 0, 0, dict(self._sizes)
         if self._leading:
             low, high = span(where.get(self._leading, slice(None)), sizes[self._leading])
@@ -100,7 +101,7 @@ class Stored:
         return self._held[0], self._held[2]
 
     def _array(self, low: int, sizes: Sizes) -> np.ndarray:
-        """The leaf without what was filled in, or its rows by the leading atom from ``low`` on."""
+        """The leaf without padding, or its rows by the leading atom, from ``low`` on."""
         array = self._view
         if array is None and self._leading:
             whole, wanted = (shape_of(self._axes, known)[0] for known in (self._sizes, sizes))
@@ -117,7 +118,7 @@ class Stored:
 
 
 def _leading(axes: Factors) -> set[str]:
-    """The slowest atom of the first dimension, where all of the dimension lies within it."""
+    """The slowest atom of the first dimension, if that dimension is a single product."""
     first = axes[0] if axes else None
     while isinstance(first, Sum):
         first = first.parts[0][0] if len(first.parts) == 1 and first.parts[0] else None
@@ -143,7 +144,7 @@ def _moved(where: int | slice, by: int) -> int | slice:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive elements of a leaf: those of ``axes``, with other atoms at one index."""
+    """Consecutive elements of a leaf: those along ``axes``, with the other atoms at one index each."""
 
     axes: Factors
     sizes: Sizes
@@ -171,8 +172,8 @@ def runs(axes: Factors, sizes: Sizes, limit: int, where: Where | None = None) ->
 class Undone:
     """A source leaf of a step, made again from the step's targets. For one thread.
 
-    ``restored`` gives elements of a target (1-D, its carrier) as the source had them. Where the conversion
-    cut something off stands what ``kept`` holds of it, or else ``fill`` (in the source's carrier).
+    ``restored`` turns elements of a target (1-D, its carrier) into those that the source had. What the conversion
+    cropped comes from ``kept``, or is ``fill`` (in the source's carrier).
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class Undone:
                 self._stored.setdefault(frozenset([*atoms, *at]), []).append(stored)
 
     def blocks(self, limit: int | None = None) -> Iterator[np.ndarray]:
-        """All of the leaf in C order: 1-D arrays in its carrier, read-only or to be thrown away.
+        """The whole leaf in C order: 1-D arrays in its carrier, which the caller must not write to.
 
         ``limit`` is the most elements in one; :data:`BLOCK` bytes unless it is given.
         """
@@ -239,7 +240,7 @@ class Undone:
         return block.reshape(-1)
 
     def _parts(self, atoms: Sequence[str], run: Run) -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:
-        """What the targets hold of a piece of a run: the place in the piece, and the elements."""
+        """What the targets hold of a piece of a run: places in the piece, and the elements there."""
         where: dict[str, int | slice] = {**self._at, **run.where}
         whole = frozenset([*atoms, *where])
         for stored in self._stored[whole]:
@@ -250,7 +251,7 @@ class Undone:
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
-    """An array's elements in C order, 1-D; of a transposed one tile by tile, several times faster."""
+    """An array's elements in C order, 1-D. A transposed array is copied tile by tile, which is several times faster."""
     if array.flags.c_contiguous:
         return array.reshape(-1)
     out = np.empty(array.shape, array.dtype)

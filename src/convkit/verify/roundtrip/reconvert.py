@@ -1,8 +1,8 @@
-"""What a plan claims of its two sides: leaf by leaf, the elements that must be found there.
+"""What a plan claims of its two sides: for each leaf, the elements that it must have.
 
-A source leaf must be what the target gives when the step is undone, what its recipe computes, or what
-the complement kept. A target leaf must be what the plan says of it where no source leaf answers for
-it: a further name, a derived leaf, or one restored from an earlier complement.
+A source leaf must equal what the target gives when the step is undone, what its recipe computes, or what the complement
+kept. A target leaf that doesn't come from a source leaf must be what the plan says: another name of a leaf, a derived
+leaf, or one restored from an earlier complement.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REPORT = "the plan isn't one of this convkit: make it again, or report it"
 
 @dataclass(frozen=True)
 class Kept:
-    """What a conversion kept of what it lost: tensors in a file (None: there is none), values in the receipt."""
+    """The complement of a conversion: tensors in a file (None if there is none), values in the receipt."""
 
     tensors: Checkpoint | None
     values: Document
@@ -40,10 +40,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both checkpoints of a conversion, and what lies beside them.
+    """Both checkpoints of a conversion, and their complements.
 
-    ``kept`` is what this conversion kept, None where somebody else made it; ``earlier`` what an earlier
-    one, in the other direction, kept beside the source.
+    ``kept`` is the complement of this conversion, None if another program made it. ``earlier`` is the complement beside
+    the source, of an earlier conversion in the other direction.
     """
 
     source: Checkpoint
@@ -114,12 +114,12 @@ def value_claims(plan: Document, sides: Sides) -> Iterator[ValueClaim]:
                 yield ValueClaim(checkpoint, key, kept.values.get(key, MISSING))
 
 
-#: stands for the value of a leaf that isn't there
+#: the value of a leaf that isn't there
 MISSING: dict[str, bool] = {"missing": True}
 
 
 def value_of(checkpoint: Checkpoint, key: str) -> Any:
-    """The value of a leaf that isn't a tensor, as receipts record it."""
+    """The value of a leaf that isn't a tensor, as a receipt records it."""
     leaf = checkpoint.leaves.get(key)
     return MISSING if leaf is None or leaf.spec is not None else json_value(leaf.value)
 
@@ -130,7 +130,7 @@ def spec_of(leaf: Document) -> TensorSpec:
 
 
 def lost(plan: Document, sides: Sides) -> dict[str, str]:
-    """Source leaves that nothing brings back, and why."""
+    """Source leaves that nothing restores, and why."""
     reasons = {"dropped": "dropped by name"}
     if not sides.kept:
         reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied by another leaf, and not kept"}
@@ -140,10 +140,10 @@ def lost(plan: Document, sides: Sides) -> dict[str, str]:
 def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
     """Leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
     for checkpoint, side in ((sides.source, "source"), (sides.target, "target")):
-        planned = {key: said(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
+        planned = {key: described(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
         yield from ((key, f"is missing in the {side}") for key in planned if key not in checkpoint.leaves)
         for key, leaf in checkpoint.leaves.items():
-            found = said(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else said(None, None)
+            found = described(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else described(None, None)
             if key not in planned:
                 yield key, f"is in the {side}, and not in the plan"
             elif found != planned[key]:
@@ -151,7 +151,7 @@ def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
 
 
 def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
-    """Target leaves that hold something else where the conversion filled in: key and problem."""
+    """Target leaves whose padding holds other elements than the plan says: key and problem."""
     for step in plan["steps"]:
         for key in [side["key"] for side in step["targets"]] if "pad" in step else ():
             leaf, spec, pad = sides.target.leaves.get(key), spec_of(plan["target_leaves"][key]), step["pad"]
@@ -177,7 +177,7 @@ def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
 
 
 def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
-    """A tensor as it lies in a checkpoint, which must have it in this shape and dtype."""
+    """A tensor as a checkpoint holds it; when it is read, it must have this shape and dtype."""
 
     def read() -> Iterator[np.ndarray]:
         if checkpoint.spec(key) != spec:
@@ -210,7 +210,7 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
 
 
 def _folded(step: Document, side: str) -> str | None:
-    """The leaf of a side that a step has multiplied by what another one gives."""
+    """The leaf of a side that a step has multiplied by factors from another leaf."""
     fold = step.get("folded")
     return fold["key"] if fold and fold["side"] == side else None
 
@@ -233,7 +233,7 @@ def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
 
 
 def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
-    """What the recipe gives, unless the complement had to keep it."""
+    """What the recipe computes, or what the complement kept instead."""
     key, kept = leaf["key"], sides.kept
     if kept and kept.tensors and key in kept.tensors.leaves:
         return _of_kept(sides.source, key, planned, kept)
@@ -253,7 +253,7 @@ def _recipe(leaf: Document, spec: TensorSpec, beside: Checkpoint) -> Blocks:
 
 
 def _complemented(plan: Document, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, dict[str, Document]]]:
-    """The leaves of each side that a complement answers for. One that is gone answers with nothing."""
+    """The leaves of each side that a complement answers for. A complement that is gone holds nothing."""
     if sides.kept:
         behind = {key: leaf for key, leaf in plan["source_leaves"].items() if leaf["fate"] == "left behind"}
         yield sides.source, sides.kept, behind
@@ -267,7 +267,7 @@ def _of_kept(checkpoint: Checkpoint, key: str, leaf: Document, kept: Kept) -> Cl
 
 
 def _held(kept: Kept | None, key: str, spec: TensorSpec) -> Iterator[np.ndarray]:
-    """A tensor of a complement, which is looked for when it is needed."""
+    """A tensor of a complement, which must be there when it is read."""
     return stored(_tensors(kept), key, spec)()
 
 
@@ -277,6 +277,6 @@ def _tensors(kept: Kept | None) -> Checkpoint:
     return kept.tensors
 
 
-def said(shape: Any, dtype: str | None) -> str:
+def described(shape: Any, dtype: str | None) -> str:
     """A leaf in words."""
     return "a value" if shape is None else f"{dtype}{list(shape)}"
