@@ -145,7 +145,7 @@ def test_without_its_complement_the_bound_is_what_is_proven(tmp_path: Path) -> N
     source, target, receipt = on_disk(tmp_path)
     verdict = roundtrip(source, target, receipt["plan"])
     assert verdict.passed and verdict.measured["leaves_dropped"] == 2
-    assert verdict.details["lost"]["qkv"] == "multiplied by another leaf, and not kept"
+    assert verdict.details["lost"]["qkv"] == "multiplied, and not kept"
 
 
 @pytest.mark.parametrize("change", ["the product", "the complement", "a part that isn't multiplied"])

@@ -1,4 +1,4 @@
-"""Leaves multiplied by factors from a second leaf, as the other layout stores them (``mapping.Folded``).
+"""Leaves multiplied by a number or by what a second leaf gives, as the other layout has them (``mapping.Folded``).
 
 The product is taken in float64 and rounded once, to the leaf's dtype.
 """
@@ -32,7 +32,7 @@ class Multiplied(Tensors):
 
         if key != self._fold.key:
             return self._tensors.read(key, start, stop)
-        spec, by = self.spec(key), Read(self._tensors, self._fold.by)
+        spec, by = self.spec(key), Read(self._tensors, self._fold.by) if self._fold.by else None
         stop = spec.size if stop is None else stop
         made = np.empty(stop - start, carrier(spec.dtype))
         slab = SLAB * spec.itemsize // np.dtype(np.float64).itemsize
@@ -40,7 +40,7 @@ class Multiplied(Tensors):
             made[low - start : low - start + part.size] = self._multiplied(part, spec, by, low)
         return made
 
-    def _multiplied(self, part: np.ndarray, spec: TensorSpec, by: Read, start: int) -> np.ndarray:
+    def _multiplied(self, part: np.ndarray, spec: TensorSpec, by: Read | None, start: int) -> np.ndarray:
         factors = FACTORS[self._fold.recipe](spec, by, start, start + part.size, **self._fold.arguments)
         return computed(part, spec.dtype, lambda values: values * factors)
 

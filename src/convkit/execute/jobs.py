@@ -37,12 +37,12 @@ def _of_step(step: Step, checkpoint: Tensors, earlier: Tensors | None) -> Iterat
     reader = Multiplied(checkpoint, fold) if fold and fold.side == "source" else checkpoint
     for side in step.targets:
         if earlier and side.key in _held_whole(step):
-            yield from copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
-            continue
-        mine = [piece for piece in parts if piece.target == side.key]
-        job = Job("target", side.key, side.spec, reader, mine, step, moved)
-        if earlier and step.pad and step.pad.kept_as:
-            job = _padded(job, side, step.pad, Joined(checkpoint, earlier))
+            (job,) = copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
+        else:
+            mine = [piece for piece in parts if piece.target == side.key]
+            job = Job("target", side.key, side.spec, reader, mine, step, moved)
+            if earlier and step.pad and step.pad.kept_as:
+                job = _padded(job, side, step.pad, Joined(checkpoint, earlier))
         yield job
         twins = (name for name, of in step.also if of == side.key)
         yield from (replace(job, key=name, digest_of=None, blocks={}) for name in twins)

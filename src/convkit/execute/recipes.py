@@ -112,6 +112,13 @@ def fp8_max(spec: TensorSpec, _: Sequence[Read]) -> np.ndarray:
     return np.broadcast_to(np.resize([448.0, 448.0, 57344.0], spec.shape[-2])[:, None], spec.shape)
 
 
+def number(spec: TensorSpec, _: Read | None, start: int, stop: int, factor: float) -> np.ndarray:
+    """One factor throughout."""
+    import numpy as np
+
+    return np.full(stop - start, factor, np.float64)
+
+
 def per_dim_scale(spec: TensorSpec, by: Read, start: int, stop: int, parts: int) -> np.ndarray:
     """What Pax's attention multiplies queries by, beside 1/sqrt(d): of a leaf (..., d), and of its first part of some.
 
@@ -148,7 +155,7 @@ RECIPES: dict[str, Any] = {
     "inverse frequencies": inverse_frequencies,
 }
 #: of elements ``[start, stop)`` of a leaf, float64
-FACTORS: dict[str, Any] = {"per-dim scale": per_dim_scale}
+FACTORS: dict[str, Any] = {"number": number, "per-dim scale": per_dim_scale}
 OF_LEAVES: dict[str, Any] = {
     "filled": filled,
     "repeated": repeated,

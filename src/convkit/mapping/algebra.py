@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import overload
 
 from convkit.config import ConfigTable
 from convkit.errors import ConvkitError
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.ops import Pad, Shift
-from convkit.mapping.rules import AnyRule, Rule
+from convkit.mapping.rules import AnyRule, Folded, Rule
 
 
 @dataclass(frozen=True)
@@ -82,31 +83,60 @@ def inverse(mapping: Mapping) -> Mapping:
     )
 
 
-def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]:
-    """Rules below a prefix on each side: the way to write a layer's rules once."""
-    return tuple(rule.under(left, right) for rule in rules)
+@overload
+def under(left: str, right: str, rules: Mapping) -> Mapping: ...
+@overload
+def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]: ...
+def under(left: str, right: str, rules: Mapping | Iterable[AnyRule]) -> Mapping | tuple[AnyRule, ...]:
+    """Rules, or all of a mapping, below a prefix on each side: the way to write a layer's rules once.
+
+    The prefixes are templates: ``"{=cs}"`` is the value of a declared name, of a variant for example.
+    """
+    if not isinstance(rules, Mapping):
+        return tuple(rule.under(left, right) for rule in rules)
+    return replace(
+        rules,
+        rules=under(left, right, rules.rules),
+        variants=tuple(variant.under(left, right) for variant in rules.variants),
+        facts=tuple(fact.under(left, right) for fact in rules.facts),
+        measures=tuple(measure.under(left, right) for measure in rules.measures),
+    )
 
 
-def for_slots(mapping: Mapping, slots: Iterable[str], left: str, right: str) -> Mapping:
-    """Extend a mapping to an optimizer's moments, which follow their parameters.
+@overload
+def for_slots(rules: Mapping, slots: Iterable[str], left: str, right: str, *, optional: bool = False) -> Mapping: ...
+@overload
+def for_slots(
+    rules: Iterable[AnyRule], slots: Iterable[str], left: str, right: str, *, optional: bool = False
+) -> tuple[Rule, ...]: ...
+def for_slots(
+    rules: Mapping | Iterable[AnyRule], slots: Iterable[str], left: str, right: str, *, optional: bool = False
+) -> Mapping | tuple[Rule, ...]:
+    """The rules of an optimizer's moments, which follow their parameters; or a mapping with them besides its own.
 
-    ``left`` and ``right`` are prefixes with a placeholder ``{slot}``. A shift does not apply to moments.
+    ``left`` and ``right`` are prefixes with a placeholder ``{slot}``, which runs over ``slots``. A shift does not
+    apply to moments. With ``optional`` they may be absent.
 
     Raises:
         ConvkitError: a rule scales its tensor, so its moments would have to be rescaled too.
     """
     axis = "{slot:" + "|".join(slots) + "}"
-    extended: list[AnyRule] = list(mapping.rules)
-    for rule in mapping.rules:
-        if not isinstance(rule, Rule):
-            continue
-        ops = tuple(op for op in rule.ops if not isinstance(op, Shift))
-        if any(not isinstance(op, Pad) for op in ops):
-            raise ConvkitError(
-                f"rule {rule}: the moments of a scaled tensor can't follow it", remedy="convert the weights alone"
-            )
-        extended.append(rule.changed(ops=ops).under(left.replace("{slot}", axis), right.replace("{slot}", axis)))
-    return replace(mapping, rules=tuple(extended))
+    found = []
+    for rule in rules.rules if isinstance(rules, Mapping) else rules:
+        if isinstance(rule, Folded):
+            raise _scaled(rule)
+        if isinstance(rule, Rule):
+            ops = tuple(op for op in rule.ops if not isinstance(op, Shift))
+            if any(not isinstance(op, Pad) for op in ops):
+                raise _scaled(rule)
+            moments = rule.changed(ops=ops, optional=optional or rule.optional)
+            found.append(moments.under(left.replace("{slot}", axis), right.replace("{slot}", axis)))
+    return replace(rules, rules=(*rules.rules, *found)) if isinstance(rules, Mapping) else tuple(found)
+
+
+def _scaled(rule: AnyRule) -> ConvkitError:
+    remedy = "convert the weights alone"
+    return ConvkitError(f"rule {rule}: the moments of a scaled tensor can't follow it", remedy=remedy)
 
 
 def compose(first: Mapping | Chain, second: Mapping | Chain) -> Chain:

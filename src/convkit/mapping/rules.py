@@ -3,7 +3,7 @@
 ==============  ==========================================================================================
 ``Rule``        leaves of the left are rearranged into leaves of the right, and back
 ``Derived``     a leaf that one layout stores and that follows from the config or from other leaves
-``Folded``      a leaf that the other layout has multiplied: by a number, or by what a second leaf gives
+``Folded``      a leaf that the other layout has multiplied by a number, or by what a second leaf gives
 ``LeftBehind``  leaves that have no place in the other layout
 ``Refused``     leaves that no other rule claims, and that the other layout can't express
 ``Verbatim``    leaves that no other rule claims, and that keep their names
@@ -191,23 +191,38 @@ class Derived(AnyRule):
 
 @dataclass(frozen=True)
 class Folded(AnyRule):
-    """A leaf that the other layout has multiplied by factors, which a second leaf ``by`` gives and which it lacks.
+    """A leaf that the other layout has multiplied: by a number, or by factors that a second leaf ``by`` gives.
 
-    As source it is read so by the rule that carries it; both leaves are kept as complement, from which they
-    come back. ``recipe`` is a name of ``convkit.execute.recipes.FACTORS``; its arguments are numbers or declared
-    names. The placeholders of ``by`` are those of the key.
+    As source it is read so by the rule that carries it. The leaf itself is kept as complement, and so is
+    ``by``, which the other layout lacks: from there they come back bit by bit. ``recipe`` is a name of
+    ``convkit.execute.recipes.FACTORS``; its arguments are numbers or declared names. The placeholders of ``by`` are
+    those of the key. Without ``by`` the argument ``factor`` is the number; where it is 1, nothing happens.
+
+    >>> print(Folded("right", "lm_head.weight", arguments={"factor": "mup_head"}, when="mup"))
+    lm_head.weight is multiplied by mup_head
+
+    Raises:
+        PatternError: neither a second leaf nor a factor, or both.
     """
 
     side: Which = field(metadata=own_side())
     key: str = field(metadata=keys("own"))
-    by: str = field(metadata=keys("own"))
-    recipe: str
+    by: str = field(default="", metadata=keys("own"))
+    recipe: str = "number"
     arguments: abc.Mapping[str, int | float | str] = field(
         default_factory=dict, hash=False, metadata=names_or_numbers()
     )
     when: str = field(default="", metadata=condition())
 
+    def __post_init__(self) -> None:
+        """See the class."""
+        AnyRule.__post_init__(self)
+        if (self.recipe == "number") == bool(self.by) or not (self.by or set(self.arguments) == {"factor"}):
+            raise PatternError(f"rule {self}: a number takes a 'factor', other recipes a second leaf")
+
     def __str__(self) -> str:
+        if not self.by:
+            return f"{self.key} is multiplied by {self.arguments.get('factor')}"
         return f"{self.by} is folded into {self.key}"
 
 

@@ -6,10 +6,11 @@ claims; :mod:`convkit.plan` adds up both sides.
 
 from __future__ import annotations
 
+import math
 from collections import abc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from convkit.checkpoint import Leaf
 from convkit.config.condition import Condition
@@ -93,20 +94,36 @@ class _Claims:
     def fold(self, rule: Folded) -> None:
         """Leaves that are read multiplied, by the steps that carry them; those that give the factors stay behind."""
         template = KeyTemplate.parse(rule.key)
-        for number, step in enumerate(self.bound.steps):
-            for side in step.sources:
-                if (at := template.match(side.key, self.names)) is None:
-                    continue
+        arguments = {name: self.names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
+        if not rule.by and self._factor(rule, arguments["factor"]) == 1:
+            return
+        steps = self.bound.steps
+        for number, side in [(number, side) for number, step in enumerate(steps) for side in step.sources]:
+            if (at := template.match(side.key, self.names)) is not None:
                 by = KeyTemplate.parse(rule.by).format(at, self.names)
-                if by not in self.leaves:
-                    remedy = "complete the checkpoint"
-                    raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy=remedy)
-                arguments = {name: self.names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
-                # in float64 factors are no more exact than what they multiply: a few ulp of exp and log
-                exactness = Exactness(4.0 if side.spec.dtype == "float64" else 0.5, side.spec.dtype)
-                fold = Fold("source", side.key, by, rule.recipe, arguments, exactness)
-                self.bound.steps[number] = replace(step, folded=fold)
-                self.bound.left_behind[by] = f"folded into {side.key}"
+                steps[number] = self._folded(steps[number], side, rule, by, arguments)
+
+    def _folded(self, step: Step, side: Side, rule: Folded, by: str, arguments: dict[str, Any]) -> Step:
+        """The step with the leaf multiplied; ``by`` stays behind."""
+        if step.folded:
+            remedy = "the mapping is ambiguous: report it"
+            raise PlanError(f"{rule}, and {step.folded.key} is multiplied already", key=side.key, remedy=remedy)
+        if by and by not in self.leaves:
+            raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy="complete the checkpoint")
+        if not side.spec.dtype.startswith(("float", "bfloat")):
+            remedy = "the config contradicts the tensors"
+            raise PlanError(f"is of {side.spec.dtype}, and is to be multiplied", key=side.key, remedy=remedy)
+        # in float64 factors of a leaf are no more exact than what they multiply: a few ulp of exp and log
+        exactness = Exactness(4.0 if by and side.spec.dtype == "float64" else 0.5, side.spec.dtype)
+        if by:
+            self.bound.left_behind[by] = f"folded into {side.key}"
+        return replace(step, folded=Fold("source", side.key, by, rule.recipe, arguments, exactness))
+
+    @staticmethod
+    def _factor(rule: Folded, factor: Any) -> float:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor):
+            raise PlanError(f"{rule}: {factor!r} isn't a number", remedy="correct the config")
+        return factor
 
     def leave_behind(self, rule: LeftBehind) -> None:
         """Leaves without a place on the other side."""

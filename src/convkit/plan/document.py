@@ -93,7 +93,8 @@ class Plan:
             for side in step.sources:
                 fates[side.key] = {"fate": "copied" if copied else "moved", "step": number}
             if (fold := step.folded) and fold.side == "source":
-                fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by what {fold.by} gives"}
+                factors = f"what {fold.by} gives" if fold.by else f"{fold.arguments['factor']}"
+                fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by {factors}"}
             for name, of in step.same:
                 fates[name] = {"fate": "tied", "step": number, "reason": f"must equal {of}"}
         for leaf in self.bound.derived:

@@ -96,7 +96,8 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     kept = earlier.complement.get("tensors", {})
     folds = {fold["key"]: fold for step in earlier.plan["steps"] if (fold := step.get("folded"))}
     folds = {key: fold for key, fold in folds.items() if key in kept}
-    named = [only_names(step, had.keys() - set(kept)) for step in steps]
+    behind = {key for key in kept if had.get(key, {}).get("fate") == "left behind"}
+    named = [only_names(step, had.keys() - behind) for step in steps]
     changed = [_unfolded(_unshifted(_refilled(step, earlier), earlier), folds, earlier) for step in named]
     moved = {side.key for step in changed for side in step.targets}
     recomputed = [leaf["key"] for leaf in earlier.plan["derived"] if leaf["key"] not in kept]

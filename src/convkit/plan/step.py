@@ -78,8 +78,9 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Fold:
-    """That the leaf ``key`` of one side of a step (``source``, ``target``) is multiplied by what ``by`` gives.
+    """That the leaf ``key`` of one side of a step (``source``, ``target``) is multiplied.
 
+    Factors are what ``recipe`` makes of the leaf ``by``; where that is empty, a number, the argument ``factor``.
     ``exactness`` bounds one such product.
     """
 

@@ -13,7 +13,6 @@ from typing import Any
 from convkit.errors import ConfigError
 from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant
 from convkit.mapping.declaration import Which
-from convkit.mapping.ops import Shift
 
 #: The scope of a conversion to or from TE: everything, or only the weights.
 SCOPE = Variant("scope", "right", ("all", "weights"))
@@ -27,15 +26,6 @@ WEIGHT_ONLY = "convert only the weights, and keep the rest as it is: --weight-on
 def where(condition: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules with a further condition."""
     return tuple(rule.changed(when=" & ".join(filter(None, (rule.when, condition)))) for rule in rules)
-
-
-def moments(rules: Iterable[AnyRule]) -> tuple[Rule, ...]:
-    """The rules for an optimizer's moments, which may be absent, and to which shifts don't apply."""
-    return tuple(
-        rule.changed(optional=True, ops=tuple(op for op in rule.ops if not isinstance(op, Shift)))
-        for rule in rules
-        if isinstance(rule, Rule)
-    )
 
 
 def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:

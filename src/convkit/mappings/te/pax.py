@@ -6,8 +6,8 @@ optimizer's leaves: Adam's moments are slot 2 of the chain by default).
 
 from __future__ import annotations
 
-from convkit.mapping import AnyRule, Layout, Mapping, Measure, Refused, Verbatim, under
-from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, moments, where
+from convkit.mapping import AnyRule, Layout, Mapping, Measure, Refused, Verbatim, for_slots, under
+from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, where
 from convkit.mappings.te.fp8 import fp8_rules
 from convkit.mappings.te.pax_layer import (
     CONFIG,
@@ -23,7 +23,7 @@ from convkit.mappings.te.pax_layer import (
 
 WEIGHTS = "mdl_vars.params."
 #: Adam's moments, whatever their position in the chain; the count is beside them.
-SLOTS = "opt_states_0_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
+SLOTS = "opt_states_0_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot}.params."
 LAYERS = "lm.transformer.x_layers_{i}."
 CLD = "transformerlayer.cld."
 
@@ -56,7 +56,7 @@ def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[Any
     ]  # fmt: skip
     return (
         *under(WEIGHTS + layers, WEIGHTS + layers + CLD, LAYER),
-        *where("scope=all", moments(under(slots + layers, slots + layers + CLD, LAYER))),
+        *where("scope=all", for_slots(LAYER, ("m?", "v?"), slots + layers, slots + layers + CLD, optional=True)),
         *fp8_rules("mdl_vars.", WEIGHTS, layers + CLD, stack),
         *kept_biases,
         *kept_norms,

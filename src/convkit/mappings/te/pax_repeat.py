@@ -20,7 +20,7 @@ _MESH = ("", "i-1", "sreplica", "sdata", "smdl", "tsreplica,sdata", "tsreplica,s
          "tsreplica,sdata,smdl")  # fmt: skip
 _SHARDED = (*(f"#{its}" for its in _MESH), *(f"#{its}#{other}" for its in _MESH for other in _MESH[2:]))
 SHARDING = f"{{sharding:{'|'.join(f'{sharded}?' for sharded in _SHARDED)}}}"
-SLOTS = f"opt_states_0.p#{{=layers}}{SHARDING}_" + "{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot:m?|v?}.params."
+SLOTS = f"opt_states_0.p#{{=layers}}{SHARDING}_" + "{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot}.params."
 
 REPEAT = replace(
     PAX,

@@ -12,9 +12,9 @@ from typing import Any
 
 from convkit.config import ConfigTable, Coupled
 from convkit.errors import ConfigError
-from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, under
+from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, for_slots, under
 from convkit.mappings.te.adafactor import FACT, KINDS, MEASURES, slots
-from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, moments, split_heads, where
+from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS, fp8_rules
 
 CONVENTIONS = {"norm_scale": "direct", "gate": "wi_0"}
@@ -66,7 +66,8 @@ DECODER = (
 )
 
 #: positions of Adam's moments, or of momentum, in optax chains
-MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot:mu?|nu?|trace?}."
+MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot}."
+SLOT_NAMES = ("mu?", "nu?", "trace?")
 
 
 def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
         right=te,
         rules=(
             *under("target.", "target.", layers),
-            *where("scope=all", moments(under(MOMENTS, MOMENTS, layers))),
+            *where("scope=all", for_slots(layers, SLOT_NAMES, MOMENTS, MOMENTS, optional=True)),
             *slots(layers, "scope=all"),
             *(rule for at in (first, second) for rule in fp8_rules("flax_mutables.", "target.", at)),
             Verbatim("{all:*}.layers_{i}.{n:pre_attention|pre_self_attention|pre_cross_attention|pre_mlp}_layer_norm.{p:*}",

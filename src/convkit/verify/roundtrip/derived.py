@@ -123,7 +123,7 @@ def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
 
 
 class Seen(Tensors):
-    """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied by what another one gives."""
+    """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied."""
 
     def __init__(self, checkpoint: Tensors, fold: Mapping[str, Any]) -> None:
         self.leaves = checkpoint.leaves
@@ -144,12 +144,18 @@ class Seen(Tensors):
 
     def factors(self) -> Callable[[int, int], np.ndarray]:
         """The factors by which the elements of a range of the leaf are multiplied."""
-        leaf, by = _Leaf(self._checkpoint, self._fold["key"]), _Leaf(self._checkpoint, self._fold["by"])
+        leaf, name = _Leaf(self._checkpoint, self._fold["key"]), self._fold["by"]
+        by = _Leaf(self._checkpoint, name) if name else None
         return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
 
     def view(self, key: str) -> np.ndarray | None:
         """See :meth:`Tensors.view`."""
         return None if key == self._fold["key"] else self._checkpoint.view(key)
+
+
+def _number(_: TensorSpec, by: None, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
+    """The same number for all elements: muP multiplies by it when the model runs, others have it in their weights."""
+    return lambda start, stop: np.repeat(np.float64(arguments["factor"]), stop - start)
 
 
 def _per_dim(spec: TensorSpec, by: _Leaf, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
@@ -166,7 +172,7 @@ def _per_dim(spec: TensorSpec, by: _Leaf, arguments: Mapping[str, Any]) -> Calla
     return factors
 
 
-_FOLDS: dict[str, Callable[..., Callable[[int, int], np.ndarray]]] = {"per-dim scale": _per_dim}
+_FOLDS: dict[str, Callable[..., Callable[[int, int], np.ndarray]]] = {"number": _number, "per-dim scale": _per_dim}
 _OF_LEAVES: dict[str, Callable[..., np.ndarray]] = {
     "filled": _filled,
     "repeated": _repeated,

@@ -191,12 +191,21 @@ def _drifted_copy(case: Case) -> Case | None:
 def _refolded(case: Case) -> Case | None:
     """Another leaf to give the factors than the one that was folded."""
     fold = case.step.get("folded")
-    if not fold:
+    if not (fold and fold["by"]):
         return None
     array = case.elements(fold["by"], "source")
     dtype = case.plan["source_leaves"][fold["by"]]["dtype"]
     changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
     return case.with_other(fold["by"], changed.view(carrier(dtype)), "source")
+
+
+def _other_factor(case: Case) -> Case | None:
+    """Another number than the one by which the leaf was multiplied."""
+    fold = case.step.get("folded")
+    if not fold or fold["by"]:
+        return None
+    other = {**fold, "arguments": {"factor": 2 * fold["arguments"]["factor"] + 1}}
+    return replace(case, steps=({**case.step, "folded": other}, *case.steps[1:]))
 
 
 def _missing(case: Case) -> Case | None:
@@ -230,6 +239,7 @@ FAULTS: dict[str, Callable[[Case], Case | None]] = {
     "rows shifted by one": _shifted,
     "a tied copy changed": _drifted_copy,
     "multiplied by another leaf": _refolded,
+    "multiplied by another number": _other_factor,
     "a leaf missing": _missing,
     "a leaf cast down": _cast_down,
     "heads counted wrongly": _other_heads,
@@ -283,7 +293,7 @@ def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
 def _keys(step: Document, side: str) -> list[str]:
     leaves, names = _ENDS[side]
     fold = step.get("folded")
-    by = [fold["by"]] if fold and fold["side"] == side else []
+    by = [fold["by"]] if fold and fold["by"] and fold["side"] == side else []
     return [*(leaf["key"] for leaf in step[leaves]), *(name for name, _ in step.get(names, ())), *by]
 
 

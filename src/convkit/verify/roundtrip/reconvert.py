@@ -133,7 +133,7 @@ def lost(plan: Document, sides: Sides) -> dict[str, str]:
     """Source leaves that nothing restores, and why."""
     reasons = {"dropped": "dropped by name"}
     if not sides.kept:
-        reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied by another leaf, and not kept"}
+        reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied, and not kept"}
     return {key: reasons[leaf["fate"]] for key, leaf in plan["source_leaves"].items() if leaf["fate"] in reasons}
 
 
@@ -194,9 +194,13 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
         names = [name for name, of in step.get("same", ()) if of == key]
         spec = spec_of(plan["source_leaves"][key])
         undone = _undone(step, key, spec, sides)
+        if step.get("ops") or step.get("folded"):  # tied leaves are equal, not only within a bound of the target's
+            for name in names:
+                yield Claim(sides.source, (name,), spec, key, stored(sides.source, key, spec))
+            names = []
         if _folded(step, "source") == key:
             seen = Seen(sides.source, step["folded"])
-            yield Claim(seen, (key, *names), spec, targets, undone, step, unmoved=_unmoved(seen))
+            yield Claim(seen, (key,), spec, targets, undone, step, unmoved=_unmoved(seen))
             if sides.kept:
                 yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
         else:
@@ -210,7 +214,7 @@ def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
 
 
 def _folded(step: Document, side: str) -> str | None:
-    """The leaf of a side that a step has multiplied by factors from another leaf."""
+    """The leaf of a side that a step has multiplied."""
     fold = step.get("folded")
     return fold["key"] if fold and fold["side"] == side else None
 
