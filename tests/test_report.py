@@ -146,6 +146,15 @@ def test_bounds_are_told_in_words(tmp_path: Path):
     assert summary(tmp_path)["rows"][0]["exactness"] == "within 0.5 ulp of bfloat16"
 
 
+def test_a_conversion_through_other_layouts_shows_the_rules_of_all_its_mappings(tmp_path: Path):
+    first, second = sample.plan(), sample.plan()
+    second["steps"] = [step | {"exactness": {"ulp": 0.5, "dtype": "bfloat16"}} for step in second["steps"][:1]]
+    plan = sample.plan() | {"steps": [], "through": [first, second]}
+    sample.write_row(tmp_path / "row", stages=sample.all_stages(plan=plan, convert=sample.receipt(plan)))
+    assert summary(tmp_path)["rows"][0]["exactness"] == "within 0.5 ulp of bfloat16"
+    assert "(h two r) … -> (h r two) …" in Page(build_report(tmp_path).read_text()).text
+
+
 def test_a_fault_whose_error_is_not_finite_lies_beyond_all_others(tmp_path: Path):
     verdict = sample.equivalence()
     verdict["faults"].append({"name": "norms dropped", "caught": True, "measured": {}})

@@ -15,7 +15,7 @@ from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
 from convkit.report.campaign import CHECKS, STAGES, Conversion, state_of
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
-from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, worst
+from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, steps_of, worst
 
 #: most leaves that a section lists; the plan and the receipt list them all
 MOST_LEAVES = 400
@@ -134,7 +134,7 @@ def _section(row: dict[str, Any], conversion: Conversion, axis: LogAxis) -> Sect
         fates=fates,
         fate_bar=parts([(group.name, group.nbytes) for group in fates]),
         origins=_groups(plan.get("target_leaves", {}).values(), "origin"),
-        rules=_rules(plan.get("steps", [])),
+        rules=_rules(steps_of(plan)),
         residues=[leaf for leaf in leaves if leaf.get("reason")],
         leaves=leaves[:MOST_LEAVES],
         unlisted=len(leaves[MOST_LEAVES:]),

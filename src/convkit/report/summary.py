@@ -88,9 +88,15 @@ def _row(conversion: Conversion) -> dict[str, Any]:
     }
 
 
+def steps_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a plan; if the conversion goes through other layouts, those of all its mappings."""
+    through = [step for part in plan.get("through", []) for step in part.get("steps", [])]
+    return plan.get("steps") or through
+
+
 def exactness(plan: dict[str, Any]) -> str | None:
     """``exact``, or every bound that the plan declares; None if it has no steps."""
-    steps = plan.get("steps", [])
+    steps = steps_of(plan)
     bounds = {in_words(step.get("exactness")) for step in steps} - {"exact"}
     return (", ".join(sorted(bounds)) or "exact") if steps else None
 
