@@ -18,6 +18,7 @@ from convkit.checkpoint.tensors import carrier
 from convkit.cli import main
 from convkit.formats import get_format, open_checkpoint
 from convkit.verify.files import _differing_leaves
+from convkit.verify.ulps import Tally
 
 #: zeros of both signs in either part, NaNs whose payloads differ, and a number
 BITS = [
@@ -109,6 +110,12 @@ def test_what_only_bits_show_is_found(
     assert [problem.partition(":")[0] for problem in verdict["problems"]] == [BIAS]
     assert "1 of" in verdict["problems"][0]
     assert asked(capsys, "diff", untouched, converted)["measured"]["differing"] == 1
+
+
+def test_complex_numbers_are_compared_with_real_ones_by_value() -> None:
+    tally = Tally("complex128", "float32")
+    tally.add(np.array([1, 2, 3 + 4j, -0.0]).view("V16"), np.array([1, 5, 3, 0], "float32").view("uint32"))
+    assert (tally.elements, tally.differing, tally.first, tally.max_abs) == (4, 2, 1, 4.0)
 
 
 @pytest.mark.parametrize("format", ["torch", "t5x", "pax", "orbax-v0", "orbax-v1"])

@@ -28,7 +28,10 @@ class Tally:
     def __init__(self, a: str, b: str) -> None:
         import numpy as np
 
-        self.dtypes = _REAL.get(a, a), _REAL.get(b, b)
+        paired = (a in _REAL) == (b in _REAL)
+        self.dtypes = (_REAL.get(a, a), _REAL.get(b, b)) if paired else (a, b)
+        #: dtype of the comparison by value; a complex number and a real one are compared as complex
+        self._wide = np.float64 if paired else np.complex128
         self.elements = self.differing = self.incomparable = self.max_ulp = 0
         self.max_abs = self.max_rel = 0.0
         #: flat index of the first element that differs
@@ -62,7 +65,7 @@ class Tally:
             bits = x.view(carrier(one)), y.view(carrier(one))
             where = np.flatnonzero(bits[0] != bits[1])
         else:
-            wide = a.astype(np.float64), b.astype(np.float64)
+            wide = a.astype(self._wide), b.astype(self._wide)
             where = np.flatnonzero((wide[0] != wide[1]) & ~(np.isnan(wide[0]) & np.isnan(wide[1])))
         if where.size and self.first is None:
             self.first = self.elements + int(where[0])
@@ -78,7 +81,7 @@ class Tally:
         """Count differences in value, and return which elements have one."""
         import numpy as np
 
-        a, b = a.astype(np.float64), b.astype(np.float64)
+        a, b = a.astype(self._wide), b.astype(self._wide)
         comparable = np.isfinite(a) & np.isfinite(b)
         self.incomparable += int(a.size - comparable.sum())
         a, b = a[comparable], b[comparable]
