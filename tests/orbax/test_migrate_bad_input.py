@@ -145,7 +145,7 @@ def test_targets(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "there").mkdir()
     for target, options, says in (
         (tmp_path / "there", (), "exists (name another target, or say --overwrite)"),
-        (tmp_path / "there", ("--overwrite",), "isn't convkit's work (remove it yourself, or name another target)"),
+        (tmp_path / "there", ("--overwrite",), "is a folder that convkit didn't write (remove it yourself, or name"),
         (source / "inside", (), "lies inside the source (name a target elsewhere)"),
         (source, ("--overwrite",), "is the source, or holds it (name another target)"),
     ):

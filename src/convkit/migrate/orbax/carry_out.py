@@ -1,0 +1,145 @@
+"""Making the output of a migration: files are carried over, and arrays that must be written anew go through the engine.
+
+Each item that is written anew is a work of its own for :class:`~convkit.execute.carry.Carrier`: its leaves as the
+source has them, by the writer of the target's API. Like every step here it is journaled, so that a killed run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Checkpoint, Leaf, Tensors, WriteOptions
+from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.views import Renamed
+from convkit.execute.carry import Carrier, Progress
+from convkit.execute.job import copies
+from convkit.execute.publish import Output
+from convkit.files.receipt import json_value
+from convkit.formats import get_format
+from convkit.formats.arrays.ranges import chunk_shape
+from convkit.formats.orbax.reader import open_orbax
+from convkit.formats.orbax.record import KEY, Record
+from convkit.migrate.orbax.files import make
+from convkit.migrate.orbax.parts import Fate, Part
+from convkit.migrate.orbax.record import check_unchanged, part_record
+from convkit.migrate.orbax.request import Migration, Request
+from convkit.state.orbax import layout
+
+
+class CarryOut:
+    """One migration into one staged output, with a number of threads and an algorithm for digests."""
+
+    def __init__(
+        self, migration: Migration, output: Output, *, threads: int, algorithm: str, progress: Progress | None
+    ) -> None:
+        self.migration = migration
+        self.output = output
+        self.staging = output.staging
+        self.threads = threads
+        self.algorithm = algorithm
+        self.progress = progress
+        self.total = sum(_nbytes(fate) for part in migration.parts for fate in part.fates)
+        self.done = 0
+
+    def run(self) -> list[dict[str, Any]]:
+        """Make every part; returns the receipt's entry for each.
+
+        Raises:
+            ConvkitError: a leaf can't be read or written, or the disk is too small.
+            OSError: a file can't be read or written.
+        """
+        parts, copied = self.migration.parts, 0
+        if self.migration.request.copy:
+            paths = (path for part in parts for path in part.files.values())
+            copied = sum(path.stat().st_size for path in paths if isinstance(path, Path))
+        self.output.make_room(self.total + copied)
+        return [self._part(part) for part in parts]
+
+    def _part(self, part: Part) -> dict[str, Any]:
+        folder = self.output.main / part.name
+        made = f"files of {part.name}"
+        if made not in self.staging.finished:
+            make(folder, part.files, link=not self.migration.request.copy)
+            self.staging.record({"key": made})
+        leaves = {fate.target: self._write_anew(part, fate) for fate in part.fates if fate.rewritten}
+        record = part_record(part, folder, self.algorithm, self.threads)
+        for name, digests in leaves.items():
+            record["items"][name]["leaves"] = {key: {"digest": digest} for key, digest in digests.items()}
+        if part.given_back:
+            check_unchanged(part, record, self.migration.earlier[part.name])
+        return record
+
+    def _write_anew(self, part: Part, fate: Fate) -> dict[str, str]:
+        """Make the folder of an item, as a pytree; returns the digest of each leaf by storage name.
+
+        The writer makes a whole step, of which only the item is taken.
+        """
+        role = "/".join(name for name in (part.name, fate.target) if name)
+        folder, step = self.output.main / role, self.staging.folder / "rewritten" / role
+        with open_orbax(part.folder) as checkpoint:
+            record, source = _item(checkpoint, fate)
+            jobs = copies(role, source)
+            carrier = Carrier(
+                self.staging, checkpoint, threads=self.threads, algorithm=self.algorithm, progress=self._progress()
+            )
+            written = f"written: {role}"
+            if written in self.staging.finished:
+                carrier.make(jobs, {})  # each is in the journal
+            else:
+                step.parent.mkdir(parents=True, exist_ok=True)
+                options, form = _options(source, record, self.migration.request), f"orbax-{self.migration.request.to}"
+                resume = self.staging.resumed and step.exists()
+                writer = get_format(form).create(step, list(source.leaves.values()), options, resume=resume)
+                try:
+                    carrier.make(jobs, {role: writer})
+                    writer.commit()
+                finally:
+                    writer.close()
+                self.staging.record({"key": written})
+            values = {
+                key: digest_value(self.algorithm, json_value(leaf.value))
+                for key, leaf in source.leaves.items()
+                if leaf.spec is None
+            }
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (step / fate.target).rename(folder)
+        self.done += _nbytes(fate)
+        return {**carrier.digests.get(role, {}), **values}
+
+    def _progress(self) -> Progress | None:
+        """Progress within one item, as progress of the whole."""
+        progress, before = self.progress, self.done
+        return (lambda done, _: progress(before + done, self.total)) if progress else None
+
+
+def _nbytes(fate: Fate) -> int:
+    """The bytes of an item's arrays, if they are written anew."""
+    return sum(spec.nbytes for spec in fate.pytree.specs.values()) if fate.rewritten and fate.pytree else 0
+
+
+def _item(checkpoint: Checkpoint, fate: Fate) -> tuple[Record, Tensors]:
+    """A checkpoint's record for one item alone, and the item's leaves by the keys that they have there."""
+    whole = Record.from_json(checkpoint.metadata[KEY])
+    record = Record(layout.STEP, {fate.source: whole.items[fate.source]}, {})
+    found = {node.path: key for key, item, node in whole.nodes() if item == fate.source}
+    return record, Renamed(checkpoint, {key: found[node.path] for key, _, node in record.nodes()})
+
+
+def _options(source: Tensors, record: Record, request: Request) -> WriteOptions:
+    encoding = request.encoding
+    return WriteOptions(
+        metadata={KEY: record.to_json()},
+        chunks=_chunks(source.leaves, encoding.chunk_size),
+        zarr=encoding.zarr,
+        ocdbt=encoding.ocdbt is not False,
+        compressor=encoding.compressor,
+    )
+
+
+def _chunks(leaves: Mapping[str, Leaf], limit: int | None) -> dict[str, tuple[int, ...]]:
+    """Shapes of chunks of at most ``limit`` bytes; none where there is no limit."""
+    specs = {key: leaf.spec for key, leaf in leaves.items() if limit and leaf.spec and leaf.spec.shape}
+    return {key: chunk_shape(spec.shape, spec.itemsize, limit or 0) for key, spec in specs.items()}
