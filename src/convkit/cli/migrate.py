@@ -10,7 +10,7 @@ from typing import Any
 
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.claim import MIGRATIONS
-from convkit.cli.output import emit, parse_size, table
+from convkit.cli.output import emit, parse_size, progress, table
 from convkit.errors import UsageError
 from convkit.files.receipt import receipt_path
 from convkit.migrate.orbax.migrate import migrate
@@ -69,17 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show_plan(args, plan_json(plan_migration(args.source, request)))
         return 0
-    receipt = migrate(
-        args.source,
-        args.target,
-        request,
-        restored=args.restore,
-        overwrite=args.overwrite,
-        algorithm=args.digest,
-        threads=args.threads,
-    )
-    show(args, receipt)
-    return 0
+    return _migrate(args, request, restored=args.restore)
 
 
 def asked_for(args: argparse.Namespace) -> Request | None:
@@ -104,9 +94,21 @@ def asked_for(args: argparse.Namespace) -> Request | None:
 
 def convert(args: argparse.Namespace, request: Request) -> int:
     """Migrate for ``convkit convert``."""
-    receipt = migrate(
-        args.source, args.target, request, overwrite=args.overwrite, algorithm=args.digest, threads=args.threads
-    )
+    return _migrate(args, request)
+
+
+def _migrate(args: argparse.Namespace, request: Request, *, restored: bool = True) -> int:
+    with progress(f"{args.source} -> {args.target}") as advance:
+        receipt = migrate(
+            args.source,
+            args.target,
+            request,
+            restored=restored,
+            overwrite=args.overwrite,
+            algorithm=args.digest,
+            threads=args.threads,
+            progress=advance,
+        )
     show(args, receipt)
     return 0
 
