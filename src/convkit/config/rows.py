@@ -36,6 +36,18 @@ class Row:
     since: Release = ()
     until: Release = ()
 
+    def places(self) -> frozenset[tuple[str, str]]:
+        """The fields of which the row speaks, each with its side.
+
+        >>> sorted(Field("n_embd", "hidden_size").places())
+        [('left', 'n_embd'), ('right', 'hidden_size')]
+        """
+        own = getattr(self, "field", None) or getattr(self, "fields", ())
+        by_side = {side: getattr(self, side, ()) for side in ("left", "right")}
+        by_side |= {self.side: own} if hasattr(self, "side") else {}
+        listed = {side: (paths,) if isinstance(paths, str) else tuple(paths) for side, paths in by_side.items()}
+        return frozenset((side, path) for side, paths in listed.items() for path in paths)
+
 
 @dataclass(frozen=True)
 class Field(Row):

@@ -38,6 +38,8 @@ class Converted:
     defaults: tuple[dict[str, Any], ...]
     lost: dict[str, Any]
     warnings: tuple[str, ...]
+    #: paths of the source that were read
+    seen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ class ConfigTable:
         """
         return _Conversion(self, config, dict(facts or {}), release).run()
 
+    def section_path(self, config: abc.Mapping[str, Any]) -> str:
+        """Where the source's model section lies.
+
+        Raises:
+            ConfigError: nowhere.
+        """
+        at = self.right_at if self.reverse else self.left_at
+        found = next((path for path in at if isinstance(dig(config, path), dict)), None)
+        if found is None:
+            raise ConfigError(f"has no section {' or '.join(at)}", remedy="check the file")
+        return found
+
 
 class _Conversion:
     """One pass over the table."""
@@ -82,11 +96,8 @@ class _Conversion:
         self.release = release
         self.facts = facts
         self.names = dict(facts)
-        at = self._of_table("at", self.source)
         self.whole = config
-        self.at = next((path for path in at if isinstance(dig(config, path), dict)), None)
-        if self.at is None:
-            raise ConfigError(f"has no section {' or '.join(at)}", remedy="check the file")
+        self.at = table.section_path(config)
         self.section = dig(config, self.at)
         self.seen: set[str] = set()
         self.out: dict[str, Any] = {}
@@ -97,10 +108,11 @@ class _Conversion:
         for row in self.table.rows:
             if Condition.parse(row.when).holds(self.names):
                 getattr(self, f"_{type(row).__name__.lower()}")(row)
-        lost = unseen(self.whole, {f"{self.at}.{path}" if self.at else path for path in self.seen})
+        seen = {f"{self.at}.{path}" if self.at else path for path in self.seen}
+        lost = unseen(self.whole, seen)
         config: dict[str, Any] = {}
         plant(config, self._of_table("at", self.target)[0], self.out)
-        return Converted(config, self.names, tuple(self.defaults), lost, tuple(self.warnings))
+        return Converted(config, self.names, tuple(self.defaults), lost, tuple(self.warnings), frozenset(seen))
 
     def _field(self, row: Field) -> None:
         value = self._value(getattr(row, self.source), getattr(row, f"{self.source}_default"))

@@ -1,13 +1,14 @@
 """What can be said about two layouts: rules between them, declared once and used both ways."""
 
 from convkit.mapping.algebra import Chain, Mapping, compose, for_slots, inverse, under
-from convkit.mapping.components import pack
+from convkit.mapping.components import Component, pack
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Refused, Rule, Verbatim
 
 __all__ = [
     "AnyRule",
     "Chain",
+    "Component",
     "Derived",
     "Fact",
     "Folded",

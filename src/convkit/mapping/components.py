@@ -1,79 +1,190 @@
 """Several checkpoints in one: each component below its own prefix, with names and a config of its own.
 
-A pack is a mapping like any other. Component ``text_model``'s keys begin with ``text_model.`` on both
-sides, its config is the section ``text_model`` of both configs, and what it declares as ``layers`` is
-called ``text_model.layers``, so that two components may declare the same.
+A pack is a mapping like any other. Unless it is said otherwise, component ``text``'s keys begin with ``text.`` on both
+sides, and its config is the section ``text`` of both configs. What it declares as ``layers`` is called
+``text.layers``, so that two components may declare the same.
 """
 
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from convkit.config import ConfigTable, Converted, Release
+from convkit.config import ConfigTable, Converted, Release, Row
+from convkit.config.tree import dig, merge, plant, unseen
 from convkit.errors import ConfigError
+from convkit.mapping import algebra
 from convkit.mapping.algebra import Mapping
-from convkit.mapping.layout import Layout
+from convkit.mapping.layout import Layout, Variant
+from convkit.mapping.pattern import PatternError
+from convkit.mapping.rules import AnyRule
+
+
+@dataclass(frozen=True)
+class Component:
+    """A mapping as a part of a pack.
+
+    ``left`` and ``right`` are the prefixes (templates) of its keys, ``left_section`` and ``right_section`` the paths
+    of its config below the pack's own section; ``models.0.encoder`` lies in a list. Paths at which its table looks
+    for a model section when it stands alone don't count here. ``choices`` are what its variants are in this pack.
+    ``rows`` stand in the place of those rows of its table that speak of the same fields, and of no others.
+    """
+
+    mapping: Mapping
+    left: str | None = None
+    right: str | None = None
+    left_section: str | None = None
+    right_section: str | None = None
+    choices: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    rows: tuple[Row, ...] = ()
+
+    def placed(self, name: str) -> Mapping:
+        """Its mapping where the pack has it, with the scope ``name.`` before declared names.
+
+        Raises:
+            PatternError: a choice of no variant, or a leaf that keeps its name below prefixes that differ.
+        """
+        own, scope = self.mapping, f"{name}."
+        if unknown := self.choices.keys() - {variant.name for variant in own.variants}:
+            raise PatternError(f"component {name}: no variant is called {min(unknown)!r}")
+        mapping = replace(
+            own,
+            rules=tuple(rule.sized(own.axes).scoped(scope) for rule in own.rules),
+            variants=tuple(self._chosen(variant).scoped(scope) for variant in own.variants),
+            facts=tuple(fact.scoped(scope) for fact in own.facts),
+            measures=tuple(measure.scoped(scope) for measure in own.measures),
+        )
+        return algebra.under(
+            scope if self.left is None else self.left, scope if self.right is None else self.right, mapping
+        )
+
+    def section(self, name: str) -> Section:
+        """Its config where the pack has it."""
+        left, right = (name if path is None else path for path in (self.left_section, self.right_section))
+        places = frozenset(place for row in self.rows for place in row.places())
+        rows = tuple(row for row in self.mapping.config.rows if not row.places() or row.places() - places)
+        table = replace(self.mapping.config, rows=(*rows, *self.rows), left_at=("",), right_at=("",))
+        return Section(name, left, right, table)
+
+    def _chosen(self, variant: Variant) -> Variant:
+        if variant.name not in self.choices:
+            return variant
+        return variant.changed(choices=(self.choices[variant.name],), probe="", headless=None, usual=None)
 
 
 def pack(
-    left: Layout, right: Layout, components: abc.Mapping[str, Mapping], config: ConfigTable | None = None
+    left: Layout,
+    right: Layout,
+    components: abc.Mapping[str, Mapping | Component],
+    config: ConfigTable | None = None,
+    *,
+    under: tuple[str, str] = ("", ""),
+    rules: tuple[AnyRule, ...] = (),
+    variants: tuple[Variant, ...] = (),
 ) -> Mapping:
-    """The mapping of a checkpoint that consists of others; ``config`` is the table of what stands beside them."""
+    """The mapping of a checkpoint that consists of others.
+
+    Args:
+        left: what the whole is on the left.
+        right: what it is on the right.
+        components: by name. They may not keep leaves verbatim where their prefixes differ by side.
+        config: the table of what stands beside the components' configs. Its rows may also read and write inside them,
+            and know the components' names (``text.layers``); sections lie below its own ``left_at``, ``right_at``.
+        under: prefixes of all components' keys.
+        rules: of what stands beside the components, with whole keys.
+        variants: of the whole, which the prefixes may name.
+    """
     own = config or ConfigTable()
-    tables = tuple((name, mapping.config) for name, mapping in components.items())
-    parts = [(f"{name}.", mapping) for name, mapping in components.items()]
-    return Mapping(
+    parts = {name: part if isinstance(part, Component) else Component(part) for name, part in components.items()}
+    placed = [part.placed(name) for name, part in parts.items()]
+    sections = tuple(part.section(name) for name, part in parts.items())
+    whole = Mapping(
         left=left,
         right=right,
-        rules=tuple(
-            rule.sized(mapping.axes).scoped(at).under(at, at) for at, mapping in parts for rule in mapping.rules
-        ),
-        config=PackedTable(**{part.name: getattr(own, part.name) for part in fields(own)}, components=tables),
-        variants=tuple(variant.scoped(at).under(at, at) for at, mapping in parts for variant in mapping.variants),
-        facts=tuple(fact.scoped(at).under(at, at) for at, mapping in parts for fact in mapping.facts),
-        measures=tuple(measure.scoped(at).under(at, at) for at, mapping in parts for measure in mapping.measures),
+        rules=tuple(rule for mapping in placed for rule in mapping.rules),
+        config=PackedTable(**{part.name: getattr(own, part.name) for part in fields(own)}, sections=sections),
+        variants=tuple(variant for mapping in placed for variant in mapping.variants),
+        facts=tuple(fact for mapping in placed for fact in mapping.facts),
+        measures=tuple(measure for mapping in placed for measure in mapping.measures),
     )
+    whole = algebra.under(*under, whole)
+    return replace(whole, rules=(*whole.rules, *rules), variants=(*variants, *whole.variants))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A component's config in that of a pack: where it lies on each side, and its table."""
+
+    name: str
+    left: str
+    right: str
+    table: ConfigTable
+
+    def convert(self, path: str, config: Any, facts: abc.Mapping[str, Any], release: Release) -> Converted:
+        """The component's config, from the section at ``path`` of the pack's ``config``.
+
+        Raises:
+            ConfigError: as for one table; the field is named with its section.
+        """
+        section, at = dig(config, path), f"{path}." if path else ""
+        if not isinstance(section, dict):
+            raise ConfigError("has no such section", key=path, remedy="add the component's config")
+        try:
+            return self.table.convert(section, facts, release)
+        except ConfigError as error:
+            raise ConfigError(error.problem, key=at + (error.key or ""), remedy=error.remedy) from None
 
 
 @dataclass(frozen=True)
 class PackedTable(ConfigTable):
     """A table of a config's own fields, and one for each section that is a component's config."""
 
-    components: tuple[tuple[str, ConfigTable], ...] = ()
+    sections: tuple[Section, ...] = ()
 
     def inverse(self) -> PackedTable:
         """The same tables, read from right to left."""
-        turned = tuple((name, table.inverse()) for name, table in self.components)
-        return replace(self, reverse=not self.reverse, components=turned)
+        turned = tuple(replace(section, table=section.table.inverse()) for section in self.sections)
+        return replace(self, reverse=not self.reverse, sections=turned)
 
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
     ) -> Converted:
-        """Convert every section by its own table, with its own names.
+        """Convert every section by its own table, with its own names; then what stands beside them.
 
         Raises:
             ConfigError: as for one table; the field is named with its section.
         """
-        sections = dict(self.components)
-        known = {name: value for name, value in (facts or {}).items() if name.split(".")[0] not in sections}
-        whole = super().convert({key: value for key, value in config.items() if key not in sections}, known, release)
-        for section, table in self.components:
-            at = f"{section}."
-            own = {name.removeprefix(at): value for name, value in (facts or {}).items() if name.startswith(at)}
-            try:
-                if not isinstance(config.get(section), dict):
-                    raise ConfigError("has no such section", key=section, remedy="add the component's config")
-                found = table.convert(config[section], known | own, release)
-            except ConfigError as error:
-                key = error.key if error.key == section else at + (error.key or "")
-                raise ConfigError(error.problem, key=key, remedy=error.remedy) from None
-            whole = Converted(
-                whole.config | {section: found.config},
-                whole.names | {at + name: value for name, value in found.names.items()},
-                whole.defaults + tuple(entry | {"name": at + entry["name"]} for entry in found.defaults),
-                whole.lost | ({section: found.lost} if found.lost else {}),
-                whole.warnings + tuple(f"{section}: {warning}" for warning in found.warnings),
-            )
-        return whole
+        facts = facts or {}
+        scopes = tuple(f"{section.name}." for section in self.sections)
+        known = {name: value for name, value in facts.items() if not name.startswith(scopes)}
+        source, target = ("right", "left") if self.reverse else ("left", "right")
+        base = self.section_path(config)
+        found = []
+        for section, scope in zip(self.sections, scopes, strict=True):
+            own = {name.removeprefix(scope): value for name, value in facts.items() if name.startswith(scope)}
+            path = getattr(section, source)
+            found.append((section, path, section.convert(path, dig(config, base), known | own, release)))
+        names = {f"{part.name}.{name}": value for part, _, one in found for name, value in one.names.items()}
+        whole = super().convert(config, known | names, release)
+        seen, defaults, warnings = set(whole.seen), list(whole.defaults), list(whole.warnings)
+        for section, path, one in found:
+            _plant_below(whole.config, _joined(getattr(self, f"{target}_at")[0], getattr(section, target)), one.config)
+            seen |= {_joined(base, path, field) for field in one.seen}
+            defaults += [entry | {"name": _joined(path, entry["name"])} for entry in one.defaults]
+            warnings += [f"{path}: {warning}" for warning in one.warnings]
+        lost = unseen(config, seen)
+        return Converted(whole.config, whole.names, tuple(defaults), lost, tuple(warnings), frozenset(seen))
+
+
+def _plant_below(config: dict[str, Any], path: str, section: dict[str, Any]) -> None:
+    """Put a section where it belongs, beside what the pack's own rows have written there."""
+    there = dig(config, path)
+    if isinstance(there, dict):
+        merge(there, section)
+    else:
+        plant(config, path, section)
+
+
+def _joined(*paths: str) -> str:
+    return ".".join(filter(None, paths))
