@@ -93,6 +93,17 @@ def test_all_proved(played: Campaign):
     assert played.verdicts() == {"good": "yes", "back": "yes"}
 
 
+def test_a_framework_alone_and_layouts_on_the_way(played: Campaign):
+    """What the framework's layouts are written as is known before a layout is."""
+    through = claim(id="through", source="row:good", to="hf", options="--through hf/llama --through cerebras")
+    played.write([GOOD | {"to": "cerebras"}, through])
+    commands = played.run("-n", "-p").stdout
+    assert re.search(r"convkit plan \S*good/source --to cerebras ", commands)
+    assert "--to hf --through hf/llama --through cerebras" in commands
+    assert "results/good/target.mdl" in commands
+    assert "results/through/target.mdl" not in commands
+
+
 def test_a_second_run_does_nothing(played: Campaign):
     played.write([GOOD])
     played.run()
@@ -202,7 +213,10 @@ def test_dry_run_makes_nothing(played: Campaign):
 @pytest.mark.parametrize(
     ("rows", "config", "message"),
     [
-        ([GOOD, BACK | {"to": "hf-llama"}], {}, "row 2, column to: 'hf-llama' is not a layout such as cerebras/llama"),
+        ([GOOD, BACK | {"to": "hf/a/b"}], {}, "row 2, column to: 'hf/a/b' is not a layout such as cerebras/llama"),
+        ([GOOD | {"to": "cerebra"}], {}, "row 1, column to: no layout is called 'cerebra'"),
+        ([GOOD | {"from": "pax/lm", "to": "hf"}], {}, "column to: no mapping leads from pax/lm into hf"),
+        ([GOOD | {"options": "--through cerebra"}], {}, "column options: no layout is called 'cerebra'"),
         ([GOOD | {"id": "a b"}], {}, "row 1, column id: 'a b' is not a name of letters, digits, - and _"),
         ([GOOD | {"sha256": "12"}], {}, "row 1, column sha256: '12' is not 64 hexadecimal digits, or empty"),
         ([GOOD | {"options": "2.9"}], {}, "row 1, column options: '2.9' is not a list of options of convkit plan"),

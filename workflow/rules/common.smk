@@ -10,7 +10,7 @@ import jsonschema
 import yaml
 
 from convkit.cli.claim import REPAIRS as REPAIR_COMMANDS
-from convkit.cli.claim import check_claim
+from convkit.cli.claim import check_claim, is_one_file
 from convkit.errors import UsageError
 
 # Find the convkit beside the interpreter even if its environment isn't activated.
@@ -81,11 +81,8 @@ def any_of(ids):
 
 
 def target_of(id):
-    """Where a row's output lies: one file for cerebras-h5, a folder for every other format."""
-    row = ROWS[id]
-    single = row["format"] == "cerebras-h5" or (not row["format"] and row["to"].startswith("cerebras/"))
-    single = single or id in REPAIRS
-    return f"{config['results']}/{id}/target{'.mdl' if single else ''}"
+    """Where a row's output lies. A single file has the ending by which its format is recognised."""
+    return f"{config['results']}/{id}/target{'.mdl' if is_one_file(ROWS[id]) else ''}"
 
 
 def target(wildcards):

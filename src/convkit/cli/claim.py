@@ -12,6 +12,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.formats import get_format
 from convkit.generate.options import parse
 from convkit.mappings import get_layout
+from convkit.plan.route import check_stop, layout_at, layouts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,15 +42,42 @@ def check_claim(row: Mapping[str, str]) -> None:
         if not row["to"] and row["format"] not in MIGRATIONS:
             raise UsageError("names no layout", remedy=f"only formats {' and '.join(MIGRATIONS)} need none")
         if row["to"] and row["to"] not in REPAIRS:
-            get_layout(row["to"])
+            check_stop(row["to"])
+            if row["from"] and not _through(row):
+                layout_at(row["from"], row["to"])
     with _column("format"):
         if row["format"]:
             get_format(row["format"])
+    with _column("to"):
+        is_one_file(row)
     with _column("options"):
+        command = REPAIRS.get(row["to"], ("plan", "SRC", *_target(row)))
         try:
-            parser().parse_args([*REPAIRS.get(row["to"], ("plan", "SRC", *_target(row))), *shlex.split(row["options"])])
+            asked = parser().parse_args([*command, *shlex.split(row["options"])])
         except (ValueError, SystemExit) as error:
             raise UsageError(f"{row['options']!r}: {error or 'asks for help'}") from None
+        for stop in getattr(asked, "through", ()):
+            check_stop(stop)
+
+
+def is_one_file(row: Mapping[str, str]) -> bool:
+    """Whether a row's output is one file, and not a folder.
+
+    Raises:
+        UsageError: ``to`` is a framework, some of whose layouts are written as a file and others as a folder.
+    """
+    if row["to"] in REPAIRS:
+        return True
+    formats = [row["format"]] if row["format"] else [get_layout(name).format for name in layouts_of(row["to"])]
+    folders = {get_format(name).folder for name in formats}
+    if len(folders) > 1:
+        raise UsageError(f"may be a file or a folder: {row['to']} has layouts of both kinds", remedy="name the layout")
+    return folders == {False}
+
+
+def _through(row: Mapping[str, str]) -> bool:
+    """Whether a row's options name layouts on the way."""
+    return any(word.partition("=")[0] == "--through" for word in row["options"].split())
 
 
 def _target(row: Mapping[str, str]) -> tuple[str, str]:

@@ -84,7 +84,18 @@ def asked_for(args: argparse.Namespace) -> Request | None:
         raise UsageError(
             "--to is missing", remedy=f"name a layout, or migrate Orbax with --format {' or '.join(MIGRATIONS)}"
         )
-    for name in ("from_", "release", "drop", "dtype", "headless", "size", "variant", "config", "source_format"):
+    for name in (
+        "from_",
+        "through",
+        "release",
+        "drop",
+        "dtype",
+        "headless",
+        "size",
+        "variant",
+        "config",
+        "source_format",
+    ):
         if getattr(args, name):
             raise UsageError(
                 f"--{name.strip('_').replace('_', '-')} without --to", remedy="name a layout, or leave it out"

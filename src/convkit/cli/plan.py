@@ -48,7 +48,8 @@ def _show(plan: dict[str, Any]) -> None:
             ("digest", plan["digest"]),
         ]
     )
-    rules = Counter(step["rule"] for step in plan["steps"])
+    stages = plan.get("through") or [plan]
+    rules = Counter(step["rule"] for stage in stages for step in stage["steps"])
     print()
     table([(f"{count} x", rule) for rule, count in rules.items()])
     for default in plan["defaults"]:

@@ -14,7 +14,17 @@ from convkit.plan import Options, Plan, Source, make_plan, open_source
 def conversion_options(parser: argparse.ArgumentParser) -> None:
     """What is asked of a conversion, to plan it or to carry it out."""
     parser.add_argument(
-        "--to", metavar="LAYOUT", help="see convkit list layouts; none to migrate Orbax to another --format of its own"
+        "--to",
+        metavar="LAYOUT",
+        help="see convkit list layouts, or a framework alone (cerebras) where one mapping leads into it; "
+        "none to migrate Orbax to another --format of its own",
+    )
+    parser.add_argument(
+        "--through",
+        metavar="LAYOUT",
+        action="append",
+        default=[],
+        help="on the way to --to; what it can't carry is kept in the complement (repeat for several, in their order)",
     )
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
@@ -56,7 +66,7 @@ def planned(args: argparse.Namespace, source: Source) -> Plan:
         given={name: _number(name, text) for name, text in _pairs("--size", args.size)},
         choices=dict(_pairs("--variant", args.variant)),
     )
-    return make_plan(source, args.to, args.from_, options)
+    return make_plan(source, args.to, args.from_, options, through=args.through)
 
 
 def _pairs(flag: str, texts: Iterable[str]) -> list[tuple[str, str]]:
