@@ -282,7 +282,7 @@ class TestWhatIsMissing:
     def test_the_config(self, tmp_path: Path) -> None:
         hf, cs = write(llama(), tmp_path)
         (cs / "params.yaml").unlink()
-        with pytest.raises(ConvkitError, match=r"no params\.yaml|no cs\.yaml"):
+        with pytest.raises(ConvkitError, match="no config is beside it"):
             equivalence(hf, cs)
 
 
