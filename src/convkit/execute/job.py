@@ -33,6 +33,14 @@ class Job:
             return None
         return self.reader.leaf_files(self.digest_of)
 
+    def decoded_together(self) -> int:
+        """How many elements are decoded together in the source, where the leaf has its elements in the same order."""
+        if len(self.pieces) != 1:
+            return 1
+        (piece,) = self.pieces
+        ordered = (piece.source_offset, piece.source_strides) == (piece.target_offset, piece.target_strides)
+        return self.reader.granularity(piece.source) if ordered else 1
+
 
 def copies(role: str, reader: Tensors, leaves: dict[str, Leaf] | None = None) -> list[Job]:
     """A job for each tensor (of ``leaves`` only, where they are given) that is to be made as ``reader`` has it."""

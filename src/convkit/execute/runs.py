@@ -28,10 +28,10 @@ class Range:
 
 
 def cut(job: Job, granularity: int) -> Iterator[Range]:
-    """Runs that start on a block of the digest and a chunk of the output."""
+    """Runs that start on a block of the digest and a chunk of the output, and share no large chunk of the source."""
     size, width = job.spec.size, job.spec.itemsize
     unit = math.lcm(BLOCK // width, max(1, granularity))
-    length = max(1, RUN // (unit * width)) * unit
+    length = max(1, RUN // (unit * width), math.ceil(job.decoded_together() / unit)) * unit
     for start in range(0, size, length):
         yield Range(job, start, min(size, start + length))
     if size == 0:
