@@ -43,7 +43,7 @@ def open_source(path: str | Path, *, format: str | None = None, config: str | Pa
     checkpoint = open_checkpoint(path, format)
     config_path = Path(config) if config is not None else None
     if config_path is None and checkpoint.config is None:
-        config_path = find_config(path)
+        config_path = find_config(path) or _named_by_a_layout(path)
     return Source(
         path=path,
         checkpoint=checkpoint,
@@ -51,6 +51,12 @@ def open_source(path: str | Path, *, format: str | None = None, config: str | Pa
         config_path=config_path,
         companions=tuple(_companions(path)),
     )
+
+
+def _named_by_a_layout(path: Path) -> Path | None:
+    """A folder's config under a name that one layout alone gives it."""
+    names = dict.fromkeys(layout.config_file for layout in layouts().values() if layout.config_file)
+    return next((path / name for name in names if path.is_dir() and (path / name).is_file()), None)
 
 
 def companions_path(target: Path) -> Path:
