@@ -1,0 +1,115 @@
+"""Families are found where they are declared; what can't be used is said with its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from convkit import mappings
+from convkit.cli import main
+from convkit.errors import ConvkitError
+from convkit.mappings import all_mappings, find_mapping
+
+Write = Callable[[str, str], None]
+DECLARE = """
+from convkit.mapping import Layout, Mapping, Rule
+
+def mapping(left, right):
+    return Mapping(Layout(left, left, "safetensors", ""), Layout(right, right, "torch", ""), (Rule("a", "b"),))
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes further modules of the package of mappings."""
+    before = set(sys.modules)
+    monkeypatch.setattr(mappings, "__path__", [*mappings.__path__, str(tmp_path)])
+    all_mappings.cache_clear()
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        (path.parent / "__init__.py").touch() if path.parent != tmp_path else None
+        path.write_text(DECLARE + text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith(f"{mappings.__name__}."):
+            del sys.modules[name]
+            vars(mappings).pop(name.split(".")[2], None)
+    all_mappings.cache_clear()
+
+
+@pytest.fixture
+def entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Installs a package that brings an entry point."""
+    site = tmp_path / "site"
+    (site / "further-1.dist-info").mkdir(parents=True)
+    (site / "further-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: further\nVersion: 1\n")
+    monkeypatch.syspath_prepend(str(site))
+
+    def install(value: str, text: str) -> None:
+        (site / "further-1.dist-info" / "entry_points.txt").write_text(f"[convkit.mappings]\nours = {value}\n")
+        (site / f"{value.partition(':')[0]}.py").write_text(DECLARE + text)
+        all_mappings.cache_clear()
+
+    yield install
+    for name in ("further", "further_broken"):
+        sys.modules.pop(name, None)
+    all_mappings.cache_clear()
+
+
+def names() -> list[str]:
+    return [mapping.name for mapping in all_mappings()]
+
+
+def test_a_module_may_declare_several(module: Write) -> None:
+    before = names()
+    all_mappings.cache_clear()
+    module("one", "MAPPING = mapping('x', 'y')")
+    module("others/many", "MAPPINGS = [mapping('x', 'z'), mapping('x', 'w')]\nMAPPING = MAPPINGS[0]")
+    module("again", "from convkit.mappings.one import MAPPING  # another module's is no second one")
+    assert names() == sorted([*before, "x <-> y", "x <-> z", "x <-> w"])
+    assert find_mapping("w", "x").right.name == "x"
+
+
+def test_one_mapping_declared_twice_is_said_with_both_places(module: Write) -> None:
+    module("one", "MAPPING = mapping('x', 'y')")
+    module("two", "MAPPINGS = (mapping('x', 'y'),)")
+    with pytest.raises(
+        ConvkitError, match=r"mappings\.one and convkit\.mappings\.two both declare the mapping x <-> y"
+    ):
+        all_mappings()
+
+
+@pytest.mark.parametrize(("text", "why"), [("import no_such_package", "ModuleNotFoundError: No module named"),
+                                           ("Rule('a', 'b', 'x -> y')", "PatternError: rule a <-> b")])  # fmt: skip
+def test_a_module_that_can_not_be_imported_is_named(
+    module: Write, text: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module("others/broken", text)
+    assert main(["list", "mappings"]) == 3
+    said = capsys.readouterr().err
+    assert "mapping module convkit.mappings.others.broken can't be imported" in said and why in said
+
+
+def test_what_is_no_mapping_is_said(module: Write) -> None:
+    module("odd", "MAPPINGS = [mapping('x', 'y'), 3]")
+    with pytest.raises(ConvkitError, match=r"convkit\.mappings\.odd gives a int where a mapping is expected"):
+        all_mappings()
+
+
+def test_an_entry_point_brings_one_or_several(entry_point: Write) -> None:
+    entry_point("further:ONE", "ONE = mapping('x', 'y')\nMANY = (ONE, mapping('x', 'z'))")
+    assert "x <-> y" in names() and "x <-> z" not in names()
+    entry_point("further:MANY", "ONE = mapping('x', 'y')\nMANY = (ONE, mapping('x', 'z'))")
+    assert {"x <-> y", "x <-> z"} <= set(names())
+
+
+def test_an_entry_point_that_can_not_be_loaded_is_named(entry_point: Write) -> None:
+    entry_point("further_broken:ONE", "import no_such_package")
+    with pytest.raises(ConvkitError, match=r"mapping module ours = further_broken:ONE can't be imported"):
+        all_mappings()
