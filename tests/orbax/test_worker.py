@@ -136,6 +136,23 @@ def test_it_ends_with_the_process_that_started_it(task: str, then: str) -> None:
     assert not Path(scratch).exists()
 
 
+def test_a_fork_has_a_worker_of_its_own(task: str) -> None:
+    code = (
+        "import os, sys\n"
+        "from convkit.orbax.check import run\n"
+        f"ask = lambda: print(*(answer['pid'] for answer in run.ask({task!r}, {{}})), flush=True)\n"
+        "ask()\n"
+        "if not (fork := os.fork()): ask(); sys.exit()\n"
+        "assert os.waitpid(fork, 0)[1] == 0\n"
+        "ask()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, of_the_fork, after = done.stdout.split()
+    assert before == after != of_the_fork
+    assert gone(int(after))
+    assert gone(int(of_the_fork))
+
+
 def test_the_other_calls_are_made_where_one_ends_the_worker(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_TABLE", task)
     monkeypatch.setattr(run, "ask", without_the_first(run.ask))

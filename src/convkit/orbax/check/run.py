@@ -12,13 +12,14 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile, mkdtemp
 from typing import Any
 
 from convkit.errors import ConvkitError
@@ -93,9 +94,11 @@ def ask(task: str, request: Mapping[str, Any], devices: int = 1, *, x64: bool = 
 
 
 def stop() -> None:
-    """End the worker, if one is running."""
+    """End the worker, if one is running; a fork of this process leaves it alone."""
     while _running:
-        _running.pop().end()
+        worker = _running.pop()
+        if worker.owner == os.getpid():
+            worker.end()
 
 
 class HungError(NoAnswerError):
@@ -107,11 +110,12 @@ class _Worker:
 
     def __init__(self, key: tuple[Any, ...], environment: Mapping[str, str]) -> None:
         self.key = key
+        self.owner = os.getpid()
         # what Orbax prints; a pipe that nobody empties would stop it
         self._said = TemporaryFile()  # noqa: SIM115 - until the worker ends
-        self._scratch = TemporaryDirectory(prefix="convkit-orbax-", ignore_cleanup_errors=True)
+        self._scratch = mkdtemp(prefix="convkit-orbax-")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "convkit.orbax.check.worker", self._scratch.name],
+            [sys.executable, "-m", "convkit.orbax.check.worker", self._scratch],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -186,7 +190,7 @@ class _Worker:
             self.process.wait()
         self.process.stdout.close()
         self._said.close()
-        self._scratch.cleanup()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 _LOCK = threading.RLock()
@@ -205,8 +209,9 @@ def _taken(line: str, devices: int) -> _Worker:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     key = tuple(sorted((name, value) for name, value in environment.items() if name.startswith(_VARIABLES)))
     try:
-        if _running and _running[0].key == key and _running[0].send(line):
-            return _running[0]
+        known = _running[0] if _running else None
+        if known and known.owner == os.getpid() and known.key == key and known.send(line):
+            return known
         stop()
         _running.append(worker := _Worker(key, environment))
         if worker.line() is None:
