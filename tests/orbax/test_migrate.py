@@ -24,7 +24,7 @@ from convkit.migrate.orbax.request import Request, plan_migration
 from convkit.migrate.orbax.restore import job
 from convkit.orbax.check.real import Maker
 from convkit.state.orbax.layout import recognise
-from convkit.verify.files import verify_migration
+from convkit.verify.files import verify_files
 
 Layout = Callable[[str], Path]
 
@@ -108,7 +108,7 @@ def test_checks_of_a_migration(layout: Layout, tmp_path: Path) -> None:
     for verdict in (
         checks.roundtrip(source, target, receipt),
         checks.equivalence(source, target, receipt),
-        verify_migration(target, receipt),
+        verify_files(target, receipt),
     ):
         assert verdict.passed, verdict.problems
         assert verdict.faults
@@ -125,7 +125,7 @@ def test_a_flipped_bit_is_named_with_its_leaf(layout: Layout, tmp_path: Path, na
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    verdict = verify_migration(tmp_path / "target", receipt)
+    verdict = verify_files(tmp_path / "target", receipt)
     assert not verdict.passed
     assert verdict.problems == (f"{file}: its digest isn't the receipt's (it holds {leaf})",)
 
@@ -142,7 +142,7 @@ def test_a_flipped_bit_in_a_database(tmp_path: Path) -> None:
     data = bytearray(big.read_bytes())
     data[len(data) // 2] ^= 1
     big.write_bytes(data)
-    verdict = verify_migration(tmp_path / "target", receipt)
+    verdict = verify_files(tmp_path / "target", receipt)
     assert [line.endswith("its digest isn't the receipt's (it holds deep.noise)") for line in verdict.problems] == [
         True
     ]

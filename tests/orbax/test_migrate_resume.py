@@ -19,7 +19,7 @@ from convkit.formats import open_checkpoint
 from convkit.migrate.orbax import checks
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import Encoding, Request
-from convkit.verify.files import verify_migration
+from convkit.verify.files import verify_files
 
 Layout = Callable[[str], Path]
 
@@ -91,7 +91,7 @@ def test_a_killed_rewrite_goes_on(layout: Layout, tmp_path: Path, monkeypatch: p
         assert receipt["resumed"]
         assert entries == expected[at:]
         assert files(target) == whole
-        assert verify_migration(target, receipt).passed
+        assert verify_files(target, receipt).passed
         assert checks.roundtrip(source, target, receipt).passed
         plain = read_receipt(tmp_path / "plain")
         assert plain is not None
@@ -109,7 +109,7 @@ def test_a_killed_rewrite_of_a_database_goes_on(
     assert receipt["resumed"]
     assert len(entries) == len(set(entries)) == len(receipt["parts"][0]["items"]["state"]["leaves"]) - texts(source) - 2
     assert receipt["restored"].get("measured", {"different": 0})["different"] == 0
-    assert verify_migration(target, receipt).passed
+    assert verify_files(target, receipt).passed
 
 
 def texts(source: Path) -> int:
@@ -126,7 +126,7 @@ def test_a_killed_migration_starts_afresh_where_something_else_is_asked(
     receipt = migrate(layout("v0_manager_root"), tmp_path / "target", Request("v1", "rewrite"), restored=False)
     assert not receipt["resumed"]
     assert "files of " in entries
-    assert verify_migration(tmp_path / "target", receipt).passed
+    assert verify_files(tmp_path / "target", receipt).passed
 
 
 def test_progress_counts_what_is_written_anew(layout: Layout, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from convkit.migrate.orbax import checks
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import Encoding, Request
 from convkit.state.orbax.layout import recognise
-from convkit.verify.files import verify_migration
+from convkit.verify.files import verify_files
 
 Layout = Callable[[str], Path]
 
@@ -56,7 +56,7 @@ def test_there_and_back(layout: Layout, tmp_path: Path, name: str, encoding: Enc
     verdict = checks.roundtrip(source, tmp_path / "there", receipt)
     assert verdict.passed, verdict.problems
     assert verdict.measured["leaves_written_anew"] == len(leaves(source))
-    assert verify_migration(tmp_path / "there", receipt).passed
+    assert verify_files(tmp_path / "there", receipt).passed
 
 
 def test_the_real_orbax_restores_it(layout: Layout, tmp_path: Path) -> None:

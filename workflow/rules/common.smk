@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import jsonschema
 import yaml
 
-from convkit.cli.claim import REPAIRS as REPAIR_COMMANDS
 from convkit.cli.claim import check_claim, is_one_file
+from convkit.cli.kinds import kind_of
 from convkit.errors import UsageError
 
 # Find the convkit beside the interpreter even if its environment isn't activated.
@@ -71,7 +71,7 @@ def origin(row):
 check(config, "config", "config:")
 ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
-REPAIRS = [id for id, row in ROWS.items() if row["to"] in REPAIR_COMMANDS]
+REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from convkit.cli.kinds import made_by
 from convkit.cli.options import config_option, no_fail_option, source_format_option
 from convkit.cli.output import emit
-from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; all are in the JSON document
@@ -58,12 +58,14 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 def roundtrip(args: argparse.Namespace) -> int:
     """Reconvert and compare with the source, show the verdict."""
-    return _answer(args, _roundtrip(args))
+    kind, receipt = made_by(args.target)
+    return _answer(args, kind.roundtrip(args, receipt))
 
 
 def equivalence(args: argparse.Namespace) -> int:
     """Run both models, show the verdict."""
-    return _answer(args, _equivalence(args))
+    kind, receipt = made_by(args.target)
+    return _answer(args, kind.equivalence(args, receipt))
 
 
 def diff(args: argparse.Namespace) -> int:
@@ -75,7 +77,9 @@ def diff(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Check a checkpoint against its receipt, show the verdict."""
-    return _answer(args, _verify(args))
+    from convkit.verify.receipts import verify
+
+    return _answer(args, verify(args.path))
 
 
 def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
@@ -84,70 +88,6 @@ def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
     else:
         _show(verdict)
     return 0 if verdict.passed or args.no_fail else 1
-
-
-def _roundtrip(args: argparse.Namespace) -> Verdict:
-    from convkit.verify.repaired import repaired
-    from convkit.verify.roundtrip.check import roundtrip
-
-    if (migration := read_receipt(args.target, MIGRATION)) is not None:
-        from convkit.migrate.orbax import checks
-
-        return checks.roundtrip(args.source, args.target, migration, keep=args.keep)
-    receipt = read_receipt(args.target, CONVERSION)
-    if receipt is None and (record := read_receipt(args.target, REPAIR)) is not None:
-        return repaired(args.source, args.target, record)
-    plan = receipt["plan"] if receipt else _plan(args)
-    return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
-
-
-def _plan(args: argparse.Namespace) -> dict[str, Any]:
-    """The plan that convkit would make for a conversion that somebody else made."""
-    from convkit.mapping.layout import parse_release
-    from convkit.plan import Options, make_plan, open_source
-    from convkit.plan.detect import detect_layout
-
-    with (
-        open_source(args.source, format=args.source_format, config=args.config) as source,
-        open_source(args.target, config=args.target_config) as target,
-    ):
-        to = args.to or detect_layout(target)[0].name
-        options = Options(
-            format=target.checkpoint.format,
-            release=parse_release(args.release),
-            restore=False,
-            existing=target.checkpoint.leaves,
-        )
-        return make_plan(source, to, args.from_, options).to_json()
-
-
-def _equivalence(args: argparse.Namespace) -> Verdict:
-    if (migration := read_receipt(args.target, MIGRATION)) is not None:
-        from convkit.migrate.orbax import checks
-
-        return checks.equivalence(args.source, args.target, migration)
-    from convkit.verify.equivalence.check import equivalence
-
-    return equivalence(
-        args.source,
-        args.target,
-        from_layout=args.from_,
-        to_layout=args.to,
-        source_config=args.config,
-        target_config=args.target_config,
-        source_format=args.source_format,
-        probe_length=args.probe_length,
-    )
-
-
-def _verify(args: argparse.Namespace) -> Verdict:
-    if args.path.exists() and (migration := read_receipt(args.path, MIGRATION)) is not None:
-        from convkit.verify.files import verify_migration
-
-        return verify_migration(args.path.absolute(), migration)
-    from convkit.verify.receipts import verify
-
-    return verify(args.path)
 
 
 def _show(verdict: Verdict) -> None:

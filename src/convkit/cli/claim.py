@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from convkit.cli import parser
+from convkit.cli.kinds import KINDS, MIGRATIONS, REPAIRS, kind_of
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.receipt import REPAIR
 from convkit.formats import get_format
 from convkit.generate.options import parse
 from convkit.mappings import get_layout
@@ -16,14 +18,6 @@ from convkit.plan.route import check_stop, layout_at, layouts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: what ``to`` may name beside a layout -> the words of the command that does it, before the row's options
-REPAIRS = {
-    "fix-checkpoint-spec": ("cerebras", "fix-checkpoint-spec", "SRC"),
-    "data-iter-state": ("cerebras", "data-iter-state", "--old_checkpoint", "SRC", "--output_file", "DST"),
-}
-#: formats that a checkpoint of Orbax's is migrated to where ``to`` names no layout
-MIGRATIONS = ("orbax-v0", "orbax-v1")
 
 
 def check_claim(row: Mapping[str, str]) -> None:
@@ -51,7 +45,7 @@ def check_claim(row: Mapping[str, str]) -> None:
     with _column("to"):
         is_one_file(row)
     with _column("options"):
-        command = REPAIRS.get(row["to"], ("plan", "SRC", *_target(row)))
+        command = KINDS[kind_of(row)].plan(row) or ()
         try:
             asked = parser().parse_args([*command, *shlex.split(row["options"])])
         except (ValueError, SystemExit) as error:
@@ -66,7 +60,7 @@ def is_one_file(row: Mapping[str, str]) -> bool:
     Raises:
         UsageError: ``to`` is a framework, some of whose layouts are written as a file and others as a folder.
     """
-    if row["to"] in REPAIRS:
+    if kind_of(row) == REPAIR:
         return True
     formats = [row["format"]] if row["format"] else [get_layout(name).format for name in layouts_of(row["to"])]
     folders = {get_format(name).folder for name in formats}
@@ -78,11 +72,6 @@ def is_one_file(row: Mapping[str, str]) -> bool:
 def _through(row: Mapping[str, str]) -> bool:
     """Whether a row's options name layouts on the way."""
     return any(word.partition("=")[0] == "--through" for word in row["options"].split())
-
-
-def _target(row: Mapping[str, str]) -> tuple[str, str]:
-    """The option that says where to: a layout, or the other API of Orbax."""
-    return ("--to", row["to"]) if row["to"] else ("--format", row["format"])
 
 
 @contextmanager

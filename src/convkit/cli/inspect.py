@@ -8,7 +8,7 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import ALGORITHMS, digest_leaf, digest_value
-from convkit.cli.claim import MIGRATIONS
+from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
 from convkit.cli.output import emit, table
 from convkit.errors import ConvkitError

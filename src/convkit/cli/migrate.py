@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint.digests import ALGORITHMS
-from convkit.cli.claim import MIGRATIONS
+from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.output import emit, parse_size, progress, table
 from convkit.errors import UsageError
 from convkit.files.receipt import receipt_path

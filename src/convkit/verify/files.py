@@ -63,7 +63,7 @@ def other_sizes(path: Path, receipt: Document) -> Iterator[str]:
             yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
 
 
-def verify_migration(path: Path, receipt: Document) -> Verdict:
+def verify_files(path: Path, receipt: Document) -> Verdict:
     """Whether a migrated checkpoint still has the files of its receipt.
 
     ``measured`` counts files and bytes. Each file that differs is a problem.

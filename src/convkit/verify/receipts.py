@@ -27,7 +27,7 @@ from convkit.files.receipt import (
     receipt_path,
 )
 from convkit.formats import get_format, open_checkpoint
-from convkit.verify.files import edited_plan, other_sizes
+from convkit.verify.files import edited_plan, other_sizes, verify_files
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, changed
@@ -38,10 +38,10 @@ Document = Mapping[str, Any]
 
 
 def verify(path: Path) -> Verdict:
-    """Whether a converted or repaired checkpoint is still what its receipt says.
+    """Whether a checkpoint is still what its receipt says, whatever kind of work wrote it.
 
-    ``measured`` counts the leaves and bytes of the target and of its complement. Each mismatch is a problem, and so is
-    each file that can't be read.
+    A receipt vouches for the leaves of its target, or, part by part, for files. ``measured`` counts them, with those
+    that were kept beside the target, and their bytes. Each mismatch is a problem; a file that can't be read is one.
 
     Raises:
         ConvkitError: there is nothing at ``path``, or no receipt beside it.
@@ -53,6 +53,10 @@ def verify(path: Path) -> Verdict:
     if receipt is None:
         remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
+    return verify_files(path, receipt) if "parts" in receipt else _verify_leaves(path, receipt)
+
+
+def _verify_leaves(path: Path, receipt: Document) -> Verdict:
     check = Check("verify", receipt["source"]["path"], path)
     plan, kept = receipt["plan"], receipt["complement"]["tensors"]
     problems = [*edited_plan(receipt), *other_sizes(path, receipt), *_of_config(path, plan["target"])]

@@ -1,0 +1,140 @@
+"""The kinds of work, by the word in their receipts: how each is planned, and how what it made is judged.
+
+A new kind of work is a row of :data:`KINDS`. ``convkit verify`` needs none: a receipt itself says whether it
+vouches for leaves or for files (:mod:`convkit.verify.receipts`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
+
+if TYPE_CHECKING:
+    from convkit.verify.verdict import Verdict
+
+Row = Mapping[str, str]
+#: from a check's arguments, and the receipt beside its target where there is one
+Check = Callable[[argparse.Namespace, "dict[str, Any] | None"], "Verdict"]
+
+#: what ``to`` may name beside a layout -> the words of the command that does it
+REPAIRS = {
+    "fix-checkpoint-spec": ("cerebras", "fix-checkpoint-spec", "SRC"),
+    "data-iter-state": ("cerebras", "data-iter-state", "--old_checkpoint", "SRC", "--output_file", "DST"),
+}
+#: formats to which an Orbax checkpoint is migrated where ``to`` names no layout
+MIGRATIONS = ("orbax-v0", "orbax-v1")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of work.
+
+    Attributes:
+        plan: the words of the command that plans a row of the table of checkpoints, before the row's options; None
+            where the row asks for another kind.
+        roundtrip: whether the target leads back to its source.
+        equivalence: whether the target does what its source does.
+    """
+
+    plan: Callable[[Row], tuple[str, ...] | None]
+    roundtrip: Check
+    equivalence: Check
+
+
+def kind_of(row: Row) -> str:
+    """Which kind of work a row of the table of checkpoints asks for."""
+    return next((name for name, kind in KINDS.items() if kind.plan(row)), CONVERSION)
+
+
+def made_by(target: Path) -> tuple[Kind, dict[str, Any] | None]:
+    """Which kind of work made a target, and its receipt; without a receipt it is a conversion by somebody else.
+
+    Raises:
+        ConvkitError: the receipt can't be read.
+    """
+    receipt = read_receipt(target)
+    return KINDS[receipt["kind"] if receipt else CONVERSION], receipt
+
+
+def _plan_conversion(row: Row) -> tuple[str, ...] | None:
+    return ("plan", "SRC", "--to", row["to"]) if row["to"] and row["to"] not in REPAIRS else None
+
+
+def _plan_repair(row: Row) -> tuple[str, ...] | None:
+    return REPAIRS.get(row["to"])
+
+
+def _plan_migration(row: Row) -> tuple[str, ...] | None:
+    return None if row["to"] else ("plan", "SRC", "--format", row["format"])
+
+
+def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+    from convkit.verify.roundtrip.check import roundtrip
+
+    plan = receipt["plan"] if receipt else _plan_of_others(args)
+    return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
+
+
+def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
+    """The plan that convkit would make for a conversion that somebody else made."""
+    from convkit.mapping.layout import parse_release
+    from convkit.plan import Options, make_plan, open_source
+    from convkit.plan.detect import detect_layout
+
+    with (
+        open_source(args.source, format=args.source_format, config=args.config) as source,
+        open_source(args.target, config=args.target_config) as target,
+    ):
+        to = args.to or detect_layout(target)[0].name
+        options = Options(
+            format=target.checkpoint.format,
+            release=parse_release(args.release),
+            restore=False,
+            existing=target.checkpoint.leaves,
+        )
+        return make_plan(source, to, args.from_, options).to_json()
+
+
+def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
+    from convkit.verify.equivalence.check import equivalence
+
+    return equivalence(
+        args.source,
+        args.target,
+        from_layout=args.from_,
+        to_layout=args.to,
+        source_config=args.config,
+        target_config=args.target_config,
+        source_format=args.source_format,
+        probe_length=args.probe_length,
+    )
+
+
+def _repaired(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+    from convkit.verify.repaired import repaired
+
+    return repaired(args.source, args.target, receipt or {})
+
+
+def _migrated_back(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+    from convkit.migrate.orbax import checks
+
+    return checks.roundtrip(args.source, args.target, receipt or {}, keep=args.keep)
+
+
+def _restored(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+    from convkit.migrate.orbax import checks
+
+    return checks.equivalence(args.source, args.target, receipt or {})
+
+
+KINDS = {
+    CONVERSION: Kind(_plan_conversion, _converted_back, _same_model),
+    REPAIR: Kind(_plan_repair, _repaired, _same_model),
+    MIGRATION: Kind(_plan_migration, _migrated_back, _restored),
+}
