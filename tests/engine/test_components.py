@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convkit.config import ConfigTable, Constant, Field, Written
+from convkit.config import ConfigTable, Constant, Coupled, Field, Written
 from convkit.config.tree import dig, merge, missing_from, plant, unseen
 from convkit.errors import ConfigError
 from convkit.mapping import Component, LeftBehind, Mapping, Rule, Variant, Verbatim, inverse, pack
@@ -128,7 +128,7 @@ def test_what_a_section_in_a_list_says_more_is_kept(tmp_path: Path) -> None:
     [
         ("image_model", 3, "image_model", "no such section"),
         ("text_model.hidden_act", "nothing", "text_model.hidden_act", "no counterpart"),
-        ("text_model.mm_hidden_size", "gone", "", ""),
+        ("text_model.mm_hidden_size", "gone", "", "is missing"),
     ],
 )
 def test_what_a_section_says_wrongly_is_named(path: str, value: Any, key: str, why: str) -> None:
@@ -189,6 +189,24 @@ def test_a_component_is_declared_rightly() -> None:
         pack(LEFT, RIGHT, {"a": Component(mapping_of(Rule("x", "y")), choices={"hf": ""})})
     with pytest.raises(PatternError, match=r"can't stand below 'a.' and 'b.'"):
         pack(LEFT, RIGHT, {"a": Component(mapping_of(Verbatim("x")), left="a.", right="b.")})
+
+
+def test_a_component_has_a_head_or_not_by_itself() -> None:
+    """The base model's prefix is that of the component whose own config says that it has no head."""
+
+    def declared(values: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+        return {"=headless": values["headless"]}
+
+    part = Mapping(
+        LEFT,
+        RIGHT,
+        (Rule("w", "{=base}w"),),
+        ConfigTable((Coupled(("headless",), (), declared, lambda values, names: {}),)),
+        variants=(Variant("base", "right", ("model.", ""), "{=base}w", headless=""),),
+    )
+    both = pack(LEFT, RIGHT, {"a": part, "b": part})
+    config = {"a": {"headless": True}, "b": {"headless": False}}
+    assert sorted(carried(both, {"a.w": numbers(1), "b.w": numbers(2)}, config)) == ["a.w", "b.model.w"]
 
 
 def test_rows_stand_in_the_place_of_those_that_speak_of_the_same() -> None:

@@ -67,7 +67,7 @@ def _check_pieces(
         if any(a == b for a, b in pairwise(pieces[side])):
             raise PatternError(f"'{pattern}' names one piece twice on the {side}")
         if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
-            raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it is no axis")
+            raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it isn't an axis")
     if pieces["left"] != pieces["right"]:
         where = f" ({branch})" if branch else ""
         shown = [f"{side} has {', '.join('·'.join(piece) or '1' for piece in found)}" for side, found in pieces.items()]

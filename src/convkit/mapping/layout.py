@@ -1,4 +1,4 @@
-"""What is said of one layout: its name, its conventions, its variants, and what its tensors alone can tell."""
+"""What is said of one layout: its name, its conventions, its variants, and what its tensors alone show."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Variant(Declaration):
     for which ``probe`` matches a key (there is none where keys can't show it); else, and as target, what
     the caller or the receipt of an earlier conversion says; else what ``usual`` makes of the declared
     names (as target), or the first choice. ``headless`` is the choice of a model without its head:
-    where the declared name ``headless`` is true, which ``--headless`` or the config table makes it.
+    where the declared name ``headless`` is true (in a pack that of the component, see ``headless_if``), which
+    ``--headless`` or the config table makes it.
     """
 
     name: str = field(metadata=declared_name())
@@ -76,6 +77,7 @@ class Variant(Declaration):
     probe: str = field(default="", metadata=keys("own"))
     headless: str | None = None
     usual: Callable[[dict[str, Any]], str] | None = field(default=None, metadata=function_of_names())
+    headless_if: str = field(default="headless", metadata=declared_name())
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Measure(Declaration):
 
     ``left`` and ``right`` are (template, axis): the length of that axis of the first leaf of that form,
     or, where the axis is a placeholder, how far (or over how many names) it runs; None where that side
-    can't tell.
+    can't show it.
     """
 
     name: str = field(metadata=declared_name())

@@ -128,7 +128,7 @@ class Axes:
 
     def _own_name(self, atom: Atom, names: Mapping[str, str]) -> str:
         if atom.name not in names:
-            raise PatternError(f"'{self}': {atom} is no placeholder of this side's keys alone")
+            raise PatternError(f"'{self}': {atom} isn't a placeholder of this side's keys alone")
         return names[atom.name]
 
     def atoms(self) -> list[Atom]:

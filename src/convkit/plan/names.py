@@ -83,7 +83,7 @@ def choose_variants(variants: Iterable[Variant], given: abc.Mapping[str, str], d
     for variant in variants:
         if variant.side == "right":
             usual = variant.usual(declared) if variant.usual else variant.choices[0]
-            if declared["headless"] and variant.headless is not None:
+            if declared[variant.headless_if] and variant.headless is not None:
                 usual = variant.headless
             names[variant.name] = _a_choice(variant, given.get(variant.name, usual))
     return names
