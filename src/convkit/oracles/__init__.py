@@ -46,8 +46,3 @@ def get_oracle(layout: str) -> type[Oracle]:
         raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(_ORACLES)}")
     module, name = _ORACLES[layout]
     return getattr(import_module(module), name)
-
-
-def needs_config(layout: str) -> bool:
-    """Whether checkpoints of this layout have a config beside them that describes the model."""
-    return not layout.startswith(("pax/", "t5x/", "te/"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,13 @@ from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
-from convkit.oracles import get_oracle, layouts, needs_config
+from convkit.oracles import get_oracle, layouts
+from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convkit.oracles.oracle import Oracle
-
-#: The key by which any Cerebras model of language gives itself away.
-_CEREBRAS = "embedding_layer.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -67,17 +65,18 @@ def open_model(
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
     """
     with open_checkpoint(path, format) as checkpoint:
-        cerebras = any(key.endswith(_CEREBRAS) for key in checkpoint.leaves)
+        framework = recognise(checkpoint.leaves)
         if layout is not None and not needs_config(layout):
             settings = recorded_settings(path) | (read_model(config) if config else {})
         elif config is None and checkpoint.config is not None:
             settings = checkpoint.config
             layout = layout or detect_layout(checkpoint.leaves, settings, path)
         else:
-            config_path = config or beside(path, cerebras)
+            config_path = config or beside(path, framework)
             settings = read_model(config_path)
             layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
-        within = "model." if cerebras and any(key.startswith("model.") for key in checkpoint.leaves) else ""
+        below = framework.within
+        within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
         tensors, dtypes = read_tensors(checkpoint, within)
         name = checkpoint.format
     if layout not in layouts():
@@ -113,47 +112,47 @@ def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Te
     return tensors, dtypes
 
 
-def beside(path: Path, cerebras: bool) -> Path:
-    """The config beside a checkpoint: a yaml of a Cerebras model, ``config.json`` of others.
+def beside(path: Path, framework: Framework) -> Path:
+    """The config beside a checkpoint.
 
     Raises:
         ConvkitError: there is none, or several could be meant.
     """
-    found = find_config(path, (".yaml",) if cerebras else (".json",))
+    found = find_config(path, (framework.config,))
     if found is None:
-        wanted = "config is beside it, or several yamls are" if cerebras else "config.json is beside it"
-        raise ConvkitError(f"no {wanted}", path=path, remedy="name the config")
+        raise ConvkitError(framework.missing, path=path, remedy="name the config")
     return found
 
 
 def read_model(path: Path) -> dict[str, Any]:
-    """The fields of the model: a ``config.json``, or a yaml's ``model`` or ``trainer.init.model``.
+    """The fields of the model: all of a JSON config, a section of a yaml.
 
     Raises:
         ConvkitError: not JSON or YAML, or no model in it.
     """
-    document: Any = read_config(path)
-    if path.suffix != ".json":
-        for step in ("trainer", "init"):
-            document = document.get(step, document) if isinstance(document, dict) else document
-        document = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(document, dict):
-        raise ConvkitError("holds no model", path=path, remedy="expected config.json, or a yaml with `model`")
-    return document
+    config = read_config(path)
+    if path.suffix == ".json":
+        return config
+    found = next((model for place in MODEL_AT if isinstance(model := _at(config, place), dict)), None)
+    if found is None:
+        raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(MODEL_AT)}")
+    return found
 
 
-def detect_layout(keys: Iterable[str], config: Mapping[str, Any], path: Path) -> str:
-    """The layout's name, from the keys and the config; yamls of releases before 2.4 don't name their model.
+def _at(config: Any, place: str) -> Any:
+    for name in place.split("."):
+        config = config.get(name) if isinstance(config, dict) else None
+    return config
+
+
+def detect_layout(keys: Collection[str], config: Mapping[str, Any], path: Path) -> str:
+    """The layout's name, from the keys and the config.
 
     Raises:
         ConvkitError: the config names no model.
     """
-    keys = list(keys)
-    if any(key.endswith(_CEREBRAS) for key in keys):
-        if any("transformer_encoder." in key for key in keys):
-            return "cerebras/bert"
-        turned = config.get("position_embedding_type") == "rotary" and config.get("norm_type") == "rmsnorm"
-        return "cerebras/llama" if turned else "cerebras/gpt2"
-    if "model_type" not in config:
-        raise ConvkitError("names no model", path=path, key="model_type", remedy="say the layout: --from or --to")
-    return f"hf/{config['model_type']}"
+    framework = recognise(keys)
+    if found := framework.layout(keys, config):
+        return found
+    remedy = "say the layout: --from or --to"
+    raise ConvkitError("names no model", path=path, key=framework.named_in, remedy=remedy)

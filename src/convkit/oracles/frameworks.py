@@ -1,0 +1,75 @@
+"""What checkpoints of each framework look like to whoever opens them as a model: the oracles' own table.
+
+The declarations of the mappings say similar things. They aren't used here, so that a mistake there can't hide itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Framework:
+    """How checkpoints of one framework are recognised and opened.
+
+    Attributes:
+        layout: the layout's name, from the names of the leaves and the config; empty where they don't say it.
+        leaf: how a key ends that all its checkpoints have, and no others.
+        config: the suffix of the config beside a checkpoint; empty where checkpoints have none.
+        missing: what to say where that config isn't found.
+        named_in: the field of the config that names the model.
+        within: how keys of the model begin in a checkpoint that holds more than the model.
+    """
+
+    layout: Callable[[Collection[str], Config], str] = lambda keys, config: ""
+    leaf: str = ""
+    config: str = ""
+    missing: str = ""
+    named_in: str | None = None
+    within: str = ""
+
+
+def _cerebras(keys: Collection[str], config: Config) -> str:
+    """Yamls of releases before 2.4 don't name their model."""
+    if any("transformer_encoder." in key for key in keys):
+        return "cerebras/bert"
+    turned = config.get("position_embedding_type") == "rotary" and config.get("norm_type") == "rmsnorm"
+    return "cerebras/llama" if turned else "cerebras/gpt2"
+
+
+def _hf(keys: Collection[str], config: Config) -> str:
+    return f"hf/{config['model_type']}" if "model_type" in config else ""
+
+
+_HF = Framework(_hf, config=".json", missing="no config.json is beside it", named_in="model_type")
+#: what stands before the slash in a layout's name -> how such checkpoints are opened
+_FRAMEWORKS = {
+    "cerebras": Framework(
+        _cerebras,
+        leaf="embedding_layer.word_embeddings.weight",
+        config=".yaml",
+        missing="no config is beside it, or several yamls are",
+        within="model.",
+    ),
+    "hf": _HF,
+    "pax": Framework(),
+    "t5x": Framework(),
+    "te": Framework(),
+}
+#: where a yaml holds the fields of the model; a JSON config holds nothing else
+MODEL_AT = ("trainer.init.model", "model")
+
+
+def recognise(keys: Collection[str]) -> Framework:
+    """The framework that keys show; transformers, whose configs name the model, where they show none."""
+    known = (framework for framework in _FRAMEWORKS.values() if framework.leaf)
+    return next((one for one in known if any(key.endswith(one.leaf) for key in keys)), _HF)
+
+
+def needs_config(layout: str) -> bool:
+    """Whether checkpoints of this layout have a config beside them that describes the model."""
+    return bool(_FRAMEWORKS.get(layout.partition("/")[0], _HF).config)
