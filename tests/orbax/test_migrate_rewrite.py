@@ -92,3 +92,13 @@ def test_chunks(layout: Layout, tmp_path: Path) -> None:
     grid = json.loads((tmp_path / "there" / "state" / "b.c" / "zarr.json").read_text())["chunk_grid"]
     assert grid["configuration"]["chunk_shape"] == [1, 3]
     assert sorted(path.name for path in (tmp_path / "there" / "state" / "a" / "c").iterdir()) == ["0", "1"]
+
+
+def test_items_that_became_pytrees_stay_so_on_the_way_back(layout: Layout, tmp_path: Path) -> None:
+    """Their own files are nowhere; their leaves are, and the real Orbax restores them."""
+    migrate(layout("v0_items"), tmp_path / "there", Request("v1", "rewrite"), restored=False)
+    receipt = migrate(tmp_path / "there", tmp_path / "back", Request("v0"))
+    assert receipt["restored"]["measured"]["different"] == 0
+    assert not receipt["parts"][0]["given_back"]
+    assert any("was rewritten as a pytree" in warning for warning in receipt["warnings"])
+    assert leaves(tmp_path / "back").keys() == leaves(tmp_path / "there").keys()

@@ -99,6 +99,10 @@ def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
             raise _altered(part.folder / data[0])
         note = f"{changed[0]} isn't as it was migrated: its state before that migration isn't restored"
         return replace(part, notes=(*part.notes, note))
+    lone = [name for name, item in recorded["items"].items() if item["rewritten"] and item["kind"] != handlers.PYTREE]
+    if lone:  # the files that made it another kind of item are nowhere
+        note = f"{lone[0]} was rewritten as a pytree: the state before that migration isn't restored"
+        return replace(part, notes=(*part.notes, note))
     return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), given_back=True)
 
 
