@@ -16,8 +16,7 @@ import sample_campaign as sample
 from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.generate import generate
-from convkit.report import build_report, plots, text
-from convkit.report.summary import format_table
+from convkit.report import build_report, format_table, plots, read_campaign, summarize, text
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -108,7 +107,7 @@ def test_verdicts(campaign: Path):
 
 
 def test_table(campaign: Path):
-    lines = format_table(summary(campaign)).splitlines()
+    lines = format_table(summarize(read_campaign(campaign))).splitlines()
     assert lines[0].startswith("checkpoint")
     good, blunt, wrong = lines[2:5]
     assert "proved" in good

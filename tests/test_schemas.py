@@ -1,4 +1,4 @@
-"""Plans, receipts and verdicts obey the schemas that the package ships."""
+"""Documents obey the schemas that the package ships, and these are made from their types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 from referencing import Registry, Resource
 
-from convkit.cli import main
+from convkit.cli import main, schemas
+from convkit.report import build_report
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
@@ -56,3 +57,33 @@ def test_verdicts(check: str, converted: Path, capsys: pytest.CaptureFixture[str
 
 def test_verify(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     validator("verdict").validate(printed(capsys, "verify", str(converted / "made.mdl")))
+
+
+@pytest.mark.parametrize("name", schemas.DOCUMENTS)
+def test_schemas_are_those_of_the_types(name: str) -> None:
+    committed = (files("convkit") / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
+    assert committed == schemas.text(name), "a type has changed: python -m convkit.cli.schemas"
+
+
+def test_fetch(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((converted / "source.fetch.json").read_text())
+    validator("fetch").validate(record)
+    printed_again = printed(capsys, "fetch", "generated://llama?layers=1&tied=true", str(converted / "source"))
+    assert printed_again == record | {"fetched": False}
+    validator("fetch").validate(printed_again)
+    record["files"][0]["sha256"] = "unknown"
+    assert not validator("fetch").is_valid(record)
+
+
+def test_summary(converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = str(converted / "made.mdl")
+    (tmp_path / "receipt.json").write_text((converted / "made.mdl.convkit.json").read_text())
+    for check in ("roundtrip", "equivalence"):
+        verdict = printed(capsys, check, str(converted / "source"), made)
+        (tmp_path / f"{check}.json").write_text(json.dumps(verdict))
+    build_report(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    validator("summary").validate(summary)
+    assert [row["verdict"] for row in summary["rows"]] == ["yes"]
+    summary["rows"][0]["verdict"] = "perhaps"
+    assert not validator("summary").is_valid(summary)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from convkit.cli.options import no_fail_option
 from convkit.cli.output import emit
 from convkit.report import build_report
-from convkit.report.summary import format_table
+from convkit.report.summary import format_table, read_summary
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +20,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code is the campaign's verdict."""
     page = build_report(args.directory)
-    summary = json.loads((args.directory / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(args.directory / "summary.json")
     if args.json:
-        emit(summary | {"page": str(page)})
+        emit(summary.to_json() | {"page": str(page)})
     else:
         print(format_table(summary))
         print(page)
-    return 0 if summary["passed"] or args.no_fail else 1
+    return 0 if summary.passed or args.no_fail else 1

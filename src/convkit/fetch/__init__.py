@@ -82,7 +82,7 @@ def fetch(
     try:
         with Parts(destination, source.uri) as place:
             if held := _held(destination, source, expected):
-                return held | {"fetched": False}
+                return held.to_json() | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
             _fill(source, Call(place, retries, progress or (lambda path, here, size: None)))
@@ -97,7 +97,7 @@ def fetch(
             # the record first: without its destination it means nothing, a destination without it can't be recognised
             written = record.write(destination, source.uri, files)
             place.publish_payload()
-            return written | {"fetched": True}
+            return written.to_json() | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
 
@@ -129,12 +129,12 @@ def _source(uri: str) -> Source:
         raise UsageError("isn't a URI", path=f"{scheme}://...", remedy="check its host and port") from error
 
 
-def _held(destination: Path, source: Source, expected: str | None) -> dict[str, Any] | None:
+def _held(destination: Path, source: Source, expected: str | None) -> record.FetchRecord | None:
     """The record of what is at the destination, if that is what is asked for."""
     held = record.read(destination)
-    if held is None or source.stale(held["files"]):
+    if held is None or source.stale(held.files):
         return None
-    asked = held["sha256"] == expected if expected else held["uri"] == source.uri and not source.masked
+    asked = held.sha256 == expected if expected else held.uri == source.uri and not source.masked
     return held if asked else None
 
 
@@ -142,12 +142,12 @@ def _taken(destination: Path, source: Source) -> UsageError:
     held = record.read(destination)
     if held is None:
         problem = "exists and isn't what a fetch left there"
-    elif held["uri"] != source.uri:
-        problem = f"exists, fetched from {held['uri']}"
+    elif held.uri != source.uri:
+        problem = f"exists, fetched from {held.uri}"
     elif source.masked:
         problem = "exists, and a URI with a query can't be recognised without a sha256"
-    elif source.stale(held["files"]):
+    elif source.stale(held.files):
         problem = "exists, and its source has changed since"
     else:
-        problem = f"exists with the sha256 {held['sha256']}"
+        problem = f"exists with the sha256 {held.sha256}"
     return UsageError(problem, path=destination, remedy="remove it, or overwrite")

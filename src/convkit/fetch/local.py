@@ -8,12 +8,12 @@ a fetch that finds its files changed says so.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch.record import FILE
+from convkit.fetch.record import FILE, FetchedFile
 from convkit.fetch.source import Call, Files, MissingError
 from convkit.files.sharing import share_file
 
@@ -46,7 +46,7 @@ class Local(Files):
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
         call.progress(path, times.st_size, times.st_size)
 
-    def stale(self, files: list[dict[str, Any]]) -> bool:
+    def stale(self, files: Sequence[FetchedFile]) -> bool:
         """Whether sizes or times of the source aren't the recorded ones; a source that is gone isn't stale."""
         if not self._path.exists():
             return False
@@ -54,7 +54,7 @@ class Local(Files):
         for path in self._paths() or [FILE]:
             stat = (self._path / path).stat()
             now.add((path, stat.st_size, stat.st_mtime_ns))
-        return now != {(each["path"], each["size"], each["mtime_ns"]) for each in files}
+        return now != {(each.path, each.size, each.mtime_ns) for each in files}
 
     def _at(self, path: str) -> Path:
         return (self._path if self._path.is_dir() else self._path.parent) / path

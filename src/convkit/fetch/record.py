@@ -11,83 +11,106 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from convkit.errors import ConvkitError
+from convkit.files.document import Document, read_json, typed
 from convkit.files.sync import sync
-
-SCHEMA = "convkit-fetch/1"
 
 #: path of the only file of a source that is a file: ``destination / "."`` is the destination
 FILE = "."
 
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Bytes = Annotated[int, Meta(ge=0)]
 
-def describe(payload: Path) -> list[dict[str, Any]]:
+
+class FetchedFile(Struct, frozen=True):
+    """One file: its path below the destination, bytes, sha256 (hexadecimal) and time of change (ns)."""
+
+    path: str
+    size: Bytes
+    sha256: Sha256
+    mtime_ns: int
+
+
+class FetchRecord(Document, frozen=True, kw_only=True):
+    """What was fetched from where. ``fetched`` isn't in the file: it says whether this call brought the bytes."""
+
+    schema: Literal["convkit-fetch/1"] = "convkit-fetch/1"
+    uri: str
+    kind: Literal["file", "folder"]
+    sha256: Sha256
+    bytes: Bytes
+    time: str
+    files: tuple[FetchedFile, ...]
+    fetched: bool | UnsetType = UNSET
+
+
+def describe(payload: Path) -> list[FetchedFile]:
     """Path, size in bytes, sha256 and time of change (ns) of every file, read from disk."""
     return [_entry(payload, path) for path in _paths(payload)]
 
 
-def digest(files: list[dict[str, Any]]) -> str:
+def digest(files: Sequence[FetchedFile]) -> str:
     """The sha256 of a source (hexadecimal, see above)."""
-    if [each["path"] for each in files] == [FILE]:
-        return files[0]["sha256"]
-    lines = "".join(f"{each['sha256']}  {each['path']}\n" for each in files)
+    if [each.path for each in files] == [FILE]:
+        return files[0].sha256
+    lines = "".join(f"{each.sha256}  {each.path}\n" for each in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def write(destination: Path, uri: str, files: list[dict[str, Any]]) -> dict[str, Any]:
+def write(destination: Path, uri: str, files: Sequence[FetchedFile]) -> FetchRecord:
     """Leave the record beside the destination; returns it."""
-    record = {
-        "schema": SCHEMA,
-        "uri": uri,
-        "kind": "file" if files[0]["path"] == FILE else "folder",
-        "sha256": digest(files),
-        "bytes": sum(each["size"] for each in files),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": files,
-    }
+    record = FetchRecord(
+        uri=uri,
+        kind="file" if files[0].path == FILE else "folder",
+        sha256=digest(files),
+        bytes=sum(each.size for each in files),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=tuple(files),
+    )
     path = _path(destination)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(record, indent=2) + "\n")
+    new.write_text(json.dumps(record.to_json(), indent=2) + "\n")
     sync(new)
     new.replace(path)
     sync(path.parent)
     return record
 
 
-def read(destination: Path) -> dict[str, Any] | None:
+def read(destination: Path) -> FetchRecord | None:
     """The record of a destination, if it is still true; None where there is none, or it isn't."""
+    path = _path(destination)
     try:
-        record = json.loads(_path(destination).read_bytes())
-        if record["schema"] == SCHEMA and _holds(destination, record["files"]):
-            return record
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        record = typed(FetchRecord, read_json(path), path)
+        return record if _holds(destination, record.files) else None
+    except (OSError, ConvkitError):
+        return None
 
 
 def _path(destination: Path) -> Path:
     return destination.with_name(f"{destination.name}.fetch.json")
 
 
-def _holds(destination: Path, files: list[dict[str, Any]]) -> bool:
+def _holds(destination: Path, files: Sequence[FetchedFile]) -> bool:
     # hidden files may come later: workflow engines leave their timestamps in a folder
-    recorded = {each["path"] for each in files}
+    recorded = {each.path for each in files}
     if any(not Path(path).name.startswith(".") for path in recorded.symmetric_difference(_paths(destination))):
         return False
     return all(_unchanged(destination, each) for each in files)
 
 
-def _unchanged(destination: Path, recorded: dict[str, Any]) -> bool:
-    stat = (destination / recorded["path"]).stat()
-    if stat.st_size != recorded["size"]:
+def _unchanged(destination: Path, recorded: FetchedFile) -> bool:
+    stat = (destination / recorded.path).stat()
+    if stat.st_size != recorded.size:
         return False
     # a time may change without the bytes (a copy, a touch): then they are read
-    return (
-        stat.st_mtime_ns == recorded["mtime_ns"]
-        or _entry(destination, recorded["path"])["sha256"] == recorded["sha256"]
-    )
+    return stat.st_mtime_ns == recorded.mtime_ns or _entry(destination, recorded.path).sha256 == recorded.sha256
 
 
 def _paths(payload: Path) -> list[str]:
@@ -96,8 +119,8 @@ def _paths(payload: Path) -> list[str]:
     return sorted(path.relative_to(payload).as_posix() for path in payload.rglob("*") if path.is_file())
 
 
-def _entry(payload: Path, path: str) -> dict[str, Any]:
+def _entry(payload: Path, path: str) -> FetchedFile:
     with (payload / path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     stat = (payload / path).stat()
-    return {"path": path, "size": stat.st_size, "sha256": sha256, "mtime_ns": stat.st_mtime_ns}
+    return FetchedFile(path, stat.st_size, sha256, stat.st_mtime_ns)

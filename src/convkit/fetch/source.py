@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from unicodedata import category
 
 from convkit.errors import ConvkitError
+from convkit.fetch.record import FetchedFile
 from convkit.fetch.staging import Parts
 
 #: called with a file's path, the bytes of it that are here, and its size (None: not known)
@@ -53,7 +53,7 @@ class Source(ABC):
             ConvkitError: the source can't be read, or lists a path outside its folder.
         """
 
-    def stale(self, files: list[dict[str, Any]]) -> bool:
+    def stale(self, files: Sequence[FetchedFile]) -> bool:
         """Whether the source is known, without asking the network, to differ from the recorded files."""
         return False
 

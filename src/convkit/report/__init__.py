@@ -15,9 +15,9 @@ import os
 from pathlib import Path
 
 from convkit.report.campaign import read_campaign
-from convkit.report.summary import format_table, summarize
+from convkit.report.summary import Summary, format_table, read_summary, summarize
 
-__all__ = ["build_report", "format_table", "read_campaign", "summarize"]
+__all__ = ["Summary", "build_report", "format_table", "read_campaign", "read_summary", "summarize"]
 
 
 def build_report(directory: Path) -> Path:
@@ -30,7 +30,7 @@ def build_report(directory: Path) -> Path:
 
     conversions = read_campaign(directory)
     summary = summarize(conversions)
-    _write(directory / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    _write(directory / "summary.json", json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
     return _write(directory / "report.html", render(summary, conversions))
 
 

@@ -10,7 +10,7 @@ import csv
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from convkit.errors import ConvkitError
 from convkit.files.receipt import STATE_SCHEMA
@@ -19,6 +19,9 @@ from convkit.files.receipt import STATE_SCHEMA
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 #: the checks that make up a proof
 CHECKS = ("roundtrip", "equivalence")
+#: what one check says
+State = Literal["yes", "no", "not shown"]
+_STATES: tuple[State, ...] = ("yes", "no", "not shown")
 
 
 @dataclass(frozen=True)
@@ -65,26 +68,27 @@ class Conversion:
         return (missing or [stage for stage in self.checks if stage not in self.documents])[0]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal[State, "stopped"]:
         """What all checks together say.
 
         ``yes``: every check was made and passed; ``no``: one says no; ``not shown``: none says no, but one
         missed a planted fault; ``stopped``: one is missing.
         """
         states = {state_of(self.documents[check]) for check in CHECKS if check in self.documents}
-        for state in ("no", "not shown"):
-            if state in states:
-                return state
+        if "no" in states:
+            return "no"
+        if "not shown" in states:
+            return "not shown"
         return "yes" if all(check in self.documents for check in self.checks) else "stopped"
 
 
-def state_of(verdict: dict[str, Any]) -> str:
+def state_of(verdict: dict[str, Any]) -> State:
     """The state of one check's verdict: ``yes``, ``no`` or ``not shown``.
 
     Verdicts of version 1 give none, and passed also where they missed a planted fault.
     """
     if "state" in verdict:
-        return str(verdict["state"])
+        return next((state for state in _STATES if state == verdict["state"]), "no")
     if not verdict.get("passed"):
         return "no"
     return "yes" if all(fault.get("caught") for fault in verdict.get("faults", [])) else "not shown"

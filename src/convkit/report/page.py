@@ -15,7 +15,18 @@ from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
 from convkit.report.campaign import CHECKS, STAGES, Conversion, state_of
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
-from convkit.report.summary import excess, headline, in_words, margin, outcome, sensitivity, steps_of, worst
+from convkit.report.summary import (
+    Row,
+    Summary,
+    excess,
+    headline,
+    in_words,
+    margin,
+    outcome,
+    sensitivity,
+    steps_of,
+    worst,
+)
 
 #: most leaves that a section lists; the plan and the receipt list them all
 MOST_LEAVES = 400
@@ -24,7 +35,7 @@ MOST_LEAVES = 400
 _UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
-def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
+def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
     """Render the whole page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convkit.report"),
@@ -44,7 +55,7 @@ def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
         "flat": _flat,
     }
     axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])
-    sections = [_section(row, conversion, axis) for row, conversion in zip(summary["rows"], conversions, strict=True)]
+    sections = [_section(row, conversion, axis) for row, conversion in zip(summary.rows, conversions, strict=True)]
     return environment.get_template("report.html.j2").render(
         summary=summary,
         headline=headline(summary),
@@ -58,7 +69,7 @@ def render(summary: dict[str, Any], conversions: Sequence[Conversion]) -> str:
 class Section:
     """What the page shows of one conversion."""
 
-    row: dict[str, Any]
+    row: Row
     documents: dict[str, dict[str, Any]]
     plan: dict[str, Any]
     receipt: dict[str, Any]
@@ -119,7 +130,7 @@ class Stage:
     width: float
 
 
-def _section(row: dict[str, Any], conversion: Conversion, axis: LogAxis) -> Section:
+def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
     plan = conversion.plan
     fates = _groups(plan.get("source_leaves", {}).values(), "fate")
     faults = sorted(_faults(conversion, axis), key=lambda fault: fault.excess or 0.0)
@@ -222,7 +233,7 @@ def _strip(own: float | None, faults: Sequence[FaultLine], axis: LogAxis) -> lis
 def _layers(verdict: dict[str, Any]) -> Curve | None:
     """The error after each layer, in the measure that the bound applies to."""
     states = verdict.get("details", {}).get("states", [])
-    name = worst({"measured": {}, **verdict})
+    name = worst(verdict.get("measured", {}), verdict.get("bound", {}))
     values = [(str(state["name"]), float(state[name])) for state in states if name in state]
     return curve(values, verdict["bound"][name]) if name and values else None
 

@@ -3,49 +3,116 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct, field
 
 import convkit
+from convkit.files.document import Document, read_json, typed
 from convkit.report.campaign import CHECKS, Conversion, state_of
 from convkit.report.text import duration, number, size
-
-SCHEMA = "convkit.summary/1"
 
 #: how the table on the terminal spells a row's verdict
 VERDICTS = {"yes": "proved", "no": "NOT PROVED", "not shown": "NOT SHOWN", "stopped": "STOPPED"}
 
 
-def summarize(conversions: Sequence[Conversion]) -> dict[str, Any]:
-    """The document of schema ``convkit.summary/1``."""
-    rows = [_row(conversion) for conversion in conversions]
-    return {
-        "schema": SCHEMA,
-        "convkit": convkit.__version__,
-        "passed": all(row["verdict"] == "yes" for row in rows),
-        "rows": rows,
-    }
+class Sides(Struct, frozen=True):
+    """How many leaves each side has; None before there is a plan."""
+
+    source: int | None
+    target: int | None
 
 
-def headline(summary: dict[str, Any]) -> str:
+class Volume(Struct, frozen=True):
+    """Bytes of tensors; None before there is a plan."""
+
+    read: int | None
+    written: int | None
+
+
+class Outcome(Struct, frozen=True):
+    """What one check found: ``caught`` of ``planted`` faults, seconds."""
+
+    state: Literal["yes", "no", "not shown"]
+    passed: bool
+    measured: dict[str, Any]
+    bound: dict[str, Any]
+    caught: int
+    planted: int
+    seconds: float | None
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One conversion: what became of it, and the stage and the problem at which it ended if it isn't proved."""
+
+    id: str
+    verdict: Literal["yes", "no", "not shown", "stopped"]
+    stopped_at: str | None
+    problem: str | None
+    source: str | None
+    from_: str | None = field(name="from")
+    from_format: str | None
+    to: str | None
+    to_format: str | None
+    leaves: Sides
+    bytes: Volume
+    exactness: str | None
+    roundtrip: Outcome | None
+    equivalence: Outcome | None
+    seconds: float | None
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The checks that were made."""
+        return [check for check in (self.roundtrip, self.equivalence) if check]
+
+
+class Summary(Document, frozen=True, kw_only=True):
+    """A campaign in figures: a row for each conversion, and whether all of them are proved."""
+
+    schema: Literal["convkit.summary/1"] = "convkit.summary/1"
+    convkit: str
+    passed: bool
+    rows: tuple[Row, ...]
+
+
+def summarize(conversions: Sequence[Conversion]) -> Summary:
+    """The figures of these conversions."""
+    rows = tuple(_row(conversion) for conversion in conversions)
+    return Summary(convkit=convkit.__version__, passed=all(row.verdict == "yes" for row in rows), rows=rows)
+
+
+def read_summary(path: Path) -> Summary:
+    """The ``summary.json`` that a report left.
+
+    Raises:
+        ConvkitError: it isn't one.
+    """
+    remedy = "make it again: convkit report"
+    return typed(Summary, read_json(path, remedy), path, remedy=remedy)
+
+
+def headline(summary: Summary) -> str:
     """How many conversions are proved: ``4 of 5 conversions proved``."""
-    proved = sum(row["verdict"] == "yes" for row in summary["rows"])
-    total = len(summary["rows"])
+    proved = sum(row.verdict == "yes" for row in summary.rows)
+    total = len(summary.rows)
     return f"{proved} of {total} conversion{'s' if total != 1 else ''} proved"
 
 
-def format_table(summary: dict[str, Any]) -> str:
+def format_table(summary: Summary) -> str:
     """The campaign as a table for the terminal, with all problems and the headline below it."""
     header = ("checkpoint", "verdict", "from", "to", "leaves", "size", "round trip", "equivalence", "faults", "time")
-    lines = [header, *(_cells(row) for row in summary["rows"])]
+    lines = [header, *(_cells(row) for row in summary.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     rule = "─" * max(len(line) for line in table)
-    problems = [f"{row['id']}: {row['problem']}" for row in summary["rows"] if row["problem"]]
+    problems = [f"{row.id}: {row.problem}" for row in summary.rows if row.problem]
     return "\n".join([table[0], rule, *table[1:], rule, *problems, headline(summary)])
 
 
-def excess(measured: dict[str, Any], bound: dict[str, Any]) -> float | None:
+def excess(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> float | None:
     """The largest measured value in units of its bound: above 1 the check fails. None if no bound applies."""
     ratios = [
         _ratio(float(measured[name]), float(limit))
@@ -63,29 +130,30 @@ def _ratio(value: float, limit: float) -> float:
     return value / limit
 
 
-def _row(conversion: Conversion) -> dict[str, Any]:
+def _row(conversion: Conversion) -> Row:
     plan, receipt = conversion.plan, conversion.receipt
     counts = plan.get("summary", {})
     source, target = plan.get("source", {}), plan.get("target", {})
-    return {
-        "id": conversion.id,
-        "verdict": conversion.verdict,
-        "stopped_at": conversion.stopped_at,
-        "problem": _problem(conversion),
-        "source": conversion.claim.get("source"),
-        "from": source.get("layout") or conversion.claim.get("from") or source.get("format"),
-        "from_format": source.get("format"),
-        "to": target.get("layout") or conversion.claim.get("to") or target.get("format"),
-        "to_format": target.get("format"),
-        "leaves": {"source": counts.get("source_leaves"), "target": counts.get("target_leaves")},
-        "bytes": {
-            "read": receipt.get("bytes_read", counts.get("bytes_read")),
-            "written": receipt.get("bytes_written", counts.get("bytes_written")),
-        },
-        "exactness": exactness(plan),
-        **{check: _check(conversion.documents.get(check)) for check in CHECKS},
-        "seconds": _seconds(conversion),
-    }
+    return Row(
+        id=conversion.id,
+        verdict=conversion.verdict,
+        stopped_at=conversion.stopped_at,
+        problem=_problem(conversion),
+        source=conversion.claim.get("source"),
+        from_=source.get("layout") or conversion.claim.get("from") or source.get("format"),
+        from_format=source.get("format"),
+        to=target.get("layout") or conversion.claim.get("to") or target.get("format"),
+        to_format=target.get("format"),
+        leaves=Sides(counts.get("source_leaves"), counts.get("target_leaves")),
+        bytes=Volume(
+            receipt.get("bytes_read", counts.get("bytes_read")),
+            receipt.get("bytes_written", counts.get("bytes_written")),
+        ),
+        exactness=exactness(plan),
+        roundtrip=_outcome(conversion.documents.get("roundtrip")),
+        equivalence=_outcome(conversion.documents.get("equivalence")),
+        seconds=_seconds(conversion),
+    )
 
 
 def steps_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -114,7 +182,7 @@ def _problem(conversion: Conversion) -> str | None:
         verdict = conversion.documents.get(check, {"passed": True})
         state = state_of(verdict)
         if state != "yes":
-            problems = verdict.get("problems") or _missed(verdict) or [margin(_check(verdict)) or state]
+            problems = verdict.get("problems") or _missed(verdict) or [margin(_outcome(verdict)) or state]
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
@@ -126,19 +194,19 @@ def _missed(verdict: dict[str, Any]) -> list[str]:
     return [f"planted fault missed: {fault.get('name')}" for fault in verdict.get("faults", []) if not fault["caught"]]
 
 
-def _check(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
+def _outcome(verdict: dict[str, Any] | None) -> Outcome | None:
     if verdict is None:
         return None
     faults = verdict.get("faults", [])
-    return {
-        "state": state_of(verdict),
-        "passed": state_of(verdict) == "yes",
-        "measured": verdict.get("measured", {}),
-        "bound": verdict.get("bound", {}),
-        "caught": sum(bool(fault["caught"]) for fault in faults),
-        "planted": len(faults),
-        "seconds": verdict.get("seconds"),
-    }
+    return Outcome(
+        state=state_of(verdict),
+        passed=state_of(verdict) == "yes",
+        measured=verdict.get("measured", {}),
+        bound=verdict.get("bound", {}),
+        caught=sum(bool(fault["caught"]) for fault in faults),
+        planted=len(faults),
+        seconds=verdict.get("seconds"),
+    )
 
 
 def _seconds(conversion: Conversion) -> float | None:
@@ -148,49 +216,48 @@ def _seconds(conversion: Conversion) -> float | None:
     return round(sum(known), 2) if known else None
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     caught, planted = sensitivity(row)
     return (
-        row["id"],
-        VERDICTS[row["verdict"]],
-        row["from"] or "–",
-        row["to"] or "–",
-        f"{number(row['leaves']['source'])} → {number(row['leaves']['target'])}",
-        size(row["bytes"]["written"]),
-        outcome(row["roundtrip"]),
-        _margin_or_outcome(row["equivalence"]),
+        row.id,
+        VERDICTS[row.verdict],
+        row.from_ or "–",
+        row.to or "–",
+        f"{number(row.leaves.source)} → {number(row.leaves.target)}",
+        size(row.bytes.written),
+        outcome(row.roundtrip),
+        _margin_or_outcome(row.equivalence),
         f"{caught} of {planted}" if planted else "–",
-        duration(row["seconds"]),
+        duration(row.seconds),
     )
 
 
-def _margin_or_outcome(check: dict[str, Any] | None) -> str:
+def _margin_or_outcome(check: Outcome | None) -> str:
     """The margin, unless there is none or it would look like a pass: then the outcome."""
-    return outcome(check) if check and check["state"] == "not shown" else margin(check) or outcome(check)
+    return outcome(check) if check and check.state == "not shown" else margin(check) or outcome(check)
 
 
-def outcome(check: dict[str, Any] | None) -> str:
+def outcome(check: Outcome | None) -> str:
     """``yes``, ``NO``, ``not shown`` or nothing."""
-    return "–" if check is None else {"no": "NO"}.get(check["state"], check["state"])
+    return "–" if check is None else {"no": "NO"}.get(check.state, check.state)
 
 
-def margin(check: dict[str, Any] | None) -> str:
+def margin(check: Outcome | None) -> str:
     """``1.2e-07 ≤ 5.0e-06``: the measure that is largest in units of its bound; empty if no bound applies."""
-    name = worst(check or {})
+    name = worst(check.measured, check.bound) if check else None
     if check is None or name is None:
         return ""
-    value, limit = check["measured"][name], check["bound"][name]
+    value, limit = check.measured[name], check.bound[name]
     return f"{number(value)} {'≤' if value <= limit else '>'} {number(limit)}"
 
 
-def worst(check: dict[str, Any]) -> str | None:
+def worst(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
     """The name of the measure that is largest in units of its bound; None if no bound applies."""
-    ratios = {name: excess(check["measured"], {name: limit}) for name, limit in check.get("bound", {}).items()}
+    ratios = {name: excess(measured, {name: limit}) for name, limit in bound.items()}
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
     return max(known, key=lambda name: known[name]) if known else None
 
 
-def sensitivity(row: dict[str, Any]) -> tuple[int, int]:
+def sensitivity(row: Row) -> tuple[int, int]:
     """How many planted faults both checks caught together, and how many were planted."""
-    checks = [row[check] for check in CHECKS if row[check]]
-    return sum(check["caught"] for check in checks), sum(check["planted"] for check in checks)
+    return sum(check.caught for check in row.outcomes), sum(check.planted for check in row.outcomes)

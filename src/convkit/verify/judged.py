@@ -54,7 +54,7 @@ class Check:
             faults=faults,
             details=details or {},
             problems=(*problems, *self._missed(faults, bound or {})),
-            seconds=time.monotonic() - self._started,
+            seconds=round(time.monotonic() - self._started, 3),
         )
 
     def _missed(self, faults: tuple[Fault, ...], bound: dict[str, Any]) -> Iterator[str]:
