@@ -74,8 +74,9 @@ class Carrier:
                 self._note(job, entry["digest"])
                 self._advance(job.spec.nbytes)
                 continue
-            grain = writers[job.role].granularity(job.key)
-            mine = [Range(job, 0, job.spec.size)] if job.files() else list(cut(job, grain))
+            writer = writers[job.role]
+            whole = _stored(job, writer) is not None
+            mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
             job.open_runs = len(mine)
             ranges += mine
         with ThreadPoolExecutor(self.threads) as pool:
@@ -100,7 +101,7 @@ class Carrier:
         digests = BlockDigests(self.algorithm)
         rearranged = job.reader is self.source and job.digest_of is None
         gather = Gather(job, self._digest_whole if rearranged else None)
-        files = job.files()
+        files = _stored(job, writer)
         copied = files is not None and writer.copy_leaf(job.key, files)
         grain = 1 if copied else writer.granularity(job.key)
         for start, stop in slabs(part, grain, gather.crosswise):
@@ -140,6 +141,11 @@ class Carrier:
             self._done += nbytes
             if self.progress:
                 self.progress(self._done, self._total)
+
+
+def _stored(job: Job, writer: Writer) -> Mapping[str, Path] | None:
+    """What the writer may take instead of elements: the leaf's files, none where it has them already."""
+    return {} if job.key in writer.packed else job.files()
 
 
 def _journal_key(job: Job) -> str:

@@ -10,18 +10,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convkit.checkpoint import Leaf, WriteOptions
-from convkit.checkpoint.digests import BLOCK, BlockDigests, combine, digest_value
-from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.checkpoint.digests import digest_leaf, digest_value
+from convkit.checkpoint.tensors import carrier as carrier_dtype
+from convkit.checkpoint.tensors import value_dtype
+from convkit.checkpoint.views import Overlay
 from convkit.errors import ConvkitError, UsageError
-from convkit.execute.publish import Work, publishing
+from convkit.execute.carry import Carrier
+from convkit.execute.job import copies
+from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import find_config
 from convkit.files.receipt import REPAIR, STATE_SCHEMA, json_value, same_files
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
@@ -101,19 +106,14 @@ def restate(
         ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
             left under a final name.
     """
-    if backup is not None and backup.exists():
-        raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
-    if target.is_dir():
-        raise UsageError("is a folder", path=target, remedy="name a file")
-    if not inplace and target.exists() and target.samefile(source.path):
-        raise UsageError("is the checkpoint itself", path=target, remedy="name another file")
+    _check_target(source.path, target, inplace, backup)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
-    with publishing(work, {"state": dict(told)}) as output:
+    plan = planned(source, state, told)
+    with publishing(work, _identity(source.path, state, plan)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
-        taken = _write(source, made, state)
-        digests = _compare(source, made, state)
-        plan = planned(source, state, told)
+        digests, taken = _write(source, output, state)
+        _read_back(made, state, digests)
         if target.exists():
             shutil.copymode(target, made)
         return output.publish(
@@ -136,6 +136,31 @@ def restate(
         )
 
 
+def _check_target(source: Path, target: Path, inplace: bool, backup: Path | None) -> None:
+    """The target is a file, and not the source unless that is asked for; a backup replaces nothing.
+
+    Raises:
+        UsageError: it is otherwise.
+    """
+    if backup is not None and backup.exists():
+        raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
+    if target.is_dir():
+        raise UsageError("is a folder", path=target, remedy="name a file")
+    if not inplace and target.exists() and target.samefile(source):
+        raise UsageError("is the checkpoint itself", path=target, remedy="name another file")
+
+
+def _identity(source: Path, state: State, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run must have in common with a killed one to go on with it."""
+    status = source.stat()
+    return {
+        "plan": digest_value("sha256", plan),
+        "spec": state.spec,
+        "numbers": dict(state.numbers),
+        "source": [status.st_size, status.st_mtime_ns],
+    }
+
+
 def _described(leaf: Leaf) -> dict[str, Any]:
     if leaf.spec is None:
         return {"shape": None, "dtype": None, "value": json_value(leaf.value)}
@@ -152,67 +177,61 @@ def _config(source: Path, target: Path, out: Path) -> list[str]:
     return [beside.name]
 
 
-def _write(source: CerebrasCheckpoint, path: Path, state: State) -> int:
-    """Write the file; returns how many tensors came over undecoded."""
+def _write(source: CerebrasCheckpoint, output: Output, state: State) -> tuple[dict[str, str], int]:
+    """Write the file; returns the digest of every leaf, and how many tensors were taken over undecoded."""
     own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
+    seen = Overlay(source, own, {key: _stored(number, own[key]) for key, number in state.numbers.items()})
     packed = {
         key: source.datasets[key]
         for key, leaf in own.items()
         if key in source.datasets and key not in state.numbers and can_be_packed(leaf, source.datasets[key])
     }
     options = WriteOptions(metadata={**source.metadata, "spec": state.spec})
-    writer = CerebrasWriter(path, state.leaves, options, packed=packed, attributes=source.attributes)
+    carrier = Carrier(output.staging, seen, threads=os.cpu_count() or 1, algorithm=_ALGORITHM)
+    resume = output.staging.resumed and output.main.exists()
+    writer = CerebrasWriter(
+        output.main, state.leaves, options, resume=resume, packed=packed, attributes=source.attributes
+    )
     try:
-        for key, leaf in own.items():
-            if key in packed:
-                continue
-            for start, data in _pieces(source, leaf, state, writer.granularity(key)):
-                writer.write(key, start, data)
-            writer.finish(key)
+        carrier.make([replace(job, digest_of=job.key) for job in copies("target", seen)], {"target": writer})
         writer.commit()
     finally:
         writer.close()
-    return len(packed)
+    return _digests(state.leaves, carrier.digests["target"]), len(packed)
 
 
-def _compare(source: CerebrasCheckpoint, path: Path, state: State) -> dict[str, str]:
-    """Read back what was written, and compare it bit by bit; returns every leaf's digest.
+def _stored(number: int, leaf: Leaf) -> np.ndarray:
+    """A number as a tensor holds it."""
+    assert leaf.spec
+    return np.asarray(number).astype(value_dtype(leaf.spec.dtype)).view(carrier_dtype(leaf.spec.dtype)).reshape(-1)
+
+
+def _digests(leaves: Sequence[Leaf], made: Mapping[str, str]) -> dict[str, str]:
+    """The digest of every leaf: of a tensor that was made, of the one that it is tied to, or of its value."""
+    return {
+        leaf.key: made[leaf.same_as or leaf.key] if leaf.spec else digest_value(_ALGORITHM, json_value(leaf.value))
+        for leaf in leaves
+    }
+
+
+def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
+    """Compare the file, read anew, with what should be in it.
 
     Raises:
         ConvkitError: it differs.
     """
-    digests = {}
     with CerebrasCheckpoint(path) as written:
         # repr: a NaN equals itself there, and 1 isn't True
         if repr(list(written.leaves.values())) != repr(list(state.leaves)) or written.metadata["spec"] != state.spec:
             raise ConvkitError("what was written has another structure", path=path, remedy="report this: it is a bug")
-        for leaf in state.leaves:
-            if leaf.spec is None:
-                digests[leaf.key] = digest_value(_ALGORITHM, json_value(leaf.value))
-                continue
-            blocks = BlockDigests(_ALGORITHM)
-            for start, data in _pieces(source, leaf, state, 1):
-                blocks.update(data)
-                if not np.array_equal(written.read(leaf.key, start, start + data.size), data):
+        tensors = [leaf.key for leaf in state.leaves if leaf.spec]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda key: digest_leaf(written, key, _ALGORITHM), tensors)
+            for key, digest in zip(tensors, found, strict=True):
+                if digest != digests[key]:
                     raise ConvkitError(
-                        "what was written differs from the source", path=path, key=leaf.key, remedy="check the disk"
+                        "what was written differs from the source", path=path, key=key, remedy="check the disk"
                     )
-            digests[leaf.key] = combine(_ALGORITHM, blocks.blocks())
-    return digests
-
-
-def _pieces(source: CerebrasCheckpoint, leaf: Leaf, state: State, grain: int) -> Iterator[tuple[int, np.ndarray]]:
-    """A tensor in pieces of about a block, each with where it starts: of the source, or the number it should hold."""
-    assert leaf.spec
-    if leaf.key in state.numbers:
-        number = np.asarray(state.numbers[leaf.key]).astype(value_dtype(leaf.spec.dtype))
-        yield 0, number.view(carrier(leaf.spec.dtype)).reshape(-1)
-        return
-    # a leaf that had no data of its own is read under the name of its copy
-    key = leaf.key if source.leaves[leaf.key].spec else leaf.same_as or leaf.key
-    step = max(1, BLOCK // (grain * leaf.spec.itemsize)) * grain
-    for start in range(0, leaf.spec.size, step):
-        yield start, source.read(key, start, min(leaf.spec.size, start + step))
 
 
 @contextmanager

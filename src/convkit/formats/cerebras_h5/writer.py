@@ -52,9 +52,9 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class CerebrasWriter(Writer):
     """Writes a ``.mdl`` file.
 
-    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are copied as they are, with their chunks,
-    filters and attributes, when the file is laid out: these leaves are not written. ``attributes`` are added to the
-    file's own.
+    ``packed`` are datasets of another file (see :func:`can_be_packed`) that are stored alike, with their chunks,
+    filters and attributes: :meth:`copy_leaf` copies them as they are, and these leaves are not written.
+    ``attributes`` are added to the file's own.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class CerebrasWriter(Writer):
         self._leaves = leaves
         self._numpy_arrays = frozenset(options.metadata.get("numpy_arrays", ()))
         self._packed = packed
+        self.packed = packed.keys()
         attributes = {**attributes, **self._attributes(options)}
         with self._io_errors():
             old = _reopen(path, attributes) if resume else None
@@ -111,6 +112,15 @@ class CerebrasWriter(Writer):
         """Flush HDF5's index into the file; the kernel has the data already."""
         with self._io_errors(key):
             self._file.flush()
+
+    def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
+        """Copy a packed dataset's chunks, or its elements where it has none."""
+        if key not in self._packed:
+            return False
+        with self._io_errors(key):
+            _copy(self._packed[key], self._datasets[key])
+        self.finish(key)
+        return True
 
     def commit(self) -> None:
         """Mark the file as complete, and sync it.
@@ -240,9 +250,6 @@ class CerebrasWriter(Writer):
             dataset.attrs.update(records.of_tensor(leaf.spec, numpy=leaf.key in self._numpy_arrays).notes)
             self._datasets[leaf.key] = dataset
         self._file.flush()
-        for key, packed in self._packed.items():
-            with self._io_errors(key):
-                _copy(packed, self._datasets[key])
 
     def _like(self, leaf: Leaf) -> h5py.Dataset:
         """An empty dataset with chunks, filters and attributes of the packed one."""
@@ -316,10 +323,17 @@ def _reopen(path: Path, attributes: dict[str, Any]) -> h5py.File | None:
     with suppress(*_TORN):
         old = h5py.File(path, "r")
         # it may even be complete, if the process was killed before publishing it
-        if {**old.attrs, "__SUCCESS__": False} == attributes:
+        if _equal({**old.attrs, "__SUCCESS__": False}, attributes):
             return old
         old.close()
     return None
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether attributes are the same; those that other programs added may be arrays."""
+    import numpy as np
+
+    return one.keys() == other.keys() and all(np.array_equal(value, other[name]) for name, value in one.items())
 
 
 def _copy_if_whole(old: h5py.File, dataset: h5py.Dataset, key: str) -> None:
@@ -332,7 +346,7 @@ def _copy_if_whole(old: h5py.File, dataset: h5py.Dataset, key: str) -> None:
     except _TORN:
         return
     if source.chunks is None:
-        dataset[()] = source[()]
+        _copy(source, dataset)
     for corner in index:
         try:
             mask, packed = source.id.read_direct_chunk(corner)
