@@ -89,7 +89,7 @@ def test_says_what_it_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(command(tmp_path, "-s", "3")) == 0
     said = capsys.readouterr()
     assert "all     12" in said.out
-    assert "notes.txt is no worker's file: ignored" in said.err
+    assert "notes.txt isn't a worker's file: ignored" in said.err
     assert values(tmp_path / "new.mdl") == {"dataloader.samples_streamed": 12, "dataloader.seed": 3}
 
 

@@ -107,8 +107,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        told = ConvkitError(error.strerror or str(error), path=error.filename, remedy="check the path and permissions")
-        return _say(told, json_too=args.json)
+        refusal = ConvkitError(
+            error.strerror or str(error), path=error.filename, remedy="check the path and permissions"
+        )
+        return _say(refusal, json_too=args.json)
     except KeyboardInterrupt:
         print("convkit: interrupted; the same command resumes", file=sys.stderr)
         return 130

@@ -83,7 +83,7 @@ def fix(args: argparse.Namespace) -> int:
     target = _target(args)
     with CerebrasCheckpoint(args.checkpoint_path) as checkpoint:
         found = repaired(checkpoint)
-        told = {
+        said = {
             "command": "fix-checkpoint-spec",
             "repairs": [asdict(repair) for repair in found.repairs],
             "warnings": list(found.warnings),
@@ -93,16 +93,16 @@ def fix(args: argparse.Namespace) -> int:
         reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
         state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
         if args.dry_run or not (found.repairs or args.copy_healthy):
-            document = planned(checkpoint, state, told)
+            document = planned(checkpoint, state, said)
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
-            document = planned(checkpoint, state, told)
+            document = planned(checkpoint, state, said)
             print("convkit: nothing was changed", file=sys.stderr)
         else:
             document = restate(
                 checkpoint,
                 target,
                 state,
-                told,
+                said,
                 overwrite=args.overwrite,
                 inplace=args.fix_inplace,
                 backup=_backup(target) if args.fix_inplace and args.backup else None,
@@ -114,8 +114,8 @@ def fix(args: argparse.Namespace) -> int:
         copied = f"; copied to {target}" if "plan" in document else ""
         print(f"{args.checkpoint_path}: healthy, nothing was changed{copied}")
     else:
-        _tell_repairs(found)
-        _tell(document, target)
+        _show_repairs(found)
+        _show(document, target)
     return 0
 
 
@@ -139,7 +139,7 @@ def _backup(target: Path) -> Path:
 
 
 def _agreed(args: argparse.Namespace, found: Repaired) -> bool:
-    """Whether the user wants it, as the original asks."""
+    """Ask the user, as the original script does."""
     print(f"{args.checkpoint_path}: {len(found.repairs)} repairs", file=sys.stderr)
     print("Are you sure you want to fix the checkpoint inplace? [y/N]: ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
@@ -162,13 +162,13 @@ def _carry(args: argparse.Namespace) -> int:
     branch = map_state(workers, args.shuffle_seed) if kind == "map" else iterable_state(workers)
     with CerebrasCheckpoint(file_of(args.old_checkpoint)) as checkpoint:
         leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
-        warnings = [f"{name} is no worker's file: ignored" for name in workers.ignored]
+        warnings = [f"{name} isn't a worker's file: ignored" for name in workers.ignored]
         step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
         if step not in (None, workers.step):
             warnings.append(f"the files are of data step {workers.step}, the checkpoint of global_step {step}")
         if workers.missing:
             warnings.append(f"worker {', '.join(workers.missing)} has no file of step {workers.step}: left out")
-        told = {
+        said = {
             "command": "data-iter-state",
             "dataloader": branch,
             "warnings": warnings,
@@ -177,16 +177,16 @@ def _carry(args: argparse.Namespace) -> int:
         why = f"from the workers' files at data step {workers.step}"
         state = State(leaves, spec, {leaf.key: why for leaf in leaves if leaf.key.split(".")[0] == BRANCH})
         if args.dry_run:
-            document = planned(checkpoint, state, told)
+            document = planned(checkpoint, state, said)
         else:
-            document = restate(checkpoint, args.output_file, state, told, overwrite=args.overwrite)
+            document = restate(checkpoint, args.output_file, state, said, overwrite=args.overwrite)
     _warn(warnings)
     if args.json:
         emit(document)
     else:
         table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
         print(f"state of {'a map-style' if kind == 'map' else 'an iterable'} loader at data step {workers.step}")
-        _tell(document, args.output_file)
+        _show(document, args.output_file)
     return 0
 
 
@@ -216,7 +216,7 @@ def _make_files(folder: Path, workers: Workers) -> None:
         staging.publish([folder.name])
 
 
-def _tell_repairs(found: Repaired) -> None:
+def _show_repairs(found: Repaired) -> None:
     rows = [
         [repair.what, repair.key or "the file", "-" if repair.before is None else repair.before, "->", repair.after]
         for repair in found.repairs
@@ -224,7 +224,7 @@ def _tell_repairs(found: Repaired) -> None:
     table([[*row, f"({repair.why})"] for row, repair in zip(rows, found.repairs, strict=True)])
 
 
-def _tell(document: dict[str, Any], target: Path) -> None:
+def _show(document: dict[str, Any], target: Path) -> None:
     if "plan" not in document:
         print(f"{target}: not written")
         return

@@ -21,7 +21,7 @@ class Gather:
     """Gives a slab of one leaf: from the mapped source directly, or through a buffer.
 
     Args:
-        decoded_whole: is told of every source leaf that was decoded whole, with its elements.
+        decoded_whole: called with every source leaf that was decoded whole, and its elements.
     """
 
     def __init__(self, job: Job, decoded_whole: Callable[[str, np.ndarray], None] | None = None) -> None:
@@ -86,7 +86,7 @@ class Gather:
             low, high = min(low for low, _ in some), max(high for _, high in some)
             held = self.decoded.get(key)
             covered = held is not None and held[0] <= low and high <= held[0] + held[1].size
-            del held  # the last reference but for that of the dict
+            del held  # the last reference, except that of the dict
             if not covered:
                 self.decoded[key] = self._read_on(key, low, high)
 

@@ -1,8 +1,8 @@
-"""A ``.mdl`` file written anew with another state: its tensors are carried over undecoded, then compared.
+"""Write a ``.mdl`` file anew with another state: its tensors are taken over undecoded, then read back.
 
-For what concerns the state of a training and no layout: repairs of old files, loader state. The new
-file grows in a staging folder, is read back and compared with the source leaf by leaf, and published
-with a record beside it (see :mod:`convkit.files.receipt`), by which ``convkit verify`` checks it later.
+This is for what concerns the state of a training, and no layout: repairs of old files, loader state. It is a policy
+over the shell (:mod:`convkit.execute.publish`) and the engine (:mod:`convkit.execute.carry`), so that a killed run
+goes on. The new file is read back, leaf by leaf, before it is published with its receipt.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OVERHEAD = 16 << 20
 class State:
     """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change.
 
-    ``reasons`` says of each leaf that isn't as it was why.
+    ``reasons`` says why a leaf isn't what it was.
     """
 
     leaves: Sequence[Leaf]
@@ -50,8 +50,8 @@ class State:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
-def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -> dict[str, Any]:
-    """The document that says what :func:`restate` will do, in the words of a plan."""
+def planned(source: CerebrasCheckpoint, state: State, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`restate` will do, as a plan."""
     fates: dict[str, dict[str, Any]] = {}
     origins: dict[str, dict[str, Any]] = {}
     for leaf in state.leaves:
@@ -64,12 +64,12 @@ def planned(source: CerebrasCheckpoint, state: State, told: Mapping[str, Any]) -
     nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
     return {
         "schema": STATE_SCHEMA,
-        **told,
+        **said,
         "source": {"layout": None, "format": source.format, "path": str(source.path)},
         "target": {"layout": None, "format": source.format, "config": {}},
         "source_leaves": fates,
         "target_leaves": origins,
-        "warnings": list(told["warnings"]),
+        "warnings": list(said["warnings"]),
         "summary": {
             "source_leaves": len(fates),
             "target_leaves": len(origins),
@@ -84,31 +84,31 @@ def restate(
     source: CerebrasCheckpoint,
     target: Path,
     state: State,
-    told: Mapping[str, Any],
+    said: Mapping[str, Any],
     *,
     overwrite: bool = False,
     inplace: bool = False,
     backup: Path | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` and its record, which holds what is ``told``; returns the record.
+    """Write ``target`` and its receipt, which holds what is ``said``; returns the receipt.
 
     Args:
         source: an opened checkpoint; it is only read.
         target: a file; with ``inplace`` the source's own path, which is replaced when all is done.
         state: what the target will hold; tensors of the source, by their keys, and any values.
-        told: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
-        overwrite: replace an existing target, and what a conversion left beside it.
+        said: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
+        overwrite: replace an existing target, and the receipt beside it.
         inplace: replace the source.
         backup: the name under which an existing target is kept.
 
     Raises:
-        UsageError: the target, or the backup, exists, or is nothing to replace.
+        UsageError: the target, or the backup, exists, or can't be replaced.
         ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
             left under a final name.
     """
     _check_target(source.path, target, inplace, backup)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
-    plan = planned(source, state, told)
+    plan = planned(source, state, said)
     with publishing(work, _identity(source.path, state, plan)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
@@ -120,7 +120,7 @@ def restate(
             plan,
             _config(source.path, target, output.out),
             within=_kept(target, backup),
-            **told,
+            **said,
             source={"path": str(source.path), "version": source.metadata["version"]},
             target={
                 "path": target.name,
@@ -236,7 +236,7 @@ def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
 
 @contextmanager
 def _kept(target: Path, backup: Path | None) -> Iterator[None]:
-    """Gives the target a second name, for as long as it keeps its first only if it then loses that."""
+    """Keep an existing target under a second name; if the work fails, and the target is still there, not."""
     if backup is None:
         yield
         return

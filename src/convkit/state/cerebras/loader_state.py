@@ -148,7 +148,7 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
                 f"is the sum of all workers, {values[_SUM]}: it doesn't show each worker's share",
                 path=checkpoint.path,
                 key=_SUM,
-                remedy="keep the record that data-iter-state left beside the checkpoint",
+                remedy="keep the receipt that data-iter-state left beside the checkpoint",
             )
         samples = remembered
     else:
