@@ -11,18 +11,23 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
 from convkit.mapping.ops import EXACT, Cast, Elementwise, Scale, Shift
+from convkit.verify import documents
+from convkit.verify.documents import Step, read
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance, fill_bits, undo
 
 FLOATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64")
 
 
-def through(ops: tuple[Elementwise, ...], data: np.ndarray, dtype: str) -> tuple[np.ndarray, str, dict[str, Any]]:
+def through(ops: tuple[Elementwise, ...], data: np.ndarray, dtype: str) -> tuple[np.ndarray, str, Step]:
     """What the executor would write, its dtype, and the step in the plan; exactness added up as the plan does."""
     exactness, result = EXACT, dtype
     for op in ops:
         exactness = exactness.then(op.exactness(result))
         data, result = op.apply(data, result), op.dtype(result)
-    return data, result, {"exactness": exactness.to_json(), "ops": [op.to_json() for op in ops]}
+    side = [{"key": "any", "axes": "a", "at": {}}]
+    step = {"rule": "any", "sources": side, "targets": side, "sizes": {"a": data.size}}
+    step |= {"exactness": exactness.to_json(), "ops": [op.to_json() for op in ops]}
+    return data, result, read(Step, step)
 
 
 def carried(values: Any, dtype: str) -> np.ndarray:
@@ -48,9 +53,9 @@ def test_ops_are_undone_within_their_bound(data: st.DataObject, dtype: str, seed
     chain = data.draw(ops(dtype))
     target, result, step = through(chain, source, dtype)
     assume(np.isfinite(values(target, result)).all() and np.isfinite(values(source, dtype)).all())
-    back = undo(target, step["ops"], dtype, result)
-    if step["exactness"] == "exact":
-        assert bound(step) == 0 and not differing(source, back, step["ops"], dtype).any()
+    back = undo(target, step.ops, dtype, result)
+    if step.exactness == "exact":
+        assert bound(step) == 0 and not differing(source, back, step.ops, dtype).any()
     else:
         assert distance(source, back, dtype, step).max() <= bound(step)
 
@@ -62,16 +67,16 @@ def test_a_cast_is_off_by_half_an_ulp_at_most_and_a_whole_one_is_seen(wide: str,
     source = carried(np.random.default_rng(0).normal(0, 1, 1000), wide)
     target, _, step = through((Cast(wide, narrow),), source, wide)
     assert bound(step) == 0.5
-    assert 0.4 < distance(source, undo(target, step["ops"], wide, narrow), wide, step).max() <= 0.5
+    assert 0.4 < distance(source, undo(target, step.ops, wide, narrow), wide, step).max() <= 0.5
     target[500] ^= 1
-    apart = distance(source, undo(target, step["ops"], wide, narrow), wide, step)
+    apart = distance(source, undo(target, step.ops, wide, narrow), wide, step)
     assert np.flatnonzero(apart > 0.5).tolist() == [500] and 0.5 < apart[500] <= 1.5
 
 
 def test_what_overflowed_is_infinitely_far_away() -> None:
     source = carried([1.0, 1e6, -np.inf, np.nan], "float32")
     target, _, step = through((Cast("float32", "float16"),), source, "float32")
-    apart = distance(source, undo(target, step["ops"], "float32", "float16"), "float32", step)
+    apart = distance(source, undo(target, step.ops, "float32", "float16"), "float32", step)
     assert apart.tolist() == [0.0, np.inf, 0.0, 0.0]
 
 
@@ -96,6 +101,6 @@ def test_with_ops_values_count() -> None:
 
 
 def test_the_fill_goes_through_the_ops() -> None:
-    chain = [{"op": "shift", "by": 1.0}, {"op": "cast", "from": "float32", "to": "bfloat16"}]
+    chain = [documents.Shift(1.0), documents.Cast("float32", "bfloat16")]
     assert fill_bits(2.0, "float16") == carried(2.0, "float16")[0]
     assert fill_bits(0.0, "float32", chain, "bfloat16") == carried(1.0, "bfloat16")[0]

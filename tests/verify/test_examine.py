@@ -21,6 +21,7 @@ from convkit.files.receipt import complement_path, read_receipt
 from convkit.mapping import Mapping, Rule, inverse
 from convkit.mapping.ops import Pad, Scale, Shift
 from convkit.testing import bits
+from convkit.verify.documents import Plan, read_plan
 from convkit.verify.roundtrip.check import roundtrip
 from convkit.verify.roundtrip.examine import Findings, examine
 from convkit.verify.roundtrip.reconvert import Sides
@@ -34,7 +35,7 @@ def random_bits(seed: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 def examined(mapping: Mapping, left: Arrays, right: Arrays, mapped: bool = True, **options: Any) -> Findings:
     source = Memory(left, mapped=mapped)
     plan = json.loads(json.dumps(plan_of(mapping, source, **options).to_json()))
-    return examine(plan, Sides(source, Memory(right, mapped=mapped)))
+    return examine(read_plan(Plan, plan), Sides(source, Memory(right, mapped=mapped)))
 
 
 @settings(deadline=None)

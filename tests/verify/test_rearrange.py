@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.errors import ConvkitError
+from convkit.verify.documents import Step, read
 from convkit.verify.roundtrip.notation import check_bijection, read_axes, shape_of
 from convkit.verify.roundtrip.rearrange import Undone, runs
 
@@ -75,12 +76,16 @@ def both_sides(step: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, n
     )
 
 
+def typed(step: dict[str, Any]) -> Step:
+    return read(Step, {"exactness": "exact", **step})
+
+
 def undone_of(step: dict[str, Any], key: str, shape: tuple[int, ...], target: Checkpoint, **options: Any) -> Undone:
-    return Undone(step, key, TensorSpec(shape, "uint16"), target, lambda part: part, **options)
+    return Undone(typed(step), key, TensorSpec(shape, "uint16"), target, lambda part: part, **options)
 
 
 def check(step: dict[str, Any], limit: int = 1 << 20) -> None:
-    check_bijection(step)
+    check_bijection(typed(step))
     source, target = both_sides(step)
     for mapped in (True, False):
         for key, array in source.items():
@@ -253,7 +258,7 @@ NO_BIJECTIONS = {
 def test_what_is_no_bijection_is_refused(name: str) -> None:
     source, target, sizes = NO_BIJECTIONS[name]
     with pytest.raises(ConvkitError):
-        check_bijection({"rule": name, "sources": source, "targets": target, "sizes": sizes})
+        check_bijection(typed({"rule": name, "sources": source, "targets": target, "sizes": sizes}))
 
 
 def test_a_shape_that_the_sizes_contradict_is_refused() -> None:

@@ -21,10 +21,9 @@ from convkit.formats.arrays.folders import METADATA
 from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
 from convkit.state.orbax import tree
 from convkit.verify.blocks import same_bits
+from convkit.verify.documents import DigestedFile, FileReceipt, MigrationPlan, Receipt, Target, read, read_plan, replace
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
-
-Document = Mapping[str, Any]
 
 #: files by their paths below the checkpoint: where each lies, or its bytes if a fault is planted in it
 Files = dict[str, Path | bytes]
@@ -37,19 +36,19 @@ _SHOWN = 3
 _STRANGER = "isn't in the source"
 
 
-def edited_plan(receipt: Document) -> Iterator[str]:
+def edited_plan(receipt: Receipt) -> Iterator[str]:
     """A problem, unless the receipt's plan has the digest that the receipt gives."""
-    if digest_value("sha256", receipt["plan"]) != receipt["plan_digest"]:
+    if digest_value("sha256", receipt.plan) != receipt.plan_digest:
         yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
 
 
-def other_sizes(path: Path, receipt: Document) -> Iterator[str]:
+def other_sizes(path: Path, target: Target) -> Iterator[str]:
     """A problem for each file that is missing or has another size than the receipt says.
 
     A target that is one file may have been renamed together with its receipt. Early receipts list the files of a folder
     of arrays without their folders, so that names repeat.
     """
-    recorded = Counter((entry["name"], entry["bytes"]) for entry in receipt["target"]["files"])
+    recorded = Counter((entry.name, entry.bytes) for entry in target.files)
     if len({name for name, _ in recorded}) < recorded.total():
         found = Counter((file.name, file.stat().st_size) for file in path.rglob("*") if file.is_file())
         for (name, size), number in (recorded - found).items():
@@ -63,16 +62,17 @@ def other_sizes(path: Path, receipt: Document) -> Iterator[str]:
             yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
 
 
-def verify_files(path: Path, receipt: Document) -> Verdict:
+def verify_files(path: Path, document: Mapping[str, Any]) -> Verdict:
     """Whether a migrated checkpoint still has the files of its receipt.
 
     ``measured`` counts files and bytes. Each file that differs is a problem.
     """
-    check = Check("verify", receipt["source"]["path"], path)
-    recorded = {_joined(part["name"], name): file for part in receipt["parts"] for name, file in part["files"].items()}
+    receipt = read(FileReceipt, document, path)
+    check = Check("verify", receipt.source.path, path)
+    recorded = {_joined(part.name, name): file for part in receipt.parts for name, file in part.files.items()}
     found: Files = dict(_files(path))
     problems = [*edited_plan(receipt), *_altered(path, found, recorded)]
-    faults = [Fault("the plan edited", any(edited_plan({**receipt, "plan": {**receipt["plan"], "planted": True}})))]
+    faults = [Fault("the plan edited", any(edited_plan(replace(receipt, plan={**receipt.plan, "planted": True}))))]
     faults += [Fault(name, any(_altered(path, spoiled, recorded))) for name, spoiled in _planted(found)]
     return check.judged(
         problems,
@@ -80,14 +80,14 @@ def verify_files(path: Path, receipt: Document) -> Verdict:
         measured={
             "files_total": len(recorded),
             "files_failing": len(problems),
-            "bytes": sum(file["bytes"] for file in recorded.values()),
+            "bytes": sum(file.bytes for file in recorded.values()),
         },
         bound={"files_failing": 0},
-        details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
+        details={"plan": receipt.plan_digest, "convkit": receipt.convkit, "started": receipt.started},
     )
 
 
-def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Verdict:
+def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Check) -> Verdict:
     """Whether ``back``, the target migrated back, equals the source.
 
     Files are compared, except those of items that were rewritten, whose leaves are compared, and those that the
@@ -96,29 +96,31 @@ def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Ve
     Args:
         source: what was migrated.
         back: the target, migrated back.
-        receipt: of the migration.
+        document: the receipt of the migration.
         check: the round trip, begun before the target was migrated back.
 
     Raises:
         ConvkitError: one of them can't be read.
     """
+    receipt = read(FileReceipt, document)
+    request = read_plan(MigrationPlan, receipt.plan).request
     ours: Files = dict(_files(source))
     theirs: Files = dict(_files(back))
     problems: list[str] = []
     leaves = 0
-    for part in receipt["parts"]:
-        for name in part["left_out"]:
-            ours = _without(ours, _joined(part["name"], name))
-        anew = [item for item in part["items"].values() if item["rewritten"]]
+    for part in receipt.parts:
+        for name in part.left_out:
+            ours = _without(ours, _joined(part.name, name))
+        anew = [item for item in part.items.values() if item.rewritten]
         if anew:
-            one, other = (_in(folder, part["name"]) for folder in (source, back))
+            one, other = (_in(folder, part.name) for folder in (source, back))
             count, wrong = _differing_leaves(one, other)
             leaves, problems = leaves + count, problems + wrong
             for item in anew:
-                inside = _joined(part["name"], item["source"])
+                inside = _joined(part.name, item.source)
                 ours, theirs = _without(ours, inside), _without(theirs, inside)
-    if receipt["plan"]["request"]["steps"]:
-        kept = tuple(f"{part['name']}/" for part in receipt["parts"] if part["name"])
+    if request.steps:
+        kept = tuple(f"{part.name}/" for part in receipt.parts if part.name)
         ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
     problems += _differing(ours, theirs)
     faults = [Fault(name, any(_differing(ours, spoiled))) for name, spoiled in _planted(theirs)]
@@ -131,12 +133,12 @@ def same_source(source: Path, back: Path, receipt: Document, check: Check) -> Ve
     )
 
 
-def _altered(path: Path, found: Files, recorded: Mapping[str, Document]) -> Iterator[str]:
+def _altered(path: Path, found: Files, recorded: Mapping[str, DigestedFile]) -> Iterator[str]:
     """Each file that differs from the receipt, and how."""
     for name, file in recorded.items():
         if name not in found:
             yield f"{name}: the file is missing{_leaves(path, name)}"
-        elif _digest(found[name], file["digest"]) != file["digest"]:
+        elif _digest(found[name], file.digest) != file.digest:
             yield f"{name}: its digest isn't the receipt's{_leaves(path, name)}"
     yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
 from convkit.files.config_file import read_config
@@ -27,14 +27,13 @@ from convkit.files.receipt import (
     receipt_path,
 )
 from convkit.formats import get_format, open_checkpoint
+from convkit.verify.documents import Described, Digested, LeafReceipt, Planned, Receipt, Side, read, read_plan, replace
 from convkit.verify.files import edited_plan, other_sizes, verify_files
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, changed
 from convkit.verify.roundtrip.reconvert import described, stored
 from convkit.verify.verdict import Fault, Verdict
-
-Document = Mapping[str, Any]
 
 
 def verify(path: Path) -> Verdict:
@@ -53,18 +52,20 @@ def verify(path: Path) -> Verdict:
     if receipt is None:
         remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
-    return verify_files(path, receipt) if "parts" in receipt else _verify_leaves(path, receipt)
+    return verify_files(path, receipt) if "parts" in receipt else _verify_leaves(path, read(LeafReceipt, receipt, path))
 
 
-def _verify_leaves(path: Path, receipt: Document) -> Verdict:
-    check = Check("verify", receipt["source"]["path"], path)
-    plan, kept = receipt["plan"], receipt["complement"]["tensors"]
-    problems = [*edited_plan(receipt), *other_sizes(path, receipt), *_of_config(path, plan["target"])]
+def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
+    check = Check("verify", receipt.source.path, path)
+    plan, kept = read_plan(Described, receipt.plan, path), receipt.complement.tensors
+    problems = [*edited_plan(receipt), *other_sizes(path, receipt.target), *_of_config(path, plan.target)]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
     faults: tuple[Fault, ...] = ()
-    sides = [(path, receipt["target"]["format"], receipt["target"]["leaves"], plan["target_leaves"])]
+    sides: list[tuple[Path, str, Mapping[str, Digested], Mapping[str, Planned]]] = [
+        (path, receipt.target.format, receipt.target.leaves, plan.target_leaves)
+    ]
     if kept:
-        sides.append((complement_path(path), COMPLEMENT_FORMAT, kept, plan["source_leaves"]))
+        sides.append((complement_path(path), COMPLEMENT_FORMAT, kept, plan.source_leaves))
     with ExitStack() as stack:
         for file, format, recorded, planned in sides:
             try:
@@ -83,19 +84,19 @@ def _verify_leaves(path: Path, receipt: Document) -> Verdict:
         faults,
         measured=measured,
         bound={"leaves_failing": 0},
-        details={"plan": receipt["plan_digest"], "convkit": receipt["convkit"], "started": receipt["started"]},
+        details={"plan": receipt.plan_digest, "convkit": receipt.convkit, "started": receipt.started},
     )
 
 
-def _of_config(path: Path, target: Document) -> Iterator[str]:
+def _of_config(path: Path, target: Side) -> Iterator[str]:
     """The config within the target, or beside it, says what the plan says."""
-    planned = target["config"]
+    planned = target.config
     if not planned:
         return
     if path.is_dir():
         # plans didn't say at first what the config is called
-        named = [target["config_file"]] if target.get("config_file") else ["config.json", "params.yaml"]
-        candidates = [path / name for name in (*get_format(target["format"]).config_files, *named)]
+        named = [target.config_file] if target.config_file else ["config.json", "params.yaml"]
+        candidates = [path / name for name in (*get_format(target.format).config_files, *named)]
     else:
         candidates = [path.with_suffix(".yaml"), path.with_suffix(".json")]
     file = next((file for file in candidates if file.is_file()), None)
@@ -120,7 +121,9 @@ def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for key, part in document.items() for name, value in _flat(part, f"{prefix}{key}.").items()}
 
 
-def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) -> dict[str, str]:
+def _of_leaves(
+    checkpoint: Checkpoint, recorded: Mapping[str, Digested], planned: Mapping[str, Planned]
+) -> dict[str, str]:
     """Each leaf that differs from the receipt, and how."""
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
     there = []
@@ -129,13 +132,13 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
         plan = planned.get(key)
         if key not in recorded:
             problems[key] = "is not in the receipt"
-        elif plan and _described(leaf) != described(plan["shape"], plan["dtype"]):
-            problems[key] = f"is {_described(leaf)}, the receipt says {described(plan['shape'], plan['dtype'])}"
+        elif plan and leaf.spec != plan.spec:
+            problems[key] = f"is {described(leaf.spec)}, the receipt says {described(plan.spec)}"
         else:
             there.append(key)
 
     def problem(key: str) -> str:
-        digest = recorded[key]["digest"]
+        digest = recorded[key].digest
         try:
             return (
                 "" if _digest(checkpoint, key, digest.partition(":")[0]) == digest else "its digest isn't the receipt's"
@@ -146,10 +149,6 @@ def _of_leaves(checkpoint: Checkpoint, recorded: Document, planned: Document) ->
     with ThreadPoolExecutor(THREADS) as pool:
         found = zip(there, pool.map(problem, there), strict=True)
         return problems | {key: text for key, text in found if text}
-
-
-def _described(leaf: Leaf) -> str:
-    return described(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else described(None, None)
 
 
 def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
@@ -163,10 +162,14 @@ def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
 
 
 def _planted(
-    checkpoint: Checkpoint, recorded: Document, planned: Document, receipt: Document, failing: Collection[str]
+    checkpoint: Checkpoint,
+    recorded: Mapping[str, Digested],
+    planned: Mapping[str, Planned],
+    receipt: Receipt,
+    failing: Collection[str],
 ) -> tuple[Fault, ...]:
     """Faults planted in memory, in the smallest leaves that don't fail; the same functions must find them."""
-    edited = {**receipt, "plan": {**receipt["plan"], "planted": True}}
+    edited = replace(receipt, plan={**receipt.plan, "planted": True})
     faults = [Fault("the plan edited", bool([*edited_plan(edited)]))]
     for name, changes in _changes(checkpoint, recorded, failing):
         side = changed(checkpoint, changes, changes)
@@ -176,7 +179,7 @@ def _planted(
 
 
 def _changes(
-    checkpoint: Checkpoint, recorded: Document, failing: Collection[str]
+    checkpoint: Checkpoint, recorded: Mapping[str, Digested], failing: Collection[str]
 ) -> Iterator[tuple[str, dict[str, np.ndarray | None]]]:
     specs = {key: leaf.spec for key, leaf in checkpoint.leaves.items() if leaf.spec and key not in failing}
     small = [key for key, spec in specs.items() if 0 < spec.nbytes <= LIMIT]

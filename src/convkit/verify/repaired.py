@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import value_dtype
 from convkit.checkpoint.views import Overlay
 from convkit.formats import open_checkpoint
 from convkit.verify.blocks import same_bits
+from convkit.verify.documents import RepairReceipt, read
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
@@ -43,7 +45,7 @@ def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     """
     check = Check("roundtrip", source, target)
     with open_checkpoint(source) as one, open_checkpoint(target) as other:
-        expected = _expected(one, record)
+        expected = _expected(one, read(RepairReceipt, record, target))
         problems = _differing(one, other, expected, {*expected, *other.leaves})
         faults = [
             Fault(name, bool(_differing(one, spoiled, expected, keys)))
@@ -58,17 +60,17 @@ def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _expected(source: Checkpoint, record: Mapping[str, Any]) -> dict[str, Expected]:
+def _expected(source: Checkpoint, record: RepairReceipt) -> dict[str, Expected]:
     """Every leaf that the target should have."""
     expected = {key: Expected(source=key) for key in source.leaves}
-    for repair in record.get("repairs", ()):
-        if repair["what"] == "tied copy":
-            expected[repair["key"]] = Expected(source=repair["after"])
-        elif repair["what"] == "last_epoch":
-            expected[repair["key"]] = Expected(value=repair["after"])
-    if "dataloader" in record:
+    for repair in record.repairs:
+        if repair.key and repair.what == "tied copy":
+            expected[repair.key] = Expected(source=str(repair.after))
+        elif repair.key and repair.what == "last_epoch":
+            expected[repair.key] = Expected(value=repair.after)
+    if record.dataloader is not UNSET:
         expected = {key: wanted for key, wanted in expected.items() if key.split(".")[0] != "dataloader"}
-        expected |= {key: Expected(value=value) for key, value in _flat(record["dataloader"], "dataloader")}
+        expected |= {key: Expected(value=value) for key, value in _flat(record.dataloader, "dataloader")}
     return expected
 
 

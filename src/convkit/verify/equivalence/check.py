@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
+from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence import probe as probes
 from convkit.verify.equivalence.amplify import amplified, gains
 from convkit.verify.equivalence.casts import rounded
@@ -65,22 +66,22 @@ def equivalence(
         UsageError: a probe of fewer than two positions.
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
-    plan = (read_receipt(target, CONVERSION) or {}).get("plan", {})
-    recorded = {side: plan.get(side, {}).get for side in ("source", "target")}
+    receipt = read_receipt(target, CONVERSION)
+    plan = read_plan(Described, receipt["plan"], target) if receipt else None
     ours = open_model(
         source,
-        layout=from_layout or recorded["source"]("layout"),
+        layout=from_layout or (plan.source.layout if plan else None),
         config=source_config,
-        format=source_format or recorded["source"]("format"),
+        format=source_format or (plan.source.format if plan else None),
         lenient=True,
-        without={key for key, leaf in plan.get("source_leaves", {}).items() if leaf["fate"] == "dropped"},
+        without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
     )
-    theirs = open_model(target, layout=to_layout or recorded["target"]("layout"), config=target_config)
+    theirs = open_model(target, layout=to_layout or (plan.target.layout if plan else None), config=target_config)
     facts = ours.oracle.facts, theirs.oracle.facts
     length = probes.probe_length(*facts, asked=probe_length)
     probe = probes.make_probe(*facts, length=length, seed=seed)
-    headless = bool(plan.get("names", {}).get("headless"))
-    compared = _compared(ours, theirs, probe, cast=bool(plan.get("dtype")), headless=headless, faults=faults)
+    headless = bool(plan and plan.names.get("headless"))
+    compared = _compared(ours, theirs, probe, cast=bool(plan and plan.dtype), headless=headless, faults=faults)
     return check.judged(
         compared.problems,
         compared.faults,

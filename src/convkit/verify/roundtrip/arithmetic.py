@@ -10,18 +10,19 @@ largest magnitude that the value had on its way.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.verify.documents import Bound, Cast, Op, Scale, Shift, Step
 
 #: the part of a distance that may come from computing it
 SLACK = 2.0**-24
 
-Ops = Sequence[Mapping[str, Any]]
+Ops = Sequence[Op]
 
 
 def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
@@ -33,7 +34,7 @@ def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
         return data
     values = data.view(value_dtype(target))
     with np.errstate(all="ignore"):
-        if any(op["op"] != "cast" for op in ops):
+        if not all(isinstance(op, Cast) for op in ops):
             values = _backward(values.astype(np.float64), ops)
         return values.astype(value_dtype(source)).view(carrier(source))
 
@@ -46,22 +47,22 @@ def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None)
     return value.view(carrier(target))[0]
 
 
-def bound(step: Mapping[str, Any]) -> float:
+def bound(step: Step) -> float:
     """How many ulps a value may be from its source after the round trip; 0 is exact."""
     declared = _declared(step)
     if not declared:
         return 0.0
-    rounded = [op for op in step.get("ops", ()) if op["op"] == "shift" or (op["op"] == "scale" and not _binary(op))]
+    rounded = [op for op in step.ops if isinstance(op, Shift) or (isinstance(op, Scale) and not _binary(op))]
     # in float64 the operand of an op is rounded as much as the value
-    each = 1.5 if declared[0]["dtype"] == "float64" else 0.5
+    each = 1.5 if declared[0].dtype == "float64" else 0.5
     # for the comparison the fold is made again, so its result is rounded again
-    return sum(part["ulp"] for part in declared) + each * (len(rounded) + bool(step.get("folded")))
+    return sum(part.ulp for part in declared) + each * (len(rounded) + bool(step.folded))
 
 
-def _declared(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _declared(step: Step) -> list[Bound]:
     """The bounds that a step declares: for its ops, and for its fold."""
-    parts = (step["exactness"], (step.get("folded") or {}).get("exactness", "exact"))
-    return [part for part in parts if part != "exact"]
+    parts = (step.exactness, step.folded.exactness if step.folded else "exact")
+    return [part for part in parts if isinstance(part, Bound)]
 
 
 def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
@@ -73,18 +74,18 @@ def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.
     return wrong
 
 
-def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str, Any]) -> np.ndarray:
+def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Step) -> np.ndarray:
     """The distance of elements (1-D, carrier of ``dtype``) in ulps: float64, inf if one isn't finite.
 
     The unit is that of the coarsest dtype on the way. Narrow dtypes also run out of exponents.
     """
-    ops = step.get("ops", ())
+    ops = step.ops
     dtypes = {
-        *(part["dtype"] for part in _declared(step)),
-        *(op[end] for op in ops if op["op"] == "cast" for end in ("from", "to")),
+        *(part.dtype for part in _declared(step)),
+        *(dtype for op in ops if isinstance(op, Cast) for dtype in (op.from_, op.to)),
     }
     here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
-    gain = abs(math.prod(op["by"] for op in ops if op["op"] == "scale"))
+    gain = abs(math.prod(op.by for op in ops if isinstance(op, Scale)))
     with np.errstate(all="ignore"):
         made = _forward(here, ops)
         unit = np.maximum.reduce([ulp for name in dtypes for ulp in (_ulp(here, name), _ulp(made, name) / gain)])
@@ -96,25 +97,25 @@ def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Mapping[str
 def _forward(values: np.ndarray, ops: Ops) -> np.ndarray:
     values = values.astype(np.float64)
     for op in ops:
-        if op["op"] == "shift":
-            values = values + op["by"]
-        elif op["op"] == "scale":
-            values = values * op["by"]
+        if isinstance(op, Shift):
+            values = values + op.by
+        elif isinstance(op, Scale):
+            values = values * op.by
     return values
 
 
 def _backward(values: np.ndarray, ops: Ops) -> np.ndarray:
     for op in reversed(ops):
-        if op["op"] == "shift":
-            values = values - op["by"]
-        elif op["op"] == "scale":
-            values = values / op["by"]
+        if isinstance(op, Shift):
+            values = values - op.by
+        elif isinstance(op, Scale):
+            values = values / op.by
     return values
 
 
-def _binary(op: Mapping[str, Any]) -> bool:
+def _binary(op: Scale) -> bool:
     """Whether a scale changes only the exponent."""
-    return math.frexp(abs(op["by"]))[0] == 0.5
+    return math.frexp(abs(op.by))[0] == 0.5
 
 
 def _ulp(values: np.ndarray, dtype: str) -> np.ndarray:

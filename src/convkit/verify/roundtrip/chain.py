@@ -19,16 +19,16 @@ from convkit.checkpoint.views import Renamed
 from convkit.errors import ConvkitError
 from convkit.files.complement import kept_at
 from convkit.files.receipt import from_json_value
+from convkit.verify.documents import Bound, Plan, Step
+from convkit.verify.documents import replace as changed
 from convkit.verify.roundtrip.arithmetic import bound
 from convkit.verify.roundtrip.reconvert import (
     Claim,
-    Document,
     Kept,
     Sides,
     ValueClaim,
     claims,
     lost,
-    spec_of,
     value_claims,
 )
 
@@ -42,19 +42,18 @@ class Stage:
     ``remade`` are leaves of the source side that the claims made, so that nothing is left to compare.
     """
 
-    plan: Document
+    plan: Plan
     sides: Sides
     claimed: Claimed
     remade: Collection[str] = ()
 
 
-def plans_of(plan: Document) -> list[Document]:
+def plans_of(plan: Plan) -> list[Plan]:
     """The plan of each mapping. The first plans of chains told of the last mapping only."""
-    through = plan.get("through")
-    return list(through) if through and not plan["steps"] else [plan]
+    return list(plan.through) if plan.through and not plan.steps else [plan]
 
 
-def stages(plan: Document, sides: Sides, earlier: Document | None) -> list[Stage]:
+def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
     """The mappings of a conversion, from the source to the target.
 
     Args:
@@ -86,31 +85,26 @@ def stages(plan: Document, sides: Sides, earlier: Document | None) -> list[Stage
     return found[::-1]
 
 
-def claimed(plan: Document, sides: Sides) -> Claimed:
+def claimed(plan: Plan, sides: Sides) -> Claimed:
     """All that a plan claims.
 
     Raises:
-        ConvkitError: it lacks something, or a step can't be undone.
+        ConvkitError: a step can't be undone.
     """
-    try:
-        return list(claims(plan, sides)), list(value_claims(plan, sides))
-    except (KeyError, TypeError) as error:
-        raise ConvkitError(f"the plan lacks {error}", remedy="make it again, or convert again") from error
+    return list(claims(plan, sides)), list(value_claims(plan, sides))
 
 
 class Remade(Checkpoint):
     """The source of a mapping, made again from its target and from what was kept; a thread holds two leaves of it."""
 
-    def __init__(self, plan: Document, target: Checkpoint, kept: Kept | None, earlier: Kept | None) -> None:
+    def __init__(self, plan: Plan, target: Checkpoint, kept: Kept | None, earlier: Kept | None) -> None:
         self.path = target.path
-        self.format = plan["source"]["format"]
+        self.format = plan.source.format
         self.metadata = {}
         self.sides = Sides(self, target, kept, earlier)
         gone = lost(plan, self.sides)
-        planned = {key: entry for key, entry in plan["source_leaves"].items() if key not in gone}
-        self.leaves = {
-            key: Leaf(key, spec_of(entry) if entry["shape"] is not None else None) for key, entry in planned.items()
-        }
+        planned = {key: entry for key, entry in plan.source_leaves.items() if key not in gone}
+        self.leaves = {key: Leaf(key, entry.spec) for key, entry in planned.items()}
         self.claims, self.values = claimed(plan, self.sides)
         for value in self.values:
             if value.checkpoint is self:
@@ -159,28 +153,28 @@ class _Part(Renamed, Checkpoint):
         self.metadata = {}
 
 
-def _carried_on(claim: Claim, later: Sequence[Document]) -> Claim:
+def _carried_on(claim: Claim, later: Sequence[Plan]) -> Claim:
     """The claim with what later mappings do to the values as well."""
     if claim.step is None:
         return claim
     step = claim.step
-    keys = {*(side["key"] for side in step["targets"]), *(name for name, _ in step.get("also", ()))}
+    keys = {*(side.key for side in step.targets), *(name for name, _ in step.also)}
     for plan in later:
-        following = [other for other in plan["steps"] if keys & {side["key"] for side in other["sources"]}]
-        worst = max((other for other in following if other["op"] != "value"), key=bound, default=None)
+        following = [other for other in plan.steps if keys & {side.key for side in other.sources}]
+        worst = max((other for other in following if other.op != "value"), key=bound, default=None)
         if worst is not None:
             step = _after(step, worst)
-        keys = {side["key"] for other in following for side in other["targets"]}
+        keys = {side.key for other in following for side in other.targets}
     return replace(claim, step=step)
 
 
-def _after(step: Document, other: Document) -> Document:
+def _after(step: Step, other: Step) -> Step:
     """A step that does to values what two steps do, one after the other."""
-    parts = [part["exactness"] for part in (step, other) if part["exactness"] != "exact"]
-    exactness = parts[-1] | {"ulp": sum(part["ulp"] for part in parts)} if parts else "exact"
-    return {**step, "ops": [*step.get("ops", ()), *other.get("ops", ())], "exactness": exactness}
+    parts = [part.exactness for part in (step, other) if isinstance(part.exactness, Bound)]
+    ulp = sum(part.ulp for part in parts)
+    return changed(step, ops=step.ops + other.ops, exactness=Bound(ulp, parts[-1].dtype) if parts else "exact")
 
 
-def in_words(plan: Document, names: Iterable[str]) -> list[str]:
+def in_words(plan: Plan, names: Iterable[str]) -> list[str]:
     """Problems of one mapping of several, with its name."""
-    return [f"{plan['mapping']}: {name}" for name in names]
+    return [f"{plan.mapping}: {name}" for name in names]

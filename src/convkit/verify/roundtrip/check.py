@@ -7,7 +7,7 @@ prove that the model means the same: ``equivalence`` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import open_checkpoint
+from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
 from convkit.verify.judged import Check
 from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
 from convkit.verify.roundtrip.faults import plant
-from convkit.verify.roundtrip.reconvert import Document, Kept, Sides
+from convkit.verify.roundtrip.reconvert import Kept, Sides
 from convkit.verify.roundtrip.write_reconverted import from_kept, write
 from convkit.verify.verdict import Fault, Verdict
 
@@ -29,9 +30,9 @@ from convkit.verify.verdict import Fault, Verdict
 def roundtrip(
     source: Path,
     target: Path,
-    plan: dict[str, Any],
+    plan: Mapping[str, Any],
     *,
-    receipt: dict[str, Any] | None = None,
+    receipt: Mapping[str, Any] | None = None,
     keep: Path | None = None,
     source_format: str | None = None,
     target_format: str | None = None,
@@ -59,10 +60,12 @@ def roundtrip(
         UsageError: ``keep`` is there already.
     """
     check = Check("roundtrip", source, target)
+    recorded = read(LeafReceipt, receipt, target) if receipt else None
+    planned = read_plan(Plan, plan, target if receipt else None)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_checkpoint(source, source_format or plan["source"]["format"]))
+        opened = stack.enter_context(open_checkpoint(source, source_format or planned.source.format))
         try:
-            other = stack.enter_context(open_checkpoint(target, target_format or plan["target"]["format"]))
+            other = stack.enter_context(open_checkpoint(target, target_format or planned.target.format))
         except UsageError:
             raise
         except ConvkitError as error:
@@ -70,27 +73,28 @@ def roundtrip(
                 raise
             return check.judged([str(error)])
         problems: list[str] = []
-        kept = _complement(target, receipt, stack, problems)
-        first, *later = _stages(plan, source, Sides(opened, other, kept), stack, problems)
+        kept = _complement(target, recorded, stack, problems)
+        first, *later = _stages(planned, source, Sides(opened, other, kept), stack, problems)
         claimed = _kept(keep, first.claimed, first.sides, stack, problems) if keep else first.claimed
-        digests = receipt["source"]["leaves"] if receipt else None
+        digests = recorded.source.leaves if recorded else None
         found = examine(first.plan, first.sides, claimed=claimed, digests=digests, progress=progress)
         planted = _planted(first, found.failing, alone=not later) if faults else []
         planted += [fault for stage in later for fault in _later(stage, problems, faults=faults)]
     return check.judged(
         problems + found.problems,
         planted,
-        measured=_measured(found, len(plan["source_leaves"])),
+        measured=_measured(found, len(planned.source_leaves)),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
         details=_details(found, keep),
     )
 
 
-def _stages(plan: Document, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
+def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
     """The mappings of the conversion, with what an earlier conversion kept, where this one put that back."""
-    before = read_receipt(source, CONVERSION) if any(_restores(part) for part in plans_of(plan)) else None
+    document = read_receipt(source, CONVERSION) if any(_restores(part) for part in plans_of(plan)) else None
+    before = read(LeafReceipt, document, source) if document else None
     sides = replace(sides, earlier=_complement(source, before, stack, problems))
-    return stages(plan, sides, before and before["plan"])
+    return stages(plan, sides, read_plan(Plan, before.plan, source) if before else None)
 
 
 def _later(stage: Stage, problems: list[str], *, faults: bool) -> list[Fault]:
@@ -106,24 +110,24 @@ def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fau
     return [*found] if alone else [replace(f, name=name) for f in found for name in in_words(stage.plan, [f.name])]
 
 
-def _restores(plan: Document) -> bool:
+def _restores(plan: Plan) -> bool:
     """Whether the conversion restored what an earlier one had kept."""
-    refilled = any("kept_as" in step.get("pad", {}) for step in plan["steps"])
-    return refilled or any(leaf["origin"] == "restored" for leaf in plan["target_leaves"].values())
+    refilled = any(step.pad and step.pad.kept_as for step in plan.steps)
+    return refilled or any(leaf.origin == "restored" for leaf in plan.target_leaves.values())
 
 
-def _complement(path: Path, receipt: Document | None, stack: ExitStack, problems: list[str]) -> Kept | None:
+def _complement(path: Path, receipt: LeafReceipt | None, stack: ExitStack, problems: list[str]) -> Kept | None:
     """The complement of the conversion to ``path``."""
     if receipt is None:
         return None
-    complement = receipt["complement"]
+    complement = receipt.complement
     tensors = None
-    if complement["tensors"]:
+    if complement.tensors:
         try:
             tensors = stack.enter_context(open_checkpoint(complement_path(path), COMPLEMENT_FORMAT))
         except ConvkitError as error:
             problems.append(str(error))
-    return Kept(tensors, complement["values"])
+    return Kept(tensors, complement.values)
 
 
 def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems: list[str]) -> Claimed:
@@ -138,7 +142,7 @@ def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems
     return from_kept(claimed, sides, kept)
 
 
-def _problems(plan: Document, source: Checkpoint, target: Checkpoint) -> list[str]:
+def _problems(plan: Plan, source: Checkpoint, target: Checkpoint) -> list[str]:
     """The problems that the same comparison finds in checkpoints with planted faults."""
     return examine(plan, Sides(source, target)).problems
 

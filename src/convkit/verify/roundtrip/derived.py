@@ -6,14 +6,17 @@ bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.errors import ConvkitError
 from convkit.verify.blocks import spans
+from convkit.verify.documents import Fold
 
 #: elements of a leaf that are read together
 _MOST = 1 << 20
@@ -26,15 +29,30 @@ def derive(
 
     ``of`` are the leaves of ``beside`` from which it is derived.
     """
-    if recipe in _OF_LEAVES:
-        values = _OF_LEAVES[recipe](spec.shape, [_Leaf(beside, key) for key in of], **arguments)
-    elif recipe in _RECIPES:
-        values = _RECIPES[recipe](**arguments)
-    else:
-        return None
+    with _as_planned(recipe):
+        if recipe in _OF_LEAVES:
+            values = _OF_LEAVES[recipe](spec.shape, [_Leaf(beside, key) for key in of], **arguments)
+        elif recipe in _RECIPES:
+            values = _RECIPES[recipe](**arguments)
+        else:
+            return None
     if values.size != spec.size:
         return None
     return np.ascontiguousarray(values.astype(value_dtype(spec.dtype))).view(carrier(spec.dtype)).reshape(-1)
+
+
+@contextmanager
+def _as_planned(recipe: str) -> Iterator[None]:
+    """Arguments and leaves come from a plan, and may be anything.
+
+    Raises:
+        ConvkitError: the recipe can't take them.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
+        problem = f"recipe {recipe!r} can't be followed with what the plan gives it: {error}"
+        raise ConvkitError(problem, remedy="make the plan again, or report it") from None
 
 
 class _Leaf:
@@ -123,34 +141,36 @@ def _fp8_max(shape: tuple[int, ...], _: Sequence[_Leaf]) -> np.ndarray:
 
 
 class Seen(Tensors):
-    """A checkpoint with the leaf ``fold["key"]`` as the other layout has it: multiplied."""
+    """A checkpoint with the leaf ``fold.key`` as the other layout has it: multiplied."""
 
-    def __init__(self, checkpoint: Tensors, fold: Mapping[str, Any]) -> None:
+    def __init__(self, checkpoint: Tensors, fold: Fold) -> None:
         self.leaves = checkpoint.leaves
         self._checkpoint = checkpoint
         self._fold = fold
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`."""
-        if key != self._fold["key"]:
+        if key != self._fold.key:
             return self._checkpoint.read(key, start, stop)
         leaf, factors = _Leaf(self._checkpoint, key), self.factors()
         stop = leaf.spec.size if stop is None else stop
         blocks = [np.empty(0, carrier(leaf.spec.dtype))]
         for low, high in ((start + low, start + high) for low, high in spans(stop - start, _MOST)):
-            values = leaf.values(low, high).astype(np.float64) * factors(low, high)
+            with _as_planned(self._fold.recipe):
+                values = leaf.values(low, high).astype(np.float64) * factors(low, high)
             blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
         return np.concatenate(blocks)
 
     def factors(self) -> Callable[[int, int], np.ndarray]:
         """The factors by which the elements of a range of the leaf are multiplied."""
-        leaf, name = _Leaf(self._checkpoint, self._fold["key"]), self._fold["by"]
-        by = _Leaf(self._checkpoint, name) if name else None
-        return _FOLDS[self._fold["recipe"]](leaf.spec, by, self._fold["arguments"])
+        fold, leaf = self._fold, _Leaf(self._checkpoint, self._fold.key)
+        by = _Leaf(self._checkpoint, fold.by) if fold.by else None
+        with _as_planned(fold.recipe):
+            return _FOLDS[fold.recipe](leaf.spec, by, fold.arguments)
 
     def view(self, key: str) -> np.ndarray | None:
         """See :meth:`Tensors.view`."""
-        return None if key == self._fold["key"] else self._checkpoint.view(key)
+        return None if key == self._fold.key else self._checkpoint.view(key)
 
 
 def _number(_: TensorSpec, by: None, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:

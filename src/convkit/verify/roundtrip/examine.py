@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, digest_value
 from convkit.errors import ConvkitError
+from convkit.verify.documents import Digested, Plan, replace
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance
 from convkit.verify.roundtrip.reconvert import (
     Claim,
-    Document,
     Sides,
     ValueClaim,
     claims,
@@ -31,7 +31,6 @@ THREADS = min(8, max(2, os.cpu_count() or 2))
 
 Progress = Callable[[int, int], None]
 
-_EXACT: Document = {"exactness": "exact"}
 _CHANGED = "its digest isn't the receipt's: it was changed after the conversion, or the receipt was"
 
 
@@ -59,18 +58,18 @@ class Findings:
 
 
 def examine(
-    plan: Document,
+    plan: Plan,
     sides: Sides,
     *,
     claimed: tuple[Iterable[Claim], Iterable[ValueClaim]] | None = None,
-    digests: Document | None = None,
+    digests: Mapping[str, Digested] | None = None,
     remade: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
     """Compare every leaf with what the plan claims of it.
 
     Args:
-        plan: as JSON.
+        plan: of one mapping.
         sides: the source and the result.
         claimed: the claims, if they aren't those that ``sides`` gives.
         digests: of the source's leaves, from the receipt.
@@ -87,7 +86,7 @@ def examine(
     # the largest first, so that no thread is left alone with it at the end
     of_tensors = sorted(of_tensors, key=lambda claim: -claim.spec.nbytes)
     advance = _Advance(sum(claim.spec.nbytes for claim in of_tensors), progress)
-    recorded = {key: entry["digest"] for key, entry in (digests or {}).items()}
+    recorded = {key: entry.digest for key, entry in (digests or {}).items()}
 
     def compared(claim: Claim) -> list[_Leaf]:
         return _compared(claim, recorded if claim.checkpoint is sides.source else {}, advance)
@@ -100,7 +99,7 @@ def examine(
         of_source = value.checkpoint is sides.source
         _record_value(found, value, recorded.get(value.key) if of_source else None, of_source=of_source)
     answered = {*remade, *found.exact, *found.bounded, *found.lost, *found.failing}
-    for key in plan["source_leaves"]:
+    for key in plan.source_leaves:
         if key not in answered:
             found.fail(key, "nothing in the plan says how it comes back")
     return found
@@ -159,8 +158,8 @@ class _Leaf:
         self.claim = claim
         self.key = key
         self.recorded = recorded
-        self.ops = (claim.step or _EXACT).get("ops", ())
-        self.bound = bound(claim.step or _EXACT)
+        self.ops = claim.step.ops if claim.step else ()
+        self.bound = bound(claim.step) if claim.step else 0.0
         self.done = self.wrong = 0
         self.first: int | None = None
         self.max_ulp = 0.0
@@ -184,7 +183,7 @@ class _Leaf:
             self.max_ulp = max(self.max_ulp, float(apart.max(initial=0.0)))
             limit: float | np.ndarray = self.bound
             if self.claim.unmoved:
-                alone = bound({**self.claim.step, "folded": None})
+                alone = bound(replace(self.claim.step, folded=None))
                 limit = np.where(self.claim.unmoved(self.done, self.done + found.size), alone, limit)
             wrong = np.flatnonzero(apart > limit)
         else:

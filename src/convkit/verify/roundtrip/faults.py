@@ -15,17 +15,18 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.checkpoint.views import Overlay
+from convkit.verify.documents import Part, Plan, Planned, Step
+from convkit.verify.documents import replace as altered_part
 from convkit.verify.roundtrip.arithmetic import bound
 from convkit.verify.roundtrip.notation import multiplied, read_axes, shape_of
 from convkit.verify.roundtrip.rearrange import Undone
-from convkit.verify.roundtrip.reconvert import Document, spec_of
 from convkit.verify.verdict import Fault
 
 #: bytes of the largest leaf in which a fault is planted
 LIMIT = 16 << 20
 
 #: finds the problems of a plan, a source and a target
-Check = Callable[[Document, Checkpoint, Checkpoint], list[str]]
+Check = Callable[[Plan, Checkpoint, Checkpoint], list[str]]
 
 #: other elements by key; None if the leaf is gone
 Changes = Mapping[str, "np.ndarray | None"]
@@ -35,13 +36,13 @@ _LOWER = {"float64": "float32", "float32": "bfloat16", "float16": "float8_e4m3fn
 
 
 def plant(
-    plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
+    plan: Plan, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
 ) -> tuple[Fault, ...]:
     """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` must find it."""
-    sound = [step for step in plan["steps"] if step["op"] != "value" and _sound(step, plan, failing)]
+    sound = [step for step in plan.steps if step.op != "value" and _sound(step, plan, failing)]
     sound.sort(key=lambda step: (bound(step) > 0, _largest(step, plan)))
     # one step of each kind: a rule may speak of weights and of biases
-    kinds = {(step["rule"], step["sources"][0]["axes"]): step for step in reversed(sound)}
+    kinds = {(step.rule, step.sources[0].axes): step for step in reversed(sound)}
     planted = []
     for name, fault in FAULTS.items():
         cases = (Case(plan, (step, *_alike(step, sound, plan)), source, target) for step in reversed(kinds.values()))
@@ -53,17 +54,19 @@ def plant(
 
 
 def _recomputed(
-    plan: Document, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
+    plan: Plan, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
 ) -> Iterator[Fault]:
     """A bit flipped in a leaf of the target that is computed from others."""
-    for leaf in plan["owed"]:
-        key, planned = leaf["key"], {name: plan["target_leaves"][name] for name in (leaf["key"], *leaf.get("of", ()))}
-        small = all(0 < spec_of(entry).nbytes <= LIMIT for entry in planned.values())
-        if not small or any(name in failing for name in planned):
+    for leaf in plan.owed:
+        key, names = leaf.key, (leaf.key, *leaf.of)
+        if any(name in failing or name not in plan.target_leaves for name in names):
+            continue
+        planned = {name: plan.target_leaves[name] for name in names}
+        if not all(entry.spec and 0 < entry.spec.nbytes <= LIMIT for entry in planned.values()):
             continue
         flipped = np.array(target.read(key))
         flipped.view(np.uint8)[0] ^= 1
-        part = {**plan, "steps": [], "derived": [], "owed": [leaf], "source_leaves": {}, "target_leaves": planned}
+        part = altered_part(plan, steps=(), derived=(), owed=(leaf,), source_leaves={}, target_leaves=planned)
         problems = check(part, Overlay(source, {}), changed(target, planned, {key: flipped}))
         yield Fault("a computed leaf changed", bool(problems), {"leaf": key, "problems": len(problems)})
         return
@@ -80,21 +83,21 @@ def changed(checkpoint: Checkpoint, keys: Container[str], changes: Changes) -> O
 class Case:
     """One or two steps of a plan, both checkpoints, and what is changed in them."""
 
-    plan: Document
-    steps: tuple[Document, ...]
+    plan: Plan
+    steps: tuple[Step, ...]
     source: Checkpoint
     target: Checkpoint
     changes: Mapping[str, Changes] = field(default_factory=dict)
 
     @property
-    def step(self) -> Document:
+    def step(self) -> Step:
         """The step that a fault is planted in."""
         return self.steps[0]
 
     @property
     def key(self) -> str:
         """Its first target leaf."""
-        return self.step["targets"][0]["key"]
+        return self.step.targets[0].key
 
     @property
     def changed(self) -> str:
@@ -104,7 +107,7 @@ class Case:
     @property
     def dtype(self) -> str:
         """The dtype of the first target leaf."""
-        return self.plan["target_leaves"][self.key]["dtype"]
+        return self.plan.target_leaves[self.key].tensor.dtype
 
     @cached_property
     def array(self) -> np.ndarray:
@@ -112,12 +115,10 @@ class Case:
         return self.elements(self.key)
 
     @cached_property
-    def part(self) -> Document:
+    def part(self) -> Plan:
         """The plan, reduced to these steps."""
-        leaves = {
-            f"{side}_leaves": {key: self.plan[f"{side}_leaves"][key] for key in self._keys(side)} for side in _ENDS
-        }
-        return {**self.plan, **leaves, "steps": self.steps, "derived": [], "owed": []}
+        leaves = {f"{side}_leaves": {key: planned(self.plan, side)[key] for key in self._keys(side)} for side in _ENDS}
+        return altered_part(self.plan, **leaves, steps=self.steps, derived=(), owed=())
 
     def side(self, name: str) -> Overlay:
         """The leaves of one side, as changed."""
@@ -127,7 +128,7 @@ class Case:
     def elements(self, key: str, side: str = "target") -> np.ndarray:
         """The elements of a leaf, as they are stored, in its shape."""
         checkpoint = {"source": self.source, "target": self.target}[side]
-        return checkpoint.read(key).reshape(spec_of(self.plan[f"{side}_leaves"][key]).shape)
+        return checkpoint.read(key).reshape(planned(self.plan, side)[key].tensor.shape)
 
     def with_other(self, key: str, array: np.ndarray, side: str = "target") -> Case | None:
         """The case with other elements in a leaf; None if these are the same."""
@@ -138,8 +139,7 @@ class Case:
         return [key for step in self.steps for key in _keys(step, side)]
 
 
-#: where a step lists the leaves of a side, and their further names
-_ENDS = {"source": ("sources", "same"), "target": ("targets", "also")}
+_ENDS = ("source", "target")
 
 
 # --- the faults: each gives the case with the fault in it, or None if it doesn't apply ------------------------------
@@ -151,10 +151,9 @@ def _flipped(case: Case) -> Case | None:
 
 def _swapped(case: Case) -> Case | None:
     """Swapped with another leaf of the step, or of the other step."""
-    spec = case.plan["target_leaves"][case.key]
-    for other in [leaf["key"] for step in case.steps for leaf in step["targets"]][1:]:
-        there = case.plan["target_leaves"][other]
-        if (there["shape"], there["dtype"]) == (spec["shape"], spec["dtype"]):
+    spec = case.plan.target_leaves[case.key].spec
+    for other in [leaf.key for step in case.steps for leaf in step.targets][1:]:
+        if case.plan.target_leaves[other].spec == spec:
             swapped = case.with_other(case.key, case.elements(other))
             if swapped:
                 return replace(swapped, changes={"target": {**swapped.changes["target"], other: case.array}})
@@ -163,16 +162,16 @@ def _swapped(case: Case) -> Case | None:
 
 def _unpermuted(case: Case) -> Case | None:
     """The source's elements in their order, which should have been rearranged."""
-    (source, *others), (target, *more) = case.step["sources"], case.step["targets"]
-    if others or more or {"ops", "pad", "crop", "folded"} & case.step.keys():
+    (source, *others), (target, *more) = case.step.sources, case.step.targets
+    if others or more or case.step.ops or case.step.pad or case.step.crop or case.step.folded:
         return None
-    if list(multiplied(read_axes(source["axes"]))) == list(multiplied(read_axes(target["axes"]))):
+    if list(multiplied(read_axes(source.axes))) == list(multiplied(read_axes(target.axes))):
         return None
-    return case.with_other(case.key, case.elements(source["key"], "source").reshape(case.array.shape))
+    return case.with_other(case.key, case.elements(source.key, "source").reshape(case.array.shape))
 
 
 def _transposed(case: Case) -> Case | None:
-    shape = case.plan["target_leaves"][case.key]["shape"]
+    shape = case.plan.target_leaves[case.key].tensor.shape
     return case.with_other(case.key, case.array.T) if len(shape) == 2 and shape[0] == shape[1] else None
 
 
@@ -182,30 +181,30 @@ def _shifted(case: Case) -> Case | None:
 
 def _drifted_copy(case: Case) -> Case | None:
     """Another name of a leaf, with elements of its own."""
-    for side, (_, names) in _ENDS.items():
-        for name, _ in case.step.get(names, ()):
+    for side in _ENDS:
+        for name, _ in _further(case.step, side):
             return case.with_other(name, _with_flipped_bit(case.elements(name, side), case), side)
     return None
 
 
 def _refolded(case: Case) -> Case | None:
     """Another leaf to give the factors than the one that was folded."""
-    fold = case.step.get("folded")
-    if not (fold and fold["by"]):
+    fold = case.step.folded
+    if not (fold and fold.by):
         return None
-    array = case.elements(fold["by"], "source")
-    dtype = case.plan["source_leaves"][fold["by"]]["dtype"]
+    array = case.elements(fold.by, "source")
+    dtype = case.plan.source_leaves[fold.by].tensor.dtype
     changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
-    return case.with_other(fold["by"], changed.view(carrier(dtype)), "source")
+    return case.with_other(fold.by, changed.view(carrier(dtype)), "source")
 
 
 def _other_factor(case: Case) -> Case | None:
     """Another number than the one by which the leaf was multiplied."""
-    fold = case.step.get("folded")
-    if not fold or fold["by"]:
+    fold = case.step.folded
+    if not fold or fold.by:
         return None
-    other = {**fold, "arguments": {"factor": 2 * fold["arguments"]["factor"] + 1}}
-    return replace(case, steps=({**case.step, "folded": other}, *case.steps[1:]))
+    other = altered_part(fold, arguments={"factor": 2 * fold.arguments["factor"] + 1})
+    return replace(case, steps=(altered_part(case.step, folded=other), *case.steps[1:]))
 
 
 def _missing(case: Case) -> Case | None:
@@ -213,7 +212,7 @@ def _missing(case: Case) -> Case | None:
 
 
 def _cast_down(case: Case) -> Case | None:
-    if case.dtype not in _LOWER or case.step.get("ops"):
+    if case.dtype not in _LOWER or case.step.ops:
         return None
     values = case.array.view(value_dtype(case.dtype))
     with np.errstate(all="ignore"):
@@ -224,8 +223,8 @@ def _cast_down(case: Case) -> Case | None:
 def _other_heads(case: Case) -> Case | None:
     """Other sizes with the same product, such as more and smaller heads."""
     for sizes in _other_sizes(case.step):
-        step = {**case.step, "sizes": sizes}
-        if any(_undone(case, case.step, leaf["key"]) != _undone(case, step, leaf["key"]) for leaf in step["sources"]):
+        step = altered_part(case.step, sizes=sizes)
+        if any(_undone(case, case.step, leaf.key) != _undone(case, step, leaf.key) for leaf in step.sources):
             return replace(case, steps=(step, *case.steps[1:]))
     return None
 
@@ -250,7 +249,7 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
     """The array with one bit flipped: the lowest in the middle, or the sign of the largest value if values may move."""
     flipped = np.array(array)
     raw = flipped.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
-    if case.step.get("ops") or case.step.get("folded"):
+    if case.step.ops or case.step.folded:
         values = np.nan_to_num(flipped.reshape(-1).view(value_dtype(case.dtype)).astype(np.float64), posinf=0, neginf=0)
         raw[np.abs(values).argmax(), -1] ^= 0x80
     else:
@@ -258,11 +257,11 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
     return flipped
 
 
-def _other_sizes(step: Document) -> Iterator[dict[str, int]]:
+def _other_sizes(step: Step) -> Iterator[dict[str, int]]:
     """Other sizes that give every leaf the same shape."""
-    sizes, sides = step["sizes"], (*step["sources"], *step["targets"])
-    axes = [read_axes(leaf["axes"]) for leaf in sides]
-    inside = [name for name in sizes if not any(name in leaf["at"] for leaf in sides)]
+    sizes, sides = step.sizes, (*step.sources, *step.targets)
+    axes = [read_axes(leaf.axes) for leaf in sides]
+    inside = [name for name in sizes if not any(name in leaf.at for leaf in sides)]
     for less in inside:
         for more in inside:
             for factor in (2, 3, 5):
@@ -272,46 +271,56 @@ def _other_sizes(step: Document) -> Iterator[dict[str, int]]:
                         yield changed
 
 
-def _undone(case: Case, step: Document, key: str) -> bytes:
-    spec = spec_of(case.plan["source_leaves"][key])
+def _undone(case: Case, step: Step, key: str) -> bytes:
+    spec = case.plan.source_leaves[key].tensor
     return b"".join(block.tobytes() for block in Undone(step, key, spec, case.target, lambda part: part).blocks())
 
 
 # --- where to plant them ----------------------------------------------------------------------------------------------
 
 
-def _sound(step: Document, plan: Document, failing: Collection[str]) -> bool:
+def _sound(step: Step, plan: Plan, failing: Collection[str]) -> bool:
     """Whether no leaf of the step is large, empty, failing already, or from a complement."""
-    if (step.get("folded") or {}).get("side") == "target":
+    if step.folded and step.folded.side == "target":
         return False
     for side in _ENDS:
-        if any(key in failing or key not in plan[f"{side}_leaves"] for key in _keys(step, side)):
+        if any(key in failing or key not in planned(plan, side) for key in _keys(step, side)):
             return False
     return min(spec.size for spec in _specs(step, plan)) > 0 and _largest(step, plan) <= LIMIT
 
 
-def _keys(step: Document, side: str) -> list[str]:
-    leaves, names = _ENDS[side]
-    fold = step.get("folded")
-    by = [fold["by"]] if fold and fold["by"] and fold["side"] == side else []
-    return [*(leaf["key"] for leaf in step[leaves]), *(name for name, _ in step.get(names, ())), *by]
+def _keys(step: Step, side: str) -> list[str]:
+    fold = step.folded
+    by = [fold.by] if fold and fold.by and fold.side == side else []
+    return [*(leaf.key for leaf in _parts(step, side)), *(name for name, _ in _further(step, side)), *by]
 
 
-def _specs(step: Document, plan: Document) -> list[TensorSpec]:
-    return [
-        spec_of(plan[f"{side}_leaves"][leaf["key"]]) for side, (leaves, _) in _ENDS.items() for leaf in step[leaves]
-    ]
+def _parts(step: Step, side: str) -> tuple[Part, ...]:
+    return step.sources if side == "source" else step.targets
 
 
-def _largest(step: Document, plan: Document) -> int:
+def _further(step: Step, side: str) -> tuple[tuple[str, str], ...]:
+    """Further names of a side's leaves, and of which."""
+    return step.same if side == "source" else step.also
+
+
+def planned(plan: Plan, side: str) -> Mapping[str, Planned]:
+    """The leaves of a side."""
+    return plan.source_leaves if side == "source" else plan.target_leaves
+
+
+def _specs(step: Step, plan: Plan) -> list[TensorSpec]:
+    return [planned(plan, side)[leaf.key].tensor for side in _ENDS for leaf in _parts(step, side)]
+
+
+def _largest(step: Step, plan: Plan) -> int:
     return max(spec.nbytes for spec in _specs(step, plan))
 
 
-def _alike(step: Document, others: list[Document], plan: Document) -> list[Document]:
+def _alike(step: Step, others: list[Step], plan: Plan) -> list[Step]:
     """One more step whose first target has the same shape and dtype."""
-    first = plan["target_leaves"][step["targets"][0]["key"]]
+    first = plan.target_leaves[step.targets[0].key].spec
     for other in others:
-        leaf = plan["target_leaves"][other["targets"][0]["key"]]
-        if other is not step and (leaf["shape"], leaf["dtype"]) == (first["shape"], first["dtype"]):
+        if other is not step and plan.target_leaves[other.targets[0].key].spec == first:
             return [other]
     return []

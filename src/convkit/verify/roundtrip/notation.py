@@ -14,12 +14,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from einops import rearrange
 
 from convkit.errors import ConvkitError
+from convkit.verify.documents import Part, Step
 
 Sizes = Mapping[str, int]
 #: the atoms of an array's axes, and the array
@@ -140,34 +140,38 @@ def ordered(piece: Piece, order: Sequence[str]) -> np.ndarray:
 # --- a step as a whole ---------------------------------------------------------------------------------------
 
 
-def check_bijection(step: Mapping[str, Any]) -> None:
+def check_bijection(step: Step) -> None:
     """Check that every element of a step's sources has exactly one place in its targets, and the reverse.
 
     Raises:
         ConvkitError: the sides have different pieces, or a side has a piece twice, or not at every index.
     """
-    source, target = (_spanned(step[side], step["sizes"]) for side in ("sources", "targets"))
+    source, target = (_spanned(side, step.sizes) for side in (step.sources, step.targets))
     if source != target:
         names = ", ".join(" ".join(sorted(atoms)) or "1" for atoms in source ^ target)
-        raise undoable(f"rule {step['rule']}: only one side has the piece {names}")
+        raise undoable(f"rule {step.rule}: only one side has the piece {names}")
 
 
-def _spanned(sides: Iterable[Mapping[str, Any]], sizes: Sizes) -> set[frozenset[str]]:
+def _spanned(sides: Iterable[Part], sizes: Sizes) -> set[frozenset[str]]:
     """The sets of atoms that one side spans, each exactly once and completely."""
     spanned: dict[frozenset[str], list[dict[str, int]]] = {}
     for side in sides:
-        for atoms in multiplied(read_axes(side["axes"])):
-            whole = frozenset([*atoms, *side["at"]])
-            if len(whole) < len(atoms) + len(side["at"]):
-                raise undoable(f"{side['key']}: an atom is there twice")
-            spanned.setdefault(whole, []).append(side["at"])
+        for atoms in multiplied(read_axes(side.axes)):
+            whole = frozenset([*atoms, *side.at])
+            if len(whole) < len(atoms) + len(side.at):
+                raise undoable(f"{side.key}: an atom is there twice")
+            spanned.setdefault(whole, []).append(side.at)
     for cells in spanned.values():
         names = tuple(cells[0])
-        indices = itertools.product(*map(range, shape_of(names, sizes)))
-        wanted = {frozenset(zip(names, index, strict=True)) for index in indices}
-        if {frozenset(cell.items()) for cell in cells} != wanted or len(cells) != len(wanted):
+        if len(cells) != size_of(names, sizes) or {frozenset(cell.items()) for cell in cells} != _indices(names, sizes):
             raise undoable(f"its leaves aren't one for every index of {' '.join(names) or 'nothing'}")
     return set(spanned)
+
+
+def _indices(names: tuple[str, ...], sizes: Sizes) -> set[frozenset[tuple[str, int]]]:
+    """Every index of these atoms."""
+    indices = itertools.product(*map(range, shape_of(names, sizes)))
+    return {frozenset(zip(names, index, strict=True)) for index in indices}
 
 
 def undoable(problem: str) -> ConvkitError:

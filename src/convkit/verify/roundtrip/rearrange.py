@@ -17,6 +17,7 @@ import numpy as np
 from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier
 from convkit.verify.blocks import BLOCK, spans
+from convkit.verify.documents import Step
 from convkit.verify.roundtrip.notation import (
     Factors,
     Piece,
@@ -178,7 +179,7 @@ class Undone:
 
     def __init__(
         self,
-        step: Mapping[str, Any],
+        step: Step,
         key: str,
         spec: TensorSpec,
         target: Tensors,
@@ -187,30 +188,32 @@ class Undone:
         fill: Any = 0,
         kept: Tensors | None = None,
     ) -> None:
-        side = next(side for side in step["sources"] if side["key"] == key)
-        self._at: dict[str, int] = side["at"]
-        self._sizes = dict(step["sizes"])
-        self._axes = read_axes(side["axes"])
+        side = next(side for side in step.sources if side.key == key)
+        self._at: Mapping[str, int] = side.at
+        self._sizes = dict(step.sizes)
+        self._axes = read_axes(side.axes)
         self._dtype = carrier(spec.dtype)
         self._restored = restored
         self._fill = fill
         self._beyond: Stored | None = None
-        if crop := step.get("crop"):
-            place = crop["axis"] % len(self._axes)
-            self._sizes[CROPPED] = spec.shape[place] - crop["keep"]
+        if len(self._axes) != len(spec.shape):
+            raise undoable(f"{key}: its axes aren't those of the shape {list(spec.shape)}")
+        if crop := step.crop:
+            place = crop.axis % len(self._axes)
+            self._sizes[CROPPED] = spec.shape[place] - crop.keep
             before, cut, after = self._axes[:place], self._axes[place], self._axes[place + 1 :]
             self._axes = (*before, Sum(((cut,), (CROPPED,))), *after)
-            if kept and crop.get("kept_as") in kept.leaves:
+            if kept and crop.kept_as in kept.leaves:
                 axes = (*before, CROPPED, *after)
-                self._beyond = Stored(kept, crop["kept_as"], axes, self._sizes, at={}, slow=_leading(axes))
+                self._beyond = Stored(kept, crop.kept_as, axes, self._sizes, at={}, slow=_leading(axes))
         if shape_of(self._axes, self._sizes) != spec.shape:
             raise undoable(f"{key}: its axes and sizes don't give the shape {list(spec.shape)}")
-        keep = (step["pad"]["axis"], step["pad"]["keep"]) if "pad" in step else None
+        keep = (step.pad.axis, step.pad.keep) if step.pad else None
         self._stored: dict[frozenset[str], list[Stored]] = {}
-        for there in step["targets"]:
-            at, axes = there["at"], read_axes(there["axes"])
+        for there in step.targets:
+            at, axes = there.at, read_axes(there.axes)
             slow = {next((atom for atom in atoms if atom not in at), "") for atoms in multiplied(self._axes)}
-            stored = Stored(target, there["key"], axes, step["sizes"], at=at, slow=slow | self._at.keys(), keep=keep)
+            stored = Stored(target, there.key, axes, step.sizes, at=at, slow=slow | self._at.keys(), keep=keep)
             for atoms in multiplied(axes):
                 self._stored.setdefault(frozenset([*atoms, *at]), []).append(stored)
 

@@ -18,12 +18,12 @@ from convkit.checkpoint import Checkpoint, Tensors, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
 from convkit.verify.blocks import blocks
+from convkit.verify.documents import Computed, Fold, Plan, Planned, Step, replace
 from convkit.verify.roundtrip.arithmetic import fill_bits, undo
 from convkit.verify.roundtrip.derived import Seen, derive
 from convkit.verify.roundtrip.notation import check_bijection
 from convkit.verify.roundtrip.rearrange import Undone
 
-Document = Mapping[str, Any]
 #: a tensor in C order, block by block: 1-D, in its carrier
 Blocks = Callable[[], Iterator[np.ndarray]]
 
@@ -35,7 +35,7 @@ class Kept:
     """The complement of a conversion: tensors in a file (None if there is none), values in the receipt."""
 
     tensors: Checkpoint | None
-    values: Document
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Claim:
     origin: str
     blocks: Blocks
     #: the step that was undone: its ops and its exactness
-    step: Document | None = None
+    step: Step | None = None
     #: whether the leaf may be lost, since nobody promised to keep it
     free: bool = False
     #: which elements of a range aren't multiplied, though others of the leaf are
@@ -79,38 +79,38 @@ class ValueClaim:
     value: Any
 
 
-def claims(plan: Document, sides: Sides) -> Iterator[Claim]:
+def claims(plan: Plan, sides: Sides) -> Iterator[Claim]:
     """Every claim about tensors.
 
     Raises:
         ConvkitError: a step that can't be undone.
     """
-    for step in plan["steps"]:
-        if step["op"] != "value":
+    for step in plan.steps:
+        if step.op != "value":
             check_bijection(step)
             yield from _of_step(step, plan, sides)
-    for leaf in plan["derived"]:
-        yield _of_derived(leaf, plan["source_leaves"][leaf["key"]], sides)
-    for leaf in plan["owed"]:
-        spec = spec_of(plan["target_leaves"][leaf["key"]])
+    for leaf in plan.derived:
+        yield _of_derived(leaf, plan.source_leaves[leaf.key].tensor, sides)
+    for leaf in plan.owed:
+        spec = plan.target_leaves[leaf.key].tensor
         made = _recipe(leaf, spec, sides.target)
-        yield Claim(sides.target, (leaf["key"],), spec, f"recipe {leaf['recipe']}", made)
+        yield Claim(sides.target, (leaf.key,), spec, f"recipe {leaf.recipe}", made)
     for checkpoint, kept, leaves in _complemented(plan, sides):
-        for key, leaf in leaves.items():
-            if leaf["shape"] is not None:
-                yield _of_kept(checkpoint, key, leaf, kept)
+        for key, planned in leaves.items():
+            if planned.spec is not None:
+                yield _of_kept(checkpoint, key, planned.spec, kept)
 
 
-def value_claims(plan: Document, sides: Sides) -> Iterator[ValueClaim]:
+def value_claims(plan: Plan, sides: Sides) -> Iterator[ValueClaim]:
     """Every claim about other leaves."""
-    for step in plan["steps"]:
-        if step["op"] == "value":
-            value = value_of(sides.target, step["targets"][0]["key"])
-            yield ValueClaim(sides.source, step["sources"][0]["key"], value)
-            yield from (ValueClaim(sides.target, name, value) for name, _ in step.get("also", ()))
+    for step in plan.steps:
+        if step.op == "value":
+            value = value_of(sides.target, step.targets[0].key)
+            yield ValueClaim(sides.source, step.sources[0].key, value)
+            yield from (ValueClaim(sides.target, name, value) for name, _ in step.also)
     for checkpoint, kept, leaves in _complemented(plan, sides):
         for key, leaf in leaves.items():
-            if leaf["shape"] is None:
+            if leaf.spec is None:
                 yield ValueClaim(checkpoint, key, kept.values.get(key, MISSING))
 
 
@@ -124,43 +124,42 @@ def value_of(checkpoint: Checkpoint, key: str) -> Any:
     return MISSING if leaf is None or leaf.spec is not None else json_value(leaf.value)
 
 
-def spec_of(leaf: Document) -> TensorSpec:
-    """Shape and dtype of a tensor of the plan."""
-    return TensorSpec(tuple(leaf["shape"]), leaf["dtype"])
-
-
-def lost(plan: Document, sides: Sides) -> dict[str, str]:
+def lost(plan: Plan, sides: Sides) -> dict[str, str]:
     """Source leaves that nothing restores, and why."""
     reasons = {"dropped": "dropped by name"}
     if not sides.kept:
         reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied, and not kept"}
-    return {key: reasons[leaf["fate"]] for key, leaf in plan["source_leaves"].items() if leaf["fate"] in reasons}
+    return {key: reasons[leaf.fate] for key, leaf in plan.source_leaves.items() if leaf.fate in reasons}
 
 
-def misplaced(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
+def misplaced(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
     """Leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
-    for checkpoint, side in ((sides.source, "source"), (sides.target, "target")):
-        planned = {key: described(leaf["shape"], leaf["dtype"]) for key, leaf in plan[f"{side}_leaves"].items()}
+    ends: tuple[tuple[Checkpoint, str, Mapping[str, Planned]], ...] = (
+        (sides.source, "source", plan.source_leaves),
+        (sides.target, "target", plan.target_leaves),
+    )
+    for checkpoint, side, leaves in ends:
+        planned = {key: described(leaf.spec) for key, leaf in leaves.items()}
         yield from ((key, f"is missing in the {side}") for key in planned if key not in checkpoint.leaves)
         for key, leaf in checkpoint.leaves.items():
-            found = described(leaf.spec.shape, leaf.spec.dtype) if leaf.spec else described(None, None)
+            found = described(leaf.spec)
             if key not in planned:
                 yield key, f"is in the {side}, and not in the plan"
             elif found != planned[key]:
                 yield key, f"is {found} in the {side}, {planned[key]} in the plan"
 
 
-def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
+def overfilled(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
     """Target leaves whose padding holds other elements than the plan says: key and problem."""
-    for step in plan["steps"]:
-        for key in [side["key"] for side in step["targets"]] if "pad" in step else ():
-            leaf, spec, pad = sides.target.leaves.get(key), spec_of(plan["target_leaves"][key]), step["pad"]
-            if leaf is None or leaf.spec != spec:
+    for step in plan.steps:
+        for key in [side.key for side in step.targets]:
+            leaf, spec, pad = sides.target.leaves.get(key), plan.target_leaves[key].spec, step.pad
+            if pad is None or spec is None or leaf is None or leaf.spec != spec:
                 continue
             array = sides.target.view(key)
             array = sides.target.read(key).reshape(spec.shape) if array is None else array
-            beyond = array[(slice(None),) * (pad["axis"] % array.ndim) + (slice(pad["keep"], None),)]
-            if name := pad.get("kept_as"):
+            beyond = array[(slice(None),) * (pad.axis % array.ndim) + (slice(pad.keep, None),)]
+            if name := pad.kept_as:
                 try:
                     held = [*_held(sides.earlier, name, TensorSpec(beyond.shape, spec.dtype))]
                     expected, what = np.concatenate(held).reshape(beyond.shape), f"{name} of the complement"
@@ -168,12 +167,12 @@ def overfilled(plan: Document, sides: Sides) -> Iterator[tuple[str, str]]:
                     yield key, f"can't be compared: {error}"
                     continue
             else:
-                before = plan["source_leaves"][step["sources"][0]["key"]]["dtype"]
-                expected = fill_bits(pad["fill"], before, step.get("ops", ()), spec.dtype)
-                what = f"{pad['fill']:g}"
+                before = plan.source_leaves[step.sources[0].key].tensor.dtype
+                expected = fill_bits(pad.fill, before, step.ops, spec.dtype)
+                what = f"{pad.fill:g}"
             wrong = np.count_nonzero(beyond != expected)
             if wrong:
-                yield key, f"{wrong} elements beyond {pad['keep']} on axis {pad['axis']} aren't {what}"
+                yield key, f"{wrong} elements beyond {pad.keep} on axis {pad.axis} aren't {what}"
 
 
 def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
@@ -187,86 +186,83 @@ def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
     return read
 
 
-def _of_step(step: Document, plan: Document, sides: Sides) -> Iterator[Claim]:
-    targets = ", ".join(target["key"] for target in step["targets"])
-    for side in step["sources"]:
-        key = side["key"]
-        names = [name for name, of in step.get("same", ()) if of == key]
-        spec = spec_of(plan["source_leaves"][key])
+def _of_step(step: Step, plan: Plan, sides: Sides) -> Iterator[Claim]:
+    targets = ", ".join(target.key for target in step.targets)
+    for side in step.sources:
+        key = side.key
+        names = [name for name, of in step.same if of == key]
+        spec = plan.source_leaves[key].tensor
         undone = _undone(step, key, spec, sides)
-        if step.get("ops") or step.get("folded"):  # tied leaves are equal, not only within a bound of the target's
+        if step.ops or step.folded:  # tied leaves are equal, not only within a bound of the target's
             for name in names:
                 yield Claim(sides.source, (name,), spec, key, stored(sides.source, key, spec))
             names = []
-        if _folded(step, "source") == key:
-            seen = Seen(sides.source, step["folded"])
+        if (fold := _folded(step, "source")) and fold.key == key:
+            seen = Seen(sides.source, fold)
             yield Claim(seen, (key,), spec, targets, undone, step, unmoved=_unmoved(seen))
             if sides.kept:
-                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
+                yield _of_kept(sides.source, key, spec, sides.kept)
         else:
-            own = step if _folded(step, "target") else {**step, "folded": None}
+            own = step if _folded(step, "target") else replace(step, folded=None)
             yield Claim(sides.source, (key, *names), spec, targets, undone, own)
-            if step.get("ops") and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
-                yield _of_kept(sides.source, key, plan["source_leaves"][key], sides.kept)
-    for name, of in step.get("also", ()):
-        spec = spec_of(plan["target_leaves"][of])
+            if step.ops and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
+                yield _of_kept(sides.source, key, spec, sides.kept)
+    for name, of in step.also:
+        spec = plan.target_leaves[of].tensor
         yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))
 
 
-def _folded(step: Document, side: str) -> str | None:
-    """The leaf of a side that a step has multiplied."""
-    fold = step.get("folded")
-    return fold["key"] if fold and fold["side"] == side else None
+def _folded(step: Step, side: str) -> Fold | None:
+    """What a step multiplies on this side."""
+    return step.folded if step.folded and step.folded.side == side else None
 
 
 def _unmoved(seen: Seen) -> Callable[[int, int], np.ndarray]:
     return lambda start, stop: seen.factors()(start, stop) == 1.0
 
 
-def _undone(step: Document, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
-    ops, kept = step.get("ops", ()), sides.kept.tensors if sides.kept else None
-    target = Seen(sides.target, step["folded"]) if _folded(step, "target") else sides.target
+def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
+    kept, fold = sides.kept.tensors if sides.kept else None, _folded(step, "target")
+    target = Seen(sides.target, fold) if fold else sides.target
 
     def made_again() -> Iterator[np.ndarray]:
-        made = sides.target.spec(step["targets"][0]["key"]).dtype
-        fill = fill_bits(step["crop"]["fill"], spec.dtype) if "crop" in step else 0
-        restored = partial(undo, ops=ops, source=spec.dtype, target=made)
+        made = sides.target.spec(step.targets[0].key).dtype
+        fill = fill_bits(step.crop.fill, spec.dtype) if step.crop else 0
+        restored = partial(undo, ops=step.ops, source=spec.dtype, target=made)
         yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
 
     return made_again
 
 
-def _of_derived(leaf: Document, planned: Document, sides: Sides) -> Claim:
+def _of_derived(leaf: Computed, spec: TensorSpec, sides: Sides) -> Claim:
     """What the recipe computes, or what the complement kept instead."""
-    key, kept = leaf["key"], sides.kept
+    key, kept = leaf.key, sides.kept
     if kept and kept.tensors and key in kept.tensors.leaves:
-        return _of_kept(sides.source, key, planned, kept)
-    spec = spec_of(planned)
+        return _of_kept(sides.source, key, spec, kept)
     made = _recipe(leaf, spec, sides.source)
-    return Claim(sides.source, (key,), spec, f"recipe {leaf['recipe']}", made, free=kept is None)
+    return Claim(sides.source, (key,), spec, f"recipe {leaf.recipe}", made, free=kept is None)
 
 
-def _recipe(leaf: Document, spec: TensorSpec, beside: Checkpoint) -> Blocks:
+def _recipe(leaf: Computed, spec: TensorSpec, beside: Checkpoint) -> Blocks:
     def made_again() -> Iterator[np.ndarray]:
-        made = derive(leaf["recipe"], leaf["arguments"], spec, leaf.get("of", ()), beside)
+        made = derive(leaf.recipe, leaf.arguments, spec, leaf.of, beside)
         if made is None:
-            raise ConvkitError(f"no recipe {leaf['recipe']!r} gives a tensor of this shape", remedy=_REPORT)
+            raise ConvkitError(f"no recipe {leaf.recipe!r} gives a tensor of this shape", remedy=_REPORT)
         yield made
 
     return made_again
 
 
-def _complemented(plan: Document, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, dict[str, Document]]]:
+def _complemented(plan: Plan, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, Mapping[str, Planned]]]:
     """The leaves of each side that a complement answers for. A complement that is gone holds nothing."""
     if sides.kept:
-        behind = {key: leaf for key, leaf in plan["source_leaves"].items() if leaf["fate"] == "left behind"}
+        behind = {key: leaf for key, leaf in plan.source_leaves.items() if leaf.fate == "left behind"}
         yield sides.source, sides.kept, behind
-    restored = {key: leaf for key, leaf in plan["target_leaves"].items() if leaf["origin"] == "restored"}
+    restored = {key: leaf for key, leaf in plan.target_leaves.items() if leaf.origin == "restored"}
     yield sides.target, sides.earlier or Kept(None, {}), restored
 
 
-def _of_kept(checkpoint: Checkpoint, key: str, leaf: Document, kept: Kept) -> Claim:
-    spec = spec_of(leaf)
+def _of_kept(checkpoint: Checkpoint, key: str, spec: TensorSpec, kept: Kept) -> Claim:
     return Claim(checkpoint, (key,), spec, "the complement", partial(_held, kept, key, spec))
 
 
@@ -281,6 +277,6 @@ def _tensors(kept: Kept | None) -> Checkpoint:
     return kept.tensors
 
 
-def described(shape: Any, dtype: str | None) -> str:
+def described(spec: TensorSpec | None) -> str:
     """A leaf in words."""
-    return "a value" if shape is None else f"{dtype}{list(shape)}"
+    return "a value" if spec is None else f"{spec.dtype}{list(spec.shape)}"
