@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
 from convkit.mapping.ops import EXACT, Cast, Elementwise, Scale, Shift
+from convkit.plan.plan_json import exactness_in, op_in
 from convkit.verify import documents
 from convkit.verify.documents import Step, read
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance, fill_bits, undo
@@ -26,7 +28,10 @@ def through(ops: tuple[Elementwise, ...], data: np.ndarray, dtype: str) -> tuple
         data, result = op.apply(data, result), op.dtype(result)
     side = [{"key": "any", "axes": "a", "at": {}}]
     step = {"rule": "any", "sources": side, "targets": side, "sizes": {"a": data.size}}
-    step |= {"exactness": exactness.to_json(), "ops": [op.to_json() for op in ops]}
+    step |= {
+        "exactness": msgspec.to_builtins(exactness_in(exactness)),
+        "ops": [msgspec.to_builtins(op_in(op)) for op in ops],
+    }
     return data, result, read(Step, step)
 
 

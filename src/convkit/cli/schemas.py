@@ -16,11 +16,13 @@ import msgspec
 
 from convkit.fetch.record import FetchRecord
 from convkit.files.document import Document
+from convkit.plan.plan_json import PlanDocument
 from convkit.report import Summary
 from convkit.verify.verdict import Verdict
 
 #: the schema's name, and the type of the document
 DOCUMENTS: dict[str, type[Document]] = {
+    "plan": PlanDocument,
     "verdict": Verdict,
     "fetch": FetchRecord,
     "summary": Summary,

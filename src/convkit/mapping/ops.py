@@ -54,10 +54,6 @@ class Exactness:
         """Whether no bit changes."""
         return self.ulp == 0
 
-    def to_json(self) -> Any:
-        """``"exact"``, or the bound."""
-        return "exact" if self.exact else {"ulp": self.ulp, "dtype": self.dtype}
-
     def then(self, other: Exactness) -> Exactness:
         """The bound of both after each other, in ulps of the coarser dtype."""
         if self.exact or other.exact:
@@ -90,10 +86,6 @@ class Shift:
         """``data``: 1-D in the carrier dtype."""
         return computed(data, dtype, lambda values: values + self.by)
 
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        return {"op": "shift", "by": self.by}
-
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -118,10 +110,6 @@ class Scale:
     def apply(self, data: np.ndarray, dtype: str) -> np.ndarray:
         """``data``: 1-D in the carrier dtype."""
         return computed(data, dtype, lambda values: values / self.by if self.divide else values * self.by)
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        return {"op": "scale", "by": 1.0 / self.by if self.divide else self.by}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +145,6 @@ class Cast:
         if odd.any() and self.source in _FLOATS and self.target in _FLOATS:
             out[odd] = _nans(data[odd], self.source, self.target)
         return out
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        return {"op": "cast", "from": self.source, "to": self.target}
 
 
 Elementwise = Shift | Scale | Cast

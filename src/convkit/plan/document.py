@@ -1,4 +1,4 @@
-"""The plan as a document: the fate of every source leaf and the origin of every target leaf."""
+"""The plan: the fate of every source leaf and the origin of every target leaf."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from msgspec import UNSET
+
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
 from convkit.files.complement import kept_as
 from convkit.formats import get_format, names
 from convkit.mapping import Chain, Mapping
 from convkit.plan.following import followed_fates, followed_origins
+from convkit.plan.plan_json import (
+    Default,
+    Figures,
+    PlanDocument,
+    PlannedSource,
+    PlannedTarget,
+    planned_recipe,
+    planned_step,
+    source_leaf,
+    target_leaf,
+)
 from convkit.plan.step import Bound, DerivedLeaf
-
-SCHEMA = "convkit.plan/1"
 
 
 @dataclass(frozen=True)
@@ -174,50 +185,44 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The document of schema ``convkit.plan/1``: self-contained, without paths."""
+        return self.document().to_json()
+
+    def document(self) -> PlanDocument:
+        """The plan as it is written."""
+        left, right = self.mapping.left, self.mapping.right
         fates, origins = self.fates(), self.origins()
         release = ".".join(map(str, self.release)) or None
-        return {
-            "schema": SCHEMA,
-            "mapping": self.mapping.name,
-            "source": {
-                "layout": self.mapping.left.name,
-                "format": self.source_format,
-                "conventions": dict(self.mapping.left.conventions),
-                "config": self.source_config,
-            },
-            "target": {
-                "layout": self.mapping.right.name,
-                "format": self.target_format,
-                "release": release if self.mapping.right.releases else None,
-                "config_file": self.mapping.right.config_file,
-                "conventions": dict(self.mapping.right.conventions),
-                "config": self.target_config,
-            },
-            "release": release,
-            "variant": self.variant,
-            "names": {name: value for name, value in self.names.items() if not callable(value)},
-            "defaults": list(self.defaults),
-            "lost_config": self.lost_config,
-            "exact": self.exact,
-            "dtype": self.dtype,
-            "square": self.square(),
-            "steps": [step.to_json() for step in self.bound.steps],
-            "derived": [leaf.to_json() for leaf in self.bound.derived],
-            "owed": [leaf.to_json() for leaf in self.to_compute],
-            "source_leaves": {key: _leaf_json(self.source_leaves[key]) | fate for key, fate in fates.items()},
-            "target_leaves": {key: _leaf_json(leaf) | origins[key] for key, leaf in self.target_leaves.items()},
-            "warnings": self.warnings,
-            "summary": {
-                "source_leaves": len(self.source_leaves),
-                "target_leaves": len(self.target_leaves),
-                "bytes_read": self.bytes_read(),
-                "bytes_written": self.bytes_written(),
-                "peak_bytes": self.peak_bytes(),
-            },
-        } | ({"through": [plan.to_json() for plan in self.through]} if self.through else {})
-
-
-def _leaf_json(leaf: Leaf) -> dict[str, Any]:
-    if leaf.spec is None:
-        return {"shape": None, "dtype": None}
-    return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
+        return PlanDocument(
+            mapping=self.mapping.name,
+            source=PlannedSource(left.name, self.source_format, dict(left.conventions), self.source_config),
+            target=PlannedTarget(
+                right.name,
+                self.target_format,
+                release if right.releases else None,
+                right.config_file,
+                dict(right.conventions),
+                self.target_config,
+            ),
+            release=release,
+            variant=self.variant,
+            names={name: value for name, value in self.names.items() if not callable(value)},
+            defaults=[Default(**default) for default in self.defaults],
+            lost_config=self.lost_config,
+            exact=self.exact,
+            dtype=self.dtype,
+            square=self.square(),
+            steps=[planned_step(step) for step in self.bound.steps],
+            derived=[planned_recipe(leaf) for leaf in self.bound.derived],
+            owed=[planned_recipe(leaf) for leaf in self.to_compute],
+            source_leaves={key: source_leaf(self.source_leaves[key], fate) for key, fate in fates.items()},
+            target_leaves={key: target_leaf(leaf, origins[key]) for key, leaf in self.target_leaves.items()},
+            warnings=self.warnings,
+            summary=Figures(
+                len(self.source_leaves),
+                len(self.target_leaves),
+                self.bytes_read(),
+                self.bytes_written(),
+                self.peak_bytes(),
+            ),
+            through=[plan.document() for plan in self.through] or UNSET,
+        )

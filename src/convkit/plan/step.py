@@ -7,8 +7,8 @@ it can be carried out or undone without the mapping.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from convkit.checkpoint import TensorSpec
 from convkit.mapping.ops import EXACT, Elementwise, Exactness, Shift
@@ -25,10 +25,6 @@ class Side:
     axes: Axes
     at: tuple[tuple[str, int], ...] = ()
     spec: TensorSpec = _VALUE
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        return {"key": self.key, "axes": str(self.axes), "at": dict(self.at)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +46,6 @@ class Padding:
         part = list(shape)
         part[self.axis] -= self.keep
         return Part(tuple(part), self.keep * strides[self.axis], strides, _c_strides(tuple(part)))
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        doc: dict[str, Any] = {"axis": self.axis, "keep": self.keep, "fill": self.fill}
-        return doc | ({"kept_as": self.kept_as} if self.kept_as else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +75,12 @@ class Fold:
     ``exactness`` bounds one such product.
     """
 
-    side: str
+    side: Literal["source", "target"]
     key: str
     by: str
     recipe: str
     arguments: dict[str, Any]
     exactness: Exactness
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        return {**asdict(self), "exactness": self.exactness.to_json()}
 
 
 @dataclass(frozen=True)
@@ -127,35 +114,6 @@ class Step:
         """Whether numbers are added and nothing else is done to the elements: a complement makes that exact."""
         return bool(self.ops) and all(isinstance(op, Shift) for op in self.ops)
 
-    def to_json(self) -> dict[str, Any]:
-        """For the plan: all that is needed to carry the step out, or to undo it."""
-        doc: dict[str, Any] = {
-            "rule": self.rule,
-            "op": "value" if self.value else "rearrange",
-            "exactness": self.exactness.to_json(),
-            "sources": [side.to_json() for side in self.sources],
-            "targets": [side.to_json() for side in self.targets],
-            "sizes": self.sizes,
-        }
-        if self.ops:
-            doc["ops"] = [op.to_json() for op in self.ops]
-        for name, edge in (("pad", self.pad), ("crop", self.crop)):
-            if edge:
-                doc[name] = edge.to_json()
-        if self.folded:
-            doc["folded"] = self.folded.to_json()
-        if self.kept:
-            doc["kept"] = list(self.kept)
-        if self.same:
-            doc["same"] = [list(pair) for pair in self.same]
-        if self.also:
-            doc["also"] = [list(pair) for pair in self.also]
-            independent = [name for name, _ in self.also if name in self.copies]
-            doc["copied"] = len(independent) == len(self.also)
-            if independent and not doc["copied"]:
-                doc["copies"] = independent
-        return doc
-
 
 @dataclass(frozen=True)
 class DerivedLeaf:
@@ -169,11 +127,6 @@ class DerivedLeaf:
     of: tuple[str, ...] = ()
     #: whether it must be as the recipe gives it
     proven: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """For the plan."""
-        doc = {"key": self.key, "recipe": self.recipe, "arguments": self.arguments}
-        return doc | ({"of": list(self.of)} if self.of else {})
 
 
 @dataclass

@@ -107,7 +107,9 @@ def _later(stage: Stage, problems: list[str], *, faults: bool) -> list[Fault]:
 def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fault]:
     """Faults planted in one mapping's target; where there are several mappings, each is named."""
     found = plant(stage.plan, stage.sides.source, stage.sides.target, failing, _problems)
-    return [*found] if alone else [replace(f, name=name) for f in found for name in in_words(stage.plan, [f.name])]
+    return (
+        [*found] if alone else [Fault(n, f.caught, f.measured) for f in found for n in in_words(stage.plan, [f.name])]
+    )
 
 
 def _restores(plan: Plan) -> bool:
