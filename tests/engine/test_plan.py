@@ -44,6 +44,21 @@ def arrays() -> Arrays:
     return left | {"optimizer.step": 3, "optimizer.mu": np.zeros(2, "float32"), "scratch": np.zeros(2, "float32")}
 
 
+class Unreadable(Memory):
+    """A checkpoint whose tensors nobody may read."""
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        raise AssertionError(f"{key} was read")
+
+    def view(self, key: str) -> np.ndarray | None:
+        raise AssertionError(f"{key} was looked at")
+
+
+def test_a_plan_reads_no_tensor() -> None:
+    plan = plan_of(MAPPING, Unreadable(arrays()), CONFIG, drop=("scratch",))
+    assert plan.digest == plan_of(MAPPING, arrays(), CONFIG, drop=("scratch",)).digest
+
+
 def test_every_leaf_is_accounted_for() -> None:
     left = arrays()
     plan = plan_of(MAPPING, left, CONFIG, drop=("scratch",))
