@@ -71,13 +71,14 @@ def with_receipt(folder: Path, document: Any, *command: str) -> int:
 
 
 @_SOME
-@given(data=st.data(), check=st.sampled_from(["verify", "roundtrip"]))
+@given(data=st.data(), check=st.sampled_from(["verify", "roundtrip", "back"]))
 def test_damaged_receipts(data: st.DataObject, check: str, made: Path) -> None:
     receipt = data.draw(damaged(json.loads((made / "made.mdl.convkit.json").read_text())))
     source, target = str(made / "source"), str(made / "made.mdl")
     commands = {
         "verify": ["verify", target],
         "roundtrip": ["roundtrip", source, target],
+        "back": ["plan", target, "--to", "hf/llama"],
     }
     assert with_receipt(made, receipt, *commands[check]) in (0, 1, 2, 3)
 

@@ -6,8 +6,7 @@ lose leaves of a layout on the way, whose names could be those of other leaves: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 
 def kept_as(place: int, key: str) -> str:
@@ -21,12 +20,3 @@ def kept_at(place: int, names: Iterable[str]) -> dict[str, str]:
     if place:
         return {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     return {name: name for name in names if not name.startswith(prefix)}
-
-
-def part_at(complement: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """The part of a receipt's complement that tells of the mapping at this place: its tensors and values."""
-    return {
-        kind: {key: complement[kind][name] for key, name in kept_at(place, complement[kind]).items()}
-        for kind in ("tensors", "values")
-        if kind in complement
-    }

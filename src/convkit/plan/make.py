@@ -24,8 +24,9 @@ from convkit.plan.chain import chain_plan
 from convkit.plan.derived import made_derived, owed_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.document import Options, Plan
+from convkit.plan.earlier import Earlier, earlier_of
 from convkit.plan.names import Known, detect_variants, know
-from convkit.plan.restore import Earlier, Returned, earlier_of, only_names, put_back, remembered
+from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
 from convkit.plan.source import Source
 from convkit.plan.step import Bound, DerivedLeaf
@@ -92,7 +93,7 @@ def _plans(
     on_the_way = replace(options, format=None, dtype=None, headless=False, existing={})
     for link, release, before in zip(links, releases, earlier, strict=True):
         if before:
-            names, variant = before.plan["names"], before.plan["variant"]
+            names, variant = before.plan.names, before.plan.variant
             start = replace(start, names=start.names | names, variant=start.variant | variant)
         asked = on_the_way if len(plans) < len(links) - 1 else options
         plans.append(_plan(start, link, release=release, options=asked, earlier=before))

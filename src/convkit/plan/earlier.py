@@ -1,0 +1,145 @@
+"""The conversion in the other direction, as the receipt beside a source records it: only what a plan needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct, field
+
+from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.files.complement import kept_at
+from convkit.files.document import typed
+from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
+from convkit.mapping import Mapping
+from convkit.plan.plan_json import Natural, PlannedFold, PlannedRecipe
+from convkit.plan.source import Source
+
+
+class EarlierLeaf(Struct, frozen=True):
+    """A leaf that the earlier source had; a value has neither shape nor dtype."""
+
+    shape: tuple[Natural, ...] | None
+    dtype: str | None
+    fate: str
+
+    def __post_init__(self) -> None:
+        if (self.shape is None) != (self.dtype is None):
+            raise ValueError("a leaf has a shape and a dtype, or neither")
+        if self.dtype is not None and self.dtype not in ITEMSIZE:
+            raise ValueError(f"no dtype {self.dtype!r}")
+
+    @property
+    def spec(self) -> TensorSpec | None:
+        """Shape and dtype of a tensor."""
+        return None if self.shape is None or self.dtype is None else TensorSpec(self.shape, self.dtype)
+
+    @property
+    def tensor(self) -> TensorSpec:
+        """Shape and dtype of what is known to be a tensor."""
+        spec = self.spec
+        assert spec
+        return spec
+
+
+class EarlierSide(Struct, frozen=True):
+    """One side of the earlier conversion."""
+
+    layout: str
+
+
+class EarlierStep(Struct, frozen=True):
+    """A step of the earlier conversion."""
+
+    folded: PlannedFold | None = None
+
+
+class EarlierPlan(Struct, frozen=True, kw_only=True):
+    """The plan of the earlier conversion."""
+
+    source: EarlierSide
+    target: EarlierSide
+    names: dict[str, Any]
+    variant: dict[str, str]
+    lost_config: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[EarlierStep, ...]
+    derived: tuple[PlannedRecipe, ...]
+    source_leaves: dict[str, EarlierLeaf]
+    through: tuple[EarlierPlan, ...] = ()
+
+    def __post_init__(self) -> None:
+        for leaf in self.derived:
+            if leaf.key not in self.source_leaves or self.source_leaves[leaf.key].spec is None:
+                raise ValueError(f"{leaf.key} isn't a tensor of source_leaves")
+
+
+class EarlierComplement(Struct, frozen=True):
+    """What the earlier conversion kept: tensors in a file, values and fields of the config in its receipt."""
+
+    tensors: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class EarlierTarget(Struct, frozen=True):
+    """The files that the earlier conversion wrote."""
+
+    files: list[dict[str, Any]]
+
+
+class EarlierReceipt(Struct, frozen=True):
+    """The receipt of the earlier conversion."""
+
+    target: EarlierTarget
+    plan: EarlierPlan
+    complement: EarlierComplement | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier conversion in the other direction recorded, and this one puts back.
+
+    ``place`` is the place of its mapping in the chain that the conversion took, 0 where it took one mapping.
+    """
+
+    plan: EarlierPlan
+    complement: EarlierComplement
+    place: int
+
+
+def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]:
+    """For each mapping, what the receipt beside the source records of its inverse.
+
+    The first mapping undoes the last one that the receipt tells of, the second one the one before that.
+
+    Raises:
+        ConvkitError: the receipt is malformed.
+    """
+    found: list[Earlier | None] = [None] * len(links)
+    document = read_receipt(source.path, CONVERSION)
+    if document is None:
+        return found
+    remedy = "restore it, or convert without it: --no-restore"
+    receipt = typed(EarlierReceipt, document, receipts_beside(source.path)[0], remedy=remedy)
+    files = same_files(source.checkpoint.path, source.checkpoint.files())
+    if receipt.target.files not in (files, bare_names(files)):
+        return found
+    plan, kept = receipt.plan, receipt.complement or EarlierComplement()
+    # the first plans of chains had the steps of the last mapping, and were of its source
+    stages = plan.through if plan.through and not plan.steps else (plan,)
+    for number, (link, place) in enumerate(zip(links, reversed(range(len(stages))), strict=False)):
+        stage = stages[place]
+        if (stage.source.layout, stage.target.layout) != (link.right.name, link.left.name):
+            break
+        found[number] = Earlier(stage, _part(kept, place, stage) if len(stages) > 1 else kept, place)
+    return found
+
+
+def _part(kept: EarlierComplement, place: int, stage: EarlierPlan) -> EarlierComplement:
+    """The part of a complement that one mapping of a chain lost."""
+    tensors, values = (
+        {key: known[name] for key, name in kept_at(place, known).items()} for known in (kept.tensors, kept.values)
+    )
+    return EarlierComplement(tensors, values, stage.lost_config)
