@@ -68,3 +68,50 @@ def test_a_dropped_leaf_is_no_disagreement(model: Path, tmp_path: Path) -> None:
     assert to_cerebras(model, tmp_path / "made.mdl", "--drop", "extra.*") == 0
     assert main(["roundtrip", str(model), str(tmp_path / "made.mdl")]) == 0
     assert main(["equivalence", str(model), str(tmp_path / "made.mdl")]) == 0
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A checkpoint of release 1.7 of three layers, with its config."""
+    assert main(["fetch", "generated://cerebras-old?release=1.7", str(tmp_path / "old")]) == 0
+    return tmp_path / "old" / "model.mdl"
+
+
+def repair(source: Path, target: Path) -> int:
+    return main(["cerebras", "fix-checkpoint-spec", str(source), "--fixed_checkpoint_path", str(target), "--overwrite"])
+
+
+def beside(target: Path) -> set[str]:
+    return {path.name for path in target.parent.glob(f"{target.stem}*")}
+
+
+def test_a_repair_over_a_conversion_has_its_own_config(model: Path, old: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.mdl"
+    assert to_cerebras(model, made) == 0
+    assert beside(made) == {"made.mdl", "made.yaml", "made.mdl.convkit.json", "made.mdl.companions"}
+    assert repair(old, made) == 0
+    assert (tmp_path / "made.yaml").read_bytes() == (old.parent / "params.yaml").read_bytes()
+    assert beside(made) == {"made.mdl", "made.yaml", "made.mdl.convkit.json"}
+
+
+def test_nothing_is_left_of_a_conversion_to_a_file(model: Path, old: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.mdl"
+    assert to_cerebras(model, made) == 0
+    assert main(["convert", str(old), str(made), "--to", "hf/llama", "--overwrite"]) == 0
+    kept = {"made.mdl", "made.mdl.convkit.json", "made.mdl.complement.safetensors"}
+    assert beside(made) == kept
+    assert main(["fetch", str(old), str(made), "--overwrite"]) == 0
+    assert beside(made) == {"made.mdl", "made.mdl.fetch.json"}
+    assert to_cerebras(model, made) == 0
+    assert "made.mdl.fetch.json" not in beside(made)
+    assert main(["fetch", str(model), str(made), "--overwrite"]) == 0
+    assert beside(made) == {"made.mdl", "made.mdl.fetch.json"}
+
+
+def test_a_config_that_was_edited_stays(model: Path, old: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.mdl"
+    assert to_cerebras(model, made) == 0
+    edited = (tmp_path / "made.yaml").read_text() + "mine: 1\n"
+    (tmp_path / "made.yaml").write_text(edited)
+    assert main(["fetch", str(old), str(made), "--overwrite"]) == 0
+    assert (tmp_path / "made.yaml").read_text() == edited

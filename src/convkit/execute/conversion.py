@@ -18,10 +18,10 @@ from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
 from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import write_config
+from convkit.files.neighbours import companions_path
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
-from convkit.plan.source import companions_path
 
 #: what a format does where nobody asks for anything
 _PLAIN = WriteOptions()

@@ -28,8 +28,9 @@ from typing import Any
 import convkit
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.neighbours import left_beside
 from convkit.files.receipt import CONVERSION, SCHEMA, complement_path, read_receipt, receipt_path, receipts_beside
-from convkit.files.staging import Staging
+from convkit.files.staging import Staging, remove
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Output:
         within: AbstractContextManager[object] | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
-        """Write the receipt, give everything its final name, remove receipts of what was replaced.
+        """Write the receipt, give everything its final name, remove what was left beside the one that is replaced.
 
         Args:
             plan: what was done; its digest goes into the receipt.
@@ -131,11 +132,15 @@ class Output:
         path, kept = receipt_path(self.target), complement_path(self.target)
         (self.out / path.name).write_text(json.dumps(receipt, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         complement = [kept.name] if (self.out / kept.name).exists() else []
+        names = [*complement, path.name, *beside, self.target.name]
+        left = [*receipts_beside(self.target), kept]
+        if not self.work.in_place:
+            left = left_beside(self.target, self.work.source.absolute())
         with within or nullcontext():
-            self.staging.publish([*complement, path.name, *beside, self.target.name])
-        for stale in (*receipts_beside(self.target), *([] if complement else [kept])):
-            if stale != path:
-                stale.unlink(missing_ok=True)
+            self.staging.publish(names)
+        for stale in left:
+            if stale.name not in names:
+                remove(stale)
         return receipt
 
 

@@ -31,6 +31,8 @@ from convkit.fetch.source import Call, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.fetch.uri import scheme_of
+from convkit.files.neighbours import fetch_record_path, left_beside
+from convkit.files.staging import remove
 
 __all__ = ["fetch"]
 
@@ -64,7 +66,7 @@ def fetch(
         destination: the name to make; it is free, or an earlier fetch of the same source made it.
         sha256: the digest that the source must have, in hexadecimal (for folders see :mod:`convkit.fetch.record`).
         retries: further attempts after a connection or a server fails; the count restarts when bytes arrive.
-        overwrite: replace what is at the destination.
+        overwrite: replace what is at the destination, and remove what other work left beside it.
         progress: called with a file's path, the number of its bytes that have arrived, and its size or None.
 
     Returns:
@@ -96,7 +98,10 @@ def fetch(
                 )
             # the record first: without its destination it means nothing, a destination without it can't be recognised
             written = record.write(destination, source.uri, files)
+            stale = [path for path in left_beside(destination) if path != fetch_record_path(destination)]
             place.publish_payload()
+            for path in stale:
+                remove(path)
             return written.to_json() | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error

@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from convkit.errors import ConvkitError
 from convkit.files.document import Document, read_json, typed
+from convkit.files.neighbours import fetch_record_path
 from convkit.files.sync import sync
 
 #: path of the only file of a source that is a file: ``destination / "."`` is the destination
@@ -74,7 +75,7 @@ def write(destination: Path, uri: str, files: Sequence[FetchedFile]) -> FetchRec
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         files=tuple(files),
     )
-    path = _path(destination)
+    path = fetch_record_path(destination)
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(record.to_json(), indent=2) + "\n")
     sync(new)
@@ -85,16 +86,12 @@ def write(destination: Path, uri: str, files: Sequence[FetchedFile]) -> FetchRec
 
 def read(destination: Path) -> FetchRecord | None:
     """The record of a destination, if it is still true; None where there is none, or it isn't."""
-    path = _path(destination)
+    path = fetch_record_path(destination)
     try:
         record = typed(FetchRecord, read_json(path), path)
         return record if _holds(destination, record.files) else None
     except (OSError, ConvkitError):
         return None
-
-
-def _path(destination: Path) -> Path:
-    return destination.with_name(f"{destination.name}.fetch.json")
 
 
 def _holds(destination: Path, files: Sequence[FetchedFile]) -> bool:

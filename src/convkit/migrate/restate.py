@@ -28,6 +28,7 @@ from convkit.execute.carry import Carrier
 from convkit.execute.job import copies
 from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import find_config
+from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, STATE_SCHEMA, json_value, same_files
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
@@ -171,7 +172,7 @@ def _config(source: Path, target: Path, out: Path) -> list[str]:
     """Carry the source's config along, where nobody would find it from the target; returns its new name."""
     config = find_config(source)
     beside = target.with_suffix(config.suffix) if config else target
-    if config is None or find_config(target) in (config, beside):
+    if config is None or find_config(target) == config or (beside.exists() and beside not in left_beside(target)):
         return []
     shutil.copyfile(config, out / beside.name)
     return [beside.name]

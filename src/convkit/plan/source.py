@@ -9,6 +9,7 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.files.config_file import find_config, read_config
+from convkit.files.neighbours import companions_path
 from convkit.formats import open_checkpoint
 from convkit.mappings import layouts
 
@@ -57,11 +58,6 @@ def _named_by_a_layout(path: Path) -> Path | None:
     """A folder's config under a name that one layout alone gives it."""
     names = dict.fromkeys(layout.config_file for layout in layouts().values() if layout.config_file)
     return next((path / name for name in names if path.is_dir() and (path / name).is_file()), None)
-
-
-def companions_path(target: Path) -> Path:
-    """Where the companions lie of a checkpoint that is one file, or a folder that holds nothing of others."""
-    return target.with_name(target.name + ".companions")
 
 
 def _companions(path: Path) -> Iterator[Path]:
