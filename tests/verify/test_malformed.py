@@ -83,6 +83,25 @@ def test_damaged_receipts(data: st.DataObject, check: str, made: Path) -> None:
     assert with_receipt(made, receipt, *commands[check]) in (0, 1, 2, 3)
 
 
+@_SOME
+@given(data=st.data())
+def test_a_report_on_damaged_documents(data: st.DataObject, made: Path, tmp_path: Path) -> None:
+    receipt = data.draw(damaged(json.loads((made / "made.mdl.convkit.json").read_text())))
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    assert main(["report", str(tmp_path)]) in (0, 1, 2, 3)
+
+
+def test_a_receipt_nested_too_deeply_is_an_error(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made / "made.mdl.convkit.json"
+    sound = path.read_text()
+    path.write_text("[" * 100_000)
+    try:
+        assert main(["verify", str(made / "made.mdl")]) == 3
+    finally:
+        path.write_text(sound)
+    assert "made.mdl.convkit.json: is nested too deeply (restore it, or remove it)" in capsys.readouterr().err
+
+
 def test_the_error_names_the_place(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     receipt = json.loads((made / "made.mdl.convkit.json").read_text())
     receipt["plan"]["steps"][3]["sizes"] = "many"

@@ -13,7 +13,6 @@ before so that those releases refuse what they would take for a conversion.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from typing import Any
 
 from convkit.checkpoint import Opaque
 from convkit.errors import ConvkitError
+from convkit.files.document import read_json
 
 SCHEMA = "convkit.receipt/2"
 CONVERSION, REPAIR, MIGRATION = "conversion", "repair", "migration"
@@ -79,17 +79,14 @@ def read_receipt(target: Path, kind: str | None = None) -> dict[str, Any] | None
 
 
 def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="restore it, or remove it") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
+    document = read_json(path, remedy="restore it, or remove it")
+    schema = str(document.get("schema")) if isinstance(document, dict) else None
     if schema in earlier:
         document["kind"] = earlier[schema]
     elif schema != SCHEMA:
         known = " or ".join((SCHEMA, *earlier))
         raise ConvkitError(f"is not a receipt of schema {known}", path=path, remedy="use the convkit that wrote it")
-    if document.get("kind") not in _NEEDED_OF:
+    if str(document.get("kind")) not in _NEEDED_OF:
         raise ConvkitError(
             f"is of a kind that this convkit doesn't know: {document.get('kind')!r}",
             path=path,

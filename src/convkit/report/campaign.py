@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from convkit.errors import ConvkitError
 from convkit.files.receipt import STATE_SCHEMA
+from convkit.report.documents import check_form
 
 #: the stages in the order in which they run; each leaves a document, a log and a benchmark
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
@@ -100,7 +101,7 @@ def read_campaign(directory: Path) -> list[Conversion]:
     Documents of an earlier run don't count if they belong to stages that the latest run hasn't reached.
 
     Raises:
-        ConvkitError: there is nothing to report on.
+        ConvkitError: there is nothing to report on, or a document is malformed.
     """
     if not directory.is_dir():
         raise ConvkitError("is not a folder", path=directory, remedy="give the folder in which the receipt lies")
@@ -164,9 +165,12 @@ def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        return {}
+    check_form(document, path)
+    return document
 
 
 def _stage(document: dict[str, Any]) -> str:

@@ -1,0 +1,194 @@
+"""What the report needs of documents, so that a malformed one is one clear error; all of it may be missing.
+
+The page shows documents of every release, however much of one is there: what is read stays as it is, once its form is
+checked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from convkit.files.document import typed
+
+Natural = Annotated[int, Meta(ge=0)]
+Values = dict[str, Any]
+
+
+class Planned(Struct):
+    """A leaf."""
+
+    shape: list[Natural] | None = None
+    dtype: str | None = None
+    fate: str = ""
+    origin: str = ""
+    reason: str | None = None
+
+
+class Side(Struct):
+    """One side of a plan."""
+
+    layout: str | None = None
+    format: str | None = None
+    config: Values | None = None
+    conventions: Values | None = None
+
+
+class Bound(Struct):
+    """How far a value may move."""
+
+    ulp: float
+    dtype: str
+
+
+class Part(Struct):
+    """A leaf's part in a step."""
+
+    axes: str = ""
+
+
+class Edge(Struct):
+    """Padding or cropping."""
+
+    keep: int
+
+
+class Step(Struct):
+    """A step."""
+
+    rule: str = ""
+    exactness: str | Bound = "exact"
+    sources: tuple[Part, ...] = ()
+    targets: tuple[Part, ...] = ()
+    ops: tuple[Values, ...] = ()
+    pad: Edge | None = None
+    crop: Edge | None = None
+
+
+class Counts(Struct):
+    """A plan in figures."""
+
+    source_leaves: int | None = None
+    target_leaves: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+
+
+class Default(Struct):
+    """A default that was used."""
+
+    name: str
+    value: Any
+    source: str
+
+
+class Repair(Struct):
+    """What a repair changed."""
+
+    what: str
+    key: str | None
+    before: Any
+    after: Any
+    why: str
+
+
+class Plan(Struct):
+    """What plans of all kinds of work have in common."""
+
+    schema: str = ""
+    mapping: str | None = None
+    source: Side | None = None
+    target: Side | None = None
+    source_leaves: dict[str, Planned] | None = None
+    target_leaves: dict[str, Planned] | None = None
+    steps: tuple[Step, ...] = ()
+    summary: Counts | None = None
+    defaults: tuple[Default, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    lost_config: Values | None = None
+    variant: Values | None = None
+    names: Values | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class ConversionPlan(Plan):
+    """The plan of a conversion."""
+
+    steps: tuple[Step, ...] = ()
+    through: tuple[ConversionPlan, ...] = ()
+
+
+class File(Struct):
+    """A file of the target."""
+
+    name: str
+    bytes: Natural
+
+
+class Target(Struct):
+    """What was written."""
+
+    files: tuple[File, ...] = ()
+
+
+class Receipt(Struct):
+    """A receipt."""
+
+    target: Target | None = None
+    complement: Values | None = None
+    started: str = ""
+    seconds: float = 0.0
+    bytes_read: int | None = None
+    bytes_written: int | None = None
+    peak_anonymous_bytes: int | None = None
+    threads: int | None = None
+    plan_digest: str = ""
+    versions: dict[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Fault(Struct):
+    """A planted fault."""
+
+    name: str
+    caught: bool
+    measured: Values | None = None
+
+
+class Verdict(Struct):
+    """The outcome of a check."""
+
+    check: str
+    state: str = ""
+    passed: bool = False
+    measured: Values | None = None
+    bound: Values | None = None
+    sensitivity: str = ""
+    faults: tuple[Fault, ...] = ()
+    details: Values | None = None
+    problems: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+def check_form(document: dict[str, Any], path: Path) -> None:
+    """Check what the report uses of a document.
+
+    Raises:
+        ConvkitError: it is of another type.
+    """
+    kind = _kind(document)
+    if kind == "verdict":
+        typed(Verdict, document, path)
+    if kind in ("plan", "state", "migration", "receipt"):
+        receipt = "plan" in document
+        if receipt:
+            typed(Receipt, document, path)
+        plan = document["plan"] if receipt else document
+        conversion = isinstance(plan, dict) and _kind(plan) == "plan"
+        typed(ConversionPlan if conversion else Plan, plan, path, root="$.plan" if receipt else "$")
+
+
+def _kind(document: dict[str, Any]) -> str:
+    return str(document.get("schema")).removeprefix("convkit.").partition("/")[0]
