@@ -457,6 +457,7 @@ def test_memory_does_not_grow_with_the_checkpoint(axes: str, tmp_path: Path) -> 
     else:
         turned = np.ascontiguousarray(random.reshape(50, 2, 100, 5_000).swapaxes(1, 2))
     plan: dict[str, Any] = {
+        "mapping": "left <-> right",
         "source": {"format": "safetensors"},
         "target": {"format": "safetensors"},
         "steps": [
