@@ -165,12 +165,13 @@ def test_of_two_receipts_the_later_work_counts(sources: dict[str, Path], tmp_pat
     ("change", "says"),
     [
         ({"kind": "upgrade"}, "is of a kind that this convkit doesn't know: 'upgrade' (use the convkit that wrote it)"),
+        ({"kind": []}, "is of a kind that this convkit doesn't know: []"),
         ({"schema": "convkit.receipt/3"}, "is not a receipt of schema convkit.receipt/2 or convkit.receipt/1"),
         ({"schema": "convkit.state/1"}, "is not a receipt of schema"),
     ],
 )
 def test_what_comes_later_is_refused(
-    change: dict[str, str], says: str, sources: dict[str, Path], tmp_path: Path
+    change: dict[str, Any], says: str, sources: dict[str, Path], tmp_path: Path
 ) -> None:
     target = tmp_path / "target.mdl"
     assert work(REPAIR, sources[REPAIR], target) == 0

@@ -115,3 +115,12 @@ def test_a_config_that_was_edited_stays(model: Path, old: Path, tmp_path: Path) 
     (tmp_path / "made.yaml").write_text(edited)
     assert main(["fetch", str(old), str(made), "--overwrite"]) == 0
     assert (tmp_path / "made.yaml").read_text() == edited
+
+
+@pytest.mark.parametrize("journal", ["5\n", "[]\n", '{"schema": []}\n[1]\n', "\x00", "\udcff\n"])
+def test_a_journal_that_is_none_is_no_obstacle(journal: str, model: Path, tmp_path: Path) -> None:
+    part = tmp_path / ".made.mdl.convkit-part"
+    (part / "out").mkdir(parents=True)
+    (part / "journal.jsonl").write_bytes(journal.encode(errors="surrogateescape"))
+    assert to_cerebras(model, tmp_path / "made.mdl") == 0
+    assert main(["verify", str(tmp_path / "made.mdl")]) == 0

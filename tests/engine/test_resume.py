@@ -284,7 +284,7 @@ def test_what_another_version_had_begun_is_not_resumed_and_that_is_said(
 
 def test_a_journal_of_another_form_is_not_resumed(half_done: tuple[Path, Path]) -> None:
     source, target = half_done
-    with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/2"):
+    with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/3"):
         receipt = converted(source, target, MAPPING)
     assert not receipt["resumed"]
     assert [line for line in receipt["warnings"] if "isn't resumed" in line]

@@ -23,7 +23,7 @@ from convkit.files.sync import sync, sync_tree
 
 JOURNAL = "journal.jsonl"
 #: the form of the journal and of what it vouches for; another one isn't resumed
-JOURNAL_SCHEMA = "convkit.journal/1"
+JOURNAL_SCHEMA = "convkit.journal/2"
 #: how often a lock is asked for whose owner removes it in between
 _ATTEMPTS = 10
 
@@ -195,9 +195,12 @@ def _boot() -> str:
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Journal entries; the last line may have been cut by a kill."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """Journal entries up to the first line that isn't one; a kill may have cut the last."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             return
+        if not isinstance(entry, dict):
+            return
+        yield entry
