@@ -107,7 +107,7 @@ def test_what_is_not_total_is_refused(arrays: Arrays, config: dict[str, Any], ke
         ([Rule("b", "a.{n:q|k}", "n x -> n x")], {"b": zeros(3, 1)}, "b",
          "axis 'n' (n=2) should have length 2, the tensor has 3"),
         ([Rule("b", "a.{n:q|k}", "(n x) -> n x")], {"b": zeros(5)}, "b", "axis '(n x)' (n=2) has length 5"),
-        ([Rule("a", "b", "(h r) -> (r h)")], {"a": zeros(6)}, "a", "the sizes of h, r must be named"),
+        ([Rule("a", "b", "(h r) -> (r h)")], {"a": zeros(6)}, "a", "the sizes of h, r must be given"),
         ([Rule("a", "b", "(h r) -> (r h)", h="heads")], {"a": zeros(6)}, "a", "size h='heads' isn't known"),
         ([Rule("a", "b", "x -> x", ops=(Pad(0, "to"),))], {"a": zeros(6)}, "a", "size to='to' isn't known"),
         ([Rule("b", "a", "x -> x", ops=(Pad(0, "to"),)).inverse()], {"a": zeros(6)}, "a",

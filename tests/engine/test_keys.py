@@ -75,7 +75,7 @@ def test_a_declared_name_may_be_a_components() -> None:
     template = KeyTemplate.parse("{=text.prefix}w.{=n}")
     assert template.match("model.w.3", {"text.prefix": "model.", "n": 3}) == {}
     assert template.format({}, {"text.prefix": "", "n": 4}) == "w.4"
-    with pytest.raises(ValueError, match="a brace that belongs to no placeholder"):
+    with pytest.raises(ValueError, match="a brace that doesn't belong to a placeholder"):
         KeyTemplate.parse("{text.i}")
 
 

@@ -99,24 +99,24 @@ def test_a_generated_mapping_carries_what_brute_force_carries(chosen: list[tuple
         ("a", "b", "x -> x y", "is not a bijection"),
         ("a", "b", "(x + y) -> x", "is not a bijection: left has x, y; right has x"),
         ("a", "b", "x x -> x x", "appears twice in one piece"),
-        ("a", "b", "(x + x) -> (x + x)", "names one piece twice on the left"),
-        ("a", "b", "(1 + 1) -> (1 + 1)", "names one piece twice"),
+        ("a", "b", "(x + x) -> (x + x)", "has the same piece twice on the left"),
+        ("a", "b", "(1 + 1) -> (1 + 1)", "has the same piece twice"),
         ("a", "b", "x ... -> x", "is not a bijection"),
         ("a.{i}", "b", "x -> x", "'{i}' stands on one side and isn't an axis of the other"),
         ("a.{i}", "b", "(i x) -> i x", "'{i}' stands on one side"),
         ("a.{i}", "b", "i x -> x", "is not a bijection"),
-        ("a.{n:q|k}", "b", "x -> x", "names one piece twice on the left"),
+        ("a.{n:q|k}", "b", "x -> x", "has the same piece twice on the left"),
         ("a.{n:q|k}", "b", "{n} x -> (q + v) x", "is not a bijection"),
         ("a", "b.{n:q|k}", "(q + k) -> q: q", "no branch for"),
         ("a.{n:q|k}", "b.{n:k|q}", "x -> x", "must have the same choices on both"),
-        ("a.{i}", "b.{i}", "{i} x -> x", "isn't a placeholder of this side's keys alone"),
+        ("a.{i}", "b.{i}", "{i} x -> x", "isn't a placeholder of only this side's keys"),
         ("a", "b", "q: x -> x", "no branch for"),
         ("a.{n:q|k}.{e}", "b", "q: e x | k: (e y) -> e (x + y)", "'{e}' stands on one side and isn't an axis"),
         ("a.{i}", "b.{i}", "i x -> i x", "'{i}' stands in the keys of both sides, so it isn't an axis"),
         (("a.{i}", "b"), "c.{i}", "x -> x", "names of one leaf must have the same placeholders"),
-        ("a.{rest:*}", "b", "... -> ...", "says nothing of the other side's name"),
-        ("a", "b.{rest:*}", "... -> ...", "says nothing of the other side's name"),
-        ("a.{rest:*}", "b.{other:*}", "... -> ...", "says nothing of the other side's name"),
+        ("a.{rest:*}", "b", "... -> ...", "doesn't determine the name on the other side"),
+        ("a", "b.{rest:*}", "... -> ...", "doesn't determine the name on the other side"),
+        ("a.{rest:*}", "b.{other:*}", "... -> ...", "doesn't determine the name on the other side"),
         ("a.{rest:*}", "b.{rest}", {"x": "x -> x"}, "branches x are not the choices"),
         ("a.{g:q|k}", "b.{g}", {"q": "x -> x"}, "branches q are not the choices of a placeholder"),
         ("a.{g:q|k}", "b.{g}", {"q": "x -> x", "v": "x -> x"}, "are not the choices"),
@@ -137,7 +137,7 @@ def test_padding_stands_alone(ops: tuple) -> None:
 
 
 def test_a_size_is_of_an_axis() -> None:
-    with pytest.raises(PatternError, match="'optinal' is the size of nothing"):
+    with pytest.raises(PatternError, match="'optinal' is given a size"):
         Rule("a", "b", "x y -> y x", optinal=True)
     assert Rule("a.{i}", "b.{i}", "x -> x", x=3, i="layers").sizes == (("i", "layers"), ("x", 3))
     assert Rule("a.{n:q|k}", "b", "{n} x -> (q + k) x", q=3)

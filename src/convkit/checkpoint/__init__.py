@@ -1,4 +1,4 @@
-"""What a checkpoint is: an index of leaves whose elements are read on demand, and a place to write them."""
+"""Checkpoints: an index of leaves whose elements are read on demand, and the writer's side of it."""
 
 from convkit.checkpoint.read import Checkpoint, Leaf, Opaque, Tensors
 from convkit.checkpoint.tensors import TensorSpec

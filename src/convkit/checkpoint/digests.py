@@ -1,4 +1,4 @@
-"""Content digests: a digest over the digests of fixed blocks, so that threads need no order.
+"""Digest tensors, files and values; a digest covers the digests of fixed blocks, so threads may work in any order.
 
 A leaf's digest is ``H(H(block 0) || H(block 1) || ...)`` over its bytes in C order, little-endian,
 in blocks of :data:`BLOCK` bytes (the last one shorter; an empty leaf has no block). It covers the
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Part of the digest's definition: never change it.
 BLOCK = 1 << 20
 
-#: bytes of a file that one thread digests at a time, a number of blocks
+#: bytes of a file that one thread digests at a time; a multiple of the block
 _RUN = 64 * BLOCK
 
 ALGORITHMS = ("xxh3-128", "blake3", "sha256")
@@ -37,11 +37,11 @@ class Hash(Protocol):
         """Feed bytes."""
 
     def digest(self) -> bytes:
-        """The digest of what was fed."""
+        """The digest of the bytes so far."""
 
 
 def hasher(algorithm: str) -> Callable[[], Hash]:
-    """Constructor of a running hash.
+    """Return the constructor of a running hash.
 
     Raises:
         UsageError: no such algorithm.
@@ -58,7 +58,7 @@ def hasher(algorithm: str) -> Callable[[], Hash]:
         import hashlib
 
         return hashlib.sha256
-    raise UsageError(f"no digest is called {algorithm!r}", remedy=f"digests: {', '.join(ALGORITHMS)}")
+    raise UsageError(f"unknown digest {algorithm!r}", remedy=f"digests: {', '.join(ALGORITHMS)}")
 
 
 class BlockDigests:
@@ -82,7 +82,7 @@ class BlockDigests:
                 self._close_block()
 
     def blocks(self) -> list[bytes]:
-        """The digests so far; ends the range."""
+        """End the range and return its digests."""
         if self._filled:
             self._close_block()
         return self._done
@@ -94,7 +94,7 @@ class BlockDigests:
 
 
 def combine(algorithm: str, blocks: Iterable[bytes]) -> str:
-    """A leaf's digest from its blocks' digests in order."""
+    """Compute a leaf's digest from the digests of its blocks, in order."""
     running = hasher(algorithm)()
     for block in blocks:
         running.update(block)
@@ -102,7 +102,7 @@ def combine(algorithm: str, blocks: Iterable[bytes]) -> str:
 
 
 def digest_array(algorithm: str, data: np.ndarray) -> str:
-    """Digest of a tensor held in memory or mapped (C order)."""
+    """Digest a tensor that is in memory or mapped (C order)."""
     import numpy as np
 
     blocks = BlockDigests(algorithm)
@@ -111,7 +111,7 @@ def digest_array(algorithm: str, data: np.ndarray) -> str:
 
 
 def digest_leaf(tensors: Tensors, key: str, algorithm: str) -> str:
-    """Digest of a stored tensor, read block by block.
+    """Digest a stored tensor, which is read block by block.
 
     Raises:
         ConvkitError: it can't be read.
@@ -123,7 +123,7 @@ def digest_leaf(tensors: Tensors, key: str, algorithm: str) -> str:
 
 
 def digest_file(algorithm: str, path: Path) -> str:
-    """Digest of a file's bytes.
+    """Digest a file's bytes.
 
     Raises:
         OSError: it can't be read.
@@ -132,7 +132,7 @@ def digest_file(algorithm: str, path: Path) -> str:
 
 
 def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[str]:
-    """Digests of files, large ones by several threads.
+    """Digest files, large ones with several threads.
 
     Raises:
         OSError: one can't be read.
@@ -149,7 +149,7 @@ def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[st
 
 
 def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
-    """Digests of the blocks of a file in ``[start, stop)``; ``start`` is where a block begins."""
+    """Digest the blocks of a file in ``[start, stop)``; a block begins at ``start``."""
     new, blocks = hasher(algorithm), []
     buffer = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
@@ -171,12 +171,12 @@ def _fill(file: FileIO, buffer: memoryview) -> int:
 
 
 def digest_value(algorithm: str, value: Any) -> str:
-    """Digest of a JSON value: its canonical text."""
+    """Digest a JSON value, by its canonical text."""
     running = hasher(algorithm)()
     running.update(canonical_json(value))
     return f"{algorithm}:{running.digest().hex()}"
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling of a JSON value: sorted keys, no spaces, ASCII."""
+    """Spell a JSON value in the one canonical way: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

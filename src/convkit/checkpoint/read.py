@@ -1,8 +1,8 @@
-"""Reading a checkpoint: an index of leaves, whose elements are read on demand.
+"""Read a checkpoint: an index of leaves, whose elements are read on demand.
 
 :class:`Tensors` is anything that has leaves and can read them: an opened checkpoint, or a view of one
-(:mod:`convkit.checkpoint.views`). :class:`Checkpoint` is what a format opens (one file of ``convkit.formats``
-each): it knows bytes, never a layout. ``convkit.testing`` holds the laws that every format obeys.
+(:mod:`convkit.checkpoint.views`). A format of ``convkit.formats`` opens a :class:`Checkpoint`, which knows
+bytes and never a layout. ``convkit.testing`` holds the laws that every format obeys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convkit.errors import ConvkitError
 if TYPE_CHECKING:
     import numpy as np
 
-#: bytes of a block: enough for speed, and few enough for a processor's caches
+#: bytes of a block: large enough for speed, small enough for a processor's caches
 BLOCK = 2 << 20
 
 
@@ -67,18 +67,18 @@ class Tensors(ABC):
         return None
 
     def granularity(self, key: str) -> int:
-        """How many elements are decoded together: a range that starts and ends at multiples of it decodes none twice.
+        """How many elements are decoded together: ranges that start and end at its multiples decode none twice.
 
-        1 where every range costs what it holds. :meth:`blocks` reads by it.
+        It is 1 where any range can be read at no extra cost. :meth:`blocks` reads by it.
         """
         return 1
 
     def blocks(
         self, key: str, size: int = BLOCK, *, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Elements ``[start, stop)`` of a tensor in C order, block by block: the place of the first, and the elements.
+        """Yield elements ``[start, stop)`` of a tensor in C order, block by block, each with its first index.
 
-        A block has ``size`` bytes at most. What is decoded together is read once, whole, and then cut.
+        A block has at most ``size`` bytes. Elements that are decoded together are read once, whole, and then cut.
 
         Raises:
             ConvkitError: the bytes can't be read.
@@ -98,7 +98,7 @@ class Tensors(ABC):
         """Shape and dtype of a tensor.
 
         Raises:
-            ConvkitError: there is no tensor of this name.
+            ConvkitError: there isn't a tensor of this name.
         """
         leaf = self.leaves.get(key)
         if leaf is None or leaf.spec is None:
@@ -107,7 +107,7 @@ class Tensors(ABC):
         return leaf.spec
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
-        """The files that hold this leaf and nothing else, by their names within the leaf.
+        """The files that hold only this leaf, by their names within the leaf.
 
         :meth:`Writer.copy_leaf` may copy them. None where a leaf has no files of its own.
         """
@@ -121,7 +121,7 @@ class Checkpoint(Tensors):
     path: Path
     #: name of the format
     format: str
-    #: what the format says of itself beside the leaves (JSON values only)
+    #: what the format stores beside the leaves (JSON values only)
     metadata: dict[str, Any]
     #: the model's config, where the checkpoint itself holds it
     config: dict[str, Any] | None = None
@@ -131,7 +131,7 @@ class Checkpoint(Tensors):
         return [self.path]
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
-"""What a tensor is before it is read: a shape and a dtype; and how its bytes are carried.
+"""Describe a tensor before it is read, by shape and dtype, and say how its bytes are carried.
 
-Dtypes go by the names that numpy and ml_dtypes give them. Rearranging needs no arithmetic, so
+Dtypes have the names that numpy and ml_dtypes give them. Rearranging needs no arithmetic, so
 tensors travel as unsigned integers of the same width, or as 16 raw bytes (their *carrier*): no value is
 interpreted, ``==`` compares bits, NaN payloads and signed zeros survive, and ml_dtypes isn't needed to move
 a bfloat16.
@@ -17,7 +17,7 @@ from convkit.errors import ConvkitError
 if TYPE_CHECKING:
     import numpy as np
 
-#: dtype name -> bytes an element; a narrow one has a byte of its own, as in memory (ml_dtypes, tensorstore)
+#: dtype name -> bytes per element; a narrow element takes a whole byte, as in memory (ml_dtypes, tensorstore)
 ITEMSIZE: dict[str, int] = {
     "bool": 1,
     "int8": 1,
@@ -45,10 +45,10 @@ ITEMSIZE: dict[str, int] = {
     "complex128": 16,
 }
 
-#: dtype name -> bits that have a meaning, the low ones of its byte
+#: dtype name -> the number of bits in use, the low ones of its byte
 NARROW = {"int2": 2, "int4": 4, "float4_e2m1fn": 4}
 
-#: bytes an element -> the numpy dtype that carries it bit by bit; numpy has no integer of 16 bytes
+#: bytes per element -> the numpy dtype that carries it bit by bit; numpy has no integer of 16 bytes
 _CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "V16"}
 
 
@@ -74,7 +74,7 @@ class TensorSpec:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element."""
+        """Bytes per element."""
         return ITEMSIZE[self.dtype]
 
     @property

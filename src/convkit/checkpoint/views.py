@@ -1,4 +1,4 @@
-"""Checkpoints seen otherwise: several as one, some leaves changed, or all of them renamed. Nothing is copied."""
+"""Views of checkpoints, without copies: several joined, some leaves changed, or all of them renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Renamed(Tensors):
 
     Args:
         tensors: what holds the leaves.
-        names: the name of a leaf there, by its name here; other leaves aren't seen.
+        names: a leaf's name there, by its name here; other leaves are hidden.
     """
 
     def __init__(self, tensors: Tensors, names: Mapping[str, str]) -> None:
@@ -48,7 +48,7 @@ class Renamed(Tensors):
 
 
 class Joined(Tensors):
-    """All leaves of several; where more than one has a key, the first of them is read."""
+    """All leaves of several checkpoints; where more than one has a key, the first is read."""
 
     def __init__(self, *parts: Tensors) -> None:
         self._of: dict[str, Tensors] = {}
@@ -77,8 +77,8 @@ class Overlay(Checkpoint):
     """A checkpoint of which some leaves are hidden, added or changed.
 
     Args:
-        checkpoint: what lies below.
-        leaves: the leaves that are seen; None for all of the checkpoint's.
+        checkpoint: the checkpoint below.
+        leaves: the visible leaves; None for all leaves of the checkpoint.
         changed: other elements of some tensors, in the carrier dtype.
     """
 
@@ -115,5 +115,5 @@ class Overlay(Checkpoint):
         return 1 if key in self._changed else self._checkpoint.granularity(key)
 
     def files(self) -> list[Path]:
-        """Those of the checkpoint below."""
+        """The files of the checkpoint below."""
         return self._checkpoint.files()

@@ -1,4 +1,4 @@
-"""Writing a checkpoint: what a format implements, and what a user may ask of it."""
+"""Write a checkpoint: the interface of formats and writers, and the options that users can set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from convkit.checkpoint.read import Checkpoint, Leaf
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What a user may ask of any format; a format ignores what doesn't concern it."""
+    """Options for any format; a format ignores those that don't concern it."""
 
-    #: bytes a shard at most (safetensors, torch); None is one file
+    #: bytes per shard at most (safetensors, torch); None is one file
     shard_size: int | None = None
     #: format-level metadata for the file's own header (JSON values only)
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -27,9 +27,9 @@ class WriteOptions:
     compressor: str | None = None
     #: version of zarr, 2 or 3 (orbax); None is the format's own
     zarr: int | None = None
-    #: whether arrays lie in one database, and not in a folder each (orbax)
+    #: whether arrays lie in one database instead of a folder each (orbax)
     ocdbt: bool = True
-    #: the model's config, for a format that :attr:`Format.holds_config`
+    #: the model's config, for a format where :attr:`Format.holds_config` is true
     config: Mapping[str, Any] | None = None
 
 
@@ -45,7 +45,7 @@ class Writer(ABC):
     packed: Collection[str] = ()
 
     def granularity(self, key: str) -> int:
-        """Every write starts at a multiple of this many elements, and its length is one too, except a leaf's last.
+        """The number of elements in whose multiples every write starts and, except a leaf's last, ends.
 
         It is a row of chunks, or 1 where any range can be written.
         """
@@ -57,10 +57,10 @@ class Writer(ABC):
 
     @abstractmethod
     def finish(self, key: str) -> None:
-        """The whole leaf is written: make it survive the death of this process."""
+        """Mark the leaf as written, and make it survive the death of this process."""
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
-        """Take a whole leaf from its files (:meth:`Tensors.leaf_files`), instead of :meth:`write` and :meth:`finish`.
+        """Copy a whole leaf from its files (:meth:`Tensors.leaf_files`), instead of :meth:`write` and :meth:`finish`.
 
         Returns False, and does nothing, where this writer stores the leaf otherwise (other chunks, another
         compressor): then it must be written.
@@ -69,23 +69,23 @@ class Writer(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """Every leaf is finished: write what completes the output, and sync it to disk."""
+        """Complete the output once every leaf is finished, and sync it to disk."""
 
     def beside(self) -> dict[str, bytes]:
-        """Small files that belong beside the output, by their paths from its parent; the shell writes them."""
+        """Small files that belong beside the output, by their paths from its parent; the caller writes them."""
         return {}
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the files (also without commit: the staging path can then be resumed or removed)."""
+        """Close the files (also without commit: the staging path can then be resumed or removed)."""
 
 
 class Format(ABC):
-    """How bytes lie on disk."""
+    """A format: how bytes lie on disk."""
 
     #: the word users type: ``safetensors``, ``torch``, ``cerebras-h5``, ...
     name: str
-    #: True when the format's natural home is a folder (model.safetensors in it), False when one file
+    #: whether a checkpoint is usually a folder (with model.safetensors in it), not a file
     folder: bool
     #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
     #: not written; else the executor clears ``same_as`` and writes the leaf in full
@@ -105,7 +105,7 @@ class Format(ABC):
 
     @abstractmethod
     def detect(self, path: Path) -> str | None:
-        """Why ``path`` (file or folder) is of this format, from names and magic bytes; None if it isn't."""
+        """Say why ``path`` (file or folder) is of this format, by names and magic bytes; None if it isn't."""
 
     @abstractmethod
     def open(self, path: Path) -> Checkpoint:

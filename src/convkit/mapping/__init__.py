@@ -1,4 +1,4 @@
-"""What can be said about two layouts: rules between them, declared once and used both ways."""
+"""The notation of mappings: rules between two layouts, declared once and used in both directions."""
 
 from convkit.mapping.algebra import Chain, Mapping, compose, for_slots, inverse, under
 from convkit.mapping.components import Component, pack

@@ -1,9 +1,9 @@
-"""What can be said about two layouts: rules between them, declared once and used both ways.
+"""Mappings as values: the rules between two layouts, and what can be done with them.
 
-A mapping is a value. :func:`inverse` turns it round, :func:`under` moves it below a prefix,
+:func:`inverse` reverses a mapping, :func:`under` moves it below a prefix,
 :func:`convkit.mapping.components.pack` puts several into one checkpoint, :func:`for_slots` extends it to an
 optimizer's moments, :func:`compose` chains two. A family's file in ``convkit.mappings`` is a table of
-these.
+such rules.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from convkit.mapping.rules import AnyRule, Folded, Rule
 class Mapping:
     """A pair of layouts and the rules between them.
 
-    ``axes`` says which declared name is the length of an integer placeholder (``i`` -> ``layers``), so that a
-    missing layer is seen. The name may also stand for a list of numbers: the layers of which the rules speak.
+    ``axes`` gives the declared name that is the length of an integer placeholder (``i`` -> ``layers``), so that a
+    missing layer is noticed. The name may also stand for a list of numbers: the layers that the rules describe.
     """
 
     left: Layout
@@ -51,12 +51,12 @@ class Chain:
 
     @property
     def left(self) -> Layout:
-        """Where it starts."""
+        """The layout at which the chain starts."""
         return self.links[0].left
 
     @property
     def right(self) -> Layout:
-        """Where it ends."""
+        """The layout at which the chain ends."""
         return self.links[-1].right
 
     @property
@@ -65,7 +65,7 @@ class Chain:
         return " <-> ".join([self.left.name, *(link.right.name for link in self.links)])
 
     def inverse(self) -> Chain:
-        """The way back."""
+        """The same chain from right to left."""
         return Chain(tuple(inverse(mapping) for mapping in reversed(self.links)))
 
 
@@ -88,9 +88,9 @@ def under(left: str, right: str, rules: Mapping) -> Mapping: ...
 @overload
 def under(left: str, right: str, rules: Iterable[AnyRule]) -> tuple[AnyRule, ...]: ...
 def under(left: str, right: str, rules: Mapping | Iterable[AnyRule]) -> Mapping | tuple[AnyRule, ...]:
-    """Rules, or all of a mapping, below a prefix on each side: the way to write a layer's rules once.
+    """Move rules, or a whole mapping, below a prefix on each side, so that a layer's rules are written once.
 
-    The prefixes are templates: ``"{=cs}"`` is the value of a declared name, of a variant for example.
+    The prefixes are templates: ``"{=cs}"`` is the value of a declared name, for example of a variant.
     """
     if not isinstance(rules, Mapping):
         return tuple(rule.under(left, right) for rule in rules)
@@ -112,10 +112,10 @@ def for_slots(
 def for_slots(
     rules: Mapping | Iterable[AnyRule], slots: Iterable[str], left: str, right: str, *, optional: bool = False
 ) -> Mapping | tuple[Rule, ...]:
-    """The rules of an optimizer's moments, which follow their parameters; or a mapping with them besides its own.
+    """Make the rules of an optimizer's moments from those of its parameters, or extend a mapping by them.
 
     ``left`` and ``right`` are prefixes with a placeholder ``{slot}``, which runs over ``slots``. A shift does not
-    apply to moments. With ``optional`` they may be absent.
+    apply to moments. With ``optional``, the moments may be absent.
 
     Raises:
         ConvkitError: a rule scales its tensor, so its moments would have to be rescaled too.
@@ -140,7 +140,7 @@ def _scaled(rule: AnyRule) -> ConvkitError:
 
 
 def compose(first: Mapping | Chain, second: Mapping | Chain) -> Chain:
-    """What carries ``first``'s left layout to ``second``'s right layout (:mod:`convkit.execute.chain` does it).
+    """Chain two mappings, from ``first``'s left layout to ``second``'s right (:mod:`convkit.execute.chain` runs it).
 
     Raises:
         ConvkitError: they don't meet in one layout.

@@ -1,4 +1,4 @@
-"""A rule must be a bijection before it has met a checkpoint.
+"""Check that a rule is a bijection, before it meets a checkpoint.
 
 >>> check(("a.{n:q|k}",), ("b",), (("", "{n} d -> (q + k) d"),), (), {"q": "heads"})
 >>> check(("a",), ("b",), (("", "x y -> x"),), (), {})
@@ -28,24 +28,24 @@ def check(
     ops: tuple[Elementwise | Pad, ...],
     sizes: abc.Mapping[str, int | str],
 ) -> None:
-    """That the pieces of both sides are the same, each once.
+    """Check that both sides of a rule have the same pieces, each once.
 
     Args:
-        left: key templates of the left side, all names of one leaf.
-        right: those of the right side.
-        patterns: by the branches for which they hold ("" for all).
-        ops: what follows the rearrangement.
-        sizes: the sizes that are named, by atom.
+        left: key templates of the left side, all of them names of one leaf.
+        right: key templates of the right side.
+        patterns: patterns by the branches to which they apply ("" for all).
+        ops: ops that follow the rearrangement.
+        sizes: the declared sizes, by atom.
 
     Raises:
-        PatternError: a placeholder without a place on the other side, pieces that differ, an op that can't be undone.
+        PatternError: a placeholder is missing on the other side, pieces differ, or an op can't be undone.
     """
     axes = {"left": _axes(left), "right": _axes(right)}
     shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
     if any(axes["right"][name] != field for name, field in shared.items()):
-        raise PatternError("a placeholder of both sides must have the same choices on both")
+        raise PatternError("a placeholder on both sides must have the same choices on both")
     if any(field.wild for side in axes.values() for name, field in side.items() if name not in shared):
-        raise PatternError("'{...:*}' says nothing of the other side's name")
+        raise PatternError("'{...:*}' doesn't determine the name on the other side")
     _check_ops(ops, one_leaf=axes["left"].keys() == axes["right"].keys())
     branches = list(patterns)
     _check_branches({name for names, _ in branches for name in names.split("|")}, shared)
@@ -53,19 +53,19 @@ def check(
     for branch, text in branches:
         sized |= _check_pieces(Pattern.parse(text), branch, axes, shared)
     if other := sizes.keys() - sized:
-        raise PatternError(f"'{min(other)}' is the size of nothing")
+        raise PatternError(f"'{min(other)}' is given a size, but isn't part of the pattern")
 
 
 def _check_pieces(
     pattern: Pattern, branch: str, axes: abc.Mapping[str, Placeholders], shared: Placeholders
 ) -> set[str]:
-    """The atoms of a pattern whose sides must have the same pieces."""
+    """Check that both sides of a pattern have the same pieces; return its atoms."""
     pieces: dict[str, list[list[str]]] = {}
     for side, own in (("left", pattern.left), ("right", pattern.right)):
         single = [field for name, field in axes[side].items() if name not in shared]
         pieces[side] = sorted(sorted(piece) for piece in _pieces(own, single))
         if any(a == b for a, b in pairwise(pieces[side])):
-            raise PatternError(f"'{pattern}' names one piece twice on the {side}")
+            raise PatternError(f"'{pattern}' has the same piece twice on the {side}")
         if loops := shared.keys() & {name for piece in pieces[side] for name in piece}:
             raise PatternError(f"'{{{min(loops)}}}' stands in the keys of both sides, so it isn't an axis")
     if pieces["left"] != pieces["right"]:
@@ -83,13 +83,13 @@ def _axes(templates: tuple[str, ...]) -> Placeholders:
 
 
 def _check_branches(named: set[str], shared: Placeholders) -> None:
-    """Patterns by branch must cover the choices of one shared placeholder."""
+    """Check that patterns by branch cover the choices of one shared placeholder."""
     if named != {""} and not any(named == set(field.choices) for field in shared.values()):
         raise PatternError(f"the patterns' branches {', '.join(sorted(named))} are not the choices of a placeholder")
 
 
 def _check_ops(ops: tuple[Elementwise | Pad, ...], one_leaf: bool) -> None:
-    """What is padded must be found again as the fill, so arithmetic has no place beside it."""
+    """Check the ops: padding must be recognisable as the fill, so it excludes arithmetic."""
     pads = [op for op in ops if isinstance(op, Pad)]
     if pads and len(ops) > 1:
         raise PatternError("a rule that pads can't pad twice, shift or scale")
@@ -98,7 +98,7 @@ def _check_ops(ops: tuple[Elementwise | Pad, ...], one_leaf: bool) -> None:
 
 
 def _pieces(side: Side, single: list[Placeholder]) -> Iterable[frozenset[str]]:
-    """The pieces of one side over all branches of the placeholders that only it has."""
+    """Yield the pieces of one side, over all branches of the placeholders that only this side has."""
     labels: list[dict[str, int | str]] = [{}]
     for field_ in single:
         if side.stacks(field_.name):

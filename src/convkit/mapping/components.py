@@ -1,8 +1,8 @@
-"""Several checkpoints in one: each component below its own prefix, with names and a config of its own.
+"""Put several checkpoints into one: each component has its own prefix, declared names and config.
 
-A pack is a mapping like any other. Unless it is said otherwise, component ``text``'s keys begin with ``text.`` on both
-sides, and its config is the section ``text`` of both configs. What it declares as ``layers`` is called
-``text.layers``, so that two components may declare the same.
+A pack is a mapping like any other. By default, the keys of component ``text`` begin with ``text.`` on both sides, and
+its config is the section ``text`` of both configs. The name that it declares as ``layers`` is called
+``text.layers``, so that two components may declare the same name.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Component:
     """A mapping as a part of a pack.
 
     ``left`` and ``right`` are the prefixes (templates) of its keys, ``left_section`` and ``right_section`` the paths
-    of its config below the pack's own section; ``models.0.encoder`` lies in a list. Paths at which its table looks
-    for a model section when it stands alone don't count here. ``choices`` are what its variants are in this pack.
-    ``rows`` stand in the place of those rows of its table that speak of the same fields, and of no others.
+    of its config below the pack's own section; ``models.0.encoder`` lies in a list. The paths at which its table looks
+    for a model section when it stands alone don't apply here. ``choices`` fixes its variants in this pack.
+    ``rows`` replace the rows of its table that concern the same fields.
     """
 
     mapping: Mapping
@@ -40,10 +40,10 @@ class Component:
     rows: tuple[Row, ...] = ()
 
     def placed(self, name: str) -> Mapping:
-        """Its mapping where the pack has it, with the scope ``name.`` before declared names.
+        """Move its mapping to its place in the pack, with the scope ``name.`` before declared names.
 
         Raises:
-            PatternError: a choice of no variant, or a leaf that keeps its name below prefixes that differ.
+            PatternError: a choice for an unknown variant, or a leaf that keeps its name below prefixes that differ.
         """
         own, scope = self.mapping, f"{name}."
         if unknown := self.choices.keys() - {variant.name for variant in own.variants}:
@@ -60,7 +60,7 @@ class Component:
         )
 
     def section(self, name: str) -> Section:
-        """Its config where the pack has it."""
+        """The section that is its config in the pack."""
         left, right = (name if path is None else path for path in (self.left_section, self.right_section))
         places = frozenset(place for row in self.rows for place in row.places())
         rows = tuple(row for row in self.mapping.config.rows if not row.places() or row.places() - places)
@@ -83,17 +83,17 @@ def pack(
     rules: tuple[AnyRule, ...] = (),
     variants: tuple[Variant, ...] = (),
 ) -> Mapping:
-    """The mapping of a checkpoint that consists of others.
+    """Make the mapping of a checkpoint that consists of other checkpoints.
 
     Args:
-        left: what the whole is on the left.
-        right: what it is on the right.
-        components: by name. They may not keep leaves verbatim where their prefixes differ by side.
-        config: the table of what stands beside the components' configs. Its rows may also read and write inside them,
-            and know the components' names (``text.layers``); sections lie below its own ``left_at``, ``right_at``.
-        under: prefixes of all components' keys.
-        rules: of what stands beside the components, with whole keys.
-        variants: of the whole, which the prefixes may name.
+        left: the left layout of the whole.
+        right: the right layout of the whole.
+        components: components by name. They can't keep leaves verbatim where their prefixes differ by side.
+        config: the table of the fields beside the components' configs. Its rows may also read and write inside them,
+            and use the components' names (``text.layers``); sections lie below its own ``left_at``, ``right_at``.
+        under: left and right prefix of all components' keys.
+        rules: rules of the leaves beside the components, with whole keys.
+        variants: variants of the whole, which the prefixes may name.
     """
     own = config or ConfigTable()
     parts = {name: part if isinstance(part, Component) else Component(part) for name, part in components.items()}
@@ -122,7 +122,7 @@ class Section:
     table: ConfigTable
 
     def convert(self, path: str, config: Any, facts: abc.Mapping[str, Any], release: Release) -> Converted:
-        """The component's config, from the section at ``path`` of the pack's ``config``.
+        """Convert the component's config, which is the section at ``path`` of the pack's ``config``.
 
         Raises:
             ConfigError: as for one table; the field is named with its section.
@@ -138,7 +138,7 @@ class Section:
 
 @dataclass(frozen=True)
 class PackedTable(ConfigTable):
-    """A table of a config's own fields, and one for each section that is a component's config."""
+    """The table of a config's own fields, and a table for each section that is a component's config."""
 
     sections: tuple[Section, ...] = ()
 
@@ -150,7 +150,7 @@ class PackedTable(ConfigTable):
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
     ) -> Converted:
-        """Convert every section by its own table, with its own names; then what stands beside them.
+        """Convert every section by its own table, with its own names; then the fields beside the sections.
 
         Raises:
             ConfigError: as for one table; the field is named with its section.
@@ -178,7 +178,7 @@ class PackedTable(ConfigTable):
 
 
 def _plant_below(config: dict[str, Any], path: str, section: dict[str, Any]) -> None:
-    """Put a section where it belongs, beside what the pack's own rows have written there."""
+    """Put a section in its place, beside what the pack's own rows have written there."""
     there = dig(config, path)
     if isinstance(there, dict):
         merge(there, section)

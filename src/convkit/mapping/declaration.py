@@ -1,8 +1,8 @@
-"""What the fields of a declaration hold; its inverse, its like below a prefix and in a pack follow from that.
+"""Declarations say what their fields hold, and this module derives their inverse, prefixed and scoped forms.
 
 Rules, variants, facts and measures are frozen dataclasses. Each field says once, in its metadata, whether it holds
 keys (of the left, of the right, of the declaration's own side, or of both), a condition, sizes, or a declared
-name. A new kind of rule says this of its fields, and the whole algebra knows it.
+name. A new kind of rule only has to describe its fields, and the whole algebra works on it.
 
 >>> from convkit.mapping.rules import LeftBehind
 >>> rule = LeftBehind("left", "{=hf}mask", "made anew", when="!tied")
@@ -29,7 +29,7 @@ OTHER: dict[Which, Which] = {"left": "right", "right": "left"}
 
 @dataclass(frozen=True)
 class Role:
-    """What a field holds: ``side`` says whose keys; the functions make the value of a declaration made of this one.
+    """What a field holds. ``side`` says whose keys; each function makes the field's value in a derived declaration.
 
     ``turned(value)`` is for the inverse, ``below(value, prefix)`` for the declaration below a prefix,
     ``scoped(value, scope)`` for a component of a pack, whose declared names have the scope before them.
@@ -49,7 +49,7 @@ class Declaration:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def inverse(self) -> Self:
-        """The same, read from right to left: ``x.inverse().inverse() == x``."""
+        """Read it from right to left: ``x.inverse().inverse() == x``."""
         roles = _roles(type(self))
         left, right = ([name for name, role in roles.items() if role.side == side] for side in ("left", "right"))
         changes = {name: role.turned(getattr(self, name)) for name, role in roles.items() if role.turned}
@@ -58,10 +58,10 @@ class Declaration:
         return self.changed(**changes)
 
     def under(self, left: str, right: str) -> Self:
-        """The same below a prefix (itself a template) on each side.
+        """Move it below a prefix (itself a template) on each side.
 
         Raises:
-            PatternError: the prefixes differ, where keys are those of both sides.
+            PatternError: the prefixes differ, and a field holds keys of both sides.
         """
         changes = {}
         for name, role in _roles(type(self)).items():
@@ -70,12 +70,12 @@ class Declaration:
         return self.changed(**changes)
 
     def scoped(self, scope: str) -> Self:
-        """The same in a pack: the declared name ``layers`` is called ``text.layers`` in the scope ``text.``."""
+        """Put it into a pack: in the scope ``text.``, the declared name ``layers`` is called ``text.layers``."""
         roles = _roles(type(self)).items()
         return self.changed(**{name: role.scoped(getattr(self, name), scope) for name, role in roles if role.scoped})
 
     def sized(self, axes: abc.Mapping[str, str]) -> Self:
-        """The same, saying itself what its mapping says of the lengths of placeholders."""
+        """Copy the lengths of placeholders, which its mapping declares, into the declaration itself."""
         return self
 
     def _prefix(self, role: Role, left: str, right: str) -> str:
@@ -89,19 +89,19 @@ Metadata = abc.Mapping[str, Role]
 
 
 def keys(side: Literal["left", "right", "own", "both"]) -> Metadata:
-    """A field of key templates: one, or a tuple of them. An empty one stands for none, and stays so."""
+    """A field of key templates: one, or a tuple of them. An empty one stands for none, and stays empty."""
     return {"role": Role(side, below=_below, scoped=_scoped_keys)}
 
 
 def axis_of_key(side: Literal["left", "right"]) -> Metadata:
-    """A field that holds a key template and one of its leaves' axes; or None."""
+    """A field that holds a key template and an axis of its leaves; or None."""
     below = _if_any(lambda value, prefix: (_below(value[0], prefix), value[1]))
     scoped = _if_any(lambda value, scope: (_scoped_keys(value[0], scope), value[1]))
     return {"role": Role(side, below=below, scoped=scoped)}
 
 
 def own_side() -> Metadata:
-    """The field that says whose keys the others are."""
+    """The field that says which side the other fields' keys belong to."""
     return {"role": Role(turned=lambda side: OTHER[side])}
 
 
@@ -111,12 +111,12 @@ def condition() -> Metadata:
 
 
 def declared_name() -> Metadata:
-    """The field that holds the name that is declared."""
+    """The field that holds the name being declared."""
     return {"role": Role(scoped=lambda name, scope: scope + name)}
 
 
 def names_or_numbers() -> Metadata:
-    """A field of numbers and declared names that stand for some: a tuple, or the values of a dict; or None."""
+    """A field of numbers, or of declared names for numbers: a tuple, or the values of a dict; or None."""
     return {"role": Role(scoped=_if_any(_scoped_numbers))}
 
 
@@ -127,13 +127,13 @@ def function_of_names() -> Metadata:
 
 @dataclass(frozen=True)
 class OfComponent:
-    """A function of a component's declared names, given those of the pack."""
+    """A function of a component's declared names, called with the names of the pack."""
 
     function: Callable[[dict[str, Any]], Any]
     scope: str
 
     def __call__(self, names: dict[str, Any]) -> Any:
-        """Call it with the component's names as it knows them."""
+        """Call it with the component's names, without their scope."""
         scope = self.scope
         return self.function(
             names | {n.removeprefix(scope): value for n, value in names.items() if n.startswith(scope)}
@@ -163,7 +163,7 @@ def _scoped_numbers(value: Any, scope: str) -> Any:
 
 
 def scoped_size(size: Any, scope: str) -> Any:
-    """A number as it is; a declared name with its scope."""
+    """Return a number as it is, and a declared name with its scope."""
     return scope + size if isinstance(size, str) else size
 
 

@@ -5,7 +5,7 @@
 ``{g:gate|up}``    an axis that runs over names, in that order
 ``{p:weight|b?}``  the names marked ``?`` may be absent
 ``{=base}``        the value of a declared name (a config value, a variant), not an axis
-``{=text.base}``   that of a component of a pack
+``{=text.base}``   the value of a declared name of a pack's component
 ``{rest:*}``       any text, which a rule leaves behind or carries over; not an axis
 =================  =======================================================================
 
@@ -45,11 +45,11 @@ class Placeholder:
 
     @property
     def is_axis(self) -> bool:
-        """Whether it numbers leaves."""
+        """Whether it is an axis, along which leaves are numbered."""
         return not (self.config or self.wild)
 
     def scoped(self, scope: str) -> Placeholder:
-        """The same with the scope before a declared name."""
+        """Put the scope before a declared name; other placeholders stay as they are."""
         return replace(self, name=scope + self.name) if self.config else self
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class KeyTemplate:
         """Read a template.
 
         Raises:
-            ValueError: a brace that opens nothing, an empty choice, a name declared twice differently.
+            ValueError: a stray brace, an empty choice, or a name declared twice, differently.
         """
         parts: list[str | Placeholder] = []
         position = 0
@@ -87,7 +87,7 @@ class KeyTemplate:
             parts.append(first)
         parts.append(text[position:])
         if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
-            raise ValueError(f"{text!r}: a brace that belongs to no placeholder")
+            raise ValueError(f"{text!r}: a brace that doesn't belong to a placeholder")
         return cls(text, tuple(part for part in parts if part != ""))
 
     @property
@@ -97,7 +97,7 @@ class KeyTemplate:
 
     @property
     def axes(self) -> dict[str, Placeholder]:
-        """Placeholders that number leaves."""
+        """Placeholders that are axes."""
         return {name: field for name, field in self.placeholders.items() if field.is_axis}
 
     @property
@@ -106,7 +106,7 @@ class KeyTemplate:
         return {name: field for name, field in self.placeholders.items() if not field.config}
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
-        """What the placeholders stand for in ``key``; None if it isn't of this form."""
+        """Return what the placeholders stand for in ``key``; None if the key doesn't match."""
         found = _compiled(self, _config_values(self, names)).fullmatch(key)
         if found is None:
             return None
@@ -119,7 +119,7 @@ class KeyTemplate:
         return bound
 
     def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
-        """The key for these bindings.
+        """Make the key for these bindings.
 
         Raises:
             KeyError: a placeholder or a declared name is missing.
@@ -133,11 +133,11 @@ class KeyTemplate:
         return "".join(out)
 
     def under(self, prefix: str) -> KeyTemplate:
-        """The same template below a prefix (itself a template)."""
+        """Put a prefix (itself a template) before the template."""
         return KeyTemplate.parse(prefix + self.text)
 
     def scoped(self, scope: str) -> KeyTemplate:
-        """The same about the names of one component of a pack, which have the scope before them.
+        """Put a scope before the declared names, as they are called in a pack.
 
         >>> str(KeyTemplate.parse("{=hf}layers.{i}.{p:w|b?}").scoped("text."))
         '{=text.hf}layers.{i}.{p:w|b?}'

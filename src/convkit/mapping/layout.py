@@ -1,4 +1,4 @@
-"""What is said of one layout: its name, its conventions, its variants, and what its tensors alone show."""
+"""Describe one layout: its name, its conventions, its variants, and what only its tensors show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convkit.mapping.declaration import (
 
 
 def parse_release(text: str | None) -> tuple[int, ...]:
-    """``2.10`` -> (2, 10): releases are tuples, never floats.
+    """Parse a release, ``2.10`` -> (2, 10): releases are tuples, never floats.
 
     Raises:
         UsageError: not a release.
@@ -37,14 +37,13 @@ def parse_release(text: str | None) -> tuple[int, ...]:
 class Layout:
     """How a model's tensors are named and arranged.
 
-    ``conventions`` states what names can't show (``rotary: half``). ``signature`` lists what a
-    config of this layout says of itself: each alternative is a set of fields and their values
-    (None: absent; a tuple: any of these). Where checkpoints have no config, ``keys`` does: one of this
-    layout has a leaf of each form.
+    ``conventions`` states what names can't show (``rotary: half``). ``signature`` recognises a config of this
+    layout: each alternative is a set of fields and their values (None: absent; a tuple: any of these). Where
+    checkpoints have no config, ``keys`` recognises them: a checkpoint of this layout has a leaf of each form.
 
-    ``config_at`` lists where a config may hold the model's fields: the first place is that of the signature.
+    ``config_at`` lists the paths at which a config may hold the model's fields; ``signature`` reads the first.
     ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
-    the weights that belong to the model and hold no weights: they are carried along.
+    the weights that belong to the model and hold no weights: they are copied along.
     """
 
     name: str
@@ -61,14 +60,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Variant(Declaration):
-    """A choice that checkpoints of one layout make differently: a key prefix, an old spelling.
+    """A choice in which checkpoints of one layout differ: a key prefix, an old spelling.
 
-    It becomes a declared name, for ``{=name}`` and ``when``. As source the first choice is taken
-    for which ``probe`` matches a key (there is none where keys can't show it); else, and as target, what
-    the caller or the receipt of an earlier conversion says; else what ``usual`` makes of the declared
-    names (as target), or the first choice. ``headless`` is the choice of a model without its head:
-    where the declared name ``headless`` is true (in a pack that of the component, see ``headless_if``), which
-    ``--headless`` or the config table makes it.
+    It becomes a declared name, for ``{=name}`` and ``when``. For a source, it is the first choice whose
+    ``probe`` matches a key (without a probe, keys can't show it). Otherwise, and for a target, it is what
+    the caller or the receipt of an earlier conversion says; else what ``usual`` computes from the declared
+    names (for a target), or the first choice. ``headless`` is the choice of a model without its head:
+    it is taken where the declared name ``headless`` (in a pack, that of the component: ``headless_if``) is true,
+    by ``--headless`` or by the config table.
     """
 
     name: str = field(metadata=declared_name())
@@ -82,7 +81,7 @@ class Variant(Declaration):
 
 @dataclass(frozen=True)
 class Fact(Declaration):
-    """Something that only the tensors can say: whether a leaf of this form is there.
+    """A fact that only the tensors can show: whether a leaf of this form is there.
 
     It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``.
     """
@@ -94,7 +93,7 @@ class Fact(Declaration):
 
 @dataclass(frozen=True)
 class Measure(Declaration):
-    """A declared name that the leaves give where no config does.
+    """A declared name whose value comes from the leaves where no config gives it.
 
     ``left`` and ``right`` are (template, axis): the length of that axis of the first leaf of that form,
     or, where the axis is a placeholder, how far (or over how many names) it runs; None where that side

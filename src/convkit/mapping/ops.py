@@ -1,6 +1,6 @@
-"""What can happen to values beside being rearranged: a small closed set of invertible ops.
+"""Ops on values, beside rearrangement: a small closed set, each with an inverse.
 
-Each op knows its shape algebra, its inverse and its exactness. All of them work on a run of
+Each op knows its effect on shapes, its inverse and its exactness. All of them work on a run of
 elements in C order, so the executor can apply them slab by slab.
 
 ===========  ==========================  ===================================================
@@ -10,7 +10,7 @@ op           inverse                     exactness
 ``Scale``    division by the same        exact when ``by`` is a power of two and the exponent
                                          has room for it, else as Shift
 ``Cast``     ``Cast`` back               exact when widening, else half an ulp of the target
-``Pad``      ``Crop``                    exact; what is cropped must be the fill, or is kept
+``Pad``      cropping                    exact; what is cropped must be the fill, or is kept
 ===========  ==========================  ===================================================
 """
 
@@ -38,7 +38,7 @@ _FLOATS = {
 
 
 def _float(dtype: str) -> tuple[int, int]:
-    """Its entry in the table: nothing is exact in a dtype that isn't there."""
+    """Look up a float in the table; a dtype that isn't there counts as having no exact values."""
     return _FLOATS.get(dtype, (0, 0))
 
 
@@ -55,7 +55,7 @@ class Exactness:
         return self.ulp == 0
 
     def then(self, other: Exactness) -> Exactness:
-        """The bound of both after each other, in ulps of the coarser dtype."""
+        """The bound of this op followed by another, in ulps of the coarser dtype."""
         if self.exact or other.exact:
             return other if self.exact else self
         return Exactness(self.ulp + other.ulp, min(self.dtype, other.dtype, key=lambda dtype: _float(dtype)[0]))
@@ -95,7 +95,7 @@ class Scale:
     divide: bool = False
 
     def inverse(self) -> Scale:
-        """Undoes it: by the same number, since ``1 / (1 / 49)`` isn't 49."""
+        """The op that undoes it, with the same number, since ``1 / (1 / 49)`` isn't 49."""
         return replace(self, divide=not self.divide)
 
     def dtype(self, dtype: str) -> str:
@@ -103,7 +103,7 @@ class Scale:
         return dtype
 
     def exactness(self, dtype: str) -> Exactness:
-        """Exact for powers of two where the dtype has a wide exponent (but below 2**-126, and for overflow)."""
+        """Exact for powers of two where the dtype has a wide exponent (except below 2**-126, and on overflow)."""
         wide = _float(dtype)[1] >= 127
         return EXACT if wide and math.frexp(abs(self.by))[0] == 0.5 else Exactness(0.5, dtype)
 
@@ -128,7 +128,7 @@ class Cast:
         return self.target
 
     def exactness(self, dtype: str) -> Exactness:
-        """Exact where every value of the source has its like in the target."""
+        """Exact where the target can represent every value of the source."""
         if self.source not in _FLOATS:
             return Exactness(0.5, self.target)
         (bits, top), (to_bits, to_top) = _float(self.source), _float(self.target)
@@ -167,25 +167,25 @@ class Pad:
         return replace(self, side="left" if self.side == "right" else "right")
 
     def scoped(self, scope: str) -> Pad:
-        """The same to a length that a component of a pack declares."""
+        """Put a scope before the name of the length, as it is called in a pack."""
         return replace(self, to=scope + self.to)
 
     def padded(self, spec: TensorSpec, length: int) -> TensorSpec:
-        """The spec with the axis lengthened."""
+        """Return the spec with the axis lengthened."""
         shape = list(spec.shape)
         shape[self.axis] = length
         return TensorSpec(tuple(shape), spec.dtype)
 
 
 def bits_of(value: float, dtype: str) -> Any:
-    """A number of that dtype in the carrier dtype."""
+    """The bits of a number in that dtype, in the carrier dtype."""
     import numpy as np
 
     return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
 
 
 def computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:
-    """In float64, rounded once; a NaN stays as it is, bit by bit."""
+    """Compute in float64 and round once; a NaN keeps its bits."""
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore"):
@@ -194,9 +194,9 @@ def computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:
 
 
 def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Rounded once, to nearest, ties to even; in the carrier dtype.
+    """Round once, to nearest, ties to even; the result has the carrier dtype.
 
-    ml_dtypes goes from float64 through float32: what lies beside a tie must not be rounded onto it there,
+    ml_dtypes goes from float64 through float32. A value beside a tie must not be rounded onto the tie on the way,
     so that step rounds to odd.
     """
     import numpy as np
@@ -212,7 +212,7 @@ def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _nans(data: np.ndarray, source: str, target: str) -> np.ndarray:
-    """NaNs of another width: sign, and as many leading bits of the payload as there is room for."""
+    """Convert NaNs to another width: keep the sign, and the leading bits of the payload that fit."""
     import numpy as np
 
     have, want = _FLOATS[source][0] - 1, _FLOATS[target][0] - 1

@@ -48,7 +48,7 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Factors of one axis, the slowest first; no factor at all is the unit axis ``1``."""
+    """Factors of one axis, the slowest first; without factors it is the unit axis ``1``."""
 
     factors: tuple[Atom | Sum, ...]
 
@@ -81,7 +81,7 @@ class Axes:
         return " ".join(map(str, self.dims))
 
     def expand(self, rank: int, rule: str) -> Axes:
-        """Put atoms ``_0 _1 ...`` in the place of the ellipsis, so that there are ``rank`` dimensions."""
+        """Replace the ellipsis by atoms ``_0 _1 ...``, so that there are ``rank`` dimensions."""
         if ELLIPSIS not in self.dims:
             if len(self.dims) != rank:
                 raise PatternError(f"rule {rule}: '{self}' has {len(self.dims)} axes, the tensor has {rank}")
@@ -92,7 +92,7 @@ class Axes:
         return self.with_ellipsis(extra)
 
     def with_ellipsis(self, extra: int) -> Axes:
-        """The same with ``extra`` atoms in the place of the ellipsis (nothing changes without one)."""
+        """Replace the ellipsis by ``extra`` atoms; without an ellipsis nothing changes."""
         atoms = tuple(_single(f"_{n}") for n in range(extra))
         dims: list[Sum | str] = []
         for dim in self.dims:
@@ -100,12 +100,12 @@ class Axes:
         return Axes(tuple(dims))
 
     def without(self, stacked: Iterable[str]) -> Axes:
-        """The expression of one leaf: without the axes that lie in the keys."""
+        """The expression of one leaf, without the axes that lie in the keys."""
         gone = {_single(name) for name in stacked}
         return Axes(tuple(dim for dim in self.dims if dim not in gone))
 
     def for_branch(self, names: Mapping[str, str]) -> Axes:
-        """Each ``{placeholder}`` replaced by the name that it has in this branch.
+        """Replace each ``{placeholder}`` by its name in this branch.
 
         Raises:
             PatternError: the leaf's key has no such placeholder.
@@ -128,11 +128,11 @@ class Axes:
 
     def _own_name(self, atom: Atom, names: Mapping[str, str]) -> str:
         if atom.name not in names:
-            raise PatternError(f"'{self}': {atom} isn't a placeholder of this side's keys alone")
+            raise PatternError(f"'{self}': {atom} isn't a placeholder of only this side's keys")
         return names[atom.name]
 
     def atoms(self) -> list[Atom]:
-        """Every atom, as often as it appears."""
+        """Every atom, repeated as often as it appears."""
         return [atom for dim in self.dims if isinstance(dim, Sum) for atom in atoms_of(dim)]
 
 
@@ -220,7 +220,7 @@ class _Parser:
             raise PatternError(f"'{self.whole}': unexpected '{self._peek()}'")
         names = {name for name, _ in branches}
         if len(branches) > 1 and ("" in names or len(names) < len(branches)):
-            raise PatternError(f"'{self.whole}': every branch needs its name, and none stands twice")
+            raise PatternError(f"'{self.whole}': every branch needs a name of its own")
         return Side(tuple(branches))
 
     def axes(self) -> Axes:
@@ -228,7 +228,7 @@ class _Parser:
         while self._peek() not in ("", "|"):
             if self._peek() == ELLIPSIS:
                 if ELLIPSIS in dims:
-                    raise PatternError(f"'{self.whole}': one '...' a side")
+                    raise PatternError(f"'{self.whole}': a side can have only one '...'")
                 dims.append(self._next())
             elif self._peek() == "(":
                 dims.append(self.group())
@@ -243,7 +243,7 @@ class _Parser:
             self._next()
             terms.append(self.product())
         if self._next() != ")":
-            raise PatternError(f"'{self.whole}': a '(' that isn't closed")
+            raise PatternError(f"'{self.whole}': a '(' isn't closed")
         return Sum(tuple(terms))
 
     def product(self) -> Product:

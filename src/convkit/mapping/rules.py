@@ -1,9 +1,9 @@
-"""The rules of a mapping: what becomes of the leaves of two layouts.
+"""The rules of a mapping, which say what becomes of the leaves of two layouts.
 
 ==============  ==========================================================================================
 ``Rule``        leaves of the left are rearranged into leaves of the right, and back
-``Derived``     a leaf that one layout stores and that follows from the config or from other leaves
-``Folded``      a leaf that the other layout has multiplied by a number, or by what a second leaf gives
+``Derived``     a leaf that one layout stores and that can be computed from the config or other leaves
+``Folded``      a leaf that the other layout stores multiplied by a number or by a second leaf's factors
 ``LeftBehind``  leaves that have no place in the other layout
 ``Refused``     leaves that no other rule claims, and that the other layout can't express
 ``Verbatim``    leaves that no other rule claims, and that keep their names
@@ -38,12 +38,12 @@ from convkit.mapping.pattern import Pattern, PatternError
 
 
 class AnyRule(Declaration):
-    """The base of all rules. ``when`` is a condition on declared names; where it doesn't hold, the rule isn't there."""
+    """The base of all rules. ``when`` is a condition on declared names; the rule applies only where it holds."""
 
     when: str
 
     def __post_init__(self) -> None:
-        """Raises PatternError for a condition that can't be read."""
+        """Raise PatternError for a condition that can't be read."""
         try:
             Condition.parse(self.when)
         except ValueError as error:
@@ -75,12 +75,12 @@ def _scoped_sizes(sizes: Sizes, scope: str) -> Sizes:
 class Rule(AnyRule):
     """Key template(s) on the left, key template(s) on the right, a rearrangement between them.
 
-    Several templates on one side are names of one leaf, *tied*: equal bit by bit, which is proven before
-    a copy is dropped. ``left_copies`` and ``right_copies`` are further names of *independent* copies: written equal,
-    and left behind when they are read, whatever they hold. A copy is the leaf only where no other name is there.
-    ``pattern`` may be a dict from the names of a placeholder that stands on both sides (``"q|k"``) to a pattern
-    each. ``ops`` follow the rearrangement, left to right. Further keyword arguments are sizes of the pattern's
-    atoms, or of what a placeholder runs over: a number, or a declared name.
+    Several templates on one side are names of one *tied* leaf: equal bit by bit, which is proven before
+    a copy is dropped. ``left_copies`` and ``right_copies`` name *independent* copies: they are written equal,
+    and left behind when read, whatever they hold. A copy is read as the leaf only if no other name is there.
+    ``pattern`` may be a dict with a pattern for each group of names (``"q|k"``) of a placeholder that stands on both
+    sides. ``ops`` follow the rearrangement, left to right. Further keyword arguments are sizes of the pattern's
+    atoms, or lengths of placeholders: a number, or a declared name.
 
     >>> rule = Rule("l.{i}.w", "h.{i}.w", "(h two r) d -> (h r two) d", h="heads", two=2)
     >>> print(rule.inverse(), dict(rule.inverse().pattern))
@@ -147,7 +147,7 @@ class Rule(AnyRule):
         return type(self)(**parts, **sizes)
 
     def sized(self, axes: abc.Mapping[str, str]) -> Self:
-        """The same, with the lengths that its mapping's ``axes`` give its placeholders as sizes of its own."""
+        """Add the lengths that its mapping's ``axes`` give to its placeholders to its own sizes."""
         placeholders = {name for text in self.left + self.right for name in KeyTemplate.parse(text).axes}
         return self.changed(sizes={name: axes[name] for name in placeholders if name in axes} | dict(self.sizes))
 
@@ -164,13 +164,13 @@ class Rule(AnyRule):
 
 @dataclass(frozen=True)
 class Derived(AnyRule):
-    """A leaf that one layout may store and that follows from the config, or from other leaves of that layout.
+    """A leaf that one layout may store and that can be computed from the config or other leaves of that layout.
 
-    As source it is recomputed and compared; what differs is kept as complement, or refused where it is to be
-    ``proven``. As target it isn't owed: it is written where an earlier conversion's receipt says that it was
-    there. With a ``shape`` (numbers or declared names) it is owed, beside every leaf of the form ``of``.
+    In a source it is recomputed and compared; a difference is kept as complement, or refused if ``proven``.
+    In a target it is optional: it is written where an earlier conversion's receipt says that it was
+    there. With a ``shape`` (numbers or declared names) it is always written, beside every leaf of the form ``of``.
     ``recipe`` is a name of ``convkit.execute.recipes``; its arguments are numbers or declared names. ``of`` are the
-    leaves that it reads, their placeholders those of the key; the dtype is that of the first unless said.
+    leaves that it reads, with the placeholders of the key; the dtype is that of the first, unless given.
     """
 
     side: Which = field(metadata=own_side())
@@ -191,12 +191,12 @@ class Derived(AnyRule):
 
 @dataclass(frozen=True)
 class Folded(AnyRule):
-    """A leaf that the other layout has multiplied: by a number, or by factors that a second leaf ``by`` gives.
+    """A leaf that the other layout stores multiplied: by a number, or by factors from a second leaf ``by``.
 
-    As source it is read so by the rule that carries it. The leaf itself is kept as complement, and so is
-    ``by``, which the other layout lacks: from there they come back bit by bit. ``recipe`` is a name of
+    In a source, the rule that carries the leaf reads it multiplied. The leaf itself is kept as complement, and so
+    is ``by``, which the other layout lacks: both come back from there bit by bit. ``recipe`` is a name of
     ``convkit.execute.recipes.FACTORS``; its arguments are numbers or declared names. The placeholders of ``by`` are
-    those of the key. Without ``by`` the argument ``factor`` is the number; where it is 1, nothing happens.
+    those of the key. Without ``by``, the argument ``factor`` is the number; where it is 1, nothing happens.
 
     >>> print(Folded("right", "lm_head.weight", arguments={"factor": "mup_head"}, when="mup"))
     lm_head.weight is multiplied by mup_head
@@ -228,9 +228,9 @@ class Folded(AnyRule):
 
 @dataclass(frozen=True)
 class LeftBehind(AnyRule):
-    """Leaves of one layout that have no place in the other; they are listed, and kept as complement.
+    """Leaves of one layout that have no place in the other: they are listed, and kept as complement.
 
-    Keys that begin with ``unless`` (a template) are not meant.
+    Keys that begin with ``unless`` (a template) are excluded.
     """
 
     side: Which = field(metadata=own_side())
@@ -245,7 +245,7 @@ class LeftBehind(AnyRule):
 
 @dataclass(frozen=True)
 class Refused(AnyRule):
-    """Leaves of one layout that no other rule claims, and that mean something the other layout can't say."""
+    """Leaves of one layout that no other rule claims, and whose meaning the other layout can't express."""
 
     side: Which = field(metadata=own_side())
     key: str = field(metadata=keys("own"))
@@ -269,7 +269,7 @@ class Verbatim(AnyRule):
 
 
 def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Write out the choices of a placeholder wherever it appears: ``{p:q|k}`` once makes ``{p}`` the same."""
+    """Write out a placeholder's choices wherever it appears: one ``{p:q|k}`` gives every ``{p}`` its choices."""
     declared = {
         found[1]: found[0]
         for templates in sides

@@ -1,4 +1,4 @@
-"""Lengths of axes solved from shapes, and the strided pieces that a pattern cuts a tensor into."""
+"""Solve the lengths of axes from shapes, and cut a tensor into the strided pieces of a pattern."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) -> None:
-    """Add to ``sizes`` what a tensor's shape says about the atoms of its expression.
+    """Add to ``sizes`` the sizes of atoms that a tensor's shape determines.
 
-    An axis with one unknown atom gives that atom; a known axis must agree with the shape.
+    An axis with one unknown atom determines that atom; an axis without unknowns must agree with the shape.
 
     Raises:
         PatternError: names the rule, the axis and both lengths, or the size that is missing.
@@ -39,12 +39,12 @@ def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) ->
         left = [(dim, length) for dim, length in pending if not _solve_axis(dim, length, sizes, rule)]
         if len(left) == len(pending):
             names = sorted({atom.name for dim, _ in left for atom in atoms_of(dim)} - set(sizes))
-            raise PatternError(f"rule {rule}: axis '{left[0][0]}': the sizes of {', '.join(names)} must be named")
+            raise PatternError(f"rule {rule}: axis '{left[0][0]}': the sizes of {', '.join(names)} must be given")
         pending = left
 
 
 def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
-    """Whether the sizes of an axis are all known now."""
+    """Solve one axis; return whether all its sizes are known now."""
     named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(atoms_of(node)) if a.name in sizes)
     axis = f"rule {rule}: axis '{node}'{f' ({named})' if named else ''}"
     if _known(Product((node,)), sizes):
@@ -61,7 +61,7 @@ def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> boo
         rest = sum(_product_extent(term, sizes) for term in inner.terms if term is not open_terms[0])
         times = _product_extent(Product(tuple(f for f in open_terms[0].factors if f is not open_factors[0])), sizes)
         if length < rest or times == 0 or (length - rest) % times:
-            raise PatternError(f"{axis} has length {whole} in the tensor, which no length of '{open_factors[0]}' gives")
+            raise PatternError(f"{axis} has length {whole} in the tensor, which no size of '{open_factors[0]}' fits")
         length, inner = (length - rest) // times, open_factors[0]
     sizes[inner.name] = length
     return True
@@ -80,7 +80,7 @@ def _product_extent(term: Product, sizes: Mapping[str, int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Strided:
-    """Where one piece lies in a tensor's elements in C order: an offset, and a stride an atom."""
+    """Where one piece lies in a tensor's elements in C order: an offset, and a stride per atom."""
 
     offset: int
     strides: dict[str, int]
@@ -98,7 +98,7 @@ def monomials(axes: Axes) -> list[frozenset[str]]:
 
 
 def strided_pieces(axes: Axes, sizes: Mapping[str, int], shape: Sequence[int]) -> dict[frozenset[str], Strided]:
-    """Every piece of a tensor of this shape by its atoms (the shape may be longer than the axes: padding)."""
+    """Map the atoms of every piece to its place in a tensor of this shape (which padding may make longer)."""
     strides = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
     per_dim = [
         list(_expand(dim, stride, sizes))
