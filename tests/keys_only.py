@@ -73,6 +73,6 @@ def carried(plan: Plan) -> set[tuple[str, str]]:
     return {
         (source, target)
         for step in plan.bound.steps
-        for source in [side.key for side in step.sources] + [name for name, _ in step.same] + list(step.spare)
+        for source in [side.key for side in step.sources] + [name for name, _ in step.same] + list(step.unused)
         for target in [side.key for side in step.targets] + [name for name, _ in step.also]
     }

@@ -71,7 +71,7 @@ REFUSED: list[tuple[str, Arrays, dict[str, Any], str, str]] = [
     ("a scalar", llama() | {"model.layers.0.q.bias": zeros()}, {}, "model.layers.0.q.bias",
      "has at least 1 axes, the tensor has 0"),
     ("a value where a tensor should be", llama() | {"model.layers.0.q.bias": 3.5}, {}, "model.layers.0.q.bias",
-     "rearranges tensors, and model.layers.0.q.bias is a single value"),
+     "rearranges tensors, but model.layers.0.q.bias is a single value"),
 ]  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_what_is_not_total_is_refused(arrays: Arrays, config: dict[str, Any], ke
         ([Rule("a", "b", "(h r) -> (r h)", h="heads")], {"a": zeros(6)}, "a", "size h='heads' isn't known"),
         ([Rule("a", "b", "x -> x", ops=(Pad(0, "to"),))], {"a": zeros(6)}, "a", "size to='to' isn't known"),
         ([Rule("b", "a", "x -> x", ops=(Pad(0, "to"),)).inverse()], {"a": zeros(6)}, "a",
-         "axis 'x' is padded: the size of 'x' must be named"),
+         "axis 'x' is padded: the size of 'x' must be given"),
         ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(1, dtype="float16")}, "a.q",
          "leaves of one rule have different dtypes: float16, float32"),
         ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(2)}, "a.q",

@@ -126,7 +126,7 @@ def test_a_size_that_the_shape_gives_need_not_be_named(case: Case, data: st.Data
     try:
         solve(axes, shape, sizes, "a <-> b")
     except PatternError as error:
-        assert f"{unnamed} must be named" in str(error)
+        assert f"{unnamed} must be given" in str(error)
     else:
         assert sizes == case.sizes
 

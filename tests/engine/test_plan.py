@@ -231,7 +231,7 @@ def test_a_cast_is_of_floats_only() -> None:
 
 def test_values_need_a_format_that_holds_them() -> None:
     mapping = mapping_of(Rule("a", "b"))
-    with pytest.raises(PlanError, match="is a value, and safetensors holds tensors only") as refusal:
+    with pytest.raises(PlanError, match="is a value, but safetensors holds only tensors") as refusal:
         plan_of(mapping, {"a": 3})
     assert refusal.value.key == "b"
     assert carried(mapping, {"a": 3}, format="cerebras-h5") == {"b": 3}

@@ -278,7 +278,7 @@ def test_what_another_version_had_begun_is_not_resumed_and_that_is_said(
     receipt = converted(source, target, MAPPING)
     assert not receipt["resumed"]
     writer = "an earlier convkit" if version is None else "convkit 0.0.1"
-    assert f"what {writer} had begun isn't resumed: started afresh" in receipt["warnings"]
+    assert f"a run of {writer} can't be resumed: started afresh" in receipt["warnings"]
     assert everything_below(target) == everything_below(tmp_path / "plain")
 
 
@@ -287,7 +287,7 @@ def test_a_journal_of_another_form_is_not_resumed(half_done: tuple[Path, Path]) 
     with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/3"):
         receipt = converted(source, target, MAPPING)
     assert not receipt["resumed"]
-    assert [line for line in receipt["warnings"] if "isn't resumed" in line]
+    assert [line for line in receipt["warnings"] if "can't be resumed" in line]
 
 
 def test_of_a_run_that_is_resumed_nothing_is_said(half_done: tuple[Path, Path]) -> None:

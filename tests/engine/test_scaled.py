@@ -143,7 +143,7 @@ def test_a_shifted_leaf_of_two_names_comes_back(tmp_path: Path, dtype: str) -> N
         ([], {"by": True}, {}, "True isn't a number"),
         ([], {"by": float("nan")}, {}, "nan isn't a number"),
         ([Folded("left", "{n:w|v}", arguments={"factor": 3})], {"by": 2}, {}, "w is multiplied already"),
-        ([], {"by": 2}, {"w": np.arange(3)}, "is of int64, and is to be multiplied"),
+        ([], {"by": 2}, {"w": np.arange(3)}, "is int64, so it can't be multiplied"),
     ],
 )
 def test_what_can_not_be_multiplied_is_refused(rules: list, config: dict, arrays: Arrays, why: str) -> None:

@@ -83,7 +83,7 @@ def test_progress_renews_patience(server: FileServer, tmp_path: Path) -> None:
 
 def test_without_progress_patience_ends(server: FileServer, tmp_path: Path) -> None:
     server.faults = [("status", 500)] * 9
-    with pytest.raises(ConvkitError, match=r"m.bin: the server answers HTTP 500 \(gave up after 3 attempts;"):
+    with pytest.raises(ConvkitError, match=r"m.bin: the server answered HTTP 500 \(gave up after 3 attempts;"):
         fetch(f"{server.url}/m.bin", tmp_path / "m", retries=2)
     assert len(server.requests) == 3
     assert left(tmp_path) == []
@@ -188,9 +188,9 @@ def test_wrong_sha256_leaves_nothing(server: FileServer, tmp_path: Path) -> None
     [
         (404, r"the server has no such file \(HTTP 404\) \(check the URI\)"),
         (410, r"the server has no such file \(HTTP 410\)"),
-        (403, r"the server refuses \(HTTP 403\) \(put user and password in ~/.netrc\)"),
-        (206, r"the server answers HTTP 206"),  # nobody asked for a range
-        (418, r"the server answers HTTP 418"),
+        (403, r"access denied \(HTTP 403\) \(put user and password in ~/.netrc\)"),
+        (206, r"the server answered HTTP 206"),  # nobody asked for a range
+        (418, r"the server answered HTTP 418"),
     ],
 )
 def test_final_answers_are_not_asked_twice(server: FileServer, tmp_path: Path, status: int, says: str) -> None:
@@ -205,7 +205,7 @@ def test_final_answers_are_not_asked_twice(server: FileServer, tmp_path: Path, s
     ("change", "says"),
     [
         ({"ending": "close"}, "doesn't say how long the file is"),
-        ({"headers": {"Content-Encoding": "gzip"}}, "compressed, though asked not to"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "compressed, despite the request"),
     ],
 )
 def test_answers_whose_end_is_unclear_are_refused(

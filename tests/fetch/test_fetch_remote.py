@@ -149,7 +149,7 @@ def test_nothing_there(store: MemoryFileSystem, tmp_path: Path) -> None:
 
 
 def test_unknown_scheme(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no scheme warp:// \(there are file, package, generated, http,"):
+    with pytest.raises(UsageError, match=r"unknown scheme warp:// \(use file, package, generated, http,"):
         fetch("warp://me:hunter2@model", tmp_path / "m")
 
 

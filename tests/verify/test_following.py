@@ -50,7 +50,7 @@ def test_copies_that_differ_are_not_dropped() -> None:
 
 def test_what_they_follow_from_must_be_there() -> None:
     right = {"each.count": np.array([7, 7], np.int32)}
-    with pytest.raises(PlanError, match=r"each\.count follows from it"):
+    with pytest.raises(PlanError, match=r"each\.count is computed from it"):
         plan_of(mapping_of(*inverse(COUNTS).rules[1:], names=("layers",)), right, {"layers": 2})
 
 

@@ -1,4 +1,4 @@
-"""Fetching a checkpoint: from this machine, a package, a generator, the web, or a store.
+"""Fetch a checkpoint from this machine, a package, a generator, the web, or a store.
 
 ========================================= ====================================================
 ``path``, ``file:///path``                this machine; cloned or hard-linked (:mod:`.local`)
@@ -8,8 +8,8 @@
 ``s3://...``, ``gs://...``, ``hf://...``  files and folders, through fsspec (:mod:`.remote`)
 ========================================= ====================================================
 
-What arrives is collected in ``.<name>.convkit-part/`` beside the destination, checked, synced, and
-renamed: the final name never holds a part. Credentials in a URI are used, never printed nor recorded.
+Files are collected in ``.<name>.convkit-part/`` beside the destination, checked, synced, and
+renamed, so the destination is never incomplete. Credentials in a URI are used, but never printed or recorded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from convkit.files.staging import remove
 
 __all__ = ["fetch"]
 
-#: how the source of a scheme is made; any other scheme is fsspec's
+#: the constructor of each scheme's source; other schemes go to fsspec
 _SOURCES: dict[str | None, Callable[[str], Source]] = {
     None: from_path,
     "file": from_file_uri,
@@ -56,14 +56,14 @@ def fetch(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Make ``destination`` the file or folder that ``uri`` names, and leave ``<destination>.fetch.json`` beside it.
+    """Fetch the file or folder at ``uri`` to ``destination``, and write ``<destination>.fetch.json`` beside it.
 
-    A destination that an earlier fetch made, and that still is what its record says, is not fetched
-    again if it is what is asked for: it has the given ``sha256``, or it came from the same URI.
+    A destination that an earlier fetch made, and that still matches its record, is not fetched
+    again if it has the given ``sha256`` or came from the same URI.
 
     Args:
         uri: see the table above.
-        destination: the name to make; it is free, or an earlier fetch of the same source made it.
+        destination: the path to create; it is free, or an earlier fetch of the same source made it.
         sha256: the digest that the source must have, in hexadecimal (for folders see :mod:`convkit.fetch.record`).
         retries: further attempts after a connection or a server fails; the count restarts when bytes arrive.
         overwrite: replace what is at the destination, and remove what other work left beside it.
@@ -73,7 +73,7 @@ def fetch(
         The record, and ``fetched``: False when the destination was there already.
 
     Raises:
-        UsageError: the URI or the sha256 is malformed, or the destination is taken by something else.
+        UsageError: the URI or the sha256 is malformed, or something else is at the destination.
         ConvkitError: the source can't be fetched, or has another sha256; the destination is unchanged.
     """
     expected = _hexadecimal(sha256)
@@ -96,7 +96,7 @@ def fetch(
                     path=source.uri,
                     remedy="nothing was kept; correct the sha256 if you trust the source",
                 )
-            # the record first: without its destination it means nothing, a destination without it can't be recognised
+            # the record first: alone it is harmless, but a destination without its record can't be recognised
             written = record.write(destination, source.uri, files)
             stale = [path for path in left_beside(destination) if path != fetch_record_path(destination)]
             place.publish_payload()
@@ -108,7 +108,7 @@ def fetch(
 
 
 def _fill(source: Source, call: Call) -> None:
-    """Bring the payload; where that fails, keep what has arrived only if a later call can continue it."""
+    """Fetch the payload; if that fails, keep the bytes that arrived only if a later call can continue them."""
     try:
         source.fill(call)
     except BaseException as error:
@@ -130,12 +130,12 @@ def _source(uri: str) -> Source:
     scheme = scheme_of(uri)
     try:
         return _SOURCES.get(scheme, Remote)(uri)
-    except ValueError as error:  # urllib refuses a bracket or a port; its message may hold a password
+    except ValueError as error:  # urllib rejects a bracket or a port; its message may contain a password
         raise UsageError("isn't a URI", path=f"{scheme}://...", remedy="check its host and port") from error
 
 
 def _held(destination: Path, source: Source, expected: str | None) -> record.FetchRecord | None:
-    """The record of what is at the destination, if that is what is asked for."""
+    """The record of the destination, if it already holds the requested source."""
     held = record.read(destination)
     if held is None or source.stale(held.files):
         return None

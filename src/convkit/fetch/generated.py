@@ -1,4 +1,4 @@
-"""``generated://family?options``: a model that is made on the spot (see :mod:`convkit.generate`)."""
+"""Make a model for ``generated://family?options`` (see :mod:`convkit.generate`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convkit.generate.options import parse
 
 
 class Generated(Source):
-    """A model from a seed."""
+    """A model that is made from a seed."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

@@ -1,7 +1,7 @@
-"""``http://`` and ``https://``: one file, resumed with Range requests.
+"""Fetch one file from ``http://`` or ``https://``, resumed with Range requests.
 
-A part is continued only by ``If-Range`` with the strong ETag (else the Last-Modified date) that it came
-with (RFC 9110, sections 13.1.5 and 14). User and password may stand in the URI or in ``~/.netrc``.
+A partial file is continued only by ``If-Range`` with the strong ETag (else the Last-Modified date) of the first
+response (RFC 9110, sections 13.1.5 and 14). User and password may be in the URI or in ``~/.netrc``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from convkit.fetch.uri import without_secrets
 if TYPE_CHECKING:
     import requests
 
-#: bytes read at once, and lost at most when a connection breaks
+#: bytes read at once: the most that a broken connection loses
 CHUNK = 1 << 16
 
-#: seconds for a connection, and between two arrivals of bytes
+#: seconds to connect, and to wait for the next bytes
 TIMEOUT = (15.0, 60.0)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -44,10 +44,10 @@ class Http(Files):
         self.masked = bool(parts.query)
         self.name = unquote(parts.path.rpartition("/")[2])
         if not self.name or not parts.hostname or parts.port == 0:  # asking for a malformed port raises ValueError
-            raise UsageError("names no file", path=self.uri, remedy="give a file, or the index of a sharded checkpoint")
+            raise UsageError("isn't a file", path=self.uri, remedy="give a file, or the index of a sharded checkpoint")
 
     def listing(self, call: Call) -> list[str] | None:
-        """Always one file: the web has no folders."""
+        """Always None, for one file: the web has no folders."""
         return None
 
     def bring(self, path: str, target: Path, call: Call) -> None:
@@ -68,7 +68,7 @@ class Http(Files):
         return requests.Session()
 
     def _get(self, url: str, offset: int, version: Version | None) -> requests.Response:
-        """The response: the rest of the file if it is still of ``version``, else the whole file."""
+        """Request the rest of the file if it still has that ``version``, else the whole file."""
         import requests
 
         headers = {"Accept-Encoding": "identity"}
@@ -93,13 +93,13 @@ def _beside(url: str, name: str) -> str:
 
 
 def _tag(response: requests.Response) -> str | None:
-    """The validator for ``If-Range``: a strong entity tag, else a date."""
+    """Return the validator for ``If-Range``: a strong entity tag, else a date."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _continues(response: requests.Response, offset: int, version: Version) -> bool:
-    """Whether a partial response is of the version and starts where we stopped.
+    """Whether a partial response has the same version and starts where we stopped.
 
     This is checked here too, because some servers respect Range and ignore If-Range.
     """
@@ -118,16 +118,16 @@ def _opened(response: requests.Response, offset: int, version: Version | None) -
     if version and status in (206, 416) and "Range" in response.request.headers:
         return Opened(version, offset, _chunks(response) if status == 206 else iter(()))
     if status in (404, 410):
-        raise MissingError(f"the server has no such file (HTTP {status})", path=url, remedy="check the URI")
+        raise MissingError(f"the server doesn't have this file (HTTP {status})", path=url, remedy="check the URI")
     if status in (401, 403):
-        raise ConvkitError(f"the server refuses (HTTP {status})", path=url, remedy="put user and password in ~/.netrc")
+        raise ConvkitError(f"access denied (HTTP {status})", path=url, remedy="put user and password in ~/.netrc")
     if status in (408, 429) or status >= 500:
-        raise TransientError(f"the server answers HTTP {status}")
+        raise TransientError(f"the server answered HTTP {status}")
     if status != 200:
-        raise ConvkitError(f"the server answers HTTP {status}", path=url, remedy="check the URI")
+        raise ConvkitError(f"the server answered HTTP {status}", path=url, remedy="check the URI")
     length = response.headers.get("Content-Length")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise ConvkitError("the server sends the file compressed, though asked not to", path=url)
+        raise ConvkitError("the server sends the file compressed, despite the request", path=url)
     if length is None and response.headers.get("Transfer-Encoding") != "chunked":
         raise ConvkitError(
             "the server doesn't say how long the file is: a broken connection would look like its end", path=url
@@ -145,7 +145,7 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _cause(error: BaseException) -> str:
-    """What lies at the root of an error, in words that can't hold the URL and its secrets."""
+    """Describe the root cause of an error, without the URL and its secrets."""
     words = type(error).__name__
     cause: BaseException | None = error
     while cause is not None:

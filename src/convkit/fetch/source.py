@@ -1,6 +1,6 @@
-"""What a URI names: a file or a folder that can be fetched.
+"""Sources: the files and folders that URIs name.
 
-A scheme subclasses :class:`Files` and implements two methods: one lists the files, one brings a file. The
+A scheme subclasses :class:`Files` and implements two methods: one lists the files, one fetches a file. The
 index of a sharded checkpoint (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``) becomes a
 folder: the index, its shards, and ``config.json`` if the source has one.
 """
@@ -18,17 +18,17 @@ from convkit.errors import ConvkitError
 from convkit.fetch.record import FetchedFile
 from convkit.fetch.staging import Parts
 
-#: called with a file's path, the bytes of it that are here, and its size (None: not known)
+#: called with a file's path, the number of its bytes that have arrived, and its size (None: not known)
 Progress = Callable[[str, int, int | None], None]
 
 
 class MissingError(ConvkitError):
-    """The source has no such file."""
+    """The source doesn't have this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of fetch: where the bytes go, how often it retries, and what it reports progress to."""
+    """One call of fetch: where the bytes go, how often it retries, and how it reports progress."""
 
     parts: Parts
     retries: int
@@ -40,26 +40,26 @@ class Source(ABC):
 
     #: the URI without credentials, for messages and records
     uri: str
-    #: True when ``uri`` hides a part of what was given (a query), so that it doesn't identify the content
+    #: whether ``uri`` hides a part of the given URI (a query), so that it doesn't identify the content
     masked: bool = False
-    #: True when the bytes that an interrupted call left in the staging folder are worth keeping
+    #: whether to keep the bytes that an interrupted call left in the staging folder
     resumable: bool = False
 
     @abstractmethod
     def fill(self, call: Call) -> None:
-        """Make ``call.parts.payload`` the whole file or folder, continuing what lies there.
+        """Fetch the whole file or folder to ``call.parts.payload``, continuing partial files there.
 
         Raises:
             ConvkitError: the source can't be read, or lists a path outside its folder.
         """
 
     def stale(self, files: Sequence[FetchedFile]) -> bool:
-        """Whether the source is known, without asking the network, to differ from the recorded files."""
+        """Whether the source differs from the recorded files, as far as is known without the network."""
         return False
 
 
 class Files(Source):
-    """A source of files that are brought one by one."""
+    """A source whose files are fetched one by one."""
 
     #: name of the file, or of the folder
     name: str
@@ -70,10 +70,10 @@ class Files(Source):
 
     @abstractmethod
     def bring(self, path: str, target: Path, call: Call) -> None:
-        """Make ``target`` the file at ``path``: below the folder, or beside the file that the source is.
+        """Fetch the file at ``path`` to ``target``; ``path`` is below the source folder or beside the source file.
 
         Raises:
-            MissingError: there is no such file.
+            MissingError: the file doesn't exist.
         """
 
     def fill(self, call: Call) -> None:
@@ -98,7 +98,7 @@ class Files(Source):
             shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConvkitError(
-                "is named like an index of shards and isn't one", path=self.uri, remedy="it needs a weight_map"
+                "is named like an index of shards but isn't one", path=self.uri, remedy="it needs a weight_map"
             ) from error
         check_paths(shards, self.uri)
         for shard in shards:
@@ -131,7 +131,7 @@ def check_paths(paths: Iterable[object], uri: str) -> None:
 
 
 def _is_plain(path: str) -> bool:
-    # control characters, and what isn't Unicode, would also blur the lines of a folder's digest
+    # control characters and invalid Unicode would also make the lines of a folder's digest ambiguous
     strange = any(category(character) in ("Cc", "Cs") for character in path)
     return not strange and "\\" not in path and not {"", ".", ".."}.intersection(path.split("/"))
 
@@ -143,7 +143,7 @@ def _below(payload: Path, path: str) -> Path:
 
 
 def _prune(payload: Path, paths: list[str]) -> None:
-    """Remove files that an interrupted call brought and the source no longer lists."""
+    """Remove files that an interrupted call fetched and the source no longer lists."""
     keep = {payload / path for path in paths}
     for path in list(payload.rglob("*")):
         if path.is_file() and path not in keep:

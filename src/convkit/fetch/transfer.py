@@ -1,7 +1,7 @@
-"""Streaming a remote file to disk: resumed when the source can prove it is still the same file, retried when not.
+"""Stream a remote file to disk: failures are retried, and a file that hasn't changed is resumed.
 
-A file is resumed from the bytes in staging only if the source confirms the version that they are
-of (see :class:`~convkit.fetch.staging.Version`); otherwise it starts again from its first byte.
+A file is resumed from the bytes in staging only if the source confirms that their version is the current one
+(see :class:`~convkit.fetch.staging.Version`); otherwise it starts again from its first byte.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TransientError(Exception):
 
 
 class PausedError(ConvkitError):
-    """The transfer can't continue now; what has arrived is worth keeping."""
+    """The transfer can't continue now; the bytes that have arrived are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,17 @@ class Opened:
     """A remote file being read."""
 
     version: Version
-    #: of the first byte of ``chunks``: what was asked for, or 0
+    #: offset of the first byte of ``chunks``: the requested one, or 0
     offset: int
     chunks: Iterator[bytes]
 
 
-#: opens a file at an offset if it is still of the given version, else at its start
+#: opens a file at an offset if it still has the given version, else at its start
 OpenAt = Callable[[int, Version | None], AbstractContextManager[Opened]]
 
 
 def download(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> None:
-    """Make ``target`` the whole remote file.
+    """Download the whole remote file to ``target``.
 
     Raises:
         PausedError: the source failed in ``call.retries`` further attempts without a byte of progress, or the
@@ -57,10 +57,10 @@ def download(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> 
 
 
 def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """What ``attempt`` returns, repeated after each :class:`TransientError`; the count restarts when ``reached`` grew.
+    """Call ``attempt`` again after each :class:`TransientError`; the count restarts when ``reached`` has grown.
 
     Raises:
-        PausedError: no attempt is left.
+        PausedError: all attempts failed.
     """
     failures, furthest = 0, reached()
     while True:

@@ -1,4 +1,4 @@
-"""The names of sources, and what of them may be shown."""
+"""Parse the URIs of sources, and mask their secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _QUERY_VALUE = re.compile(r"=[^&;]*")
 
 
 def scheme_of(uri: str) -> str | None:
-    """The scheme in lower case; None for a plain path.
+    """Return the scheme in lower case; None for a plain path.
 
     >>> scheme_of("S3://bucket/model"), scheme_of("C:/model")
     ('s3', None)
@@ -20,7 +20,7 @@ def scheme_of(uri: str) -> str | None:
 
 
 def without_secrets(uri: str) -> str:
-    """The URI as it may be printed and recorded: without user, password, values of the query and fragment.
+    """Mask a URI so that it can be printed and recorded: without user, password, query values and fragment.
 
     A token may have any name in a query, so every value is masked.
 

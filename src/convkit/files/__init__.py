@@ -1,1 +1,1 @@
-"""The disk: staged, synced, published, and vouched for by a receipt."""
+"""Files on disk: staging, syncing and publishing them, configs, and receipts."""

@@ -1,4 +1,4 @@
-"""The config beside a checkpoint: found, read and written, as JSON or YAML."""
+"""Find, read and write the config beside a checkpoint, as JSON or YAML."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from convkit.errors import ConvkitError
 
 
 def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> Path | None:
-    """The config of a checkpoint, by its name; None where there is none, or several could be meant.
+    """Find the config of a checkpoint by its name; None if there isn't one, or if it is ambiguous.
 
-    A file's own is ``<stem>.yaml`` or ``<stem>.json``. Else that of the folder: ``config.json``, ``params.yaml``,
-    or, of a folder or beside a ``.mdl`` (whose original converter calls it ``config_to_cs-X.Y.yaml``), the only yaml.
+    A file's own config is ``<stem>.yaml`` or ``<stem>.json``. Otherwise it is the folder's: ``config.json``,
+    ``params.yaml``, or, in a folder or beside a ``.mdl`` (where the original converter writes
+    ``config_to_cs-X.Y.yaml``), the only YAML file.
 
     Args:
-        suffixes: the kinds of file that may be meant.
+        suffixes: the suffixes to look for.
     """
     folder = path if path.is_dir() else path.parent
     own = [] if path.is_dir() else [path.with_suffix(".yaml"), path.with_suffix(".json")]
@@ -29,10 +30,10 @@ def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> P
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON or YAML config; a file without a suffix is JSON.
+    """Read a JSON or YAML config; a file without a suffix is JSON.
 
     Raises:
-        ConvkitError: no such file, or not a dict of JSON or YAML.
+        ConvkitError: the file doesn't exist, or isn't a dict in JSON or YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def _yaml(text: str) -> Any:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as JSON or YAML, by the suffix; keys of YAML sorted, as ModelZoo does."""
+    """Write a config as JSON or YAML, by the suffix; YAML keys are sorted, as ModelZoo does."""
     if path.suffix == ".json":
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     else:

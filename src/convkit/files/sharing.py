@@ -1,8 +1,8 @@
-"""A file under a second name: without a second copy of its bytes where the file system allows it.
+"""Give a file a second name, without a second copy of its bytes where the file system allows it.
 
-:func:`share_file` *clones* where that is possible (shared bytes, separate fates), else makes a *hard link*, else
-copies. A hard link is the same file under another name: replacing or deleting either name leaves the other
-alone, writing into one writes into both. :func:`copy_file` always makes a file of its own.
+:func:`share_file` *clones* where that is possible (shared bytes, but separate files), else makes a *hard link*, else
+copies. A hard link is the same file under another name: replacing or deleting one name doesn't affect the other,
+but writing into one writes into both. :func:`copy_file` always makes a separate file.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 import shutil
 from pathlib import Path
 
-#: ioctl "share the bytes of that file" (linux/fs.h); a system without it answers with an error
+#: the ioctl FICLONE (linux/fs.h), which shares the bytes of a file; a system without it returns an error
 _FICLONE = 0x40049409
-#: bytes asked for at once; the kernel copies less where it has to
+#: bytes per call; the kernel may copy fewer
 _STEP = 1 << 30
 
 
@@ -22,9 +22,9 @@ def share_file(source: Path, target: Path, *, link: bool = True) -> str:
     """Make ``target``, which must not exist; returns how: ``cloned``, ``linked`` or ``copied``.
 
     Args:
-        source: a file, not a link to one.
-        target: its other name.
-        link: whether a hard link will do.
+        source: a file, not a symbolic link to one.
+        target: the second name.
+        link: whether a hard link is acceptable.
 
     Raises:
         OSError: it can't be read or written.
@@ -42,9 +42,9 @@ def share_file(source: Path, target: Path, *, link: bool = True) -> str:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the bytes of a file, not its mode and times; ``target`` is made or overwritten.
+    """Copy the bytes of a file, not its mode or times; ``target`` is created or overwritten.
 
-    The kernel copies, and shares the bytes where the file system can.
+    The kernel does the copying, and shares the bytes where the file system can.
 
     Raises:
         OSError: it can't be read or written.
@@ -53,7 +53,7 @@ def copy_file(source: Path, target: Path) -> None:
         try:
             while os.copy_file_range(read.fileno(), write.fileno(), _STEP):
                 pass
-        except (AttributeError, OSError):  # not on this system, or not between these file systems
+        except (AttributeError, OSError):  # not supported by this system, or between these file systems
             read.seek(0)
             write.seek(0)
             shutil.copyfileobj(read, write)

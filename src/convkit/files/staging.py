@@ -1,9 +1,9 @@
-"""Where an output grows until it is complete: locked, journaled, then published under its final name.
+"""Build an output in a staging folder, with a lock and a journal, and publish it under its final name.
 
 While ``DST`` is being made, the folder ``.DST.convkit-part`` lies beside it: it has a lock, a journal of
-the leaves that are finished, and ``out/`` with what will be published. A run that was killed is
+the finished leaves, and ``out/`` with the files to publish. A run that was killed is
 resumed by the same convkit with the same plan over the same source, unless the machine went down with it;
-any other starts afresh. Publishing renames, the target itself last; what a rename replaces is removed only then.
+any other run starts afresh. Publishing renames, the target last; a replaced file is removed only after its rename.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _ATTEMPTS = 10
 
 
 class Staging:
-    """The growing output of one target path. Use as a context manager: it holds the lock.
+    """The unfinished output of one target path. Use it as a context manager, which holds the lock.
 
     Args:
-        target: the file or folder to be.
-        identity: JSON values by which a later run knows that it would make the same, and may resume; None where
+        target: the final file or folder.
+        identity: JSON values that identify the output, so that a later run may resume if they are equal; None if
             nothing is journaled.
         overwrite: whether an existing target may be replaced.
 
     Raises:
         UsageError: the target exists, or another process is writing it.
-        OSError: the system can't write it; so does every method.
+        OSError: the system can't write it; every method may raise it.
     """
 
     def __init__(self, target: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
@@ -48,9 +48,9 @@ class Staging:
         self.folder = target.with_name(f".{target.name}.convkit-part")
         self.out = self.folder / "out"
         self.resumed = False
-        #: what the journal says of each finished leaf
+        #: the journal's entry for each finished leaf
         self.finished: dict[str, Any] = {}
-        #: why what an earlier run left isn't resumed, where the user should know
+        #: why an earlier run isn't resumed, where the user should know
         self.warnings: list[str] = []
         self._identity = None if identity is None else {**identity, "boot": _boot()}
         self._journal: Any = None
@@ -60,7 +60,7 @@ class Staging:
         self._refuse_existing()
         self._take_lock()
         try:
-            self._refuse_existing()  # again: who held the lock may have published since
+            self._refuse_existing()  # again: the process that held the lock may have published since
             self.prepare()
         except BaseException as error:
             self.__exit__(type(error))
@@ -69,7 +69,7 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._journal:
-            with contextlib.suppress(OSError):  # what a full disk couldn't take is tried again here
+            with contextlib.suppress(OSError):  # closing tries again to write what a full disk couldn't take
                 self._journal.close()
         if not self.keeps(kind):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -77,7 +77,7 @@ class Staging:
             os.close(self._lock)
 
     def prepare(self) -> None:
-        """Resume what an earlier run left, or start afresh."""
+        """Resume an earlier run, or start afresh."""
         self._read_journal()
         if not self.resumed:
             self._start_afresh()
@@ -85,33 +85,33 @@ class Staging:
             self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
 
     def keeps(self, error: type[BaseException] | None) -> bool:
-        """Whether the folder outlives this run, which ended by that error: an interrupted one can be resumed."""
+        """Whether to keep the folder after a run that ended with ``error``, so that a later run can resume it."""
         return error is not None and issubclass(error, KeyboardInterrupt)
 
     def busy(self) -> ConvkitError:
-        """What to say where another process holds the lock."""
+        """The error to raise if another process holds the lock."""
         return UsageError(
             "another convkit is writing it", path=self.target, remedy="wait for it, or name another target"
         )
 
     def record(self, entry: dict[str, Any]) -> None:
-        """Note in the journal that a leaf is finished."""
+        """Record in the journal that a leaf is finished."""
         self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
 
     def publish(self, names: Sequence[str]) -> None:
-        """Rename what is in ``out/`` to its place beside the target, in this order (the target last)."""
+        """Move files from ``out/`` to their places beside the target, in this order (the target last)."""
         self.rename({self.out / name: self.target.with_name(name) for name in names})
 
     def rename(self, finals: Mapping[Path, Path]) -> None:
-        """Sync what is staged, then give each its final name, in this order; what had that name is removed."""
+        """Sync the staged files, then move them to their final names, in this order; what was there is removed."""
         for staged in finals:
             sync_tree(staged)
-        # after a kill from here on the next run finds no journal, and takes nothing that has moved for finished
+        # if killed from here on, the next run finds no journal, so it doesn't expect files that have moved
         (self.folder / JOURNAL).unlink(missing_ok=True)
         for staged, final in finals.items():
             old = self.folder / f"old-{final.name}"
-            # folders can't be exchanged portably: a kill between the renames leaves no target, never half of one
+            # folders can't be exchanged portably: a kill between the renames leaves no target, but never half of one
             if os.path.lexists(final) and (final.is_dir() or staged.is_dir()):
                 remove(old)
                 final.rename(old)
@@ -130,7 +130,7 @@ class Staging:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:  # its last owner is just removing the folder
+            except FileNotFoundError:  # its last owner is removing the folder
                 continue
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +144,7 @@ class Staging:
             except OSError:
                 self._let_go()
                 raise
-            self._let_go()  # the file that was locked has lost its name: its owner has just ended
+            self._let_go()  # the file that we locked has lost its name, because its owner has just ended
         raise self.busy()
 
     def _let_go(self) -> None:
@@ -157,11 +157,11 @@ class Staging:
             head, *entries = list(_complete_lines(self.folder / JOURNAL)) or [{}]
             if head and (head.get("convkit"), head.get("schema")) != (convkit.__version__, JOURNAL_SCHEMA):
                 writer = f"convkit {head['convkit']}" if "convkit" in head else "an earlier convkit"
-                self.warnings.append(f"what {writer} had begun isn't resumed: started afresh")
+                self.warnings.append(f"a run of {writer} can't be resumed: started afresh")
             elif head == self._head() and self.out.is_dir():
                 self.resumed = True
                 self.finished = {entry["key"]: entry for entry in entries}
-                self._write_journal([head, *entries])  # without the line that the kill cut
+                self._write_journal([head, *entries])  # without a line that a kill cut short
 
     def _head(self) -> dict[str, Any]:
         return {"schema": JOURNAL_SCHEMA, "convkit": convkit.__version__, "identity": self._identity}
@@ -188,7 +188,7 @@ def remove(path: Path) -> None:
 
 
 def _boot() -> str:
-    """Which start of the machine this is: what wasn't synced before a crash of it can't be resumed."""
+    """Identify the current boot of the machine: after a crash, files that weren't synced can't be resumed."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

@@ -1,4 +1,4 @@
-"""Bringing files safely to disk: the one place that calls ``fsync``."""
+"""Sync files to disk: the only module that calls ``fsync``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _THREADS = 8
 
 
 def sync(path: Path | int) -> None:
-    """A file's bytes, by its path or descriptor; of a folder the names in it.
+    """Sync a file's bytes, or the names in a folder; given by path or descriptor.
 
     Raises:
         OSError: the disk can't take them.
@@ -27,9 +27,9 @@ def sync(path: Path | int) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """A file, or all files below a folder, then the folders.
+    """Sync a file, or all files below a folder and then the folders.
 
-    A file that has other names too was there before: it is as safe as it is there, and isn't synced.
+    A file with further names existed before: it is as safe as it was then, and isn't synced.
 
     Raises:
         OSError: the disk can't take them.

@@ -1,4 +1,4 @@
-"""What will be done, decided before a tensor is read: the fate of every leaf."""
+"""Plan a conversion: decide the fate of every leaf before a tensor is read."""
 
 from convkit.errors import PlanError
 from convkit.plan.document import Options, Plan

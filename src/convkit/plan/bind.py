@@ -1,4 +1,4 @@
-"""A mapping meets a checkpoint: who claims its leaves, one kind of rule after another.
+"""Bind a mapping to a checkpoint: its rules claim the leaves, one kind of rule after another.
 
 No tensor is read. The result is a list of steps, and the fate of every source leaf that a rule
 claims; :mod:`convkit.plan` adds up both sides.
@@ -28,7 +28,7 @@ _R = TypeVar("_R", bound=AnyRule)
 
 
 def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: str | None = None) -> Bound:
-    """Let every rule of a mapping, read from left to right, find its leaves.
+    """Let every rule of a mapping, read from left to right, claim its leaves.
 
     ``dtype`` casts floating-point tensors.
 
@@ -66,33 +66,34 @@ class _Claims:
     claimed: dict[str, str] = field(default_factory=dict)
 
     def rules(self, kind: type[_R]) -> Iterator[_R]:
-        """The rules of a kind that hold, and speak of the left side."""
+        """The rules of a kind that apply and concern the left side."""
         for rule in self.mapping.rules:
             if isinstance(rule, kind) and getattr(rule, "side", "left") == "left":  # noqa: SIM102
                 if Condition.parse(rule.when).holds(self.names):
                     yield rule
 
     def carry(self, rule: Rule) -> None:
-        """Leaves that become leaves of the other side; their copies stay behind."""
+        """Claim leaves that become leaves of the other side; their copies stay behind."""
         steps = RuleBinder(rule, self.mapping.axes, self.leaves, self.names, self.dtype).steps()
         self.bound.steps.extend(steps)
         for step in steps:
             self._claim([side.key for side in step.sources], rule)
             self._claim([name for name, _ in step.same], rule)
-            self._claim(step.spare, rule)
-            self.bound.left_behind |= dict.fromkeys(step.spare, f"a copy beside {step.sources[0].key}")
+            self._claim(step.unused, rule)
+            self.bound.left_behind |= dict.fromkeys(step.unused, f"a copy beside {step.sources[0].key}")
 
     def derive(self, rule: Derived) -> None:
-        """Leaves that follow from the config, or from others that must be there."""
+        """Claim leaves that can be computed from the config, or from other leaves, which must be there."""
         for leaf, derived in found_derived(rule, self.leaves, self.names):
             for key in derived.of:
                 if key not in self.leaves:
-                    raise PlanError(f"{leaf.key} follows from it", key=key, remedy="the checkpoint is incomplete")
+                    problem = f"is missing; {leaf.key} is computed from it"
+                    raise PlanError(problem, key=key, remedy="complete the checkpoint")
             self.bound.derived.append(derived)
             self._claim([leaf.key], rule)
 
     def fold(self, rule: Folded) -> None:
-        """Leaves that are read multiplied, by the steps that carry them; those that give the factors stay behind."""
+        """Make the steps read folded leaves multiplied; leaves that hold the factors stay behind."""
         template = KeyTemplate.parse(rule.key)
         arguments = {name: self.names[v] if isinstance(v, str) else v for name, v in rule.arguments.items()}
         if not rule.by and self._factor(rule, arguments["factor"]) == 1:
@@ -104,7 +105,7 @@ class _Claims:
                 steps[number] = self._folded(steps[number], side, rule, by, arguments)
 
     def _folded(self, step: Step, side: Side, rule: Folded, by: str, arguments: dict[str, Any]) -> Step:
-        """The step with the leaf multiplied; ``by`` stays behind."""
+        """Change the step so that it multiplies the leaf; ``by`` stays behind."""
         if step.folded:
             remedy = "the mapping is ambiguous: report it"
             raise PlanError(f"{rule}, and {step.folded.key} is multiplied already", key=side.key, remedy=remedy)
@@ -112,8 +113,8 @@ class _Claims:
             raise PlanError(f"is missing; it is folded into {side.key}", key=by, remedy="complete the checkpoint")
         if not side.spec.dtype.startswith(("float", "bfloat")):
             remedy = "the config contradicts the tensors"
-            raise PlanError(f"is of {side.spec.dtype}, and is to be multiplied", key=side.key, remedy=remedy)
-        # in float64 factors of a leaf are no more exact than what they multiply: a few ulp of exp and log
+            raise PlanError(f"is {side.spec.dtype}, so it can't be multiplied", key=side.key, remedy=remedy)
+        # in float64, a leaf's factors aren't more exact than the product: exp and log are off by a few ulp
         exactness = Exactness(4.0 if by and side.spec.dtype == "float64" else 0.5, side.spec.dtype)
         if by:
             self.bound.left_behind[by] = f"folded into {side.key}"
@@ -126,19 +127,19 @@ class _Claims:
         return factor
 
     def leave_behind(self, rule: LeftBehind) -> None:
-        """Leaves without a place on the other side."""
+        """Claim leaves without a place on the other side."""
         unless = KeyTemplate.parse(rule.unless).format({}, self.names) if rule.unless else None
         for key in self._matched(rule.key):
             if key not in self.claimed and (unless is None or not key.startswith(unless)):
                 self.bound.left_behind[key] = rule.reason
 
     def refuse(self, rule: Refused) -> None:
-        """Leaves that no other rule has claimed, and that can't be carried."""
+        """Refuse leaves that no other rule has claimed and that can't be carried."""
         for key in self._unclaimed(rule.key):
             raise PlanError(rule.reason, key=key, remedy=rule.remedy)
 
     def keep(self, rule: Verbatim) -> None:
-        """Leaves that no other rule has claimed, and that stay as they are."""
+        """Claim leaves that no other rule has claimed and that stay as they are."""
         for key in self._unclaimed(rule.key):
             self.bound.steps.append(self._kept(rule, self.leaves[key]))
             self._claim([key], rule)

@@ -1,4 +1,4 @@
-"""The plan of a chain: those of its mappings, and what they come to together."""
+"""Make the plan of a chain by combining the plans of its mappings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convkit.plan.step import Bound
 
 
 def chain_plan(chain: Chain, plans: Sequence[Plan]) -> Plan:
-    """One plan, from the first mapping's source to the last one's target."""
+    """Combine plans into one, from the first mapping's source to the last one's target."""
     first, last = plans[0], plans[-1]
     names: dict[str, Any] = {}
     variant: dict[str, str] = {}

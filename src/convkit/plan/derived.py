@@ -1,4 +1,4 @@
-"""Leaves that follow from the config or from other leaves: found in the source, made for the target."""
+"""Find leaves in the source, and make leaves for the target, that are computed from the config or other leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convkit.plan.names import Names
 from convkit.plan.step import DerivedLeaf
 
 
-def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[DerivedLeaf]:
+def recorded_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[DerivedLeaf]:
     """Derived leaves of the right side that an earlier conversion's receipt says were there."""
     wanted = {key: Leaf(key, TensorSpec((), "bool")) for key in keys}
     found = []
@@ -28,7 +28,7 @@ def owed_derived(mapping: Mapping, keys: Iterable[str], names: Names) -> list[De
 
 
 def made_derived(mapping: Mapping, leaves: abc.Mapping[str, TensorSpec], names: Names) -> list[DerivedLeaf]:
-    """Derived leaves of the right side that are made beside the ``leaves`` that they follow from."""
+    """List the derived leaves of the right side to make beside the ``leaves`` that they are computed from."""
     found = []
     for rule in mapping.rules:
         if (
@@ -50,7 +50,7 @@ def made_derived(mapping: Mapping, leaves: abc.Mapping[str, TensorSpec], names: 
 
 
 def found_derived(rule: Derived, leaves: abc.Mapping[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
-    """The leaves that a rule derives, as they are stored, and as its recipe describes them."""
+    """Yield the leaves that a rule derives, as they are stored and as its recipe describes them."""
     template = KeyTemplate.parse(rule.key)
     for key, leaf in leaves.items():
         if leaf.spec is not None and (bound := template.match(key, names)) is not None:

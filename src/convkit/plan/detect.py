@@ -1,4 +1,4 @@
-"""Which layout a source has, and why."""
+"""Detect which layout a source has, and say why."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from convkit.plan.source import Source
 
 
 def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str]:
-    """The layout of a source and why, from what its config says of itself; a named one is checked.
+    """Detect the layout of a source from its config, and say why; a layout that the user names is checked.
 
     Raises:
-        ConvkitError: nothing says what it is, or it is another than the one named.
+        ConvkitError: the layout can't be recognised, or isn't the named one.
     """
     if named is not None:
         get_layout(named)
@@ -30,26 +30,25 @@ def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str
     if named is not None:
         if any(layout.name == named for layout, _ in found):
             return get_layout(named), "named by the user, and the config agrees"
-        say = f"it says {found[0][0].name}" if found else "it says something else"
+        why = f"it is one of {found[0][0].name}" if found else "its fields differ"
         raise ConvkitError(
-            f"is not the config of a {named} checkpoint: {say}", path=source.config_path, remedy="correct --from"
+            f"is not the config of a {named} checkpoint: {why}", path=source.config_path, remedy="correct --from"
         )
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(layout.name for layout, _ in found)
         raise ConvkitError(f"could be any of {names}", path=source.config_path, remedy="say which: --from")
-    said = f" (model {model!r})" if (model := _model_said(source.config)) else ""
-    raise ConvkitError(
-        f"is of no known model family{said}", path=source.config_path, remedy=f"known layouts: {', '.join(layouts())}"
-    )
+    shown = f" (model {model!r})" if (model := _model_named(source.config)) else ""
+    remedy = f"known layouts: {', '.join(layouts())}"
+    raise ConvkitError(f"isn't of a known model family{shown}", path=source.config_path, remedy=remedy)
 
 
 def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
-    """The layout of a source without a config, from the names of its leaves.
+    """Detect the layout of a source without a config from the names of its leaves.
 
     Raises:
-        ConvkitError: they are of no layout, of several, or of another than the one named.
+        ConvkitError: they fit no layout, several layouts, or a layout other than the named one.
     """
     found = {layout.name: layout for layout in layouts().values() if layout.keys and _has_keys(source, layout)}
     if named is not None:
@@ -67,7 +66,7 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
             f"mixes the leaves of {', '.join(found)}", path=source.path, remedy="say which it is: --from"
         )
     raise ConvkitError(
-        "has no config beside it, and its leaves' names don't say what model it is",
+        "has no config beside it, and the names of its leaves don't show its layout",
         path=source.path,
         remedy="name the config: --config, or a folder that holds the whole checkpoint",
     )
@@ -78,15 +77,15 @@ def _has_keys(source: Source, layout: Layout) -> bool:
     return all(any(template.match(key, {}) is not None for key in source.checkpoint.leaves) for template in templates)
 
 
-def _model_said(config: abc.Mapping[str, Any]) -> str | None:
-    """What a config calls its model, in the field by which a layout would know it."""
+def _model_named(config: abc.Mapping[str, Any]) -> str | None:
+    """The name of the model in a config, from a field by which layouts recognise theirs."""
     fields = (next(iter(alternative)) for layout in layouts().values() for alternative in layout.signature)
-    said = (dig(config, field) for field in dict.fromkeys(fields))
-    return next((name for name in said if isinstance(name, str)), None)
+    names = (dig(config, field) for field in dict.fromkeys(fields))
+    return next((name for name in names if isinstance(name, str)), None)
 
 
 def _signature(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> str:
-    """Why the config is of this layout; empty if it isn't. All places where it may hold the model are looked at."""
+    """Why the config is of this layout; empty if it isn't. Every place where it may hold the model is checked."""
     home, *others = layout.config_at or ("",)
     for place in others:
         if (model := dig(config, place)) is not MISSING:

@@ -1,4 +1,4 @@
-"""Leaves followed through a chain of mappings: what becomes of each in the end, and where each comes from."""
+"""Follow leaves through a chain of mappings: find the final fate and the first origin of each."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from convkit.plan.step import Step
 
 Fates = dict[str, dict[str, Any]]
 
-#: fates with which a leaf's elements, or what they follow from, are there on the other side
+#: fates that keep a leaf's elements, or what they can be computed from, on the other side
 _ARRIVING = ("moved", "copied", "tied", "derived", "folded")
-#: origins of leaves that are made of source leaves
+#: origins of leaves that are made from source leaves
 _MADE = ("moved", "copied", "tied")
 
 
 def followed_fates(fates: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> Fates:
-    """The fate of each leaf of the first side: that of its first mapping, unless a later one can't carry it."""
+    """Find the fate of each leaf of the first side: that of the first mapping, unless a later one can't carry it."""
     found: Fates = {}
     for key, entry in fates[0].items():
         end = _end(key, fates, steps)
@@ -25,7 +25,7 @@ def followed_fates(fates: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> F
 
 
 def followed_origins(origins: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> Fates:
-    """The origin of each leaf of the last side: that in its last mapping, or where what it is made of comes from."""
+    """Find the origin of each leaf of the last side: that of the last mapping, or the origin of its source leaves."""
     found: Fates = {}
     for key, entry in origins[-1].items():
         start = _start(key, origins, steps)
@@ -34,7 +34,7 @@ def followed_origins(origins: Sequence[Fates], steps: Sequence[Sequence[Step]]) 
 
 
 def _end(key: str, fates: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> dict[str, Any] | None:
-    """Why a leaf doesn't arrive; None where it does."""
+    """Say why a leaf doesn't arrive; None if it does."""
     entry = fates[0][key]
     if entry["fate"] not in _ARRIVING:
         return entry
@@ -45,7 +45,7 @@ def _end(key: str, fates: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> d
 
 
 def _start(key: str, origins: Sequence[Fates], steps: Sequence[Sequence[Step]]) -> dict[str, Any] | None:
-    """Where a leaf comes from that no source leaf becomes; None where one does."""
+    """Say where a leaf comes from that isn't made from a source leaf; None if it is."""
     entry = origins[-1][key]
     if entry["origin"] not in _MADE:
         return entry

@@ -1,4 +1,4 @@
-"""The plan: the fate of every source leaf and the origin of every target leaf, before a tensor is read.
+"""Make the plan, with the fate of every source leaf and the origin of every target leaf, before reading a tensor.
 
 A plan is total or it is refused: every source leaf has one fate (moved, copied, tied, derived, left
 behind by a declared rule, dropped by name), every target leaf one origin (moved, copied, tied,
@@ -21,7 +21,7 @@ from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan.bind import bind
 from convkit.plan.chain import chain_plan
-from convkit.plan.derived import made_derived, owed_derived
+from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.document import Options, Plan
 from convkit.plan.earlier import Earlier, earlier_of
@@ -40,15 +40,15 @@ def make_plan(
     *,
     through: Iterable[str] = (),
 ) -> Plan:
-    """Decide the fate of every leaf of ``source`` on its way to ``to``, ``through`` other layouts where they are named.
+    """Plan the conversion of ``source`` to ``to``, ``through`` other layouts if any are named.
 
-    ``to`` is a layout, or a framework into which one mapping leads from the source's layout (``cerebras``). It may also
-    be a mapping of the caller's own, or a chain of mappings, whose left side the source has.
+    ``to`` is a layout, or a framework (``cerebras``) into which one mapping leads from the source's layout. It may also
+    be a mapping of the caller's own, or a chain of mappings, whose left layout is the source's.
 
     Raises:
         PlanError: the plan isn't total, or the config contradicts the tensors.
         ConfigError: the config can't be expressed in the target layout.
-        UsageError: an unknown layout, format, dtype or release; a framework into which no mapping leads, or several.
+        UsageError: an unknown layout, format, dtype or release; a framework into which not exactly one mapping leads.
     """
     options = options or Options()
     mapping = find_route(detect_layout(source, from_)[0].name, to, through) if isinstance(to, str) else to
@@ -84,9 +84,9 @@ def _plans(
     options: Options,
     earlier: Sequence[Earlier | None],
 ) -> list[Plan]:
-    """The plan of each mapping, of what the one before makes.
+    """Make the plan of each mapping, which starts from the output of the one before.
 
-    ``drop`` names leaves of the source; what else concerns one side only concerns the last target.
+    ``drop`` names leaves of the source; the other options for one side apply to the last target.
     """
     plans: list[Plan] = []
     start = Start(source.checkpoint.leaves, source.config or {}, source.checkpoint.format)
@@ -103,7 +103,7 @@ def _plans(
 
 
 def _after(plan: Plan, following: Sequence[Mapping]) -> Start:
-    """What the next mapping starts from: leaves, config, and what is known of them."""
+    """Describe where the next mapping starts: leaves, config, and what is known about them."""
     choices = {
         variant.name: plan.variant[variant.name]
         for link in following
@@ -115,7 +115,7 @@ def _after(plan: Plan, following: Sequence[Mapping]) -> Start:
 
 @dataclass(frozen=True)
 class Start:
-    """What a mapping starts from, with the choices and names that are known of it already."""
+    """Where a mapping starts, with the choices and names that are known already."""
 
     leaves: dict[str, Leaf]
     config: dict[str, Any]
@@ -163,7 +163,7 @@ def _plan(
 
 
 def _known(start: Start, mapping: Mapping, release: tuple[int, ...], options: Options) -> Known:
-    """What is known of the source, of a target that exists, and from the user."""
+    """Gather what is known from the source, from an existing target, and from the user."""
     theirs = [variant.inverse() for variant in mapping.variants if variant.side == "right"]
     spelled = detect_variants(theirs, options.existing, {}) if options.existing else {}
     return know(
@@ -192,19 +192,19 @@ def _bound(
 def _as_others_did(
     mapping: Mapping, parts: Returned, known: Known, target_format: str, existing: dict[str, Leaf]
 ) -> Returned:
-    """Of a leaf's several names, and of buffers that nothing recorded, keep those that a target of others has."""
+    """Keep only those names of a leaf, and those unrecorded buffers, that a target made by others has."""
     steps = parts.steps
     if not get_format(target_format).ties:  # such a format's writers drop copies
         steps = [only_names(step, existing.keys()) for step in steps]
     made = {side.key for step in steps for side in step.targets}
-    owed = owed_derived(mapping, existing.keys() - made, known.names)
+    recorded = recorded_derived(mapping, existing.keys() - made, known.names)
     specs = {key: leaf.spec for key, leaf in existing.items() if leaf.spec is not None}
-    found = [replace(leaf, spec=specs[leaf.key]) for leaf in owed if leaf.key in specs]
+    found = [replace(leaf, spec=specs[leaf.key]) for leaf in recorded if leaf.key in specs]
     return replace(parts, steps=steps, to_compute=[*parts.to_compute, *found])
 
 
 def _made(mapping: Mapping, parts: Returned, known: Known) -> list[DerivedLeaf]:
-    """Leaves that follow from others of the target, except those that come back from an earlier conversion."""
+    """List leaves to compute from others of the target, except those that come back from an earlier conversion."""
     leaves = {side.key: side.spec for step in parts.steps if not step.value for side in step.targets}
     there = parts.leaves.keys() | {leaf.key for leaf in parts.to_compute}
     return [leaf for leaf in made_derived(mapping, leaves, known.names) if leaf.key not in there]
@@ -213,7 +213,7 @@ def _made(mapping: Mapping, parts: Returned, known: Known) -> list[DerivedLeaf]:
 def _lost_config(
     mapping: Mapping, config: dict[str, Any], converted: Converted, release: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What converting the config back wouldn't bring back."""
+    """Find the config fields that the inverse conversion wouldn't restore."""
     if not config:
         return {}
     try:
@@ -224,7 +224,7 @@ def _lost_config(
 
 
 def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """For each mapping the release that is asked for, or the current one; empty where its layouts have none."""
+    """Give each mapping the requested release, or the current one; empty if its layouts have no releases."""
     found = [_release(link.right.releases or link.left.releases, release) for link in links]
     if release and not any(found):
         raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
@@ -234,7 +234,7 @@ def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple
 def _release(known: tuple[tuple[int, ...], ...], release: tuple[int, ...]) -> tuple[int, ...]:
     if known and release and release not in known:
         first, last, shown = (".".join(map(str, numbers)) for numbers in (known[0], known[-1], release))
-        raise UsageError(f"no mapping for release {shown}", remedy=f"releases {first} ... {last}")
+        raise UsageError(f"release {shown} isn't supported", remedy=f"releases {first} ... {last}")
     return (release or known[-1]) if known else ()
 
 
@@ -250,7 +250,7 @@ def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:
 
 
 def _target_leaves(parts: Returned, to_compute: list[DerivedLeaf], source: dict[str, Leaf]) -> dict[str, Leaf]:
-    """Every target leaf; tied names follow the leaf whose bytes they share.
+    """List every target leaf; tied names follow the leaf whose bytes they share.
 
     Raises:
         PlanError: two steps make one leaf.
@@ -293,7 +293,7 @@ def _check_holds(plan: Plan) -> None:
     values = [leaf for leaf in plan.target_leaves.values() if leaf.spec is None]
     if values and not get_format(plan.target_format).holds_values:
         raise PlanError(
-            f"is a value, and {plan.target_format} holds tensors only",
+            f"is a value, but {plan.target_format} holds only tensors",
             key=values[0].key,
             remedy="choose another --format, or --drop it",
         )

@@ -1,8 +1,8 @@
-"""Which leaves are of a rule: keys that its templates match, grouped by the placeholders of both sides.
+"""Match a rule's templates with keys, and group the leaves by the placeholders of both sides.
 
-A placeholder of both sides is a loop: each of its values is a group, from which a step is made. A placeholder of the
-left alone numbers the leaves of a group. It runs over its names, over the numbers that a declared name lists,
-over ``0 ... n-1`` where that name is a length, or else as far as the keys go.
+A placeholder of both sides is a loop: each of its values is a group, from which a step is made. A placeholder of only
+the left side numbers the leaves of a group. It runs over its names, over the numbers that a declared name lists,
+over ``0 ... n-1`` where that name is a length, or otherwise as far as the keys go.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from convkit.plan.names import Names
 
 #: values of placeholders, as a key of a dict
 Place = tuple[tuple[str, Any], ...]
-#: the names of one leaf and those of its copies, in the rule's order, by the values of all placeholders of the left
+#: the names of a leaf and of its copies, in the rule's order, by the values of all placeholders of the left
 Found = dict[Place, tuple[list[str], list[str]]]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One leaf of a group: the values of the placeholders of the left alone, and the names that it has.
+    """One leaf of a group: the values of the placeholders of only the left side, and its names.
 
-    ``copies`` are names of independent copies of it.
+    ``copies`` are the names of its independent copies.
     """
 
     at: Bindings
@@ -44,7 +44,7 @@ class Group:
     cells: list[Cell]
 
     def values(self, name: str) -> list[int | str]:
-        """The values of a placeholder of the left alone, in order."""
+        """The values of a placeholder of only the left side, in order."""
         return list(dict.fromkeys(cell.at[name] for cell in self.cells))
 
 
@@ -57,9 +57,9 @@ class Placeholders:
         self.left = {name: placeholder for name, placeholder in left.items() if name not in right}
         self.right = {name: placeholder for name, placeholder in right.items() if name not in left}
         declared = {**axes, **dict(rule.sizes)}
-        #: what is declared of their lengths: numbers, or names
+        #: their declared lengths: numbers, or names
         self.declared = {name: declared[name] for name in left | right if name in declared}
-        #: the numbers over which they run, where that is known
+        #: the numbers over which they run, if known
         self.numbers: dict[str, list[int]] = {}
         for name, size in self.declared.items():
             known = names.get(size) if isinstance(size, str) else size
@@ -69,7 +69,7 @@ class Placeholders:
                 self.numbers[name] = list(range(known))
 
     def lists(self, name: str, names: Names) -> bool:
-        """Whether a declared name lists the numbers of a placeholder, and isn't its length."""
+        """Whether a declared name lists the numbers of a placeholder instead of giving its length."""
         size = self.declared.get(name)
         return isinstance(size, str) and isinstance(names.get(size), list | tuple)
 
@@ -107,13 +107,13 @@ def _found(rule: Rule, keys: list[str], names: Names) -> Found:
             bound = template.match(key, names)
             if bound is not None:
                 own, copies = found.setdefault(tuple(sorted(bound.items())), ([], []))
-                # where no other name is there, the first copy is the leaf
+                # if no other name is there, the first copy is the leaf
                 (own if number < len(rule.left) or not own else copies).append(key)
     return found
 
 
 def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, names: Names) -> Iterator[Group]:
-    """The groups of one part of the keys; ``text`` is what wild placeholders stand for in it."""
+    """Yield the groups of one part of the keys; ``text`` holds the values of wild placeholders in it."""
     ats = _products(places, places.left, found)
 
     def cells(bound: Bindings) -> Iterator[Cell]:
@@ -128,13 +128,13 @@ def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, name
 
 
 def _products(places: Placeholders, which: abc.Mapping[str, Placeholder], found: Found) -> list[Bindings]:
-    """Every combination of the values of some placeholders, the wild ones left out."""
+    """List every combination of the values of some placeholders, without the wild ones."""
     runs = {name: places.run(name, one, found) for name, one in which.items() if not one.wild}
     return [dict(zip(runs, values, strict=True)) for values in itertools.product(*runs.values())]
 
 
 def _check_complete(rule: Rule, places: Placeholders, groups: list[Group], present: list[Group], names: Names) -> None:
-    """Missing leaves: within a group always; whole groups unless that choice is optional throughout."""
+    """Refuse missing leaves within a group, and missing groups unless that choice is optional throughout."""
     choices = [name for name, placeholder in places.shared.items() if placeholder.choices]
     alike = {tuple(group.bound[name] for name in choices) for group in present}
     absent = [(group, cell) for group in present for cell in group.cells if not cell.keys]
@@ -150,7 +150,7 @@ def _check_complete(rule: Rule, places: Placeholders, groups: list[Group], prese
 
 
 def _every_key(rule: Rule, places: Placeholders, found: Found, names: Names) -> Iterator[str]:
-    """The keys that a rule could have, as far as they are known."""
+    """Yield the keys that a rule could match, as far as they are known."""
     template = KeyTemplate.parse(rule.left[0])
     if not any(placeholder.wild for placeholder in places.shared.values()):
         for bound in _products(places, places.shared, found):
@@ -163,7 +163,7 @@ def _missing(rule: Rule, keys: list[str]) -> PlanError:
     return PlanError(
         f"is missing{more}; rule {rule}",
         key=keys[0] if keys else rule.left[0],
-        remedy="the checkpoint is incomplete, or of another layout than the one named",
+        remedy="the checkpoint is incomplete, or isn't of the named layout",
     )
 
 

@@ -1,6 +1,6 @@
-"""What is known before a rule is bound: variants and facts seen in the keys, sizes, the converted config.
+"""Gather the declared names before rules are bound: variants, facts, sizes, and the converted config.
 
-:func:`know` is the whole of it. :func:`detect_variants` and :func:`detect_facts` say what the keys alone show.
+:func:`know` does all of it. :func:`detect_variants` and :func:`detect_facts` find what the keys alone show.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def know(
     sizes: abc.Mapping[str, Any],
     headless: bool = False,
 ) -> Known:
-    """All that a mapping's left side says before its rules are read.
+    """Gather all that a mapping's left side shows before its rules are bound.
 
-    ``choices`` decide variants that the keys can't show, ``sizes`` are lengths that are known already.
+    ``choices`` decide variants that the keys can't show; ``sizes`` are lengths that are known already.
 
     Raises:
-        PlanError: a choice doesn't exist, or a size isn't the checkpoint's.
+        PlanError: a choice doesn't exist, or a size contradicts the checkpoint.
         ConfigError: the config can't be expressed in the target layout.
     """
     seen = detect_variants(mapping.variants, leaves, choices)
@@ -57,7 +57,7 @@ def know(
 
 
 def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: abc.Mapping[str, str]) -> dict[str, str]:
-    """The source's choices: as seen in the keys, else as given, else the first.
+    """Find the source's choices: as the keys show, else as given, else the first.
 
     Raises:
         PlanError: a given choice doesn't exist.
@@ -74,7 +74,7 @@ def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: abc
 
 
 def choose_variants(variants: Iterable[Variant], given: abc.Mapping[str, str], declared: Names) -> dict[str, str]:
-    """The target's choices: as given, else as a model with these declared names usually has them, else the first.
+    """Choose the target's variants: as given, else as usual for these declared names, else the first.
 
     Raises:
         PlanError: a given choice doesn't exist.
@@ -107,7 +107,7 @@ def _seen_choice(variant: Variant, keys: list[str], names: abc.Mapping[str, Any]
 
 
 def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: abc.Mapping[str, Any]) -> dict[str, bool]:
-    """Whether a leaf of each fact's form is there."""
+    """Find whether a leaf of each fact's form is there."""
     keys = list(keys)
     found = {}
     for fact in facts:
@@ -122,10 +122,10 @@ def measured(
     names: abc.Mapping[str, Any],
     given: abc.Mapping[str, int],
 ) -> Names:
-    """What the shapes of the left side say of declared names; what the user gave must agree.
+    """Measure declared names in the shapes of the left side; what the user gave must agree.
 
     Raises:
-        PlanError: a given size isn't the checkpoint's.
+        PlanError: a given size contradicts the checkpoint.
     """
     found: Names = dict(given)
     for measure in measures:
@@ -151,6 +151,6 @@ def measured(
 
 
 def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: abc.Mapping[str, Any]) -> int:
-    """How far an integer placeholder runs in the keys, or over how many of its names."""
+    """Count how far an integer placeholder runs in the keys, or over how many of its names."""
     seen = {bound[name] for key in keys if (bound := template.match(key, names)) is not None}
     return len(seen) if template.axes[name].choices else max((int(value) for value in seen), default=-1) + 1

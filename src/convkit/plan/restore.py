@@ -1,4 +1,4 @@
-"""What an earlier conversion kept as complement, put back by the conversion that undoes it."""
+"""Restore what an earlier conversion kept as complement, in the conversion that undoes it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
 
 @dataclass(frozen=True)
 class Returned:
-    """The parts of a plan that puts back what an earlier conversion kept."""
+    """The parts of a plan that restores what an earlier conversion kept."""
 
     steps: list[Step]
-    #: leaves that a recipe gives
+    #: leaves that a recipe computes
     to_compute: list[DerivedLeaf]
     #: leaves that come from the complement
     leaves: dict[str, Leaf]
@@ -34,10 +34,10 @@ class Returned:
 
 
 def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes that the source's leaves can't show, and that are ``known`` from an earlier conversion.
+    """Recall sizes that the source's leaves can't show and that are ``known`` from an earlier conversion.
 
     Raises:
-        PlanError: the user says otherwise.
+        PlanError: the user gave another size.
     """
     sizes = {m.name: known[m.name] for m in mapping.measures if m.left is None and m.name in known}
     for name, size in sizes.items():
@@ -49,10 +49,10 @@ def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mappin
 
 
 def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier) -> Returned:
-    """Give the target the names, buffers, left-behind leaves and config fields that the source once had.
+    """Restore the names, buffers, left-behind leaves and config fields that the source once had.
 
     Raises:
-        PlanError: what was kept is of another dtype or shape now.
+        PlanError: a kept leaf has another dtype or shape now.
     """
     had, kept = earlier.plan.source_leaves, earlier.complement.tensors
     folds = {fold.key: fold for step in earlier.plan.steps if (fold := step.folded)}
@@ -77,13 +77,13 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
 
 
 def _refilled(step: Step, earlier: Earlier) -> Step:
-    """The step with padding from the complement, where what was cropped wasn't the fill."""
+    """Take the padding from the complement, if the cropped part wasn't the fill."""
     key = step.targets[0].key
     if step.pad is None or cropped(key) not in earlier.complement.tensors:
         return step
     if earlier.plan.source_leaves[key].dtype != step.sources[0].spec.dtype:
         raise PlanError(
-            "its cropped part is kept in another dtype, and can't be put back",
+            "its cropped part is kept in another dtype, so it can't be restored",
             key=key,
             remedy="convert with the options of the first conversion, or remove its receipt",
         )
@@ -104,7 +104,7 @@ def _unfolded(step: Step, folds: dict[str, PlannedFold], earlier: Earlier) -> St
         return step
     if earlier.plan.source_leaves[side.key].spec != side.spec:
         raise PlanError(
-            "is kept in another dtype or shape, and can't be put back",
+            "is kept in another dtype or shape, so it can't be restored",
             key=side.key,
             remedy="convert with the options of the first conversion, or remove its receipt",
         )
@@ -114,7 +114,7 @@ def _unfolded(step: Step, folds: dict[str, PlannedFold], earlier: Earlier) -> St
 
 
 def only_names(step: Step, had: Set[str]) -> Step:
-    """The step with those of a leaf's several target names that the earlier source had."""
+    """Keep only those target names of a leaf that the earlier source had."""
     names = {side.key: [side.key, *(name for name, of in step.also if of == side.key)] for side in step.targets}
     targets: list[Side] = []
     also: list[tuple[str, str]] = []

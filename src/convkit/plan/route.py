@@ -1,4 +1,4 @@
-"""Which mappings lead from a layout to where the user asks: to a layout, into a framework, through others."""
+"""Find the mappings that lead from a layout to another layout, into a framework, or through other layouts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from convkit.mappings import all_mappings, find_mapping, get_layout, layouts
 
 
 def find_route(here: str, to: str, through: Iterable[str] = ()) -> Mapping | Chain:
-    """The mapping from the layout ``here`` to ``to``, or the chain of mappings that passes ``through`` others.
+    """Find the mapping from the layout ``here`` to ``to``, or the chain of mappings that passes ``through`` others.
 
-    Each stop is a layout (``hf/llama``) or a framework (``hf``): what stands before the slash in a layout's name.
+    Each stop is a layout (``hf/llama``) or a framework (``hf``), the part of a layout's name before the slash.
 
     Raises:
-        UsageError: an unknown layout, two that no mapping joins, or a framework that doesn't say which layout.
+        UsageError: an unknown layout, two layouts that no mapping joins, or an ambiguous framework.
     """
     links: list[Mapping] = []
     for stop in (*through, to):
@@ -25,10 +25,10 @@ def find_route(here: str, to: str, through: Iterable[str] = ()) -> Mapping | Cha
 
 
 def layout_at(here: str, stop: str) -> str:
-    """The layout that ``stop`` means for a checkpoint of layout ``here``.
+    """Resolve ``stop`` to a layout, for a checkpoint of layout ``here``.
 
     Raises:
-        UsageError: there is no such layout or framework; no mapping leads from ``here`` into the framework, or several.
+        UsageError: an unknown layout or framework, or a framework into which not exactly one mapping leads.
     """
     if stop in layouts():
         return stop
@@ -45,26 +45,26 @@ def layout_at(here: str, stop: str) -> str:
 
 
 def check_stop(stop: str) -> None:
-    """Refuse what is neither a layout nor a framework.
+    """Refuse a stop that is neither a layout nor a framework.
 
     Raises:
-        UsageError: it is neither; lists the names.
+        UsageError: the name is unknown; lists the known names.
     """
     if not layouts_of(stop):
         get_layout(stop)
 
 
 def layouts_of(stop: str) -> list[str]:
-    """The layouts that ``stop`` may mean: one, all of a framework, or none."""
+    """List the layouts that ``stop`` may mean: one, all of a framework, or none."""
     return [name for name in layouts() if stop in (name, framework_of(name))]
 
 
 def framework_of(layout: str) -> str:
-    """``hf`` of ``hf/llama``."""
+    """Return the framework of a layout: ``hf`` for ``hf/llama``."""
     return layout.partition("/")[0]
 
 
 def _others(mapping: Mapping, here: str) -> list[str]:
-    """The layout at the other end of a mapping that has ``here`` at one end."""
+    """List the layout at the other end of a mapping that has ``here`` at one end."""
     ends = (mapping.left.name, mapping.right.name)
     return [end for end in ends if end != here] if here in ends else []

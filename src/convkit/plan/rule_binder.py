@@ -1,6 +1,6 @@
-"""One rule over one checkpoint: its leaves are matched, sizes solved, sources read, targets laid out.
+"""Bind one rule to one checkpoint: match its leaves, solve sizes, and lay out the targets.
 
-Nothing is read but shapes and dtypes. What comes of it are steps, one for every value of the placeholders that
+Only shapes and dtypes are read. The result is a list of steps, one for every value of the placeholders that
 stand on both sides.
 """
 
@@ -36,10 +36,10 @@ class RuleBinder:
         self.pads = {op.side: op for op in rule.ops if isinstance(op, Pad)}
 
     def steps(self) -> list[Step]:
-        """A step for every group of leaves.
+        """Make a step for every group of leaves.
 
         Raises:
-            PlanError: leaves are missing, or have other shapes or dtypes than the rule says.
+            PlanError: leaves are missing, or their shapes or dtypes contradict the rule.
         """
         return [self._checked(group) for group in match(self.rule, self.places, self.leaves, self.names)]
 
@@ -66,7 +66,7 @@ class RuleBinder:
         result, exactness = _after(ops, dtype)
         bounds = self._bounds(group, sizes)
         targets = [self._target(bound, pattern, sources, sizes, result) for bound in bounds]
-        copies = self._also(bounds, self.rule.right_copies)
+        copies = self._further_names(bounds, self.rule.right_copies)
         return Step(
             str(self.rule),
             tuple(sources),
@@ -76,8 +76,8 @@ class RuleBinder:
             pad=self._pad(targets),
             crop=crop,
             same=tuple((key, cell.keys[0]) for cell in group.cells for key in cell.keys[1:]),
-            spare=tuple(key for cell in group.cells for key in cell.copies),
-            also=(*self._also(bounds, self.rule.right[1:]), *copies),
+            unused=tuple(key for cell in group.cells for key in cell.copies),
+            also=(*self._further_names(bounds, self.rule.right[1:]), *copies),
             copies=tuple(key for key, _ in copies),
             exactness=exactness,
         )
@@ -85,9 +85,11 @@ class RuleBinder:
     def _value_step(self, group: Group, sources: list[Side]) -> Step:
         plain = dict(self.rule.pattern) == {"": "... -> ..."} and not (self.places.left or self.places.right)
         if not plain or self.rule.ops:
-            raise PatternError(f"rule {self.rule}: rearranges tensors, and {sources[0].key} is a single value")
+            raise PatternError(f"rule {self.rule}: rearranges tensors, but {sources[0].key} is a single value")
         target = Side(self._key(self.rule.right[0], group.bound), Axes(()))
-        tied, copies = (self._also([group.bound], names) for names in (self.rule.right[1:], self.rule.right_copies))
+        tied, copies = (
+            self._further_names([group.bound], names) for names in (self.rule.right[1:], self.rule.right_copies)
+        )
         return Step(
             str(self.rule),
             tuple(sources),
@@ -101,7 +103,7 @@ class RuleBinder:
     # --- sizes ------------------------------------------------------------------------------------------------
 
     def _sizes(self, group: Group, pattern: Pattern) -> dict[str, int]:
-        """The sizes that are named, and the lengths of axes that lie in keys, as far as the left side shows them."""
+        """The declared sizes, and the lengths of axes that lie in keys, as far as the left side shows them."""
         listed = {name for name in self.places.declared if self.places.lists(name, self.names)}
         for name in self.places.declared.keys() - listed:
             self._size(name, self.places.declared[name])
@@ -119,7 +121,7 @@ class RuleBinder:
         return sizes | stacked
 
     def _solved(self, sources: list[Side], sizes: dict[str, int]) -> Padding | None:
-        """Add to ``sizes`` what the sources' shapes say; what is cropped of the source, if it is padded."""
+        """Add to ``sizes`` what the sources' shapes show; return what is cropped from the source, if it is padded."""
         crop = None
         for side in sources:
             shape = list(side.spec.shape)
@@ -141,11 +143,11 @@ class RuleBinder:
             return shape_of(Axes((axes.dims[axis],)), sizes)[0]
         except KeyError as unknown:
             raise PatternError(
-                f"rule {self.rule}: axis '{axes.dims[axis]}' is padded: the size of {unknown} must be named"
+                f"rule {self.rule}: axis '{axes.dims[axis]}' is padded: the size of {unknown} must be given"
             ) from None
 
     def _padding(self, pad: Pad, kept: int, length: int) -> Padding:
-        """Of an axis of that length, ``kept`` elements of which are no padding."""
+        """The padding of an axis of that length, where the first ``kept`` elements aren't padding."""
         declared = self._size("", pad.to)
         if length != declared or length < kept:
             raise PatternError(
@@ -155,7 +157,7 @@ class RuleBinder:
         return Padding(pad.axis, kept, pad.fill)
 
     def _pad(self, targets: list[Side]) -> Padding | None:
-        """What is added to the target, if it is padded."""
+        """The padding to add to the target, if it is padded."""
         if not (pad := self.pads.get("right")):
             return None
         (side,) = targets
@@ -188,7 +190,7 @@ class RuleBinder:
     def _target(
         self, bound: Bindings, pattern: Pattern, sources: list[Side], sizes: dict[str, int], dtype: str
     ) -> Side:
-        """The target's leaf whose placeholders have these values, as the pattern has it: without padding."""
+        """The target leaf whose placeholders have these values, as the pattern describes it: without padding."""
         cell = {name: bound[name] for name in self.places.right}
         at = {name: self._run(name, sizes).index(value) for name, value in cell.items() if pattern.right.stacks(name)}
         axes = pattern.right.axes(cell).with_ellipsis(_ellipsis(sources)).without(at)
@@ -196,32 +198,32 @@ class RuleBinder:
         return Side(self._key(self.rule.right[0], bound), axes, tuple(at.items()), spec)
 
     def _run(self, name: str, sizes: dict[str, int]) -> list[int | str]:
-        """The values of a placeholder of the right alone."""
+        """The values of a placeholder of only the right side."""
         placeholder = self.places.right[name]
         known = placeholder.choices or name in self.places.numbers
         return self.places.run(name, placeholder, ()) if known else list(range(sizes[name]))
 
     def _bounds(self, group: Group, sizes: dict[str, int]) -> list[Bindings]:
-        """The values of all placeholders of the right, leaf by leaf of the target."""
+        """The values of all placeholders of the right side, for each target leaf."""
         runs = [self._run(name, sizes) for name in self.places.right]
         cells = (dict(zip(self.places.right, values, strict=True)) for values in itertools.product(*runs))
         return [group.bound | cell for cell in cells]
 
-    def _also(self, bounds: list[Bindings], templates: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """Further names of the target's leaves, each with the leaf's own."""
+    def _further_names(self, bounds: list[Bindings], templates: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Further names of the target leaves, each with the leaf's own name."""
         first = self.rule.right[0]
         return tuple((self._key(name, bound), self._key(first, bound)) for bound in bounds for name in templates)
 
     def _key(self, template: str, bound: Bindings) -> str:
-        """The name of a target leaf.
+        """Make the name of a target leaf.
 
         Raises:
-            PatternError: what a wild placeholder stands for can't be read from it, so that it can't come back.
+            PatternError: the value of a wild placeholder can't be read back from the name.
         """
         parsed = KeyTemplate.parse(template)
         key = parsed.format(bound, self.names)
         if any(one.wild for one in self.places.shared.values()) and parsed.match(key, self.names) != bound:
-            raise PatternError(f"rule {self.rule}: {key} would be read in another way than it is made")
+            raise PatternError(f"rule {self.rule}: the name {key} can't be read back as it is made")
         return key
 
     def _ops(self, dtype: str) -> tuple[Elementwise, ...]:
@@ -232,7 +234,7 @@ class RuleBinder:
 
 
 def _after(ops: tuple[Elementwise, ...], dtype: str) -> tuple[str, Exactness]:
-    """The dtype after some ops, and how exact they are together."""
+    """Find the dtype after some ops, and how exact they are together."""
     exactness = EXACT
     for op in ops:
         exactness = exactness.then(op.exactness(dtype))
@@ -241,6 +243,6 @@ def _after(ops: tuple[Elementwise, ...], dtype: str) -> tuple[str, Exactness]:
 
 
 def _ellipsis(sources: list[Side]) -> int:
-    """How many axes stand in the place of ``...``."""
+    """Count the axes that ``...`` stands for."""
     atoms = {atom.name for side in sources for atom in side.axes.atoms()}
     return sum(name.startswith("_") and name[1:].isdigit() for name in atoms)

@@ -1,4 +1,4 @@
-"""A checkpoint as users have it: weights, the config beside them, and the files that travel along."""
+"""Open a checkpoint as users have it: weights, the config beside them, and companion files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convkit.mappings import layouts
 class Source:
     """An opened checkpoint with its config; use as a context manager.
 
-    ``config_path`` is None where there is no config, or where the checkpoint itself holds it.
+    ``config_path`` is None if there is no config, or if the checkpoint itself holds it.
     """
 
     path: Path
@@ -55,13 +55,13 @@ def open_source(path: str | Path, *, format: str | None = None, config: str | Pa
 
 
 def _named_by_a_layout(path: Path) -> Path | None:
-    """A folder's config under a name that one layout alone gives it."""
+    """Find a folder's config under a name that only one layout uses."""
     names = dict.fromkeys(layout.config_file for layout in layouts().values() if layout.config_file)
     return next((path / name for name in names if path.is_dir() and (path / name).is_file()), None)
 
 
 def _companions(path: Path) -> Iterator[Path]:
-    """The files beside a checkpoint that some layout carries along."""
+    """Yield the files beside a checkpoint that a layout names as companions."""
     known = [layout for layout in layouts().values() if layout.companions]
     if path.is_dir():
         folder = beside if (beside := companions_path(path)).is_dir() else path

@@ -1,6 +1,6 @@
-"""What a plan is made of: steps, each some source leaves that become some target leaves.
+"""Steps, the parts of a plan: each turns some source leaves into some target leaves.
 
-A step knows its pieces, the strided copies that carry it out, and writes itself as JSON, from which
+A step holds its pieces, the strided copies that carry it out, and can be written as JSON, from which
 it can be carried out or undone without the mapping.
 """
 
@@ -29,10 +29,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Where a step pads or crops its leaf: beyond ``keep`` on ``axis`` lies the fill.
+    """Where a step pads or crops its leaf: the fill lies beyond ``keep`` on ``axis``.
 
-    What lies there and isn't the fill, a complement keeps under the key ``kept_as``; empty where
-    padding has nothing to put back.
+    If other elements than the fill lie there, a complement keeps them under the key ``kept_as``; it is empty if
+    padding has nothing to restore.
     """
 
     axis: int
@@ -50,7 +50,7 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a leaf: its shape, where it starts, strides in the leaf and by itself (elements, C order)."""
+    """A part of a leaf: its shape, its start, and its strides in the leaf and on its own (elements, C order)."""
 
     shape: tuple[int, ...]
     offset: int
@@ -59,7 +59,7 @@ class Part:
 
 
 def cropped(key: str) -> str:
-    """The key under which a complement keeps what was cropped of a leaf, where that wasn't the fill."""
+    """The key under which a complement keeps the part cropped from a leaf, if that wasn't the fill."""
     return f"{key}#cropped"
 
 
@@ -69,10 +69,10 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Fold:
-    """That the leaf ``key`` of one side of a step (``source``, ``target``) is multiplied.
+    """The multiplication of the leaf ``key`` on one side of a step (``source``, ``target``).
 
-    Factors are what ``recipe`` makes of the leaf ``by``; where that is empty, a number, the argument ``factor``.
-    ``exactness`` bounds one such product.
+    ``recipe`` computes the factors from the leaf ``by``; if that is empty, the factor is the argument ``factor``.
+    ``exactness`` bounds one product.
     """
 
     side: Literal["source", "target"]
@@ -87,9 +87,9 @@ class Fold:
 class Step:
     """One bound rule: some source leaves become some target leaves.
 
-    ``same`` lists further source names that must equal a source bit by bit (name, of which);
-    ``spare`` are further source names that may differ; ``also`` further target names of a target leaf
-    (name, of which), among which ``copies`` are independent. A ``folded`` leaf is read, or written, as the factors
+    ``same`` lists further source names that must equal a source bit by bit (name, source);
+    ``unused`` are further source names that may differ; ``also`` lists further target names of a target leaf
+    (name, target), among which ``copies`` are independent. A ``folded`` leaf is read, or written, as the factors
     make it. ``kept`` are target leaves that a complement holds as they were before they were shifted.
     """
 
@@ -101,7 +101,7 @@ class Step:
     pad: Padding | None = None
     crop: Padding | None = None
     same: tuple[tuple[str, str], ...] = ()
-    spare: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     also: tuple[tuple[str, str], ...] = ()
     folded: Fold | None = None
     kept: tuple[str, ...] = ()
@@ -111,13 +111,13 @@ class Step:
 
     @property
     def shifted(self) -> bool:
-        """Whether numbers are added and nothing else is done to the elements: a complement makes that exact."""
+        """Whether the elements are only shifted, which a complement makes exact."""
         return bool(self.ops) and all(isinstance(op, Shift) for op in self.ops)
 
 
 @dataclass(frozen=True)
 class DerivedLeaf:
-    """A stored leaf that a recipe gives."""
+    """A stored leaf that a recipe computes."""
 
     key: str
     spec: TensorSpec
@@ -125,13 +125,13 @@ class DerivedLeaf:
     arguments: dict[str, Any]
     #: leaves of the same side that the recipe reads
     of: tuple[str, ...] = ()
-    #: whether it must be as the recipe gives it
+    #: whether it must be equal to what the recipe computes
     proven: bool = False
 
 
 @dataclass
 class Bound:
-    """What the rules made of the leaves."""
+    """The result of binding a mapping's rules to leaves."""
 
     steps: list[Step] = field(default_factory=list)
     derived: list[DerivedLeaf] = field(default_factory=list)
