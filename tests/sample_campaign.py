@@ -155,7 +155,7 @@ def equivalence(passed: bool = True, layers: int = 6, missed: str = "") -> dict[
             "states": [{"name": f"layers.{i}", "max_rel": own * (i + 1) / layers} for i in range(layers)],
         },
         "problems": [
-            *([] if passed else ["the models part at layers.0.attention, fed by model.proj_q.weight"]),
+            *([] if passed else ["the models first differ at layers.0.attention, fed by model.proj_q.weight"]),
             *([f"planted fault missed: {missed}: max_rel 2e-06"] if missed else []),
         ],
         "seconds": 3.2,

@@ -128,7 +128,7 @@ def test_a_repair_by_an_earlier_release_is_verified(tmp_path: Path, capsys: pyte
     spoiled["target"]["leaves"]["model.b"]["digest"] = "xxh3-128:" + "0" * 32
     (tmp_path / "new.mdl.state.json").write_text(json.dumps(spoiled))
     assert main(["verify", str(target)]) == 1
-    assert "model.b: its digest isn't the receipt's" in capsys.readouterr().out
+    assert "model.b: its digest differs from the receipt" in capsys.readouterr().out
 
 
 def test_a_conversion_by_an_earlier_release_is_verified_and_undone(tmp_path: Path) -> None:

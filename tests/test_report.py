@@ -87,7 +87,7 @@ def test_page_tells_each_row(campaign: Path):
     assert "equivalence: planted fault missed: cast to bfloat16" in page.text
     assert "model.norm.weight: 3 of 60 elements differ" in page.text
     assert "no rule takes this leaf (drop it by name: --drop)" in page.text
-    assert "the models part at layers.0.attention, fed by model.proj_q.weight" in page.text
+    assert "the models first differ at layers.0.attention, fed by model.proj_q.weight" in page.text
     assert "(h two r) … -> (h r two) …" in page.text
     assert all(name in page.text for name in sample.FAULTS)
 

@@ -93,7 +93,7 @@ def test_damaged(
             "isn't a root: --step 3 (leave --step out, or name the root)",
         ),
         ("v0_manager_root", ("--to", "v1", "--step", "3"), 2, "has no step 3 (its steps: 0, 1234)"),
-        ("v1_save", ("--to", "v1"), 2, "is v1's already (name the other API with --to"),
+        ("v1_save", ("--to", "v1"), 2, "is already a v1 checkpoint (name the other API with --to"),
         ("v1_save", (), 2, "--to is missing"),
         (
             "v1_save",

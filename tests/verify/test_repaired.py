@@ -80,9 +80,9 @@ def untied(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (bits, "model.b: has other bits than model.b in the source"),
-        (epoch, "lr_scheduler.last_epoch: is 14, and should be 15"),
-        (untied, "model.lm_head.weight: isn't what model.embedding_layer.word_embeddings.weight is in the source"),
+        (bits, "model.b: its bits differ from model.b in the source"),
+        (epoch, "lr_scheduler.last_epoch: is 14, but should be 15"),
+        (untied, "model.lm_head.weight: differs from model.embedding_layer.word_embeddings.weight in the source"),
     ],
 )
 def test_catches(
@@ -101,7 +101,7 @@ def test_catches_what_the_record_does_not_say(repaired: tuple[Path, Path], capsy
     record["repairs"] = []
     path.write_text(json.dumps(record))
     verdict = judged(*repaired, capsys)
-    assert verdict["problems"] == ["lr_scheduler.last_epoch: isn't what lr_scheduler.last_epoch is in the source"]
+    assert verdict["problems"] == ["lr_scheduler.last_epoch: differs from lr_scheduler.last_epoch in the source"]
 
 
 # --- by the record alone, at any later time --------------------------------------------------------------------------
@@ -137,8 +137,8 @@ def test_a_loader_state_is_what_its_record_says(
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (bits, "model.b: its digest isn't the receipt's"),
-        (epoch, "lr_scheduler.last_epoch: its digest isn't the receipt's"),
+        (bits, "model.b: its digest differs from the receipt"),
+        (epoch, "lr_scheduler.last_epoch: its digest differs from the receipt"),
         (untied, "model.lm_head.weight: is float64[3], the receipt says float32[4, 3]"),
     ],
 )

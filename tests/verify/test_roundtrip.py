@@ -148,7 +148,7 @@ def test_leaves_that_are_missing_or_too_many_are_found(tmp_path: Path) -> None:
     spec = TensorSpec((2,), "float32")
     more = copy(target, tmp_path / "more", extra={"model.more": (spec, np.zeros(2, np.uint32))})
     (problem,) = roundtrip(source, more, receipt["plan"], receipt=receipt).problems
-    assert problem == "model.more: is in the target, and not in the plan"
+    assert problem == "model.more: is in the target, but not in the plan"
     other = copy(target, tmp_path / "other", gone={K0}, extra={K0: (spec, np.zeros(2, np.uint32))})
     verdict = roundtrip(source, other, receipt["plan"], receipt=receipt)
     assert f"{K0}: is float32[2] in the target, float32[16, 32] in the plan" in verdict.problems
@@ -161,7 +161,7 @@ def test_a_leaf_that_no_step_brings_back_is_found(tmp_path: Path) -> None:
     plan = receipt["plan"]
     plan["steps"] = [step for step in plan["steps"] if step["sources"][0]["key"] != HF_V0]
     verdict = roundtrip(source, target, plan, receipt=receipt)
-    assert verdict.problems == (f"{HF_V0}: nothing in the plan says how it comes back",)
+    assert verdict.problems == (f"{HF_V0}: the plan doesn't say how to restore it",)
 
 
 def test_a_source_that_changed_since_is_told_from_a_target_that_did(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_source_that_changed_since_is_told_from_a_target_that_did(tmp_path: Pa
     target = converted(source, "cerebras/llama", tmp_path / "cs", format="safetensors")
     flip_a_bit(source, HF_K0)
     (problem,) = judged(source, target).problems
-    assert problem.startswith(HF_K0) and problem.endswith("what comes back is what the receipt records")
+    assert problem.startswith(HF_K0) and problem.endswith("the restored leaf is the one that the receipt records")
     flip_a_bit(source, HF_K0)
     flip_a_bit(target, K0)
     (problem,) = judged(source, target).problems
@@ -184,7 +184,7 @@ def test_a_digest_that_was_edited_is_found(tmp_path: Path) -> None:
     receipt["source"]["leaves"][HF_V0]["digest"] = digest[:-1] + ("0" if digest[-1] != "0" else "1")
     path.write_text(json.dumps(receipt))
     (problem,) = judged(source, target).problems
-    assert problem.startswith(f"{HF_V0}: its digest isn't the receipt's")
+    assert problem.startswith(f"{HF_V0}: its digest differs from the receipt")
 
 
 def test_wrong_heads_in_a_plan_are_found(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_nothing_is_kept_of_what_can_not_be_made_again(tmp_path: Path) -> None:
     receipt = read_receipt(target)
     assert receipt
     verdict = roundtrip(source, fewer, receipt["plan"], keep=tmp_path / "kept")
-    assert any(line.startswith("nothing was kept") for line in verdict.problems)
+    assert any(line.startswith("the reconverted source can't be kept") for line in verdict.problems)
     assert not list(tmp_path.glob("kept*"))
 
 

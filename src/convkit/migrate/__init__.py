@@ -1,1 +1,1 @@
-"""The same tensors in a new container or with another state: Orbax's two APIs, repairs of `.mdl` files."""
+"""Keep tensors but change their container or state: migrate between Orbax's two APIs, repair `.mdl` files."""

@@ -1,1 +1,1 @@
-"""What only Orbax has: migration between its two APIs, and what loads what."""
+"""Tools for Orbax alone: predict and try which of its calls load a checkpoint, and compare its two APIs."""

@@ -1,4 +1,4 @@
-"""Which methods of v1's ``training.Checkpointer`` replace those of v0's ``CheckpointManager``.
+"""List the methods of v1's ``training.Checkpointer`` that replace those of v0's ``CheckpointManager``.
 
 The table is checked against the installed classes each time; ``documented`` is what the migration guide of the Orbax
 project says (``docs/guides/checkpoint/v1/orbax_v0_to_v1_migration.ipynb``, August 2026). Imports Orbax where it is
@@ -25,7 +25,7 @@ class Row:
     documented: tuple[str, ...] | None = None
 
 
-#: what the guide says of a method without counterpart
+#: what the guide says about a method without a counterpart
 UNSUPPORTED, COMING = ("unsupported",), ("coming soon",)
 
 TABLE = (
@@ -81,7 +81,7 @@ TABLE = (
 
 
 def guide() -> dict[str, Any]:
-    """The table with what the installed classes say: ``release``, ``rows``, and methods that it doesn't know.
+    """Check the table against the installed classes: ``release``, ``rows``, and methods missing from the table.
 
     Raises:
         ConvkitError: Orbax isn't installed.
@@ -124,7 +124,7 @@ _THERE, _ABSENT, _STUB = "there", "absent", "raises NotImplementedError"
 
 
 def _state(v1: ModuleType, name: str) -> str:
-    """Whether the installed release has an attribute, and more than a stub of it."""
+    """Whether the installed release has an attribute that is more than a stub."""
     owner, _, attribute = name.partition(".")
     classes = {
         "Checkpointer": v1.training.Checkpointer,
@@ -140,7 +140,7 @@ def _state(v1: ModuleType, name: str) -> str:
         found = getattr(found, part, None)
     if owner == "Checkpointer" and callable(found):
         try:
-            found(None)  # without an object nothing else can happen than that it complains
+            found(None)  # without an object, it can only raise an error
         except NotImplementedError:
             return _STUB
         except (TypeError, AttributeError):

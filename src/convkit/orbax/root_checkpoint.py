@@ -1,4 +1,4 @@
-"""An Orbax root as one checkpoint to look at: the leaves of all its steps, each below its step's name."""
+"""Read an Orbax root as one checkpoint: the leaves of all its steps, each below its step's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def root_at(path: Path) -> Found | None:
-    """The root that lies there; None where something else does."""
+    """Recognise a root at a path; None if it isn't one."""
     if not path.is_dir():
         return None
     try:
@@ -27,7 +27,7 @@ def root_at(path: Path) -> Found | None:
 
 
 class RootCheckpoint(Checkpoint):
-    """All steps of a root, opened.
+    """Open all steps of a root.
 
     Raises:
         ConvkitError: a step can't be read.
@@ -44,15 +44,15 @@ class RootCheckpoint(Checkpoint):
         self.leaves = self._all.leaves
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Read by the step that has it."""
+        """Read from the step that holds the leaf."""
         return self._all.read(key, start, stop)
 
     def granularity(self, key: str) -> int:
-        """That of the step that has it."""
+        """The granularity of the leaf in its step."""
         return self._all.granularity(key)
 
     def files(self) -> list[Path]:
-        """Those of all steps."""
+        """The files of all steps."""
         return [file for step in self._steps.values() for file in step.files()]
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""A tensor block by block: the one loop over a leaf's elements in ``verify``.
+"""Read a tensor block by block: the only loop over a leaf's elements in ``verify``.
 
-The engine has a loop of its own, which isn't used here: if both sides of a check read by the same loop and it
-forgot the last block, no check would notice.
+The engine has its own loop, which isn't used here: if both sides of a check used the same loop and it
+skipped the last block, the check wouldn't notice.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from convkit.checkpoint import Tensors
 if TYPE_CHECKING:
     import numpy as np
 
-#: bytes of a block: it stays in a second-level cache while it is turned, compared and digested
+#: bytes of a block: it stays in a second-level cache while it is rearranged, compared and digested
 BLOCK = 2 << 20
 
 
 def spans(size: int, most: int, unit: int = 1) -> Iterator[tuple[int, int]]:
-    """Ranges of ``most`` indices that together are ``[0, size)``; each start is a multiple of ``unit``.
+    """Cut ``[0, size)`` into ranges of at most ``most`` indices; each start is a multiple of ``unit``.
 
     >>> list(spans(10, 4)), list(spans(10, 4, unit=3))
     ([(0, 4), (4, 8), (8, 10)], [(0, 3), (3, 6), (6, 9), (9, 10)])
@@ -30,10 +30,10 @@ def spans(size: int, most: int, unit: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def blocks(tensors: Tensors, key: str) -> Iterator[np.ndarray]:
-    """A tensor's elements in C order, in its carrier dtype, some :data:`BLOCK` bytes at a time.
+    """Yield a tensor's elements in C order, in its carrier dtype, about :data:`BLOCK` bytes at a time.
 
     Raises:
-        ConvkitError: there is no such tensor, or its bytes can't be read.
+        ConvkitError: the tensor doesn't exist, or its bytes can't be read.
     """
     spec = tensors.spec(key)
     for start, stop in spans(spec.size, BLOCK // spec.itemsize):
@@ -41,7 +41,7 @@ def blocks(tensors: Tensors, key: str) -> Iterator[np.ndarray]:
 
 
 def same_bits(one: Tensors, key: str, other: Tensors, as_key: str) -> bool:
-    """Whether two tensors of one shape and dtype have the same bits; what is decoded together is read together.
+    """Whether two tensors of one shape and dtype have the same bits; elements decoded together are read together.
 
     Raises:
         ConvkitError: one of them isn't there, or its bytes can't be read.

@@ -30,7 +30,7 @@ class Difference:
     """A leaf that both checkpoints have and that differs."""
 
     key: str
-    #: what it is on each side, if that differs
+    #: its description on each side, if these differ
     kinds: tuple[str, str] | None = None
     tally: Tally | None = None
 
@@ -109,7 +109,7 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
 
 
 def _kind(leaf: Leaf) -> str:
-    """What a leaf is, without a tensor's elements. Values that aren't tensors are equal if this is."""
+    """Describe a leaf, without a tensor's elements. Values that aren't tensors are equal if this is equal."""
     if leaf.spec is not None:
         return f"{leaf.spec.dtype} {list(leaf.spec.shape)}"
     if isinstance(leaf.value, Opaque):
@@ -127,7 +127,7 @@ def _describe(difference: Difference) -> dict[str, Any]:
 
 
 def _prefix(only_a: Sequence[str], only_b: Sequence[str]) -> dict[str, str] | None:
-    """The side whose keys are those of the other behind a prefix, and the prefix; None if there is no such side."""
+    """Find a prefix that one side puts before all keys of the other: the side and the prefix; None if neither does."""
     for side, longer, shorter in (("source", only_a, only_b), ("target", only_b, only_a)):
         if len(longer) == len(shorter) and shorter and longer[0].endswith(tail := shorter[0]):
             prefix = longer[0][: -len(tail)]

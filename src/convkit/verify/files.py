@@ -1,4 +1,4 @@
-"""Files against a receipt: their sizes after a conversion or a repair, every byte after a migration.
+"""Compare files with a receipt: their sizes after a conversion or a repair, every byte after a migration.
 
 A migrated checkpoint is also migrated back and compared with its source, byte by byte. Each file that differs is named,
 with the leaves whose data it holds.
@@ -32,7 +32,7 @@ Files = dict[str, Path | bytes]
 _BLOCK = 1 << 20
 #: most leaves that a problem names
 _SHOWN = 3
-#: what is wrong with what only the target has
+#: the problem of files and leaves that only the target has
 _STRANGER = "isn't in the source"
 
 
@@ -94,7 +94,7 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
     migration left out.
 
     Args:
-        source: what was migrated.
+        source: the checkpoint that was migrated.
         back: the target, migrated back.
         document: the receipt of the migration.
         check: the round trip, begun before the target was migrated back.
@@ -178,7 +178,7 @@ def _differing(ours: Files, theirs: Files) -> Iterator[str]:
         if name not in ours or name not in theirs:
             yield f"{name}: {'is missing' if name not in theirs else _STRANGER}"
         elif not _equal(ours[name], theirs[name]):
-            yield f"{name}: has other bytes than in the source"
+            yield f"{name}: its bytes differ from the source"
 
 
 def _equal(one: Path | bytes, other: Path | bytes) -> bool:
@@ -198,14 +198,14 @@ def _bytes(file: Path | bytes) -> bytes:
 
 
 def _differing_leaves(source: Path, back: Path) -> tuple[int, list[str]]:
-    """How many leaves were compared, and the problems found."""
+    """Compare leaves: return how many were compared, and the problems found."""
     with open_checkpoint(source, "orbax-v0") as one, open_checkpoint(back, "orbax-v0") as other:
         wrong = []
         for key in {*one.leaves, *other.leaves}:
             if key not in one.leaves or key not in other.leaves:
                 wrong.append(f"{key}: {'is missing' if key in one.leaves else _STRANGER}")
             elif not _same_leaf(one, other, key):
-                wrong.append(f"{key}: isn't what it is in the source")
+                wrong.append(f"{key}: differs from the source")
         return len(one.leaves), wrong
 
 

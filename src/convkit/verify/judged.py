@@ -1,7 +1,7 @@
-"""What a check's findings mean: the one place where it is decided whether a check passed.
+"""Judge a check's findings: the only place that decides whether a check passed.
 
-A check passes only if nothing is wrong and it caught every fault that was planted for it. A check that
-agrees but missed one has shown nothing about that kind of fault: its state is ``not shown``, which
+A check passes only if it found no problem and caught every planted fault. A check that found no problem but
+missed a planted fault has shown nothing about that kind of fault: its state is ``not shown``, which
 doesn't pass.
 """
 
@@ -14,17 +14,17 @@ from typing import Any
 
 from convkit.verify.verdict import Fault, State, Verdict
 
-#: what helps where nothing but the check itself can be at fault
+#: the remedy where only the check itself can be at fault
 REPORT_IT = "the check is at fault, not the checkpoint: report it"
 
 
 class Check:
-    """A check that has begun: it knows when, and ends in a verdict.
+    """A check in progress, which records when it began and ends in a verdict.
 
     Args:
         name: of the check, as verdicts give it.
         source: what was converted, repaired or migrated.
-        target: what came of it.
+        target: the result.
         remedy: what to do about a planted fault that was missed.
     """
 
@@ -42,7 +42,7 @@ class Check:
         bound: dict[str, Any] | None = None,
         details: dict[str, Any] | None = None,
     ) -> Verdict:
-        """The verdict on these findings; each planted fault that was missed becomes one more problem."""
+        """Make the verdict on these findings; each planted fault that was missed adds a problem."""
         problems, faults = tuple(problems), tuple(faults)
         return Verdict(
             check=self._name,

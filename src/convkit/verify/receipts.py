@@ -1,7 +1,7 @@
 """``convkit verify`` compares a checkpoint with the receipt of the conversion or repair that made it.
 
-Everything that the receipt says of the target is checked again: its files, the digest of every leaf, its config and its
-complement; and the plan's digest, by which the receipt vouches for itself.
+All that the receipt says about the target is checked again: its files, the digest of every leaf, its config and its
+complement; and the plan's digest, which shows whether the receipt was edited.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from convkit.verify.verdict import Fault, Verdict
 
 
 def verify(path: Path) -> Verdict:
-    """Whether a checkpoint is still what its receipt says, whatever kind of work wrote it.
+    """Check whether a checkpoint still matches its receipt, whatever kind of work wrote it.
 
-    A receipt vouches for the leaves of its target, or, part by part, for files. ``measured`` counts them, with those
-    that were kept beside the target, and their bytes. Each mismatch is a problem; a file that can't be read is one.
+    A receipt covers the leaves of its target, or, part by part, its files. ``measured`` counts them, with those
+    that were kept beside the target, and their bytes. Each mismatch is a problem, and so is an unreadable file.
 
     Raises:
-        ConvkitError: there is nothing at ``path``, or no receipt beside it.
+        ConvkitError: ``path`` doesn't exist, or has no receipt beside it.
     """
     path = path.absolute()
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
     receipt = read_receipt(path)
     if receipt is None:
-        remedy = f"name what convkit wrote; its receipt is called {receipt_path(path).name}"
+        remedy = f"give an output of convkit; its receipt would be {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     return verify_files(path, receipt) if "parts" in receipt else _verify_leaves(path, read(LeafReceipt, receipt, path))
 
@@ -128,7 +128,7 @@ def _of_leaves(
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
     there = []
     for key, leaf in checkpoint.leaves.items():
-        # no plan lists what was cropped of a leaf
+        # plans don't list the cropped parts of leaves
         plan = planned.get(key)
         if key not in recorded:
             problems[key] = "is not in the receipt"
@@ -140,9 +140,8 @@ def _of_leaves(
     def problem(key: str) -> str:
         digest = recorded[key].digest
         try:
-            return (
-                "" if _digest(checkpoint, key, digest.partition(":")[0]) == digest else "its digest isn't the receipt's"
-            )
+            same = _digest(checkpoint, key, digest.partition(":")[0]) == digest
+            return "" if same else "its digest differs from the receipt"
         except ConvkitError as error:
             return f"can't be read: {error}"
 

@@ -1,7 +1,7 @@
-"""Whether a repaired checkpoint equals its source, bit by bit, except where its record says otherwise.
+"""Check whether a repaired checkpoint equals its source, bit by bit, except where its receipt says otherwise.
 
-The record is taken at its word for what should have changed. That this changed and nothing else did is read from both
-checkpoints. Then the same comparison is made with faults planted in the target, to show that it can fail.
+The receipt says what should have changed. Both checkpoints are read to show that exactly this changed.
+Then the same comparison is made with faults planted in the target, to show that it can fail.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PLANTED = 1 << 22
 
 @dataclass(frozen=True)
 class Expected:
-    """What a leaf of the target should be: what a leaf of the source is, or this value."""
+    """What a leaf of the target should equal: a leaf of the source, or this value."""
 
     source: str | None = None
     value: Any = None
@@ -85,7 +85,7 @@ def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
 def _differing(
     ours: Checkpoint, theirs: Checkpoint, expected: Mapping[str, Expected], keys: set[str]
 ) -> dict[str, str]:
-    """Those of these leaves that aren't as expected, and what is wrong with them."""
+    """Find those of these leaves that aren't as expected, and say what is wrong with them."""
     found = {key: _difference(ours, theirs, expected.get(key), key) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem}
 
@@ -97,13 +97,13 @@ def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, k
     if wanted.source is None:
         found = theirs.read(key, 0, 1).view(value_dtype(leaf.spec.dtype)).item() if leaf.spec else leaf.value
         same = found == wanted.value and (leaf.spec is not None or type(found) is type(wanted.value))
-        return None if same else f"is {found!r}, and should be {wanted.value!r}"
+        return None if same else f"is {found!r}, but should be {wanted.value!r}"
     original = ours.leaves[wanted.source]
     # repr: a NaN equals itself there, and 1 isn't True
     if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
-        return f"isn't what {wanted.source} is in the source"
+        return f"differs from {wanted.source} in the source"
     if leaf.spec and not same_bits(ours, wanted.source, theirs, key):
-        return f"has other bits than {wanted.source} in the source"
+        return f"its bits differ from {wanted.source} in the source"
     return None
 
 

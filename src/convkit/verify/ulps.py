@@ -1,4 +1,4 @@
-"""Counting how far apart the elements of two tensors are, in ulps and in value."""
+"""Count how far apart the elements of two tensors are, in ulps and in value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Tally:
 
     @classmethod
     def of(cls, tallies: Iterable[Tally]) -> Tally:
-        """The tally of all these together."""
+        """Combine several tallies."""
         total = cls("", "")
         for tally in tallies:
             total.merge(tally)
@@ -119,7 +119,7 @@ class Tally:
 
 
 def _ordered(bits: np.ndarray, dtype: str) -> np.ndarray:
-    """Unsigned integers that are ordered as the values with these bits are."""
+    """Map bits to unsigned integers that have the same order as the values."""
     import numpy as np
 
     sign = bits.dtype.type(1 << (8 * bits.dtype.itemsize - 1))

@@ -1,1 +1,1 @@
-"""Migration of Orbax checkpoints between its two APIs."""
+"""Migrate checkpoints between Orbax's two APIs."""

@@ -1,7 +1,7 @@
-"""Whether an item's stored data can stay as they are, so that both APIs of today's Orbax read them with new metadata.
+"""Decide whether an item's stored data can stay unchanged, so that both APIs of today's Orbax read it.
 
 They don't read everything that older releases wrote: leaves within the file ``checkpoint`` (until 0.5.22),
-texts in folders of their own (0.3.5), databases that were never joined (0.4.4) or lie in one another (0.4.1), and
+texts in separate folders (0.3.5), databases that were never merged (0.4.4) or are nested (0.4.1), and
 arrays of zarr 3 whose chunks of zeros were not stored (until 0.9.1), which the v1 API misses.
 """
 
@@ -26,7 +26,7 @@ _ALL_STORED = "store_array_data_equal_to_fill_value"
 
 
 def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
-    """Why an item must be written anew to be a pytree; None where new metadata are enough."""
+    """Say why an item must be rewritten to be a pytree; None if new metadata is enough."""
     folder = item.path
     if item.kind != handlers.PYTREE:
         lone = [node.path for node in pytree.tree.nodes] == [()]
@@ -50,7 +50,7 @@ def rewrite_reason(item: Item, pytree: Pytree) -> str | None:
 
 
 def _lacks_chunks(folder: Path, stored: dict[str, StoredArray]) -> bool:
-    """Whether a chunk of an array of zarr 3 isn't there."""
+    """Whether a chunk of a zarr 3 array is missing."""
     arrays = {name: array for name, array in stored.items() if isinstance(array.zarray, Zarr3Array)}
     try:
         for name, array in arrays.items():

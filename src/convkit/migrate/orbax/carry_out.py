@@ -1,7 +1,7 @@
-"""Making the output of a migration: files are carried over, and arrays that must be written anew go through the engine.
+"""Make the output of a migration: copy files, and pass arrays that must be rewritten through the engine.
 
-Each item that is written anew is a work of its own for :class:`~convkit.execute.carry.Carrier`: its leaves as the
-source has them, by the writer of the target's API. Like every step here it is journaled, so that a killed run goes on.
+Each rewritten item is a separate task for :class:`~convkit.execute.carry.Carrier`: the source's leaves, written by
+the writer of the target's API. Like every step here it is journaled, so that a killed run can be resumed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from convkit.state.orbax import layout
 
 
 class CarryOut:
-    """One migration into one staged output, with a number of threads and an algorithm for digests."""
+    """One migration into one staged output, with a number of threads and a digest algorithm."""
 
     def __init__(
         self, migration: Migration, output: Output, *, threads: int, algorithm: str, progress: Progress | None
@@ -44,7 +44,7 @@ class CarryOut:
         self.done = 0
 
     def run(self) -> list[dict[str, Any]]:
-        """Make every part; returns the receipt's entry for each.
+        """Make every part, and return the receipt's entry for each.
 
         Raises:
             ConvkitError: a leaf can't be read or written, or the disk is too small.
@@ -67,14 +67,14 @@ class CarryOut:
         record = part_record(part, folder, self.algorithm, self.threads)
         for name, digests in leaves.items():
             record["items"][name]["leaves"] = {key: {"digest": digest} for key, digest in digests.items()}
-        if part.given_back:
+        if part.restored:
             check_unchanged(part, record, self.migration.earlier[part.name])
         return record
 
     def _write_anew(self, part: Part, fate: Fate) -> dict[str, str]:
-        """Make the folder of an item, as a pytree; returns the digest of each leaf by storage name.
+        """Make the folder of an item, as a pytree, and return the digest of each leaf by storage name.
 
-        The writer makes a whole step, of which only the item is taken.
+        The writer makes a whole step; only its item is used.
         """
         role = "/".join(name for name in (part.name, fate.target) if name)
         folder, step = self.output.main / role, self.staging.folder / "rewritten" / role
@@ -110,18 +110,18 @@ class CarryOut:
         return {**carrier.digests.get(role, {}), **values}
 
     def _progress(self) -> Progress | None:
-        """Progress within one item, as progress of the whole."""
+        """Turn progress within one item into progress of the whole."""
         progress, before = self.progress, self.done
         return (lambda done, _: progress(before + done, self.total)) if progress else None
 
 
 def _nbytes(fate: Fate) -> int:
-    """The bytes of an item's arrays, if they are written anew."""
+    """The bytes of an item's arrays, if they are rewritten."""
     return sum(spec.nbytes for spec in fate.pytree.specs.values()) if fate.rewritten and fate.pytree else 0
 
 
 def _item(checkpoint: Checkpoint, fate: Fate) -> tuple[Record, Tensors]:
-    """A checkpoint's record for one item alone, and the item's leaves by the keys that they have there."""
+    """A checkpoint's record for only one item, and the item's leaves by their keys in it."""
     whole = Record.from_json(checkpoint.metadata[KEY])
     record = Record(layout.STEP, {fate.source: whole.items[fate.source]}, {})
     found = {node.path: key for key, item, node in whole.nodes() if item == fate.source}
@@ -140,6 +140,6 @@ def _options(source: Tensors, record: Record, request: Request) -> WriteOptions:
 
 
 def _chunks(leaves: Mapping[str, Leaf], limit: int | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of chunks of at most ``limit`` bytes; none where there is no limit."""
+    """Shapes of chunks of at most ``limit`` bytes; none without a limit."""
     specs = {key: leaf.spec for key, leaf in leaves.items() if limit and leaf.spec and leaf.spec.shape}
     return {key: chunk_shape(spec.shape, spec.itemsize, limit or 0) for key, spec in specs.items()}

@@ -1,4 +1,4 @@
-"""The checks of a migration: the way back to the same files, and what the real Orbax restores."""
+"""Check a migration: by migrating back to the same files, and by restoring it with the real Orbax."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from convkit.verify.verdict import Fault, Verdict
 
 
 def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: Path | None = None) -> Verdict:
-    """Whether the target, migrated back, gives the source: its files, and the leaves of rewritten items.
+    """Check whether the target, migrated back, gives the source: its files, and the leaves of rewritten items.
 
     Args:
-        source: what was migrated.
-        target: what it became.
+        source: the checkpoint that was migrated.
+        target: the result.
         receipt: the migration's receipt.
-        keep: where to leave what is migrated back; None for a folder beside the target that is removed at the end.
+        keep: the folder to migrate back to; None for one beside the target that is removed at the end.
 
     Raises:
         ConvkitError: the source can't be read. Faults of the target are problems of the verdict.
@@ -46,7 +46,7 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
 
 
 def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdict:
-    """Whether the real Orbax restores from the target what the source holds: structure, kinds, bits.
+    """Check whether the real Orbax restores the source's content from the target: structure, kinds, bits.
 
     Raises:
         ConvkitError: Orbax isn't installed or can't be run, or the source can't be read.

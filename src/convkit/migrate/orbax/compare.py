@@ -1,4 +1,4 @@
-"""Compares a tree that Orbax restored with the tree that convkit reads from the source: structure, kinds, bits."""
+"""Compare a tree that Orbax restored with the tree that convkit reads from the source: structure, kinds, bits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def wanted(checkpoint: Checkpoint, record: Record, item: str) -> dict[Path, Want
 
 
 def differences(expected: Mapping[Path, Wanted], found: Mapping[Path, Any]) -> Iterator[str]:
-    """What is wrong with a restored tree, one line each."""
+    """Yield the problems of a restored tree, one line each."""
     for path in dict.fromkeys([*expected, *found]):
         if path not in found or path not in expected:
             yield f"{spelled(path)}: is {'missing' if path not in found else 'not in the source'}"
@@ -69,7 +69,7 @@ def _difference(wanted: Wanted, found: Any) -> str | None:
     if data is None or (data.shape, dtype) != (wanted.spec.shape, wanted.spec.dtype):
         return f"is {dtype}{list(data.shape) if data is not None else ''}, not {wanted.spec}"
     if data.tobytes() != np.ascontiguousarray(wanted.read()).tobytes():
-        return "has other bits than in the source"
+        return "its bits differ from the source"
     return None
 
 
@@ -97,7 +97,7 @@ def _short(value: Any) -> str:
 
 
 def planted(found: Mapping[Path, Any], limit: int) -> Iterator[tuple[str, dict[Path, Any]]]:
-    """The tree with one fault each, which a comparison must catch."""
+    """Yield the tree with one fault at a time, which a comparison must catch."""
     import jax
 
     def like(path: Path, data: np.ndarray) -> Any:

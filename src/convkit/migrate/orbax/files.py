@@ -1,7 +1,7 @@
-"""The files of a folder to make, each a file of the source or new bytes; and making them.
+"""Describe and make the files of a folder, each a file of the source or new bytes.
 
-Data files share their bytes with the source's where the file system allows it. What Orbax may write into in
-place (its metadata, manifests) is always a file of its own, and so is everything small.
+Data files share their bytes with the source's where the file system allows it. Files that Orbax may write in
+place (metadata, manifests) are always copied, and so are small files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file, share_file
 from convkit.state.orbax import arrays, layout, step, texts, tree
 
-#: what lies where, by its path below the folder: a file of the source, or new bytes; ``x/`` is an empty folder
+#: files by their paths below the folder: a file of the source, or new bytes; ``x/`` is an empty folder
 Files = dict[str, Path | bytes]
 
 #: files under this size are copied: sharing them saves nothing
@@ -23,10 +23,10 @@ _METADATA = {tree.FILE, step.FILE, step.COMMIT, arrays.SHARDING_FILE, layout.MAN
 
 
 def listed(folder: Path) -> Files:
-    """Every file below, and folders where nothing lies, in the order of their paths.
+    """List every file and empty folder below, in the order of their paths.
 
     Raises:
-        ConvkitError: a link to a folder or to nothing.
+        ConvkitError: a link to a folder, or a broken link.
     """
     found: Files = {}
     for place, folders, names in os.walk(folder):
@@ -36,7 +36,7 @@ def listed(folder: Path) -> Files:
                 raise ConvkitError("is a link to a folder", path=path, remedy="put the folder itself there")
         for path in (here / name for name in names):
             if not path.is_file():
-                raise ConvkitError("isn't a file", path=path, remedy="remove it, or mend the link")
+                raise ConvkitError("isn't a file", path=path, remedy="remove it, or repair the link")
             found[path.relative_to(folder).as_posix()] = path
         if not folders and not names and here != folder:
             found[here.relative_to(folder).as_posix() + "/"] = b""
@@ -50,12 +50,12 @@ def is_metadata(name: str) -> bool:
 
 
 def under(prefix: str, files: Mapping[str, Path | bytes]) -> Files:
-    """The same files in a folder of that name; where they are if it has none."""
+    """Move files into a folder of that name; an empty name leaves them where they are."""
     return {f"{prefix}/{name}" if prefix else name: origin for name, origin in files.items()}
 
 
 def below(prefix: str, files: Mapping[str, Path | bytes]) -> Files:
-    """Those files that lie in the folder of that name, by their paths in it."""
+    """Select the files in the folder of that name, by their paths in it."""
     start = f"{prefix}/"
     return {name.removeprefix(start): origin for name, origin in files.items() if name.startswith(start)}
 
@@ -65,7 +65,7 @@ def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None
 
     Args:
         folder: is made, with its parents; none of the files may be there.
-        files: what is to lie in it.
+        files: the files to make.
         link: whether data files may be hard links to the source's.
 
     Raises:
@@ -81,7 +81,7 @@ def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None
         if isinstance(origin, bytes):
             path.write_bytes(origin)
             continue
-        file = origin.resolve()  # a link must reach the file itself
+        file = origin.resolve()  # follow a link to the file itself
         status = file.stat()
         if status.st_size < _SMALL or is_metadata(name):
             copy_file(file, path)

@@ -1,7 +1,7 @@
-"""Migrating an Orbax checkpoint, or a root of them, to the other API: new metadata around the same data.
+"""Migrate an Orbax checkpoint, or a root of them, to the other API: new metadata around the same data.
 
-A policy over the shell of every work (:mod:`convkit.execute.publish`). Before the output is published the real Orbax
-restores it, where it is installed, and what it restores is compared with the source.
+It uses the shell of all commands that write (:mod:`convkit.execute.publish`). Before the output is published, the real
+Orbax restores it, if it is installed, and the result is compared with the source.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def migrate(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` and its receipt, which is returned. A killed run is resumed by the same call.
+    """Write ``target`` and its receipt, and return the receipt. The same call resumes a killed run.
 
     Args:
         source: a root, a step, a checkpoint without items, an item, or a flax file; it is only read.
         target: a folder that doesn't exist yet.
-        request: what is asked for.
+        request: the migration to do.
         restored: whether the real Orbax is to restore the output, if it is installed.
-        overwrite: replace what convkit wrote there earlier.
-        algorithm: of the files' digests.
-        threads: default: one a core.
+        overwrite: replace an earlier output of convkit.
+        algorithm: algorithm of the files' digests.
+        threads: number of threads; by default one per core.
         progress: called with the bytes that are written anew so far, and with all of them.
 
     Raises:
@@ -75,7 +75,7 @@ def migrate(
 
 
 def _identity(migration: Migration, plan: dict[str, Any], algorithm: str) -> dict[str, Any]:
-    """What a run must have in common with a killed one to go on with it."""
+    """What a run must have in common with a killed one to resume it."""
     return {
         "plan": digest_value("sha256", plan),
         "parts": digest_value("sha256", [_part_identity(part) for part in migration.parts]),
@@ -85,7 +85,7 @@ def _identity(migration: Migration, plan: dict[str, Any], algorithm: str) -> dic
 
 
 def _part_identity(part: Part) -> dict[str, Any]:
-    """The files that a part is made of: those of the source by size and time, new ones by their bytes."""
+    """The files that a part is made from: those of the source by size and time, new ones by their bytes."""
     files = {**part.own, **part.files} if part.folder.is_dir() else {part.folder.name: part.folder, **part.files}
     return {
         name: origin.hex() if isinstance(origin, bytes) else [str(origin), *_state(origin)]
@@ -99,7 +99,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _versions() -> dict[str, str]:
-    """Those packages that have a part in it, where they are installed."""
+    """The versions of the packages involved, if installed."""
     found = {}
     for name in ("orbax-checkpoint", "tensorstore"):
         try:

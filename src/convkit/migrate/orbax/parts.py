@@ -1,4 +1,4 @@
-"""The parts of the output: what becomes of each Orbax checkpoint, and of a root's own metadata.
+"""Decide the parts of the output: what becomes of each Orbax checkpoint, and of a root's own metadata.
 
 v0 knows checkpoints that are a pytree themselves; v1 doesn't: there the pytree lies in ``state/``. What the other
 API can't express is left out here and kept in the receipt.
@@ -31,16 +31,16 @@ _COMMITTED = "commit_timestamp_nsecs"
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of an item.
+    """The fate of an item.
 
     Args:
-        item: what it is in the source.
+        item: the item in the source.
         source: its folder below the checkpoint's, "" for the checkpoint's own.
-        target: the same in the output.
-        kind: what it is in the output.
-        handler: in the output; None for one that nobody named.
-        pytree: what an item with leaves holds.
-        rewritten: why its arrays must be written anew; None where its data stay as they are.
+        target: its folder in the output, in the same form.
+        kind: its kind in the output.
+        handler: its handler in the output; None if it isn't recorded.
+        pytree: the content of an item with leaves.
+        rewritten: why its arrays must be rewritten; None if its data stays unchanged.
     """
 
     item: Item
@@ -57,15 +57,15 @@ class Part:
     """One checkpoint of the output, or a root's own files.
 
     Args:
-        name: of its folder in the output; "" where it is the output itself.
+        name: name of its folder in the output; "" for the output itself.
         own: the files that it consists of, by their paths below ``folder``.
-        found: what it was recognised as.
+        found: the recognised checkpoint or root.
         files: what will lie in the output's folder, except items that are rewritten.
-        fates: of its items.
+        fates: the fates of its items.
         left_out: what isn't carried, and why.
-        notes: what a user should know.
-        rewritten: the files of ``own`` that hold what is rewritten.
-        given_back: whether the files are those from before an earlier migration.
+        notes: notes for the user.
+        rewritten: the files of ``own`` that hold rewritten content.
+        restored: whether the files are those from before an earlier migration.
     """
 
     name: str
@@ -76,25 +76,25 @@ class Part:
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rewritten: frozenset[str] = frozenset()
-    given_back: bool = False
+    restored: bool = False
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Where the source is."""
         return self.found.path
 
 
 def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | None = None) -> Part:
-    """A step, a checkpoint without items, or an item.
+    """Make the part for a step, a checkpoint without items, or an item.
 
     Args:
-        found: what it was recognised as; not a root.
-        name: of its folder in the output; "" where it is the output itself.
+        found: the recognised checkpoint; not a root.
+        name: name of its folder in the output; "" for the output itself.
         target: the API.
-        rewrite: why every pytree is to be written anew; None to rewrite only those that must be.
+        rewrite: why every pytree is to be rewritten; None to rewrite only those that must be.
 
     Raises:
-        ConvkitError: an item isn't what its metadata say, or something of it is missing or damaged.
+        ConvkitError: an item contradicts its metadata, or is incomplete or damaged.
     """
     own = listed(found.path) if found.path.is_dir() else {}
     single = found.kind != STEP
@@ -139,7 +139,7 @@ def _of_step(found: Found, target: Target, fates: list[Fate]) -> Files:
 
 
 def _others(found: Found) -> tuple[Files, dict[str, str]]:
-    """What lies in a step beside its items: copied as it is, except what is being saved or deleted."""
+    """The files in a step beside its items: copied unchanged, except unfinished saves and deletions."""
     hidden = step.deleted_item(found.path)
     files: Files = {}
     left_out: dict[str, str] = {}
@@ -155,7 +155,7 @@ def _others(found: Found) -> tuple[Files, dict[str, str]]:
 
 
 def _beside(found: Found) -> dict[str, str]:
-    """What lies beside safetensors, such as a model's config and tokenizer."""
+    """The files beside safetensors, such as a model's config and tokenizer."""
     if found.kind != SAFETENSORS or not found.path.is_dir():
         return {}
     names = sorted(entry.name for entry in found.path.iterdir())
@@ -163,7 +163,7 @@ def _beside(found: Found) -> dict[str, str]:
 
 
 def root_part(found: Found, target: Target) -> Part:
-    """A root's own metadata, in today's spelling, which both APIs read; folders that aren't steps are left out."""
+    """Make the part for a root's own metadata, in today's spelling, which both APIs read, without other folders."""
     folder = found.path
     own = under(root.METADATA_FOLDER, listed(folder / root.METADATA_FOLDER))
     files = dict(own)
@@ -194,7 +194,7 @@ def root_metadata(folder: Path) -> dict[str, Any]:
 
 
 def _name_notes(found: Found, target: Target) -> list[str]:
-    """The arguments with which a manager finds the steps: nothing on disk gives them."""
+    """The arguments with which a manager finds the steps: they aren't stored on disk."""
     form = root.common_format(path.name for path in found.steps)
     if form is None:
         return ["no single name format finds all its steps: a manager lists only some of them"]

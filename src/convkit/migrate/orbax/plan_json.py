@@ -1,4 +1,4 @@
-"""A migration as a plan: the fate of every leaf, which changes nothing but its place."""
+"""Write a migration as a plan: the fate of every leaf, of which only the place changes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from convkit.files.receipt import MIGRATION_SCHEMA
 from convkit.migrate.orbax.parts import Fate, Part
 from convkit.migrate.orbax.request import Migration
 
-#: bytes of memory that rewriting takes at most; data that stay as they are take none
+#: bytes of memory that rewriting takes at most; unchanged data takes none
 _PEAK = 256 << 20
 
 
 def plan_json(migration: Migration) -> dict[str, Any]:
-    """The document that says what a migration will do."""
+    """Make the document that describes a migration."""
     source: dict[str, dict[str, Any]] = {}
     target: dict[str, dict[str, Any]] = {}
     nbytes = 0

@@ -1,7 +1,7 @@
-"""What the worker does to restore a migrated checkpoint with the real Orbax, and to compare it with the source.
+"""Restore a migrated checkpoint with the real Orbax, inside the worker, and compare it with the source.
 
-A small tree is loaded whole, by the plain calls that users make. Of a large one, or one of devices that aren't here,
-the leaves are asked for by name, as many as fit in :data:`BATCH` bytes; the others are placeholders meanwhile.
+A small tree is loaded whole, by the plain calls that users make. The leaves of a large tree, or of one saved on devices
+that aren't here, are requested by name, as many as fit in :data:`BATCH` bytes, with placeholders for the others.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def answers(job: Job, make: Make) -> Iterator[dict[str, Any]]:
 def _item(
     make: Make, path: Path, item: Job, expected: Mapping[compare.Path, Wanted], here: bool
 ) -> Generator[dict[str, Any], None, tuple[Found, list[str]]]:
-    """What was restored of an item last, and what is wrong with all of it."""
+    """The leaves of an item restored last, and all problems of the item."""
     nbytes = sum(leaf.spec.nbytes for leaf in expected.values() if leaf.spec)
     found: Found = {}
     wrong: list[str] = []
@@ -92,7 +92,7 @@ def _item(
 
 
 def _others(make: Make, api: str, part: Job, here: bool) -> Iterator[str]:
-    """What is wrong with the items that aren't trees, and with a call for everything."""
+    """Yield the problems of items that aren't trees, and of a call for everything."""
     path, calls = Path(part["target"]), part["calls"][api]
     for name, expected in part["json"].items():
         found, problem = _called(make, calls["json"][name], path)
@@ -111,7 +111,7 @@ def _others(make: Make, api: str, part: Job, here: bool) -> Iterator[str]:
 
 
 def _root(make: Make, call: Job, root: Job) -> Iterator[str]:
-    """What is wrong with the steps that a manager finds, their metrics, and the root's own metadata."""
+    """Yield the problems of the steps that a manager finds, their metrics, and the root's own metadata."""
     found, problem = _called(make, call, Path(root["target"]))
     if problem:
         yield problem
@@ -127,10 +127,10 @@ def _root(make: Make, call: Job, root: Job) -> Iterator[str]:
 
 
 def _called(make: Make, call: Job, path: Path, target: Any = None) -> tuple[Any, str | None]:
-    """What a call of Orbax returns, or why it doesn't."""
+    """Make a call of Orbax: return its value, or its error as text."""
     try:
         return make(call, path, target), None
-    except Exception as error:  # whatever it is, it is Orbax's answer
+    except Exception as error:  # any exception is the answer of Orbax
         return None, f"Orbax raises {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -152,7 +152,7 @@ def _batches(expected: Mapping[compare.Path, Wanted]) -> Iterator[list[compare.P
 
 
 def _abstract(expected: Mapping[compare.Path, Wanted], batch: list[compare.Path]) -> Any:
-    """The tree with shapes and dtypes for the leaves of the batch, and placeholders for the others."""
+    """Make the tree with shapes and dtypes for the leaves of the batch, and placeholders for the others."""
     chosen = set(batch)
     return nested((path, _abstract_leaf(leaf) if path in chosen else ...) for path, leaf in expected.items())
 

@@ -1,8 +1,8 @@
-"""What the receipt says of each part of a migration, and how the source's own files come back from it.
+"""Record each part of a migration in the receipt, and restore the source's own files from it.
 
 A part of the receipt lists the output's files, each with its digest and the file of the source that it is; and the
-complement, the source's files that aren't in the output, with what they held. Those of rewritten items are in
-neither: their arrays come back as they are in the output.
+complement, the source's files that aren't in the output, with their content. Those of rewritten items are in
+neither: their arrays are restored as they are in the output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SMALL = 1 << 20
 
 
 def part_record(part: Part, folder: Path, algorithm: str, threads: int) -> dict[str, Any]:
-    """The receipt's entry for a part, which lies in ``folder`` now.
+    """Make the receipt's entry for a part, which is in ``folder`` now.
 
     Raises:
         OSError: a file can't be read.
@@ -42,7 +42,7 @@ def part_record(part: Part, folder: Path, algorithm: str, threads: int) -> dict[
         "kind": part.found.kind,
         "api": part.found.api,
         "why": part.found.why,
-        "given_back": part.given_back,
+        "given_back": part.restored,
         "items": {fate.target: _item(fate) for fate in part.fates},
         "files": {
             name: {"source": sources.get(name), "bytes": path.stat().st_size, "digest": digest}
@@ -66,7 +66,7 @@ def _item(fate: Fate) -> dict[str, Any]:
 
 
 def _complement(part: Part, carried: Collection[str]) -> dict[str, Any]:
-    """The files and empty folders of the source that aren't carried, except what was rewritten or left out."""
+    """The files and empty folders of the source that aren't copied, except those rewritten or left out."""
     kept = {
         name: origin
         for name, origin in part.own.items()
@@ -86,8 +86,8 @@ def _held(path: Path) -> dict[str, str]:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
-    """The part as it was before the recorded migration; as it is where that had the other API or metadata have changed.
+def restored(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
+    """Restore the part from before the recorded migration; keep it if that had the other API or metadata changed.
 
     Raises:
         ConvkitError: an array's data have changed.
@@ -103,7 +103,7 @@ def given_back(part: Part, recorded: Mapping[str, Any], to: str) -> Part:
     if lone:  # the files that made it another kind of item are nowhere
         note = f"{lone[0]} was rewritten as a pytree: the state before that migration isn't restored"
         return replace(part, notes=(*part.notes, note))
-    return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), given_back=True)
+    return replace(part, files=_before(part, recorded), fates=_fates(part, recorded), notes=(), restored=True)
 
 
 def _changed(part: Part, recorded: Mapping[str, Any]) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _changed(part: Part, recorded: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _holds_data(name: str, recorded: Mapping[str, Any]) -> bool:
-    """Whether a file of the receipt is one in which a pytree's arrays lie."""
+    """Whether a file of the receipt holds a pytree's arrays."""
     item = recorded["items"].get(name.partition("/")[0]) or recorded["items"].get("")
     known = item is not None and item["kind"] == handlers.PYTREE and name in recorded["files"]
     return known and not is_metadata(name)
@@ -140,7 +140,7 @@ def _before(part: Part, recorded: Mapping[str, Any]) -> Files:
 
 
 def _fates(part: Part, recorded: Mapping[str, Any]) -> tuple[Fate, ...]:
-    """The fates that make each item again what it was."""
+    """The fates that turn each item back into what it was."""
     items = recorded["items"]
     return tuple(
         replace(
@@ -156,7 +156,7 @@ def _fates(part: Part, recorded: Mapping[str, Any]) -> tuple[Fate, ...]:
 
 
 def check_unchanged(part: Part, record: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
-    """Check that what is given back has the bytes that were migrated.
+    """Check that restored files have the bytes that were migrated.
 
     Raises:
         ConvkitError: a file of the source has changed since; names it.
@@ -169,7 +169,7 @@ def check_unchanged(part: Part, record: Mapping[str, Any], recorded: Mapping[str
 
 def _altered(path: Path) -> ConvkitError:
     return ConvkitError(
-        "has other bytes than when it was migrated",
+        "has changed since it was migrated",
         path=path,
         remedy="fetch the checkpoint again, or say --afresh to migrate it as it is",
     )

@@ -1,4 +1,4 @@
-"""What a user asks of a migration, and the parts of the output that follow from it."""
+"""Describe the migration that a user requests, and derive the parts of the output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convkit.files.receipt import MIGRATION, read_receipt
 from convkit.formats.orbax.safetensors import as_checkpoint
 from convkit.migrate.orbax.items import Target
 from convkit.migrate.orbax.parts import Part, checkpoint_part, root_part
-from convkit.migrate.orbax.record import given_back
+from convkit.migrate.orbax.record import restored
 from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
@@ -22,7 +22,7 @@ _OF_OTHERS = (layout.SAFETENSORS, layout.FLAX)
 
 @dataclass(frozen=True)
 class Encoding:
-    """How rewritten arrays are stored; None is the target API's own way.
+    """How rewritten arrays are stored; None is the target API's default.
 
     ``chunk_size`` is the most that a chunk may have, in bytes before compression; None keeps the source's chunks.
     """
@@ -34,7 +34,7 @@ class Encoding:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is asked for, which only rewriting can do."""
+        """Whether any encoding is requested, which requires rewriting."""
         return self != Encoding()
 
 
@@ -46,7 +46,7 @@ class Request:
         to: the API that is to load the result, ``v0`` or ``v1``.
         mode: ``metadata``, ``rewrite``, or None to rewrite only the items that must be.
         steps: the steps of a root, by number; () for all.
-        dual: whether the other API is to load it too.
+        dual: whether the other API must load it too.
         copy: whether data files are to be copies, never hard links.
         afresh: whether to ignore the receipt of an earlier migration.
         encoding: how rewritten arrays are stored.
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Migration:
-    """What is to be done: the source, and each part of the output."""
+    """The work to do: the source, and each part of the output."""
 
     source: Found
     request: Request
@@ -73,7 +73,7 @@ class Migration:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know, with the part's name where there are several."""
+        """Notes for the user, with the part's name if there are several parts."""
         return [f"{part.name}: {note}" if part.name else note for part in self.parts for note in _notes(part)]
 
 
@@ -82,12 +82,12 @@ def _notes(part: Part) -> list[str]:
 
 
 def plan_migration(source: Path, request: Request) -> Migration:
-    """The parts of the output, from the metadata of the source; no array is read.
+    """Derive the parts of the output from the metadata of the source; no array is read.
 
     Raises:
-        UsageError: there is nothing to do, there is no such step, or a step of a checkpoint that isn't a root.
-        ConvkitError: it isn't an Orbax checkpoint, something is missing or damaged, or new metadata aren't enough
-            and only they may be written.
+        UsageError: there is nothing to do, a step doesn't exist, or a step of a checkpoint that isn't a root.
+        ConvkitError: it isn't an Orbax checkpoint, it is incomplete or damaged, or new metadata isn't enough
+            but only metadata may be written.
     """
     found = recognise(source)
     target = Target(request.to, request.dual)
@@ -95,10 +95,10 @@ def plan_migration(source: Path, request: Request) -> Migration:
     why = _rewriting(request)
     there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
     receipt = None if request.afresh or why else read_receipt(source, MIGRATION)
-    was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # whose API's files may be given back
+    was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # both APIs' files can be restored
     if there and not (request.dual or was_dual) and why is None:
         raise UsageError(
-            f"is {request.to}'s already",
+            f"is already a {request.to} checkpoint",
             path=source,
             remedy="name the other API with --to, or write its arrays anew with --mode rewrite",
         )
@@ -106,26 +106,26 @@ def plan_migration(source: Path, request: Request) -> Migration:
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
     parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
     if not request.dual:
-        parts = [given_back(part, was, request.to) if (was := earlier.get(part.name)) else part for part in parts]
+        parts = [restored(part, was, request.to) if (was := earlier.get(part.name)) else part for part in parts]
     if request.mode == METADATA:
         _refuse_rewriting(parts)
     return Migration(found, request, tuple(parts), earlier)
 
 
 def _rewriting(request: Request) -> str | None:
-    """Why every pytree is to be written anew, if the user says so."""
+    """Why every pytree is to be rewritten, if the user requests it."""
     if request.mode == METADATA and request.encoding.asked:
         raise UsageError("--mode metadata leaves arrays as they are", remedy="say --mode rewrite")
     if request.mode == REWRITE:
         return "asked for"
-    return "another encoding was asked for" if request.encoding.asked else None
+    return "another encoding was requested" if request.encoding.asked else None
 
 
 def _checkpoints(found: Found, request: Request) -> dict[str, Found]:
-    """What is migrated, by the name of its folder in the output.
+    """The checkpoints to migrate, by the names of their folders in the output.
 
     Raises:
-        UsageError: it isn't a root, or has no such steps.
+        UsageError: it isn't a root, or lacks such steps.
     """
     if found.kind != layout.ROOT:
         if request.steps:

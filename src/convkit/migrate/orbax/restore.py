@@ -1,7 +1,7 @@
-"""Has the real Orbax restore what was migrated and compares it with the source: a verdict.
+"""Restore a migrated checkpoint with the real Orbax, compare it with the source, and make the verdict.
 
 The worker of ``orbax check`` does it, with as many CPU devices as the arrays were saved on. Arrays that were saved on
-other devices than CPUs are restored to one CPU.
+devices other than CPUs are restored to one CPU.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SHOWN = 3
 
 
 def restore(migration: Migration, folder: Path) -> dict[str, Any]:
-    """What came of restoring the output, which lies in ``folder``; says so where Orbax isn't installed.
+    """Restore the output in ``folder`` and return the result for the receipt, also if Orbax isn't installed.
 
     Raises:
-        ConvkitError: what Orbax gives back differs from the source, or it fails.
+        ConvkitError: what Orbax restores differs from the source, or Orbax fails.
     """
     if not installed():
         return {"skipped": "Orbax isn't installed"}
@@ -47,17 +47,17 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
             remedy="report this; --no-restore keeps the output nevertheless",
         )
     if missed := [name for name, caught in answer["faults"] if not caught]:
-        raise ConvkitError(f"a planted fault was not caught: {missed[0]}", remedy="report this")
+        raise ConvkitError(f"a planted fault was missed: {missed[0]}", remedy="report this")
     return answer
 
 
 def installed() -> bool:
-    """Whether the real Orbax is there."""
+    """Whether the real Orbax is installed."""
     return find_spec("orbax") is not None and find_spec("orbax.checkpoint") is not None
 
 
 def compared(migration: Migration, folder: Path) -> dict[str, Any]:
-    """What Orbax gives back of the output, compared with the source: ``measured``, planted ``faults``, ``problems``.
+    """Compare what Orbax restores with the source: return ``measured``, planted ``faults`` and ``problems``.
 
     Raises:
         ConvkitError: Orbax couldn't be run.
@@ -67,13 +67,13 @@ def compared(migration: Migration, folder: Path) -> dict[str, Any]:
         *_, answer = run.ask(_TASK, job(migration, folder), devices, x64=True)
     except run.NoAnswerError as error:
         raise ConvkitError(
-            f"the real Orbax couldn't be run: {error}", path=folder, remedy="mend its installation, or say --no-restore"
+            f"the real Orbax couldn't be run: {error}", path=folder, remedy="fix its installation, or say --no-restore"
         ) from None
     return answer
 
 
 def job(migration: Migration, folder: Path) -> dict[str, Any]:
-    """The worker's job: to restore what lies in ``folder`` by every API that is to load it."""
+    """Make the worker's job: to restore ``folder`` with every API that must load it."""
     apis = ("v0", "v1") if migration.request.dual else (migration.request.to,)
     return {
         "here": _devices(migration) <= _DEVICES,
@@ -83,7 +83,7 @@ def job(migration: Migration, folder: Path) -> dict[str, Any]:
 
 
 def _devices(migration: Migration) -> float:
-    """How many CPU devices the arrays need to be loaded as they were saved; infinite for other devices."""
+    """Count the CPU devices that the arrays need to be loaded as they were saved; infinite for other devices."""
     fates = [fate for part in migration.parts for fate in part.fates if fate.pytree]
     texts = {text for fate in fates if fate.pytree for text in fate.pytree.shardings.values()}
     return max(map(needed, texts), default=1)
@@ -108,7 +108,7 @@ def _part(part: Part, folder: Path, apis: Sequence[str]) -> dict[str, Any]:
 
 
 def _calls(calls: Restoring, part: Part, target: Path, values: Iterable[str]) -> dict[str, Any]:
-    """The calls that restore a part with one API: of each item with leaves, of each JSON item, of all."""
+    """The calls that restore a part with one API: for each item with leaves, for each JSON item, for all."""
     items = []
     for fate in part.fates:
         if fate.pytree:
@@ -141,17 +141,17 @@ def _arguments(fate: Fate, target: Path) -> str:
 
 
 def _kinds(part: Part) -> list[str]:
-    """The kinds of the items; what a call for everything doesn't find by itself counts as one of unknown kind.
+    """The kinds of the items; items that a call for everything doesn't find by itself count as unknown.
 
-    That is folders that aren't items, and what older releases wrote.
+    These are folders that aren't items, and items written by older releases.
     """
     folders = {name.partition("/")[0] for name in part.files if "/" in name}
-    others = part.given_back or folders - {fate.target for fate in part.fates}
+    others = part.restored or folders - {fate.target for fate in part.fates}
     return [fate.kind for fate in part.fates] + ([handlers.UNKNOWN] if others else [])
 
 
 def _root(migration: Migration, folder: Path, apis: Sequence[str]) -> dict[str, Any] | None:
-    """What a manager should find in a root; None where there is none, or no name format finds all of its steps."""
+    """What a manager should find in a root; None without a root, or if no name format finds all of its steps."""
     parts = [part for part in migration.parts if part.name]
     form = common_format(part.name for part in parts) if parts else None
     if form is None:

@@ -1,1 +1,1 @@
-"""Which calls of the Orbax APIs load a checkpoint: predicted from its files, and tried in the real Orbax."""
+"""Predict which calls of the Orbax APIs load a checkpoint, and try them in the real Orbax."""

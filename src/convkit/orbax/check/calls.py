@@ -1,4 +1,4 @@
-"""The calls of Orbax's two APIs that load a checkpoint, or say what it holds: the one table of them.
+"""The table of the calls in Orbax's two APIs that load a checkpoint or describe it.
 
 The table is what ``convkit orbax check`` shows; :class:`Restoring` picks the calls by which a migrated checkpoint is
 restored. ``p`` is the checkpoint's path; ``abs`` and ``abstract`` stand for the stored tree itself, each array with the
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Verb(StrEnum):
-    """What is called."""
+    """The function or method that is called."""
 
     IS_CHECKPOINT = "v1.is_orbax_checkpoint"
     LOAD = "v1.load"
@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 
 class Target(StrEnum):
-    """What is given to a call as the tree: nothing, the tree with today's devices, or the tree with numpy arrays."""
+    """The tree that a call is given: none, the tree with today's devices, or the tree with numpy arrays."""
 
     STORED = "stored"
     HERE = "here"
@@ -69,12 +69,12 @@ class Call:
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> Call:
-        """The call that :meth:`to_json` gave."""
+        """Make a call again from the result of :meth:`to_json`."""
         kinds = {"verb": Verb(found["verb"]), "target": Target(found["target"]), "names": tuple(found["names"])}
         return Call(**{**found, **kinds})
 
     def to_json(self) -> dict[str, Any]:
-        """The call as another process reads it."""
+        """Write the call as JSON, for another process."""
         return {part.name: getattr(self, part.name) for part in fields(self)} | {"items": dict(self.items)}
 
     @property
@@ -143,14 +143,14 @@ CALLS = (
 
 
 def of_items(pytrees: Iterable[str], readable: Iterable[str] = ()) -> tuple[Call, ...]:
-    """The table, the same for each pytree item of a checkpoint, and what loads the items that v1 can load at once."""
+    """List the table, its calls for each pytree item, and the call that loads all items that v1 can load at once."""
     named = ", ".join(f"{name}=None" for name in readable)
     some = Call(f"v1.load_checkpointables(p, dict({named}))", Verb.LOAD_ALL, items=dict.fromkeys(readable))
     return (*CALLS, *[some] * bool(named), *(call for name in pytrees if name for call in _of_item(name)))
 
 
 def of_root(pytrees: Iterable[str], names: StepNames | None) -> tuple[Call, ...]:
-    """The table, and the same for the pytree items of a root's steps, and for the names that its steps have."""
+    """List the table, and its calls for the pytree items of a root's steps and for the names of its steps."""
     every = Call("v1.training.Checkpointer(p).load_checkpointables()", Verb.CHECKPOINTER, None)
     calls = (*CALLS, every, *(call for name in pytrees if name for call in _of_root(name)))
     if names is None or names == ("", 0):
@@ -162,12 +162,12 @@ def of_root(pytrees: Iterable[str], names: StepNames | None) -> tuple[Call, ...]
     )
 
 
-#: how a call spells the names of its steps: see :func:`spelled`
+#: placeholders for the names of steps in a call's text: see :func:`spelled`
 _MANAGERS = {Verb.CHECKPOINTER: "step_name_format=f", Verb.MANAGER: "options=o"}
 
 
 def spelled(names: StepNames) -> dict[str, str]:
-    """What ``f`` and ``o`` stand for in the calls of a root whose steps have such names."""
+    """Spell out ``f`` and ``o`` in the calls of a root whose steps have such names."""
     prefix, length = names
     options = ", ".join(
         [f"step_prefix={prefix!r}"] * bool(prefix) + [f"step_format_fixed_length={length}"] * bool(length)
@@ -218,7 +218,7 @@ class Restoring:
         ``arguments`` is the name of v0's arguments where the item isn't a pytree; v1 needs none.
         """
         if self.api == "v1":
-            auto = name == "state"  # which v1 prefers to all others
+            auto = name == "state"  # v1 prefers it to all others
             return Call(Verb.LOAD.value, Verb.LOAD, AUTO if auto else name)
         if arguments:
             return Call(Verb.COMPOSITE.value, Verb.COMPOSITE, items={name: arguments})
@@ -235,16 +235,16 @@ class Restoring:
         return Call(Verb.COMPOSITE.value, Verb.COMPOSITE, items={name: "JsonRestore"})
 
     def all_items(self) -> Call:
-        """The call that restores whatever the checkpoint's own metadata name."""
+        """The call that restores all items that the checkpoint's own metadata name."""
         verb = Verb.LOAD_ALL if self.api == "v1" else Verb.COMPOSITE
         return Call(verb.value, verb)
 
     def custom_metadata(self) -> Call:
-        """The call that returns what the user stored with a checkpoint."""
+        """The call that returns the custom metadata of a checkpoint."""
         verb = Verb.CUSTOM_V1 if self.api == "v1" else Verb.CUSTOM_V0
         return Call(verb.value, verb)
 
     def steps(self, names: StepNames) -> Call:
-        """The call that returns a root's steps with their metrics, and what the user stored with the root."""
+        """The call that returns a root's steps with their metrics, and the root's custom metadata."""
         verb = Verb.STEPS_V1 if self.api == "v1" else Verb.STEPS_V0
         return Call(verb.value, verb, names=names)

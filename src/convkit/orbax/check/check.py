@@ -1,4 +1,4 @@
-"""Which calls of Orbax's two APIs load a checkpoint: the whole table, and what else a user should know about it.
+"""Find which calls of Orbax's two APIs load a checkpoint, with other findings that a user should know.
 
 The answers are predicted from the metadata, by :mod:`convkit.orbax.check.v0` and :mod:`convkit.orbax.check.v1`:
 neither Orbax nor jax is imported, and no array is read. The calls can also be made, which confirms the table.
@@ -19,13 +19,13 @@ from convkit.orbax.check.pytree import Trees, trees_on
 from convkit.state.orbax import layout, root
 from convkit.state.orbax.layout import Found, recognise
 
-#: calls that describe a checkpoint and don't load it
+#: calls that describe a checkpoint without loading it
 _DESCRIBING = (Verb.IS_CHECKPOINT, Verb.METADATA, Verb.METADATA_ALL)
 
 
 @dataclass(frozen=True)
 class Check:
-    """The table of a checkpoint. Where nothing is recognised ``found`` is None and ``problem`` says why."""
+    """The table of a checkpoint. If nothing is recognised, ``found`` is None and ``problem`` says why."""
 
     path: Path
     devices: int
@@ -39,12 +39,12 @@ class Check:
 
     @property
     def disagreeing(self) -> list[tuple[Call, Outcome, Outcome]]:
-        """Calls whose answer differs from the prediction: the call, what was predicted, what Orbax answered."""
+        """Calls whose answer differs from the prediction: the call, the prediction, the answer of Orbax."""
         pairs = zip(self.calls, self.predicted, self.ran or (), strict=False)
         return [(call, guess, real) for call, guess, real in pairs if not agree(guess, real)]
 
     def to_use(self, api: str) -> Call | None:
-        """The call that loads most of the checkpoint and needs the fewest arguments; None where none loads anything."""
+        """The call that loads most of the checkpoint and needs the fewest arguments; None if none loads anything."""
         answered = self.ran or self.predicted
         loading = [
             (leaves(answer.value), -list(Target).index(call.target), call)
@@ -55,14 +55,14 @@ class Check:
 
 
 def check(path: Path, devices: int = 1) -> Check:
-    """Predict the table of a checkpoint, or of whatever lies at ``path``, for ``devices`` CPU devices."""
+    """Predict the table of the checkpoint at ``path``, or of anything else there, for ``devices`` CPU devices."""
     try:
         found = recognise(path)
     except ConvkitError as error:
         return _checked(Check(path, devices, None, error, calls.CALLS, (), ()))
     if found.kind != layout.ROOT:
         known = findings.of_checkpoint(found, devices)
-        # where v1 loads every item, the call without names does it
+        # if v1 loads every item, the call without names does
         readable = [item.name for item in found.items.values() if item.name and findings.v1_loads(item)]
         some = readable if len(readable) < len(found.items) else ()
         return _checked(Check(path, devices, found, None, calls.of_items(found.pytrees, some), (), tuple(known)))
@@ -79,7 +79,7 @@ def check(path: Path, devices: int = 1) -> Check:
 
 
 def confirmed(checked: Check) -> Check:
-    """The same table, with the calls made in the installed Orbax.
+    """Make the calls of a table in the installed Orbax.
 
     Raises:
         ConvkitError: Orbax isn't installed.
@@ -88,7 +88,7 @@ def confirmed(checked: Check) -> Check:
 
 
 def predict(call: Call, path: Path, devices: int = 1) -> Outcome:
-    """What one call answers."""
+    """Predict the answer of one call."""
     return _predict(call, path, trees_on(devices))
 
 
@@ -97,7 +97,7 @@ def _predict(call: Call, path: Path, trees: Trees) -> Outcome:
 
 
 def agree(predicted: Outcome, ran: Outcome) -> bool:
-    """Whether a call answered what was predicted: the same error, or the same value."""
+    """Whether a call gave the predicted answer: the same error, or the same value."""
     return predicted.result == ran.result and predicted.value == ran.value
 
 
@@ -116,7 +116,7 @@ def _recognised(path: Path) -> Found | None:
 
 
 def leaves(value: Any) -> int:
-    """How many leaves a described value has."""
+    """Count the leaves of a described value."""
     if isinstance(value, dict | list):
         return sum(map(leaves, value.values() if isinstance(value, dict) else value))
     return 1

@@ -1,4 +1,4 @@
-"""Whether a stored sharding can be used with the devices of today, and how many CPU devices it needs.
+"""Find whether a stored sharding can be used with today's devices, and how many CPU devices it needs.
 
 Source: orbax-checkpoint 0.12.8, ``_src/metadata/sharding.py``.
 """
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: how jax calls the devices that it makes of CPUs
+#: names that jax gives to CPU devices
 _CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
 
 
 def foreign(text: str, devices: int) -> str | None:
-    """Why a stored sharding can't be used on the first ``devices`` CPU devices; None if it can."""
+    """Say why a stored sharding can't be used on the first ``devices`` CPU devices; None if it can."""
     found = json.loads(text)
     match found.get("sharding_type"):
         case "SingleDeviceSharding":
@@ -34,7 +34,7 @@ def foreign(text: str, devices: int) -> str | None:
 
 
 def needed(text: str) -> float:
-    """How many CPU devices a stored sharding needs; infinite for devices that aren't CPUs."""
+    """Count the CPU devices that a stored sharding needs; infinite for devices that aren't CPUs."""
     found = json.loads(text)
     if "device_str" in found:
         match = _CPU.fullmatch(str(found["device_str"]))

@@ -1,4 +1,4 @@
-"""What Orbax gets wrong about a checkpoint without an error, or reports misleadingly, and what helps."""
+"""Find what Orbax gets wrong about a checkpoint without an error or reports misleadingly, with remedies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIGRATE = "convkit orbax migrate"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know. ``where`` is a path below the checkpoint, "" for the checkpoint itself."""
+    """A fact that users should know. ``where`` is a path below the checkpoint, "" for the checkpoint itself."""
 
     where: str
     what: str
@@ -36,7 +36,7 @@ def of_checkpoint(found: Found, devices: int = 1) -> list[Finding]:
 
 
 def of_root(found: Found, steps: Mapping[Path, Found], devices: int = 1) -> list[Finding]:
-    """Findings on a root and its steps; one that several steps share is given once."""
+    """Findings on a root and its steps; a finding that several steps share is given once."""
     findings = [*_unfinished(found.path), *_names(found)]
     shared: dict[Finding, list[str]] = defaultdict(list)
     for path, checkpoint in steps.items():
@@ -61,7 +61,7 @@ def of_calls(calls: Sequence[Call], outcomes: Sequence[Outcome]) -> list[Finding
             findings.append(Finding("", what, "treat it as a failure"))
     loading = [by_text[call.text] for call in CALLS if call.verb is Verb.LOAD and not call.safetensors]
     if by_text[CALLS[0].text].value is True and not any(outcome.ok for outcome in loading):
-        what = f"{CALLS[0].text} says True, and v1.load loads nothing of it"
+        what = f"{CALLS[0].text} says True, but v1.load loads nothing of it"
         findings.append(Finding("", what, "don't detect checkpoints by it"))
     return findings
 
@@ -77,12 +77,12 @@ def _unfinished(path: Path) -> Iterator[Finding]:
 def _hidden(path: Path) -> Iterator[Finding]:
     hidden = step.deleted_item(path)
     if hidden:
-        what = "its deletion began and didn't finish: v1 refuses it, and v0 may load what is left"
+        what = "its deletion began and didn't finish: v1 refuses it, and v0 may load the rest"
         yield Finding(hidden, what, f"v1.delete(p, checkpointable_name={hidden!r}) ends it")
 
 
 def v1_loads(item: Item) -> bool:
-    """Whether v1 loads an item of a checkpoint by its name alone."""
+    """Whether v1 loads an item of a checkpoint given only its name."""
     undeclared = item.kind == handlers.JSON and item.handler is None
     return item.kind not in (handlers.RANDOM_KEY, handlers.PROTO, handlers.METRICS, handlers.UNKNOWN) and not undeclared
 

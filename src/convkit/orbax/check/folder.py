@@ -1,4 +1,4 @@
-"""What both APIs of Orbax see in a folder: whether it is whole, its steps, its items, who wrote them.
+"""Read a folder as both APIs of Orbax do: whether it is complete, its steps, its items, and their handlers.
 
 Sources: orbax-checkpoint 0.12.8, ``_src/path/{atomicity,step,temporary_paths}.py`` and
 ``_src/metadata/checkpoint.py``; a local file system.
@@ -19,22 +19,22 @@ TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 def is_whole(path: Path) -> bool:
-    """Whether v0 takes the path for a complete checkpoint."""
+    """Whether v0 regards the path as a complete checkpoint."""
     return path.is_dir() and TEMPORARY not in path.name
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether v1 takes the path for an unfinished save."""
+    """Whether v1 regards the path as an unfinished save."""
     return path.is_dir() and not path.is_symlink() and TEMPORARY in path.name
 
 
 def subfolders(path: Path) -> list[str]:
-    """Names of the folders in it, in the order of the file system."""
+    """Names of the folders in a folder, in the order of the file system."""
     return [entry.name for entry in path.iterdir() if entry.is_dir()]
 
 
 def steps(path: Path, names: StepNames = ("", 0)) -> dict[int, Path]:
-    """The steps that a manager finds if it is given such names, in their order."""
+    """List the steps that a manager finds if it is given such names, in their order."""
     prefix, length = names
     digits = rf"0\d{{{length - 1}}}|[1-9]\d{{{length - 1},}}" if length else r"0|[1-9]\d*"
     name = re.compile(rf"{re.escape(prefix)}{'_' if prefix else ''}({digits})")
@@ -44,27 +44,27 @@ def steps(path: Path, names: StepNames = ("", 0)) -> dict[int, Path]:
 
 
 def has_tree(path: Path) -> bool:
-    """Whether a pytree's metadata lies there."""
+    """Whether the folder holds a pytree's metadata."""
     return (path / tree.FILE).exists()
 
 
 def has_handlers(path: Path) -> bool:
-    """Whether a checkpoint's metadata lies there."""
+    """Whether the folder holds a checkpoint's metadata."""
     return (path / step.FILE).exists()
 
 
 def handlers(path: Path) -> Mapping[str, str] | str | None:
-    """The handler of each item, or of the whole; None where no metadata, or nothing that is JSON, names one.
+    """Read the handler of each item, or of the whole; None if there is no metadata in JSON that names one.
 
     Raises:
-        OrbaxError: the metadata hold something else than names of handlers.
+        OrbaxError: the metadata holds something other than names of handlers.
     """
     found = _metadata(path)
     return found.handlers if found else None
 
 
 def commit_time(path: Path) -> int | None:
-    """When the checkpoint was complete, in nanoseconds since 1970; None where it doesn't say so.
+    """Read when the checkpoint was committed, in nanoseconds since 1970; None if it isn't recorded.
 
     Raises:
         OrbaxError: as :func:`handlers`.

@@ -1,4 +1,4 @@
-"""What reading a file of JSON answers, and loading an item that is one."""
+"""Predict the answers of reading a JSON file and of loading a JSON item."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convkit.orbax.check.outcome import OrbaxError
 
 
 def read(file: Path) -> Any:
-    """The value in a file.
+    """Read the value in a file.
 
     Raises:
         OrbaxError: it isn't JSON.
@@ -22,10 +22,10 @@ def read(file: Path) -> Any:
 
 
 def load(path: Path, *names: str) -> Any:
-    """The value in the first of these files that exists: its structure, with the types of its leaves.
+    """Read the first of these files that exists, and return its structure with the types of its leaves.
 
     Raises:
-        OrbaxError: none is there, or it isn't JSON.
+        OrbaxError: none exists, or it isn't JSON.
     """
     for file in (path / name for name in names):
         if file.exists():

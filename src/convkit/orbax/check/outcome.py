@@ -1,4 +1,4 @@
-"""What an Orbax call answers: a value, or an error with its causes."""
+"""The answer of an Orbax call: a value, or an error with its causes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def outcome(call: Callable[[], Any]) -> Outcome:
-    """What a rule answers: its value, or the error that it raises."""
+    """Run a rule and return its answer: its value, or the error that it raises."""
     try:
         return Outcome(OK, call())
     except OrbaxError as error:

@@ -1,8 +1,8 @@
-"""What loading a pytree item answers: the rules that Orbax's two APIs share, and where they differ.
+"""Predict the answer of loading a pytree item: the rules that Orbax's two APIs share, and their differences.
 
 Sources: orbax-checkpoint 0.12.8, ``_src/handlers/{base_pytree,pytree,standard}_checkpoint_handler.py``,
-``_src/serialization/{jax_array_handlers,type_handlers,serialization}.py``, ``_src/metadata/sharding.py``; of v1
-``handlers/pytree_handler.py``, which calls the first with leaf handlers of its own.
+``_src/serialization/{jax_array_handlers,type_handlers,serialization}.py``, ``_src/metadata/sharding.py``; for v1,
+``handlers/pytree_handler.py``, which calls the first with its own leaf handlers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from convkit.state.orbax.layout import AGGREGATE
 from convkit.state.orbax.nested import nested
 from convkit.state.orbax.tree import ARRAY, NDARRAY, SCALAR, STRING, Node
 
-#: what jax silently makes of 64-bit arrays where ``jax_enable_x64`` isn't set
+#: dtypes to which jax silently narrows 64-bit arrays if ``jax_enable_x64`` isn't set
 NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 
 
 class Reader(Enum):
-    """Who loads: v1's handler, or one of v0's three."""
+    """The handler that loads: that of v1, or one of three of v0."""
 
     V1 = "v1"
     BASE = "BasePyTreeCheckpointHandler"
@@ -46,10 +46,10 @@ class PyTree(PyTreeFiles):
     devices: int = 1
 
     def load(self, reader: Reader, target: Target = Target.STORED) -> Any:
-        """The loaded tree, with kind, dtype and shape of each leaf.
+        """Describe the loaded tree, with kind, dtype and shape of each leaf.
 
         Raises:
-            OrbaxError: it isn't loaded.
+            OrbaxError: loading fails.
         """
         if reader is Reader.STANDARD and target is Target.STORED:
             self._check_topology()
@@ -61,10 +61,10 @@ class PyTree(PyTreeFiles):
         return self._load_old(reader, target)
 
     def metadata(self) -> Any:
-        """What v1's metadata says of the item; random keys appear as the arrays that they are stored as.
+        """Describe the item as v1's metadata does; random keys appear as their stored arrays.
 
         Raises:
-            OrbaxError: it fails.
+            OrbaxError: the call fails.
         """
         self.check_metadata()
         known: list[tuple[Node, Any]] = []
@@ -119,7 +119,7 @@ class PyTree(PyTreeFiles):
         return self._array(node.place, kind, strict)
 
     def _check_sharding(self, node: Node, reader: Reader) -> str:
-        """The kind that a jax array is loaded as: numpy's where ``StandardCheckpointHandler`` finds no sharding."""
+        """The kind that a jax array is loaded as: numpy's if ``StandardCheckpointHandler`` finds no sharding."""
         if self.shardings is None:
             if reader is Reader.STANDARD:
                 return NDARRAY
@@ -140,7 +140,7 @@ class PyTree(PyTreeFiles):
         return text
 
     def _check_target(self, reader: Reader) -> None:
-        """``StandardCheckpointHandler`` takes no text in a target."""
+        """Refuse text in a target, as ``StandardCheckpointHandler`` does."""
         named = [node.name for node in self._nodes() if node.value_type == STRING]
         if reader is Reader.STANDARD and named:
             raise OrbaxError("ValueError", f"{named[0]} is text, which this handler doesn't take in a target")
@@ -149,7 +149,7 @@ class PyTree(PyTreeFiles):
         """Check that v0 finds the metadata of every leaf.
 
         Raises:
-            OrbaxError: it doesn't.
+            OrbaxError: one is missing.
         """
         self._require_metadata()
         self._check_nodes()
@@ -161,7 +161,7 @@ class PyTree(PyTreeFiles):
                     self._sharding(node)
 
     def _check_topology(self) -> None:
-        """``StandardCheckpointHandler`` asks for every leaf's metadata first, and makes its target of it."""
+        """Read every leaf's metadata first, from which ``StandardCheckpointHandler`` makes its target."""
         self.check_metadata()
         for node in self._nodes():
             if node.aggregated:
@@ -174,7 +174,7 @@ class PyTree(PyTreeFiles):
                     )
 
     def _load_old(self, reader: Reader, target: Target) -> Any:
-        """What v0's ``PyTreeCheckpointHandler`` loads by the msgpack file, and by ``_METADATA`` if there is one."""
+        """Load as v0's ``PyTreeCheckpointHandler`` does: by the msgpack file, and by ``_METADATA`` if there is one."""
         if not (self.folder / AGGREGATE).is_file():
             raise OrbaxError("FileNotFoundError", f"neither {tree.FILE} nor {AGGREGATE} lies there")
         kinds = {node.path: node for node in self.tree.nodes} if self.tree else {}

@@ -1,4 +1,4 @@
-"""What lies in the folder of a pytree item, read as Orbax reads it: the errors are Orbax's.
+"""Read the files of a pytree item as Orbax reads them, with the errors that Orbax would raise.
 
 Sources: as of :mod:`~convkit.orbax.check.pytree`.
 """
@@ -31,10 +31,10 @@ class PyTreeFiles:
 
     @cached_property
     def tree(self) -> Tree | None:
-        """What ``_METADATA`` says; None where there is none.
+        """The content of ``_METADATA``; None if there isn't one.
 
         Raises:
-            OrbaxError: it isn't what Orbax writes.
+            OrbaxError: it isn't in the form that Orbax writes.
         """
         path = self.folder / tree.FILE
         if not path.is_file():
@@ -57,7 +57,7 @@ class PyTreeFiles:
     def aggregate(self) -> tuple[tuple[Node, Any], ...]:
         """The leaves of the msgpack file of old releases: values, or placeholders of arrays that lie elsewhere."""
         path = self.folder / AGGREGATE
-        if path.is_dir():  # of an item that is one array, that array
+        if path.is_dir():  # the array of an item that is a single array
             raise OrbaxError("IsADirectoryError", f"{AGGREGATE} is a folder")
         try:
             found = flat(flax_msgpack.load(path)) if path.is_file() else ()
@@ -68,7 +68,7 @@ class PyTreeFiles:
 
     @cached_property
     def shardings(self) -> dict[str, str] | None:
-        """The file of shardings as it stands, its keys too; None where there is none."""
+        """The file of shardings with its keys, unchanged; None if there isn't one."""
         path = self.folder / arrays.SHARDING_FILE
         try:
             return read_object(path) if path.is_file() else None
@@ -77,7 +77,7 @@ class PyTreeFiles:
 
     @cached_property
     def key_algorithms(self) -> dict[str, str]:
-        """Of typed random keys the algorithm, by storage name.
+        """The algorithms of typed random keys, by storage name.
 
         Raises:
             OrbaxError: the file that names them can't be read.
@@ -90,11 +90,11 @@ class PyTreeFiles:
 
     @cached_property
     def store(self) -> Store:
-        """Where its arrays lie."""
+        """The store of its arrays."""
         return Store(self.folder, ocdbt=self.ocdbt, version3=bool(self.tree and self.tree.use_zarr3))
 
     def array(self, node: Node) -> ZarrArray:
-        """The array that is stored for a leaf.
+        """Open the array that is stored for a leaf.
 
         Raises:
             OrbaxError: tensorstore can't open it.

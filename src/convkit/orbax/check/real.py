@@ -1,4 +1,4 @@
-"""What the worker does: the calls of the table, made in the installed Orbax. Imports jax and Orbax."""
+"""Make the calls of the table in the installed Orbax, inside the worker. Imports jax and Orbax."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from convkit.state.orbax.tree import ARRAY, SCALAR, STRING, Node
 
 
 def keep_64_bits(keep: bool) -> None:
-    """Whether jax keeps 64 bits; by default it cuts them to 32."""
+    """Set whether jax keeps 64 bits; by default it cuts them to 32."""
     jax.config.update("jax_enable_x64", keep)
 
 
 def answers(request: Mapping[str, Any], make: Maker) -> Iterator[dict[str, Any]]:
-    """What each of the request's ``calls`` answers for the checkpoint at ``path``."""
+    """Answer each of the request's ``calls`` for the checkpoint at ``path``."""
     for entry in request["calls"]:
         yield answer(Call.from_json(entry), Path(request["path"]), make)
 
 
 def answer(call: Call, path: Path, make: Maker) -> dict[str, Any]:
-    """What the call answers: result, description of the value, and class and message of the error and its causes."""
+    """Make the call: return its result, a description of the value, and class and message of errors and causes."""
     try:
         target = abstract(path / _folder(call, path), call.target) if call.verb in _WITH_TARGET else None
         value = make(call, path, target)
@@ -57,7 +57,7 @@ class Maker:
     scratch: Path
 
     def __call__(self, call: Call | Mapping[str, Any], path: Path, target: Any = None) -> Any:
-        """What a call returns, which may be given as JSON.
+        """Make a call, which may be given as JSON, and return its value.
 
         ``target`` is the tree to restore, where the call takes one: shape and dtype of each leaf, ``...`` for those
         that aren't wanted.
@@ -130,14 +130,14 @@ _WITH_TARGET = (Verb.LOAD, Verb.STANDARD)
 
 
 def _folder(call: Call, path: Path) -> str:
-    """The folder, below the checkpoint's, of the tree that a call is given."""
+    """The folder below the checkpoint that holds the tree for a call's target."""
     if call.verb is Verb.STANDARD:
         return call.below
     return (first_pytree(path, deleted_item(path)) if call.name == AUTO else call.name) or ""
 
 
 def _steps_v0(call: Call, root: Path) -> tuple[dict[int, Any], Any]:
-    """The steps that a manager finds, with their metrics, and what the user stored with the root."""
+    """The steps that a manager finds, with their metrics, and the root's custom metadata."""
     options = v0.CheckpointManagerOptions(**_names(call), read_only=True, create=False)
     with v0.CheckpointManager(root, options=options) as manager:
         kept = {step: (root / str(StepName(step, *call.names)) / "metrics").is_dir() for step in manager.all_steps()}
@@ -161,7 +161,7 @@ def _args(items: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def _links(path: Path, scratch: Path) -> Path:
-    """A folder like ``path``, of links from the second level on."""
+    """Make a copy of the folder ``path``, with links from the second level on."""
     if not path.is_dir():
         return path if path.exists() else scratch / "nothing" / path.name
     copy = scratch / "root" / path.name
@@ -180,12 +180,12 @@ def _links(path: Path, scratch: Path) -> Path:
 def abstract(folder: Path, target: Target) -> Any:
     """The tree stored in a folder, as a target: without its values.
 
-    None where nothing is asked for; a lone array where no tree is stored.
+    None if no tree is needed; a single array if no tree is stored.
     """
     if target is Target.STORED:
         return None
     item = PyTree(folder)
-    # where no metadata say which arrays were jax's, and on which devices they lay
+    # without metadata about which arrays were jax's and on which devices they were
     unknown = jax.ShapeDtypeStruct((1,), np.float32)
     try:
         if item.tree and item.tree.nodes:
@@ -221,7 +221,7 @@ def _abstract_leaf(item: PyTree, node: Node, target: Target) -> Any:
 
 
 def described(value: Any) -> Any:
-    """The value's structure, with the kinds of its leaves."""
+    """Describe the value's structure, with the kinds of its leaves."""
     if isinstance(value, jax.Array):
         if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             return f"jax.Array key<{jax.random.key_impl(value)}>{list(value.shape)}"

@@ -1,8 +1,8 @@
-"""Keeps the installed Orbax running in a process of its own, the worker, and sends it requests.
+"""Keep the installed Orbax running in a separate process, the worker, and send it requests.
 
-Starting Orbax and jax takes seconds, so one worker answers request after request. It is started anew where another
-number of devices is needed or the environment has changed, and after it has crashed. It ends with this process,
-however that ends: its standard input closes then (:mod:`convkit.orbax.check.worker`).
+Starting Orbax and jax takes seconds, so one worker answers request after request. It is restarted if another
+number of devices is needed, if the environment has changed, and after a crash. It ends with this process,
+however that ends, because its standard input closes then (:mod:`convkit.orbax.check.worker`).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from convkit.orbax.check.outcome import Outcome
 
 #: the result of a call that ends the process
 CRASHED = "crashed"
-#: seconds until a worker that says nothing is taken for hung; one answer loads an item, or a batch of its leaves
+#: seconds until a silent worker counts as hung; one answer loads an item, or a batch of its leaves
 PATIENCE = 1800.0
 
 _TABLE = "convkit.orbax.check.real"
-#: variables of the environment that a running worker doesn't follow, by how they begin
+#: prefixes of environment variables whose changes a running worker doesn't see
 _VARIABLES = ("JAX_", "XLA_", "LD_", "ORBAX_", "PYTHON")
-#: seconds that a worker has to end by itself
+#: seconds in which a worker may end by itself
 _GRACE = 5
 
 
 class NoAnswerError(Exception):
-    """The worker gave no answer: it ended, hung, or failed; the text is the reason.
+    """The worker didn't answer: it ended, hung, or failed; the text is the reason.
 
-    ``imported`` is False where it didn't even start, for want of Orbax mostly.
+    ``imported`` is False if it didn't even start, mostly because Orbax is missing.
     """
 
     def __init__(self, reason: str, *, imported: bool = True) -> None:
@@ -50,7 +50,7 @@ class NoAnswerError(Exception):
 
 
 def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
-    """What each call answers on this machine's CPU, which jax sees as ``devices`` devices.
+    """Make each call on this machine's CPU, which jax sees as ``devices`` devices, and return the answers.
 
     Raises:
         ConvkitError: Orbax isn't installed, can't be imported, or doesn't answer.
@@ -72,23 +72,23 @@ def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
 
 
 def ask(task: str, request: Mapping[str, Any], devices: int = 1, *, x64: bool = False) -> Iterator[Any]:
-    """What the worker answers to a request, answer by answer.
+    """Yield the worker's answers to a request.
 
     Args:
         task: the module whose ``answers`` the worker runs.
         request: its argument, as JSON; paths are absolute.
         devices: of the CPU, as jax sees it.
-        x64: whether jax is to keep 64 bits.
+        x64: whether jax keeps 64 bits.
 
     Raises:
-        NoAnswerError: no worker can be started, or it ended or hung before its last answer. It is gone then.
+        NoAnswerError: the worker can't be started, or ended or hung before its last answer. It is ended then.
     """
     line = json.dumps({"task": task, "request": request, "x64": x64})
     with _LOCK:
         worker = _taken(line, devices)
         try:
             yield from worker.answers()
-        except BaseException:  # also where nobody wants the other answers
+        except BaseException:  # also if the caller stops before the last answer
             stop()
             raise
 
@@ -102,7 +102,7 @@ def stop() -> None:
 
 
 class HungError(NoAnswerError):
-    """The worker said nothing for :data:`PATIENCE` seconds."""
+    """The worker was silent for :data:`PATIENCE` seconds."""
 
 
 class _Worker:
@@ -111,7 +111,7 @@ class _Worker:
     def __init__(self, key: tuple[Any, ...], environment: Mapping[str, str]) -> None:
         self.key = key
         self.owner = os.getpid()
-        # what Orbax prints; a pipe that nobody empties would stop it
+        # the output of Orbax; a pipe that isn't emptied would block it
         self._said = TemporaryFile()  # noqa: SIM115 - until the worker ends
         self._scratch = mkdtemp(prefix="convkit-orbax-")
         self.process = subprocess.Popen(
@@ -124,7 +124,7 @@ class _Worker:
         self._pending = b""
 
     def send(self, line: str) -> bool:
-        """Whether the worker takes a request; False where it has ended meanwhile."""
+        """Send a request; False if the worker has ended meanwhile."""
         assert self.process.stdin
         self._said.seek(0)
         self._said.truncate()
@@ -139,23 +139,23 @@ class _Worker:
         """The answers to the request, as they come.
 
         Raises:
-            NoAnswerError: there is no more, and the last hasn't come.
+            NoAnswerError: the worker ended before its last answer.
         """
         while True:
-            said = self.line()
-            if said is None:
+            line = self.line()
+            if line is None:
                 raise NoAnswerError(self.last_words())
-            if "failed" in said:
-                raise NoAnswerError(said["failed"])
-            if "answer" not in said:
+            if "failed" in line:
+                raise NoAnswerError(line["failed"])
+            if "answer" not in line:
                 return
-            yield said["answer"]
+            yield line["answer"]
 
     def line(self) -> Any:
-        """The next line that the worker writes; None where it has ended.
+        """The next line that the worker writes; None if it has ended.
 
         Raises:
-            HungError: it writes none.
+            HungError: the worker is silent.
         """
         assert self.process.stdout
         until = time.monotonic() + PATIENCE
@@ -169,7 +169,7 @@ class _Worker:
         return json.loads(line)
 
     def last_words(self) -> str:
-        """The last line that the worker printed, or how it ended."""
+        """The last line that the worker printed, or a description of how it ended."""
         status = self.process.wait()
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
@@ -200,10 +200,10 @@ atexit.register(stop)
 
 
 def _taken(line: str, devices: int) -> _Worker:
-    """A worker that has taken the request; one that ended unnoticed is replaced.
+    """Return a worker that has accepted the request; one that ended unnoticed is replaced.
 
     Raises:
-        NoAnswerError: none can be started.
+        NoAnswerError: a worker can't be started.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

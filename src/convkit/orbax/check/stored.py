@@ -1,4 +1,4 @@
-"""Which arrays an item stores, and which parts of them are absent, by the store's index alone: no data are read.
+"""Find which arrays an item stores and which parts of them are missing, from the store's index, without reading data.
 
 Orbax keeps arrays in an OCDBT database, or each in a folder of its own.
 """
@@ -81,7 +81,7 @@ class Store:
 
     @cached_property
     def _entries(self) -> Mapping[str, Entry]:
-        """Where the database has the value of each key; files may be missing or cut.
+        """Where the database keeps the value of each key; files may be missing or truncated.
 
         Raises:
             OrbaxError: the database can't be read.

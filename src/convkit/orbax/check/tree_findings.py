@@ -1,4 +1,4 @@
-"""What Orbax gets wrong or hides about one pytree item: pairs of a fact and a remedy."""
+"""Find what Orbax gets wrong or hides about one pytree item: pairs of a fact and a remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Opened = Sequence[tuple[Node, ZarrArray]]
 
 
 def of_tree(folder: Path, devices: int = 1) -> Iterator[Pair]:
-    """Everything about the item in a folder."""
+    """Yield all findings about the item in a folder."""
     item = PyTree(folder, devices)
     if _is_older(folder):
         yield (
@@ -101,7 +101,7 @@ def _opened(item: PyTree, described: Tree) -> Iterator[tuple[Node, ZarrArray]]:
             try:
                 yield node, item.array(node)
             except OrbaxError:
-                continue  # the calls say so
+                continue  # the calls report it
 
 
 def _keys(folder: Path, described: Tree, opened: Opened) -> Iterator[Pair]:

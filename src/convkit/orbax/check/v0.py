@@ -1,4 +1,4 @@
-"""What the calls of Orbax's v0 API answer: its rules, as functions of the checkpoint's files.
+"""Predict the answers of calls of Orbax's v0 API: its rules, as functions of the checkpoint's files.
 
 Sources: orbax-checkpoint 0.12.8, ``_src/checkpointers/checkpointer.py``, ``_src/handlers/*.py``,
 ``checkpoint_manager.py``.
@@ -18,7 +18,7 @@ from convkit.orbax.check.pytree import Reader, Trees
 from convkit.orbax.check.stored import Store
 from convkit.state.orbax import layout
 
-#: where the handlers of the API live
+#: the modules that hold the handlers of the API
 _MODULE = "orbax.checkpoint._src.handlers."
 DEFAULT, METRICS = "default", "metrics"
 _METRICS_HANDLER = "JsonCheckpointHandler(filename='metrics')"
@@ -28,10 +28,10 @@ _KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
 
 def predict(call: Call, path: Path, trees: Trees) -> Any:
-    """What a call of the API returns.
+    """Predict the value that a call of the API returns.
 
     Raises:
-        OrbaxError: it fails.
+        OrbaxError: the call fails.
     """
     if call.verb is Verb.MANAGER:
         return _manager(folder.steps(path, call.names), call.items, trees)
@@ -52,7 +52,7 @@ def predict(call: Call, path: Path, trees: Trees) -> Any:
 
 
 def _check_described(path: Path, trees: Trees) -> None:
-    """``restore_args`` are made from ``metadata(p).item_metadata.tree``, which must be there."""
+    """Check that ``metadata(p).item_metadata.tree`` exists, from which ``restore_args`` are made."""
     if path.is_file():
         raise OrbaxError("NotADirectoryError", "it is a file")
     if path.exists():
@@ -66,7 +66,7 @@ def _check_described(path: Path, trees: Trees) -> None:
 
 
 def _composite(path: Path, asked: Mapping[str, str | None], trees: Trees, *, manager: bool = False) -> dict[str, Any]:
-    """The items that are asked for, by the handlers asked for; all of them, by the handlers on disk, where none is."""
+    """The requested items by their requested handlers; without a request, all items by their handlers on disk."""
     there = folder.subfolders(path)
     handlers = {name: str(handler) for name, handler in asked.items()}
     if not handlers:
@@ -79,10 +79,10 @@ def _composite(path: Path, asked: Mapping[str, str | None], trees: Trees, *, man
 
 
 def _on_disk(path: Path, name: str) -> str:
-    """The handler of an item by what the checkpoint says.
+    """Find the handler of an item that the checkpoint records.
 
     Raises:
-        OrbaxError: it says none that the API has.
+        OrbaxError: it doesn't record a handler that the API has.
     """
     named = folder.handlers(path)
     if isinstance(named, str):
@@ -91,7 +91,7 @@ def _on_disk(path: Path, name: str) -> str:
     known = str(handler).replace(".v0._src.", "._src.").removeprefix(_MODULE).rpartition(".")[2]
     if not str(handler).startswith("orbax.checkpoint.") or ".experimental." in str(handler) or known not in _HANDLERS:
         cause = OrbaxError("KeyError", f"no handler {handler}")
-        raise OrbaxError("ValueError", f"item {name} is there, and no v0 handler is known for it") from cause
+        raise OrbaxError("ValueError", f"item {name} is there, but no v0 handler is known for it") from cause
     if known == "ProtoCheckpointHandler":
         cause = OrbaxError("TypeError", "ProtoRestoreArgs has no default")
         raise OrbaxError("ValueError", f"item {name} needs the class of its message") from cause
@@ -117,7 +117,7 @@ def _array(path: Path, trees: Trees) -> Any:
 
 
 def _lone_array(path: Path, name: str) -> str:
-    """An array without metadata beside it is numpy's."""
+    """Treat an array without metadata beside it as numpy's."""
     spec = Store(path, ocdbt=(path / layout.MANIFEST).is_file(), version3=False).open(name).spec
     return f"np.ndarray {spec.dtype}{list(spec.shape)}"
 
@@ -126,7 +126,7 @@ def _jax_key(path: Path, trees: Trees) -> Any:
     loaded = _composite(path, {_KEY: "ArrayCheckpointHandler", f"{_KEY}_metadata": "JsonCheckpointHandler"}, trees)
     shape = str(loaded[_KEY]).partition("[")[2]
     typed = json.loads((path / f"{_KEY}_metadata" / "metadata").read_bytes())["typed"]
-    # the algorithm isn't stored: jax's default
+    # the algorithm isn't stored, so it is jax's default
     return f"jax.Array key<threefry2x32>[{shape.rpartition(',')[0]}]" if typed else loaded[_KEY]
 
 
@@ -135,14 +135,14 @@ def _numpy_key(path: Path, trees: Trees) -> Any:
     return _composite(path, items, trees)[_NUMPY_KEY]
 
 
-#: what a handler restores, by the name of the handler or of a call's arguments
+#: the rule of each handler, by the name of the handler or of a call's arguments
 _HANDLERS: dict[str, Callable[[Path, Trees], Any]] = {
     "PyTreeCheckpointHandler": _pytree(Reader.PYTREE),
     "StandardCheckpointHandler": _pytree(Reader.STANDARD),
     PYTREE: _pytree(Reader.PYTREE),
     STANDARD: _pytree(Reader.STANDARD),
     "JsonCheckpointHandler": _json,
-    # a manager knows where its metrics are
+    # a manager finds its own metrics
     _METRICS_HANDLER: _metrics,
     "ArrayCheckpointHandler": _array,
     "JaxRandomKeyCheckpointHandler": _jax_key,
@@ -152,7 +152,7 @@ _HANDLERS: dict[str, Callable[[Path, Trees], Any]] = {
 
 
 def _manager(found: Mapping[int, Path], asked: Mapping[str, str | None], trees: Trees) -> Any:
-    """What ``CheckpointManager`` restores of the latest of these steps: items, or the value of one unnamed item."""
+    """Predict what ``CheckpointManager`` restores from the latest step: items, or the value of one unnamed item."""
     for path in found.values():
         json_item.check(path / METRICS, METRICS)
     if not found:

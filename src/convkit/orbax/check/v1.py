@@ -1,4 +1,4 @@
-"""What the calls of Orbax's v1 API answer: its rules, as functions of the checkpoint's files.
+"""Predict the answers of calls of Orbax's v1 API: its rules, as functions of the checkpoint's files.
 
 Sources: orbax-checkpoint 0.12.8, ``experimental/v1/_src``: ``layout/{registry,orbax_layout,orbax_v0_layout,
 safetensors_layout}.py``, ``handlers/{resolution,registration,global_registration}.py``, ``deletion/metadata.py``,
@@ -21,7 +21,7 @@ from convkit.orbax.check.pytree import Reader, Trees
 from convkit.orbax.check.v1_layout import INVALID, RESERVED, STATE, Layout
 from convkit.state.orbax.handlers import JSON, METRICS, PROTO, PYTREE, V0, V1
 
-#: handlers of the API by the names that handlers have on disk; a name of an item may have one, too
+#: handlers of the API by their names on disk; some names of items also have a handler
 _KNOWN = {name: kind for names in (V1, V0) for kind, name in names.items() if kind in (JSON, PROTO, PYTREE)} | {
     V0[PYTREE].replace("standard", "pytree").replace("Standard", "PyTree"): PYTREE,
     V1[METRICS]: METRICS,
@@ -32,10 +32,10 @@ _SAFETENSORS = frozenset(DTYPES.values()) - {"float8_e8m0fnu", "float8_e4m3fnuz"
 
 
 def predict(call: Call, path: Path, trees: Trees) -> Any:
-    """What a call of the API returns.
+    """Predict the value that a call of the API returns.
 
     Raises:
-        OrbaxError: it fails.
+        OrbaxError: the call fails.
     """
     checkpoint = _Checkpoint(path, trees)
     match call.verb:
@@ -113,7 +113,7 @@ class _Checkpoint(Layout):
         return {name: self._metadata(name) for name in names}
 
     def load_safetensors(self) -> dict[str, str]:
-        """What is loaded with ``checkpoint_layout`` set to safetensors; the item's name doesn't matter."""
+        """Load with ``checkpoint_layout`` set to safetensors; the item's name doesn't matter."""
         self.check_record()
         if self.path.is_dir():
             files = sorted(self.path.glob(f"*{SUFFIX}"))
@@ -140,8 +140,8 @@ class _Checkpoint(Layout):
         return named.get(name) if isinstance(named, Mapping) else None
 
     def _kind(self, name: str, handler: str | Mapping[str, str] | None, target: Target) -> str:
-        """The kind that v1 takes an item for: by its target, its name, its handler; else a pytree."""
-        if target is not Target.STORED:  # only the handler of pytrees takes one
+        """The kind of item that v1 assumes: by its target, its name or its handler; else a pytree."""
+        if target is not Target.STORED:  # only the handler of pytrees takes a target
             return PYTREE
         if name in _BY_NAME:
             return _BY_NAME[name]
@@ -162,7 +162,7 @@ class _Checkpoint(Layout):
                 return self.trees(path).load(Reader.V1, target)
 
     def _metadata(self, name: str) -> Any:
-        """The metadata of an item: None, without an error, where they can't be read."""
+        """The metadata of an item; None, without an error, if it can't be read."""
         if self._kind(name, self._handler(name), Target.STORED) != PYTREE:
             return None
         try:
@@ -172,14 +172,14 @@ class _Checkpoint(Layout):
 
 
 def _check_times(found: Mapping[int, Path]) -> None:
-    """With a format for names, ``training.Checkpointer`` asks each step when it was complete."""
+    """Check that each step has a commit time, which ``training.Checkpointer`` reads if it has a name format."""
     for path in found.values():
         if folder.commit_time(path) is None:
             raise OrbaxError("AttributeError", f"step {path.name} doesn't say when it was complete")
 
 
 def _latest(found: Mapping[int, Path], trees: Trees, name: str | None) -> Any:
-    """What ``training.Checkpointer`` loads of the latest of these steps: an item, or all."""
+    """Predict what ``training.Checkpointer`` loads from the latest of these steps: an item, or all."""
     for path in found.values():
         json_item.check(path / "metrics", "metrics")
     if not found:

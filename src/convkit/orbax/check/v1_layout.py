@@ -1,4 +1,4 @@
-"""Whether v1 recognises a checkpoint, in which of its two layouts, and which item it means.
+"""Predict whether v1 recognises a checkpoint, in which of its two layouts, and which item it chooses.
 
 Sources: as of :mod:`~convkit.orbax.check.v1`, ``layout/*.py`` and ``deletion/metadata.py``.
 """
@@ -25,7 +25,7 @@ INVALID = "InvalidLayoutError"
 
 
 def first_pytree(path: Path, deleting: str | None = None) -> str | None:
-    """The item that ``v1.load`` takes where none is named: ``state`` before all, then in alphabetical order."""
+    """The item that ``v1.load`` chooses if none is named: ``state`` first, then in alphabetical order."""
     names = folder.subfolders(path) if path.is_dir() else []
     for name in sorted(names, key=lambda name: (name != STATE, name)):
         if name != deleting and name not in RESERVED and folder.has_tree(path / name):
@@ -35,7 +35,7 @@ def first_pytree(path: Path, deleting: str | None = None) -> str | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A path, and what v1 recognises there: the newer layout if the indicator is there, else the older."""
+    """A path as v1 recognises it: in the newer layout if the indicator file is there, else in the older."""
 
     path: Path
 
@@ -72,7 +72,7 @@ class Layout:
         """Check that the record of a deletion, if there is one, agrees with the checkpoint.
 
         Raises:
-            OrbaxError: it doesn't.
+            OrbaxError: it contradicts the checkpoint.
         """
         _ = self.deleting
 
@@ -89,10 +89,10 @@ class Layout:
         return (self.path / step.INDICATOR).exists()
 
     def check(self) -> None:
-        """Check that a checkpoint lies there, in the layout that the indicator names.
+        """Check that there is a checkpoint in the layout that the indicator file names.
 
         Raises:
-            OrbaxError: none does.
+            OrbaxError: there isn't one.
         """
         self.check_record()
         try:
@@ -126,7 +126,7 @@ class Layout:
             raise OrbaxError("ValueError", "it is an unfinished save")
 
     def resolve(self, name: str | None) -> str | None:
-        """The item to load: itself, or for :data:`AUTO` the first that is a pytree; None for the checkpoint itself.
+        """The item to load: the named one, or for :data:`AUTO` the first pytree; None for the checkpoint itself.
 
         Raises:
             OrbaxError: there is none.
@@ -171,7 +171,7 @@ class Layout:
 
 @contextmanager
 def _as_layout(what: str) -> Iterator[None]:
-    """Wraps an error as the layouts do."""
+    """Wrap an error as the layouts do."""
     try:
         yield
     except OrbaxError as error:

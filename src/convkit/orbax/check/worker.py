@@ -1,4 +1,4 @@
-"""The process that has Orbax, started by :mod:`convkit.orbax.check.run`: ``python -m`` this module, and a folder.
+"""Run Orbax in a process that :mod:`convkit.orbax.check.run` starts: ``python -m`` this module, and a folder.
 
 It may be killed by a damaged checkpoint, or see more devices than there are. Each line of its standard input is a
 request: a ``task``, the module whose ``answers`` gives the answers, and that function's argument. When the input
@@ -19,9 +19,9 @@ from typing import Any, TextIO
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Orbax prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keeps the output of Orbax apart from answers
     from convkit.orbax.check import real
 
     scratch = Path(sys.argv[1])
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _read(requests: SimpleQueue[dict[str, Any]], scratch: Path) -> None:
-    """Hand requests on; end the process when whoever sends them has ended."""
+    """Pass on requests; end the process when the sender has ended."""
     for line in sys.stdin:
         requests.put(json.loads(line))
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Whether two checkpoints are the same model."""
+"""Check whether two checkpoints are the same model."""
 
 from convkit.verify.equivalence.check import equivalence
 

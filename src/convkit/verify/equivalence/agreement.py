@@ -1,4 +1,4 @@
-"""How far two runs of models are apart, state by state and head by head."""
+"""Measure how far two runs of models are apart, state by state and head by head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Distance:
-    """Between one tensor of the reference and of the candidate."""
+    """The distance between a tensor of the reference and of the candidate."""
 
     name: str
     max_abs: float
@@ -28,7 +28,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The distances of everything that two traces share, in the order of computation, and what only one has."""
+    """The distances of all that two traces share, in the order of computation, and the names that only one has."""
 
     states: list[Distance]
     outputs: list[Distance]
@@ -63,7 +63,7 @@ class Agreement:
         return [d for d in self._all if math.isfinite(d.max_rel)]
 
     def to_json(self) -> dict[str, float]:
-        """The worst figures, without what can't be measured, which ``broken`` names."""
+        """The worst figures, apart from those that can't be measured, which ``broken`` names."""
         figures = {
             "max_rel": max((d.max_rel for d in self.measurable), default=0.0),
             "max_abs": max((d.max_abs for d in self.measurable), default=0.0),
@@ -97,7 +97,7 @@ def compare(reference: Trace, candidate: Trace) -> Agreement:
 
 
 def _pairs(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[dict[str, tuple[Tensor, Tensor]], list[str]]:
-    """What can be compared, and what has another shape."""
+    """The pairs that can be compared, and the names of those whose shapes differ."""
     both = {name: (value, theirs[name]) for name, value in ours.items() if name in theirs}
     strange = [f"{name}: {list(a.shape)} and {list(b.shape)}" for name, (a, b) in both.items() if a.shape != b.shape]
     return {name: (a, b) for name, (a, b) in both.items() if a.shape == b.shape}, strange
@@ -109,7 +109,7 @@ def _distance(name: str, reference: Tensor, candidate: Tensor) -> Distance:
     gap, size = (candidate - reference).abs().max().item(), reference.abs().max().item()
     if not math.isfinite(gap):
         return Distance(name, math.inf, math.inf, -1.0)
-    # in float64, else the cosine of equal vectors is off by more than what is measured
+    # in float64, otherwise the cosine's own error exceeds the difference to measure
     cosine = torch.cosine_similarity(reference.double(), candidate.double(), dim=-1)
     cosine[(reference == candidate).all(-1)] = 1.0
     max_rel = gap / size if size else (math.inf if gap else 0.0)

@@ -1,9 +1,9 @@
-"""Both models with weak weights made strong, so that a wrong forward pass shows.
+"""Amplify weak weights of both models, so that a wrong forward pass shows.
 
 A freshly initialised model attends evenly, and its activations are nearly linear: rotation, head counts and the
 activation function leave no trace in its logits. So every weight that is much smaller than a trained model's is
-multiplied by a power of two, the same on both sides. That is exact in every float dtype, and what the conversion got
-wrong stays wrong. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification.
+multiplied by a power of two, the same on both sides. That is exact in every float dtype, and errors of the conversion
+remain errors. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification.
 """
 
 from __future__ import annotations

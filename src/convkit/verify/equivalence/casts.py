@@ -1,7 +1,7 @@
-"""The source rounded to the dtypes of the target, for a conversion that was asked to cast.
+"""Round the source to the dtypes of the target, for a conversion that casts.
 
-Rounding is elementwise, so it commutes with every rearrangement. So the error of the cast itself is measured apart from
-what the conversion got wrong.
+Rounding is elementwise, so it commutes with every rearrangement. This separates the error of the cast from
+errors of the conversion.
 """
 
 from __future__ import annotations

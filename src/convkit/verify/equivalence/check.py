@@ -1,4 +1,4 @@
-"""Whether two checkpoints are the same model: both are run on the same input, and all their states compared.
+"""Check whether two checkpoints are the same model: run both on the same input, and compare all their states.
 
 Each side runs through an oracle that reads its layout and shares no code with any mapping. The hidden states of every
 layer and the logits of every head must agree. Then the same comparison is made with faults planted in the target, to
@@ -55,7 +55,7 @@ def equivalence(
 
     Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
     The source's tensors may correct the bias flags in its config, as they do in a conversion; the target's config is
-    taken at its word. If the receipt says that a cast was asked for, the source is rounded in the same way, and
+    trusted. If the receipt says that a cast was requested, the source is rounded in the same way, and
     ``measured["cast_max_rel"]`` is the error of the cast itself.
 
     ``measured`` gives the worst figures over all hidden states and logits, ``faults`` the planted faults, and
@@ -93,7 +93,7 @@ def equivalence(
 
 @dataclass(frozen=True)
 class Compared:
-    """What the comparison of two models found."""
+    """The result of comparing two models."""
 
     problems: list[str]
     faults: list[Fault]
@@ -120,7 +120,7 @@ def _compared(
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
             parted = strong.parting(bounds["amplified_max_rel"])
     if parted:
-        problems.append(f"the models part at {parted['point']}, fed by {', '.join(parted['target'])}")
+        problems.append(f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}")
     return Compared(problems, planted, measured, bounds, {"parted": parted, **_details(ours, theirs, trial)})
 
 
@@ -162,7 +162,7 @@ def _problems(ours: Opened, theirs: Opened, trial: Trial, headless: bool) -> lis
     problems += [f"target: {problem}" for problem in theirs.oracle.problems]
     problems += trial.agreement.broken
     for name in trial.agreement.only_in_reference:
-        # a head may be left out on request, or if it is the embedding: hidden states are compared all the same
+        # a head may be left out on request, or if it is the embedding: hidden states are compared anyway
         if not headless and (name != "lm" or not ours.oracle.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
     return problems

@@ -1,7 +1,7 @@
-"""Faults planted on purpose: a check that doesn't see them proves nothing.
+"""Plant faults on purpose: a check that misses them proves nothing.
 
 Each is a mistake that conversions are known to make. It is planted in memory, in the config or in the tensors of one
-layer, which are found by the roles of the target's oracle. A fault isn't planted if it leaves every tensor as it is
+layer, which are found by the roles of the target's oracle. A fault isn't planted if it changes no tensor
 (such as swapping two norms that are all ones), or if the model has no place for it.
 """
 
@@ -48,7 +48,7 @@ Change = tuple[str, "dict[str, Tensor]"]
 
 
 def _swaps(oracle: Oracle) -> Iterator[Change]:
-    """Two tensors of a layer that have each other's names."""
+    """Swap two tensors of a layer."""
     pairs = {
         "swap q and k": ("q", "k"),
         "swap k and v": ("k", "v"),
@@ -65,7 +65,7 @@ def _swaps(oracle: Oracle) -> Iterator[Change]:
 
 
 def _wrong_rotary(oracle: Oracle) -> Iterator[Change]:
-    """Queries and keys ordered by the other rotary convention, or keys reordered with a wrong number of heads."""
+    """Order queries and keys by the other rotary convention, or reorder keys with a wrong number of heads."""
     facts = oracle.facts
     q, k = _in_a_layer(oracle, "q.weight"), _in_a_layer(oracle, "k.weight")
     rows = oracle.part(k).shape[0]
@@ -81,7 +81,7 @@ def _wrong_rotary(oracle: Oracle) -> Iterator[Change]:
 
 
 def _transpose(oracle: Oracle) -> Iterator[Change]:
-    """A square weight transposed, which its shape doesn't show."""
+    """Transpose a square weight, which its shape doesn't show."""
     for role in ("o", "q", "v"):
         name = _in_a_layer(oracle, f"{role}.weight")
         weight = oracle.part(name)
@@ -91,7 +91,7 @@ def _transpose(oracle: Oracle) -> Iterator[Change]:
 
 
 def _drop_a_bias(oracle: Oracle) -> Iterator[Change]:
-    """A bias set to zero: not that of the keys, which cancels in softmax if nothing rotates."""
+    """Set a bias to zero, except that of the keys, which cancels in softmax without rotation."""
     for role in ("v", "up", "o"):
         name = _in_a_layer(oracle, f"{role}.bias")
         if name in oracle.roles:
@@ -99,7 +99,7 @@ def _drop_a_bias(oracle: Oracle) -> Iterator[Change]:
 
 
 def _off_by_one_layer(oracle: Oracle) -> Iterator[Change]:
-    """Every layer with the weights of the next one."""
+    """Give every layer the weights of the next one."""
     layers = oracle.facts.layers
     changes: dict[str, Tensor] = {}
     for role in oracle.roles:
@@ -110,7 +110,7 @@ def _off_by_one_layer(oracle: Oracle) -> Iterator[Change]:
 
 
 def _shifted_tables(oracle: Oracle) -> Iterator[Change]:
-    """Tables whose rows are shifted by one."""
+    """Shift the rows of tables by one."""
     tables = {
         "shift the vocabulary by one row": "embedding.weight",
         "shift the positions by one row": "positions.weight",
@@ -124,7 +124,7 @@ def _shifted_tables(oracle: Oracle) -> Iterator[Change]:
 
 
 def _cast_down(oracle: Oracle) -> Iterator[Change]:
-    """One weight rounded to the widest dtype that changes it."""
+    """Round one weight to the widest dtype that changes it."""
     import torch
 
     name = _in_a_layer(oracle, "v.weight")
@@ -137,7 +137,7 @@ def _cast_down(oracle: Oracle) -> Iterator[Change]:
 
 
 def _norm_offset(oracle: Oracle) -> Iterator[Change]:
-    """The scale of a norm with 1 added, as if it had been stored minus 1."""
+    """Add 1 to the scale of a norm, as if it had been stored minus 1."""
     name = _in_a_layer(oracle, "norm_ffn.weight")
     if name in oracle.roles:
         yield "norm scale off by one", {name: oracle.part(name) + 1}
@@ -156,7 +156,7 @@ _FAULTS: tuple[Callable[[Oracle], Iterator[Change]], ...] = (
 
 
 def _wrong_ties(oracle: Oracle, head: str) -> Iterator[Mutant]:
-    """An untied head replaced by the embedding; a tied head untied, with weights that have drifted."""
+    """Replace an untied head by the embedding; untie a tied head, with weights that have drifted."""
     import torch
 
     if not oracle.facts.tied:

@@ -1,4 +1,4 @@
-"""How much float32 rounding alone changes a model's output: the bound must leave room for it.
+"""Measure how much float32 rounding alone changes a model's output, since the bound must allow for it.
 
 Models amplify rounding differently: two implementations agree to 7e-7 on one set of weights and to 8e-6 on another. So
 the reference is run once more with half of its weights, chosen at random, moved to the neighbouring float: about what

@@ -1,4 +1,4 @@
-"""The input that both models are run on."""
+"""Make the input that both models are run on."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SEED = 20261122
 
 
 def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
-    """Positions to run: what was asked for or 256, more if longrope needs it, never more than the models allow.
+    """Choose the number of positions: as requested or 256, more for longrope, never more than the models allow.
 
     Raises:
         UsageError: fewer than 2 (Cerebras refuses a single position).
     """
     if asked is not None and asked < _FEWEST:
-        raise UsageError(f"a probe of {asked} positions", remedy=f"name {_FEWEST} or more")
+        raise UsageError(f"a probe of {asked} positions is too short", remedy=f"give {_FEWEST} or more")
     switch = max(source.switches_at, target.switches_at)
     wanted = max(asked or POSITIONS, switch + POSITIONS // 4 if switch else 0)
     return min(wanted, source.positions, target.positions)
 
 
 def make_probe(source: Facts, target: Facts, length: int, seed: int = SEED) -> dict[str, Tensor]:
-    """Random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
+    """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
 
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
     ``token_type_ids``: two types if the models have them.

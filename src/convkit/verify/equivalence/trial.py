@@ -1,4 +1,4 @@
-"""One comparison of two models on the same input, and of the first with faulty versions of the second."""
+"""Compare two models on the same input, and the first with faulty versions of the second."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trial:
         self.agreement = compare(self.reference, target.run(probe))
 
     def faults(self) -> Iterator[Mutant]:
-        """The faults that can be planted in the target and affect what is compared."""
+        """The faults that can be planted in the target and affect the compared outputs."""
         return mutants(self.target, [output.name for output in self.agreement.outputs])
 
     def error_with(self, fault: Mutant) -> float:

@@ -1,4 +1,4 @@
-"""Whether a conversion lost anything: mapped back, and compared bit by bit."""
+"""Check whether a conversion lost anything, by mapping it back and comparing bit by bit."""
 
 from convkit.verify.roundtrip.check import roundtrip
 

@@ -1,4 +1,4 @@
-"""Undoing what a step did to values, and how far the result may be from the source.
+"""Undo what a step did to values, and bound the distance of the result from the source.
 
 Steps with ops preserve values: if they are exact, every value comes back, and every NaN as some NaN. Other steps
 preserve bits.
@@ -26,7 +26,7 @@ Ops = Sequence[Op]
 
 
 def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
-    """Elements of a target leaf (carrier of ``target``) as the source had them (carrier of ``source``).
+    """Turn elements of a target leaf (carrier of ``target``) back into the source's (carrier of ``source``).
 
     Shifts and scales are undone in float64 and rounded once; casts are undone by that rounding.
     """
@@ -40,7 +40,7 @@ def undo(data: np.ndarray, ops: Ops, source: str, target: str) -> np.ndarray:
 
 
 def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None) -> Any:
-    """A fill in the carrier of ``dtype``; with ops, what they make of it in the carrier of ``target``."""
+    """A fill in the carrier of ``dtype``; with ops, their result in the carrier of ``target``."""
     target = target or dtype
     with np.errstate(all="ignore"):
         value = _forward(np.asarray([fill]).astype(value_dtype(dtype)), ops).astype(value_dtype(target))
@@ -66,7 +66,7 @@ def _declared(step: Step) -> list[Bound]:
 
 
 def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.ndarray:
-    """Where two runs of elements (1-D, carrier of ``dtype``) differ: bool, one an element."""
+    """Where two runs of elements (1-D, carrier of ``dtype``) differ: one bool per element."""
     wrong = source != back
     if ops:
         both = (run.view(value_dtype(dtype)) for run in (source, back))

@@ -1,8 +1,8 @@
-"""A conversion through other layouts, undone mapping by mapping.
+"""Undo a conversion through other layouts, mapping by mapping.
 
-What lies between two mappings exists nowhere. It is made again from the target, as the later mapping's plan says, and
-is then what the earlier mapping's plan is undone on: so the source is compared with what the target gives, and all that
-the plans say of leaves on the way is compared as well.
+The checkpoint between two mappings isn't stored. It is made again from the target by the later mapping's plan, and
+the earlier mapping's plan is then undone on it. So the source is compared with the result from the target, and
+all that the plans say about intermediate leaves is compared as well.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Claimed = tuple[list[Claim], list[ValueClaim]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One mapping of a conversion: its plan, its two sides, and what the plan claims of them.
+    """One mapping of a conversion: its plan, its two sides, and what the plan claims about them.
 
-    ``remade`` are leaves of the source side that the claims made, so that nothing is left to compare.
+    ``remade`` are leaves of the source side that the claims themselves made, so they need no comparison.
     """
 
     plan: Plan
@@ -57,9 +57,9 @@ def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
     """The mappings of a conversion, from the source to the target.
 
     Args:
-        plan: of the whole conversion.
+        plan: the plan of the whole conversion.
         sides: its two ends, and what lies beside them.
-        earlier: the plan of the conversion in the other direction whose complement lies beside the source.
+        earlier: the plan of the reverse conversion, whose complement lies beside the source.
 
     Raises:
         ConvkitError: a plan can't be undone.
@@ -70,13 +70,13 @@ def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
     for place in reversed(range(len(plans))):
         own, turned = plans[place], before - 1 - place
         kept = _part(sides.kept, place, len(plans))
-        given_back = _part(sides.earlier, turned, before) if turned >= 0 else None
+        returned = _part(sides.earlier, turned, before) if turned >= 0 else None
         if place == 0:
-            between = replace(sides, target=target, kept=kept, earlier=given_back)
+            between = replace(sides, target=target, kept=kept, earlier=returned)
             tensors, values = claimed(own, between)
             found.append(Stage(own, between, ([_carried_on(claim, plans[1:]) for claim in tensors], values)))
             break
-        remade = Remade(own, target, kept, given_back)
+        remade = Remade(own, target, kept, returned)
         making = {id(claim) for claim in remade.made.values()}
         tensors = [claim for claim in remade.claims if id(claim) not in making]
         values = [claim for claim in remade.values if claim.checkpoint is not remade]
@@ -95,7 +95,7 @@ def claimed(plan: Plan, sides: Sides) -> Claimed:
 
 
 class Remade(Checkpoint):
-    """The source of a mapping, made again from its target and from what was kept; a thread holds two leaves of it."""
+    """The source of a mapping, made again from its target and its complement; a thread holds two leaves of it."""
 
     def __init__(self, plan: Plan, target: Checkpoint, kept: Kept | None, earlier: Kept | None) -> None:
         self.path = target.path
@@ -109,7 +109,7 @@ class Remade(Checkpoint):
         for value in self.values:
             if value.checkpoint is self:
                 self.leaves[value.key] = Leaf(value.key, None, from_json_value(value.value))
-        #: the claim that makes a leaf: what was kept of it, or else what the target gives
+        #: the claim that makes a leaf: its kept elements, or else those from the target
         self.made: dict[str, Claim] = {}
         for claim in self.claims:
             if claim.checkpoint is self:
@@ -119,12 +119,12 @@ class Remade(Checkpoint):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`; the leaf is made whole."""
         if key not in self.made:
-            raise ConvkitError("nothing in the plan says how it comes back", key=key, remedy="convert again")
+            raise ConvkitError("the plan doesn't say how to restore it", key=key, remedy="convert again")
         return self._held.whole(key)[start:stop]
 
 
 class _Held(local):
-    """What one thread has made."""
+    """The leaves that one thread has made."""
 
     def __init__(self, made: dict[str, Claim]) -> None:
         self.whole = lru_cache(maxsize=2)(lambda key: _whole(made[key]))
@@ -136,7 +136,7 @@ def _whole(claim: Claim) -> np.ndarray:
 
 
 def _part(kept: Kept | None, place: int, places: int) -> Kept | None:
-    """What the mapping at this place kept."""
+    """The complement of the mapping at this place."""
     if kept is None or places == 1:
         return kept
     tensors = kept.tensors and _Part(kept.tensors, kept_at(place, kept.tensors.leaves))

@@ -1,8 +1,8 @@
-"""The round trip compares the target on disk, mapped back, with the source on disk.
+"""Map the target on disk back, and compare it with the source on disk.
 
-It shares nothing with what made the conversion except the plan, which it reads as JSON. Both sides are streamed, and a
-second copy is written only on request. A round trip that passes proves that the conversion can be undone. It doesn't
-prove that the model means the same: ``equivalence`` does.
+The round trip shares only the plan, which it reads as JSON, with the code that converted. Both sides are streamed, and
+a second copy is written only on request. A round trip that passes proves that the conversion can be undone. It doesn't
+prove that the model computes the same: ``equivalence`` does.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def roundtrip(
     faults: bool = True,
     progress: Progress | None = None,
 ) -> Verdict:
-    """Whether ``plan``, undone on ``target``, gives ``source``: bit by bit, or within the bound that it declares.
+    """Check whether ``plan``, undone on ``target``, gives ``source``: bit by bit, or within its declared bound.
 
     Args:
-        source: what was converted.
+        source: the checkpoint that was converted.
         target: the result.
         plan: of the receipt, or made for a conversion that somebody else made.
         receipt: of the conversion: its digests of the source are compared too, and the complement is used.
         keep: a new folder for the reconverted checkpoint, whose bytes are then compared.
-        source_format, target_format: where they aren't the plan's.
+        source_format, target_format: formats that differ from the plan's.
         faults: whether the same comparison must also find faults planted in small leaves, in memory.
         progress: called with the bytes compared so far and the bytes in all.
 
@@ -55,9 +55,9 @@ def roundtrip(
     left behind by others). ``details`` names the lost ones. Each failing leaf is a problem.
 
     Raises:
-        ConvkitError: the source can't be read, or the plan can't be undone. What is wrong with the target
-            is a problem of the verdict.
-        UsageError: ``keep`` is there already.
+        ConvkitError: the source can't be read, or the plan can't be undone. Problems of the target
+            appear in the verdict.
+        UsageError: ``keep`` exists already.
     """
     check = Check("roundtrip", source, target)
     recorded = read(LeafReceipt, receipt, target) if receipt else None
@@ -98,14 +98,14 @@ def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: 
 
 
 def _later(stage: Stage, problems: list[str], *, faults: bool) -> list[Fault]:
-    """Whether a mapping after the first one agrees with its target in what the source can't answer for."""
+    """Check a mapping after the first one against its target, for what the source can't show."""
     found = examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade)
     problems += in_words(stage.plan, found.problems)
     return _planted(stage, found.failing, alone=False) if faults else []
 
 
 def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fault]:
-    """Faults planted in one mapping's target; where there are several mappings, each is named."""
+    """Plant faults in one mapping's target; if there are several mappings, each is named."""
     found = plant(stage.plan, stage.sides.source, stage.sides.target, failing, _problems)
     return (
         [*found] if alone else [Fault(n, f.caught, f.measured) for f in found for n in in_words(stage.plan, [f.name])]
@@ -133,13 +133,13 @@ def _complement(path: Path, receipt: LeafReceipt | None, stack: ExitStack, probl
 
 
 def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems: list[str]) -> Claimed:
-    """The claims about what was written to ``keep``; if it can't be written, the claims about the streams."""
+    """Write the source to ``keep`` and return the claims about it; if that fails, the claims about the streams."""
     try:
         kept = stack.enter_context(write(keep, claimed, sides, THREADS))
     except UsageError:
         raise
     except ConvkitError as error:
-        problems.append(f"nothing was kept: {error}")
+        problems.append(f"the reconverted source can't be kept: {error}")
         return claimed
     return from_kept(claimed, sides, kept)
 
@@ -162,7 +162,7 @@ def _measured(found: Findings, leaves: int) -> dict[str, Any]:
 
 
 def _details(found: Findings, keep: Path | None) -> dict[str, Any]:
-    """What the figures don't say."""
+    """The details beside the figures."""
     return {
         "exactness": f"within {found.bound:g} ulp" if found.bound else "bit by bit",
         "digests_compared": found.digests,

@@ -1,4 +1,4 @@
-"""Tensors that one layout stores and the other computes, which a plan calls derived, computed again here.
+"""Compute derived tensors again, which one layout stores and the other computes.
 
 Each recipe follows the framework that stores the tensor, in the same arithmetic, because the result is compared bit by
 bit.
@@ -25,9 +25,9 @@ _MOST = 1 << 20
 def derive(
     recipe: str, arguments: Mapping[str, Any], spec: TensorSpec, of: Sequence[str], beside: Tensors
 ) -> np.ndarray | None:
-    """The elements (1-D, carrier) of a derived leaf; None if no recipe of this name gives this shape.
+    """Compute the elements (1-D, carrier) of a derived leaf; None if no recipe of this name gives this shape.
 
-    ``of`` are the leaves of ``beside`` from which it is derived.
+    ``of`` names the leaves of ``beside`` from which it is derived.
     """
     with _as_planned(recipe):
         if recipe in _OF_LEAVES:
@@ -59,7 +59,7 @@ class _Leaf:
     """A leaf from which another one is derived.
 
     Raises:
-        ConvkitError: it isn't there.
+        ConvkitError: the leaf is missing.
     """
 
     def __init__(self, tensors: Tensors, key: str) -> None:
@@ -67,7 +67,7 @@ class _Leaf:
         self._tensors, self._key = tensors, key
 
     def values(self, start: int, stop: int) -> np.ndarray:
-        """Elements as numbers."""
+        """The elements as numbers."""
         return self._tensors.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
 
     def largest(self, layers: int) -> list[float]:

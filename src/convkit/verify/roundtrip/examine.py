@@ -1,4 +1,4 @@
-"""Comparing both sides of a conversion with what its plan claims of them."""
+"""Compare both sides of a conversion with the claims of its plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from convkit.verify.roundtrip.reconvert import (
     value_of,
 )
 
-#: tensors that are compared at the same time; each thread holds a few blocks
+#: tensors compared at the same time; each thread holds a few blocks
 THREADS = min(8, max(2, os.cpu_count() or 2))
 
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ def examine(
     remade: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """Compare every leaf with what the plan claims of it.
+    """Compare every leaf with the plan's claims about it.
 
     Args:
         plan: of one mapping.
@@ -101,7 +101,7 @@ def examine(
     answered = {*remade, *found.exact, *found.bounded, *found.lost, *found.failing}
     for key in plan.source_leaves:
         if key not in answered:
-            found.fail(key, "nothing in the plan says how it comes back")
+            found.fail(key, "the plan doesn't say how to restore it")
     return found
 
 
@@ -152,7 +152,7 @@ def _compared(claim: Claim, recorded: dict[str, str], advance: _Advance) -> list
 
 
 class _Leaf:
-    """A leaf that is compared, block by block, with the elements that it must have."""
+    """A leaf being compared, block by block, with the elements that it must have."""
 
     def __init__(self, claim: Claim, key: str, recorded: str) -> None:
         self.claim = claim
@@ -193,7 +193,7 @@ class _Leaf:
         self.wrong += wrong.size
 
     def problem(self) -> str:
-        """What is wrong with the leaf; empty if nothing is."""
+        """The problem of the leaf; empty if there is none."""
         if self.error:
             return self.error
         same = not self.digests or combine(self.recorded.partition(":")[0], self.digests.blocks()) == self.recorded
@@ -206,7 +206,7 @@ class _Leaf:
         if self.bound:
             text += f", the worst by {self.max_ulp:.3g} ulp"
         if self.digests and same and not self.ops:
-            text += "; what comes back is what the receipt records"
+            text += "; the restored leaf is the one that the receipt records"
         return text
 
 

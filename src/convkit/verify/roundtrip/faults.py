@@ -1,4 +1,4 @@
-"""Faults planted in a conversion, in memory, to see whether the round trip finds them.
+"""Plant faults in a conversion, in memory, to see whether the round trip finds them.
 
 Each is tried rule by rule, the smallest leaves first, until it changes something: permuting equal elements, for
 example, changes nothing. It is planted in the leaves of one or two steps; everything else is read from the checkpoint.
@@ -101,7 +101,7 @@ class Case:
 
     @property
     def changed(self) -> str:
-        """The leaf that is changed, or that is read in another way."""
+        """The leaf that is changed or read differently."""
         return next((key for changes in self.changes.values() for key in changes), self.key)
 
     @property
@@ -221,7 +221,7 @@ def _cast_down(case: Case) -> Case | None:
 
 
 def _other_heads(case: Case) -> Case | None:
-    """Other sizes with the same product, such as more and smaller heads."""
+    """Use other sizes with the same product, such as more and smaller heads."""
     for sizes in _other_sizes(case.step):
         step = altered_part(case.step, sizes=sizes)
         if any(_undone(case, case.step, leaf.key) != _undone(case, step, leaf.key) for leaf in step.sources):

@@ -1,4 +1,4 @@
-"""The plan's notation, read by a reader of its own.
+"""Read the plan's notation, independently of the engine.
 
 A leaf's ``axes`` give the atoms of each dimension: products ``(a b)``, parts laid end to end ``(a + b)``, ``1``. Its
 ``at`` gives the atoms in its key, with their index. Multiplied out, a leaf is a few *pieces*, each an array with an
@@ -109,7 +109,7 @@ def multiplied(axes: Factors) -> Iterator[tuple[str, ...]]:
 
 
 def pieces(array: np.ndarray, axes: Factors, sizes: Sizes) -> Iterator[Piece]:
-    """The pieces of an array whose dimensions are ``axes``: views, with an axis for every atom."""
+    """Cut an array whose dimensions are ``axes`` into pieces: views, with an axis for every atom."""
     if (found := _first_sum(axes)) is None:
         yield tuple(map(str, axes)), array
         return
@@ -123,7 +123,7 @@ def pieces(array: np.ndarray, axes: Factors, sizes: Sizes) -> Iterator[Piece]:
 
 
 def _split(array: np.ndarray, place: int, lengths: Sequence[int]) -> np.ndarray:
-    """An array with one axis split into factors of these lengths."""
+    """Split one axis of an array into factors of these lengths."""
     inner = {f"f{n}": length for n, length in enumerate(lengths)}
     before, after = ([f"x{n}" for n in span] for span in (range(place), range(place + 1, array.ndim)))
     packed = " ".join([*before, f"({' '.join(inner)})", *after])
@@ -131,7 +131,7 @@ def _split(array: np.ndarray, place: int, lengths: Sequence[int]) -> np.ndarray:
 
 
 def ordered(piece: Piece, order: Sequence[str]) -> np.ndarray:
-    """A piece with its axes in another order."""
+    """Put the axes of a piece in another order."""
     names, array = piece
     left, right = (" ".join(f"x{names.index(name)}" for name in side) for side in (names, order))
     return rearrange(array, f"{left} -> {right}")

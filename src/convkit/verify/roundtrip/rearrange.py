@@ -1,8 +1,8 @@
-"""Source leaves made again from target leaves, by the notation of :mod:`.notation`.
+"""Make source leaves again from target leaves, by the notation of :mod:`.notation`.
 
 A leaf is made in *runs* of consecutive elements in C order: some atoms at one index, one in a range, the others whole.
-No more than a run is held in memory. Of a leaf that must be decoded, the rows that a run needs are held too, or the
-whole leaf if its runs cut across the rows.
+Only one run is held in memory. If the leaf that is read must be decoded, the rows that a run needs are held too, or
+the whole leaf if its runs cut across the rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Where = Mapping[str, "int | slice"]
 #: two apart
 TILE = 256
 PADDING = 16
-#: the atom of what a conversion cropped
+#: the atom of the elements that a conversion cropped
 CROPPED = "cropped"
 
 
@@ -49,7 +49,7 @@ CROPPED = "cropped"
 class Stored:
     """A leaf that is read, in its pieces. For one thread.
 
-    ``keep`` is (dimension, length): what lies beyond is padding. ``slow`` are atoms whose indices come in order, so
+    ``keep`` is (dimension, length): elements beyond are padding. ``slow`` are atoms whose indices come in order, so
     that rows by them are read once.
     """
 
@@ -243,7 +243,7 @@ class Undone:
         return block.reshape(-1)
 
     def _parts(self, atoms: Sequence[str], run: Run) -> Iterator[tuple[tuple[int | slice, ...], np.ndarray]]:
-        """What the targets hold of a piece of a run: places in the piece, and the elements there."""
+        """Yield the elements that the targets hold for a piece of a run, with their places in the piece."""
         where: dict[str, int | slice] = {**self._at, **run.where}
         whole = frozenset([*atoms, *where])
         for stored in self._stored[whole]:

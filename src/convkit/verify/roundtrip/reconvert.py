@@ -1,4 +1,4 @@
-"""What a plan claims of its two sides: for each leaf, the elements that it must have.
+"""Derive a plan's claims about its two sides: for each leaf, the elements that it must have.
 
 A source leaf must equal what the target gives when the step is undone, what its recipe computes, or what the complement
 kept. A target leaf that doesn't come from a source leaf must be what the plan says: another name of a leaf, a derived
@@ -40,7 +40,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both checkpoints of a conversion, and their complements.
+    """Both checkpoints of a conversion, with their complements.
 
     ``kept`` is the complement of this conversion, None if another program made it. ``earlier`` is the complement beside
     the source, of an earlier conversion in the other direction.
@@ -54,7 +54,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Claim:
-    """That leaves of a checkpoint, all names of one tensor, hold these elements."""
+    """The claim that leaves of a checkpoint, all of them names of one tensor, hold these elements."""
 
     checkpoint: Tensors
     keys: tuple[str, ...]
@@ -72,7 +72,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class ValueClaim:
-    """That a leaf which isn't a tensor has this value, as JSON."""
+    """The claim that a leaf which isn't a tensor has this value, as JSON."""
 
     checkpoint: Checkpoint
     key: str
@@ -114,7 +114,7 @@ def value_claims(plan: Plan, sides: Sides) -> Iterator[ValueClaim]:
                 yield ValueClaim(checkpoint, key, kept.values.get(key, MISSING))
 
 
-#: the value of a leaf that isn't there
+#: the value of a missing leaf
 MISSING: dict[str, bool] = {"missing": True}
 
 
@@ -144,7 +144,7 @@ def misplaced(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
         for key, leaf in checkpoint.leaves.items():
             found = described(leaf.spec)
             if key not in planned:
-                yield key, f"is in the {side}, and not in the plan"
+                yield key, f"is in the {side}, but not in the plan"
             elif found != planned[key]:
                 yield key, f"is {found} in the {side}, {planned[key]} in the plan"
 

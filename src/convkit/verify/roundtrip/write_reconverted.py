@@ -1,4 +1,4 @@
-"""Writing the reconverted checkpoint, which a round trip then compares if it is asked to keep it."""
+"""Write the reconverted checkpoint, if the round trip is to keep it; the round trip then compares that copy."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from convkit.verify.roundtrip.reconvert import MISSING, Claim, Sides, stored, va
 
 
 def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpoint:
-    """Write the source as it comes back, in its own format, into a new ``folder``.
+    """Write the reconverted source, in its own format, into a new ``folder``.
 
     Raises:
-        UsageError: the folder is there.
-        ConvkitError: a leaf can't be made again. Nothing is left behind.
+        UsageError: the folder exists.
+        ConvkitError: a leaf can't be made again. The folder is removed.
     """
     if folder.exists():
-        raise UsageError("is there already", path=folder, remedy="name another folder to keep")
+        raise UsageError("exists already", path=folder, remedy="name another folder to keep")
     source = sides.source
     name = "" if source.path.is_dir() else source.path.name
     staging = folder.with_name(f"{folder.name}.partial")
@@ -40,7 +40,7 @@ def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpo
         writer = format.create(staging / name, leaves, WriteOptions())
         try:
             written = {leaf.key for leaf in leaves if leaf.spec and leaf.same_as is None}
-            # a leaf that a complement also answers for is written from there, where nothing is rounded
+            # a leaf that a complement also holds is written from there, without rounding
             once = [claim for claim in ours[0] if claim.step is None or whole.isdisjoint(claim.keys)]
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(lambda claim: _write(writer, claim, written), once))
@@ -54,7 +54,7 @@ def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpo
 
 
 def from_kept(claimed: Claimed, sides: Sides, kept: Checkpoint) -> Claimed:
-    """The same claims; those about the source are now about what was written."""
+    """Redirect the claims about the source to the written copy; keep the others."""
     tensors: list[Claim] = []
     for claim in claimed[0]:
         if claim.checkpoint is sides.source:
@@ -69,7 +69,7 @@ def from_kept(claimed: Claimed, sides: Sides, kept: Checkpoint) -> Claimed:
 
 
 def _leaves(claimed: Claimed, source: Checkpoint, ties: bool) -> list[Leaf]:
-    """The leaves to write, in the order of the source; names that share bytes there share them here."""
+    """List the leaves to write, in the order of the source; names that share bytes there share them here."""
     found: dict[str, Leaf] = {}
     for claim in claimed[0]:
         first, *others = claim.keys
@@ -91,7 +91,7 @@ def _write(writer: Writer, claim: Claim, written: set[str]) -> None:
 
 
 def _aligned(blocks: Iterator[np.ndarray], unit: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The same elements cut at multiples of ``unit``, each run with its start."""
+    """Cut the elements at multiples of ``unit``; yield each run with its start."""
     start, held = 0, None
     for block in blocks:
         held = block if held is None else np.concatenate([held, block])
