@@ -151,14 +151,14 @@ def test_another_shape_is_refused(case: Case, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("text", "shape", "sizes", "message"),
     [
-        ("(h r) d", (7, 5), {"h": 2}, "axis '(h r)' (h=2) has length 7 in the tensor, which no length of 'r' gives"),
+        ("(h r) d", (7, 5), {"h": 2}, "axis '(h r)' (h=2) has length 7 in the tensor, which no size of 'r' fits"),
         (
             "(h (two r + rest))",
             (21,),
             {"h": 3, "two": 2, "rest": 2},
             "axis '(h (two r + rest))' (h=3, two=2, rest=2) has length 21",
         ),
-        ("(q + k)", (3,), {"q": 4}, "axis '(q + k)' (q=4) has length 3 in the tensor, which no length of 'k' gives"),
+        ("(q + k)", (3,), {"q": 4}, "axis '(q + k)' (q=4) has length 3 in the tensor, which no size of 'k' fits"),
         ("(h r)", (4,), {}, "the sizes of h, r must be given"),
         ("(h r)", (4,), {"h": 0}, "axis '(h r)' (h=0) has length 4"),
         ("a a", (2, 3), {}, "axis 'a' (a=2) should have length 2, the tensor has 3"),
@@ -219,7 +219,7 @@ def test_a_branch_by_its_own_name() -> None:
         ("a* -> a", "can't read"),
         ("{} -> a", "can't read"),
         ("q: a | b -> c", "every branch needs a name"),
-        ("q: a | q: b -> c", "twice"),
+        ("q: a | q: b -> c", "a name of its own"),
         ("q: a | -> c", "every branch needs a name"),
     ],
 )

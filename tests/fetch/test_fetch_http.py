@@ -186,8 +186,8 @@ def test_wrong_sha256_leaves_nothing(server: FileServer, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        (404, r"the server has no such file \(HTTP 404\) \(check the URI\)"),
-        (410, r"the server has no such file \(HTTP 410\)"),
+        (404, r"the server doesn't have this file \(HTTP 404\) \(check the URI\)"),
+        (410, r"the server doesn't have this file \(HTTP 410\)"),
         (403, r"access denied \(HTTP 403\) \(put user and password in ~/.netrc\)"),
         (206, r"the server answered HTTP 206"),  # nobody asked for a range
         (418, r"the server answered HTTP 418"),
@@ -300,7 +300,10 @@ def test_index_without_config(tmp_path: Path) -> None:
 def test_missing_shard(tmp_path: Path) -> None:
     files = _sharded({"a": "model-1.bin", "b": "model-2.bin"})
     del files["/hub/model-2.bin"]
-    with serving(files) as server, pytest.raises(ConvkitError, match=r"hub/model-2.bin: the server has no such file"):
+    with (
+        serving(files) as server,
+        pytest.raises(ConvkitError, match=r"hub/model-2.bin: the server doesn't have this file"),
+    ):
         fetch(f"{server.url}/hub/{INDEX}", tmp_path / "m")
     assert left(tmp_path) == []
 

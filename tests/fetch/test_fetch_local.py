@@ -186,7 +186,7 @@ def test_package_without_init(packages: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("package://no_such_pkg/m", "no package 'no_such_pkg' is installed (pip install"),
+        ("package://no_such_pkg/m", "package 'no_such_pkg' isn't installed (pip install"),
         ("package://boom_pkg/m", "package 'boom_pkg' has no 'm' (look in "),
         ("package://single_mod/m", "'single_mod' is a module without a folder"),
         ("package://zip_pkg/m", "'zip_pkg' isn't a folder on disk but part of "),

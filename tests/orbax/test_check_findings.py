@@ -131,7 +131,7 @@ def test_items_that_v1_can_not_load(layout: Layout) -> None:
 def test_silent_emptiness(layout: Layout) -> None:
     found = told(check(layout("safetensors_dir")))
     assert "v1.load_checkpointables(p) returns nothing, without an error" in found
-    assert "v1.is_orbax_checkpoint(p) says True, and v1.load loads nothing of it" in found
+    assert "v1.is_orbax_checkpoint(p) says True, but v1.load loads nothing of it" in found
 
 
 def test_python_bools_break_the_metadata(layout: Layout) -> None:
