@@ -37,13 +37,13 @@ _STRANGER = "isn't in the source"
 
 
 def edited_plan(receipt: Receipt) -> Iterator[str]:
-    """A problem, unless the receipt's plan has the digest that the receipt gives."""
+    """Yield a problem unless the receipt's plan has the digest that the receipt gives."""
     if digest_value("sha256", receipt.plan) != receipt.plan_digest:
         yield "the receipt's plan doesn't have the digest that the receipt gives it: it was edited"
 
 
 def other_sizes(path: Path, target: Target) -> Iterator[str]:
-    """A problem for each file that is missing or has another size than the receipt says.
+    """Yield a problem for each file that is missing or whose size differs from the receipt.
 
     A target that is one file may have been renamed together with its receipt. Early receipts list the files of a folder
     of arrays without their folders, so that names repeat.
@@ -63,7 +63,7 @@ def other_sizes(path: Path, target: Target) -> Iterator[str]:
 
 
 def verify_files(path: Path, document: Mapping[str, Any]) -> Verdict:
-    """Whether a migrated checkpoint still has the files of its receipt.
+    """Check whether a migrated checkpoint still has the files of its receipt.
 
     ``measured`` counts files and bytes. Each file that differs is a problem.
     """
@@ -88,7 +88,7 @@ def verify_files(path: Path, document: Mapping[str, Any]) -> Verdict:
 
 
 def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Check) -> Verdict:
-    """Whether ``back``, the target migrated back, equals the source.
+    """Check whether ``back``, the target migrated back, equals the source.
 
     Files are compared, except those of items that were rewritten, whose leaves are compared, and those that the
     migration left out.
@@ -134,12 +134,12 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
 
 
 def _altered(path: Path, found: Files, recorded: Mapping[str, DigestedFile]) -> Iterator[str]:
-    """Each file that differs from the receipt, and how."""
+    """Yield each file that differs from the receipt, and how."""
     for name, file in recorded.items():
         if name not in found:
             yield f"{name}: the file is missing{_leaves(path, name)}"
         elif _digest(found[name], file.digest) != file.digest:
-            yield f"{name}: its digest isn't the receipt's{_leaves(path, name)}"
+            yield f"{name}: its digest differs from the receipt{_leaves(path, name)}"
     yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
 
 

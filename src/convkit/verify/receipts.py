@@ -89,12 +89,12 @@ def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
 
 
 def _of_config(path: Path, target: Side) -> Iterator[str]:
-    """The config within the target, or beside it, says what the plan says."""
+    """Check that the config in the target, or beside it, has the fields of the plan."""
     planned = target.config
     if not planned:
         return
     if path.is_dir():
-        # plans didn't say at first what the config is called
+        # early plans don't name the config file
         named = [target.config_file] if target.config_file else ["config.json", "params.yaml"]
         candidates = [path / name for name in (*get_format(target.format).config_files, *named)]
     else:
@@ -124,7 +124,7 @@ def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
 def _of_leaves(
     checkpoint: Checkpoint, recorded: Mapping[str, Digested], planned: Mapping[str, Planned]
 ) -> dict[str, str]:
-    """Each leaf that differs from the receipt, and how."""
+    """Find each leaf that differs from the receipt, and say how."""
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
     there = []
     for key, leaf in checkpoint.leaves.items():
@@ -167,7 +167,7 @@ def _planted(
     receipt: Receipt,
     failing: Collection[str],
 ) -> tuple[Fault, ...]:
-    """Faults planted in memory, in the smallest leaves that don't fail; the same functions must find them."""
+    """Plant faults in memory, in the smallest leaves that don't fail; the same functions must find them."""
     edited = replace(receipt, plan={**receipt.plan, "planted": True})
     faults = [Fault("the plan edited", bool([*edited_plan(edited)]))]
     for name, changes in _changes(checkpoint, recorded, failing):

@@ -61,7 +61,7 @@ def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
 
 
 def _expected(source: Checkpoint, record: RepairReceipt) -> dict[str, Expected]:
-    """Every leaf that the target should have."""
+    """List every leaf that the target should have."""
     expected = {key: Expected(source=key) for key in source.leaves}
     for repair in record.repairs:
         if repair.key and repair.what == "tied copy":

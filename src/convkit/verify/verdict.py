@@ -21,7 +21,7 @@ State = Annotated[
 
 
 class Fault(Struct, frozen=True):
-    """A fault planted on purpose, and whether the check saw it."""
+    """A fault planted on purpose, and whether the check caught it."""
 
     name: str
     caught: bool
@@ -31,10 +31,10 @@ class Fault(Struct, frozen=True):
 class Verdict(Document, frozen=True, kw_only=True):
     """The outcome of one check: what ``--json`` prints and the report reads.
 
-    Made by :class:`convkit.verify.judged.Check`, which decides the state. ``measured`` and ``bound`` share
-    their names where a bound applies. ``faults`` are the planted faults that the same check was run against.
-    ``problems`` says why the state isn't ``yes``, a line each; it is empty where it is. ``passed`` and
-    ``sensitivity`` follow from the rest.
+    :class:`convkit.verify.judged.Check` makes it and decides the state. Where a bound applies, ``bound`` has the
+    name of its figure in ``measured``. ``faults`` are the planted faults that the same check was run against.
+    ``problems`` says why the state isn't ``yes``, one reason per line; it is empty if the state is ``yes``.
+    ``passed`` and ``sensitivity`` follow from the rest.
     """
 
     schema: Literal["convkit.verdict/2"] = "convkit.verdict/2"

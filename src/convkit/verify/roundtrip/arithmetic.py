@@ -48,14 +48,14 @@ def fill_bits(fill: float, dtype: str, ops: Ops = (), target: str | None = None)
 
 
 def bound(step: Step) -> float:
-    """How many ulps a value may be from its source after the round trip; 0 is exact."""
+    """Bound how many ulps a value may be from its source after the round trip; 0 is exact."""
     declared = _declared(step)
     if not declared:
         return 0.0
     rounded = [op for op in step.ops if isinstance(op, Shift) or (isinstance(op, Scale) and not _binary(op))]
-    # in float64 the operand of an op is rounded as much as the value
+    # in float64, the operand of an op is rounded as much as the value
     each = 1.5 if declared[0].dtype == "float64" else 0.5
-    # for the comparison the fold is made again, so its result is rounded again
+    # the comparison computes the fold again, so its result is rounded again
     return sum(part.ulp for part in declared) + each * (len(rounded) + bool(step.folded))
 
 

@@ -49,12 +49,12 @@ class Stage:
 
 
 def plans_of(plan: Plan) -> list[Plan]:
-    """The plan of each mapping. The first plans of chains told of the last mapping only."""
+    """The plan of each mapping. Early plans of chains describe only the last mapping."""
     return list(plan.through) if plan.through and not plan.steps else [plan]
 
 
 def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
-    """The mappings of a conversion, from the source to the target.
+    """List the mappings of a conversion, from the source to the target.
 
     Args:
         plan: the plan of the whole conversion.
@@ -86,7 +86,7 @@ def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
 
 
 def claimed(plan: Plan, sides: Sides) -> Claimed:
-    """All that a plan claims.
+    """Collect all that a plan claims.
 
     Raises:
         ConvkitError: a step can't be undone.
@@ -154,7 +154,7 @@ class _Part(Renamed, Checkpoint):
 
 
 def _carried_on(claim: Claim, later: Sequence[Plan]) -> Claim:
-    """The claim with what later mappings do to the values as well."""
+    """Extend the claim by what later mappings do to the values."""
     if claim.step is None:
         return claim
     step = claim.step
@@ -169,12 +169,12 @@ def _carried_on(claim: Claim, later: Sequence[Plan]) -> Claim:
 
 
 def _after(step: Step, other: Step) -> Step:
-    """A step that does to values what two steps do, one after the other."""
+    """Combine two steps into one that does the same to values."""
     parts = [part.exactness for part in (step, other) if isinstance(part.exactness, Bound)]
     ulp = sum(part.ulp for part in parts)
     return changed(step, ops=step.ops + other.ops, exactness=Bound(ulp, parts[-1].dtype) if parts else "exact")
 
 
 def in_words(plan: Plan, names: Iterable[str]) -> list[str]:
-    """Problems of one mapping of several, with its name."""
+    """Yield the problems of one of several mappings, with its name."""
     return [f"{plan.mapping}: {name}" for name in names]

@@ -90,7 +90,7 @@ def roundtrip(
 
 
 def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
-    """The mappings of the conversion, with what an earlier conversion kept, where this one put that back."""
+    """The mappings of the conversion, with the complement of an earlier conversion if this one restored it."""
     document = read_receipt(source, CONVERSION) if any(_restores(part) for part in plans_of(plan)) else None
     before = read(LeafReceipt, document, source) if document else None
     sides = replace(sides, earlier=_complement(source, before, stack, problems))
@@ -145,7 +145,7 @@ def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems
 
 
 def _problems(plan: Plan, source: Checkpoint, target: Checkpoint) -> list[str]:
-    """The problems that the same comparison finds in checkpoints with planted faults."""
+    """Find the problems of checkpoints with planted faults, by the same comparison."""
     return examine(plan, Sides(source, target)).problems
 
 

@@ -31,7 +31,7 @@ THREADS = min(8, max(2, os.cpu_count() or 2))
 
 Progress = Callable[[int, int], None]
 
-_CHANGED = "its digest isn't the receipt's: it was changed after the conversion, or the receipt was"
+_CHANGED = "its digest differs from the receipt: the leaf or the receipt was changed after the conversion"
 
 
 @dataclass

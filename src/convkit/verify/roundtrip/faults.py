@@ -41,7 +41,7 @@ def plant(
     """Plant every fault that applies, one at a time, in leaves that don't fail already; ``check`` must find it."""
     sound = [step for step in plan.steps if step.op != "value" and _sound(step, plan, failing)]
     sound.sort(key=lambda step: (bound(step) > 0, _largest(step, plan)))
-    # one step of each kind: a rule may speak of weights and of biases
+    # one step of each kind: a rule may cover both weights and biases
     kinds = {(step.rule, step.sources[0].axes): step for step in reversed(sound)}
     planted = []
     for name, fault in FAULTS.items():
@@ -56,7 +56,7 @@ def plant(
 def _recomputed(
     plan: Plan, source: Checkpoint, target: Checkpoint, failing: Collection[str], check: Check
 ) -> Iterator[Fault]:
-    """A bit flipped in a leaf of the target that is computed from others."""
+    """Flip a bit in a leaf of the target that is computed from others."""
     for leaf in plan.owed:
         key, names = leaf.key, (leaf.key, *leaf.of)
         if any(name in failing or name not in plan.target_leaves for name in names):
@@ -150,7 +150,7 @@ def _flipped(case: Case) -> Case | None:
 
 
 def _swapped(case: Case) -> Case | None:
-    """Swapped with another leaf of the step, or of the other step."""
+    """Swap the leaf with another one of the step, or of the other step."""
     spec = case.plan.target_leaves[case.key].spec
     for other in [leaf.key for step in case.steps for leaf in step.targets][1:]:
         if case.plan.target_leaves[other].spec == spec:
@@ -161,7 +161,7 @@ def _swapped(case: Case) -> Case | None:
 
 
 def _unpermuted(case: Case) -> Case | None:
-    """The source's elements in their order, which should have been rearranged."""
+    """Keep the source's elements in their order, though they should have been rearranged."""
     (source, *others), (target, *more) = case.step.sources, case.step.targets
     if others or more or case.step.ops or case.step.pad or case.step.crop or case.step.folded:
         return None
@@ -180,7 +180,7 @@ def _shifted(case: Case) -> Case | None:
 
 
 def _drifted_copy(case: Case) -> Case | None:
-    """Another name of a leaf, with elements of its own."""
+    """Give another name of a leaf different elements."""
     for side in _ENDS:
         for name, _ in _further(case.step, side):
             return case.with_other(name, _with_flipped_bit(case.elements(name, side), case), side)
@@ -188,7 +188,7 @@ def _drifted_copy(case: Case) -> Case | None:
 
 
 def _refolded(case: Case) -> Case | None:
-    """Another leaf to give the factors than the one that was folded."""
+    """Take the factors from a leaf other than the one that was folded."""
     fold = case.step.folded
     if not (fold and fold.by):
         return None
@@ -199,7 +199,7 @@ def _refolded(case: Case) -> Case | None:
 
 
 def _other_factor(case: Case) -> Case | None:
-    """Another number than the one by which the leaf was multiplied."""
+    """Multiply the leaf by a number other than the right one."""
     fold = case.step.folded
     if not fold or fold.by:
         return None
@@ -258,7 +258,7 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
 
 
 def _other_sizes(step: Step) -> Iterator[dict[str, int]]:
-    """Other sizes that give every leaf the same shape."""
+    """Find other sizes that give every leaf the same shape."""
     sizes, sides = step.sizes, (*step.sources, *step.targets)
     axes = [read_axes(leaf.axes) for leaf in sides]
     inside = [name for name in sizes if not any(name in leaf.at for leaf in sides)]
@@ -318,7 +318,7 @@ def _largest(step: Step, plan: Plan) -> int:
 
 
 def _alike(step: Step, others: list[Step], plan: Plan) -> list[Step]:
-    """One more step whose first target has the same shape and dtype."""
+    """Find another step whose first target has the same shape and dtype."""
     first = plan.target_leaves[step.targets[0].key].spec
     for other in others:
         if other is not step and plan.target_leaves[other.targets[0].key].spec == first:

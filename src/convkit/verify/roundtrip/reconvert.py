@@ -64,7 +64,7 @@ class Claim:
     blocks: Blocks
     #: the step that was undone: its ops and its exactness
     step: Step | None = None
-    #: whether the leaf may be lost, since nobody promised to keep it
+    #: whether the leaf may be lost, because the conversion didn't promise to keep it
     free: bool = False
     #: which elements of a range aren't multiplied, though others of the leaf are
     unmoved: Callable[[int, int], np.ndarray] | None = None
@@ -80,7 +80,7 @@ class ValueClaim:
 
 
 def claims(plan: Plan, sides: Sides) -> Iterator[Claim]:
-    """Every claim about tensors.
+    """Yield every claim about tensors.
 
     Raises:
         ConvkitError: a step that can't be undone.
@@ -102,7 +102,7 @@ def claims(plan: Plan, sides: Sides) -> Iterator[Claim]:
 
 
 def value_claims(plan: Plan, sides: Sides) -> Iterator[ValueClaim]:
-    """Every claim about other leaves."""
+    """Yield every claim about other leaves."""
     for step in plan.steps:
         if step.op == "value":
             value = value_of(sides.target, step.targets[0].key)
@@ -125,7 +125,7 @@ def value_of(checkpoint: Checkpoint, key: str) -> Any:
 
 
 def lost(plan: Plan, sides: Sides) -> dict[str, str]:
-    """Source leaves that nothing restores, and why."""
+    """Find the source leaves that can't be restored, and say why."""
     reasons = {"dropped": "dropped by name"}
     if not sides.kept:
         reasons |= {"left behind": "left behind, and not kept", "folded": "multiplied, and not kept"}
@@ -133,7 +133,7 @@ def lost(plan: Plan, sides: Sides) -> dict[str, str]:
 
 
 def misplaced(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
-    """Leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
+    """Yield leaves that are missing, not in the plan, or not of its shape and dtype: key and problem."""
     ends: tuple[tuple[Checkpoint, str, Mapping[str, Planned]], ...] = (
         (sides.source, "source", plan.source_leaves),
         (sides.target, "target", plan.target_leaves),
@@ -150,7 +150,7 @@ def misplaced(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
 
 
 def overfilled(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
-    """Target leaves whose padding holds other elements than the plan says: key and problem."""
+    """Yield target leaves whose padding differs from the plan: key and problem."""
     for step in plan.steps:
         for key in [side.key for side in step.targets]:
             leaf, spec, pad = sides.target.leaves.get(key), plan.target_leaves[key].spec, step.pad
@@ -235,7 +235,7 @@ def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
 
 
 def _of_derived(leaf: Computed, spec: TensorSpec, sides: Sides) -> Claim:
-    """What the recipe computes, or what the complement kept instead."""
+    """The elements that the recipe computes, or those that the complement kept instead."""
     key, kept = leaf.key, sides.kept
     if kept and kept.tensors and key in kept.tensors.leaves:
         return _of_kept(sides.source, key, spec, kept)
@@ -254,7 +254,7 @@ def _recipe(leaf: Computed, spec: TensorSpec, beside: Checkpoint) -> Blocks:
 
 
 def _complemented(plan: Plan, sides: Sides) -> Iterator[tuple[Checkpoint, Kept, Mapping[str, Planned]]]:
-    """The leaves of each side that a complement answers for. A complement that is gone holds nothing."""
+    """The leaves of each side that a complement covers. A missing complement holds nothing."""
     if sides.kept:
         behind = {key: leaf for key, leaf in plan.source_leaves.items() if leaf.fate == "left behind"}
         yield sides.source, sides.kept, behind
@@ -278,5 +278,5 @@ def _tensors(kept: Kept | None) -> Checkpoint:
 
 
 def described(spec: TensorSpec | None) -> str:
-    """A leaf in words."""
+    """Describe a leaf."""
     return "a value" if spec is None else f"{spec.dtype}{list(spec.shape)}"
