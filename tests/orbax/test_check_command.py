@@ -80,7 +80,7 @@ def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr()
     assert said.err.count("\n") == 1
     assert "no such file or folder" in said.err
-    assert "no Orbax checkpoint is recognised" in said.out
+    assert "not recognised as an Orbax checkpoint" in said.out
     code, found = document(capsys, str(tmp_path / "nope"))
     assert (code, found["kind"]) == (3, None)
     assert {entry["result"] for entry in found["calls"]} >= {"InvalidLayoutError", "FileNotFoundError"}

@@ -106,7 +106,7 @@ def test_damaged(
             "v0_legacy_msgpack_only",
             ("--to", "v1", "--mode", "metadata"),
             3,
-            "must be written anew: leaves lie in the file",
+            "must be rewritten: leaves lie in the file",
         ),
         ("v0_same_names", ("--to", "v1"), 3, "a.b: is the storage name of two leaves"),
         ("nope", ("--to", "v1"), 3, "no such file or folder (check the path)"),

@@ -72,9 +72,9 @@ def test_the_real_orbax_restores_it(layout: Layout, tmp_path: Path) -> None:
 
 def test_only_what_must_be_is_written_anew(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["orbax", "migrate", str(layout("v0_legacy_msgpack_only")), str(tmp_path / "there"), "--to", "v1"]) == 0
-    assert "1 items (1 written anew)" in capsys.readouterr().out
+    assert "1 items (1 rewritten)" in capsys.readouterr().out
     assert main(["orbax", "migrate", str(layout("v0_direct_standard")), str(tmp_path / "other"), "--to", "v1"]) == 0
-    assert "written anew" not in capsys.readouterr().out
+    assert "rewritten" not in capsys.readouterr().out
 
 
 def test_the_same_api_with_another_encoding(layout: Layout, tmp_path: Path) -> None:

@@ -103,5 +103,5 @@ def test_what_reads_back_otherwise_is_refused(source: Path, tmp_path: Path, caps
 
     with patch.object(CerebrasWriter, "write", turned):
         assert main([*FIX, str(source), "--fixed_checkpoint_path", str(target)]) == 3
-    assert "what was written differs from the source (check the disk)" in capsys.readouterr().err
+    assert "the written file differs from the source (check the disk)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["x.mdl"]

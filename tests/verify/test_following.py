@@ -44,7 +44,7 @@ def test_equal_copies(layers: int, dtype: str, seed: int) -> None:
 def test_copies_that_differ_are_not_dropped() -> None:
     right = {"rest.count": np.array(7, np.int32), "each.count": np.array([7, 8], np.int32)}
     plan = plan_of(inverse(COUNTS), right, {"layers": 2})
-    with pytest.raises(ConvkitError, match="is not what 'repeated' gives of rest"):
+    with pytest.raises(ConvkitError, match="differs from 'repeated' of rest"):
         find_complement(Memory(right), plan)
 
 

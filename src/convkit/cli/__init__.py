@@ -1,7 +1,7 @@
-"""The ``convkit`` command: words in, one call of the package, words or one JSON document out.
+"""The ``convkit`` command: parse arguments, call the package once, and print text or one JSON document.
 
-Exit code 0 success, 1 a check says no, 2 wrong usage, 3 the input can't be read, isn't supported, or
-the plan isn't total. Each command's module is imported when it is called.
+Exit codes: 0 success, 1 a check says no, 2 wrong usage, 3 the input can't be read or isn't supported, or
+the plan isn't total. Each command's module is imported only when the command is called.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from convkit.errors import ConvkitError, UsageError
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its module in this folder, one line about it, and two functions of the module.
+    """A command: its module in this folder, its one-line help, and two functions of the module.
 
-    ``options(parser)`` adds the command's options; ``run(args)`` runs it, and returns the exit code.
+    ``options(parser)`` adds the command's options; ``run(args)`` runs it and returns the exit code.
     """
 
     module: str
@@ -35,28 +35,28 @@ class Command:
 
 @dataclass(frozen=True)
 class Group:
-    """A command that has commands of its own."""
+    """A command with subcommands."""
 
     summary: str
     commands: Mapping[str, Command] = field(default_factory=dict)
 
 
 COMMANDS: dict[str, Command | Group] = {
-    "fetch": Command("fetch", "bring a checkpoint here, whole and verified"),
-    "inspect": Command("inspect", "say what a checkpoint is: format, layout, variant, config, leaves"),
+    "fetch": Command("fetch", "download or copy a checkpoint, complete and verified"),
+    "inspect": Command("inspect", "describe a checkpoint: format, layout, variant, config, leaves"),
     "list": Command("list", "list formats, layouts or mappings"),
     "plan": Command("plan", "decide the fate of every leaf, without reading a tensor"),
-    "convert": Command("convert", "convert a checkpoint, and leave a receipt"),
+    "convert": Command("convert", "convert a checkpoint, and write a receipt"),
     "te": Command("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
     "cerebras": Group(
-        "repair old Cerebras checkpoints, and carry their loader state over",
+        "repair old Cerebras checkpoints, and convert their loader state",
         {
             "fix-checkpoint-spec": Command(
                 "cerebras", "repair a checkpoint of a release before 2.0", "fix_options", "fix"
             ),
             "data-iter-state": Command(
                 "cerebras",
-                "put the loader state of release 1.9 into a checkpoint, as since 2.0",
+                "put the loader state of release 1.9 into a checkpoint, in the form of release 2.0",
                 "data_iter_state_options",
                 "data_iter_state",
             ),
@@ -85,19 +85,19 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "diff": Command("check", "compare structure and values of two checkpoints", "diff_options", "diff"),
     "verify": Command("check", "check a checkpoint against its receipt", "verify_options", "verify"),
-    "report": Command("report", "make the page of a campaign, or of one conversion"),
+    "report": Command("report", "make the report page of a campaign, or of one conversion"),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command, and return the exit code."""
     try:
         args = parser().parse_args(argv)
     except UsageError as error:
         return _say(error, json_too="--json" in (sys.argv[1:] if argv is None else argv))
     for name, value in vars(args).items():
         if isinstance(value, Path) and value.name in ("", ".."):
-            setattr(args, name, value.resolve())  # receipts and configs are found by the name
+            setattr(args, name, value.resolve())  # receipts and configs are found by this name
     try:
         code: int = args.call(args)
         return code
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser for which wrong words are a :class:`UsageError` like any other.
+    """A parser that raises a :class:`UsageError` for wrong arguments.
 
     The parser of a ``command`` gets its options, and imports their module, when the command is called.
     """
@@ -142,7 +142,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Make the parser of the whole command line."""
     top = _Parser(
         prog="convkit",
         description="Converts model checkpoints between frameworks and proves that each conversion is right.",
@@ -161,7 +161,7 @@ def _add_commands(
         about = one.summary[0].upper() + one.summary[1:] + "."
         if isinstance(one, Group):
             group = commands.add_parser(name, help=one.summary, description=about)
-            # the commands of a group have no default of their own: it would hide a --json before them
+            # subcommands don't set a default, which would hide a --json before them
             _add_commands(group, f"{name}_command", one.commands, json_default=argparse.SUPPRESS)
             _add_json(group, json_default)
         else:

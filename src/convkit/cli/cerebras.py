@@ -1,4 +1,4 @@
-"""``convkit cerebras``: what ModelZoo's two compatibility scripts did, with their flags.
+"""``convkit cerebras``: replaces ModelZoo's two compatibility scripts, with the same flags.
 
 Source of the flags: ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py`` and
 ``compat/data_iter_state_conversion.py``.
@@ -37,7 +37,7 @@ from convkit.state.cerebras.repair import Repaired, repaired
 
 
 def fix_options(parser: argparse.ArgumentParser) -> None:
-    """What ``fix-checkpoint-spec`` takes."""
+    """Add the options of ``fix-checkpoint-spec``."""
     parser.add_argument("checkpoint_path", metavar="CHECKPOINT", type=Path)
     parser.add_argument(
         "--fixed_checkpoint_path",
@@ -49,15 +49,15 @@ def fix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix_inplace", "--fix-inplace", action="store_true", help="replace CHECKPOINT, once verified")
     parser.add_argument("--yes", action="store_true", help="don't ask before replacing it")
     parser.add_argument(
-        "--no-backup", dest="backup", action="store_false", help="don't keep what is replaced as CHECKPOINT.bak"
+        "--no-backup", dest="backup", action="store_false", help="don't keep the replaced file as CHECKPOINT.bak"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing P once the new one is complete")
-    parser.add_argument("--copy-healthy", action="store_true", help="write P also where there is nothing to repair")
-    parser.add_argument("--dry-run", action="store_true", help="say what is to be repaired, and write nothing")
+    parser.add_argument("--copy-healthy", action="store_true", help="write P even if there is nothing to repair")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be repaired, and write nothing")
 
 
 def data_iter_state_options(parser: argparse.ArgumentParser) -> None:
-    """What ``data-iter-state`` takes."""
+    """Add the options of ``data-iter-state``."""
     parser.add_argument("-c", "--old_checkpoint", metavar="OLD", type=Path, required=True, help="the checkpoint")
     parser.add_argument(
         "-w",
@@ -65,44 +65,44 @@ def data_iter_state_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         required=True,
-        help="the folder with the global file and the workers' files; with --reverse the one to make",
+        help="the folder with the global file and the workers' files; with --reverse, the folder to make",
     )
     parser.add_argument("-o", "--output_file", metavar="OUT", type=Path, help="the checkpoint to write")
     parser.add_argument("-d", "--dataloader_type", choices=("map", "iterable"), default="map", help="default: map")
-    parser.add_argument("-s", "--shuffle_seed", metavar="SEED", type=int, default=0, help="of a map loader; default: 0")
-    parser.add_argument("--allow-missing-workers", action="store_true", help="go on where worker ids have gaps")
-    parser.add_argument("--replace", action="store_true", help="replace the loader state that OLD has already")
+    parser.add_argument("-s", "--shuffle_seed", metavar="SEED", type=int, default=0, help="for map loaders; default: 0")
+    parser.add_argument("--allow-missing-workers", action="store_true", help="continue if worker ids have gaps")
+    parser.add_argument("--replace", action="store_true", help="replace the loader state in OLD")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT once the new one is complete")
-    parser.add_argument("--dry-run", action="store_true", help="say what is to be put in, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument("--reverse", action="store_true", help="write the workers' files from the state in OLD")
 
 
 def fix(args: argparse.Namespace) -> int:
-    """Repair a checkpoint, or say what is to be repaired."""
+    """Repair a checkpoint, or show what would be repaired."""
     args.checkpoint_path = file_of(args.checkpoint_path)
     target = _target(args)
     with CerebrasCheckpoint(args.checkpoint_path) as checkpoint:
         found = repaired(checkpoint)
-        said = {
+        details = {
             "command": "fix-checkpoint-spec",
             "repairs": [asdict(repair) for repair in found.repairs],
             "warnings": list(found.warnings),
-            # who streamed what, where the loader state is a sum
+            # what each worker streamed, if the loader state is a sum
             "complement": (read_receipt(args.checkpoint_path, REPAIR) or {}).get("complement", {"tensors": {}}),
         }
         reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
         state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
         if args.dry_run or not (found.repairs or args.copy_healthy):
-            document = planned(checkpoint, state, said)
+            document = planned(checkpoint, state, details)
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
-            document = planned(checkpoint, state, said)
+            document = planned(checkpoint, state, details)
             print("convkit: nothing was changed", file=sys.stderr)
         else:
             document = restate(
                 checkpoint,
                 target,
                 state,
-                said,
+                details,
                 overwrite=args.overwrite,
                 inplace=args.fix_inplace,
                 backup=_backup(target) if args.fix_inplace and args.backup else None,
@@ -120,17 +120,17 @@ def fix(args: argparse.Namespace) -> int:
 
 
 def _target(args: argparse.Namespace) -> Path:
-    """Where the repaired checkpoint goes.
+    """Choose the path of the repaired checkpoint.
 
     Raises:
-        UsageError: two places are named.
+        UsageError: the arguments give two paths.
     """
     source: Path = args.checkpoint_path
     named: Path | None = args.fixed_checkpoint_path
     if args.fix_inplace:
         if named is not None:
             raise UsageError("--fix_inplace and --fixed_checkpoint_path", remedy="say one of them")
-        return source.resolve()  # where a link leads, not the link
+        return source.resolve()  # the target of a link, not the link itself
     return named or source.with_name(f"{source.stem}_fixed{source.suffix}")
 
 
@@ -139,22 +139,22 @@ def _backup(target: Path) -> Path:
 
 
 def _agreed(args: argparse.Namespace, found: Repaired) -> bool:
-    """Ask the user, as the original script does."""
+    """Ask the user for confirmation, as the original script does."""
     print(f"{args.checkpoint_path}: {len(found.repairs)} repairs", file=sys.stderr)
     print("Are you sure you want to fix the checkpoint inplace? [y/N]: ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer:
-        raise UsageError("--fix_inplace asks, and nobody answers", remedy="say --yes")
+        raise UsageError("--fix_inplace asks for confirmation, but got no answer", remedy="say --yes")
     return answer.strip().lower() == "y"
 
 
 def data_iter_state(args: argparse.Namespace) -> int:
-    """Carry the loader state over, or back."""
+    """Convert the loader state, in either direction."""
     return _put_back(args) if args.reverse else _carry(args)
 
 
 def _carry(args: argparse.Namespace) -> int:
-    """Release 1.9's files into a checkpoint."""
+    """Put the files of release 1.9 into a checkpoint."""
     if args.output_file is None:
         raise UsageError("--output_file is missing", remedy="name the checkpoint to write: -o")
     workers = read_workers(args.worker_data_iter_files_dir, allow_missing=args.allow_missing_workers)
@@ -168,7 +168,7 @@ def _carry(args: argparse.Namespace) -> int:
             warnings.append(f"the files are of data step {workers.step}, the checkpoint of global_step {step}")
         if workers.missing:
             warnings.append(f"worker {', '.join(workers.missing)} has no file of step {workers.step}: left out")
-        said = {
+        details = {
             "command": "data-iter-state",
             "dataloader": branch,
             "warnings": warnings,
@@ -177,9 +177,9 @@ def _carry(args: argparse.Namespace) -> int:
         why = f"from the workers' files at data step {workers.step}"
         state = State(leaves, spec, {leaf.key: why for leaf in leaves if leaf.key.split(".")[0] == BRANCH})
         if args.dry_run:
-            document = planned(checkpoint, state, said)
+            document = planned(checkpoint, state, details)
         else:
-            document = restate(checkpoint, args.output_file, state, said, overwrite=args.overwrite)
+            document = restate(checkpoint, args.output_file, state, details, overwrite=args.overwrite)
     _warn(warnings)
     if args.json:
         emit(document)
@@ -191,7 +191,7 @@ def _carry(args: argparse.Namespace) -> int:
 
 
 def _put_back(args: argparse.Namespace) -> int:
-    """A checkpoint's loader state into release 1.9's files."""
+    """Write a checkpoint's loader state as files of release 1.9."""
     if args.output_file is not None:
         raise UsageError("--output_file with --reverse", remedy="leave it out: the files go to -w")
     folder: Path = args.worker_data_iter_files_dir
@@ -230,7 +230,7 @@ def _show(document: dict[str, Any], target: Path) -> None:
         return
     print(
         f"{target}: {len(document['target']['leaves'])} leaves, {size(document['target']['bytes'])}; "
-        f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors taken over undecoded, "
+        f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors copied undecoded, "
         f"all compared with the source; receipt {receipt_path(target).name}"
     )
 

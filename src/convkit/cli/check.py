@@ -11,19 +11,19 @@ from convkit.cli.options import config_option, no_fail_option, source_format_opt
 from convkit.cli.output import emit
 from convkit.verify.verdict import Verdict
 
-#: problem lines shown; all are in the JSON document
+#: problem lines shown; the JSON document has all
 _SHOWN = 20
 
-#: how a verdict's state is spelled on the terminal
+#: words for a verdict's state on the terminal
 _STATES = {"yes": "yes", "no": "NO", "not shown": "not shown"}
 
 
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
-    """What the checks of a conversion take."""
+    """Add the options of the checks of a conversion."""
     parser.add_argument("source", metavar="SRC", type=Path)
     parser.add_argument("target", metavar="DST", type=Path)
-    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, where no receipt says it")
-    parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, where no receipt says it")
+    parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, if no receipt records it")
+    parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, if no receipt records it")
     config_option(parser)
     parser.add_argument("--target-config", metavar="FILE", type=Path, help="the config of DST")
     source_format_option(parser)
@@ -31,52 +31,52 @@ def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
 
 
 def roundtrip_options(parser: argparse.ArgumentParser) -> None:
-    """What ``roundtrip`` takes."""
+    """Add the options of ``roundtrip``."""
     _of_two_checkpoints(parser)
-    parser.add_argument("--release", metavar="R", help="release of the layout, where no receipt says it")
+    parser.add_argument("--release", metavar="R", help="release of the layout, if no receipt records it")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the reconverted checkpoint")
 
 
 def equivalence_options(parser: argparse.ArgumentParser) -> None:
-    """What ``equivalence`` takes."""
+    """Add the options of ``equivalence``."""
     _of_two_checkpoints(parser)
     parser.add_argument("--probe-length", metavar="N", type=int, default=256, help="positions of the input")
 
 
 def diff_options(parser: argparse.ArgumentParser) -> None:
-    """What ``diff`` takes."""
+    """Add the options of ``diff``."""
     parser.add_argument("source", metavar="A", type=Path)
     parser.add_argument("target", metavar="B", type=Path)
     no_fail_option(parser)
 
 
 def verify_options(parser: argparse.ArgumentParser) -> None:
-    """What ``verify`` takes."""
+    """Add the options of ``verify``."""
     parser.add_argument("path", metavar="PATH", type=Path)
     no_fail_option(parser)
 
 
 def roundtrip(args: argparse.Namespace) -> int:
-    """Reconvert and compare with the source, show the verdict."""
+    """Reconvert, compare with the source, and show the verdict."""
     kind, receipt = made_by(args.target)
     return _answer(args, kind.roundtrip(args, receipt))
 
 
 def equivalence(args: argparse.Namespace) -> int:
-    """Run both models, show the verdict."""
+    """Run both models, and show the verdict."""
     kind, receipt = made_by(args.target)
     return _answer(args, kind.equivalence(args, receipt))
 
 
 def diff(args: argparse.Namespace) -> int:
-    """Compare two checkpoints, show the verdict."""
+    """Compare two checkpoints, and show the verdict."""
     from convkit.verify.diff import diff
 
     return _answer(args, diff(args.source, args.target))
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Check a checkpoint against its receipt, show the verdict."""
+    """Check a checkpoint against its receipt, and show the verdict."""
     from convkit.verify.receipts import verify
 
     return _answer(args, verify(args.path))

@@ -1,4 +1,4 @@
-"""A row of the table of claims, as far as it can be checked before anything is fetched."""
+"""Check a row of the table of claims, as far as possible before fetching."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_claim(row: Mapping[str, str]) -> None:
-    """Layouts, format, options and generated model must exist.
+    """Check that layouts, format, options and generated model exist.
 
     Raises:
         UsageError: one doesn't; its ``key`` is the column.
@@ -55,10 +55,10 @@ def check_claim(row: Mapping[str, str]) -> None:
 
 
 def is_one_file(row: Mapping[str, str]) -> bool:
-    """Whether a row's output is one file, and not a folder.
+    """Whether a row's output is a file instead of a folder.
 
     Raises:
-        UsageError: ``to`` is a framework, some of whose layouts are written as a file and others as a folder.
+        UsageError: ``to`` is a framework with layouts of both kinds.
     """
     if kind_of(row) == REPAIR:
         return True
@@ -70,13 +70,13 @@ def is_one_file(row: Mapping[str, str]) -> bool:
 
 
 def _through(row: Mapping[str, str]) -> bool:
-    """Whether a row's options name layouts on the way."""
+    """Whether a row's options name layouts to pass through."""
     return any(word.partition("=")[0] == "--through" for word in row["options"].split())
 
 
 @contextmanager
 def _column(name: str) -> Iterator[None]:
-    """Name the column in what is raised."""
+    """Add the column to errors."""
     try:
         yield
     except ConvkitError as error:

@@ -19,20 +19,20 @@ from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("source", metavar="SRC", type=Path)
     parser.add_argument("target", metavar="DST", type=Path)
     conversion_options(parser)
-    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
-    parser.add_argument("--shard-size", metavar="SIZE", help="bytes a shard at most: 5GB, 500MB, 2GiB")
-    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
+    parser.add_argument("--shard-size", metavar="SIZE", help="bytes per shard at most: 5GB, 500MB, 2GiB")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="for leaves, in the receipt")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and say what came of it."""
+    """Convert, and print a summary."""
     if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads {args.threads}", remedy="one at least")
+        raise UsageError(f"--threads {args.threads}", remedy="at least 1")
     if (request := migrate.asked_for(args)) is not None:
         return migrate.convert(args, request)
     with opened(args) as source, progress(f"{args.source} -> {args.target}") as advance:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
-    """Say what came of a conversion to ``args.target``."""
+    """Print a summary of a conversion to ``args.target``."""
     for warning in receipt["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)
     if args.json:

@@ -10,18 +10,18 @@ from convkit.fetch import fetch
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
     )
     parser.add_argument("destination", metavar="DST", type=Path)
-    parser.add_argument("--sha256", metavar="HEX", help="refuse anything else")
+    parser.add_argument("--sha256", metavar="HEX", help="the digest that the source must have")
     parser.add_argument("--retries", metavar="N", type=int, default=3)
-    parser.add_argument("--overwrite", action="store_true", help="replace what has the name of the destination")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing destination")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetch, and say what is here."""
+    """Fetch, and print a summary."""
     record = fetch(args.uri, args.destination, sha256=args.sha256, retries=args.retries, overwrite=args.overwrite)
     if args.json:
         emit(record)

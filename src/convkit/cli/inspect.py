@@ -24,7 +24,7 @@ from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("path", metavar="PATH", type=Path)
     parser.add_argument("--digest", action="store_true", help="read everything and give each leaf's content digest")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _opened(args: argparse.Namespace, format: str) -> Source:
-    """The checkpoint; of a root of Orbax's all steps."""
+    """Open the checkpoint; for an Orbax root, all its steps."""
     if format in MIGRATIONS and (found := root_at(args.path)) is not None:
         return Source(args.path, RootCheckpoint(found), None, None, ())
     return open_source(args.path, format=format, config=args.config)

@@ -1,7 +1,7 @@
-"""The kinds of work, by the word in their receipts: how each is planned, and how what it made is judged.
+"""The kinds of work, by the word in their receipts: how each is planned, and how its output is judged.
 
-A new kind of work is a row of :data:`KINDS`. ``convkit verify`` needs none: a receipt itself says whether it
-vouches for leaves or for files (:mod:`convkit.verify.receipts`).
+A new kind of work is a row of :data:`KINDS`. ``convkit verify`` doesn't use the table: a receipt itself shows whether
+it covers leaves or files (:mod:`convkit.verify.receipts`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from convkit.verify.verdict import Verdict
 
 Row = Mapping[str, str]
-#: from a check's arguments, and the receipt beside its target where there is one
+#: makes a verdict from a check's arguments, and the receipt beside its target if there is one
 Check = Callable[[argparse.Namespace, "dict[str, Any] | None"], "Verdict"]
 
-#: what ``to`` may name beside a layout -> the words of the command that does it
+#: what ``to`` may name beside a layout -> the command that does it
 REPAIRS = {
     "fix-checkpoint-spec": ("cerebras", "fix-checkpoint-spec", "SRC"),
     "data-iter-state": ("cerebras", "data-iter-state", "--old_checkpoint", "SRC", "--output_file", "DST"),
 }
-#: formats to which an Orbax checkpoint is migrated where ``to`` names no layout
+#: formats to which an Orbax checkpoint is migrated if ``to`` doesn't name a layout
 MIGRATIONS = ("orbax-v0", "orbax-v1")
 
 
@@ -38,7 +38,7 @@ class Kind:
         plan: the words of the command that plans a row of the table of checkpoints, before the row's options; None
             where the row asks for another kind.
         roundtrip: whether the target leads back to its source.
-        equivalence: whether the target does what its source does.
+        equivalence: whether the target computes the same as its source.
     """
 
     plan: Callable[[Row], tuple[str, ...] | None]
@@ -47,12 +47,12 @@ class Kind:
 
 
 def kind_of(row: Row) -> str:
-    """Which kind of work a row of the table of checkpoints asks for."""
+    """Find the kind of work that a row of the table of checkpoints requests."""
     return next((name for name, kind in KINDS.items() if kind.plan(row)), CONVERSION)
 
 
 def made_by(target: Path) -> tuple[Kind, dict[str, Any] | None]:
-    """Which kind of work made a target, and its receipt; without a receipt it is a conversion by somebody else.
+    """Find the kind of work that made a target, and its receipt; without a receipt, another program converted it.
 
     Raises:
         ConvkitError: the receipt can't be read.
@@ -81,7 +81,7 @@ def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None) ->
 
 
 def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
-    """The plan that convkit would make for a conversion that somebody else made."""
+    """Make the plan of convkit for a conversion that another program made."""
     from convkit.mapping.layout import parse_release
     from convkit.plan import Options, make_plan, open_source
     from convkit.plan.detect import detect_layout

@@ -10,12 +10,12 @@ from convkit.mappings import all_mappings, layouts
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("what", choices=("formats", "layouts", "mappings"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """List what convkit knows."""
+    """List formats, layouts or mappings."""
     rows = {"formats": _formats, "layouts": _layouts, "mappings": _mappings}[args.what]()
     if args.json:
         emit(rows)

@@ -22,34 +22,34 @@ _ON = {"on": True, "off": False, None: None}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "source", metavar="SRC", type=Path, help="a root, a step, a checkpoint without items, or an item"
     )
     parser.add_argument("target", metavar="DST", type=Path)
-    parser.add_argument("--to", choices=("v0", "v1"), help="the API that is to load DST")
-    parser.add_argument("--dual", action="store_true", help="write what both APIs load")
+    parser.add_argument("--to", choices=("v0", "v1"), help="the API that must load DST")
+    parser.add_argument("--dual", action="store_true", help="write a checkpoint that both APIs load")
     parser.add_argument(
         "--mode",
         choices=("metadata", "rewrite"),
-        help="keep the data and write new metadata, or write all arrays anew (default: what must be)",
+        help="keep the data and write new metadata, or rewrite all arrays (default: rewrite only if necessary)",
     )
     parser.add_argument("--step", metavar="N", type=int, action="append", default=[], help="of a root; default: all")
-    parser.add_argument("--zarr", type=int, choices=(2, 3), help="write arrays anew, as this version of zarr")
-    parser.add_argument("--ocdbt", choices=("on", "off"), help="write arrays anew, in a database or in folders")
-    parser.add_argument("--compressor", metavar="C", help="write arrays anew: none, zstd, gzip, also zstd:3")
-    parser.add_argument("--chunk-size", metavar="SIZE", help="write arrays anew, in chunks of that much at most: 16MiB")
+    parser.add_argument("--zarr", type=int, choices=(2, 3), help="rewrite arrays, in this version of zarr")
+    parser.add_argument("--ocdbt", choices=("on", "off"), help="rewrite arrays, in a database or in folders")
+    parser.add_argument("--compressor", metavar="C", help="rewrite arrays: none, zstd, gzip, also zstd:3")
+    parser.add_argument("--chunk-size", metavar="SIZE", help="rewrite arrays, in chunks of at most this size: 16MiB")
     parser.add_argument("--copy", action="store_true", help="copy data files; default: hard links where possible")
     parser.add_argument(
-        "--afresh", action="store_true", help="don't give back what the receipt of an earlier migration keeps"
+        "--afresh", action="store_true", help="don't restore what the receipt of an earlier migration keeps"
     )
     parser.add_argument(
-        "--no-restore", dest="restore", action="store_false", help="don't have the real Orbax restore the result"
+        "--no-restore", dest="restore", action="store_false", help="don't restore the result with the real Orbax"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier migration once this is complete")
-    parser.add_argument("--dry-run", action="store_true", help="say what is to be done, and write nothing")
-    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
-    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every file, in the receipt")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and write nothing")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="for files, in the receipt")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def asked_for(args: argparse.Namespace) -> Request | None:
-    """The migration that ``convkit convert`` or ``plan`` asks for: an Orbax format and no layout; else None.
+    """The migration that ``convkit convert`` or ``plan`` requests, by an Orbax format without a layout; else None.
 
     Raises:
-        UsageError: neither is asked for, or something that only a conversion can do.
+        UsageError: neither is requested, or an option that only a conversion has.
     """
     if args.to is not None:
         return None
@@ -130,7 +130,7 @@ def show_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:
         emit(document)
         return
     warn(document)
-    reasons = Counter(leaf["reason"] or "data as they are" for leaf in document["source_leaves"].values())
+    reasons = Counter(leaf["reason"] or "data unchanged" for leaf in document["source_leaves"].values())
     summary = document["summary"]
     table(
         [
@@ -158,12 +158,12 @@ def show(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     items = sum(len(part["items"]) for part in parts)
     print(
         f"{args.target}: {receipt['target']['format']}, {len(parts)} checkpoints, {items} items"
-        f"{f' ({anew} written anew)' if anew else ''}, {size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s; "
+        f"{f' ({anew} rewritten)' if anew else ''}, {size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s; "
         f"{proof}; receipt {receipt_path(args.target).name}"
     )
 
 
 def warn(document: dict[str, Any]) -> None:
-    """Print what the user should know, to standard error."""
+    """Print the warnings to standard error."""
     for warning in document["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def config_option(parser: argparse.ArgumentParser) -> None:
-    """The config of the source."""
+    """Add the option for the config of the source."""
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of the source (default: beside it)")
 
 
 def source_format_option(parser: argparse.ArgumentParser) -> None:
-    """The format of the source."""
+    """Add the option for the format of the source."""
     parser.add_argument("--source-format", metavar="FORMAT", help="default: detected; safetensors wins")
 
 
 def no_fail_option(parser: argparse.ArgumentParser) -> None:
-    """Whether a verdict of no fails the command."""
+    """Add the option that makes the command succeed if the verdict is no."""
     parser.add_argument("--no-fail", action="store_true", help="exit 0 when the verdict is no")

@@ -1,4 +1,4 @@
-"""``convkit orbax check``: what loads a checkpoint, what doesn't, and what Orbax hides about it."""
+"""``convkit orbax check``: show which calls load a checkpoint, which don't, and what Orbax hides about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTH = 110
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("path", metavar="PATH", type=Path, help="a root, a step, a checkpoint, an item or a file")
     parser.add_argument("--run", action="store_true", help="make each call in the installed Orbax, and compare")
     parser.add_argument(
@@ -32,9 +32,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; 1 where nothing loads the checkpoint or Orbax disagrees, 3 where nothing is recognised."""
+    """Print the table; exit 1 if nothing loads the checkpoint or Orbax disagrees, 3 if nothing is recognised."""
     if args.devices < 1:
-        raise UsageError(f"--devices {args.devices}", remedy="name 1 or more")
+        raise UsageError(f"--devices {args.devices}", remedy="at least 1")
     checked = check(args.path, args.devices)
     if args.run:
         checked = confirmed(checked)
@@ -83,7 +83,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _spelled(checked: Check) -> dict[str, str]:
-    """What the short names in the calls stand for."""
+    """Explain the short names in the calls."""
     meanings = {"p": str(checked.path)}
     if checked.names and checked.names != ("", 0):
         meanings |= spelled(checked.names)
@@ -98,7 +98,7 @@ def _print(checked: Check) -> None:
         if found.steps:
             print(f"  steps: {', '.join(step.name for step in found.steps)}")
     else:
-        print(f"{checked.path}: no Orbax checkpoint is recognised")
+        print(f"{checked.path}: not recognised as an Orbax checkpoint")
     print("\nuse")
     for api in ("v1", "v0"):
         call = checked.to_use(api)

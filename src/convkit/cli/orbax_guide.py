@@ -1,4 +1,4 @@
-"""``convkit orbax guide``: what replaces the methods of v0's CheckpointManager."""
+"""``convkit orbax guide``: list the replacements for the methods of v0's CheckpointManager."""
 
 from __future__ import annotations
 

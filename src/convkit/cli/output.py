@@ -1,4 +1,4 @@
-"""What the commands print: tables, sizes, one JSON document, and progress."""
+"""Print tables, sizes, one JSON document, and progress."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table(rows: Sequence[Sequence[object]]) -> None:
 
 
 def parse_size(text: str | None) -> int | None:
-    """``5GB``, ``500MB``, ``2GiB``, or bytes.
+    """Parse a size: ``5GB``, ``500MB``, ``2GiB``, or bytes.
 
     Raises:
         UsageError: not a size.
@@ -44,15 +44,15 @@ def parse_size(text: str | None) -> int | None:
     try:
         amount = float(number) * _UNITS[unit]
     except (ValueError, KeyError):
-        raise UsageError(f"{text!r} is no size", remedy="write 5GB, 500MB or 2GiB") from None
+        raise UsageError(f"{text!r} isn't a size", remedy="write 5GB, 500MB or 2GiB") from None
     if amount < 1:
-        raise UsageError(f"{text!r} is no size", remedy="a shard holds one byte at least")
+        raise UsageError(f"{text!r} isn't a size", remedy="give at least one byte")
     return int(amount)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Progress]:
-    """A bar with bytes, rate and remaining time on a terminal; a plain line every ten seconds in a log."""
+    """Show a bar with bytes, rate and remaining time on a terminal; a plain line every ten seconds in a log."""
     if not sys.stderr.isatty():
         yield _LogLines(what)
         return
@@ -79,13 +79,13 @@ class _LogLines:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.started = self.said = time.monotonic()
+        self.started = self.printed = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self.said < _EVERY:
+        if now - self.printed < _EVERY:
             return
-        self.said = now
+        self.printed = now
         rate = done / (now - self.started)
         left = (total - done) / rate if rate else 0
         print(f"{self.what}: {size(done)} of {size(total)}, {size(rate)}/s, {left:.0f} s left", file=sys.stderr)

@@ -14,13 +14,13 @@ from convkit.report.text import size
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("source", metavar="SRC", type=Path)
     conversion_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, and show the plan."""
+    """Make a plan, and show it."""
     if (request := migrate.asked_for(args)) is not None:
         migrate.show_plan(args, migrate.plan_json(migrate.plan_migration(args.source, request)))
         return 0

@@ -1,4 +1,4 @@
-"""From arguments to an opened source and its plan, for the commands that need one."""
+"""Turn arguments into an opened source and its plan, for the commands that need one."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from convkit.plan import Options, Plan, Source, make_plan, open_source
 
 
 def conversion_options(parser: argparse.ArgumentParser) -> None:
-    """What is asked of a conversion, to plan it or to carry it out."""
+    """Add the options of a conversion, to plan it or to carry it out."""
     parser.add_argument(
         "--to",
         metavar="LAYOUT",
-        help="see convkit list layouts, or a framework alone (cerebras) where one mapping leads into it; "
-        "none to migrate Orbax to another --format of its own",
+        help="see convkit list layouts, or only a framework (cerebras) into which one mapping leads; "
+        "none to migrate Orbax to its other --format",
     )
     parser.add_argument(
         "--through",
         metavar="LAYOUT",
         action="append",
         default=[],
-        help="on the way to --to; what it can't carry is kept in the complement (repeat for several, in their order)",
+        help="pass through it on the way to --to; leaves that it can't carry are kept in the complement "
+        "(repeat for several, in order)",
     )
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
     parser.add_argument("--release", metavar="R", help="release of the layout, such as 2.9 (default: the current one)")
     parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
-    parser.add_argument("--headless", action="store_true", help="the base model's own keys, without a head")
+    parser.add_argument("--headless", action="store_true", help="write the base model's keys, without a head")
     parser.add_argument(
         "--size",
         metavar="NAME=N",
         action="append",
         default=[],
-        help="a size that the checkpoint can't tell, or a check",
+        help="a size that the checkpoint doesn't show, or to check one",
     )
     parser.add_argument(
         "--variant", metavar="NAME=CHOICE", action="append", default=[], help="a choice within the layout of DST"
@@ -50,12 +51,12 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
 
 
 def opened(args: argparse.Namespace) -> Source:
-    """The source that the arguments name."""
+    """Open the source that the arguments name."""
     return open_source(args.source, format=args.source_format, config=args.config)
 
 
 def planned(args: argparse.Namespace, source: Source) -> Plan:
-    """The plan that the arguments ask for."""
+    """Make the plan that the arguments request."""
     options = Options(
         format=args.format,
         release=parse_release(args.release),

@@ -12,13 +12,13 @@ from convkit.report.summary import format_table, read_summary
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument("directory", metavar="DIR", type=Path)
     no_fail_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the page; the exit code is the campaign's verdict."""
+    """Build the page; the exit code shows the campaign's verdict."""
     page = build_report(args.directory)
     summary = read_summary(args.directory / "summary.json")
     if args.json:

@@ -1,7 +1,6 @@
-"""The schemas of documents, made from their types: ``python -m convkit.cli.schemas`` writes ``convkit/schemas``.
+"""Make the schemas of documents from their types: ``python -m convkit.cli.schemas`` writes ``convkit/schemas``.
 
-Each field of a type is required, unless its default is ``UNSET``: then the key is left out where there is nothing to
-say.
+Each field of a type is required, unless its default is ``UNSET``: then the key is left out if it has no value.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _MARKUP = re.compile(r"(?::\w+:)?`+([^`]+)`+")
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The schema of the documents of this name."""
+    """Make the schema of the documents of this name."""
     (top,), parts = msgspec.json.schema_components([DOCUMENTS[name]], ref_template="#/$defs/{name}")
     parts = {part: _tidy(parts[part]) for part in parts}
     whole = parts.pop(top["$ref"].rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""``convkit te``: the flags of JAX-Toolbox's TE converter, with their meaning.
+"""``convkit te``: replaces JAX-Toolbox's TE converter, with the same flags.
 
 Source of the flags: JAX-Toolbox, ``rosetta/utils/te_pax_t5x_ckpt_converter/converter/main.py`` at 3e33819f; those of
 FP8 at ebc97458.
@@ -22,7 +22,7 @@ from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, Source, make_plan, open_source
 from convkit.plan.detect import detect_layout
 
-#: layout -> the layouts on the other side, the usual one first
+#: layout -> the layouts on the other side, the most common first
 OTHER = {
     "t5x/t5": ("te/t5", "te/t5-fused"),
     "te/t5": ("t5x/t5",),
@@ -32,18 +32,18 @@ OTHER = {
     "pax/lm-repeat": ("te/pax-repeat",),
     "te/pax-repeat": ("pax/lm-repeat",),
 }
-#: the release since which TE turns a gated activation round
+#: the first release in which TE swaps the halves of a gated activation
 GATE_FIRST = (1, 8)
-#: the releases since which TE calls the metas of FP8 otherwise, as the mappings name them
+#: the first releases of each naming of FP8 metas in TE, as the mappings call it
 FP8_NAMES = {"2.3": (2, 3), "1.8": (1, 8), "1.0": ()}
-#: the last release before NVIDIA's T5X and Pax were given up
+#: the last release before NVIDIA discontinued T5X and Pax
 LAST = (2, 2)
 
 
-#: flags of ``te``, their declared names, and what they are
+#: flags of ``te``, their declared names, and their help
 TE_SIZES = (
     ("--num-of-layer", "layers", "layers"),
-    ("--num-of-head", "heads", "heads; needed from TE to Pax where no receipt says it"),
+    ("--num-of-head", "heads", "heads; needed from TE to Pax if no receipt records them"),
     ("--num-gqa-groups", "kv_heads", "heads of keys and values"),
     ("--head-dim", "head_dim", "size of a head"),
     ("--mlp-intermediate-dim", "mlp", "width of the feed-forward layer"),
@@ -52,7 +52,7 @@ TE_SIZES = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's options."""
     parser.add_argument(
         "--input-path",
         metavar="DIR",
@@ -71,16 +71,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fw", choices=("pax", "t5x"), required=True)
     parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True)
-    sizes = parser.add_argument_group("sizes", "read from the checkpoint, and checked where given")
+    sizes = parser.add_argument_group("sizes", "read from the checkpoint, and checked if given")
     for flag, name, what in TE_SIZES:
         sizes.add_argument(flag, metavar="N", dest=name, type=int, help=what)
     for flag, what in (
-        ("--weight-only", "convert the weights, and keep the optimizer's state as it is"),
-        ("--skip-ln", "keep norms under the names that they have"),
-        ("--skip-bias", "keep biases under the names that they have"),
-        ("--use-gated-activations", "said of a gated model; read from the checkpoint"),
-        ("--pax-repeat", "said of stacked layers; read from the checkpoint"),
-        ("--pax-split-qkv", "Pax has query, key and value apart; read from the checkpoint, asked for in te2fw"),
+        ("--weight-only", "convert the weights, and keep the optimizer's state unchanged"),
+        ("--skip-ln", "keep the names of norms"),
+        ("--skip-bias", "keep the names of biases"),
+        ("--use-gated-activations", "the model is gated; read from the checkpoint"),
+        ("--pax-repeat", "the layers are stacked; read from the checkpoint"),
+        ("--pax-split-qkv", "Pax has separate query, key and value; read from the checkpoint, needed in te2fw"),
         ("--t5x-fuse-qkv", "TE has query, key and value in one kernel"),
     ):
         parser.add_argument(flag, action="store_true", help=what)
@@ -90,22 +90,22 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
-    parser.add_argument("--gen-fp8-meta", action="store_true", help="make TE's metas of FP8, for fw2te")
-    parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of its histories (default: 1024)")
+    parser.add_argument("--gen-fp8-meta", action="store_true", help="make FP8 metas for TE, in fw2te")
+    parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of the amax histories (default: 1024)")
     parser.add_argument("--overwrite", action="store_true", help="replace the output once the new one is complete")
-    parser.add_argument("--te-release", metavar="R", help="of TE: halves of Pax's gated MLP, names of FP8 metas")
+    parser.add_argument("--te-release", metavar="R", help="TE release: halves of Pax's gated MLP, names of FP8 metas")
     parser.add_argument(
         "--te-norm-scale",
         choices=("stored", "direct"),
         default=None,
-        help="scales of Pax's LayerNorm as they are (default), or with 1 added, for TE without zero-centered gamma",
+        help="scales of Pax's LayerNorm unchanged (default), or with 1 added, for TE without zero-centered gamma",
     )
-    parser.add_argument("--threads", metavar="N", type=int, help="default: one a core")
-    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="of every leaf, in the receipt")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
+    parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="for leaves, in the receipt")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and say what came of it."""
+    """Convert, and print a summary."""
     _check(args)
     with open_source(args.source, format=args.fw) as source, progress(f"{args.source} -> {args.target}") as advance:
         here = _layout(args, source)
@@ -127,10 +127,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What argparse can't say as helpfully.
+    """Check flags for which argparse has a less helpful message.
 
     Raises:
-        UsageError: with the flag.
+        UsageError: a flag is wrong; the error names it.
     """
     if args.direction not in ("fw2te", "te2fw"):
         meant = "; the original's manual misspells te2fw" if args.direction == "fw2tw" else ""
@@ -141,30 +141,30 @@ def _check(args: argparse.Namespace) -> None:
     numbers = [(flag, name) for flag, name, _ in TE_SIZES]
     for flag, name in [*numbers, *((flag, flag[2:].replace("-", "_")) for flag in flags)]:
         if (number := getattr(args, name)) is not None and number < 1:
-            raise UsageError(f"{flag} {number}", remedy="one at least")
+            raise UsageError(f"{flag} {number}", remedy="at least 1")
 
 
 def _layout(args: argparse.Namespace, source: Source) -> str:
-    """The layout of the input.
+    """Find the layout of the input.
 
     Raises:
-        UsageError: it lies on the other side of the direction, or is another than the flags say.
+        UsageError: it is on the other side of the direction, or contradicts the flags.
     """
     here = detect_layout(source)[0].name
     to_te = args.direction == "fw2te"
     if here not in OTHER or here.startswith("te/") == to_te:
         raise UsageError(
-            f"is {here}, and --direction {args.direction} wants {'a T5X or Pax' if to_te else 'a TE'} checkpoint",
+            f"is {here}, but --direction {args.direction} needs {'a T5X or Pax' if to_te else 'a TE'} checkpoint",
             path=args.source,
             remedy=f"--direction {'te2fw' if to_te else 'fw2te'}" if here in OTHER else "name another input",
         )
     fw = "t5x" if here.partition("/")[2].startswith("t5") else "pax"
     if fw != args.fw:
-        raise UsageError(f"is {here}, and --fw says {args.fw}", path=args.source, remedy=f"--fw {fw}")
+        raise UsageError(f"is {here}, but --fw says {args.fw}", path=args.source, remedy=f"--fw {fw}")
     if args.pax_repeat and not here.endswith("-repeat"):
-        raise UsageError(f"--pax-repeat, and {here} has a sub-tree a layer", path=args.source, remedy="leave it out")
+        raise UsageError(f"--pax-repeat, but {here} has a subtree per layer", path=args.source, remedy="leave it out")
     if args.t5x_fuse_qkv and here == "te/t5":
-        raise UsageError("--t5x-fuse-qkv, and query, key and value are apart", path=args.source, remedy="leave it out")
+        raise UsageError("--t5x-fuse-qkv, but query, key and value are split", path=args.source, remedy="leave it out")
     return here
 
 
@@ -197,7 +197,7 @@ def _release(args: argparse.Namespace) -> tuple[int, ...]:
 
 def _warnings(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
     for flag in _contradicted(args, plan):
-        yield f"{flag} is not what the checkpoint has: it is read from there"
+        yield f"{flag} contradicts the checkpoint: ignored"
     if args.gen_fp8_meta and args.direction == "te2fw":
         yield "--gen-fp8-meta is for fw2te: left out"
     if args.amax_history_len and not args.gen_fp8_meta:
@@ -205,7 +205,7 @@ def _warnings(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
 
 
 def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
-    """Flags that say of the checkpoint what it isn't; the original ignored them, or fell over them."""
+    """Find flags that contradict the checkpoint; the original ignored them, or crashed."""
     if args.use_gated_activations and plan.names["activations"] < 2:
         yield "--use-gated-activations"
     if args.pax_split_qkv and plan.names.get("pax_qkv") == "combined_qkv":
@@ -218,12 +218,12 @@ def _contradicted(args: argparse.Namespace, plan: Plan) -> Iterator[str]:
 
 
 def _metadata(target: Path) -> dict[str, Any]:
-    """No item of Pax's metadata, unless the output is called as what has one beside it: it holds the leaves itself."""
+    """Omit the item of Pax's metadata, unless the output's name implies one beside it: ``state``."""
     return {} if target.name == "state" else {"pax_metadata": None}
 
 
 def _chunks(plan: Plan, size: int | None) -> dict[str, tuple[int, ...]]:
-    """Chunks of that size along the width of the model, where the mapping names it ``D``; other axes whole."""
+    """Chunks of that size along the width of the model, if the mapping calls it ``D``; other axes are whole."""
     chunks: dict[str, tuple[int, ...]] = {}
     if size is None:
         return chunks

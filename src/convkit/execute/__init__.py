@@ -1,4 +1,4 @@
-"""Carrying a plan out: streamed, in bounded memory, with any number of threads."""
+"""Carry out a plan: streamed, in bounded memory, with any number of threads."""
 
 from convkit.execute.carry import Progress
 from convkit.execute.chain import plan_chain

@@ -1,14 +1,14 @@
-"""Making leaves: the jobs of a work, cut into ranges for threads, digested, journaled.
+"""Make leaves by jobs, which are cut into ranges for threads, digested and journaled.
 
 A job's leaf is cut into *ranges* (64 MiB or less, so that one large leaf feeds several threads), a range into slabs
-of a few MiB. A slab is gathered by strided copies from the source, its ops applied, digested and written; a leaf that
-only moves goes from the mapped source to the output without a buffer between. A leaf that stays as it is is copied
-as the source stores it where the output's writer can take it over so (:meth:`Writer.copy_leaf`), and decoded for its
-digest alone. Leaves whose bytes must be decoded first are read in the range that a slab needs, or whole where it
-needs them crosswise.
+of a few MiB. A slab is gathered by strided copies from the source, its ops are applied, then it is digested and
+written. A leaf that only moves goes from the mapped source to the output without a buffer. The stored files of an
+unchanged leaf are copied if the output's writer accepts them (:meth:`Writer.copy_leaf`), and decoded only for the
+digest. Leaves whose bytes must be decoded first are read in the range that a slab needs, or whole if the slab
+transposes them.
 
 Peak anonymous memory: each thread holds a slab (:data:`~convkit.execute.slabs.SLAB` bytes, up to
-:data:`~convkit.execute.runs.MAX_SLAB` where a transposition wants :data:`~convkit.execute.slabs.TILE` rows, or one
+:data:`~convkit.execute.runs.MAX_SLAB` if a transposition needs :data:`~convkit.execute.slabs.TILE` rows, or one
 chunk row of the output's format) and, for formats that must be decoded, at most the source leaves of one step.
 """
 
@@ -30,12 +30,12 @@ from convkit.files.staging import Staging
 if TYPE_CHECKING:
     import numpy as np
 
-#: called with the bytes that are done, and those of all
+#: called with the number of bytes done, and the total
 Progress = Callable[[int, int], None]
 
 
 class Carrier:
-    """Makes leaves with a number of threads; ``digests`` says what it made, and what it read whole.
+    """Makes leaves with several threads, and collects the digests of leaves made and of leaves read whole.
 
     Attributes:
         digests: role of an output (``target``, ``complement``), or ``source`` -> key -> digest.
@@ -62,10 +62,10 @@ class Carrier:
         self._done = self._total = 0
 
     def make(self, jobs: Sequence[Job], writers: Mapping[str, Writer]) -> None:
-        """Make every leaf that the journal doesn't have yet; ``writers`` by the role of their jobs.
+        """Make every leaf that isn't in the journal yet; ``writers`` are keyed by the role of their jobs.
 
         Raises:
-            ConvkitError: a source can't be read, or an output not be written.
+            ConvkitError: a source can't be read, or an output can't be written.
         """
         self._total = sum(job.spec.nbytes for job in jobs)
         ranges: list[Range] = []
@@ -89,7 +89,7 @@ class Carrier:
                 raise
 
     def digest_source(self) -> None:
-        """Digest the source leaves whose bytes didn't pass unchanged."""
+        """Digest the source leaves whose bytes weren't copied unchanged."""
         leaves = self.source.leaves
         rest = [key for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -130,7 +130,7 @@ class Carrier:
             self.digests["source"][job.digest_of] = digest
 
     def _digest_whole(self, key: str, data: np.ndarray) -> None:
-        """Digest a source leaf that is there whole, which spares it being decoded once more."""
+        """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
         if key not in self.digests["source"]:
             digest = digest_array(self.algorithm, data)
             with self._lock:
@@ -144,7 +144,7 @@ class Carrier:
 
 
 def _stored(job: Job, writer: Writer) -> Mapping[str, Path] | None:
-    """What the writer may take instead of elements: the leaf's files, none where it has them already."""
+    """The leaf's files, which the writer may copy instead of writing elements; empty if it has them already."""
     return {} if job.key in writer.packed else job.files()
 
 
@@ -153,7 +153,7 @@ def _journal_key(job: Job) -> str:
 
 
 def _anonymous_bytes() -> int:
-    """Anonymous memory of this process now (Linux; 0 elsewhere)."""
+    """The current anonymous memory of this process (Linux; 0 elsewhere)."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon:"):

@@ -1,7 +1,7 @@
-"""Mappings one after another, without a checkpoint on disk in between.
+"""Run mappings one after another, without a checkpoint on disk in between.
 
-Every mapping but the last makes its target only in the executor's hands, slab by slab, as the next one
-asks for it. What a mapping can't carry is kept in the complement of the output, under a name of its own.
+Every mapping except the last makes its target only in memory, slab by slab, as the next one
+requests it. Leaves that a mapping can't carry are kept in the complement of the output, under distinct names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from convkit.plan import Options, Plan, Source, make_plan
 
 @dataclass(frozen=True)
 class Link:
-    """One mapping of a plan, with what it reads: its source, and what an earlier conversion kept."""
+    """One mapping of a plan, with its source and the complement of an earlier conversion."""
 
     plan: Plan
     source: Checkpoint
@@ -33,7 +33,7 @@ class Link:
 
 
 def links_of(plan: Plan, source: Checkpoint, earlier: Tensors | None) -> list[Link]:
-    """The mappings of a plan, each reading what the one before makes."""
+    """The mappings of a plan, each reading the output of the one before."""
     links: list[Link] = []
     for own in plan.stages:
         read = Converted(links[-1]) if links else source
@@ -50,10 +50,10 @@ def jobs_of(links: Sequence[Link]) -> list[Job]:
 
 
 def complement_of(links: Sequence[Link]) -> Complement:
-    """What the mappings can't carry, under the names that it has in the complement.
+    """Find the leaves that the mappings can't carry, under their names in the complement.
 
     Raises:
-        ConvkitError: tied copies differ, or a derived leaf isn't what it must be.
+        ConvkitError: tied copies differ, or a derived leaf differs from its recipe.
     """
     found = [find_complement(link.source, link.plan) for link in links]
     jobs = list(found[0].jobs)
@@ -64,7 +64,7 @@ def complement_of(links: Sequence[Link]) -> Complement:
 
 
 class Converted(Gathered, Checkpoint):
-    """What a mapping makes, as a checkpoint: no copy of it lies on disk."""
+    """The output of a mapping as a checkpoint, which isn't stored on disk."""
 
     def __init__(self, link: Link) -> None:
         super().__init__(target_jobs(link.plan, link.source, link.earlier))
@@ -75,7 +75,7 @@ class Converted(Gathered, Checkpoint):
         self._source = link.source
 
     def files(self) -> list[Path]:
-        """Those of the source."""
+        """The files of the source."""
         return self._source.files()
 
 

@@ -1,4 +1,4 @@
-"""What the target alone can't bring back, and what must be equal before a copy is dropped: found once."""
+"""Find what the target alone can't restore, and check that tied copies are equal before one is dropped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Complement:
-    """Source tensors that find no place in the target, or can't be made again bit by bit.
+    """Source tensors that have no place in the target, or can't be restored bit by bit.
 
     Attributes:
         jobs: a leaf each, to be made as the source has it.
-        unforeseen: keys of those that nothing but the data shows to be needed.
+        unforeseen: keys of those that only the data shows to be needed.
     """
 
     jobs: list[Job]
@@ -35,8 +35,8 @@ def find_complement(checkpoint: Checkpoint, plan: Plan) -> Complement:
     """Read what must be known before the first leaf is written: ties, derived leaves, crops and shifts.
 
     Raises:
-        ConvkitError: copies that the plan takes for one leaf differ, or a derived leaf that must be what its recipe
-            gives isn't.
+        ConvkitError: copies that the plan regards as one leaf differ, or a derived leaf differs from its recipe
+            though it must be equal.
     """
     different = _derived_otherwise(checkpoint, plan)
     _check_ties(checkpoint, plan)
@@ -51,17 +51,17 @@ def find_complement(checkpoint: Checkpoint, plan: Plan) -> Complement:
 
 
 def _derived_otherwise(checkpoint: Checkpoint, plan: Plan) -> list[str]:
-    """Derived leaves of the source that aren't what their recipe gives, bit by bit.
+    """Find derived leaves of the source that differ from their recipe in any bit.
 
     Raises:
-        ConvkitError: one must be.
+        ConvkitError: a leaf differs that must be equal.
     """
     computed = Computed(plan.bound.derived, checkpoint)
     different = [leaf for leaf in plan.bound.derived if not computed.gives(leaf, checkpoint)]
     for leaf in different:
         if leaf.proven:
             raise ConvkitError(
-                f"is not what '{leaf.recipe}' gives of {', '.join(leaf.of)}, and couldn't be made again",
+                f"differs from '{leaf.recipe}' of {', '.join(leaf.of)}, so it couldn't be restored",
                 path=checkpoint.path,
                 key=leaf.key,
                 remedy="drop it by name, if it doesn't matter: --drop",
@@ -70,10 +70,10 @@ def _derived_otherwise(checkpoint: Checkpoint, plan: Plan) -> list[str]:
 
 
 def _check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
-    """Copies that the plan takes for one leaf must be equal bit by bit.
+    """Check that copies that the plan regards as one leaf are equal bit by bit.
 
     Raises:
-        ConvkitError: they aren't.
+        ConvkitError: they differ.
     """
     for step in plan.bound.steps:
         for name, of in step.same:
@@ -82,7 +82,7 @@ def _check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
                 continue
             if leaf.spec != other.spec or not _equal(checkpoint, name, of):
                 raise ConvkitError(
-                    f"differs from {of}, though the config says that they are one tensor",
+                    f"differs from {of}, but the config says that they are one tensor",
                     path=checkpoint.path,
                     key=name,
                     remedy="say in the config that embeddings aren't tied, or repair the checkpoint",
@@ -90,7 +90,7 @@ def _check_ties(checkpoint: Checkpoint, plan: Plan) -> None:
 
 
 def _rounded(checkpoint: Checkpoint, plan: Plan) -> list[str]:
-    """Source leaves that are shifted, and wouldn't be the same bit by bit if they were shifted back."""
+    """Find source leaves that are shifted and would differ in some bits if shifted back."""
     return [
         side.key
         for step in plan.bound.steps
@@ -108,7 +108,7 @@ def _shifts_back(step: Step, dtype: str, slab: np.ndarray) -> bool:
 
 
 def _cropped_job(checkpoint: Checkpoint, side: Side, crop: Padding) -> Job | None:
-    """What is cropped of a leaf, unless it is the fill throughout."""
+    """The part cropped from a leaf, unless all of it is the fill."""
     part = crop.beyond(side.spec.shape)
     spec = TensorSpec(part.shape, side.spec.dtype)
     piece = Piece(side.key, crop.kept_as, part.shape, part.offset, part.strides, 0, part.own_strides)

@@ -1,4 +1,4 @@
-"""Carrying a plan out: writers are opened, leaves made, values and ties digested, what lies beside written."""
+"""Carry out a plan: open writers, make leaves, digest values and ties, and write the files beside the target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
 
-#: what a format does where nobody asks for anything
+#: options that leave everything to the format
 _PLAIN = WriteOptions()
 
 
@@ -38,10 +38,10 @@ def convert(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` (with its config, receipt and complement beside it) as ``options`` ask; returns the receipt.
+    """Write ``target``, with its config, receipt and complement beside it, and return the receipt.
 
     Raises:
-        UsageError: the target exists, is of the source, or another process is writing it.
+        UsageError: the target exists, is part of the source, or another process is writing it.
         ConvkitError: the source can't be read, tied copies differ, or the disk is full. Nothing is
             left under a final name.
     """
@@ -95,14 +95,14 @@ class _Conversion:
             self._digest_values()
             for writer in self.writers.values():
                 writer.commit()
-        unforeseen = [f"{key}: the way back couldn't make it again: kept in the complement" for key in kept.unforeseen]
+        unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
         beside += self._side_files()
         return output.publish(plan.to_json(), beside, **self._said([*plan.warnings, *unforeseen]))
 
     # --- what has to be written ----------------------------------------------------------------------
 
     def _written_leaves(self) -> dict[str, Leaf]:
-        """Target leaves; where the format knows no ties, tied ones are written in full."""
+        """Target leaves; in a format without ties, tied leaves are written in full."""
         if get_format(self.plan.target_format).ties:
             return self.plan.target_leaves
         return {key: replace(leaf, same_as=None) for key, leaf in self.plan.target_leaves.items()}
@@ -115,20 +115,20 @@ class _Conversion:
         self.stack.callback(self.writers[role].close)
 
     def _continued(self) -> WriteOptions:
-        """The options, with what the target's format goes on with where the source says it, and the config."""
+        """The options, with the config and the source's metadata that the target's format takes over."""
         target, known = get_format(self.plan.target_format), self.source.checkpoint.metadata
         carried = {name: known[name] for name in target.carried if known.get(name)}
         config = (self.plan.target_config or None) if target.holds_config else None
         return replace(self.options, metadata={**carried, **self.options.metadata}, config=config)
 
     def _earlier(self) -> Checkpoint | None:
-        """The complement of the conversion that this one undoes, where the target needs some of it."""
+        """The complement of the conversion that this one undoes, if the target needs any of it."""
         if not any(from_complement(plan) for plan in self.plan.stages):
             return None
         return self.stack.enter_context(open_checkpoint(complement_path(self.source.path), COMPLEMENT_FORMAT))
 
     def _digest_values(self) -> None:
-        """Digest the values of both sides, and tied leaves, of which one was made."""
+        """Digest the values of both sides, and tied leaves, which were written once."""
         digests, algorithm = self.carrier.digests, self.carrier.algorithm
         for role, leaves in (("source", self.source.checkpoint.leaves), ("target", self.plan.target_leaves)):
             for key, leaf in leaves.items():
@@ -140,10 +140,10 @@ class _Conversion:
     # --- what lies beside ----------------------------------------------------------------------------
 
     def _write_beside(self, files: dict[str, bytes]) -> list[str]:
-        """Write what the target's format wants beside it; returns the names to publish.
+        """Write the files that the format needs beside the target, and return the names to publish.
 
         Raises:
-            UsageError: there is something else of that name already.
+            UsageError: another file has that name already.
         """
         for name, data in files.items():
             final, staged = self.output.target.parent / name, self.output.out / name
@@ -154,7 +154,7 @@ class _Conversion:
         return list(dict.fromkeys(name.partition("/")[0] for name in files))
 
     def _side_files(self) -> list[str]:
-        """Write the config and carry the companions along; returns names to publish beside the target."""
+        """Write the config, copy the companions, and return the names to publish beside the target."""
         layout, main = self.plan.mapping.right, self.output.main
         within = get_format(self.plan.target_format).holds_config
         companions = main if main.is_dir() and not within else companions_path(main)
@@ -169,7 +169,7 @@ class _Conversion:
         ]
 
     def _said(self, warnings: list[str]) -> dict[str, Any]:
-        """What the receipt says beside the plan."""
+        """The contents of the receipt beside the plan."""
         plan, main, digests = self.plan, self.output.main, self.carrier.digests
         with open_checkpoint(main, plan.target_format) as written:
             target_files = same_files(main, written.files())

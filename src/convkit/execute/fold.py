@@ -1,6 +1,6 @@
-"""Leaves multiplied by a number or by what a second leaf gives, as the other layout has them (``mapping.Folded``).
+"""Multiply leaves by a number or by factors from a second leaf, as the other layout stores them (``mapping.Folded``).
 
-The product is taken in float64 and rounded once, to the leaf's dtype.
+The product is computed in float64 and rounded once, to the leaf's dtype.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convkit.plan.step import Fold
 
 
 class Multiplied(Tensors):
-    """The leaves of a checkpoint, one of which is multiplied by its factors when it is read."""
+    """The leaves of a checkpoint, where one leaf is multiplied by its factors when it is read."""
 
     def __init__(self, tensors: Tensors, fold: Fold) -> None:
         self.leaves = tensors.leaves
@@ -27,7 +27,7 @@ class Multiplied(Tensors):
         self._fold = fold
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :meth:`Tensors.read`; products are taken slab by slab, since float64 is wide."""
+        """See :meth:`Tensors.read`; products are computed slab by slab, to save memory in float64."""
         import numpy as np
 
         if key != self._fold.key:

@@ -1,4 +1,4 @@
-"""Any range of one leaf, rearranged or decoded."""
+"""Gather any range of one leaf, rearranged or decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 from convkit.execute.job import Job
 
-#: how much of what is read of a decoded source may be read in vain, so that less of it is held
+#: the share of a decoded source that may be read but not used, so that less of it is held
 _CLOSE = 1.25
 
 
@@ -34,7 +34,7 @@ class Gather:
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
         self.held: dict[str, np.ndarray] = {}
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
-        #: pieces of sources that must be decoded, and how much of the leaf is best made of each at once
+        #: pieces of sources that must be decoded, and how much of the leaf is best made from each at once
         self.units: list[tuple[Piece, int]] = []
         for key in dict.fromkeys(piece.source for piece in job.pieces):
             view = job.reader.view(key)
@@ -44,7 +44,7 @@ class Gather:
                 self.held[key] = view.reshape(-1) if view.flags.c_contiguous else job.reader.read(key)
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
-        """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view where nothing is to be done."""
+        """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view if they need no work."""
         import numpy as np
 
         self._decode(start, stop)
@@ -73,7 +73,7 @@ class Gather:
         return self.decoded[key] if held is None else (0, held)
 
     def _decode(self, start: int, stop: int) -> None:
-        """Have what a range needs of the sources that must be decoded."""
+        """Decode what a range needs from sources that must be decoded."""
         spans: dict[str, list[tuple[int, int]]] = {}
         for piece, unit in self.units:
             before, after = start - piece.target_offset, stop - piece.target_offset
@@ -91,7 +91,7 @@ class Gather:
                 self.decoded[key] = self._read_on(key, low, high)
 
     def _read_on(self, key: str, low: int, high: int) -> tuple[int, np.ndarray]:
-        """Elements ``[low, high)`` of a source and what is decoded with them; what is held of them isn't read again."""
+        """Elements ``[low, high)`` of a source and those decoded with them; elements already held aren't read again."""
         import numpy as np
 
         grain = self.job.reader.granularity(key)
@@ -100,7 +100,7 @@ class Gather:
         tail = None
         if held is not None and held_first <= low < held_first + held.size:
             first, tail = low, held[low - held_first :].copy()
-        held = None  # let go of it before more is read
+        held = None  # release it before reading more
         data = self.job.reader.read(key, first + (0 if tail is None else tail.size), stop)
         spec = self.job.reader.leaves[key].spec
         if self.decoded_whole and spec and spec.size == data.size:
@@ -117,7 +117,7 @@ def _crosswise(piece: Piece) -> bool:
 def _dense(piece: Piece) -> int:
     """The least span of the target, from a multiple on, whose elements lie about as close in the source as all do.
 
-    1 where rows stay rows, one layer where the matrices of stacked layers are transposed, else all of the piece.
+    1 if rows stay rows, one layer if the matrices of stacked layers are transposed, else the whole piece.
     """
     closeness = [1.0]
     size, reach, span = 1, 1, 1

@@ -1,4 +1,4 @@
-"""One leaf to make: where its bytes come from, and for which output."""
+"""Describe one leaf to make: where its bytes come from, and for which output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convkit.plan.step import Step
 
 @dataclass
 class Job:
-    """One leaf to make: where from, and for which output (``target``, ``complement``).
+    """One leaf to make, with its origin and its output (``target``, ``complement``).
 
     ``digest_of`` names the source leaf that has the same bytes.
     """
@@ -28,13 +28,13 @@ class Job:
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 
     def files(self) -> dict[str, Path] | None:
-        """The files that may be copied as they are: those of the source leaf, if it has some of its own."""
+        """The files that may be copied unchanged: those of the source leaf, if it has separate files."""
         if self.digest_of is None or self.reader.leaves[self.digest_of].spec != self.spec:
             return None
         return self.reader.leaf_files(self.digest_of)
 
     def decoded_together(self) -> int:
-        """How many elements are decoded together in the source, where the leaf has its elements in the same order."""
+        """How many elements are decoded together in the source, if the leaf has its elements in the same order."""
         if len(self.pieces) != 1:
             return 1
         (piece,) = self.pieces
@@ -43,7 +43,7 @@ class Job:
 
 
 def copies(role: str, reader: Tensors, leaves: dict[str, Leaf] | None = None) -> list[Job]:
-    """A job for each tensor (of ``leaves`` only, where they are given) that is to be made as ``reader`` has it."""
+    """Make a job for each tensor (only of ``leaves``, if given) that is made from the one in ``reader``."""
     return [
         Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])
         for key, leaf in (reader.leaves if leaves is None else leaves).items()

@@ -1,4 +1,4 @@
-"""The leaves that a conversion makes, each a job: where its bytes come from, and how they are gathered."""
+"""List the jobs of a conversion, one per leaf: where its bytes come from, and how they are gathered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def target_jobs(plan: Plan, checkpoint: Tensors, earlier: Tensors | None) -> lis
 
 
 def from_complement(plan: Plan) -> bool:
-    """Whether the complement of an earlier conversion holds something of the target."""
+    """Whether the target needs anything from the complement of an earlier conversion."""
     return any(leaf.spec for leaf in plan.restored.values()) or any(
         _held_whole(step) or (step.pad and step.pad.kept_as) for step in plan.bound.steps
     )
@@ -49,20 +49,20 @@ def _of_step(step: Step, checkpoint: Tensors, earlier: Tensors | None) -> Iterat
 
 
 def _held_whole(step: Step) -> tuple[str, ...]:
-    """Target leaves that an earlier complement holds as they were, instead of what the step would make."""
+    """Target leaves that are restored from an earlier complement instead of being made by the step."""
     folded = (step.folded.key,) if step.folded and step.folded.side == "target" else ()
     return (*folded, *step.kept)
 
 
 def _padded(job: Job, side: Side, pad: Padding, reader: Tensors) -> Job:
-    """The job with what was once cropped put back where others pad."""
+    """Restore the cropped part from the complement instead of padding."""
     part = pad.beyond(side.spec.shape)
     back = Piece(pad.kept_as, side.key, part.shape, 0, part.own_strides, part.offset, part.strides)
     return replace(job, reader=reader, pieces=[*job.pieces, back], blocks={})
 
 
 def _is_move(step: Step, pieces: list[Piece]) -> bool:
-    """Whether the one target has the bytes of the one source."""
+    """Whether the step has one source and one target with the same bytes."""
     if step.ops or step.pad or step.crop or step.folded or len(step.sources) != 1 or len(step.targets) != 1:
         return False
     if len(pieces) != 1:

@@ -1,4 +1,4 @@
-"""The strided copies that carry a step out."""
+"""Turn a step into the strided copies that carry it out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convkit.plan.step import Step
 
 
 def pieces(step: Step) -> list[Piece]:
-    """The strided copies that carry the step out."""
+    """The strided copies that carry out the step."""
     out = []
     sources = [(side, strided_pieces(side.axes, step.sizes, side.spec.shape)) for side in step.sources]
     for target in step.targets:

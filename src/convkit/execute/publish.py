@@ -1,14 +1,14 @@
-"""The shell of every kind of work: refuse to replace, stage, make room, publish with a receipt, clear stale ones.
+"""The shell of every command that writes: protect existing files, stage, check space, publish, remove stale receipts.
 
-A conversion, a repair or a migration is a policy over it::
+Conversions, repairs and migrations use it like this::
 
     with publishing(Work(REPAIR, source.path, target, overwrite=overwrite), identity) as output:
         output.make_room(nbytes)
-        ...                          # write output.main, and what lies beside it into output.out
+        ...                          # write output.main, and the files beside it into output.out
         return output.publish(plan, beside=[config.name], target={...}, warnings=[...])
 
-Until ``publish`` everything lies in a staging folder (:mod:`convkit.files.staging`). A run that was killed is
-resumed by the next one of the same ``identity``, which finds what is finished in ``output.staging``.
+Until ``publish``, everything is in a staging folder (:mod:`convkit.files.staging`). A run that was killed is
+resumed by the next one with the same ``identity``, which finds the finished leaves in ``output.staging``.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from convkit.files.staging import Staging, remove
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be made from what, and what it may replace.
+    """A task: its source, its target, and what it may replace.
 
     Attributes:
         kind: the word for it in the receipt.
         source: the file or folder that is read; it is only read, except ``in_place``.
         target: the file or folder to make.
         overwrite: replace an existing target, once the new one is complete.
-        in_place: the target is the source.
+        in_place: whether the target is the source.
         below_source: whether the target may lie in the source's folder.
         only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
     """
@@ -58,7 +58,7 @@ class Work:
 
 @dataclass
 class Output:
-    """The growing output of a work: ``main`` is to become the target, what else lies in ``out`` its neighbours."""
+    """The unfinished output: ``main`` becomes the target, and other files in ``out`` its neighbours."""
 
     work: Work
     staging: Staging
@@ -77,14 +77,14 @@ class Output:
 
     @property
     def main(self) -> Path:
-        """Where the target grows."""
+        """The staged target."""
         return self.out / self.target.name
 
     def make_room(self, nbytes: int) -> None:
-        """Check that ``nbytes`` are free on the disk; a resumed run has taken its room already.
+        """Check that ``nbytes`` are free on the disk; a resumed run has its space already.
 
         Raises:
-            ConvkitError: they aren't.
+            ConvkitError: the disk is too small.
         """
         if self.staging.resumed:
             return
@@ -108,10 +108,10 @@ class Output:
         """Write the receipt, give everything its final name, remove what was left beside the one that is replaced.
 
         Args:
-            plan: what was done; its digest goes into the receipt.
+            plan: the plan that was carried out; its digest goes into the receipt.
             beside: names in ``out`` that are published beside the target. The complement is, if it is there.
-            warnings: what the user should know; those of the staging are added.
-            within: entered while names change.
+            warnings: warnings for the user; those of the staging are added.
+            within: context manager that is entered while names change.
             fields: what the receipt says beyond that: ``source``, ``target``, figures.
 
         Returns:
@@ -146,14 +146,14 @@ class Output:
 
 @contextlib.contextmanager
 def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
-    """The staged output of a work; nothing is left under a final name unless it is published.
+    """Open the staged output of a task; no file gets its final name unless it is published.
 
     Args:
-        work: what is made.
-        identity: JSON values by which a later run knows that it would make the same, and may go on.
+        work: the task.
+        identity: JSON values that identify the output, so that a later run may resume if they are equal.
 
     Raises:
-        UsageError: the target exists, is or holds the source, isn't convkit's, or another process is writing it.
+        UsageError: the target exists, is or holds the source, isn't from convkit, or another process is writing it.
         ConvkitError: the system can't write it.
     """
     target = work.target.absolute()
@@ -167,7 +167,7 @@ def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Raise :class:`ConvkitError`, which names the target, for what the system says."""
+    """Turn an error of the system into a :class:`ConvkitError` that names the target."""
     try:
         yield
     except OSError as error:
@@ -177,20 +177,20 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def _refuse_place(work: Work, target: Path) -> None:
-    """The target isn't a part of the source.
+    """Check that the target isn't a part of the source.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is a part of the source.
     """
     if not work.below_source and work.source.resolve() in target.resolve().parents:
         raise UsageError("lies inside the source", path=target, remedy="name a target elsewhere")
 
 
 def _refuse_to_replace(work: Work, target: Path) -> None:
-    """What is replaced is convkit's own work, and not the source unless that is asked for.
+    """Check that only convkit's own output is replaced, and the source only on request.
 
     Raises:
-        UsageError: it is something else; or a conversion in place, whose receipt would no longer be true.
+        UsageError: it is something else; or a conversion in place, whose receipt would become false.
     """
     real, kept = target.resolve(), work.source.resolve()
     if work.in_place:

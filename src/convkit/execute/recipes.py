@@ -1,8 +1,8 @@
-"""Leaves that follow from the config, or from other leaves: what one layout stores and the other computes.
+"""Compute derived leaves, which one layout stores, and the other computes from the config or from other leaves.
 
-Each recipe gives the tensor from its arguments; those of :data:`OF_LEAVES` also get the spec of the leaf
-that is made and the leaves that it follows from. A stored leaf is compared with it bit by bit, so a
-recipe states the arithmetic of the framework that writes the leaf.
+Each recipe computes the tensor from its arguments; those of :data:`OF_LEAVES` also get the spec of the new leaf
+and the leaves that it is computed from. A stored leaf is compared with the result bit by bit, so a
+recipe follows the arithmetic of the framework that writes the leaf.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Read:
         return self._tensors.read(self._key, start, stop).view(value_dtype(self.spec.dtype))
 
     def blocks(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """The same, a few MiB at a time."""
+        """All elements, a few MiB at a time."""
         for _, data in self._tensors.blocks(self._key, start=start, stop=stop):
             yield data.view(value_dtype(self.spec.dtype))
 
@@ -66,14 +66,14 @@ def inverse_frequencies(theta: float, dim: int) -> np.ndarray:
 
 
 def filled(spec: TensorSpec, _: Sequence[Read], value: float) -> np.ndarray:
-    """One number throughout."""
+    """One number everywhere."""
     import numpy as np
 
     return np.full(spec.shape, value)
 
 
 def repeated(spec: TensorSpec, leaves: Sequence[Read]) -> np.ndarray:
-    """Equal copies of a leaf along the first axis: a count that each of stacked layers has."""
+    """Equal copies of a leaf along the first axis: a count for each of the stacked layers."""
     import numpy as np
 
     one = leaves[0]
@@ -81,7 +81,7 @@ def repeated(spec: TensorSpec, leaves: Sequence[Read]) -> np.ndarray:
 
 
 def amax_history(spec: TensorSpec, leaves: Sequence[Read]) -> np.ndarray:
-    """The history of a kernel's largest magnitude, of which slot 0, the latest, is known: shape (..., slots).
+    """The history of a kernel's largest magnitude, where only slot 0, the latest, is known: shape (..., slots).
 
     TransformerEngine v1.8 ... v2.18, ``jax/flax/module.py`` (zeros) and ``jax/fp8.py`` (slot 0 is the latest).
     """
@@ -93,7 +93,7 @@ def amax_history(spec: TensorSpec, leaves: Sequence[Read]) -> np.ndarray:
 
 
 def amax_rows(spec: TensorSpec, leaves: Sequence[Read]) -> np.ndarray:
-    """The same of all tensors of a module, three rows a GEMM: input, kernel, gradient; shape (..., rows, slots).
+    """The histories of all tensors of a module, three rows per GEMM: input, kernel, gradient; shape (..., rows, slots).
 
     TransformerEngine v1.5 ... v1.7, ``jax/fp8.py``.
     """
@@ -113,16 +113,16 @@ def fp8_max(spec: TensorSpec, _: Sequence[Read]) -> np.ndarray:
 
 
 def number(spec: TensorSpec, _: Read | None, start: int, stop: int, factor: float) -> np.ndarray:
-    """One factor throughout."""
+    """One factor everywhere."""
     import numpy as np
 
     return np.full(stop - start, factor, np.float64)
 
 
 def per_dim_scale(spec: TensorSpec, by: Read, start: int, stop: int, parts: int) -> np.ndarray:
-    """What Pax's attention multiplies queries by, beside 1/sqrt(d): of a leaf (..., d), and of its first part of some.
+    """The factors, beside 1/sqrt(d), by which Pax multiplies queries: for a leaf (..., d), or its first part.
 
-    ``by`` is ``per_dim_scale`` (d), or (layers, d) of stacked ones. Praxis, ``layers/attentions.py``, PerDimScale.
+    ``by`` is ``per_dim_scale`` (d), or (layers, d) if stacked. Praxis, ``layers/attentions.py``, PerDimScale.
     """
     import numpy as np
 
@@ -143,7 +143,7 @@ def _largest(leaf: Read, layers: tuple[int, ...]) -> np.ndarray:
     size = leaf.spec.size // max(1, count)
     with np.errstate(all="ignore"):
         tops = [[float(np.abs(block).max()) for block in leaf.blocks(n * size, (n + 1) * size)] for n in range(count)]
-        # one NaN, whatever bits its like had
+        # one canonical NaN, whatever its bits were
         found = [math.nan if any(map(math.isnan, top)) else max(top, default=0.0) for top in tops]
         return np.array(found, np.float32).reshape(layers)
 
@@ -154,7 +154,7 @@ RECIPES: dict[str, Any] = {
     "constant": constant,
     "inverse frequencies": inverse_frequencies,
 }
-#: of elements ``[start, stop)`` of a leaf, float64
+#: gives the factors of elements ``[start, stop)`` of a leaf, float64
 FACTORS: dict[str, Any] = {"number": number, "per-dim scale": per_dim_scale}
 OF_LEAVES: dict[str, Any] = {
     "filled": filled,

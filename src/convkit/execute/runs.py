@@ -1,4 +1,4 @@
-"""How work is cut: runs for threads, slabs for caches."""
+"""Cut work into runs for threads and slabs for caches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Range:
 
 
 def cut(job: Job, granularity: int) -> Iterator[Range]:
-    """Runs that start on a block of the digest and a chunk of the output, and share no large chunk of the source."""
+    """Cut a leaf into ranges that start on a digest block and an output chunk, and share no large source chunk."""
     size, width = job.spec.size, job.spec.itemsize
     unit = math.lcm(BLOCK // width, max(1, granularity))
     length = max(1, RUN // (unit * width), math.ceil(job.decoded_together() / unit)) * unit
@@ -39,7 +39,7 @@ def cut(job: Job, granularity: int) -> Iterator[Range]:
 
 
 def slabs(run: Range, granularity: int, crosswise: bool) -> Iterator[tuple[int, int]]:
-    """The slabs of a range: taller where its leaf is transposed (``crosswise``), so that tiles are whole."""
+    """Cut a range into slabs: taller if its leaf is transposed (``crosswise``), so that tiles are whole."""
     spec = run.job.spec
     width = spec.itemsize
     wanted = SLAB

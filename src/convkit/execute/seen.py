@@ -1,4 +1,4 @@
-"""Leaves that are stored nowhere: computed by a recipe, or made by a job."""
+"""Read leaves that aren't stored: they are computed by a recipe, or made by a job."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Computed(Tensors):
         return values.view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
 
     def gives(self, leaf: DerivedLeaf, stored: Tensors) -> bool:
-        """Whether the recipe gives what is stored, bit by bit."""
+        """Whether the recipe gives the stored leaf, bit by bit."""
         import numpy as np
 
         made = self.read(leaf.key)
@@ -47,7 +47,7 @@ class Computed(Tensors):
 
 
 class _Own(local):
-    """The gathers of one thread; those in use hold what they read of sources that must be decoded."""
+    """The gathers of one thread; those in use hold decoded parts of their sources."""
 
     def __init__(self, jobs: dict[str, Job]) -> None:
         self.gather = lru_cache(maxsize=2)(lambda key: Gather(jobs[key]))

@@ -1,4 +1,4 @@
-"""Moving elements: strided pieces, cut to a run of target elements and copied fast.
+"""Move elements: cut strided pieces to a run of target elements, and copy them fast.
 
 A *slab* is a run of consecutive elements of one target leaf, a few MiB at most: the unit of work.
 A piece that lies across its border is cut into boxes (:func:`clip`); each box is a strided copy
@@ -50,7 +50,7 @@ def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
     """The part of a piece whose target elements lie in ``[start, stop)``, as boxes.
 
     Axes of a target nest (the stride of each is at least the span of those after it), so at most
-    two indices an axis are cut, and the rest is one box.
+    two indices per axis are cut, and the rest is one box.
     """
     shape, strides = piece.shape, piece.target_strides
     offset = piece.target_offset
@@ -86,7 +86,7 @@ def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
 def _coalesced(
     shape: tuple[int, ...], source: int, source_strides: tuple[int, ...], target: int, target_strides: tuple[int, ...]
 ) -> Box:
-    """The same copy with as few axes as possible: neighbours that run on into each other are one."""
+    """Merge contiguous axes, so that the copy has as few as possible."""
     axes = [axis for axis in zip(shape, source_strides, target_strides, strict=True) if axis[0] != 1]
     merged: list[tuple[int, int, int]] = []
     for n, s, t in axes:
@@ -119,7 +119,7 @@ def copy_box(box: Box, source: np.ndarray, source_start: int, target: np.ndarray
 
 
 def _copy_tiles(read: np.ndarray, write: np.ndarray) -> None:
-    """Copy where the last axis is the target's fast one and the last but one the source's."""
+    """Copy a box whose last axis is the target's fast axis, and whose last but one is the source's."""
     import numpy as np
 
     rows, columns = read.shape[-2:]

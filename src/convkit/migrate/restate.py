@@ -1,8 +1,8 @@
-"""Write a ``.mdl`` file anew with another state: its tensors are taken over undecoded, then read back.
+"""Rewrite a ``.mdl`` file with another state: its tensors are copied undecoded, then read back.
 
-This is for what concerns the state of a training, and no layout: repairs of old files, loader state. It is a policy
-over the shell (:mod:`convkit.execute.publish`) and the engine (:mod:`convkit.execute.carry`), so that a killed run
-goes on. The new file is read back, leaf by leaf, before it is published with its receipt.
+This serves changes of training state that involve no layout: repairs of old files, loader state. It uses the
+shell (:mod:`convkit.execute.publish`) and the engine (:mod:`convkit.execute.carry`), so that a killed run
+can be resumed. The new file is read back, leaf by leaf, before it is published with its receipt.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
 
 _ALGORITHM = "xxh3-128"
-#: room for the structure and what HDF5 needs for itself
+#: space for the structure and for HDF5 itself
 _OVERHEAD = 16 << 20
 
 
 @dataclass(frozen=True)
 class State:
-    """What the new file holds: its leaves, the text of their tree spec, and numbers for tensors that change.
+    """The contents of the new file: its leaves, the text of their tree spec, and numbers for tensors that change.
 
-    ``reasons`` says why a leaf isn't what it was.
+    ``reasons`` says why a leaf has changed.
     """
 
     leaves: Sequence[Leaf]
@@ -51,8 +51,8 @@ class State:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
-def planned(source: CerebrasCheckpoint, state: State, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`restate` will do, as a plan."""
+def planned(source: CerebrasCheckpoint, state: State, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe as a plan what :func:`restate` will do."""
     fates: dict[str, dict[str, Any]] = {}
     origins: dict[str, dict[str, Any]] = {}
     for leaf in state.leaves:
@@ -65,12 +65,12 @@ def planned(source: CerebrasCheckpoint, state: State, said: Mapping[str, Any]) -
     nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
     return {
         "schema": STATE_SCHEMA,
-        **said,
+        **details,
         "source": {"layout": None, "format": source.format, "path": str(source.path)},
         "target": {"layout": None, "format": source.format, "config": {}},
         "source_leaves": fates,
         "target_leaves": origins,
-        "warnings": list(said["warnings"]),
+        "warnings": list(details["warnings"]),
         "summary": {
             "source_leaves": len(fates),
             "target_leaves": len(origins),
@@ -85,31 +85,31 @@ def restate(
     source: CerebrasCheckpoint,
     target: Path,
     state: State,
-    said: Mapping[str, Any],
+    details: Mapping[str, Any],
     *,
     overwrite: bool = False,
     inplace: bool = False,
     backup: Path | None = None,
 ) -> dict[str, Any]:
-    """Write ``target`` and its receipt, which holds what is ``said``; returns the receipt.
+    """Write ``target`` and its receipt, which holds the ``details``; return the receipt.
 
     Args:
         source: an opened checkpoint; it is only read.
         target: a file; with ``inplace`` the source's own path, which is replaced when all is done.
         state: what the target will hold; tensors of the source, by their keys, and any values.
-        said: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
+        details: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
         overwrite: replace an existing target, and the receipt beside it.
         inplace: replace the source.
         backup: the name under which an existing target is kept.
 
     Raises:
         UsageError: the target, or the backup, exists, or can't be replaced.
-        ConvkitError: the source can't be read, the disk is full, or what was written differs. Nothing is
+        ConvkitError: the source can't be read, the disk is full, or the written file differs. Nothing is
             left under a final name.
     """
     _check_target(source.path, target, inplace, backup)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
-    plan = planned(source, state, said)
+    plan = planned(source, state, details)
     with publishing(work, _identity(source.path, state, plan)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
@@ -121,7 +121,7 @@ def restate(
             plan,
             _config(source.path, target, output.out),
             within=_kept(target, backup),
-            **said,
+            **details,
             source={"path": str(source.path), "version": source.metadata["version"]},
             target={
                 "path": target.name,
@@ -138,10 +138,10 @@ def restate(
 
 
 def _check_target(source: Path, target: Path, inplace: bool, backup: Path | None) -> None:
-    """The target is a file, and not the source unless that is asked for; a backup replaces nothing.
+    """Check that the target is a file, and the source only on request, and that a backup replaces nothing.
 
     Raises:
-        UsageError: it is otherwise.
+        UsageError: one of these doesn't hold.
     """
     if backup is not None and backup.exists():
         raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
@@ -152,7 +152,7 @@ def _check_target(source: Path, target: Path, inplace: bool, backup: Path | None
 
 
 def _identity(source: Path, state: State, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run must have in common with a killed one to go on with it."""
+    """What a run must have in common with a killed one to resume it."""
     status = source.stat()
     return {
         "plan": digest_value("sha256", plan),
@@ -169,7 +169,7 @@ def _described(leaf: Leaf) -> dict[str, Any]:
 
 
 def _config(source: Path, target: Path, out: Path) -> list[str]:
-    """Carry the source's config along, where nobody would find it from the target; returns its new name."""
+    """Copy the source's config if it wouldn't be found from the target, and return its new name."""
     config = find_config(source)
     beside = target.with_suffix(config.suffix) if config else target
     if config is None or find_config(target) == config or (beside.exists() and beside not in left_beside(target)):
@@ -179,7 +179,7 @@ def _config(source: Path, target: Path, out: Path) -> list[str]:
 
 
 def _write(source: CerebrasCheckpoint, output: Output, state: State) -> tuple[dict[str, str], int]:
-    """Write the file; returns the digest of every leaf, and how many tensors were taken over undecoded."""
+    """Write the file, and return the digest of every leaf and the number of tensors copied undecoded."""
     own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
     seen = Overlay(source, own, {key: _stored(number, own[key]) for key, number in state.numbers.items()})
     packed = {
@@ -208,7 +208,7 @@ def _stored(number: int, leaf: Leaf) -> np.ndarray:
 
 
 def _digests(leaves: Sequence[Leaf], made: Mapping[str, str]) -> dict[str, str]:
-    """The digest of every leaf: of a tensor that was made, of the one that it is tied to, or of its value."""
+    """Digest every leaf: a tensor that was made, the tensor that it is tied to, or a value."""
     return {
         leaf.key: made[leaf.same_as or leaf.key] if leaf.spec else digest_value(_ALGORITHM, json_value(leaf.value))
         for leaf in leaves
@@ -216,7 +216,7 @@ def _digests(leaves: Sequence[Leaf], made: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
-    """Compare the file, read anew, with what should be in it.
+    """Read the file back, and compare it with its intended contents.
 
     Raises:
         ConvkitError: it differs.
@@ -224,20 +224,20 @@ def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
     with CerebrasCheckpoint(path) as written:
         # repr: a NaN equals itself there, and 1 isn't True
         if repr(list(written.leaves.values())) != repr(list(state.leaves)) or written.metadata["spec"] != state.spec:
-            raise ConvkitError("what was written has another structure", path=path, remedy="report this: it is a bug")
+            raise ConvkitError("the written file has another structure", path=path, remedy="report this: it is a bug")
         tensors = [leaf.key for leaf in state.leaves if leaf.spec]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = pool.map(lambda key: digest_leaf(written, key, _ALGORITHM), tensors)
             for key, digest in zip(tensors, found, strict=True):
                 if digest != digests[key]:
                     raise ConvkitError(
-                        "what was written differs from the source", path=path, key=key, remedy="check the disk"
+                        "the written file differs from the source", path=path, key=key, remedy="check the disk"
                     )
 
 
 @contextmanager
 def _kept(target: Path, backup: Path | None) -> Iterator[None]:
-    """Keep an existing target under a second name; if the work fails, and the target is still there, not."""
+    """Keep an existing target under a second name, unless the work fails and the target is still there."""
     if backup is None:
         yield
         return

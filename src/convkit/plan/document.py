@@ -30,11 +30,11 @@ from convkit.plan.step import Bound, DerivedLeaf
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks of a conversion, beside where to.
+    """The options of a conversion, beside its destination.
 
     ``given`` are sizes by declared name, ``choices`` are variants' choices by their name. ``existing``
-    are the leaves of a target that others made, which the plan is to describe: of what it may spell or
-    leave out, it does as they did.
+    are the leaves of a target that another program made and that the plan must describe: where it may choose
+    or leave out names, it follows that target.
     """
 
     format: str | None = None
@@ -52,9 +52,9 @@ class Options:
 class Plan:
     """A mapping bound to one checkpoint, or a chain of mappings.
 
-    ``to_compute`` are leaves of the target that recipes give, ``restored`` those from the complement of an earlier
-    conversion, in which ``restored_from`` is the place of the mapping that lost them. The plan of a chain has no
-    steps of its own: ``through`` are the plans of its mappings, each of what the one before makes.
+    ``to_compute`` are leaves of the target that recipes compute, ``restored`` those from the complement of an earlier
+    conversion, where ``restored_from`` is the place of the mapping that lost them. The plan of a chain has no
+    steps of its own: ``through`` are the plans of its mappings, each for the output of the one before.
     """
 
     mapping: Mapping | Chain
@@ -95,7 +95,7 @@ class Plan:
         return all(step.exactness.exact and step.folded is None for step in steps)
 
     def fates(self) -> dict[str, dict[str, Any]]:
-        """What becomes of every source leaf, in the order of the source."""
+        """The fate of every source leaf, in the order of the source."""
         if self.through:
             return followed_fates([plan.fates() for plan in self.through], [plan.bound.steps for plan in self.through])
         fates: dict[str, dict[str, Any]] = {}
@@ -104,7 +104,7 @@ class Plan:
             for side in step.sources:
                 fates[side.key] = {"fate": "copied" if copied else "moved", "step": number}
             if (fold := step.folded) and fold.side == "source":
-                factors = f"what {fold.by} gives" if fold.by else f"{fold.arguments['factor']}"
+                factors = f"the factors from {fold.by}" if fold.by else f"{fold.arguments['factor']}"
                 fates[fold.key] = {"fate": "folded", "step": number, "reason": f"multiplied by {factors}"}
             for name, of in step.same:
                 fates[name] = {"fate": "tied", "step": number, "reason": f"must equal {of}"}
@@ -117,7 +117,7 @@ class Plan:
         return {key: fates[key] for key in self.source_leaves if key in fates}
 
     def origins(self) -> dict[str, dict[str, Any]]:
-        """Where every target leaf comes from."""
+        """The origin of every target leaf."""
         if self.through:
             steps = [plan.bound.steps for plan in self.through]
             return followed_origins([plan.origins() for plan in self.through], steps)
@@ -158,10 +158,10 @@ class Plan:
         return sum(leaf.spec.nbytes for leaf in self.target_leaves.values() if leaf.spec)
 
     def peak_bytes(self) -> int:
-        """Predicted peak of anonymous memory, with two threads: a fixed part, and what they hold of decoded sources."""
+        """Predicted peak of anonymous memory with two threads: a fixed part, and the decoded sources that they hold."""
         if self.through:
             return sum(plan.peak_bytes() for plan in self.through)
-        # a checkpoint of the caller's own may be of no format
+        # a caller's own checkpoint may have no format
         if self.source_format in names() and get_format(self.source_format).mapped:
             return 96 << 20
         steps = (step for step in self.bound.steps if not step.value)

@@ -1,16 +1,16 @@
-"""What becomes of each kind of item on the other side, where its data stay as they are.
+"""Decide what each kind of item becomes in the other API, if its data stays unchanged.
 
 ===========  ==========================================  ==================================================
 item         v0                                          v1
 ===========  ==========================================  ==================================================
-pytree       as it is                                    as it is; shardings in today's spelling
+pytree       unchanged                                   unchanged; shardings in today's spelling
 JSON         ``metadata``                                ``data.json``
-metrics      as it is                                    as it is
-proto        as it is                                    as it is
+metrics      unchanged                                   unchanged
+proto        unchanged                                   unchanged
 array        ``checkpoint/`` holds the array             a pytree that is one leaf
 random key   ``jax_random_key/checkpoint/`` holds it     a pytree that is one leaf, typed by its metadata
              ``np_random_key/`` is a pytree              that pytree
-unknown      as it is                                    as it is
+unknown      unchanged                                   unchanged
 ===========  ==========================================  ==================================================
 
 Source: orbax-checkpoint 0.12.8, ``_src/handlers`` and ``experimental/v1/_src/handlers``; the v1 API has no
@@ -33,7 +33,7 @@ from convkit.state.orbax import arrays, handlers, layout, step, tree
 from convkit.state.orbax.layout import Item
 from convkit.state.orbax.tree import Tree
 
-#: the item that a checkpoint without items becomes
+#: the item name that a checkpoint without items gets
 STATE = "state"
 _JSON_FILE = {"v0": "metadata", "v1": "data.json"}
 _JAX_KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
@@ -41,7 +41,7 @@ _JAX_KEY, _NUMPY_KEY = "jax_random_key", "np_random_key"
 
 @dataclass(frozen=True)
 class Target:
-    """Which API is to load the result; ``dual``: both."""
+    """The API that must load the result; ``dual``: both."""
 
     api: str
     dual: bool = False
@@ -53,24 +53,24 @@ class Target:
 
     @property
     def handlers(self) -> Mapping[str, str]:
-        """Handlers by kind of item; v1 knows v0's too, not the other way round."""
+        """Handlers by kind of item; v1 also knows those of v0, but not the reverse."""
         return handlers.V0 if self.dual or self.api == "v0" else handlers.V1
 
     def kind(self, kind: str) -> str:
-        """What an item of that kind is there: v1 has no handlers for arrays and random keys."""
+        """The kind that an item gets there: v1 has no handlers for arrays and random keys."""
         return handlers.PYTREE if self.marked and kind in (handlers.ARRAY, handlers.RANDOM_KEY) else kind
 
     @property
     def json_file(self) -> str:
-        """What a JSON item's file is called; v1 reads v0's too, not the other way round."""
+        """The name of a JSON item's file; v1 also reads that of v0, but not the reverse."""
         return _JSON_FILE["v0" if self.dual else self.api]
 
 
 def moved(item: Item, target: Target, pytree: Pytree | None) -> Files:
-    """The item for the target's API, by the paths in its folder; ``pytree`` is what one with leaves holds.
+    """Make the item's files for the target's API, by path in its folder; ``pytree`` is its content if it has leaves.
 
     Raises:
-        ConvkitError: it isn't what its kind says.
+        ConvkitError: it contradicts its kind.
     """
     if item.kind == handlers.PYTREE and pytree:
         return _pytree(item.path, pytree.tree)
@@ -86,9 +86,9 @@ def moved(item: Item, target: Target, pytree: Pytree | None) -> Files:
 
 
 def notes_on(item: Item, kind: str) -> list[str]:
-    """What a user should know of an item that has that kind in the output."""
+    """Notes for the user on an item that has that kind in the output."""
     if kind == handlers.UNKNOWN:
-        return [f"item {item.name} is of an unknown kind: copied as it is"]
+        return [f"item {item.name} is of an unknown kind: copied unchanged"]
     if item.kind == handlers.RANDOM_KEY and kind == handlers.PYTREE:
         if (item.path / _NUMPY_KEY).is_dir():
             return [
@@ -100,7 +100,7 @@ def notes_on(item: Item, kind: str) -> list[str]:
 
 
 def _pytree(folder: Path, found: Tree) -> Files:
-    """Its files; its tree, where only the file ``checkpoint`` holds it; shardings in today's spelling."""
+    """The item's files; its tree, if only the file ``checkpoint`` holds it; shardings in today's spelling."""
     files = listed(folder)
     if tree.FILE not in files:
         files[tree.FILE] = Tree(found.nodes, use_ocdbt=layout.MANIFEST in files, use_zarr3=False).dumps()
@@ -110,7 +110,7 @@ def _pytree(folder: Path, found: Tree) -> Files:
 
 
 def _shardings(folder: Path, found: Tree) -> bytes | None:
-    """The file anew where today's Orbax couldn't load every ``jax.Array`` with it; None where it can.
+    """Write the file of shardings anew if today's Orbax couldn't load every ``jax.Array`` with it; else None.
 
     Before 0.4.1 there was none, 0.4.1 wrote plain names, and nothing for an array on one device.
     """
@@ -124,7 +124,7 @@ def _shardings(folder: Path, found: Tree) -> bytes | None:
 
 
 def _json(item: Item, target: Target) -> Files:
-    """Its file under the name that the API looks for."""
+    """The item's file, under the name that the API looks for."""
     files = listed(item.path)
     if item.file is None:
         raise ConvkitError(
@@ -136,7 +136,7 @@ def _json(item: Item, target: Target) -> Files:
 
 
 def _array(folder: Path, item: Path, key_algorithm: str | None = None) -> Files:
-    """A pytree that is one leaf, of the array in ``folder``: its metadata is that leaf's, under no name."""
+    """Make a pytree that is one leaf, the array in ``folder``: its metadata is that of the leaf, without a name."""
     stored = _zarray(folder)
     found = tree.read(folder)
     if found is not None and found.nodes:
@@ -160,10 +160,10 @@ def _array(folder: Path, item: Path, key_algorithm: str | None = None) -> Files:
 
 
 def _zarray(folder: Path) -> dict[str, Any]:
-    """The array's own metadata.
+    """Read the array's own metadata.
 
     Raises:
-        ConvkitError: there is none.
+        ConvkitError: it is missing.
     """
     path = folder / layout.AGGREGATE / ".zarray"
     if not path.is_file():

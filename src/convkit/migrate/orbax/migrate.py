@@ -44,7 +44,7 @@ def migrate(
         overwrite: replace an earlier output of convkit.
         algorithm: algorithm of the files' digests.
         threads: number of threads; by default one per core.
-        progress: called with the bytes that are written anew so far, and with all of them.
+        progress: called with the bytes rewritten so far, and their total.
 
     Raises:
         UsageError: the target exists, or lies where it would change the source; there is nothing to do.

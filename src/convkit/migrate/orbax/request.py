@@ -100,7 +100,7 @@ def plan_migration(source: Path, request: Request) -> Migration:
         raise UsageError(
             f"is already a {request.to} checkpoint",
             path=source,
-            remedy="name the other API with --to, or write its arrays anew with --mode rewrite",
+            remedy="name the other API with --to, or rewrite its arrays with --mode rewrite",
         )
     earlier = {part["name"]: part for part in receipt["parts"]} if receipt else {}
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
@@ -147,7 +147,7 @@ def _refuse_rewriting(parts: Sequence[Part]) -> None:
         for fate in part.fates:
             if fate.rewritten:
                 raise ConvkitError(
-                    f"its arrays must be written anew: {fate.rewritten}",
+                    f"its arrays must be rewritten: {fate.rewritten}",
                     path=fate.item.path,
                     remedy="leave --mode out",
                 )
