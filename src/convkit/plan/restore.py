@@ -14,7 +14,7 @@ from convkit.errors import PlanError
 from convkit.files.receipt import from_json_value
 from convkit.mapping import Mapping
 from convkit.mapping.ops import EXACT, Exactness
-from convkit.plan.derived import owed_derived
+from convkit.plan.derived import recorded_derived
 from convkit.plan.earlier import Earlier
 from convkit.plan.names import Known
 from convkit.plan.plan_json import PlannedFold
@@ -62,14 +62,14 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     changed = [_unfolded(_unshifted(_refilled(step, earlier), earlier), folds, earlier) for step in named]
     moved = {side.key for step in changed for side in step.targets}
     recomputed = [leaf.key for leaf in earlier.plan.derived if leaf.key not in kept]
-    owed = owed_derived(mapping, recomputed, known.names)
-    # what is kept of other leaves was cropped of them
+    recorded = recorded_derived(mapping, recomputed, known.names)
+    # what is kept for other leaves was cropped from them
     whole = {key: Leaf(key, had[key].spec) for key in kept if key in had and key not in moved}
     config = copy.deepcopy(known.converted.config)
     merge(config, earlier.complement.config)
     return Returned(
         steps=changed,
-        to_compute=[replace(leaf, spec=had[leaf.key].tensor) for leaf in owed],
+        to_compute=[replace(leaf, spec=had[leaf.key].tensor) for leaf in recorded],
         leaves=whole
         | {key: Leaf(key, None, from_json_value(value)) for key, value in earlier.complement.values.items()},
         config=config,
@@ -91,14 +91,14 @@ def _refilled(step: Step, earlier: Earlier) -> Step:
 
 
 def _unshifted(step: Step, earlier: Earlier) -> Step:
-    """The step with those leaves from the complement that it would shift back, and may round otherwise."""
+    """Take from the complement the leaves that the step would shift back, since it may round differently."""
     had, kept = earlier.plan.source_leaves, earlier.complement.tensors
     found = (side for side in step.targets if step.shifted and side.key in kept)
     return replace(step, kept=tuple(side.key for side in found if had[side.key].spec == side.spec))
 
 
 def _unfolded(step: Step, folds: dict[str, PlannedFold], earlier: Earlier) -> Step:
-    """The step with the leaf from the complement into which the earlier conversion folded another one."""
+    """Take from the complement the leaf into which the earlier conversion folded another one."""
     side = next((side for side in step.targets if side.key in folds), None)
     if side is None:
         return step
