@@ -1,4 +1,4 @@
-"""Training states as hypothesis draws them: every container, every kind of leaf, ties, and any name."""
+"""Training states drawn by hypothesis: every container, every kind of leaf, ties, and any name."""
 
 from __future__ import annotations
 

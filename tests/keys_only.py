@@ -1,4 +1,4 @@
-"""Checkpoints without bytes: keys, shapes and a config are all that a plan looks at."""
+"""Checkpoints without bytes, because a plan reads only keys, shapes and a config."""
 
 from __future__ import annotations
 

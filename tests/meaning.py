@@ -1,4 +1,4 @@
-"""What a config of transformers says of its model, so that two spellings of one model compare equal."""
+"""The meaning of a transformers config, so that two spellings of one model compare equal."""
 
 from __future__ import annotations
 

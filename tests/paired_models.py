@@ -1,4 +1,4 @@
-"""The same model in both layouts, written down by hand: nothing here is shared with the mappings.
+"""The same model in both layouts, written by hand, sharing nothing with the mappings.
 
 Sizes are awkward on purpose. Weights are strong enough that a wrong forward pass shows:
 biases and norms are random too, and attention is far from uniform.

@@ -1,4 +1,4 @@
-"""Conversions recorded from the original (ModelZoo 2.10.0's converter): what went in, what came out.
+"""Conversions recorded from the original (ModelZoo 2.10.0's converter): inputs and outputs.
 
 The archives hold all of them (``goldens.py``); a few lie in ``tests/data/goldens`` as well.
 """

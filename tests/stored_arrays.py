@@ -1,4 +1,4 @@
-"""Zarr folders and T5X's msgpack read by other means than convkit's: what a test compares with.
+"""Readers for zarr folders and T5X's msgpack that don't use convkit, for comparison.
 
 :func:`restore_t5x` takes the steps of t5x ``load_t5x_checkpoint``; flax's own reader serves where it is installed.
 """

@@ -1,4 +1,4 @@
-"""The command line: light where nothing is done yet, complete where a command is called."""
+"""The command line: imports little at first, and everything needed once a command is called."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is declared in three places is one thing: pyproject.toml, constraints.txt, environment.yml."""
+"""pyproject.toml, constraints.txt and environment.yml declare the same packages."""
 
 from __future__ import annotations
 

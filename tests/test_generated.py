@@ -1,4 +1,4 @@
-"""Generated models are real checkpoints, the same everywhere, and strong enough to betray a wrong forward pass."""
+"""Generated models are real checkpoints, reproducible, and strong enough to expose a wrong forward pass."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_bfloat16(tmp_path: Path) -> None:
 @pytest.mark.golden
 @pytest.mark.parametrize(("model", "release"), [(model, release) for model in TRAINED for release in TRAINED[model]])
 def test_training_checkpoint_to_hf(model: str, release: str, tmp_path: Path) -> None:
-    """The model goes, the rest of a training checkpoint stays behind, and is told and kept."""
+    """The model is converted; the rest of a training checkpoint stays behind, and is listed and kept."""
     root = trained_root() / model
     theirs = root / f"cs-{release}__hf-full"
     out = tmp_path / "out"

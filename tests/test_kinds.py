@@ -1,4 +1,4 @@
-"""One receipt beside an output, whatever made it and whatever it replaced; receipts of earlier releases are read."""
+"""One receipt beside an output, whatever made it and whatever it replaced; earlier receipts are read."""
 
 from __future__ import annotations
 

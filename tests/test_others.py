@@ -1,4 +1,4 @@
-"""Conversions that others made are judged from the command line, without a receipt: the original's own."""
+"""Conversions by other programs are judged on the command line, without a receipt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_back(check: str, model: str) -> None:
 
 
 def test_a_tied_copy_that_safetensors_left_out(tmp_path: Path) -> None:
-    """transformers drops tied copies when it saves: that is no loss."""
+    """transformers drops tied copies when it saves, and nothing is lost."""
     _, made, back = conversion("llama_tied")
     theirs = tmp_path / "theirs"
     theirs.mkdir()

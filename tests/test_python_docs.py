@@ -1,4 +1,4 @@
-"""`docs/python.md` says what there is: its code runs, its names import, and paths of before still lead there."""
+"""`docs/python.md` is true: its code runs, its names can be imported, and earlier import paths still work."""
 
 from __future__ import annotations
 

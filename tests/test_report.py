@@ -1,4 +1,4 @@
-"""The page: whole without a network, true to its documents, and there however little of a campaign is."""
+"""The page: complete without a network, true to its documents, and made from however little of a campaign."""
 
 from __future__ import annotations
 

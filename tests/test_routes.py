@@ -1,4 +1,4 @@
-"""From the command line: through other layouts, and into a framework of which only the name is said."""
+"""Conversions through other layouts, and into a framework given only by name, on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A framework that convkit never heard of: its package brings a format, two layouts and a mapping, nothing else.
+"""An unknown framework: its package only has to bring a format, two layouts and a mapping.
 
 The package is installed for the test as any other would be, by its entry points.
 """

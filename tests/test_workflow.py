@@ -1,4 +1,4 @@
-"""The workflow as Snakemake runs it: with a command that only plays its part, and once with the real one."""
+"""The workflow as Snakemake runs it: with a stand-in for the command, and once with the real one."""
 
 from __future__ import annotations
 

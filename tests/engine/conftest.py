@@ -1,4 +1,4 @@
-"""Examples take as long as a busy machine lets them."""
+"""Hypothesis settings without a deadline, because the machine may be busy."""
 
 from __future__ import annotations
 

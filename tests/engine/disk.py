@@ -66,7 +66,7 @@ def converted(source: Path, target: Path, mapping: Any, asked: dict[str, Any] | 
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, but for the lines of receipts that tell of time and chance."""
+    """Every file below a folder, except the lines of receipts that depend on time and chance."""
     return {
         str(path.relative_to(folder)): b"" if path.name.endswith(".convkit.json") else path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Checkpoints of arrays in memory, and mappings that no registry knows, for tests without a disk."""
+"""Checkpoints of arrays in memory, and unregistered mappings, for tests without a disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated templates, patterns and checkpoints, with what they mean restated without the engine.
+"""Generated templates, patterns and checkpoints, with their meaning restated without the engine.
 
 A pattern is generated as a tree, multiplied out by brute force: :func:`labels` says of every element
 of a tensor which index it has on which atom. Two tensors correspond where their labels are equal,

@@ -1,4 +1,4 @@
-"""Binding: what a rule claims, and what it says when a checkpoint isn't what it should be."""
+"""Binding: what rules claim, and the errors for checkpoints that don't match."""
 
 from __future__ import annotations
 

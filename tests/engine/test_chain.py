@@ -1,4 +1,4 @@
-"""Conversions through other layouts: what is lost on the way comes back, and verdicts see what is wrong."""
+"""Conversions through other layouts: lost leaves are restored, and verdicts find faults."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_changed_complement_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_wrong_plan_of_a_middle_mapping_is_seen(tmp_path: Path) -> None:
-    """The first mapping's step told otherwise: the square of the middle isn't turned."""
+    """The first mapping's step is altered: the square tensor in the middle isn't transposed."""
     arrays = model() | {"embed": np.arange(36, dtype="float32").reshape(6, 6)}
     source = write(tmp_path / "source", arrays, CONFIG, format="torch")
     converted(source, tmp_path / "there", CHAIN)
@@ -201,7 +201,7 @@ def test_one_step_back_finds_what_the_last_mapping_kept(tmp_path: Path) -> None:
 def test_any_chain_comes_back(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], lengths: list[int], lost: set[int]
 ) -> None:
-    """Three mappings that turn axes, each of which may leave a leaf behind."""
+    """Three mappings that transpose axes; each may leave a leaf behind."""
     folder = tmp_path_factory.mktemp("chain")
     names = "abc"
     turned = " ".join(names[n] for n in order)

@@ -1,4 +1,4 @@
-"""What a direction loses is kept beside the output, and the way back puts it in its place."""
+"""Leaves that one direction loses are kept beside the output, and the inverse restores them."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_derived_leaves_are_dropped_and_made_again(tmp_path: Path) -> None:
 
 
 def test_independent_copies_come_back_as_they_were(tmp_path: Path) -> None:
-    """DPO: the reference model is no part of the other side, and needn't equal the policy."""
+    """DPO: the reference model isn't part of the other side, and needn't equal the policy."""
     mapping = mapping_of(
         Rule("w.{i}", "policy.w.{i}", right_copies="reference.w.{i}"),
     )

@@ -1,4 +1,4 @@
-"""Conditions are read once: they hold or not, and can be asked of a component's names."""
+"""Conditions are parsed once, evaluated, and scoped to a component's names."""
 
 from __future__ import annotations
 

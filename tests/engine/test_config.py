@@ -1,4 +1,4 @@
-"""Config tables: declared once, read both ways; what can't be said is refused with its field."""
+"""Config tables: declared once, read both ways; a value that can't be expressed is refused with its field."""
 
 from __future__ import annotations
 

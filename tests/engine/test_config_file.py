@@ -1,4 +1,4 @@
-"""Which file is the config of a checkpoint, and what is read of it."""
+"""Finding and reading the config of a checkpoint."""
 
 from __future__ import annotations
 

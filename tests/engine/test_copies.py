@@ -1,4 +1,4 @@
-"""Names of one leaf are tied, and proven so; copies are written equal, and left behind when they are read."""
+"""Tied names are proven equal; independent copies are written equal, and left behind when read."""
 
 from __future__ import annotations
 

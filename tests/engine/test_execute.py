@@ -1,4 +1,4 @@
-"""Conversions on disk: the same bits whatever the format, the shards, the threads, the order and the cuts."""
+"""Conversions on disk give the same bits for all formats, shards, numbers of threads, orders and cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notation says what later families need, each checked against its own statement in plain numpy.
+"""The notation expresses what later families need, each checked against plain numpy.
 
 Facts: the converters of ModelZoo, release 2.10.0 (``tools/checkpoint_converters``), T5X, Pax and
 Transformer Engine; the arithmetic is restated here from what those layouts mean.

@@ -1,4 +1,4 @@
-"""Sources that must be decoded: each piece is decoded once, in order, and no more is held than a slab needs."""
+"""Sources that must be decoded: each piece is decoded once, in order, and only what a slab needs is held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.memory import Arrays, Memory, carried, mapping_of, plan_of
 
 
 class Chunked(Memory):
-    """Arrays that are decoded by so many elements, and a count of how often each piece was."""
+    """Arrays that are decoded in pieces of n elements, and a count of how often each piece was decoded."""
 
     def __init__(self, arrays: Arrays, grain: int) -> None:
         super().__init__(arrays, mapped=False)

@@ -1,4 +1,4 @@
-"""Ops: what is declared exact brings every bit back, what is bounded stays within its bound."""
+"""Ops: an exact op restores every bit, a bounded one stays within its bound."""
 
 from __future__ import annotations
 

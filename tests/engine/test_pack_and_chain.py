@@ -193,7 +193,7 @@ def test_a_chain_gives_what_two_conversions_give(tmp_path: Path, format: str) ->
 
 
 def test_another_way_is_another_plan() -> None:
-    """Both ends are the same: what tells the plans apart is what they go through."""
+    """Both ends are the same, so only the intermediate layouts distinguish the plans."""
     turned = FIRST.rules[0].changed(pattern="n x y -> y (x n)")
     source = source_of(Memory(chained()), LAYERS)
     chains = [CHAIN, compose(FIRST, SECOND), compose(replace(FIRST, rules=(turned, *FIRST.rules[1:])), SECOND)]

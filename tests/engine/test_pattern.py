@@ -1,4 +1,4 @@
-"""Patterns: what they say is what einops and brute force say, and the inverse is the pattern read backwards."""
+"""Patterns agree with einops and brute force, and the inverse is the pattern read backwards."""
 
 from __future__ import annotations
 

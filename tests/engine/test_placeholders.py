@@ -1,4 +1,4 @@
-"""What placeholders of both sides may run over: some of the layers, and any text."""
+"""Placeholders of both sides that run over some of the layers, or over any text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan: every leaf has one fate or one origin, and its JSON says all that there is to know."""
+"""The plan: every leaf has one fate or one origin, and its JSON is complete."""
 
 from __future__ import annotations
 

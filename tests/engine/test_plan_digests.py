@@ -1,4 +1,4 @@
-"""Plans are known by their digests, which receipts keep: a change of the code mustn't change them by accident."""
+"""Receipts identify plans by their digests, which code changes mustn't alter by accident."""
 
 from __future__ import annotations
 

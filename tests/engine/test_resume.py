@@ -1,4 +1,4 @@
-"""Killed at any step and run again, a conversion gives what it would have given, and mixes nothing."""
+"""A conversion that was killed at any step and run again gives the same result, and mixes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a leaf is cut for threads."""
+"""Cutting a leaf into ranges for threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 5 * RUN // WIDTH + 7
 
 
 class Chunked(Tensors):
-    """A leaf of which ``chunk`` elements are decoded together; nobody reads it here."""
+    """A leaf that is decoded in pieces of ``chunk`` elements; it isn't read here."""
 
     def __init__(self, chunk: int) -> None:
         self.leaves = {"a": Leaf("a", TensorSpec((SIZE,), "float32"))}

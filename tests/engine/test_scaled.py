@@ -1,4 +1,4 @@
-"""Leaves that one layout multiplies by a declared number: read so, and brought back as they were, bit by bit."""
+"""Leaves that one layout multiplies by a declared number: read multiplied, and restored bit by bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strided copies cut to runs of the target: every element once, wherever the cuts fall."""
+"""Strided copies cut to runs of the target copy every element once, wherever the cuts fall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading block by block, and checkpoints seen otherwise."""
+"""Reading block by block, and views of checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.memory import Arrays, Memory, assert_same, contents
 
 
 class Decoded(Memory):
-    """Arrays that are decoded by so many elements; every range that is read starts and ends where a piece does."""
+    """Arrays that are decoded in pieces of n elements; every range that is read starts and ends with a piece."""
 
     def __init__(self, arrays: Arrays, grain: int) -> None:
         super().__init__(arrays, mapped=False)

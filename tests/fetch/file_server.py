@@ -1,4 +1,4 @@
-"""A web server on the loopback interface, as good or as bad as a test wants it."""
+"""A web server on the loopback interface, with any faults that a test needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model hub on the loopback interface: as much of its interface as reading one repository takes."""
+"""A model hub on the loopback interface, with the parts of its API that reading one repository needs."""
 
 from __future__ import annotations
 

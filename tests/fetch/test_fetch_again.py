@@ -1,4 +1,4 @@
-"""What a fetch does when its destination is taken."""
+"""Fetching to a destination that exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of this machine: plain paths, file://, packages, generated models."""
+"""Sources on this machine: plain paths, file://, packages, generated models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores that are reached through fsspec: one in memory, and S3 as the moto server plays it."""
+"""Stores that are read through fsspec: one in memory, and S3 simulated by the moto server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``.mdl`` format: recorded files of the original, bad input, what the laws of all formats don't say."""
+"""The ``.mdl`` format: recorded files of the original, bad input, and what the laws of formats don't cover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays written into one OCDBT database: read by tensorstore and by Orbax, resumed after a death."""
+"""Arrays written into one OCDBT database: read by tensorstore and by Orbax, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -248,9 +248,9 @@ def complete_by_hand(folder: Path, specs: dict[str, TensorSpec], plain: bool, ve
         }
         for name in specs
     }
-    told = {"tree_metadata": tree, "use_ocdbt": not plain, "use_zarr3": version == 3}
-    told |= {"store_array_data_equal_to_fill_value": True, "custom_metadata": None}
-    (folder / "_METADATA").write_text(json.dumps(told))
+    metadata = {"tree_metadata": tree, "use_ocdbt": not plain, "use_zarr3": version == 3}
+    metadata |= {"store_array_data_equal_to_fill_value": True, "custom_metadata": None}
+    (folder / "_METADATA").write_text(json.dumps(metadata))
     handler = "orbax.checkpoint.experimental.v1._src.handlers.pytree_handler.PyTreeHandler"
     (folder.parent / "_CHECKPOINT_METADATA").write_text(json.dumps({"item_handlers": {"state": handler}}))
     (folder.parent / "orbax.checkpoint").touch()

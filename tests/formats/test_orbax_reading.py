@@ -1,4 +1,4 @@
-"""Orbax checkpoints of all releases: they are read as they were saved, or refused with a one-line error."""
+"""Orbax checkpoints of all releases are read as they were saved, or refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RELEASES = ("0.2.7", "0.3.5", "0.4.4", "0.4.8", "0.5.9", "0.6.4", "0.9.1", "0.11
 EMPTY = {"None": None, "dict:keys=": {}, "list:0": [], "tuple:0": [], "namedtuple:optax._src.base.EmptyState:": None}
 #: the only case in which a class without fields isn't stored as None
 RICH = "direct_rich_types"
-#: items of which the truth says nothing: a random key, and JSON that v1 saved as a tree
+#: items that the recorded truth doesn't cover: a random key, and JSON that v1 saved as a tree
 UNTOLD = ("rng", "meta")
 
 

@@ -1,4 +1,4 @@
-"""Pax's checkpoints: genuine ones of all versions, those of the original converter, our own, and damaged ones."""
+"""Pax checkpoints: genuine ones of all versions, those of the original converter, our own, and damaged ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T5X's checkpoints: genuine ones, those of the original converter, our own, and damaged ones."""
+"""T5X checkpoints: genuine ones, those of the original converter, our own, and damaged ones."""
 
 from __future__ import annotations
 

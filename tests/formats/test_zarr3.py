@@ -1,4 +1,4 @@
-"""Arrays of zarr 3 in folders: written and read against tensorstore, and what old releases of Orbax wrote."""
+"""Arrays of zarr 3 in folders: written and read against tensorstore, and as old Orbax releases wrote them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_tensorstore_spells_it_the_same(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.golden
 @pytest.mark.parametrize("release", ["0.5.9", "0.9.1", "0.11.20"])
 def test_old_releases_wrote_the_same(release: str) -> None:
-    """Also the zeros of which 0.5.9 and 0.9.1 stored no chunk."""
+    """Also chunks of zeros, which 0.5.9 and 0.9.1 didn't store."""
     case = golden_dir("orbax/old_releases.tar.gz", f"{release}/direct_zarr3_ocdbt_False") / release
     case = case / "direct_zarr3_ocdbt_False"
     truth = np.load(case / "truth.npz")

@@ -1,4 +1,4 @@
-"""A stand-in for the native module of cerebras.pytorch 2.10, which is built for torch 2.4 alone.
+"""A stand-in for the native module of cerebras.pytorch 2.10, which is built only for torch 2.4.
 
 Loading and saving checkpoints calls nothing of it that matters. Call :func:`install` before the import.
 """

@@ -1,4 +1,4 @@
-"""Tests that need recorded goldens carry the mark, and are skipped, visibly, where the goldens aren't."""
+"""Tests that need recorded goldens have the marker, and skip visibly if the goldens are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What isn't needed isn't loaded: asking for help is quick, converting safetensors needs no framework."""
+"""Only what is needed is imported: help is quick, and converting safetensors needs no framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every family's rules are checked against: all keys that the original met."""
+"""All keys that the original converter met, against which every family's rules are checked."""
 
 from __future__ import annotations
 

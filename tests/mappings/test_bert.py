@@ -1,4 +1,4 @@
-"""hf/bert <-> cerebras/bert, at the level of rules: which task it is, and what each has."""
+"""hf/bert <-> cerebras/bert, at the level of rules: which task a checkpoint has, and which leaves."""
 
 from __future__ import annotations
 

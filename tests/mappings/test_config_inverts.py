@@ -1,4 +1,4 @@
-"""Config tables are inverted by being read backwards: any config, there and back, means the same model."""
+"""Config tables are inverted by reading them backwards: any config keeps its meaning there and back."""
 
 from __future__ import annotations
 

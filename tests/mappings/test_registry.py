@@ -1,4 +1,4 @@
-"""Families are found where they are declared; what can't be used is said with its name."""
+"""Families are found where they are declared; an unusable one is reported by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes back from Cerebras is loaded by transformers, strictly, and computes the same.
+"""Checkpoints converted back from Cerebras load strictly in transformers, and compute the same.
 
 Models of every class are made by the library itself, go to Cerebras and back, with and without the
 receipt, and give the logits that they gave before: bit by bit, since the tensors are the same.

@@ -1,4 +1,4 @@
-"""The oracles against logits that the real models gave, on weights that show a wrong forward pass."""
+"""The oracles against recorded logits of the real models, on weights that expose a wrong forward pass."""
 
 from __future__ import annotations
 

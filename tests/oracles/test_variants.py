@@ -1,4 +1,4 @@
-"""Spellings and leftovers that checkpoints are found with: each is read as its framework reads it."""
+"""Spellings and leftovers in real checkpoints: the oracles read each as its framework does."""
 
 from __future__ import annotations
 

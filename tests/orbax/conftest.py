@@ -1,4 +1,4 @@
-"""Checkpoints that the installed Orbax wrote, each once a session."""
+"""Checkpoints that the installed Orbax wrote, each once per session."""
 
 from __future__ import annotations
 

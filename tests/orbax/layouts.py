@@ -1,4 +1,4 @@
-"""Checkpoints that the installed Orbax writes, with both of its APIs: every layout, and what lies in them.
+"""Checkpoints that the installed Orbax writes with both of its APIs, in every layout, with their contents.
 
 ``write("v0_manager_root", folder)`` writes one; :data:`MATRIX` names the paths of the recorded compatibility
 matrix, each a layout or a folder below one. Where a layout needs several devices or 64 bits, it is written in a
@@ -105,7 +105,7 @@ def random_keys() -> dict[str, Any]:
 
 
 def wide() -> dict[str, Any]:
-    """64-bit arrays of jax's, which it makes only where it is told to for the whole process."""
+    """64-bit jax arrays, which need a setting for the whole process."""
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Checkpoints of other systems as Orbax's, in their own layout or in another: there, run, and back."""
+"""Checkpoints of other systems in Orbax formats, in their own layout or another: converted, run, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated trees, saved by the real Orbax, read and written by us, restored by the real one's other API."""
+"""Generated trees, saved by the real Orbax, read and written by us, restored by the other API of the real one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trees() -> st.SearchStrategy[Any]:
 
 
 def storage_names(tree: Any, where: tuple[str, ...] = ()) -> Iterator[str]:
-    """What Orbax calls each leaf and empty node, but for a last slash: two of one name are refused."""
+    """The names that Orbax gives leaves and empty nodes, except for a last slash: duplicates are refused."""
     if isinstance(tree, dict | list | tuple) and tree:
         children = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for name, child in children:

@@ -1,4 +1,4 @@
-"""The predicted tables against what calls answered where they were recorded, with release 0.12.8.
+"""The predicted tables against recorded answers of release 0.12.8.
 
 ``recorded/layouts.csv`` has the classes of an error and of its causes; the other two the error's own.
 """
@@ -84,7 +84,7 @@ def test_old_releases(case: str, recorded: list[dict[str, str]]) -> None:
 
 
 def _answer(call: Call, path: Path, devices: int) -> Outcome:
-    """Where metadata(p) tells no tree of which to make arguments, the recorded call was made without them."""
+    """If metadata(p) has no tree to make arguments from, the recorded call was made without them."""
     answer = predict(call, path, devices)
     plain = call.text.replace(", restore_args=np", "")
     return predict(_BY_TEXT[plain], path, devices) if answer.result == "AttributeError" else answer

@@ -1,4 +1,4 @@
-"""Which devices a stored sharding needs, and whether they are here."""
+"""The devices that a stored sharding needs, and whether this machine has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layouts that the other tests take as given are those that were meant."""
+"""The layouts that the other tests assume are the intended ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoint managers of both APIs find and restore steps that we wrote; what isn't carried is named."""
+"""The checkpoint managers of both APIs find and restore steps that we wrote; omitted files are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration between Orbax's two APIs: there and back to the same files, and the real Orbax restores what is made."""
+"""Migration between Orbax's two APIs: there and back to the same files, restored by the real Orbax."""
 
 from __future__ import annotations
 

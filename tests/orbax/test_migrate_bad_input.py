@@ -1,4 +1,4 @@
-"""What can't be migrated is told in one line with the remedy, and leaves nothing behind."""
+"""A checkpoint that can't be migrated gives one line with the remedy, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Orbax's own compatibility tests and its old releases wrote is migrated, and the real v1 API loads its truth."""
+"""Checkpoints from the compatibility tests and old releases of Orbax migrate, and the real v1 API loads them."""
 
 from __future__ import annotations
 

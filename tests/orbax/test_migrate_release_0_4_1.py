@@ -1,4 +1,4 @@
-"""What release 0.4.1 wrote, of which there is no golden: names with slashes in databases of their own, plain shardings.
+"""Checkpoints of release 0.4.1, without a golden: names with slashes in separate databases, plain shardings.
 
 Built by tensorstore after its ``type_handlers.py``: ``_sharding`` at the JSON pointer of each name, texts at the top.
 """

@@ -1,4 +1,4 @@
-"""A migration that was killed goes on; receipts of earlier releases are read, and never written."""
+"""A killed migration is resumed; receipts of earlier releases are read, and never written."""
 
 from __future__ import annotations
 

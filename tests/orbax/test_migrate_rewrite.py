@@ -1,4 +1,4 @@
-"""Arrays that are written anew: another zarr, another compressor, in or out of a database; the leaves stay the same."""
+"""Arrays that are rewritten: another zarr, another compressor, in or out of a database; the leaves stay the same."""
 
 from __future__ import annotations
 

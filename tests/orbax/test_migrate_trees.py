@@ -1,4 +1,4 @@
-"""Any tree survives: v0 to v1 to v0 and v1 to v0 to v1, with the data as they are and written anew."""
+"""Any tree survives v0 to v1 to v0 and v1 to v0 to v1, with the data unchanged or rewritten."""
 
 from __future__ import annotations
 

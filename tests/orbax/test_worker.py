@@ -1,4 +1,4 @@
-"""The process that has the real Orbax: kept, replaced when it has died, never left behind."""
+"""The worker process with the real Orbax: kept, replaced after a crash, and never left running."""
 
 from __future__ import annotations
 

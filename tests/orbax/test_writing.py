@@ -1,4 +1,4 @@
-"""What we write of every layout, the real Orbax restores by the API of the target as it does the source."""
+"""The real Orbax restores what we write of every layout, by the target's API, as it restores the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The v1 API loads migrated checkpoints, compared with what their writers had in memory: ``python truth.py JOBS``.
+"""The v1 API loads migrated checkpoints, compared with their writers' values: ``python truth.py JOBS``.
 
 ``JOBS`` is a JSON list of [migrated checkpoint, folder with truth.npz and meta.json]. Prints what is wrong, as JSON.
 """

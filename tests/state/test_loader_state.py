@@ -1,4 +1,4 @@
-"""``convkit cerebras data-iter-state``: the original's result, and what it took no care of."""
+"""``convkit cerebras data-iter-state``: the original's result, and the cases that it didn't handle."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_missing_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_wide_gaps_are_named_by_their_ends(tmp_path: Path) -> None:
-    """An absurd id is no reason to count to it."""
+    """An absurd id doesn't make the code count up to it."""
     folder = workers(tmp_path, {1: 5, 3: 5, 10: 7, 10**12: 1})
     (folder / f"data_iter_state_file_worker_{10**12 + 2}_step_10.txt").write_text("3\n")
     gaps = ("0", "2", "4-9", f"11-{10**12 - 1}", f"{10**12 + 1}-{10**12 + 2}")

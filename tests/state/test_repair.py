@@ -1,4 +1,4 @@
-"""``convkit cerebras fix-checkpoint-spec``: the original's right results, and what it does better."""
+"""``convkit cerebras fix-checkpoint-spec``: the original's right results, and our improvements."""
 
 from __future__ import annotations
 

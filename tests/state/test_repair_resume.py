@@ -1,4 +1,4 @@
-"""A repair that is killed goes on: what was finished isn't made again, and the end is the same."""
+"""A killed repair is resumed: finished work isn't repeated, and the result is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adafactor's slots between T5X and TE: each part of a fused kernel keeps the statistics that it had."""
+"""Adafactor's slots between T5X and TE: each part of a fused kernel keeps its statistics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def leaves(path: Path) -> Arrays:
 
 
 def factored(embed: int, joined: int, mlp: int, momentum: bool = False, plain: bool = False) -> tuple[Arrays, Arrays]:
-    """An encoder as T5X has it when it factors every matrix, and the squares of which those are the means."""
+    """An encoder where T5X has factored every matrix, and the squares whose means the factors are."""
     random = np.random.default_rng(7)
     shapes = {f"attention.{n}.kernel": (embed, joined) for n in ("query", "key", "value")}
     shapes |= {"attention.out.kernel": (joined, embed), "mlp.wo.kernel": (mlp, embed)}

@@ -1,4 +1,4 @@
-"""Checkpoints of T5X and Pax that are broken, or not what the command says: one clear line, nothing left behind."""
+"""T5X and Pax checkpoints that are broken or contradict the command: one clear line, nothing left behind."""
 
 from __future__ import annotations
 

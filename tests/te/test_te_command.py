@@ -1,4 +1,4 @@
-"""``convkit te`` on disk, with the original's own flags; and the checks on what it leaves."""
+"""``convkit te`` on disk, with the original's own flags; and the checks on its outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves that a conversion leaves as they are cost a copy of their files; a killed one goes on; receipts name files."""
+"""Unchanged leaves cost a copy of their files; a killed conversion is resumed; receipts name files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FP8 metas that TE expects: made of every layer's kernels, checked by the round trip, dropped on the way back."""
+"""FP8 metas that TE expects: made from every layer's kernels, checked by the round trip, dropped by the inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated checkpoints of T5X and Pax: they have the leaves that the frameworks write, and are worth running."""
+"""Generated T5X and Pax checkpoints have the leaves that the frameworks write, and can be run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the original converter made, leaf by leaf, and what it should have made where it failed."""
+"""The original converter's outputs, leaf by leaf, and the right outputs where it failed."""
 
 from __future__ import annotations
 

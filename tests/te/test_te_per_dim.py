@@ -1,4 +1,4 @@
-"""Pax's scale for each dimension of a head: folded into the queries for TE, and taken out of them again."""
+"""Pax's scale for each dimension of a head: folded into the queries for TE, and recovered from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacked Pax layers whose axis was sharded: the names of their optimizer's leaves say so, in folders and in OCDBT."""
+"""Stacked Pax layers with a sharded axis, as the names of their optimizer's leaves show, in folders and in OCDBT."""
 
 from __future__ import annotations
 

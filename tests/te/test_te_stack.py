@@ -1,4 +1,4 @@
-"""Pax layers stacked and taken apart."""
+"""Pax layers, stacked and unstacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to checkpoints on disk: bytes flipped and exchanged, leaves lost, files cut short."""
+"""Damage to checkpoints on disk: bytes flipped and exchanged, leaves lost, files truncated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that change values: what the executor's ops did is undone within the bound that they declare."""
+"""Steps that change values: the executor's ops are undone within their declared bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop by which every check reads a leaf: each element once, in order, the last one too."""
+"""The loop with which every check reads a leaf: each element once, in order, including the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``diff`` sees every difference, and only differences, across formats and in bounded memory."""
+"""``diff`` finds every difference, and only differences, across formats and in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the executor makes of whatever mapping, the second reading of its plan undoes; and no flipped bit passes."""
+"""The second reading of the plan undoes whatever the executor makes of any mapping; no flipped bit passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves that follow from other leaves, and leaves that others are folded into: made, read again, and taken apart."""
+"""Leaves computed from other leaves, and leaves with others folded into them: made, read again, and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notation's second reader against a third one: element by element, atom by atom, no strides and no einops."""
+"""The notation's second reader against a third: element by element, without strides and einops."""
 
 from __future__ import annotations
 

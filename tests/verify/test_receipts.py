@@ -1,4 +1,4 @@
-"""``verify``: a checkpoint is what its receipt says, or each thing that isn't is named."""
+"""``verify``: a checkpoint matches its receipt, or each mismatch is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The round trip of a repaired state: what it passes, and the faults that it must catch."""
+"""The round trip of a repair: what it passes, and the faults that it must catch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elements of 16 bytes are compared bit by bit, as all others: the two zeros are two, and a NaN equals itself."""
+"""Elements of 16 bytes are compared bit by bit, as all others: the two zeros differ, and a NaN equals itself."""
 
 from __future__ import annotations
 
