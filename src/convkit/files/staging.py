@@ -22,9 +22,9 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.sync import sync, sync_tree
 
 JOURNAL = "journal.jsonl"
-#: the form of the journal and of what it vouches for; another one isn't resumed
+#: the version of the journal and of the staged files; a run of another version isn't resumed
 JOURNAL_SCHEMA = "convkit.journal/2"
-#: how often a lock is asked for whose owner removes it in between
+#: how often to try again if the lock's owner removes the lock meanwhile
 _ATTEMPTS = 10
 
 
