@@ -361,7 +361,7 @@ def test_what_is_kept_is_the_source(format: str, trained: Path, tmp_path: Path) 
     kept = tmp_path / "kept" / "trained.mdl" if format == "cerebras-h5" else tmp_path / "kept"
     assert contents(kept) == contents(source)
     assert not (tmp_path / "kept.partial").exists()
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="exists already"):
         judged(source, target, keep=tmp_path / "kept", source_format=format)
 
 

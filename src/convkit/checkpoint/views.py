@@ -74,7 +74,7 @@ class Joined(Tensors):
 
 
 class Overlay(Checkpoint):
-    """A checkpoint of which some leaves are hidden, added or changed.
+    """A checkpoint with some leaves hidden, added or changed.
 
     Args:
         checkpoint: the checkpoint below.

@@ -46,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=advance,
         )
-    tell(args, receipt)
+    print_summary(args, receipt)
     return 0
 
 
-def tell(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
+def print_summary(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     """Print a summary of a conversion to ``args.target``."""
     for warning in receipt["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any
 
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
-from convkit.cli.convert import tell
+from convkit.cli.convert import print_summary
 from convkit.cli.output import progress
 from convkit.errors import UsageError
 from convkit.execute import convert
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=advance,
         )
-    tell(args, receipt)
+    print_summary(args, receipt)
     return 0
 
 

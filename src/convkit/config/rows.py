@@ -37,7 +37,7 @@ class Row:
     until: Release = ()
 
     def places(self) -> frozenset[tuple[str, str]]:
-        """The fields of which the row speaks, each with its side.
+        """The fields that the row concerns, each with its side.
 
         >>> sorted(Field("n_embd", "hidden_size").places())
         [('left', 'n_embd'), ('right', 'hidden_size')]

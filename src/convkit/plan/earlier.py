@@ -1,4 +1,4 @@
-"""The conversion in the other direction, as the receipt beside a source records it: only what a plan needs of it."""
+"""Read the conversion in the other direction from the receipt beside a source, as far as a plan needs it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EarlierLeaf(Struct, frozen=True):
 
     @property
     def tensor(self) -> TensorSpec:
-        """Shape and dtype of what is known to be a tensor."""
+        """Shape and dtype of a leaf that must be a tensor."""
         spec = self.spec
         assert spec
         return spec
@@ -76,7 +76,7 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
 
 
 class EarlierComplement(Struct, frozen=True):
-    """What the earlier conversion kept: tensors in a file, values and fields of the config in its receipt."""
+    """The complement of the earlier conversion: tensors in a file, values and config fields in its receipt."""
 
     tensors: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class EarlierReceipt(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier conversion in the other direction recorded, and this one puts back.
+    """The record of an earlier conversion in the other direction, which this one restores.
 
     ``place`` is the place of its mapping in the chain that the conversion took, 0 where it took one mapping.
     """
@@ -110,9 +110,9 @@ class Earlier:
 
 
 def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]:
-    """For each mapping, what the receipt beside the source records of its inverse.
+    """Find, for each mapping, what the receipt beside the source records about its inverse.
 
-    The first mapping undoes the last one that the receipt tells of, the second one the one before that.
+    The first mapping undoes the last one in the receipt, the second mapping the one before, and so on.
 
     Raises:
         ConvkitError: the receipt is malformed.
@@ -127,7 +127,7 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]
     if receipt.target.files not in (files, bare_names(files)):
         return found
     plan, kept = receipt.plan, receipt.complement or EarlierComplement()
-    # the first plans of chains had the steps of the last mapping, and were of its source
+    # early plans of chains held the steps of the last mapping, and described its source
     stages = plan.through if plan.through and not plan.steps else (plan,)
     for number, (link, place) in enumerate(zip(links, reversed(range(len(stages))), strict=False)):
         stage = stages[place]
@@ -138,7 +138,7 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]
 
 
 def _part(kept: EarlierComplement, place: int, stage: EarlierPlan) -> EarlierComplement:
-    """The part of a complement that one mapping of a chain lost."""
+    """Select the part of a complement that one mapping of a chain lost."""
     tensors, values = (
         {key: known[name] for key, name in kept_at(place, known).items()} for known in (kept.tensors, kept.values)
     )

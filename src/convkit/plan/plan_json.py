@@ -1,4 +1,4 @@
-"""The plan as a document: its types, of which the schema is made, and how steps become documents.
+"""The plan as a document: its types, from which the schema is made, and the conversion of steps into documents.
 
 A plan document is self-contained and holds no paths: from it alone a conversion can be undone. Keys whose default is
 ``UNSET`` are left out where there is nothing to say.
@@ -67,7 +67,7 @@ class PlannedEdge(Struct, frozen=True):
 
 
 class PlannedFold(Struct, frozen=True):
-    """A leaf that the step reads, or leaves, multiplied: by a number, or by what another leaf of its side gives."""
+    """A leaf that the step reads or writes multiplied, by a number or by factors from another leaf of its side."""
 
     side: Literal["source", "target"]
     key: str
@@ -98,9 +98,10 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
         Meta(description="target leaves that a complement holds as they were before they were shifted"),
     ] = UNSET
     same: Annotated[
-        list[Pair] | UnsetType, Meta(description="further names of source leaves that must be equal, and of which")
+        list[Pair] | UnsetType,
+        Meta(description="further names of source leaves that must be equal, with the leaf"),
     ] = UNSET
-    also: Annotated[list[Pair] | UnsetType, Meta(description="further names of target leaves, and of which")] = UNSET
+    also: Annotated[list[Pair] | UnsetType, Meta(description="further names of target leaves, with the leaf")] = UNSET
     copied: Annotated[
         bool | UnsetType, Meta(description="whether all further names of target leaves are independent copies")
     ] = UNSET
@@ -111,7 +112,7 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
 
 
 class PlannedRecipe(Struct, frozen=True):
-    """A stored leaf that a recipe gives."""
+    """A stored leaf that a recipe computes."""
 
     key: str
     recipe: str
@@ -140,7 +141,7 @@ class TargetLeaf(Struct, frozen=True, kw_only=True):
 
 
 class PlannedSource(Struct, frozen=True):
-    """What is read."""
+    """The source of the plan."""
 
     layout: str
     format: str
@@ -149,7 +150,7 @@ class PlannedSource(Struct, frozen=True):
 
 
 class PlannedTarget(Struct, frozen=True):
-    """What is written."""
+    """The target of the plan."""
 
     layout: str
     format: str
@@ -162,7 +163,7 @@ class PlannedTarget(Struct, frozen=True):
 
 
 class Default(Struct, frozen=True):
-    """A field of the config that wasn't given: its value, and where that is documented."""
+    """A config field that wasn't given: its default value, and where that is documented."""
 
     name: str
     value: Any
@@ -208,7 +209,7 @@ class PlanDocument(Document, frozen=True, kw_only=True):
 
 
 def planned_step(step: Step) -> PlannedStep:
-    """All that is needed to carry the step out, or to undo it."""
+    """Write all that is needed to carry out the step, or to undo it."""
     copies = [name for name, _ in step.also if name in step.copies]
     all_copied = len(copies) == len(step.also)
     return PlannedStep(

@@ -21,7 +21,7 @@ class Tally:
     """Differences between two tensors, fed block by block.
 
     The distance of two elements in ulps is the number of steps from one to the other through neighbouring values of
-    the dtype; -0 and +0 are two values. Elements that differ and of which one is NaN or infinite have no distance:
+    the dtype; -0 and +0 are two values. Elements that differ have no distance if one is NaN or infinite:
     they count as ``incomparable``. Elements of two dtypes are compared by value, without ulps.
     """
 

@@ -1,4 +1,4 @@
-"""Write a migration as a plan: the fate of every leaf, of which only the place changes."""
+"""Write a migration as a plan: the fate of every leaf, which changes only in its place."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ def _parts(step: Step, side: str) -> tuple[Part, ...]:
 
 
 def _further(step: Step, side: str) -> tuple[tuple[str, str], ...]:
-    """Further names of a side's leaves, and of which."""
+    """Further names of a side's leaves, each with the leaf's name."""
     return step.same if side == "source" else step.also
 
 
