@@ -222,7 +222,7 @@ def test_in_place_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--fix_inplace"], "nobody answers (say --yes)"),
+        (["--fix_inplace"], "got no answer (say --yes)"),
         (["--fix_inplace", "--fixed_checkpoint_path", "y.mdl"], "say one of them"),
         (["--fixed_checkpoint_path", "SELF"], "is the checkpoint itself"),
         (["--fixed_checkpoint_path", "SELF", "--overwrite"], "is the checkpoint itself"),
