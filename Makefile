@@ -1,6 +1,7 @@
 # make setup    a virtual environment in .venv with the convkit command in it
 # make demo     setup, then the workflow on the default config, to the table of verdicts
 # make test     setup, then the tests
+# make schemas  setup, then the schemas of documents anew, from their types
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
 
@@ -13,7 +14,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-slow test-interop lint bench clean
+.PHONY: setup demo test test-hidden test-slow test-interop schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -49,6 +50,9 @@ test-interop: setup .venv-interop/.ready
 .venv-interop/.ready: tests/interop/setup.sh
 	bash tests/interop/setup.sh .venv-interop
 	touch $@
+
+schemas: setup
+	.venv/bin/python -m convkit.cli.schemas
 
 lint: setup
 	.venv/bin/ruff check .

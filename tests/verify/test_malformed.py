@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convkit.cli import main
+from convkit.generate.old_mdl import write_old
+from convkit.state.cerebras.loader_state import Workers, write_workers
 
 #: what may stand where something else stood; no large numbers, which would only ask for large tensors
 STRANGE = (None, True, -1, 0, 3, 1.5, float("nan"), "", "x", "a b", [], [1], {}, {"x": 1}, [[]], "\0")
@@ -24,6 +27,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("malformed")
     assert main(["fetch", "generated://llama?layers=1&tied=true", str(folder / "source")]) == 0
     assert main(["convert", str(folder / "source"), str(folder / "made.mdl"), "--to", "cerebras/llama"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of release 1.7, with loader state put in and repaired; its receipt is that of ``made.mdl``."""
+    folder = tmp_path_factory.mktemp("repaired")
+    state: dict[str, Any] = {"model": {"b": np.ones(3)}, "lr_scheduler": {"last_epoch": 1}, "global_step": 15}
+    write_old(folder / "old.mdl", state, "1.7")
+    workers = Workers(15, {0: 3, 1: 4})
+    write_workers(folder / "workers", workers)
+    carry = ["cerebras", "data-iter-state", "-c", str(folder / "old.mdl"), "-w", str(folder / "workers")]
+    assert main([*carry, "-o", str(folder / "source.mdl")]) == 0
+    fix = ["cerebras", "fix-checkpoint-spec", str(folder / "source.mdl"), "--copy-healthy"]
+    assert main([*fix, "--fixed_checkpoint_path", str(folder / "made.mdl")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("orbax.checkpoint")
+    folder = tmp_path_factory.mktemp("migrated")
+    assert main(["fetch", "generated://orbax-v0", str(folder / "source")]) == 0
+    move = ["orbax", "migrate", str(folder / "source"), str(folder / "made.mdl"), "--to", "v1"]
+    assert main([*move, "--no-restore"]) == 0
     return folder
 
 
@@ -81,6 +109,72 @@ def test_damaged_receipts(data: st.DataObject, check: str, made: Path) -> None:
         "back": ["plan", target, "--to", "hf/llama"],
     }
     assert with_receipt(made, receipt, *commands[check]) in (0, 1, 2, 3)
+
+
+@_SOME
+@given(data=st.data(), check=st.sampled_from(["verify", "roundtrip", "back", "again"]))
+def test_damaged_receipts_of_repairs(data: st.DataObject, check: str, repaired: Path) -> None:
+    receipt = data.draw(damaged(json.loads((repaired / "made.mdl.convkit.json").read_text())))
+    source, target = str(repaired / "source.mdl"), str(repaired / "made.mdl")
+    reverse = ["cerebras", "data-iter-state", "--reverse", "--dry-run", "-c", target]
+    commands = {
+        "verify": ["verify", target],
+        "roundtrip": ["roundtrip", source, target],
+        "back": [*reverse, "-w", str(repaired / "back")],
+        "again": ["cerebras", "fix-checkpoint-spec", target, "--dry-run"],
+    }
+    assert with_receipt(repaired, receipt, *commands[check]) in (0, 1, 2, 3)
+
+
+@_SOME
+@given(data=st.data(), check=st.sampled_from(["verify", "roundtrip", "back"]))
+def test_damaged_receipts_of_migrations(data: st.DataObject, check: str, migrated: Path) -> None:
+    receipt = data.draw(damaged(json.loads((migrated / "made.mdl.convkit.json").read_text())))
+    source, target = str(migrated / "source"), str(migrated / "made.mdl")
+    commands = {
+        "verify": ["verify", target],
+        "roundtrip": ["roundtrip", source, target],
+        "back": ["orbax", "migrate", target, str(migrated / "back"), "--to", "v0", "--dry-run"],
+    }
+    assert with_receipt(migrated, receipt, *commands[check]) in (0, 1, 2, 3)
+
+
+def test_the_error_names_the_place_in_a_repair(repaired: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    receipt = json.loads((repaired / "made.mdl.convkit.json").read_text())
+    receipt["complement"]["workers"]["samples"] = "many"
+    reverse = ["cerebras", "data-iter-state", "--reverse", "-c", str(repaired / "made.mdl")]
+    assert with_receipt(repaired, receipt, *reverse, "-w", str(repaired / "back")) == 3
+    said = capsys.readouterr().err
+    assert "made.mdl.convkit.json: $.complement.workers.samples: expected object, got str (" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("parts", {}, "$.parts: expected array, got object ("),
+        ("parts.1.complement.files.x", {}, "$.parts[1].complement.files[...]: a file has a text, or bytes as base64 ("),
+        ("parts.1.complement.files.x", {"base64": "a"}, "$.parts[1].complement.files[...]: "),
+        (
+            "parts.1.complement.files.../x",
+            {"text": ""},
+            "$.parts[1]: '../x' isn't a path below the checkpoint",
+        ),
+        ("plan.request.to", "v2", "$.plan.request.to: "),
+    ],
+)
+def test_the_error_names_the_place_in_a_migration(
+    name: str, value: Any, says: str, migrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = json.loads((migrated / "made.mdl.convkit.json").read_text())
+    inside, (*above, last) = receipt, name.split(".", 4)
+    for key in above:
+        inside = inside[int(key)] if isinstance(inside, list) else inside[key]
+    inside[last] = value
+    back = ["orbax", "migrate", str(migrated / "made.mdl"), str(migrated / "back"), "--to", "v0"]
+    for command in (back, ["roundtrip", str(migrated / "source"), str(migrated / "made.mdl")]):
+        assert with_receipt(migrated, receipt, *command) == 3
+        assert f"made.mdl.convkit.json: {says}" in capsys.readouterr().err
+    assert not (migrated / "back").exists()
 
 
 @_SOME

@@ -13,11 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, table
 from convkit.errors import UsageError
 from convkit.execute.publish import writing
-from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path
+from convkit.files.document import typed
+from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path, receipts_beside
+from convkit.files.receipt_json import Repair, RepairComplement, StreamedWorkers
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5.format import file_of
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
@@ -85,17 +89,17 @@ def fix(args: argparse.Namespace) -> int:
         found = repaired(checkpoint)
         details = {
             "command": "fix-checkpoint-spec",
-            "repairs": [asdict(repair) for repair in found.repairs],
+            "repairs": [Repair(**asdict(repair)) for repair in found.repairs],
             "warnings": list(found.warnings),
             # what each worker streamed, if the loader state is a sum
-            "complement": (read_receipt(args.checkpoint_path, REPAIR) or {}).get("complement", {"tensors": {}}),
+            "complement": _complement(args.checkpoint_path) or RepairComplement(tensors={}),
         }
         reasons = {repair.key: repair.why for repair in found.repairs if repair.key in found.leaves}
         state = State(list(found.leaves.values()), checkpoint.metadata["spec"], reasons, found.numbers)
         if args.dry_run or not (found.repairs or args.copy_healthy):
-            document = planned(checkpoint, state, details)
+            document = planned(checkpoint, state, details).to_json()
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
-            document = planned(checkpoint, state, details)
+            document = planned(checkpoint, state, details).to_json()
             print("convkit: nothing was changed", file=sys.stderr)
         else:
             document = restate(
@@ -172,12 +176,12 @@ def _carry(args: argparse.Namespace) -> int:
             "command": "data-iter-state",
             "dataloader": branch,
             "warnings": warnings,
-            "complement": {"tensors": {}, "workers": workers.to_json()},
+            "complement": RepairComplement(tensors={}, workers=_recorded(workers)),
         }
         why = f"from the workers' files at data step {workers.step}"
         state = State(leaves, spec, {leaf.key: why for leaf in leaves if leaf.key.split(".")[0] == BRANCH})
         if args.dry_run:
-            document = planned(checkpoint, state, details)
+            document = planned(checkpoint, state, details).to_json()
         else:
             document = restate(checkpoint, args.output_file, state, details, overwrite=args.overwrite)
     _warn(warnings)
@@ -199,15 +203,43 @@ def _put_back(args: argparse.Namespace) -> int:
         raise UsageError("exists", path=folder, remedy="name a folder to make")
     path = file_of(args.old_checkpoint)
     with CerebrasCheckpoint(path) as checkpoint:
-        workers = workers_of(checkpoint, read_receipt(path, REPAIR))
+        complement = _complement(path)
+        workers = workers_of(checkpoint, _workers(complement.workers) if complement and complement.workers else None)
     if not args.dry_run:
         _make_files(folder.absolute(), workers)
     if args.json:
-        emit({"schema": STATE_SCHEMA, "command": "data-iter-state --reverse", "workers": workers.to_json()})
+        emit(
+            {"schema": STATE_SCHEMA, "command": "data-iter-state --reverse", "workers": to_builtins(_recorded(workers))}
+        )
     else:
         table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
         print(f"{folder}: {'not written' if args.dry_run else f'files of data step {workers.step}'}")
     return 0
+
+
+def _complement(path: Path) -> RepairComplement | None:
+    """The complement of the repair that made a checkpoint, if one did.
+
+    Raises:
+        ConvkitError: the receipt is malformed.
+    """
+    receipt = read_receipt(path, REPAIR)
+    if receipt is None:
+        return None
+    return typed(RepairComplement, receipt["complement"], receipts_beside(path)[0], root="$.complement")
+
+
+def _recorded(workers: Workers) -> StreamedWorkers:
+    """Workers as receipts record them."""
+    samples = {str(worker): count for worker, count in workers.samples.items()}
+    return StreamedWorkers(
+        step=workers.step, samples=samples, missing=list(workers.missing), ignored=list(workers.ignored)
+    )
+
+
+def _workers(recorded: StreamedWorkers) -> Workers:
+    """What :func:`_recorded` gave."""
+    return Workers(recorded.step, {int(worker): count for worker, count in recorded.samples.items()})
 
 
 def _make_files(folder: Path, workers: Workers) -> None:

@@ -14,7 +14,7 @@ from convkit.cli.output import emit, parse_size, progress, table
 from convkit.errors import UsageError
 from convkit.files.receipt import receipt_path
 from convkit.migrate.orbax.migrate import migrate
-from convkit.migrate.orbax.plan_json import plan_json
+from convkit.migrate.orbax.plan_json import plan_document
 from convkit.migrate.orbax.request import Encoding, Request, plan_migration
 from convkit.report.text import size
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         encoding=encoding,
     )
     if args.dry_run:
-        show_plan(args, plan_json(plan_migration(args.source, request)))
+        show_plan(args, plan_document(plan_migration(args.source, request)).to_json())
         return 0
     return _migrate(args, request, restored=args.restore)
 

@@ -22,7 +22,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make a plan, and show it."""
     if (request := migrate.asked_for(args)) is not None:
-        migrate.show_plan(args, migrate.plan_json(migrate.plan_migration(args.source, request)))
+        migrate.show_plan(args, migrate.plan_document(migrate.plan_migration(args.source, request)).to_json())
         return 0
     with opened(args) as source:
         plan = planned(args, source)

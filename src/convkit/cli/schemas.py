@@ -1,4 +1,4 @@
-"""Make the schemas of documents from their types: ``python -m convkit.cli.schemas`` writes ``convkit/schemas``.
+"""Make the schemas of documents from their types: ``make schemas`` writes ``convkit/schemas``.
 
 Each field of a type is required, unless its default is ``UNSET``: then the key is left out if it has no value.
 """
@@ -15,6 +15,9 @@ import msgspec
 
 from convkit.fetch.record import FetchRecord
 from convkit.files.document import Document
+from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
+from convkit.migrate.orbax.documents import MigrationPlan
+from convkit.migrate.state_plan import RepairPlan
 from convkit.plan.plan_json import PlanDocument
 from convkit.report import Summary
 from convkit.verify.verdict import Verdict
@@ -25,7 +28,13 @@ DOCUMENTS: dict[str, type[Document]] = {
     "verdict": Verdict,
     "fetch": FetchRecord,
     "summary": Summary,
+    "migration": MigrationReceipt,
 }
+#: the receipt's schema has one branch for each kind
+RECEIPTS = (ConversionReceipt, RepairReceipt)
+#: the plans that receipts hold beside those of conversions
+PLANS: dict[type[Document], type[Document]] = {RepairReceipt: RepairPlan, MigrationReceipt: MigrationPlan}
+NAMES = (*DOCUMENTS, "receipt")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: of docstrings: literals, and names with their roles
 _MARKUP = re.compile(r"(?::\w+:)?`+([^`]+)`+")
@@ -33,11 +42,32 @@ _MARKUP = re.compile(r"(?::\w+:)?`+([^`]+)`+")
 
 def schema(name: str) -> dict[str, Any]:
     """Make the schema of the documents of this name."""
-    (top,), parts = msgspec.json.schema_components([DOCUMENTS[name]], ref_template="#/$defs/{name}")
-    parts = {part: _tidy(parts[part]) for part in parts}
-    whole = parts.pop(top["$ref"].rpartition("/")[2])
+    if name == "receipt":
+        return _receipt()
+    (top, *_), parts = _parts(DOCUMENTS[name])
+    whole = parts.pop(top)
     title = whole["properties"]["schema"]["const"]
     return {"$schema": _DIALECT, **whole, "title": title} | ({"$defs": parts} if parts else {})
+
+
+def _parts(*types: type[Document]) -> tuple[list[str], dict[str, Any]]:
+    """The names of these types among the parts of their schema, and the parts by name."""
+    plans = [PLANS[type_] for type_ in types if type_ in PLANS]
+    tops, parts = msgspec.json.schema_components([*types, *plans], ref_template="#/$defs/{name}")
+    return [top["$ref"].rpartition("/")[2] for top in tops], {part: _tidy(parts[part]) for part in parts}
+
+
+def _receipt() -> dict[str, Any]:
+    """The schema of receipts of every kind; that of migrations is a file of its own."""
+    tops, parts = _parts(*RECEIPTS)
+    kinds = [{"$ref": f"#/$defs/{top}"} for top in tops[: len(RECEIPTS)]]
+    return {
+        "$schema": _DIALECT,
+        "title": parts[tops[0]]["properties"]["schema"]["const"],
+        "description": "What convkit leaves beside its output, by the kind of work that made it.",
+        "oneOf": [*kinds, {"$ref": "migration.schema.json"}],
+        "$defs": parts,
+    }
 
 
 def _tidy(part: Any) -> Any:
@@ -64,7 +94,7 @@ def text(name: str) -> str:
 def main() -> None:
     """Write every schema."""
     folder = Path(str(files("convkit") / "schemas"))
-    for name in DOCUMENTS:
+    for name in NAMES:
         (folder / f"{name}.schema.json").write_text(text(name), encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import write_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
+from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, LeafDigest
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
 
@@ -97,7 +98,7 @@ class _Conversion:
                 writer.commit()
         unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
         beside += self._side_files()
-        return output.publish(plan.to_json(), beside, **self._said([*plan.warnings, *unforeseen]))
+        return output.publish(ConversionReceipt, plan.to_json(), beside, **self._said([*plan.warnings, *unforeseen]))
 
     # --- what has to be written ----------------------------------------------------------------------
 
@@ -174,23 +175,23 @@ class _Conversion:
         with open_checkpoint(main, plan.target_format) as written:
             target_files = same_files(main, written.files())
         return {
-            "source": {
-                "path": str(self.source.path),
-                "format": plan.source_format,
-                "files": same_files(self.source.path, self.source.checkpoint.files()),
-                "leaves": {key: {"digest": digests["source"][key]} for key in plan.source_leaves},
-            },
-            "target": {
-                "path": self.output.target.name,
-                "format": plan.target_format,
-                "files": target_files,
-                "leaves": {key: {"digest": digests["target"][key]} for key in plan.target_leaves},
-            },
-            "complement": {
-                "config": plan.lost_config,
-                "values": {key: json_value(value) for key, value in plan.values_left_behind().items()},
-                "tensors": {key: {"digest": digest} for key, digest in digests["complement"].items()},
-            },
+            "source": ConvertedSide(
+                path=str(self.source.path),
+                format=plan.source_format,
+                files=same_files(self.source.path, self.source.checkpoint.files()),
+                leaves={key: LeafDigest(digests["source"][key]) for key in plan.source_leaves},
+            ),
+            "target": ConvertedSide(
+                path=self.output.target.name,
+                format=plan.target_format,
+                files=target_files,
+                leaves={key: LeafDigest(digests["target"][key]) for key in plan.target_leaves},
+            ),
+            "complement": ConversionComplement(
+                config=plan.lost_config,
+                values={key: json_value(value) for key, value in plan.values_left_behind().items()},
+                tensors={key: LeafDigest(digest) for key, digest in digests["complement"].items()},
+            ),
             "versions": {"python": platform.python_version(), "numpy": _numpy_version()},
             "threads": self.carrier.threads,
             "bytes_read": plan.bytes_read(),

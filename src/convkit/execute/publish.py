@@ -5,7 +5,7 @@ Conversions, repairs and migrations use it like this::
     with publishing(Work(REPAIR, source.path, target, overwrite=overwrite), identity) as output:
         output.make_room(nbytes)
         ...                          # write output.main, and the files beside it into output.out
-        return output.publish(plan, beside=[config.name], target={...}, warnings=[...])
+        return output.publish(RepairReceipt, plan, beside=[config.name], target=..., warnings=[...])
 
 Until ``publish``, everything is in a staging folder (:mod:`convkit.files.staging`). A run that was killed is
 resumed by the next one with the same ``identity``, which finds the finished leaves in ``output.staging``.
@@ -29,7 +29,8 @@ import convkit
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.neighbours import left_beside
-from convkit.files.receipt import CONVERSION, SCHEMA, complement_path, read_receipt, receipt_path, receipts_beside
+from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
+from convkit.files.receipt_json import Receipt
 from convkit.files.staging import Staging, remove
 
 
@@ -98,6 +99,7 @@ class Output:
 
     def publish(
         self,
+        type_: type[Receipt],
         plan: Mapping[str, Any],
         beside: Sequence[str] = (),
         *,
@@ -108,27 +110,26 @@ class Output:
         """Write the receipt, give everything its final name, remove what was left beside the one that is replaced.
 
         Args:
+            type_: of the receipt.
             plan: the plan that was carried out; its digest goes into the receipt.
             beside: names in ``out`` that are published beside the target. The complement is, if it is there.
             warnings: warnings for the user; those of the staging are added.
             within: context manager that is entered while names change.
-            fields: what the receipt says beyond that: ``source``, ``target``, figures.
+            fields: what a receipt of the type says beyond that: ``source``, ``target``, figures.
 
         Returns:
             The receipt.
         """
-        receipt = {
-            "schema": SCHEMA,
-            "kind": self.work.kind,
-            "convkit": convkit.__version__,
-            "plan": plan,
-            "plan_digest": digest_value("sha256", plan),
+        receipt = type_(
+            convkit=convkit.__version__,
+            plan=dict(plan),
+            plan_digest=digest_value("sha256", plan),
+            warnings=[*warnings, *self.staging.warnings],
+            started=self.begun.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.started, 3),
+            resumed=self.staging.resumed,
             **fields,
-            "warnings": [*warnings, *self.staging.warnings],
-            "started": self.begun.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - self.started, 3),
-            "resumed": self.staging.resumed,
-        }
+        ).to_json()
         path, kept = receipt_path(self.target), complement_path(self.target)
         (self.out / path.name).write_text(json.dumps(receipt, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         complement = [kept.name] if (self.out / kept.name).exists() else []

@@ -27,8 +27,15 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """The document as dicts, lists, texts, numbers, booleans and None."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
+        found: dict[str, Any] = _lists(msgspec.to_builtins(self))
         return found
+
+
+def _lists(value: Any) -> Any:
+    """The same with lists for tuples, as JSON gives it back."""
+    if isinstance(value, dict):
+        return {name: _lists(inner) for name, inner in value.items()}
+    return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 from convkit.checkpoint import Opaque
 from convkit.errors import ConvkitError
 from convkit.files.document import read_json
+from convkit.files.receipt_json import FileEntry
 
 SCHEMA = "convkit.receipt/2"
 CONVERSION, REPAIR, MIGRATION = "conversion", "repair", "migration"
@@ -98,15 +99,15 @@ def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
     return document
 
 
-def same_files(checkpoint: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
+def same_files(checkpoint: Path, files: Iterable[Path]) -> list[FileEntry]:
     """Files of a checkpoint as receipts record them: the path below its folder, and the size."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    return [{"name": Path(os.path.relpath(path, folder)).as_posix(), "bytes": path.stat().st_size} for path in files]
+    return [FileEntry(Path(os.path.relpath(path, folder)).as_posix(), path.stat().st_size) for path in files]
 
 
-def bare_names(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def bare_names(files: Iterable[FileEntry]) -> list[FileEntry]:
     """The same list as receipts had it at first, without folders: chunks of arrays then repeat names."""
-    return [{**entry, "name": PurePosixPath(entry["name"]).name} for entry in files]
+    return [FileEntry(PurePosixPath(entry.name).name, entry.bytes) for entry in files]
 
 
 def json_value(value: Any) -> Any:

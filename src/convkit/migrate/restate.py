@@ -29,9 +29,19 @@ from convkit.execute.job import copies
 from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
-from convkit.files.receipt import REPAIR, STATE_SCHEMA, json_value, same_files
+from convkit.files.receipt import REPAIR, json_value, same_files
+from convkit.files.receipt_json import LeafDigest, RepairedSource, RepairedTarget, RepairReceipt
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
+from convkit.migrate.state_plan import (
+    PlannedFile,
+    PlannedState,
+    RepairPlan,
+    SourceState,
+    StateFigures,
+    TargetState,
+    Word,
+)
 
 _ALGORITHM = "xxh3-128"
 #: space for the structure and for HDF5 itself
@@ -51,34 +61,32 @@ class State:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
 
-def planned(source: CerebrasCheckpoint, state: State, details: Mapping[str, Any]) -> dict[str, Any]:
+def planned(source: CerebrasCheckpoint, state: State, details: Mapping[str, Any]) -> RepairPlan:
     """Describe as a plan what :func:`restate` will do."""
-    fates: dict[str, dict[str, Any]] = {}
-    origins: dict[str, dict[str, Any]] = {}
+    fates: dict[str, SourceState] = {}
+    origins: dict[str, TargetState] = {}
     for leaf in state.leaves:
-        word = "tied" if leaf.same_as else "derived" if leaf.key in state.reasons else "moved"
-        origins[leaf.key] = {**_described(leaf), "origin": word, "reason": state.reasons.get(leaf.key)}
+        origin: Word = "tied" if leaf.same_as else "derived" if leaf.key in state.reasons else "moved"
+        origins[leaf.key] = TargetState(**_described(leaf), origin=origin, reason=state.reasons.get(leaf.key))
     for leaf in source.leaves.values():
-        word = origins.get(leaf.key, {"origin": "dropped"})["origin"]
-        reason = state.reasons.get(leaf.key) if leaf.key in origins else "replaced"
-        fates[leaf.key] = {**_described(leaf), "fate": word, "reason": reason}
+        kept = origins.get(leaf.key)
+        reason = state.reasons.get(leaf.key) if kept else "replaced"
+        fates[leaf.key] = SourceState(**_described(leaf), fate=kept.origin if kept else "dropped", reason=reason)
     nbytes = sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec and not leaf.same_as)
-    return {
-        "schema": STATE_SCHEMA,
+    return RepairPlan(
         **details,
-        "source": {"layout": None, "format": source.format, "path": str(source.path)},
-        "target": {"layout": None, "format": source.format, "config": {}},
-        "source_leaves": fates,
-        "target_leaves": origins,
-        "warnings": list(details["warnings"]),
-        "summary": {
-            "source_leaves": len(fates),
-            "target_leaves": len(origins),
-            "bytes_read": nbytes,
-            "bytes_written": nbytes,
-            "peak_bytes": _OVERHEAD,
-        },
-    }
+        source=PlannedFile(format=source.format, path=str(source.path)),
+        target=PlannedState(format=source.format, config={}),
+        source_leaves=fates,
+        target_leaves=origins,
+        summary=StateFigures(
+            source_leaves=len(fates),
+            target_leaves=len(origins),
+            bytes_read=nbytes,
+            bytes_written=nbytes,
+            peak_bytes=_OVERHEAD,
+        ),
+    )
 
 
 def restate(
@@ -97,7 +105,8 @@ def restate(
         source: an opened checkpoint; it is only read.
         target: a file; with ``inplace`` the source's own path, which is replaced when all is done.
         state: what the target will hold; tensors of the source, by their keys, and any values.
-        details: what was done and why, JSON values only; ``warnings`` and ``complement`` are needed.
+        details: what was done and why, as fields of the plan and of the receipt: ``command``, ``repairs`` or
+            ``dataloader``, ``warnings``, ``complement``.
         overwrite: replace an existing target, and the receipt beside it.
         inplace: replace the source.
         backup: the name under which an existing target is kept.
@@ -110,7 +119,8 @@ def restate(
     _check_target(source.path, target, inplace, backup)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
     plan = planned(source, state, details)
-    with publishing(work, _identity(source.path, state, plan)) as output:
+    document = plan.to_json()
+    with publishing(work, _identity(source.path, state, document)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
         digests, taken = _write(source, output, state)
@@ -118,22 +128,23 @@ def restate(
         if target.exists():
             shutil.copymode(target, made)
         return output.publish(
-            plan,
+            RepairReceipt,
+            document,
             _config(source.path, target, output.out),
             within=_kept(target, backup),
             **details,
-            source={"path": str(source.path), "version": source.metadata["version"]},
-            target={
-                "path": target.name,
-                "format": source.format,
-                "bytes": made.stat().st_size,
-                "files": same_files(made, [made]),
-                "leaves": {key: {"digest": digest} for key, digest in digests.items()},
-            },
+            source=RepairedSource(str(source.path), source.metadata["version"]),
+            target=RepairedTarget(
+                path=target.name,
+                format=source.format,
+                bytes=made.stat().st_size,
+                files=same_files(made, [made]),
+                leaves={key: LeafDigest(digest) for key, digest in digests.items()},
+            ),
             tensors_taken_undecoded=taken,
             tensors=sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
-            bytes_read=plan["summary"]["bytes_read"],
-            bytes_written=plan["summary"]["bytes_written"],
+            bytes_read=plan.summary.bytes_read,
+            bytes_written=plan.summary.bytes_written,
         )
 
 
@@ -163,6 +174,7 @@ def _identity(source: Path, state: State, plan: Mapping[str, Any]) -> dict[str, 
 
 
 def _described(leaf: Leaf) -> dict[str, Any]:
+    """Shape and dtype of a tensor, or the value."""
     if leaf.spec is None:
         return {"shape": None, "dtype": None, "value": json_value(leaf.value)}
     return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}

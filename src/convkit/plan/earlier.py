@@ -13,6 +13,7 @@ from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.files.complement import kept_at
 from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
+from convkit.files.receipt_json import FileEntry
 from convkit.mapping import Mapping
 from convkit.plan.plan_json import Natural, PlannedFold, PlannedRecipe
 from convkit.plan.source import Source
@@ -86,7 +87,7 @@ class EarlierComplement(Struct, frozen=True):
 class EarlierTarget(Struct, frozen=True):
     """The files that the earlier conversion wrote."""
 
-    files: list[dict[str, Any]]
+    files: list[FileEntry]
 
 
 class EarlierReceipt(Struct, frozen=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, Tensors, WriteOptions
 from convkit.checkpoint.digests import digest_value
@@ -17,6 +16,7 @@ from convkit.execute.carry import Carrier, Progress
 from convkit.execute.job import copies
 from convkit.execute.publish import Output
 from convkit.files.receipt import json_value
+from convkit.files.receipt_json import MigratedPart
 from convkit.formats import get_format
 from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.orbax.reader import open_orbax
@@ -43,7 +43,7 @@ class CarryOut:
         self.total = sum(_nbytes(fate) for part in migration.parts for fate in part.fates)
         self.done = 0
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self) -> list[MigratedPart]:
         """Make every part, and return the receipt's entry for each.
 
         Raises:
@@ -57,16 +57,14 @@ class CarryOut:
         self.output.make_room(self.total + copied)
         return [self._part(part) for part in parts]
 
-    def _part(self, part: Part) -> dict[str, Any]:
+    def _part(self, part: Part) -> MigratedPart:
         folder = self.output.main / part.name
         made = f"files of {part.name}"
         if made not in self.staging.finished:
             make(folder, part.files, link=not self.migration.request.copy)
             self.staging.record({"key": made})
         leaves = {fate.target: self._write_anew(part, fate) for fate in part.fates if fate.rewritten}
-        record = part_record(part, folder, self.algorithm, self.threads)
-        for name, digests in leaves.items():
-            record["items"][name]["leaves"] = {key: {"digest": digest} for key, digest in digests.items()}
+        record = part_record(part, folder, self.algorithm, self.threads, leaves)
         if part.restored:
             check_unchanged(part, record, self.migration.earlier[part.name])
         return record

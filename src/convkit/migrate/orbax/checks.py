@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from convkit.errors import ConvkitError
+from convkit.migrate.orbax.documents import recorded
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import REWRITE, Encoding, Request, plan_migration
 from convkit.migrate.orbax.restore import compared, installed
@@ -27,14 +30,15 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
         keep: the folder to migrate back to; None for one beside the target that is removed at the end.
 
     Raises:
-        ConvkitError: the source can't be read. Faults of the target are problems of the verdict.
+        ConvkitError: the source can't be read, or the receipt is malformed. Faults of the target are problems of
+            the verdict.
     """
-    check = Check("roundtrip", source, target)
+    check, record = Check("roundtrip", source, target), recorded(receipt, target)
     scratch = Path(tempfile.mkdtemp(prefix=".convkit-back-", dir=target.absolute().parent))
     back = keep or scratch / "back"
     try:
-        api, asked = receipt["source"]["format"].removeprefix("orbax-"), receipt["plan"]["request"]
-        same_api = api == asked["to"] and not asked["dual"]
+        api, asked = record.source.format.removeprefix("orbax-"), record.plan.request
+        same_api = api == asked.to and not asked.dual
         migrate(target, back, Request(api, REWRITE if same_api else None), restored=False)
         return same_source(source, back, receipt, check)
     except ConvkitError as error:
@@ -49,21 +53,22 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
     """Check whether the real Orbax restores the source's content from the target: structure, kinds, bits.
 
     Raises:
-        ConvkitError: Orbax isn't installed or can't be run, or the source can't be read.
+        ConvkitError: Orbax isn't installed or can't be run, the source can't be read, or the receipt is malformed.
     """
-    check = Check("equivalence", source, target)
+    check, record = Check("equivalence", source, target), recorded(receipt, target)
     if not installed():
         raise ConvkitError(
             "can't be restored: Orbax isn't installed", path=target, remedy="pip install orbax-checkpoint"
         )
-    asked = dict(receipt["plan"]["request"])
-    encoding = Encoding(**asked.pop("encoding"))
-    migration = plan_migration(source, Request(**asked, encoding=encoding))
+    asked = record.plan.request
+    encoding = Encoding(**asdict(asked.encoding))
+    request = Request(asked.to, asked.mode, asked.steps, asked.dual, encoding=encoding)
+    migration = plan_migration(source, request)
     answer = compared(migration, target.absolute())
     return check.judged(
         answer["problems"],
         (Fault(name, caught) for name, caught in answer["faults"]),
         measured=answer["measured"],
         bound={"different": 0},
-        details={"restored_by": receipt["versions"].get("orbax-checkpoint"), "api": asked["to"]},
+        details={"restored_by": record.versions.get("orbax-checkpoint"), "api": asked.to},
     )

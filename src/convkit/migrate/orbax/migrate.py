@@ -16,9 +16,10 @@ from convkit.checkpoint.digests import digest_value
 from convkit.execute.carry import Progress
 from convkit.execute.publish import Work, publishing
 from convkit.files.receipt import MIGRATION
+from convkit.files.receipt_json import MigratedSide, MigrationReceipt, Restored
 from convkit.migrate.orbax.carry_out import CarryOut
 from convkit.migrate.orbax.parts import Part
-from convkit.migrate.orbax.plan_json import plan_json
+from convkit.migrate.orbax.plan_json import plan_document
 from convkit.migrate.orbax.request import Migration, Request, plan_migration
 from convkit.migrate.orbax.restore import restore
 
@@ -54,22 +55,24 @@ def migrate(
     source, target = source.absolute(), target.absolute()
     work = Work(MIGRATION, source, target, overwrite=overwrite, below_source=False, only_own=True)
     migration = plan_migration(source, request)
-    plan = plan_json(migration)
-    with publishing(work, _identity(migration, plan, algorithm)) as output:
+    plan = plan_document(migration)
+    document = plan.to_json()
+    with publishing(work, _identity(migration, document, algorithm)) as output:
         steps = CarryOut(
             migration, output, threads=threads or os.cpu_count() or 1, algorithm=algorithm, progress=progress
         )
         parts = steps.run()
-        verdict = restore(migration, output.main) if restored else {"skipped": "--no-restore"}
+        verdict = restore(migration, output.main) if restored else Restored(skipped="--no-restore")
         return output.publish(
-            plan,
-            source={"path": str(source), "format": plan["source"]["format"]},
-            target={"path": target.name, "format": plan["target"]["format"]},
+            MigrationReceipt,
+            document,
+            source=MigratedSide(str(source), plan.source.format),
+            target=MigratedSide(target.name, plan.target.format),
             parts=parts,
             restored=verdict,
             versions={"python": platform.python_version(), **_versions()},
-            bytes_read=plan["summary"]["bytes_read"],
-            bytes_written=sum(file["bytes"] for part in parts for file in part["files"].values()),
+            bytes_read=plan.summary.bytes_read,
+            bytes_written=sum(file.bytes for part in parts for file in part.files.values()),
             warnings=migration.notes,
         )
 

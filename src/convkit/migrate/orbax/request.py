@@ -8,7 +8,9 @@ from pathlib import Path
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import MIGRATION, read_receipt
+from convkit.files.receipt_json import MigratedPart
 from convkit.formats.orbax.safetensors import as_checkpoint
+from convkit.migrate.orbax.documents import Recorded, recorded
 from convkit.migrate.orbax.items import Target
 from convkit.migrate.orbax.parts import Part, checkpoint_part, root_part
 from convkit.migrate.orbax.record import restored
@@ -69,7 +71,7 @@ class Migration:
     request: Request
     parts: tuple[Part, ...]
     #: the parts of the receipt of the migration that made the source, by name
-    earlier: dict[str, dict]
+    earlier: dict[str, MigratedPart]
 
     @property
     def notes(self) -> list[str]:
@@ -94,15 +96,15 @@ def plan_migration(source: Path, request: Request) -> Migration:
     checkpoints = _checkpoints(found, request)
     why = _rewriting(request)
     there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
-    receipt = None if request.afresh or why else read_receipt(source, MIGRATION)
-    was_dual = receipt is not None and receipt["plan"]["request"]["dual"]  # both APIs' files can be restored
+    receipt = None if request.afresh or why else _recorded(source)
+    was_dual = receipt is not None and receipt.plan.request.dual  # both APIs' files can be restored
     if there and not (request.dual or was_dual) and why is None:
         raise UsageError(
             f"is already a {request.to} checkpoint",
             path=source,
             remedy="name the other API with --to, or rewrite its arrays with --mode rewrite",
         )
-    earlier = {part["name"]: part for part in receipt["parts"]} if receipt else {}
+    earlier = {part.name: part for part in receipt.parts} if receipt else {}
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
     parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
     if not request.dual:
@@ -110,6 +112,12 @@ def plan_migration(source: Path, request: Request) -> Migration:
     if request.mode == METADATA:
         _refuse_rewriting(parts)
     return Migration(found, request, tuple(parts), earlier)
+
+
+def _recorded(source: Path) -> Recorded | None:
+    """The receipt of the migration that made the source, if one did."""
+    receipt = read_receipt(source, MIGRATION)
+    return None if receipt is None else recorded(receipt, source)
 
 
 def _rewriting(request: Request) -> str | None:

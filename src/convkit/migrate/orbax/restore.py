@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.files.receipt_json import Restored
 from convkit.migrate.orbax.parts import Fate, Part, root_metadata
 from convkit.migrate.orbax.request import Migration
 from convkit.orbax.check import run
@@ -28,14 +29,14 @@ _DEVICES = 64
 _SHOWN = 3
 
 
-def restore(migration: Migration, folder: Path) -> dict[str, Any]:
+def restore(migration: Migration, folder: Path) -> Restored:
     """Restore the output in ``folder`` and return the result for the receipt, also if Orbax isn't installed.
 
     Raises:
         ConvkitError: what Orbax restores differs from the source, or Orbax fails.
     """
     if not installed():
-        return {"skipped": "Orbax isn't installed"}
+        return Restored(skipped="Orbax isn't installed")
     answer = compared(migration, folder)
     if answer["problems"]:
         more = len(answer["problems"]) - _SHOWN
@@ -48,7 +49,7 @@ def restore(migration: Migration, folder: Path) -> dict[str, Any]:
         )
     if missed := [name for name, caught in answer["faults"] if not caught]:
         raise ConvkitError(f"a planted fault was missed: {missed[0]}", remedy="report this")
-    return answer
+    return Restored(**answer)
 
 
 def installed() -> bool:

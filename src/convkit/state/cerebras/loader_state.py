@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -46,10 +46,6 @@ class Workers:
     def total(self) -> int:
         """The samples of all workers together."""
         return sum(self.samples.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON form in records."""
-        return {**asdict(self), "samples": {str(worker): samples for worker, samples in self.samples.items()}}
 
 
 def read_workers(folder: Path, *, allow_missing: bool = False) -> Workers:
@@ -129,18 +125,17 @@ def with_branch(
     return [*kept, *_leaves(branch, BRANCH)], treespec.dumps(grown)
 
 
-def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Workers:
+def workers_of(checkpoint: Checkpoint, record: Workers | None) -> Workers:
     """The workers' states in a checkpoint's ``dataloader`` branch, or in its record if the branch holds only their sum.
 
     Args:
         checkpoint: one of release 2.0 or later.
-        record: the record beside it, see :mod:`convkit.migrate.restate`; it has the data step, too.
+        record: what the receipt beside it says of workers; it has the data step, too.
 
     Raises:
         ConvkitError: no such branch, a sum without a record, no step, or no numbers.
     """
-    known = (record or {}).get("complement", {}).get("workers", {})
-    remembered = {int(worker): samples for worker, samples in known.get("samples", {}).items()}
+    remembered = record.samples if record else {}
     values = {key: leaf.value for key, leaf in checkpoint.leaves.items() if key.startswith(f"{BRANCH}.")}
     if _SUM in values:
         if sum(remembered.values()) != values[_SUM] or not remembered:
@@ -153,7 +148,7 @@ def workers_of(checkpoint: Checkpoint, record: Mapping[str, Any] | None) -> Work
         samples = remembered
     else:
         samples = _iterable(checkpoint, values)
-    step = known.get("step") if samples == remembered else None
+    step = record.step if record and samples == remembered else None
     if step is None:
         step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
     if not _is_count(step):

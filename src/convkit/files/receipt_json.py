@@ -1,0 +1,305 @@
+"""Receipts as documents: their types, of which the schemas are made.
+
+Keys whose default is ``UNSET`` are left out where there is nothing to say. A plan stays as its maker writes it, for
+``plan_digest`` is of that; its own type is with its maker.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from convkit.checkpoint.digests import ALGORITHMS
+from convkit.files.document import Document
+
+Natural = Annotated[int, Meta(ge=0)]
+Digest = Annotated[str, Meta(pattern="^[a-z0-9-]+:[0-9a-f]+$")]
+Api = Annotated[str, Meta(pattern="^v[01]$")]
+OrbaxFormat = Annotated[str, Meta(pattern="^orbax-v[01]$")]
+#: by name, the versions of what has a part in the work
+Versions = dict[str, str]
+
+#: these keys of a receipt come last
+_LAST = ("bytes_read", "bytes_written", "peak_anonymous_bytes", "warnings", "started", "seconds", "resumed")
+
+
+class FileEntry(Struct, frozen=True):
+    """A file of a checkpoint: its path below the checkpoint's folder, and its size in bytes."""
+
+    name: str
+    bytes: Natural
+
+
+class LeafDigest(Struct, frozen=True):
+    """The digest of a leaf."""
+
+    digest: Digest
+
+    def __post_init__(self) -> None:
+        _check_digest(self.digest)
+
+
+class Receipt(Document, frozen=True, kw_only=True):
+    """What every receipt says."""
+
+    schema: Literal["convkit.receipt/2"] = "convkit.receipt/2"
+    kind: str
+    convkit: str
+    plan: dict[str, Any]
+    plan_digest: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+    bytes_read: Natural
+    bytes_written: Natural
+    warnings: list[str]
+    started: str
+    seconds: Annotated[float, Meta(ge=0)]
+    resumed: Annotated[bool, Meta(description="whether the run went on with what a killed one had made")]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document; what was done comes first, then figures."""
+        found = super().to_json()
+        last = {name: found.pop(name) for name in _LAST if name in found}
+        return found | last
+
+
+# --- conversions ------------------------------------------------------------------------------------------------------
+
+
+class ConvertedSide(Struct, frozen=True, kw_only=True):
+    """The source or the target of a conversion; the target's path is its name."""
+
+    path: str
+    format: str
+    files: list[FileEntry]
+    leaves: dict[str, LeafDigest]
+
+
+class ConversionComplement(Struct, frozen=True, kw_only=True):
+    """What found no place in the target: fields of the config, values, and tensors, which lie beside the target."""
+
+    config: dict[str, Any]
+    values: dict[str, Any]
+    tensors: dict[str, LeafDigest]
+
+
+class ConversionReceipt(Receipt, frozen=True, kw_only=True):
+    """What a conversion leaves beside its output."""
+
+    kind: Literal["conversion"] = "conversion"
+    plan: Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "plan.schema.json"})]
+    source: ConvertedSide
+    target: ConvertedSide
+    complement: ConversionComplement
+    versions: Versions
+    threads: Annotated[int, Meta(ge=1)]
+    peak_anonymous_bytes: int
+
+
+# --- repairs ----------------------------------------------------------------------------------------------------------
+
+
+class Repair(Struct, frozen=True):
+    """One repair: ``what`` (format, structure, tied copy, last_epoch), where, and why."""
+
+    what: str
+    key: str
+    before: Any
+    after: Any
+    why: str
+
+
+class StreamedWorkers(Struct, frozen=True, kw_only=True):
+    """How many samples each worker of a training had streamed, at which data step."""
+
+    step: int
+    samples: dict[str, int]
+    missing: list[str]
+    ignored: list[str]
+
+    def __post_init__(self) -> None:
+        for worker in self.samples:
+            int(worker)
+
+
+class RepairComplement(Struct, frozen=True, kw_only=True):
+    """What the repaired file doesn't show."""
+
+    tensors: dict[str, LeafDigest]
+    workers: StreamedWorkers | UnsetType = UNSET
+
+
+class RepairedSource(Struct, frozen=True):
+    """What was repaired, and the version of its file format."""
+
+    path: str
+    version: float
+
+
+class RepairedTarget(Struct, frozen=True, kw_only=True):
+    """What was written; its path is its name."""
+
+    path: str
+    format: str
+    bytes: Natural
+    files: list[FileEntry]
+    leaves: dict[str, LeafDigest]
+
+
+RepairCommand = Literal["fix-checkpoint-spec", "data-iter-state"]
+
+
+class RepairReceipt(Receipt, frozen=True, kw_only=True):
+    """What a repair of a checkpoint's state leaves beside its output."""
+
+    kind: Literal["repair"] = "repair"
+    plan: Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/RepairPlan"})]
+    command: RepairCommand
+    repairs: list[Repair] | UnsetType = UNSET
+    dataloader: Annotated[
+        dict[str, Any] | UnsetType, Meta(description="the loader state that was put in, as a tree")
+    ] = UNSET
+    complement: RepairComplement
+    source: RepairedSource
+    target: RepairedTarget
+    tensors_taken_undecoded: Natural
+    tensors: Natural
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+class MigratedSide(Struct, frozen=True):
+    """The source or the target of a migration; the target's path is its name."""
+
+    path: str
+    format: OrbaxFormat
+
+
+class Handlers(Struct, frozen=True):
+    """What reads an item, in the source and in the target; None where nothing is recorded."""
+
+    source: str | None
+    target: str | None
+
+
+class MigratedItem(Struct, frozen=True, kw_only=True):
+    """An item of a checkpoint: its name in the source, and why its arrays were written anew, if they were."""
+
+    kind: str
+    why: str
+    source: str
+    handlers: Handlers
+    rewritten: str | None
+    leaves: Annotated[
+        dict[str, LeafDigest] | UnsetType, Meta(description="by storage name, where arrays were written anew")
+    ] = UNSET
+
+
+class MigratedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the target, and the file of the source that it is, if it is one."""
+
+    source: str | None
+    bytes: Natural
+    digest: Digest
+
+    def __post_init__(self) -> None:
+        _check_digest(self.digest)
+
+
+class HeldFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file of the source holds: text, or other bytes."""
+
+    text: str | UnsetType = UNSET
+    base64: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.text is UNSET) == (self.base64 is UNSET):
+            raise ValueError("a file has a text, or bytes as base64")
+        _ = self.data
+
+    @classmethod
+    def of(cls, data: bytes) -> HeldFile:
+        """These bytes."""
+        try:
+            return cls(text=data.decode())
+        except UnicodeDecodeError:
+            return cls(base64=base64.b64encode(data).decode())
+
+    @property
+    def data(self) -> bytes:
+        """The file's bytes."""
+        if self.text is not UNSET:
+            return self.text.encode()
+        return base64.b64decode(self.base64 or "")
+
+
+Held = Annotated[HeldFile, Meta(extra_json_schema={"minProperties": 1, "maxProperties": 1})]
+
+
+class MigrationComplement(Struct, frozen=True):
+    """The files and empty folders of the source that aren't in the target."""
+
+    files: dict[str, Held]
+    folders: list[str]
+
+
+class MigratedPart(Struct, frozen=True, kw_only=True):
+    """A part of a migrated checkpoint: a step, or what else is a checkpoint, and the files of a root."""
+
+    name: str
+    kind: Annotated[str, Meta(pattern="^(root|step|direct|item|flax|safetensors)$")]
+    api: Api
+    why: str
+    given_back: bool
+    items: dict[str, MigratedItem]
+    files: dict[str, MigratedFile]
+    folders: list[str]
+    complement: MigrationComplement
+    left_out: dict[str, str]
+    notes: list[str]
+
+    def __post_init__(self) -> None:
+        sources = [file.source for file in self.files.values() if file.source is not None]
+        items = [name for target, item in self.items.items() for name in (target, item.source)]
+        kept = [*self.complement.files, *self.complement.folders]
+        _check_below([self.name, *self.files, *self.folders, *sources, *items, *kept])
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """What came of restoring the target by the real Orbax: why it wasn't done, or a comparison with the source."""
+
+    skipped: str | UnsetType = UNSET
+    measured: dict[str, int] | UnsetType = UNSET
+    faults: Annotated[
+        list[tuple[str, bool]] | UnsetType, Meta(description="faults planted on purpose, and whether each was caught")
+    ] = UNSET
+    problems: list[str] | UnsetType = UNSET
+
+
+_RESTORED = {"oneOf": [{"required": ["skipped"]}, {"required": ["measured", "faults", "problems"]}]}
+
+
+class MigrationReceipt(Receipt, frozen=True, kw_only=True):
+    """What a migration between Orbax's two APIs leaves beside its output."""
+
+    kind: Literal["migration"] = "migration"
+    plan: Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/MigrationPlan"})]
+    source: MigratedSide
+    target: MigratedSide
+    parts: list[MigratedPart]
+    restored: Annotated[Restored, Meta(extra_json_schema=_RESTORED)]
+    versions: Versions
+
+
+def _check_digest(digest: str) -> None:
+    if digest.partition(":")[0] not in ALGORITHMS:
+        raise ValueError(f"no digest {digest.partition(':')[0]!r}")
+
+
+def _check_below(names: Iterable[str]) -> None:
+    """Names are those of files and folders below a folder."""
+    for name in names:
+        if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} isn't a path below the checkpoint's folder")
