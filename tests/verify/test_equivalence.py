@@ -26,6 +26,14 @@ from convkit.verify.verdict import Verdict
 #: a receipt as far as this check reads it
 RECEIPT = {"schema": "convkit.receipt/1", "plan_digest": "", "source": {}, "target": {}, "complement": {}}
 
+
+def planned(source: str, **parts: Any) -> dict[str, Any]:
+    """A plan from a layout to ``cerebras/llama``, as far as this check reads it."""
+    sides = {"source": source, "target": "cerebras/llama"}
+    described = {side: {"layout": layout, "format": "safetensors"} for side, layout in sides.items()}
+    return {**described, "source_leaves": {}, "target_leaves": {}, **parts}
+
+
 torch.set_num_threads(1)
 
 LONG, SHORT = [2.0, 3.0, 4.0, 5.0], [1.0, 1.1, 1.2, 1.3]
@@ -306,8 +314,7 @@ def test_configs_are_found_in_every_shape(tmp_path: Path) -> None:
 
 def test_the_receipt_names_the_layouts(tmp_path: Path) -> None:
     hf, cs = write(llama(), tmp_path)
-    plan = {"source": {"layout": "hf/nonesuch"}, "target": {"layout": "cerebras/llama"}}
-    (tmp_path / "cs.convkit.json").write_text(json.dumps(RECEIPT | {"plan": plan}))
+    (tmp_path / "cs.convkit.json").write_text(json.dumps(RECEIPT | {"plan": planned("hf/nonesuch")}))
     with pytest.raises(ConvkitError, match="hf/nonesuch"):
         equivalence(hf, cs)
     assert equivalence(hf, cs, from_layout="hf/llama", faults=False).passed
@@ -319,7 +326,7 @@ def test_a_cast_must_have_been_asked_for(tmp_path: Path) -> None:
     silent = equivalence(hf, cs)
     assert not silent.passed and silent.details["stored"]["target"] == {"bfloat16": len(pair.cs)}
 
-    plan = {"source": {"layout": "hf/llama"}, "target": {"layout": "cerebras/llama"}, "dtype": "bfloat16"}
+    plan = planned("hf/llama", dtype="bfloat16")
     (tmp_path / "cs.convkit.json").write_text(json.dumps(RECEIPT | {"plan": plan}))
     declared = equivalence(hf, cs)
     assert declared.passed and declared.measured["max_rel"] <= BOUND < declared.measured["cast_max_rel"]
