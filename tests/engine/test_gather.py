@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from convkit.execute.gather import Gather
+from convkit.execute.job import copies
 from convkit.execute.jobs import target_jobs
 from convkit.mapping import Mapping, Rule
 from engine.memory import Arrays, Memory, carried, mapping_of, plan_of
@@ -34,6 +35,12 @@ class Chunked(Memory):
         self.largest = max(self.largest, stop - start)
         self.decoded.update((key, at) for at in range(start, stop, self.grain))
         return super().read(key, start, stop)
+
+
+def test_an_empty_leaf_is_copied() -> None:
+    """It has no piece, as there is nothing to read."""
+    (job,) = copies("target", Chunked({"empty": np.zeros((0, 3), "float32")}, grain=2))
+    assert Gather(job)(0, 0).size == 0
 
 
 LAYERS, ROWS, COLUMNS = 5, 8, 6

@@ -45,6 +45,8 @@ def schema(name: str) -> dict[str, Any]:
     if name == "receipt":
         return _receipt()
     (top, *_), parts = _parts(DOCUMENTS[name])
+    # a document that holds others of its kind refers to the whole schema
+    parts = json.loads(json.dumps(parts).replace(f'"#/$defs/{top}"', '"#"'))
     whole = parts.pop(top)
     title = whole["properties"]["schema"]["const"]
     return {"$schema": _DIALECT, **whole, "title": title} | ({"$defs": parts} if parts else {})

@@ -45,7 +45,7 @@ class Job:
 def copies(role: str, reader: Tensors, leaves: dict[str, Leaf] | None = None) -> list[Job]:
     """Make a job for each tensor (only of ``leaves``, if given) that is made from the one in ``reader``."""
     return [
-        Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)])
+        Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)] if leaf.spec.size else [])
         for key, leaf in (reader.leaves if leaves is None else leaves).items()
         if leaf.spec is not None
     ]
