@@ -38,10 +38,10 @@ from convkit.migrate.state_plan import (
     PlannedState,
     RepairPlan,
     SourceState,
-    StateFigures,
     TargetState,
     Word,
 )
+from convkit.plan.plan_json import Figures
 
 _ALGORITHM = "xxh3-128"
 #: space for the structure and for HDF5 itself
@@ -79,7 +79,7 @@ def planned(source: CerebrasCheckpoint, state: State, details: Mapping[str, Any]
         target=PlannedState(format=source.format, config={}),
         source_leaves=fates,
         target_leaves=origins,
-        summary=StateFigures(
+        summary=Figures(
             source_leaves=len(fates),
             target_leaves=len(origins),
             bytes_read=nbytes,

@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from convkit.files.document import Document
 from convkit.files.receipt_json import Natural, Repair, RepairCommand, RepairComplement
+from convkit.plan.plan_json import Figures
 
 Word = Literal["moved", "tied", "derived"]
 
@@ -48,16 +49,6 @@ class PlannedState(Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
 
 
-class StateFigures(Struct, frozen=True, kw_only=True):
-    """Leaves, bytes of tensors, and the predicted peak of anonymous memory."""
-
-    source_leaves: Natural
-    target_leaves: Natural
-    bytes_read: Natural
-    bytes_written: Natural
-    peak_bytes: Natural
-
-
 class RepairPlan(Document, frozen=True, kw_only=True):
     """What a repair of a checkpoint's state will do."""
 
@@ -71,4 +62,4 @@ class RepairPlan(Document, frozen=True, kw_only=True):
     target: PlannedState
     source_leaves: dict[str, SourceState]
     target_leaves: dict[str, TargetState]
-    summary: StateFigures
+    summary: Figures

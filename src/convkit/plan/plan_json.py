@@ -12,10 +12,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from convkit.checkpoint import Leaf
 from convkit.files.document import Document
+from convkit.files.receipt_json import Natural
 from convkit.mapping.ops import Cast, Elementwise, Exactness, Scale, Shift
 from convkit.plan.step import DerivedLeaf, Fold, Padding, Side, Step
 
-Natural = Annotated[int, Meta(ge=0)]
 Fate = Literal["moved", "copied", "tied", "derived", "left behind", "folded", "dropped"]
 Origin = Literal["moved", "copied", "tied", "derived", "restored"]
 

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from convkit.files.document import Document, typed
 from convkit.files.receipt import receipts_beside
 from convkit.files.receipt_json import Api, MigratedPart, Natural, OrbaxFormat, Versions
+from convkit.plan.plan_json import Figures
 
 
 class AskedEncoding(Struct, frozen=True):
@@ -67,16 +68,6 @@ class TargetLeaf(Struct, frozen=True, kw_only=True):
     origin: Literal["moved"] = "moved"
 
 
-class MigrationFigures(Struct, frozen=True, kw_only=True):
-    """Leaves, bytes of arrays, and the predicted peak of anonymous memory."""
-
-    source_leaves: Natural
-    target_leaves: Natural
-    bytes_read: Natural
-    bytes_written: Natural
-    peak_bytes: Natural
-
-
 class MigrationPlan(Document, frozen=True, kw_only=True):
     """What a migration will do."""
 
@@ -88,7 +79,7 @@ class MigrationPlan(Document, frozen=True, kw_only=True):
     target_leaves: dict[str, TargetLeaf]
     steps: list[Any]
     warnings: list[str]
-    summary: MigrationFigures
+    summary: Figures
 
 
 class RecordedSide(Struct, frozen=True):

@@ -8,7 +8,6 @@ from convkit.checkpoint import TensorSpec
 from convkit.migrate.orbax.documents import (
     Asked,
     AskedEncoding,
-    MigrationFigures,
     MigrationPlan,
     PlannedOrbax,
     PlannedTarget,
@@ -17,6 +16,7 @@ from convkit.migrate.orbax.documents import (
 )
 from convkit.migrate.orbax.parts import Fate, Part
 from convkit.migrate.orbax.request import Migration, Request
+from convkit.plan.plan_json import Figures
 
 #: bytes of memory that rewriting takes at most; unchanged data takes none
 _PEAK = 256 << 20
@@ -45,7 +45,7 @@ def plan_document(migration: Migration) -> MigrationPlan:
         target_leaves=target,
         steps=[],
         warnings=migration.notes,
-        summary=MigrationFigures(
+        summary=Figures(
             source_leaves=len(source),
             target_leaves=len(target),
             bytes_read=nbytes,
