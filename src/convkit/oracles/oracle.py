@@ -9,10 +9,13 @@ and a disagreement is attributed to one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from convkit.oracles.tensors import Made, Overlay, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,20 +40,36 @@ POINTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The place of a role: a tensor, or one of the equal parts of a fused tensor."""
+    """The place of a role: a tensor, or a part of a fused one.
+
+    A fused tensor has ``groups`` equal groups of rows; each group holds the parts one after another, their numbers of
+    rows in the proportion of ``sizes``. Three parts of the whole: ``sizes=(1, 1, 1)``; fused by head: as many
+    ``groups`` as heads; grouped keys, fused by key head: ``sizes=(queries per key, 1, 1)``.
+    """
 
     key: str
     #: the layout stores ``[in, out]``
     transposed: bool = False
+    #: which of the parts
     index: int = 0
-    parts: int = 1
+    sizes: tuple[int, ...] = (1,)
+    groups: int = 1
+
+    def view(self, whole: Tensor) -> Tensor:
+        """The part of the fused tensor, ``[groups, rows, in]`` (or ``[groups, rows]``): writing to it changes that."""
+        whole = whole.movedim(-1, 0) if self.transposed else whole
+        grouped = whole.unflatten(0, (self.groups, -1))
+        unit = grouped.shape[1] // sum(self.sizes)
+        return grouped.narrow(1, unit * sum(self.sizes[: self.index]), unit * self.sizes[self.index])
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The part as ``[out, in]`` (or ``[out]``), a view: writing to it changes the tensor."""
-        whole = tensors[self.key]
-        whole = whole.movedim(-1, 0) if self.transposed else whole
-        rows = whole.shape[0] // self.parts
-        return whole[self.index * rows : (self.index + 1) * rows]
+        """The part as ``[out, in]`` (or ``[out]``)."""
+        return self.view(tensors[self.key]).flatten(0, 1)
+
+    def put(self, whole: Tensor, value: Tensor) -> None:
+        """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor."""
+        place = self.view(whole)
+        place.copy_(value.reshape(place.shape))
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,29 @@ class Trace:
             self.states[f"layers.{layer}.{point}"] = value
 
 
+@dataclass(frozen=True)
+class State:
+    """What enters or leaves a stage.
+
+    Attributes:
+        flow: what one stage leaves to the next, float32, under names that all layouts share: ``hidden`` ``[batch,
+            positions, hidden]``; in an encoder-decoder also ``encoded``, what the encoder gives to each layer of the
+            decoder. Empty before the first stage.
+        given: what the oracle made of the inputs (ids, masks, tables of positions). It has meaning to that oracle only.
+    """
+
+    flow: Mapping[str, Tensor] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def fed(self, other: State) -> State:
+        """This oracle's state, with what flows in another's."""
+        return State(other.flow, self.given)
+
+
+#: Roles outside the layers that the first stage reads; the last one reads the others.
+_FIRST_READS = ("embedding", "positions", "segments", "norm_embedding")
+
+
 class Oracle(ABC):
     """A model of one layout, ready to run.
 
@@ -133,9 +175,47 @@ class Oracle(ABC):
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         """Bind the config and the tensors (float32, by checkpoint key); ``path`` is for messages."""
 
-    @abstractmethod
+    @property
+    def layer_stages(self) -> tuple[str, ...]:
+        """The stage of each layer, in the order in which roles and states number them (``layers.3``)."""
+        return tuple(f"layers.{i}" for i in range(self.facts.layers))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages, in order: what comes before the layers, each layer, what comes after them."""
+        return ("embedding", *self.layer_stages, "head")
+
+    def stage_of(self, role: str) -> str:
+        """The first stage that reads a role."""
+        name, _, rest = role.partition(".")
+        if name == "layers":
+            return self.layer_stages[int(rest.partition(".")[0])]
+        return self.stages[0] if name in _FIRST_READS else self.stages[-1]
+
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """The state before the first stage, from ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``,
+        if the model takes them.
+        """
+        raise NotImplementedError
+
+    def stage(self, name: str, state: State, trace: Trace) -> State:
+        """Run one stage: the state after it; hidden states, points and outputs are left in ``trace``.
+
+        A stage depends on nothing else, and reads its tensors when it runs: it can be run again, and fed with what
+        flows elsewhere (:meth:`State.fed`).
+        """
+        raise NotImplementedError
+
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """Run ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``, if the model takes them."""
+        """Run all stages on the inputs of :meth:`begin`; of layer ``detail``, inner points are kept as well."""
+        import torch
+
+        trace = Trace(detail)
+        with torch.no_grad():
+            state = self.begin(inputs)
+            for name in self.stages:
+                state = self.stage(name, state, trace)
+        return trace
 
     @abstractmethod
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
@@ -146,7 +226,7 @@ class Oracle(ABC):
         return None
 
     @abstractmethod
-    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """Config and tensors of a tied model, changed so that the head has a tensor of its own."""
 
     def refuse(self, strangers: Iterable[str]) -> None:
@@ -160,19 +240,32 @@ class Oracle(ABC):
         """The tensor of a role, ``[out, in]`` or ``[out]``."""
         return self.roles[role].of(self.tensors)
 
-    def edited(self, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy of the tensors with these roles' parts, and their second names, replaced."""
-        tensors = dict(self.tensors)
-        touched = {self.roles[role].key for role in changes}
-        for key in touched:
-            tensors[key] = tensors[key].clone()
+    def edited(self, changes: Mapping[str, Tensor | Callable[[], Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors with these roles' parts, and their second names, replaced.
+
+        A changed tensor is made when it is read, and so is a part that is given as a function.
+        """
+        by_key: dict[str, dict[Part, Tensor | Callable[[], Tensor]]] = {}
         for role, value in changes.items():
-            self.roles[role].of(tensors).copy_(value)
-        return tensors | {copy: tensors[original] for copy, original in self.twins.items() if original in touched}
+            part = self.roles[role]
+            by_key.setdefault(part.key, {})[part] = value
+        made = {
+            key: Made(shape_of(self.tensors, key), partial(self._edit, key, parts)) for key, parts in by_key.items()
+        }
+        return Overlay(
+            self.tensors, made | {copy: made[original] for copy, original in self.twins.items() if original in made}
+        )
+
+    def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
+        whole = self.tensors[key].clone()
+        for part, value in parts.items():
+            part.put(whole, value() if callable(value) else value)
+        return whole
 
     def rebuilt(self, config: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None) -> Oracle:
         """The same oracle class with another config or other tensors."""
-        return type(self)(config or self.config, tensors or self.tensors, self.path)
+        tensors = self.tensors if tensors is None else tensors
+        return type(self)(config or self.config, tensors, self.path)
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:

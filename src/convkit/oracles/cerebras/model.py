@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.oracle import Oracle, Part
+from convkit.oracles.tensors import same, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ class CerebrasOracle(Oracle):
         """
         if key not in self.tensors:
             raise ConvkitError("missing key", path=self.path, key=key, remedy="the config says that the model has it")
-        found = tuple(self.tensors[key].shape)
+        found = shape_of(self.tensors, key)
         if found != shape:
             remedy = "config and tensors are of different models"
             raise ConvkitError(f"shape {found}, the config says {shape}", path=self.path, key=key, remedy=remedy)
@@ -157,13 +158,11 @@ class CerebrasOracle(Oracle):
 
     def claim_twin(self, key: str, twin: str) -> None:
         """Note ``twin`` as a second name of the same parameter, which may be missing but may not differ."""
-        import torch
-
         if twin not in self.tensors:
             self.notes.append(f"{twin} is missing: in the framework it is a second name of {key}")
             return
         self.twins[twin] = key
-        if not torch.equal(self.tensors[key], self.tensors[twin]):
+        if not same(self.tensors, key, twin):
             self.problems.append(f"{twin} differs from {key}: in the framework they are one parameter")
 
     def refuse_strangers(self) -> None:

@@ -154,7 +154,7 @@ class HfOracle(Oracle):
             for spelling in spellings:
                 if f"{module}.{spelling}" in self.tensors:
                     transposed = role in self.transposed
-                    yield f"{name}.{end}", Part(f"{module}.{spelling}", transposed, index, parts)
+                    yield f"{name}.{end}", Part(f"{module}.{spelling}", transposed, index, (1,) * parts)
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
         """See :meth:`Oracle.run`."""

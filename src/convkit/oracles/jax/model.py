@@ -33,8 +33,11 @@ class Block(Part):
     ins: tuple[int, ...] = ()
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`Part.of`: ``[out, in]``, or ``[out]`` if nothing is contracted; a view."""
-        whole = tensors[self.key]
+        """See :meth:`Part.of`."""
+        return self.view(tensors[self.key])
+
+    def view(self, whole: Tensor) -> Tensor:
+        """See :meth:`Part.view`: ``[out, in]``, or ``[out]`` if nothing is contracted."""
         for axis in reversed(range(len(self.at))):
             index = self.at[axis]
             whole = whole if index is None else whole.select(axis, index)

@@ -7,7 +7,7 @@ layer, which are found by the roles of the target's oracle. A fault isn't plante
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ class Mutant:
 
     name: str
     config: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
 
 
 def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
@@ -40,7 +40,7 @@ def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
         if head in outputs:
             yield from _wrong_ties(oracle, f"head.{head}.weight")
     for name, config in oracle.wrong_configs().items():
-        yield Mutant(name, config, dict(oracle.tensors))
+        yield Mutant(name, config, oracle.tensors)
 
 
 #: the name of a fault, and the parts that it replaces, by role

@@ -1,0 +1,109 @@
+"""Tensors on demand: read when asked for, replaced without a copy, counted while in use; and parts of fused ones."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from paired_models import llama
+from safetensors.torch import save_file
+
+from convkit.checkpoint import Checkpoint
+from convkit.formats import open_checkpoint
+from convkit.oracles import get_oracle
+from convkit.oracles.oracle import Part
+from convkit.oracles.tensors import Made, Overlay, ReadTensors, same, shape_of
+
+STORED = {
+    "a.weight": torch.arange(12.0).reshape(3, 4).bfloat16(),
+    "a.bias": torch.ones(3),
+    "a.step": torch.ones(1, dtype=torch.int64),
+    "b.weight": torch.ones(2, dtype=torch.float16),
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Iterator[Checkpoint]:
+    save_file(STORED, tmp_path / "model.safetensors")
+    with open_checkpoint(tmp_path / "model.safetensors") as opened:
+        yield opened
+
+
+def test_floats_are_read_as_float32_and_nothing_else_is(checkpoint: Checkpoint) -> None:
+    tensors = ReadTensors(checkpoint, "a.")
+    assert set(tensors) == {"a.weight", "a.bias"} and len(tensors) == 2 and "b.weight" not in tensors
+    assert tensors.dtypes == {"a.weight": "bfloat16", "a.bias": "float32"}
+    assert tensors["a.weight"].dtype == torch.float32
+    assert torch.equal(tensors["a.weight"], STORED["a.weight"].float())
+
+
+def test_bytes_are_counted_as_long_as_anything_uses_them(checkpoint: Checkpoint) -> None:
+    tensors = ReadTensors(checkpoint)
+    assert tensors.shape("a.weight") == (3, 4) and tensors.alive.bytes == 0
+    row = tensors["a.weight"][1]
+    other = tensors["a.bias"]
+    gc.collect()
+    assert tensors.alive.bytes == 48 + 12
+    del row, other
+    gc.collect()
+    assert (tensors.alive.bytes, tensors.alive.peak) == (0, 60)
+
+
+def test_an_overlay_makes_a_tensor_when_it_is_read() -> None:
+    below, made = {"a": torch.zeros(2, 3), "b": torch.ones(2)}, []
+
+    def make() -> torch.Tensor:
+        made.append(1)
+        return torch.full((2, 3), 7.0)
+
+    overlay = Overlay(below, {"a": Made((2, 3), make), "c": torch.ones(4)})
+    assert list(overlay) == ["a", "b", "c"] and len(overlay) == 3
+    assert shape_of(overlay, "a") == (2, 3) and shape_of(overlay, "b") == (2,) and shape_of(overlay, "c") == (4,)
+    assert not made
+    assert overlay["a"].sum() == 42 and overlay["b"] is below["b"] and len(made) == 1
+
+
+def test_two_names_of_one_tensor_are_compared_without_reading_them(tmp_path: Path) -> None:
+    torch.save(
+        {"a": (shared := torch.ones(3)), "b": shared, "c": torch.ones(3), "d": torch.zeros(3)}, tmp_path / "a.bin"
+    )
+    with open_checkpoint(tmp_path / "a.bin", "torch") as opened:
+        tensors = ReadTensors(opened)
+        assert same(tensors, "a", "b") and tensors.alive.peak == 0
+        assert same(tensors, "a", "c") and not same(tensors, "a", "d")
+        assert not same(Overlay(tensors, {"b": torch.zeros(3)}), "a", "b")
+
+
+def test_an_edit_reads_nothing_before_it_is_read() -> None:
+    pair = llama()
+    oracle = get_oracle("cerebras/llama")(pair.cs_config, pair.cs)
+    role = "layers.1.q.weight"
+    asked = []
+
+    def doubled() -> torch.Tensor:
+        asked.append(1)
+        return oracle.part(role) * 2
+
+    edited = oracle.rebuilt(tensors=oracle.edited({role: doubled}))
+    assert not asked
+    assert torch.equal(edited.part(role), oracle.part(role) * 2)
+
+
+@given(st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(1, 3), st.booleans())
+def test_the_parts_of_a_fused_tensor(groups: int, sizes: list[int], unit: int, transposed: bool) -> None:
+    """Parts are what concatenating them group by group has joined; writing one changes it and no other."""
+    pieces = [torch.randn(groups, size * unit, 2) for size in sizes]
+    whole = torch.cat(pieces, 1).flatten(0, 1)
+    whole = whole.T.contiguous() if transposed else whole
+    parts = [Part("x", transposed, index, tuple(sizes), groups) for index in range(len(sizes))]
+    for part, piece in zip(parts, pieces, strict=True):
+        assert torch.equal(part.of({"x": whole}), piece.flatten(0, 1))
+    parts[-1].put(whole, torch.zeros_like(pieces[-1].flatten(0, 1)))
+    for part, piece in zip(parts[:-1], pieces[:-1], strict=True):
+        assert torch.equal(part.of({"x": whole}), piece.flatten(0, 1))
+    assert not parts[-1].of({"x": whole}).any()
