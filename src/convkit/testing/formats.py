@@ -1,4 +1,4 @@
-"""The laws that every format obeys, for convkit's formats and for other packages'.
+"""The laws of formats.
 
 A law takes a format, an empty folder, a sample and a random generator, and raises AssertionError::
 
@@ -7,8 +7,6 @@ A law takes a format, an empty folder, a sample and a random generator, and rais
     def test_my_format(law, sample, seed):
         with TemporaryDirectory() as folder:
             law(MyFormat(), Path(folder), holdable(MyFormat(), sample), Random(seed))
-
-Needs hypothesis.
 """
 
 from __future__ import annotations
@@ -33,11 +31,6 @@ from hypothesis import strategies as st
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW, carrier
 from convkit.errors import ConvkitError
-
-__all__ = [
-    "LAWS", "Law", "Sample", "bits", "holdable", "in_a_process_that_dies", "keys", "samples", "specs", "values",
-    "write",
-]  # fmt: skip
 
 #: most elements of a tensor, so that many samples can be tried
 MAX_SIZE = 4096

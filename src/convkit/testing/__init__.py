@@ -1,0 +1,37 @@
+"""The laws that every format obeys, for convkit's formats and for other packages'. Needs hypothesis."""
+
+from convkit.testing.formats import (
+    LAWS,
+    Law,
+    Sample,
+    bits,
+    check_bits,
+    check_equal,
+    holdable,
+    in_a_fresh_process_that_dies,
+    in_a_process_that_dies,
+    keys,
+    samples,
+    specs,
+    values,
+    write,
+    write_leaf,
+)
+
+__all__ = [
+    "LAWS",
+    "Law",
+    "Sample",
+    "bits",
+    "check_bits",
+    "check_equal",
+    "holdable",
+    "in_a_fresh_process_that_dies",
+    "in_a_process_that_dies",
+    "keys",
+    "samples",
+    "specs",
+    "values",
+    "write",
+    "write_leaf",
+]
