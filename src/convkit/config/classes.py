@@ -23,8 +23,10 @@ class ClassField:
         kind: the values that it may have.
         default: its value where a config leaves it out, in the current release (a value, or a function of the
             declared names).
-        neutral: the value with which it has no effect. A mapping with no row for the field refuses any other value by
-            name. None is always neutral.
+        neutral: the value with which it has no effect, or a function that says whether a value has none. A mapping with
+            no row for the field refuses any other value by name. None is always neutral.
+        beside: (other field, value, ...): the field has an effect only where that other field of the class has one of
+            these values (none given: where it isn't None); elsewhere every value is neutral.
         since: the first release whose class has it.
         until: the first release whose class doesn't have it any more.
         moved: former defaults, each with the first release that no longer has it, the oldest first.
@@ -36,12 +38,18 @@ class ClassField:
     kind: Kind = ANYTHING
     default: Any = REQUIRED
     neutral: Any = ITS_DEFAULT
+    beside: tuple[Any, ...] = ()
     since: Release = ()
     until: Release = ()
     moved: tuple[tuple[Release, Any], ...] = ()
     also: tuple[str, ...] = ()
     told: bool = False
     why: str = ""
+
+
+def free(kind: Kind, default: Any = None, **more: Any) -> ClassField:
+    """A field of which no value changes what a trained model computes: how to train, to sample, to run it."""
+    return ClassField(kind, default, EVERY_VALUE, **more)
 
 
 @dataclass(frozen=True)

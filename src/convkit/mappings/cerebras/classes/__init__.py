@@ -1,0 +1,20 @@
+"""ModelZoo's config classes as tables, one module per family, and its releases.
+
+Facts: the classes in the tags Release_2.2.1 ... Release_2.10.0 of Cerebras/modelzoo, read by a parser: fields, types,
+defaults. Release 2.1.1 has no classes: what its ``model.py`` files take from the yaml. On 2026-11-28 every table was
+compared with the instances of 2.10.0's real classes.
+
+``--release 2.3`` means 2.3.1: 2.3.0 lacks fields that 2.3.1 has, and no layout differs between the two. A field that
+an early release requires and a later one gives a default counts as having that default throughout.
+``until=BEFORE_2_1`` marks a field of older releases, which yamls of 2.1 and later still carry, and the converter of
+ModelZoo still writes.
+"""
+
+from __future__ import annotations
+
+#: Releases whose layouts are known, the current one last. 2.10 has 2.9's layouts; 2.3 is 2.3.1.
+RELEASES = tuple((2, minor) for minor in range(1, 11))
+BEFORE_2_1 = (2, 1)
+
+#: why a field of muP has no counterpart
+MUP = "muP scales this model, which transformers can't express without rescaled weights: it can't be converted yet"
