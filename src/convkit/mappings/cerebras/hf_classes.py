@@ -32,7 +32,7 @@ PRETRAINED = {
 
     # transformers 4
     "is_decoder": free(FLAG.or_null, False),
-    "add_cross_attention": ClassField(FLAG, False),
+    "add_cross_attention": free(FLAG.or_null, False),
     "cross_attention_hidden_size": free(COUNT.or_null),
     "tie_encoder_decoder": free(FLAG.or_null, False),
     "pruned_heads": ClassField(SECTION.or_null, {}, why="attention heads were removed"),
@@ -125,6 +125,7 @@ GPT2_CONFIG = ConfigClass("GPT2Config", SOURCE.format("gpt2", "GPT2Config"), (
     "vocab_size": ClassField(COUNT, 50257),
     "scale_attn_by_inverse_layer_idx": ClassField(FLAG, False),
     "reorder_and_upcast_attn": ClassField(FLAG, False),
+    "add_cross_attention": ClassField(FLAG, False, why="its layers attend to another model's output too"),
     "tie_word_embeddings": ClassField(FLAG, True),
 }))  # fmt: skip
 
@@ -169,6 +170,7 @@ BERT_CONFIG = ConfigClass("BertConfig", SOURCE.format("bert", "BertConfig"), PRE
     "initializer_range": free(NUMBER, 0.02),
     "layer_norm_eps": ClassField(NUMBER, 1e-12),
     "is_decoder": ClassField(FLAG, False, why="it sees only what comes before"),
+    "add_cross_attention": ClassField(FLAG, False, why="its layers attend to another model's output too"),
     "tie_word_embeddings": ClassField(FLAG, True),
     # transformers 4
     "position_embedding_type": ClassField(TEXT.or_null, "absolute"),
@@ -186,8 +188,10 @@ GPTJ_CONFIG = ConfigClass("GPTJConfig", SOURCE.format("gptj", "GPTJConfig"), (
     "embd_pdrop": free(RATE, 0.0),
     "attn_pdrop": free(RATE, 0.0),
     "tie_word_embeddings": ClassField(FLAG, False),
+    # of ModelZoo's converter: transformers' head always has a bias
+    "use_bias_in_output": ClassField(FLAG, True),
 }))  # fmt: skip
 
 CODEGEN_CONFIG = GPTJ_CONFIG.extended(
-    "CodeGenConfig", SOURCE.format("codegen", "CodeGenConfig"), n_ctx=free(COUNT.or_null, 2048)
+    "CodeGenConfig", SOURCE.format("codegen", "CodeGenConfig"), n_ctx=free(COUNT.or_null, 2048), **NO_POSITION_TYPE
 )
