@@ -1,8 +1,12 @@
-"""The kinds of rows of a config table, which is declared once and read both ways, like the tensors' rules.
+"""The rows of a config table, which is declared once and read both ways, like the tensors' rules.
 
-Each row gives the fields of a value on the left and on the right, its name in rules, its default where a config leaves
-it out (as documented for that framework's config class), and how values correspond. Fields are dotted paths into nested
-dicts.
+Each row gives the fields of a value on the left and on the right, its name in rules, and how values correspond. What a
+field may hold, its other spellings, its default where a config leaves it out, and the releases that have it are said by
+the class of its side (:class:`convkit.config.classes.ConfigClass`), once for all mappings; a default in the row itself
+goes before it.
+
+Fields are dotted paths into nested dicts, below the model's section; a path that begins with ``/`` is of the whole
+config. A row converts by :meth:`Row.convert`, whichever side is the source.
 """
 
 from __future__ import annotations
@@ -11,30 +15,35 @@ from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-Release = tuple[int, ...]
-
-
-#: no default: the field is required
-REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
-
-
-#: the field is left out if the source leaves it out
-ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
+from convkit.config.answer import Answer
+from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED, Release
+from convkit.config.conversion import Conversion
+from convkit.config.tree import MISSING, dig, merge, same, unseen
+from convkit.config.values import shown
+from convkit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of a table. It applies only where ``when``, a condition on declared names
     (:mod:`convkit.config.condition`), holds. ``since`` and ``until`` bound the releases (inclusive, exclusive) for
-    which right fields are
-    written; they are read whatever the release.
+    which right fields are written; they are read whatever the release.
     """
 
     when: str = ""
     since: Release = ()
     until: Release = ()
+
+    def convert(self, run: Conversion) -> None:
+        """Read the row's fields of the source, and write those of the target.
+
+        Raises:
+            ConfigError: a value can't be expressed.
+        """
+        raise NotImplementedError
 
     def places(self) -> frozenset[tuple[str, str]]:
         """The fields that the row concerns, each with its side.
@@ -48,36 +57,133 @@ class Row:
         listed = {side: (paths,) if isinstance(paths, str) else tuple(paths) for side, paths in by_side.items()}
         return frozenset((side, path) for side, paths in listed.items() for path in paths)
 
+    def released(self, run: Conversion) -> bool:
+        """Whether the target's release has the row's fields; the left side has no releases."""
+        if run.target.which == "left":
+            return True
+        if not run.release:  # the current one
+            return not self.until
+        return (not self.since or run.release >= self.since) and (not self.until or run.release < self.until)
+
 
 @dataclass(frozen=True)
 class Field(Row):
-    """A value that both sides have. ``values`` pairs left with right values where they differ; the first pair that fits
-    wins. ``null`` is the value that None stands for, if None isn't an ordinary value. It and the defaults may be
-    functions of the declared names.
+    """A value that both sides have.
+
+    Attributes:
+        left: the left field.
+        right: the right field.
+        name: the name in rules that the left value gets; the left field, by default.
+        left_default: stands in for the default of the left class: a value, or a function of the declared names.
+        right_default: the same for the right class.
+        values: pairs of left and right values where they differ; the first pair that fits wins. In a triple, the third
+            says why the two are only nearly the same: a declared deviation. The exact pair that shares the target's
+            value says what the source's value is taken as, and it wins on the way back.
+        null: the value that None stands for, if None isn't an ordinary value; it may be a function of the names.
+        measured: the name of a :class:`convkit.mapping.layout.Measure` that knows the value better than the config. If
+            the tensors show another value, it is corrected with a warning.
     """
 
     left: str
     right: str
     name: str = ""
-    left_default: Any = REQUIRED
-    right_default: Any = REQUIRED
-    values: tuple[tuple[Any, Any], ...] = ()
+    left_default: Any = OF_CLASS
+    right_default: Any = OF_CLASS
+    values: tuple[tuple[Any, Any] | tuple[Any, Any, str], ...] = ()
     null: Any = None
+    measured: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that every near pair has an exact one beside it.
+
+        Raises:
+            ValueError: it hasn't, so there is nothing that its value could be taken as.
+        """
+        exact = [pair for pair in self.values if len(pair) == 2]
+        for near in self.values:
+            if len(near) > 2 and not any(same(pair[0], near[0]) or same(pair[1], near[1]) for pair in exact):
+                raise ValueError(f"{self.left}, {self.right}: no exact pair says what {near[0]!r}, {near[1]!r} means")
+
+    def convert(self, run: Conversion) -> None:
+        """Translate the value; it declares the row's name, with the left value."""
+        here, there = run.turned(self.left, self.right)
+        value = self._read(run, here, run.turned(self.left_default, self.right_default)[0])
+        name = self.name or self.left
+        if value is ABSENT:
+            run.names.setdefault(name, None)
+            return
+        if value is None:
+            value = run.computed(self.null)
+        other = self._translated(run, here, value)
+        run.names[name] = run.turned(value, other)[0]
+        if self.released(run):
+            run.carry(here, there, other)
+
+    def _read(self, run: Conversion, path: str, default: Any) -> Any:
+        true = run.facts.get(self.measured) if self.measured else None
+        if true is None:
+            return run.source.value(path, default)
+        stated = run.source.read(path)
+        if stated is not MISSING and not same(stated, true):
+            run.warnings.append(f"the config says {path} = {shown(stated)}, the tensors have {true}: corrected")
+        return true
+
+    def _translated(self, run: Conversion, path: str, value: Any) -> Any:
+        if not self.values:
+            return value
+        exact = [run.turned(*pair) for pair in self.values if len(pair) == 2]
+        for one, other in exact:
+            if same(one, value):
+                return other
+        for left, right, *reason in self.values:
+            one, other = run.turned(left, right)
+            if reason and same(one, value):
+                meant = next(pair[0] for pair in exact if same(pair[1], other))
+                run.deviate(path, value, meant, reason[0])
+                return other
+        known = dict.fromkeys(shown(run.turned(*pair[:2])[0]) for pair in self.values)
+        raise ConfigError(f"{shown(value)} has no counterpart", key=path, remedy=f"known: {', '.join(known)}")
 
 
 @dataclass(frozen=True)
 class Constant(Row):
     """A field of one side whose value is fixed by the layout. In a target it is written (unless ``write`` is false). In
-    a source it must have one of the values; if it is left out, ``default`` (a value, or a function of the names) must
-    be one of them.
+    a source it must have this value or one of ``also``, and those may be accepted with a warning (``warn``); if it is
+    left out, the default of the class (or ``default``: a value, or a function of the names) must be one of them.
     """
 
     side: Literal["left", "right"]
     field: str
     value: Any
-    default: Any = ABSENT
+    default: Any = OF_CLASS
     also: tuple[Any, ...] = ()
     write: bool = True
+    warn: str = ""
+
+    def convert(self, run: Conversion) -> None:
+        """Write the value, or check it."""
+        if self.side == run.target.which:
+            if self.write and self.released(run):
+                run.target.write(self.field, self.value)
+            return
+        value = run.source.read(self.field)
+        if value is MISSING:
+            value = self._left_out(run)
+        if value is ABSENT or same(value, self.value):
+            return
+        if not any(same(value, one) for one in self.also):
+            raise ConfigError(
+                f"is {shown(value)}, but this layout has {shown(self.value)}",
+                key=self.field,
+                remedy="name the layout that the checkpoint really has, or correct the config",
+            )
+        if self.warn:
+            run.warnings.append(f"{self.field} = {shown(value)}: {self.warn}")
+
+    def _left_out(self, run: Conversion) -> Any:
+        """What the field's absence says; a field without a default says nothing."""
+        value = run.source.default(self.field, self.default)
+        return ABSENT if value is REQUIRED else value
 
 
 @dataclass(frozen=True)
@@ -87,6 +193,11 @@ class Written(Row):
     side: Literal["left", "right"]
     field: str
     value: Any
+
+    def convert(self, run: Conversion) -> None:
+        """Write it."""
+        if self.side == run.target.which and self.released(run):
+            run.target.write(self.field, run.computed(self.value))
 
 
 @dataclass(frozen=True)
@@ -99,14 +210,35 @@ class Flag(Row):
     left: str
     right: str
     fact: str
-    left_default: bool = False
-    right_default: bool = False
+    left_default: Any = OF_CLASS
+    right_default: Any = OF_CLASS
+
+    def convert(self, run: Conversion) -> None:
+        """Write the tensors' answer, or the config's if there are no tensors."""
+        here, there = run.turned(self.left, self.right)
+        default = run.turned(self.left_default, self.right_default)[0]
+        unsaid = default is OF_CLASS and run.source.declared(here) is None
+        stated = run.source.value(here, False if unsaid else default)
+        true = run.facts.get(self.fact)
+        if true is None:
+            true = bool(stated)
+        elif bool(stated) != true:
+            have = "has" if true else "has no"
+            run.warnings.append(f"the config says {here} = {stated}, the checkpoint {have} such tensors: corrected")
+        run.names[self.fact] = true
+        if dig(run.target.section, there) not in (MISSING, true):
+            raise ConfigError(
+                f"{there} would have to be both True and False: only some of its biases exist",
+                key=here,
+                remedy="this layout has one flag for them",
+            )
+        if self.released(run):
+            run.target.write(there, true)
 
 
-#: ``function(values, names)`` gets the fields of a group that are present and the declared names (with
-#: ``release``), and returns fields of the other side. A field that comes back as ABSENT isn't written;
-#: ``"=name"`` declares a name; ``"!"`` is a warning.
-Together = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+#: ``function(values, names)`` gets the fields of a group that are present, in their exact form, and the declared names
+#: (with ``release``). It answers with fields of the other side (one that is ABSENT isn't written), names and remarks.
+Together = Callable[[dict[str, Any], dict[str, Any]], Answer | dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +249,29 @@ class Coupled(Row):
     right: tuple[str, ...]
     to_right: Together
     to_left: Together
+
+    def convert(self, run: Conversion) -> None:
+        """Ask the function, and write what it answers."""
+        here, _ = run.turned(self.left, self.right)
+        there, _ = run.turned(self.to_right, self.to_left)
+        found = {path: run.source.read(path) for path in here}
+        present = {path: value for path, value in found.items() if value is not MISSING}
+        answer = there(present, run.names | {"release": run.release})
+        answer = answer if isinstance(answer, Answer) else _answered(answer)
+        run.names |= answer.names
+        run.warnings += answer.warnings
+        for deviation in answer.deviations:
+            run.deviate(deviation.field, deviation.value, deviation.taken_as, deviation.reason)
+        if self.released(run):
+            for path, value in answer.fields.items():
+                run.target.write(path, value)
+
+
+def _answered(found: dict[str, Any]) -> Answer:
+    """The answer that a dict gives: ``"=name"`` declares a name, ``"!"`` is a warning."""
+    names = {path[1:]: value for path, value in found.items() if path.startswith("=")}
+    fields = {path: value for path, value in found.items() if path != "!" and not path.startswith("=")}
+    return Answer(fields, names, (found["!"],) if "!" in found else ())
 
 
 @dataclass(frozen=True)
@@ -130,6 +285,16 @@ class Refused(Row):
     reason: str
     remedy: str
 
+    def convert(self, run: Conversion) -> None:
+        """Look whether the source sets one."""
+        if self.side != run.source.which:
+            return
+        for pattern, neutral in self.fields.items():
+            for path in [name for name in run.source.section if fnmatchcase(name, pattern)]:
+                value = run.source.read(path)
+                if value is not None and not same(value, neutral):
+                    raise ConfigError(f"is {shown(value)}: {self.reason}", key=path, remedy=self.remedy)
+
 
 @dataclass(frozen=True)
 class Rejected(Row):
@@ -138,6 +303,33 @@ class Rejected(Row):
     side: Literal["left", "right"]
     fields: tuple[str, ...]
 
+    def convert(self, run: Conversion) -> None:
+        """Take back what earlier rows wrote."""
+        if self.side == run.target.which and self.released(run):
+            for path in self.fields:
+                run.target.section.pop(path, None)
+
+
+@dataclass(frozen=True)
+class Rest(Row):
+    """What no row before has looked at keeps its place and its value, except the fields ``left_out``. For a mapping
+    whose sides are of one framework; it stands last.
+    """
+
+    left_out: tuple[str, ...] = ()
+
+    def convert(self, run: Conversion) -> None:
+        """Copy what is left of the source's section."""
+        source, target = run.source, run.target
+        source.seen.update(map(source.whole, self.left_out))
+        for name, value in unseen(source.section, source.seen, f"{source.at}." if source.at else "").items():
+            there = target.section.get(name)
+            if isinstance(there, dict | list):
+                merge(target.section, {name: value})
+            elif there is None:
+                target.write(name, value)
+            source.seen.add(source.whole(name))
+
 
 @dataclass(frozen=True)
 class Name(Row):
@@ -145,3 +337,7 @@ class Name(Row):
 
     name: str
     compute: Callable[[dict[str, Any]], Any]
+
+    def convert(self, run: Conversion) -> None:
+        """Declare it."""
+        run.names[self.name] = self.compute(run.names)

@@ -2,12 +2,29 @@
 
 A number may come as text (``'16'``) or in a form that YAML 1.1 takes for text (``1e-5``, ``1e6``), an integer as
 ``64.0``. Each is read as the number where that is exact. What can't be a value of the field is refused.
+
+>>> COUNT.read("16"), COUNT.read(64.0), NUMBER.read("1e-5"), NUMBER.read(2)
+(16, 64, 1e-05, 2)
+>>> str(COUNT), str(RATE.or_null)
+('a whole number of at least 1', 'a number from 0 to 1, or null')
 """
 
 from __future__ import annotations
 
+import math
+import re
+import reprlib
+import sys
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal
+
+#: a number as JSON and YAML 1.2 write it; not ``016``, which YAML 1.1 takes for 14
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?P<fraction>\.\d*)?(?P<exponent>[eE][+-]?\d{1,5})?")
+_LONGEST = 400
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxother = 60
+_TYPES: dict[str, type] = {"boolean": bool, "text": str, "section": dict, "list": list}
 
 
 @dataclass(frozen=True)
@@ -25,12 +42,62 @@ class Kind:
         return replace(self, null=True)
 
     def read(self, value: Any) -> Any:
-        """The value that a config's spelling stands for.
+        """The value that a config's spelling stands for. A value of this kind stays as it is, an integer that is a
+        number too.
 
         Raises:
-            ValueError: it stands for no value of this kind; the message says why.
+            ValueError: it stands for no value of this kind; the message says why, beginning with "is".
         """
-        raise NotImplementedError
+        if self.what == "anything" or (value is None and self.null):
+            return value
+        found: Any
+        if self.what in _TYPES:
+            found = value if type(value) is _TYPES[self.what] else None
+        else:
+            found = _as_number(value, whole=self.what == "whole number")
+        if found is None:
+            article = "" if self.what == "text" else "a "
+            raise ValueError(f"is {shown(value)}, which isn't {article}{self.what}")
+        if self.least is not None and found < self.least:
+            raise ValueError(f"is {shown(found)}, less than {self.least:g}")
+        if self.most is not None and found > self.most:
+            raise ValueError(f"is {shown(found)}, more than {self.most:g}")
+        return found
+
+    def __str__(self) -> str:
+        name = {"text": "text", "anything": "anything"}.get(self.what, f"a {self.what}")
+        if self.least is not None:
+            name += f" of at least {self.least:g}" if self.most is None else f" from {self.least:g} to {self.most:g}"
+        return name + ", or null" * (self.null and self.what != "anything")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, shortened; None as JSON and YAML write it."""
+    return "null" if value is None else _SHORTENED.repr(value)
+
+
+def _as_number(value: Any, whole: bool) -> int | float | None:
+    """The finite (whole) number that a value is or that its text spells exactly; None if there is none."""
+    if isinstance(value, str):
+        value = _spelled(value.strip(), whole)
+    if type(value) not in (int, float) or abs(value) > sys.float_info.max or math.isnan(value):
+        return None
+    if not whole or isinstance(value, int):
+        return value
+    return int(value) if value.is_integer() else None
+
+
+def _spelled(text: str, whole: bool) -> int | float | None:
+    """The number that JSON would read; a whole number even if it has an exponent, since that loses nothing."""
+    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None:
+        return None
+    if not found["fraction"] and not found["exponent"]:
+        return int(text)
+    exact, number = Decimal(text), float(text)
+    if math.isinf(number) or (number == 0 and exact != 0):
+        return None
+    return int(exact) if whole and exact == exact.to_integral_value() else number
 
 
 #: a size: 1, 2, ...

@@ -8,6 +8,8 @@ its config is the section ``text`` of both configs. The name that it declares as
 from __future__ import annotations
 
 from collections import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +18,7 @@ from convkit.config.tree import dig, merge, plant, unseen
 from convkit.errors import ConfigError
 from convkit.mapping import algebra
 from convkit.mapping.algebra import Mapping
+from convkit.mapping.declaration import Which
 from convkit.mapping.layout import Layout, Variant
 from convkit.mapping.pattern import PatternError
 from convkit.mapping.rules import AnyRule
@@ -121,19 +124,9 @@ class Section:
     right: str
     table: ConfigTable
 
-    def convert(self, path: str, config: Any, facts: abc.Mapping[str, Any], release: Release) -> Converted:
-        """Convert the component's config, which is the section at ``path`` of the pack's ``config``.
-
-        Raises:
-            ConfigError: as for one table; the field is named with its section.
-        """
-        section, at = dig(config, path), f"{path}." if path else ""
-        if not isinstance(section, dict):
-            raise ConfigError("has no such section", key=path, remedy="add the component's config")
-        try:
-            return self.table.convert(section, facts, release)
-        except ConfigError as error:
-            raise ConfigError(error.problem, key=at + (error.key or ""), remedy=error.remedy) from None
+    def at(self, side: Which) -> str:
+        """Where it lies on a side, below the pack's own section."""
+        return self.left if side == "left" else self.right
 
 
 @dataclass(frozen=True)
@@ -152,29 +145,83 @@ class PackedTable(ConfigTable):
     ) -> Converted:
         """Convert every section by its own table, with its own names; then the fields beside the sections.
 
+        What the pack's own rows read inside a section needn't be read by the component's table.
+
         Raises:
             ConfigError: as for one table; the field is named with its section.
         """
         facts = facts or {}
         scopes = tuple(f"{section.name}." for section in self.sections)
         known = {name: value for name, value in facts.items() if not name.startswith(scopes)}
-        source, target = ("right", "left") if self.reverse else ("left", "right")
         base = self.section_path(config)
-        found = []
+        parts = []
         for section, scope in zip(self.sections, scopes, strict=True):
             own = {name.removeprefix(scope): value for name, value in facts.items() if name.startswith(scope)}
-            path = getattr(section, source)
-            found.append((section, path, section.convert(path, dig(config, base), known | own, release)))
-        names = {f"{part.name}.{name}": value for part, _, one in found for name, value in one.names.items()}
-        whole = super().convert(config, known | names, release)
-        seen, defaults, warnings = set(whole.seen), list(whole.defaults), list(whole.warnings)
-        for section, path, one in found:
-            _plant_below(whole.config, _joined(getattr(self, f"{target}_at")[0], getattr(section, target)), one.config)
-            seen |= {_joined(base, path, field) for field in one.seen}
-            defaults += [entry | {"name": _joined(path, entry["name"])} for entry in one.defaults]
-            warnings += [f"{path}: {warning}" for warning in one.warnings]
-        lost = unseen(config, seen)
-        return Converted(whole.config, whole.names, tuple(defaults), lost, tuple(warnings), frozenset(seen))
+            path = section.at("right" if self.reverse else "left")
+            with _named_with(path):
+                parts.append((section, path, section.table.begun(_section(config, base, path), known | own, release)))
+        names = {f"{part.name}.{name}": value for part, _, run in parts for name, value in run.names.items()}
+        whole = self.begun(config, known | names, release)
+        found = []
+        for section, path, run in parts:
+            at = f"{_joined(base, path)}."
+            with _named_with(path):
+                inside = {one.removeprefix(at) for one in whole.source.seen if one.startswith(at)}
+                found.append(_Part(section, path, _joined(base, path), run.finish(inside)))
+        for part in found:
+            _plant_below(
+                whole.target.section, part.section.at("left" if self.reverse else "right"), part.converted.config
+            )
+        own_part = whole.finish({part.at for part in found})
+        return _together(config, own_part, found)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A converted section: ``path`` below the pack's section, ``at`` in the whole config."""
+
+    section: Section
+    path: str
+    at: str
+    converted: Converted
+
+
+def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable[_Part]) -> Converted:
+    """The pack's own fields and those of its sections."""
+    seen, defaults, warnings = set(own.seen), list(own.defaults), list(own.warnings)
+    deviations, unknown = list(own.deviations), list(own.unknown)
+    for part in parts:
+        found = part.converted
+        seen |= {_joined(part.at, field) for field in found.seen}
+        defaults += [entry | {"name": _joined(part.path, entry["name"])} for entry in found.defaults]
+        warnings += [f"{part.path}: {warning}" for warning in found.warnings]
+        deviations += [replace(one, field=_joined(part.at, one.field)) for one in found.deviations]
+        unknown += [_joined(part.path, field) for field in found.unknown]
+    return replace(
+        own,
+        defaults=tuple(defaults),
+        lost=unseen(config, seen),
+        warnings=tuple(warnings),
+        seen=frozenset(seen),
+        deviations=tuple(deviations),
+        unknown=tuple(unknown),
+    )
+
+
+def _section(config: abc.Mapping[str, Any], base: str, path: str) -> dict[str, Any]:
+    section = dig(config, _joined(base, path))
+    if not isinstance(section, dict):
+        raise ConfigError("has no such section", remedy="add the component's config")
+    return section
+
+
+@contextmanager
+def _named_with(path: str) -> Iterator[None]:
+    """Name the field of an error with the section in which it lies."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(error.problem, key=_joined(path, error.key or ""), remedy=error.remedy) from None
 
 
 def _plant_below(config: dict[str, Any], path: str, section: dict[str, Any]) -> None:
