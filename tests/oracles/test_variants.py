@@ -114,12 +114,13 @@ def test_parts_of_a_fused_tensor_are_edited_apart() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("position_embedding_type", "alibi"),
+        ("position_embedding_type", "relative"),
         ("norm_type", "group"),
         ("nonlinearity", "softplus"),
         ("pos_scaling_type", "ntk"),
         ("moe", {"num_experts": 4}),
-        ("attention_sliding_window_length", 16),
+        ("attention_chunk_size", 16),
+        ("output_logits_alpha", 2.5),
     ],
 )
 def test_what_is_not_covered_is_refused_by_name(field: str, value: object) -> None:

@@ -31,10 +31,13 @@ POINTS: dict[str, tuple[str, ...]] = {
     "v": ("v",),
     "probabilities": ("q", "k"),
     "attention": ("o",),
+    "norm_attention_post": ("norm_attention_post",),
     "norm_ffn": ("norm_ffn",),
+    "router": ("router",),
     "gate": ("gate",),
     "up": ("up",),
     "ffn": ("down",),
+    "norm_ffn_post": ("norm_ffn_post",),
 }
 
 
@@ -70,6 +73,28 @@ class Part:
         """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor."""
         place = self.view(whole)
         place.copy_(value.reshape(place.shape))
+
+
+@dataclass(frozen=True)
+class Cut(Part):
+    """A part of a tensor of several axes: ``at`` fixes axes, ``ins`` are those of the rest that are contracted."""
+
+    at: tuple[int | None, ...] = ()
+    ins: tuple[int, ...] = ()
+
+    def view(self, whole: Tensor) -> Tensor:
+        """See :meth:`Part.view`: ``[out, in]``, or ``[out]`` if nothing is contracted."""
+        for axis in reversed(range(len(self.at))):
+            index = self.at[axis]
+            whole = whole if index is None else whole.select(axis, index)
+        outs = [axis for axis in range(whole.ndim) if axis not in self.ins]
+        turned = whole.permute(*outs, *self.ins)
+        rows = turned.flatten(0, len(outs) - 1) if outs else turned
+        return rows.flatten(1) if self.ins else rows
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """See :meth:`Part.of`."""
+        return self.view(tensors[self.key])
 
 
 @dataclass(frozen=True)
@@ -143,8 +168,9 @@ class State:
         return State(other.flow, self.given)
 
 
-#: Roles outside the layers that the first stage reads; the last one reads the others.
-_FIRST_READS = ("embedding", "positions", "segments", "norm_embedding")
+#: Roles outside the layers that the first stage reads, and those that every layer does; the last reads the others.
+_BEFORE = ("embedding", "positions", "segments", "norm_embedding")
+_IN_EACH_LAYER = ("slopes",)
 
 
 class Oracle(ABC):
@@ -190,7 +216,9 @@ class Oracle(ABC):
         name, _, rest = role.partition(".")
         if name == "layers":
             return self.layer_stages[int(rest.partition(".")[0])]
-        return self.stages[0] if name in _FIRST_READS else self.stages[-1]
+        if name in _IN_EACH_LAYER:
+            return self.layer_stages[0]
+        return self.stages[0] if name in _BEFORE else self.stages[-1]
 
     def begin(self, inputs: Mapping[str, Tensor]) -> State:
         """The state before the first stage, from ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``,
@@ -271,3 +299,32 @@ class Oracle(ABC):
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
         """The config corrected where tensors may overrule it, and a line for each correction."""
         return dict(config), []
+
+
+class Stack(Oracle):
+    """A model of one stack of layers: subclasses say what is before them, in one of them, and after them."""
+
+    @abstractmethod
+    def before(self, given: Mapping[str, Any]) -> Tensor:
+        """The hidden states ``[b, s, hidden]`` that enter the layers."""
+
+    @abstractmethod
+    def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """The hidden states that leave layer ``i``; points inside it are left in ``trace``."""
+
+    @abstractmethod
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """The hidden states after the last layer; those and the heads' outputs are left in ``trace``."""
+
+    def stage(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.stage`."""
+        if name == self.stages[0]:
+            x = self.before(state.given)
+            trace.state("embedding", x)
+        elif name == self.stages[-1]:
+            x = self.after(state.flow["hidden"], state.given, trace)
+        else:
+            i = self.layer_stages.index(name)
+            x = self.layer(i, state.flow["hidden"], state.given, trace)
+            trace.state(f"layers.{i}", x)
+        return State({"hidden": x}, state.given)

@@ -7,83 +7,98 @@ Source: Cerebras ModelZoo 2.10.0, ``models/nlp/bert/{bert_model,bert_pretrain_mo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convkit.errors import ConvkitError
-from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, attend, find_prefix
-from convkit.oracles.oracle import Facts, Trace
+from convkit.oracles.blocks.attention import padding
+from convkit.oracles.blocks.block import Block
+from convkit.oracles.blocks.feed_forward import FeedForward
+from convkit.oracles.blocks.norms import Norm
+from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
+from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LAYER = "transformer_encoder.layers.{i}."
 
 
 class CerebrasBert(CerebrasOracle):
     """A post-norm encoder. Heads: MLM, NSP, and a sequence (pooled) or token (not pooled) classifier."""
 
     layout = "cerebras/bert"
+    defaults: ClassVar[dict[str, Any]] = {
+        "attention_type": "scaled_dot_product",
+        "filter_size": 3072,
+        "hidden_size": 768,
+        "layer_norm_epsilon": 1e-5,
+        "max_position_embeddings": 1024,
+        "num_heads": 12,
+        "num_hidden_layers": 12,
+        "pad_token_id": 0,
+        "share_embedding_weights": True,
+        "use_ffn_bias": True,
+        "use_ffn_bias_in_attention": True,
+        "use_projection_bias_in_attention": True,
+        "vocab_size": 50257,
+    }
     not_covered: ClassVar[dict[str, Any]] = {
         "attention_logits_alpha": 1.0,
         "attention_module": "aiayn_attention",
         "embedding_layer_norm": True,
-        "embeddings_scale": 1.0,
-        "mask_padding_in_positional_embed": False,
-        "mup_base_filter_size": None,
-        "mup_base_hidden_size": None,
         "norm_first": False,
-        "output_logits_alpha": 1.0,
         "position_embedding_type": "learned",
-        "scale_qk_dot_by_d": None,
         "use_final_layer_norm": False,
     }
     layer_modules: ClassVar[dict[str, str]] = {
-        "q": "transformer_encoder.layers.{i}.self_attn.proj_q_dense_layer",
-        "k": "transformer_encoder.layers.{i}.self_attn.proj_k_dense_layer",
-        "v": "transformer_encoder.layers.{i}.self_attn.proj_v_dense_layer",
-        "o": "transformer_encoder.layers.{i}.self_attn.proj_output_dense_layer",
-        "norm_attention": "transformer_encoder.layers.{i}.norm1",
-        "up": "transformer_encoder.layers.{i}.ffn.ffn.0.linear_layer",
-        "down": "transformer_encoder.layers.{i}.ffn.ffn.1.linear_layer",
-        "norm_ffn": "transformer_encoder.layers.{i}.norm2",
+        "q": f"{_LAYER}self_attn.proj_q_dense_layer",
+        "k": f"{_LAYER}self_attn.proj_k_dense_layer",
+        "v": f"{_LAYER}self_attn.proj_v_dense_layer",
+        "o": f"{_LAYER}self_attn.proj_output_dense_layer",
+        "norm_attention": f"{_LAYER}norm1",
+        "up": f"{_LAYER}ffn.ffn.0.linear_layer",
+        "down": f"{_LAYER}ffn.ffn.1.linear_layer",
+        "norm_ffn": f"{_LAYER}norm2",
     }
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         super().__init__(config, tensors, path)
-        get = self.config.get
-        self.hidden = get("hidden_size", 768)
-        self.eps = float(get("layer_norm_epsilon", 1e-5))
+        get, value = self.config.get, self.value
+        self.hidden, heads = value("hidden_size"), value("num_heads")
         self.nonlinearity = str(get("encoder_nonlinearity", get("nonlinearity", "gelu"))).lower()
         if self.nonlinearity.endswith("glu"):
-            remedy = "a gated encoder can't be run yet"
-            raise ConvkitError(
-                f"doesn't cover {self.nonlinearity!r}", path=path, key="encoder_nonlinearity", remedy=remedy
-            )
-        self.act = activation(self.nonlinearity)
+            raise self.uncovered("encoder_nonlinearity", self.nonlinearity)
         self.mlm_act = activation(get("mlm_nonlinearity") or self.nonlinearity)
         self.pooler_act = activation(get("pooler_nonlinearity") or self.nonlinearity)
         self.wrapper, trunk = find_prefix(tensors, ["bert_encoder.", "bert.", ""])
         self.trunk = self.wrapper + trunk
-        segments = tensors.get(f"{self.trunk}embedding_layer.segment_embeddings.weight")
-        heads = get("num_heads", 12)
+        segments = f"{self.trunk}embedding_layer.segment_embeddings.weight"
         self.facts = Facts(
-            layers=get("num_hidden_layers", 12),
+            layers=value("num_hidden_layers"),
             heads=heads,
             kv_heads=heads,
-            vocab_size=get("vocab_size", 50257),
-            positions=get("max_position_embeddings", 1024),
-            segments=0 if segments is None else segments.shape[0],
+            vocab_size=value("vocab_size"),
+            positions=value("max_position_embeddings"),
+            segments=shape_of(tensors, segments)[0] if segments in tensors else 0,
             causal=False,
-            tied=bool(get("share_embedding_weights", True)),
+            tied=bool(value("share_embedding_weights")),
         )
-        self.head_dim = self.hidden // heads
-        self.scale = self.head_dim**-0.5 if get("attention_type", "scaled_dot_product") == "scaled_dot_product" else 1.0
+        self.norm = Norm(self.eps)
+        self.block = Block(
+            "post", self.norm, self.attention(self.hidden // heads), FeedForward(activation(self.nonlinearity))
+        )
+        #: positions are counted from the padding's id on, and padding has that one
+        self.pad = value("pad_token_id") if get("mask_padding_in_positional_embed") else None
+        self.scale = self.logit_scale()
         self._claim()
 
     def _claim(self) -> None:
-        facts, hidden, filter_size = self.facts, self.hidden, self.config.get("filter_size", 3072)
+        facts, hidden, filter_size = self.facts, self.hidden, self.value("filter_size")
         qkv, out, ffn = self.biases()
-
-        self.claim_embeddings(f"{self.trunk}embedding_layer", hidden, True)
+        before = 0 if self.pad is None else self.pad + 1
+        self.claim_embeddings(f"{self.trunk}embedding_layer", hidden, facts.positions + before)
         if facts.segments:
             rows = self.config.get("num_segments") or facts.segments
             self.claim("segments.weight", f"{self.trunk}embedding_layer.segment_embeddings.weight", (rows, hidden))
@@ -129,57 +144,47 @@ class CerebrasBert(CerebrasOracle):
             rows = self.tensors[f"{classifier}.weight"].shape[0]  # the yaml has num_labels, num_classes or neither
             self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
 
-    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`; takes ``attention_mask`` and, with a segment table, ``token_type_ids``."""
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.begin`; takes ``attention_mask`` and, with a segment table, ``token_type_ids``."""
         import torch
 
         ids = inputs["input_ids"]
-        seen = inputs.get("attention_mask", torch.ones_like(ids)).bool()
-        mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None, None, :]
-        trace = Trace(detail)
-        with torch.no_grad():
-            x = self.part("embedding.weight")[ids] + self.part("positions.weight")[: ids.shape[1]]
-            if self.has("segments.weight"):
-                x = x + self.part("segments.weight")[inputs.get("token_type_ids", torch.zeros_like(ids))]
-            x = self.layer_norm("norm_embedding", x, self.eps)
-            trace.state("embedding", x)
-            for i in range(self.facts.layers):
-                x = self._layer(i, x, mask, trace)
-                trace.state(f"layers.{i}", x)
-            self._heads(x, trace)
-        return trace
+        positions = torch.arange(ids.shape[1]).expand_as(ids)
+        if self.pad is not None:
+            positions = (positions + 1) * (ids != self.pad) + self.pad
+        kinds = inputs.get("token_type_ids", torch.zeros_like(ids))
+        bias = padding(inputs.get("attention_mask", torch.ones_like(ids)))
+        return State({}, {"ids": ids, "positions": positions, "kinds": kinds, "bias": bias})
 
-    def _layer(self, i: int, x: Tensor, mask: Tensor, trace: Trace) -> Tensor:
-        layer = f"layers.{i}"
-        q, k, v = (self.linear(f"{layer}.{role}", x).unflatten(-1, (-1, self.head_dim)) for role in "qkv")
-        trace.point(i, "v", v.flatten(2))
-        mixed, probabilities = attend(q, k, v, self.scale, mask)
-        trace.point(i, "probabilities", probabilities)
-        out = self.linear(f"{layer}.o", mixed)
-        trace.point(i, "attention", out)
-        x = self.layer_norm(f"{layer}.norm_attention", x + out, self.eps)
-        trace.point(i, "norm_attention", x)
-        up = self.linear(f"{layer}.up", x)
-        trace.point(i, "up", up)
-        out = self.linear(f"{layer}.down", self.act(up))
-        trace.point(i, "ffn", out)
-        return self.layer_norm(f"{layer}.norm_ffn", x + out, self.eps)
+    def before(self, given: Mapping[str, Any]) -> Tensor:
+        """See :meth:`Stack.before`."""
+        x = self.weights["embedding.weight"][given["ids"]] + self.weights["positions.weight"][given["positions"]]
+        if "segments.weight" in self.weights:
+            x = x + self.weights["segments.weight"][given["kinds"]]
+        return self.norm(self.weights, "norm_embedding", x * self.config.get("embeddings_scale", 1.0))
 
-    def _heads(self, x: Tensor, trace: Trace) -> None:
+    def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.layer`."""
+        return self.block(self.weights.within(f"layers.{i}."), x, given["bias"], None, partial(trace.point, i))
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.after`: there is no norm after the last layer."""
+        weights = self.weights
         mlm, nsp, classifier = (self.has(f"head.{head}.weight") for head in ("mlm", "nsp", "classifier"))
         # question answering has no name of its own and no pooler
         tokens = self.config.get("name") == "bert/token_classifier" or not self.has("pooler.weight")
         pooled = None
         if self.has("pooler.weight") and (nsp or not (mlm or tokens)):
-            pooled = self.pooler_act(self.linear("pooler", x[:, 0]))
+            pooled = self.pooler_act(weights.linear("pooler", x[:, 0]))
             trace.state("pooled", pooled)
         if mlm:
-            transformed = self.layer_norm("norm_transform", self.mlm_act(self.linear("transform", x)), self.eps)
-            trace.outputs["mlm"] = self.linear("head.mlm", transformed)
+            transformed = self.norm(weights, "norm_transform", self.mlm_act(weights.linear("transform", x)))
+            trace.outputs["mlm"] = weights.linear("head.mlm", transformed) * self.scale
         if nsp and pooled is not None:
-            trace.outputs["nsp"] = self.linear("head.nsp", pooled)
+            trace.outputs["nsp"] = weights.linear("head.nsp", pooled) * self.scale
         if classifier:
-            trace.outputs["classifier"] = self.linear("head.classifier", x if pooled is None else pooled)
+            trace.outputs["classifier"] = weights.linear("head.classifier", x if pooled is None else pooled)
+        return x
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
@@ -192,7 +197,7 @@ class CerebrasBert(CerebrasOracle):
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}
 
-    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
-        head = {f"{self.wrapper}bert_mlm_head.classifier.ffn.0.linear_layer.weight": self.part("embedding.weight")}
-        return {**self.config, "share_embedding_weights": False}, {**self.tensors, **head}
+        key = f"{self.wrapper}bert_mlm_head.classifier.ffn.0.linear_layer.weight"
+        return {**self.config, "share_embedding_weights": False}, self.with_head(key)

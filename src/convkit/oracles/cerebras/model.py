@@ -1,4 +1,4 @@
-"""Base of the Cerebras oracles: prefixes, the accounting of keys, and the layers' building blocks.
+"""Base of the Cerebras oracles: prefixes, the accounting of keys, activations, and the scales of muP.
 
 Source of every convention: Cerebras ModelZoo 2.10.0, ``layers/{activations,norms,RMSNorm,
 AttentionLayer,MultiQueryAttentionLayer,FeedForwardNetwork}.py``, and runs of its models on a CPU.
@@ -6,13 +6,16 @@ AttentionLayer,MultiQueryAttentionLayer,FeedForwardNetwork}.py``, and runs of it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
-from convkit.oracles.oracle import Oracle, Part
-from convkit.oracles.tensors import same, shape_of
+from convkit.oracles.blocks.attention import Attention
+from convkit.oracles.blocks.weights import Weights
+from convkit.oracles.oracle import Cut, Part, Stack
+from convkit.oracles.tensors import Made, Overlay, same, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,30 +84,15 @@ def activation(name: str | None) -> Callable[[Tensor], Tensor]:
     return known[name]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mixed values ``[b, s, heads * head_dim]`` and probabilities ``[b, heads, s, s]``.
-
-    Args:
-        q: ``[b, s, heads, head_dim]``.
-        k: ``[b, s, kv_heads, head_dim]``: a key serves ``heads / kv_heads`` consecutive query heads; the same for
-        ``v``.
-        scale: multiplies ``q``.
-        mask: added to the scores: 0 where a key is visible, -inf elsewhere.
-    """
-    import torch
-
-    served = q.shape[2] // k.shape[2]
-    k, v = k.repeat_interleave(served, dim=2), v.repeat_interleave(served, dim=2)
-    scores = torch.einsum("bqhd,bkhd->bhqk", q * scale, k) + mask
-    probabilities = torch.softmax(scores, dim=-1)
-    return torch.einsum("bhqk,bkhd->bqhd", probabilities, v).flatten(2), probabilities
-
-
-class CerebrasOracle(Oracle):
+class CerebrasOracle(Stack):
     """The keys, biases and norms of a Cerebras model. Subclasses claim tensors and run the model."""
 
+    #: fields of the model's class that the oracle reads -> their defaults
+    defaults: ClassVar[dict[str, Any]]
     #: fields that this oracle doesn't support and that would change the result -> harmless value
     not_covered: ClassVar[dict[str, Any]]
+    #: fields of which the oracle covers some values -> these
+    covered: ClassVar[dict[str, tuple[Any, ...]]] = {}
     #: role inside a layer -> its module, with ``{i}`` for the layer
     layer_modules: ClassVar[dict[str, str]]
 
@@ -113,18 +101,41 @@ class CerebrasOracle(Oracle):
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         self.config, self.tensors, self.path = dict(config), tensors, path
         self.roles, self.twins, self.problems, self.notes = {}, {}, [], []
+        self.weights = Weights(self.part, self.has)
         for name, harmless in self.not_covered.items():
             value = self.config.get(name, harmless)
             if value != harmless and (value or harmless):
-                problem, remedy = f"the oracle of {self.layout} doesn't cover {value!r}", "this model can't be run yet"
-                raise ConvkitError(problem, path=path, key=name, remedy=remedy)
+                raise self.uncovered(name, value)
+        for name, known in self.covered.items():
+            if self.value(name) not in known:
+                raise self.uncovered(name, self.value(name), f"covered: {', '.join(map(str, known))}")
+        self.eps = self.value("layer_norm_epsilon")
+        if isinstance(self.eps, list):
+            raise self.uncovered("layer_norm_epsilon", self.eps)
+        self.eps = float(self.eps)
+
+    def uncovered(self, name: str, value: Any, remedy: str = "this model can't be run yet") -> ConvkitError:
+        """The error for a field whose value the oracle doesn't cover."""
+        return ConvkitError(
+            f"the oracle of {self.layout} doesn't cover {value!r}", path=self.path, key=name, remedy=remedy
+        )
+
+    def value(self, name: str) -> Any:
+        """What the yaml says of a field, or the class's default; names of variants in lower case."""
+        found = self.config.get(name, self.defaults[name])
+        return found.lower() if isinstance(found, str) else found
 
     def has(self, name: str) -> bool:
         """Whether a role has a tensor."""
         return name in self.roles
 
     def claim(self, role: str, key: str, shape: tuple[int, ...]) -> None:
-        """Assign a role to the tensor of a key.
+        """Assign a role to the tensor of a key; see :meth:`expect`."""
+        self.expect(key, shape)
+        self.roles[role] = Part(key)
+
+    def expect(self, key: str, shape: tuple[int, ...]) -> None:
+        """Make sure of a tensor.
 
         Raises:
             ConvkitError: the tensor is missing, or its shape isn't the config's.
@@ -135,7 +146,6 @@ class CerebrasOracle(Oracle):
         if found != shape:
             remedy = "config and tensors are of different models"
             raise ConvkitError(f"shape {found}, the config says {shape}", path=self.path, key=key, remedy=remedy)
-        self.roles[role] = Part(key)
 
     def claim_linear(self, role: str, module: str, rows: int, columns: int, bias: bool) -> None:
         """Claim ``module.weight`` ``[rows, columns]`` and, with ``bias``, ``module.bias`` ``[rows]``."""
@@ -143,18 +153,24 @@ class CerebrasOracle(Oracle):
         if bias:
             self.claim(f"{role}.bias", f"{module}.bias", (rows,))
 
+    def claim_experts(self, role: str, part: str, key: str, shape: tuple[int, int, int]) -> None:
+        """Claim each expert's part of a stacked tensor ``[out, experts, in]``."""
+        self.expect(key, shape)
+        for expert in range(shape[1]):
+            self.roles[f"{role}.{expert}.{part}.weight"] = Cut(key, at=(None, expert), ins=(1,))
+
     def claim_norm(self, role: str, module: str, width: int, bias: bool = True) -> None:
         """Claim a norm's scale and, with ``bias``, its shift."""
         self.claim(f"{role}.weight", f"{module}.weight", (width,))
         if bias:
             self.claim(f"{role}.bias", f"{module}.bias", (width,))
 
-    def claim_embeddings(self, module: str, width: int, positions: bool) -> None:
-        """Claim the word embeddings and, with ``positions``, their table, whose key was shorter before release 2.1."""
+    def claim_embeddings(self, module: str, width: int, positions: int) -> None:
+        """Claim the word embeddings, and a table of that many ``positions``, whose key was shorter before 2.1."""
         self.claim("embedding.weight", f"{module}.word_embeddings.weight", (self.facts.vocab_size, width))
         if positions:
             old, new = f"{module}.position_embeddings.weight", f"{module}.position_embeddings.embed.weight"
-            self.claim("positions.weight", old if old in self.tensors else new, (self.facts.positions, width))
+            self.claim("positions.weight", old if old in self.tensors else new, (positions, width))
 
     def claim_twin(self, key: str, twin: str) -> None:
         """Note ``twin`` as a second name of the same parameter, which may be missing but may not differ."""
@@ -172,22 +188,46 @@ class CerebrasOracle(Oracle):
 
     def biases(self) -> tuple[bool, bool, bool]:
         """Whether, by the yaml, there is a bias in queries, keys and values; in the attention's output; in the FFN."""
-        qkv, out, ffn = (bool(self.config.get(flag, True)) for flag in BIAS_FLAGS)
+        qkv, out, ffn = (bool(self.value(flag)) for flag in BIAS_FLAGS)
         return qkv, out, ffn
 
-    def linear(self, role: str, x: Tensor) -> Tensor:
-        """``x @ weight.T + bias``; Cerebras stores every weight ``[out, in]``."""
-        from torch.nn import functional
+    def logit_scale(self) -> float:
+        """What multiplies the logits of a muP model: by the width or its root, where the yaml gives base sizes.
 
-        bias = self.part(f"{role}.bias") if self.has(f"{role}.bias") else None
-        return functional.linear(x, self.part(f"{role}.weight"), bias)
+        Raises:
+            ConvkitError: a base size without the other, which ModelZoo refuses, or muP's fields without base sizes.
+        """
+        names = "mup_base_hidden_size", "mup_base_filter_size"
+        base, filters = (self.config.get(name) for name in names)
+        if bool(base) != bool(filters):
+            key = names[0] if base else names[1]
+            raise ConvkitError("one base size without the other", path=self.path, key=key, remedy="give both")
+        alpha = self.config.get("output_logits_alpha") or 1.0
+        if not base:
+            if alpha != 1.0:
+                raise self.uncovered("output_logits_alpha", alpha, "give muP's base sizes too")
+            return 1.0
+        width = self.value("hidden_size") / base
+        return alpha / (width if self.config.get("scale_output_logits_by_d", True) else math.sqrt(width))
 
-    def layer_norm(self, role: str, x: Tensor, eps: float) -> Tensor:
-        """Layer norm with the biased variance."""
-        from torch.nn import functional
+    def attention(self, head_dim: int, **options: Any) -> Attention:
+        """The attention that the yaml describes: scores divided by the root of the head's size, or in muP by it."""
+        by_d = self.config.get("scale_qk_dot_by_d")
+        if by_d is None:
+            by_d = bool(self.config.get("mup_base_hidden_size"))
+        root = head_dim**-0.5
+        return Attention(
+            head_dim,
+            scale=root if self.value("attention_type") == "scaled_dot_product" else 1.0,
+            key_scale=root if by_d else 1.0,
+            score_scale=self.config.get("attention_logits_alpha") or 1.0,
+            **options,
+        )
 
-        bias = self.part(f"{role}.bias") if self.has(f"{role}.bias") else None
-        return functional.layer_norm(x, x.shape[-1:], self.part(f"{role}.weight"), bias, eps)
+    def with_head(self, key: str) -> Mapping[str, Tensor]:
+        """The tensors of a tied model, with the embedding under a head's key too."""
+        embedding = self.roles["embedding.weight"].key
+        return Overlay(self.tensors, {key: Made(shape_of(self.tensors, embedding), lambda: self.tensors[embedding])})
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
@@ -197,7 +237,7 @@ class CerebrasOracle(Oracle):
             modules = [cls.layer_modules[role] for role in roles if role in cls.layer_modules]
             ends = tuple(f"{module.format(i=0)}.bias" for module in modules)
             found = any(key.endswith(ends) for key in tensors)
-            if bool(config.get(flag, True)) != found:
+            if bool(said := config.get(flag, cls.defaults[flag])) != found:
                 corrected[flag] = found
-                notes.append(f"{flag}: the yaml says {config.get(flag, True)}, the tensors say {found}")
+                notes.append(f"{flag}: the yaml says {said}, the tensors say {found}")
         return corrected, notes

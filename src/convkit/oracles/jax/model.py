@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
-from convkit.oracles.oracle import Facts, Oracle, Part
+from convkit.oracles.oracle import Cut, Facts, Oracle
 
 if TYPE_CHECKING:
     from jax import Array
@@ -23,28 +22,6 @@ if TYPE_CHECKING:
 
 #: input length for a model without a position table
 POSITIONS = 2048
-
-
-@dataclass(frozen=True)
-class Block(Part):
-    """A block of a tensor: ``at`` fixes axes, ``ins`` are those of the remaining axes that are contracted."""
-
-    at: tuple[int | None, ...] = ()
-    ins: tuple[int, ...] = ()
-
-    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`Part.of`."""
-        return self.view(tensors[self.key])
-
-    def view(self, whole: Tensor) -> Tensor:
-        """See :meth:`Part.view`: ``[out, in]``, or ``[out]`` if nothing is contracted."""
-        for axis in reversed(range(len(self.at))):
-            index = self.at[axis]
-            whole = whole if index is None else whole.select(axis, index)
-        outs = [axis for axis in range(whole.ndim) if axis not in self.ins]
-        turned = whole.permute(*outs, *self.ins)
-        rows = turned.flatten(0, len(outs) - 1) if outs else turned
-        return rows.flatten(1) if self.ins else rows
 
 
 class JaxOracle(Oracle):
@@ -87,7 +64,7 @@ class JaxOracle(Oracle):
     def give(self, role: str, key: str, at: tuple[int | None, ...] = (), ins: tuple[int, ...] = ()) -> None:
         """Assign a role to a block of a tensor."""
         self.shape(key)
-        self.roles[role] = Block(f"{self.weights}{key}", at=at, ins=ins)
+        self.roles[role] = Cut(f"{self.weights}{key}", at=at, ins=ins)
 
     def layers(self, prefix: str) -> int:
         """The number of layers below a prefix."""
