@@ -6,9 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from convkit.cli.kinds import made_by
 from convkit.cli.options import config_option, no_fail_option, source_format_option
 from convkit.cli.output import emit
+from convkit.report.text import deviation, deviations
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; the JSON document has all
@@ -93,7 +96,12 @@ def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
 def _show(verdict: Verdict) -> None:
     measured = ", ".join(f"{name} {_number(value)}" for name, value in verdict.measured.items())
     bound = ", ".join(f"{name} <= {_number(value)}" for name, value in verdict.bound.items())
-    print(f"{verdict.check}: {_STATES[verdict.state]}: {measured}{f' (bound: {bound})' if bound else ''}")
+    declared = verdict.deviations or ()
+    under = f", {deviations(len(declared))}" if declared else ""
+    print(f"{verdict.check}: {_STATES[verdict.state]}{under}: {measured}{f' (bound: {bound})' if bound else ''}")
+    for one in declared:
+        own = f" (by itself: max_rel {_number(one.measured['max_rel'])})" if one.measured else ""
+        print(f"deviation: {deviation(structs.asdict(one))}{own}")
     if verdict.sensitivity:
         missed = ", ".join(fault.name for fault in verdict.faults if not fault.caught)
         print(f"planted faults: {verdict.sensitivity}{f'; missed: {missed}' if missed else ''}")

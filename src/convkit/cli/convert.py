@@ -15,7 +15,7 @@ from convkit.cli.planning import conversion_options, opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.files.receipt import receipt_path
-from convkit.report.text import size
+from convkit.report.text import deviation, size
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 def print_summary(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     """Print a summary of a conversion to ``args.target``."""
+    for declared in receipt["plan"].get("deviations", []):
+        print(f"convkit: deviation: {deviation(declared)}", file=sys.stderr)
     for warning in receipt["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)
     if args.json:

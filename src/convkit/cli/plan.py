@@ -10,7 +10,7 @@ from typing import Any
 from convkit.cli import migrate
 from convkit.cli.output import emit, table
 from convkit.cli.planning import conversion_options, opened, planned
-from convkit.report.text import size
+from convkit.report.text import deviation, size
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,10 @@ def _show(plan: dict[str, Any]) -> None:
     table([(f"{count} x", rule) for rule, count in rules.items()])
     for default in plan["defaults"]:
         print(f"default: {default['name']} = {default['value']!r} ({default['source']})")
+    for declared in plan.get("deviations", []):
+        print(f"deviation: {deviation(declared)}")
+    for path in plan.get("unknown", []):
+        print(f"unknown: {path} (not a field of the source's config class; kept in the complement)")
     for key, leaf in plan["source_leaves"].items():
         if leaf["fate"] in ("left behind", "dropped"):
             print(f"{leaf['fate']}: {key} ({leaf['reason']})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,12 @@ class Opened:
     dtypes: dict[str, str]
     #: corrections of the config by the tensors
     corrections: list[str]
+    #: the config as it was read; empty for layouts that have none
+    config: Mapping[str, Any]
+    #: the path of the model's section in it
+    section: str
+    #: the fields of the model, as the oracle was given them
+    fields: Mapping[str, Any]
 
     @property
     def parameters(self) -> int:
@@ -46,6 +52,21 @@ class Opened:
     def stored(self) -> dict[str, int]:
         """The number of tensors stored in each dtype."""
         return dict(Counter(self.dtypes.values()))
+
+    def taking(self, values: Mapping[str, Any]) -> Oracle:
+        """The model with other values of its config's fields, by their paths in the whole config.
+
+        Raises:
+            ConvkitError: a path isn't one of the model's section, or the model can't be run with these values.
+        """
+        below = f"{self.section}." if self.section else ""
+        fields = self.fields
+        for path, value in values.items():
+            if not self.config or not path.startswith(below):
+                remedy = "only fields of the model's config can have other values"
+                raise ConvkitError("it isn't a field of the model that is run", path=self.path, key=path, remedy=remedy)
+            fields = with_value(fields, path.removeprefix(below).split("."), value)
+        return self.oracle.rebuilt(config=fields) if values else self.oracle
 
 
 def open_model(
@@ -67,13 +88,14 @@ def open_model(
     with open_checkpoint(path, format) as checkpoint:
         framework = recognise(checkpoint.leaves)
         if layout is not None and not needs_config(layout):
-            settings = recorded_settings(path) | (read_model(config) if config else {})
+            whole, section = {}, ""
+            settings = recorded_settings(path) | (read_model(config)[2] if config else {})
         elif config is None and checkpoint.config is not None:
-            settings = checkpoint.config
+            whole, section, settings = checkpoint.config, "", checkpoint.config
             layout = layout or detect_layout(checkpoint.leaves, settings, path)
         else:
             config_path = config or beside(path, framework)
-            settings = read_model(config_path)
+            whole, section, settings = read_model(config_path)
             layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
         below = framework.within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
@@ -84,7 +106,8 @@ def open_model(
     family = get_oracle(layout)
     tensors = {key: tensor for key, tensor in tensors.items() if key not in without}
     settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
-    return Opened(path, layout, name, family(settings, tensors, path), dtypes, corrections)
+    oracle = family(settings, tensors, path)
+    return Opened(path, layout, name, oracle, dtypes, corrections, whole, section, settings)
 
 
 def recorded_settings(path: Path) -> dict[str, Any]:
@@ -124,25 +147,40 @@ def beside(path: Path, framework: Framework) -> Path:
     return found
 
 
-def read_model(path: Path) -> dict[str, Any]:
-    """The fields of the model: all of a JSON config, a section of a yaml.
+def read_model(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """The whole config, the path of the model's section in it, and that section: all of a JSON config.
 
     Raises:
         ConvkitError: not JSON or YAML, or no model in it.
     """
     config = read_config(path)
     if path.suffix == ".json":
-        return config
-    found = next((model for place in MODEL_AT if isinstance(model := _at(config, place), dict)), None)
-    if found is None:
-        raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(MODEL_AT)}")
-    return found
+        return config, "", config
+    for place in MODEL_AT:
+        if isinstance(model := value_at(config, place), dict):
+            return config, place, model
+    raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(MODEL_AT)}")
 
 
-def _at(config: Any, place: str) -> Any:
-    for name in place.split("."):
-        config = config.get(name) if isinstance(config, dict) else None
+def value_at(config: Any, path: str) -> Any:
+    """The value at a dotted path, in which a number is a place in a list; None if nothing is there."""
+    for name in path.split("."):
+        if isinstance(config, list):
+            config = config[int(name)] if name.isdecimal() and int(name) < len(config) else None
+        else:
+            config = config.get(name) if isinstance(config, Mapping) else None
     return config
+
+
+def with_value(config: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of a config in which the value at a path is another."""
+    if not path:
+        return value
+    name, *rest = path
+    if isinstance(config, list):
+        return [with_value(one, rest, value) if str(place) == name else one for place, one in enumerate(config)]
+    known = config if isinstance(config, Mapping) else {}
+    return {**known, name: with_value(known.get(name), rest, value)}
 
 
 def detect_layout(keys: Collection[str], config: Mapping[str, Any], path: Path) -> str:

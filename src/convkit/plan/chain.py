@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convkit.mapping import Chain
+from convkit.plan.deviations import of_chain
 from convkit.plan.document import Plan
 from convkit.plan.step import Bound
 
@@ -37,5 +38,7 @@ def chain_plan(chain: Chain, plans: Sequence[Plan]) -> Plan:
         target_leaves=last.target_leaves,
         warnings=list(dict.fromkeys(warning for plan in plans for warning in plan.warnings)),
         dtype=last.dtype,
+        deviations=of_chain(plans),
+        unknown=first.unknown,
         through=tuple(plans),
     )

@@ -18,6 +18,7 @@ from convkit.plan.plan_json import (
     Default,
     Figures,
     PlanDocument,
+    PlannedDeviation,
     PlannedSource,
     PlannedTarget,
     planned_recipe,
@@ -53,8 +54,10 @@ class Plan:
     """A mapping bound to one checkpoint, or a chain of mappings.
 
     ``to_compute`` are leaves of the target that recipes compute, ``restored`` those from the complement of an earlier
-    conversion, where ``restored_from`` is the place of the mapping that lost them. The plan of a chain has no
-    steps of its own: ``through`` are the plans of its mappings, each for the output of the one before.
+    conversion, where ``restored_from`` is the place of the mapping that lost them. ``deviations`` are values of a
+    config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know. The
+    plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the one
+    before.
     """
 
     mapping: Mapping | Chain
@@ -75,6 +78,8 @@ class Plan:
     target_leaves: dict[str, Leaf]
     warnings: list[str]
     dtype: str | None = None
+    deviations: tuple[PlannedDeviation, ...] = ()
+    unknown: tuple[str, ...] = ()
     restored_from: int = 0
     through: tuple[Plan, ...] = ()
 
@@ -216,6 +221,8 @@ class Plan:
             owed=[planned_recipe(leaf) for leaf in self.to_compute],
             source_leaves={key: source_leaf(self.source_leaves[key], fate) for key, fate in fates.items()},
             target_leaves={key: target_leaf(leaf, origins[key]) for key, leaf in self.target_leaves.items()},
+            deviations=list(self.deviations) or UNSET,
+            unknown=list(self.unknown) or UNSET,
             warnings=self.warnings,
             summary=Figures(
                 len(self.source_leaves),

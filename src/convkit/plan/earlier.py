@@ -15,7 +15,7 @@ from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
 from convkit.files.receipt_json import FileEntry
 from convkit.mapping import Mapping
-from convkit.plan.plan_json import Natural, PlannedFold, PlannedRecipe
+from convkit.plan.plan_json import Natural, PlannedDeviation, PlannedFold, PlannedRecipe
 from convkit.plan.source import Source
 
 
@@ -68,6 +68,7 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     steps: tuple[EarlierStep, ...]
     derived: tuple[PlannedRecipe, ...]
     source_leaves: dict[str, EarlierLeaf]
+    deviations: tuple[PlannedDeviation, ...] = ()
     through: tuple[EarlierPlan, ...] = ()
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from convkit.plan.bind import bind
 from convkit.plan.chain import chain_plan
 from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
+from convkit.plan.deviations import declared
 from convkit.plan.document import Options, Plan
 from convkit.plan.earlier import Earlier, earlier_of
 from convkit.plan.names import Known, detect_variants, know
@@ -156,6 +157,8 @@ def _plan(
         target_leaves=_target_leaves(parts, to_compute, start.leaves),
         warnings=list(known.converted.warnings),
         dtype=options.dtype,
+        deviations=(*declared(known.converted), *parts.deviations),
+        unknown=known.converted.unknown,
         restored_from=earlier.place if earlier else 0,
     )
     _check_total(plan)

@@ -170,6 +170,19 @@ class Default(Struct, frozen=True):
     source: str
 
 
+class PlannedDeviation(Struct, frozen=True):
+    """A value of a config that the other side says only nearly."""
+
+    side: Annotated[
+        Literal["source", "target", "between"],
+        Meta(description="whose config it is: between is a config on the way of a chain, which no file holds"),
+    ]
+    field: Annotated[str, Meta(description="the path of the field in the whole config")]
+    value: Annotated[Any, Meta(description="what that config says there, or means where it leaves the field out")]
+    taken_as: Annotated[Any, Meta(description="the value with which both sides would be exactly the same model")]
+    reason: str
+
+
 class Figures(Struct, frozen=True):
     """Leaves, bytes of tensors, and the predicted peak of anonymous memory."""
 
@@ -200,6 +213,11 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     owed: list[PlannedRecipe]
     source_leaves: dict[str, SourceLeaf]
     target_leaves: dict[str, TargetLeaf]
+    deviations: list[PlannedDeviation] | UnsetType = UNSET
+    unknown: Annotated[
+        list[str] | UnsetType,
+        Meta(description="fields of the source's config that its class doesn't know; they are kept as complement"),
+    ] = UNSET
     warnings: list[str]
     summary: Figures
     through: Annotated[

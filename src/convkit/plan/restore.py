@@ -15,9 +15,10 @@ from convkit.files.receipt import from_json_value
 from convkit.mapping import Mapping
 from convkit.mapping.ops import EXACT, Exactness
 from convkit.plan.derived import recorded_derived
+from convkit.plan.deviations import put_values_back
 from convkit.plan.earlier import Earlier
 from convkit.plan.names import Known
-from convkit.plan.plan_json import PlannedFold
+from convkit.plan.plan_json import PlannedDeviation, PlannedFold
 from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
 
 
@@ -31,6 +32,8 @@ class Returned:
     #: leaves that come from the complement
     leaves: dict[str, Leaf]
     config: dict[str, Any]
+    #: values of the config that the source says only nearly
+    deviations: tuple[PlannedDeviation, ...] = ()
 
 
 def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     # what is kept for other leaves was cropped from them
     whole = {key: Leaf(key, had[key].spec) for key in kept if key in had and key not in moved}
     config = copy.deepcopy(known.converted.config)
+    deviations = put_values_back(config, earlier.plan.deviations)
     merge(config, earlier.complement.config)
     return Returned(
         steps=changed,
@@ -73,6 +77,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
         leaves=whole
         | {key: Leaf(key, None, from_json_value(value)) for key, value in earlier.complement.values.items()},
         config=config,
+        deviations=deviations,
     )
 
 

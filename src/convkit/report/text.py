@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def size(count: float | None) -> str:
@@ -61,3 +63,43 @@ def number(value: object) -> str:
     if not 1e-3 <= abs(value) < 1e4:
         return f"{value:.1e}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+#: who says a value, and who says it only nearly, by the side that has the field in its config
+_SPEAKERS = {
+    "source": ("the source's", "the target takes"),
+    "target": ("the target's", "the source takes"),
+    "between": ("on the way,", "what follows takes"),
+}
+#: characters of a value that are shown
+_SHOWN = 60
+
+
+def deviation(declared: Mapping[str, Any]) -> str:
+    """A deviation that a plan declares, as one sentence.
+
+    >>> deviation({"field": "hidden_act", "value": "gelu_new", "taken_as": "gelu", "reason": "it has no other"})
+    "the source's hidden_act is 'gelu_new', and the target takes it as 'gelu': it has no other"
+    """
+    whose, who = _SPEAKERS.get(str(declared.get("side", "source")), _SPEAKERS["source"])
+    value, taken_as = (shortened(declared.get(name)) for name in ("value", "taken_as"))
+    return f"{whose} {declared['field']} is {value}, and {who} it as {taken_as}: {declared['reason']}"
+
+
+def shortened(value: object) -> str:
+    """A value of a config, its end left out if it is long.
+
+    >>> shortened([1.0] * 40)
+    '[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1....'
+    """
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def deviations(count: int) -> str:
+    """What is said beside a "yes" that holds under so many deviations.
+
+    >>> deviations(0), deviations(1), deviations(3)
+    ('', 'with a deviation', 'with 3 deviations')
+    """
+    return ("", "with a deviation")[count] if count < 2 else f"with {count} deviations"

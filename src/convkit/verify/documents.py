@@ -74,6 +74,16 @@ class Side(Struct, frozen=True):
     config_file: str = ""
 
 
+class Deviation(Struct, frozen=True):
+    """A value of a config that the other side says only nearly, and what it is taken as."""
+
+    side: Literal["source", "target", "between"]
+    field: Annotated[str, Meta(min_length=1)]
+    value: Any
+    taken_as: Any
+    reason: str
+
+
 class Described(Struct, frozen=True):
     """What plans of conversions and of repairs have in common."""
 
@@ -83,6 +93,7 @@ class Described(Struct, frozen=True):
     target_leaves: dict[str, TargetLeaf]
     names: dict[str, Any] = field(default_factory=dict)
     dtype: str | None = None
+    deviations: tuple[Deviation, ...] = ()
 
 
 class Bound(Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Judge a check's findings: the only place that decides whether a check passed.
 
-A check passes only if it found no problem and caught every planted fault. A check that found no problem but
-missed a planted fault has shown nothing about that kind of fault: its state is ``not shown``, which
-doesn't pass.
+A check passes only if it found no problem, caught every planted fault and left nothing unshown. A check that found no
+problem but missed a planted fault has shown nothing about that kind of fault: its state is ``not shown``, which
+doesn't pass. So is that of a check that couldn't compare all that it should.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from convkit.verify.verdict import Fault, State, Verdict
+from msgspec import UNSET, structs
+
+from convkit.verify.documents import Deviation
+from convkit.verify.verdict import Deviated, Fault, State, Verdict
 
 #: the remedy where only the check itself can be at fault
 REPORT_IT = "the check is at fault, not the checkpoint: report it"
@@ -41,19 +44,25 @@ class Check:
         measured: dict[str, Any] | None = None,
         bound: dict[str, Any] | None = None,
         details: dict[str, Any] | None = None,
+        deviations: Iterable[Deviated] = (),
+        unshown: Iterable[str] = (),
     ) -> Verdict:
-        """Make the verdict on these findings; each planted fault that was missed adds a problem."""
-        problems, faults = tuple(problems), tuple(faults)
+        """Make the verdict on these findings; each planted fault that was missed adds a problem.
+
+        ``unshown`` says why something couldn't be compared that had to be: the state is at best ``not shown``.
+        """
+        problems, faults, unshown = tuple(problems), tuple(faults), tuple(unshown)
         return Verdict(
             check=self._name,
-            state=_state(problems, faults),
+            state=_state(problems, faults, unshown),
             source=self._source,
             target=self._target,
             measured=measured or {},
             bound=bound or {},
             faults=faults,
+            deviations=tuple(deviations) or UNSET,
             details=details or {},
-            problems=(*problems, *self._missed(faults, bound or {})),
+            problems=(*problems, *unshown, *self._missed(faults, bound or {})),
             seconds=round(time.monotonic() - self._started, 3),
         )
 
@@ -64,6 +73,11 @@ class Check:
                 yield f"planted fault missed: {named} ({self._remedy})"
 
 
+def named(deviations: Iterable[Deviation]) -> list[Deviated]:
+    """The deviations of a plan, for the verdict of a check that runs no model."""
+    return [Deviated(**structs.asdict(one)) for one in deviations]
+
+
 def _figures(measured: dict[str, Any], bound: dict[str, Any]) -> Iterator[str]:
     """``max_rel 1.02e-07 <= 5e-06``, for each figure."""
     for name, value in measured.items():
@@ -71,10 +85,10 @@ def _figures(measured: dict[str, Any], bound: dict[str, Any]) -> Iterator[str]:
         yield f"{name} {_number(value)}{limit}"
 
 
-def _state(problems: tuple[str, ...], faults: tuple[Fault, ...]) -> State:
+def _state(problems: tuple[str, ...], faults: tuple[Fault, ...], unshown: tuple[str, ...]) -> State:
     if problems:
         return "no"
-    return "yes" if all(fault.caught for fault in faults) else "not shown"
+    return "yes" if not unshown and all(fault.caught for fault in faults) else "not shown"
 
 
 def _number(value: object) -> str:

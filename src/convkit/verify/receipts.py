@@ -11,14 +11,12 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.errors import ConvkitError
-from convkit.files.config_file import read_config
 from convkit.files.receipt import (
     COMPLEMENT_FORMAT,
     complement_path,
@@ -26,10 +24,11 @@ from convkit.files.receipt import (
     read_receipt,
     receipt_path,
 )
-from convkit.formats import get_format, open_checkpoint
-from convkit.verify.documents import Described, Digested, LeafReceipt, Planned, Receipt, Side, read, read_plan, replace
+from convkit.formats import open_checkpoint
+from convkit.verify.configs import other_config
+from convkit.verify.documents import Described, Digested, LeafReceipt, Planned, Receipt, read, read_plan, replace
 from convkit.verify.files import edited_plan, other_sizes, verify_files
-from convkit.verify.judged import Check
+from convkit.verify.judged import Check, named
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, changed
 from convkit.verify.roundtrip.reconvert import described, stored
@@ -58,7 +57,7 @@ def verify(path: Path) -> Verdict:
 def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
     check = Check("verify", receipt.source.path, path)
     plan, kept = read_plan(Described, receipt.plan, path), receipt.complement.tensors
-    problems = [*edited_plan(receipt), *other_sizes(path, receipt.target), *_of_config(path, plan.target)]
+    problems = [*edited_plan(receipt), *other_sizes(path, receipt.target), *other_config(path, plan.target)]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
     faults: tuple[Fault, ...] = ()
     sides: list[tuple[Path, str, Mapping[str, Digested], Mapping[str, Planned]]] = [
@@ -84,41 +83,9 @@ def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
         faults,
         measured=measured,
         bound={"leaves_failing": 0},
+        deviations=named(plan.deviations),
         details={"plan": receipt.plan_digest, "convkit": receipt.convkit, "started": receipt.started},
     )
-
-
-def _of_config(path: Path, target: Side) -> Iterator[str]:
-    """Check that the config in the target, or beside it, has the fields of the plan."""
-    planned = target.config
-    if not planned:
-        return
-    if path.is_dir():
-        # early plans don't name the config file
-        named = [target.config_file] if target.config_file else ["config.json", "params.yaml"]
-        candidates = [path / name for name in (*get_format(target.format).config_files, *named)]
-    else:
-        candidates = [path.with_suffix(".yaml"), path.with_suffix(".json")]
-    file = next((file for file in candidates if file.is_file()), None)
-    if file is None:
-        yield f"{candidates[0].name}: the config is missing"
-        return
-    try:
-        found, wanted = _flat(read_config(file)), _flat(planned)
-    except ConvkitError as error:
-        yield f"{file.name}: {' '.join(error.problem.split())}"
-        return
-    for name in sorted({*found, *wanted}):
-        have, want = (fields.get(name, "nothing") for fields in (found, wanted))
-        if have != want:
-            yield f"{file.name}: {name} is {have!r}, the receipt says {want!r}"
-
-
-def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
-    """A config's fields by their dotted names."""
-    if not isinstance(document, dict) or not document:
-        return {prefix.removesuffix("."): document}
-    return {name: value for key, part in document.items() for name, value in _flat(part, f"{prefix}{key}.").items()}
 
 
 def _of_leaves(

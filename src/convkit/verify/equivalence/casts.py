@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING
 from convkit.checkpoint.tensors import value_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
-    from convkit.oracles.opening import Opened
     from convkit.oracles.oracle import Oracle
 
 
-def rounded(source: Opened, target: Opened) -> Oracle:
-    """The model of the source, each role rounded to the dtype in which the target stores it."""
-    ours, theirs = source.oracle, target.oracle
+def rounded(source: Oracle, target: Oracle, stored: Mapping[str, str]) -> Oracle:
+    """The model of the source, each role rounded to the dtype in which the target has it ``stored``, by key."""
     changes = {
-        role: _round(ours.part(role), target.dtypes[theirs.roles[role].key])
-        for role in ours.roles
-        if role in theirs.roles
+        role: _round(source.part(role), stored[target.roles[role].key]) for role in source.roles if role in target.roles
     }
-    return ours.rebuilt(tensors=ours.edited(changes))
+    return source.rebuilt(tensors=source.edited(changes))
 
 
 def _round(part: Tensor, dtype: str) -> Tensor:

@@ -19,6 +19,7 @@ from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence import probe as probes
 from convkit.verify.equivalence.amplify import amplified, gains
 from convkit.verify.equivalence.casts import rounded
+from convkit.verify.equivalence.deviations import Basis, basis_of, measured, not_shown, shorter
 from convkit.verify.equivalence.noise import ROOM, rounding_noise
 from convkit.verify.equivalence.trial import Trial
 from convkit.verify.judged import Check
@@ -26,6 +27,8 @@ from convkit.verify.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from convkit.oracles.oracle import Oracle
 
 #: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value after 6 layers
 #: and by 2.5e-6 after 24; the mildest fault, a wrong norm epsilon, shows as 2e-5. Weights of fewer bits are widened on
@@ -56,7 +59,9 @@ def equivalence(
     Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
     The source's tensors may correct the bias flags in its config, as they do in a conversion; the target's config is
     trusted. If the receipt says that a cast was requested, the source is rounded in the same way, and
-    ``measured["cast_max_rel"]`` is the error of the cast itself.
+    ``measured["cast_max_rel"]`` is the error of the cast itself. If it declares deviations, the models are compared
+    under them, ``measured["deviation_max_rel"]`` is how far they are apart as they are, and the verdict's
+    ``deviations`` give the size of each (:mod:`.deviations`).
 
     ``measured`` gives the worst figures over all hidden states and logits, ``faults`` the planted faults, and
     ``details["parted"]`` the state at which the models first differ.
@@ -81,13 +86,16 @@ def equivalence(
     length = probes.probe_length(*facts, asked=probe_length)
     probe = probes.make_probe(*facts, length=length, seed=seed)
     headless = bool(plan and plan.names.get("headless"))
-    compared = _compared(ours, theirs, probe, cast=bool(plan and plan.dtype), headless=headless, faults=faults)
+    basis = basis_of(ours, theirs, receipt, plan, target_config)
+    compared = _compared(ours, theirs, basis, probe, cast=bool(plan and plan.dtype), headless=headless, faults=faults)
     return check.judged(
         compared.problems,
         compared.faults,
         measured=compared.measured,
         bound=compared.bound,
         details={"probe": {"positions": length, "seed": seed}, **compared.details},
+        deviations=measured(basis, ours, theirs, probe),
+        unshown=compared.unshown,
     )
 
 
@@ -96,6 +104,7 @@ class Compared:
     """The result of comparing two models."""
 
     problems: list[str]
+    unshown: list[str]
     faults: list[Fault]
     measured: dict[str, Any]
     bound: dict[str, Any]
@@ -103,25 +112,49 @@ class Compared:
 
 
 def _compared(
-    ours: Opened, theirs: Opened, probe: Mapping[str, Tensor], *, cast: bool, headless: bool, faults: bool
+    ours: Opened,
+    theirs: Opened,
+    basis: Basis,
+    probe: Mapping[str, Tensor],
+    *,
+    cast: bool,
+    headless: bool,
+    faults: bool,
 ) -> Compared:
-    trial = Trial(rounded(ours, theirs) if cast else ours.oracle, theirs.oracle, probe)
-    bound = bound_for(trial)
-    measured, bounds = trial.agreement.to_json(), {"max_rel": bound}
+    def stored(source: Oracle, target: Oracle) -> Oracle:
+        return rounded(source, target, theirs.dtypes) if cast else source
+
+    trial = Trial(stored(basis.source, basis.target), basis.target, probe)
+    figures, bounds = trial.agreement.to_json(), {"max_rel": bound_for(trial)}
     if cast:
-        measured["cast_max_rel"] = Trial(ours.oracle, theirs.oracle, probe).agreement.to_json()["max_rel"]
-    problems, planted = _problems(ours, theirs, trial, headless), list[Fault]()
-    parted = trial.parting(bound)
+        figures["cast_max_rel"] = Trial(basis.source, basis.target, probe).agreement.to_json()["max_rel"]
+    if basis.taken:
+        as_they_are = Trial(stored(ours.oracle, theirs.oracle), theirs.oracle, probe)
+        figures["deviation_max_rel"] = as_they_are.agreement.to_json()["max_rel"]
+    problems, planted = _problems(basis, trial, headless), list[Fault]()
+    parted = trial.parting(bounds["max_rel"])
+    for short in shorter(basis.source, probe) if basis.taken else ():
+        shorter_trial = Trial(trial.source, trial.target, short)
+        figures["short_max_rel"] = shorter_trial.agreement.to_json()["max_rel"]
+        bounds["short_max_rel"] = bound_for(shorter_trial)
+        problems += shorter_trial.agreement.broken
+        parted = parted or shorter_trial.parting(bounds["short_max_rel"])
     if not problems and not parted:
-        planted, strong = _sensitivity(trial, bound, faults)
+        planted, strong = _sensitivity(trial, bounds["max_rel"], faults)
         if strong:
-            measured["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
+            figures["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
             bounds["amplified_max_rel"] = bound_for(strong)
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
             parted = strong.parting(bounds["amplified_max_rel"])
-    if parted:
-        problems.append(f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}")
-    return Compared(problems, planted, measured, bounds, {"parted": parted, **_details(ours, theirs, trial)})
+    differ = [f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}"] if parted else []
+    # where nothing can be compared under a deviation, a difference may be what it declares
+    unshown = [*not_shown(basis), *differ] if basis.unproved else []
+    problems += [] if unshown else differ
+    details = {"parted": parted, **_details(ours, theirs, trial)}
+    if basis.refused:
+        details["notes"].append(basis.refused)
+        problems += [basis.refused] if problems else []
+    return Compared(problems, unshown, planted, figures, bounds, details)
 
 
 def bound_for(trial: Trial) -> float:
@@ -156,14 +189,14 @@ def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fau
     return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
 
 
-def _problems(ours: Opened, theirs: Opened, trial: Trial, headless: bool) -> list[str]:
+def _problems(basis: Basis, trial: Trial, headless: bool) -> list[str]:
     """Problems that no measured distance can outweigh."""
-    problems = [f"source: {problem}" for problem in ours.oracle.problems]
-    problems += [f"target: {problem}" for problem in theirs.oracle.problems]
+    problems = [f"source: {problem}" for problem in basis.source.problems]
+    problems += [f"target: {problem}" for problem in basis.target.problems]
     problems += trial.agreement.broken
     for name in trial.agreement.only_in_reference:
         # a head may be left out on request, or if it is the embedding: hidden states are compared anyway
-        if not headless and (name != "lm" or not ours.oracle.facts.tied):
+        if not headless and (name != "lm" or not basis.source.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
     return problems
 

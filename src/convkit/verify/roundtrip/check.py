@@ -18,7 +18,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
-from convkit.verify.judged import Check
+from convkit.verify.judged import Check, named
 from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
 from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
 from convkit.verify.roundtrip.faults import plant
@@ -51,12 +51,11 @@ def roundtrip(
         faults: whether the same comparison must also find faults planted in small leaves, in memory.
         progress: called with the bytes compared so far and the bytes in all.
 
-    ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or
-    left behind by others). ``details`` names the lost ones. Each failing leaf is a problem.
+    ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or left behind
+    by others). ``details`` names the lost ones, ``deviations`` those of the plan. Each failing leaf is a problem.
 
     Raises:
-        ConvkitError: the source can't be read, or the plan can't be undone. Problems of the target
-            appear in the verdict.
+        ConvkitError: the source can't be read, or the plan can't be undone. The target's problems are the verdict's.
         UsageError: ``keep`` exists already.
     """
     check = Check("roundtrip", source, target)
@@ -85,6 +84,7 @@ def roundtrip(
         planted,
         measured=_measured(found, len(planned.source_leaves)),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
+        deviations=named(planned.deviations),
         details=_details(found, keep),
     )
 
