@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from msgspec import UNSET
 from safetensors.torch import load_file, save_file
 
+from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
 from convkit.config import ConfigTable, Converted
 from convkit.config.answer import Deviation
@@ -22,10 +26,8 @@ from convkit.generate import generate
 from convkit.mapping import Chain, Mapping, inverse
 from convkit.mappings import find_mapping
 from convkit.plan import Options, make_plan, open_source
-from convkit.verify.equivalence.check import equivalence
-from convkit.verify.receipts import verify
+from convkit.verify.equivalence.check import BOUND, equivalence
 from convkit.verify.roundtrip import roundtrip
-from convkit.verify.verdict import Verdict
 
 torch.set_num_threads(1)
 
@@ -76,13 +78,6 @@ def carry(source: Path, target: Path, mapping: Mapping | Chain, **options: Any) 
         return convert(opened, make_plan(opened, mapping, options=Options(**options)), target)
 
 
-def judged(check: str, source: Path, target: Path) -> Verdict:
-    if check == "equivalence":
-        return equivalence(source, target)
-    receipt = json.loads(target.with_name(f"{target.name}.convkit.json").read_text())
-    return roundtrip(source, target, receipt["plan"], receipt=receipt)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source with another activation, converted nearly, and converted back."""
@@ -95,21 +90,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pair(made: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The same source and target, to be spoiled."""
-    for path in made.iterdir():
-        if path.name.startswith(("hf", "cs")):
-            (tmp_path / path.name).symlink_to(path) if path.is_dir() else (tmp_path / path.name).write_bytes(
-                path.read_bytes()
-            )
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "hf", tmp_path / "cs.mdl"
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a JSON or YAML file."""
+    read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    document = read(path.read_text())
+    change(document)
+    path.write_text(write(document))
+
+
+def declare(target: Path, **changes: Any) -> None:
+    """Change the deviation in a receipt as a forger would: the plan's digest fits."""
+
+    def change(receipt: dict[str, Any]) -> None:
+        receipt["plan"]["deviations"][0] |= changes
+        receipt["plan_digest"] = digest_value("sha256", receipt["plan"])
+
+    edit(target.with_name(f"{target.name}.convkit.json"), change)
 
 
 def test_the_plan_and_the_receipt_declare_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     receipt = json.loads((made / "cs.mdl.convkit.json").read_text())
-    declared = {"field": "hidden_act", "value": "gelu_new", "taken_as": "gelu", "reason": REASON, "side": "source"}
+    declared = {"side": "source", "field": "hidden_act", "value": "gelu_new", "taken_as": "gelu", "reason": REASON}
     assert receipt["plan"]["deviations"] == [declared]
     assert receipt["plan"]["target"]["config"]["model"]["nonlinearity"] == "geglu"
-    verdict = verify(made / "cs.mdl")
-    assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
     assert main(["verify", str(made / "cs.mdl")]) == 0
     said = capsys.readouterr().out
     assert said.startswith("verify: yes, with a deviation: ")
@@ -117,7 +124,7 @@ def test_the_plan_and_the_receipt_declare_it(made: Path, capsys: pytest.CaptureF
 
 
 class TestEquivalence:
-    def test_says_yes_and_names_it_with_its_own_size(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_says_yes_and_names_it_with_its_own_size(self, made: Path) -> None:
         verdict = equivalence(made / "hf", made / "cs.mdl")
         assert verdict.state == "yes", verdict.problems
         (one,) = verdict.deviations or ()
@@ -127,21 +134,134 @@ class TestEquivalence:
         assert len(verdict.faults) >= 12 and all(fault.caught for fault in verdict.faults)
         assert "wrong activation" in {fault.name for fault in verdict.faults}
 
+    def test_the_command(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["equivalence", str(made / "hf"), str(made / "cs.mdl"), "--probe-length", "8"]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith("equivalence: yes, with a deviation: max_rel ")
+        assert said[1].startswith("deviation: the source's hidden_act is 'gelu_new', and the target takes it as 'gelu'")
+        assert "(by itself: max_rel " in said[1]
+
     def test_says_no_without_a_receipt(self, pair: tuple[Path, Path]) -> None:
         source, target = pair
         target.with_name("cs.mdl.convkit.json").unlink()
-        verdict = equivalence(source, target)
-        assert verdict.state == "no" and verdict.deviations is UNSET and "ffn" in verdict.problems[0]
+        verdict = equivalence(source, target, faults=False)
+        assert verdict.state == "no" and verdict.deviations is UNSET and ".ffn" in verdict.problems[0]
 
-    def test_another_fault_is_no_deviation(self, pair: tuple[Path, Path]) -> None:
+    def test_another_fault_is_not_excused(self, pair: tuple[Path, Path]) -> None:
         source, target = pair
         tensors = load_file(source / "model.safetensors")
         key = "model.layers.1.self_attn.v_proj.weight"
         tensors[key] = tensors[key] * (1 + 1e-4)
-        other = source.with_name("other")
-        other.mkdir()
-        (other / "config.json").write_bytes((source / "config.json").read_bytes())
-        save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-        verdict = equivalence(other, target)
+        save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+        verdict = equivalence(source, target)
         assert verdict.state == "no" and verdict.details["parted"]["point"] == "layers.1.v"
         assert [one.field for one in verdict.deviations or ()] == ["hidden_act"]
+
+    def test_a_cast_is_measured_beside_it(self, made: Path, tmp_path: Path) -> None:
+        carry(made / "hf", tmp_path / "cs.mdl", TANH, dtype="bfloat16")
+        verdict = equivalence(made / "hf", tmp_path / "cs.mdl", faults=False)
+        assert verdict.state == "yes", verdict.problems
+        figures, bound = verdict.measured, verdict.bound["max_rel"]
+        assert figures["max_rel"] <= bound < min(figures["cast_max_rel"], figures["deviation_max_rel"])
+
+    def test_short_inputs_too_where_the_model_switches(self, tmp_path: Path) -> None:
+        """Up to the original length transformers takes other factors, which the longer probe doesn't show."""
+        long = [1.0, 1.7, 2.4, 3.1, 3.8]
+        short = [1.0, 1.1, 1.2, 1.3, 1.4]
+        mapping = nearly(("rope_parameters.short_factor", short, long))
+        rope = {"rope_type": "longrope", "factor": 5.0, "original_max_position_embeddings": 16, "rope_theta": 5000.0}
+        source = llama(tmp_path / "hf", rope_parameters={**rope, "short_factor": short, "long_factor": long})
+        carry(source, tmp_path / "cs.mdl", mapping)
+        verdict = equivalence(source, tmp_path / "cs.mdl", faults=False)
+        assert verdict.state == "yes", verdict.problems
+        (one,) = verdict.deviations or ()
+        assert verdict.measured["short_max_rel"] <= verdict.bound["short_max_rel"] < one.measured["max_rel"]
+
+
+#: what is changed after the conversion, and how the check says that the receipt isn't about these checkpoints
+SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "the target's config": (
+        lambda folder: edit(folder / "cs.yaml", lambda config: config["model"].update(layer_norm_epsilon=1e-3)),
+        "cs.yaml: model.layer_norm_epsilon is 0.001, the receipt says 3e-05",
+    ),
+    "the receipt's plan": (
+        lambda folder: edit(
+            folder / "cs.mdl.convkit.json", lambda receipt: receipt["plan"]["deviations"][0].update(taken_as="relu")
+        ),
+        "the receipt's plan doesn't have the digest that the receipt gives it",
+    ),
+    "the source's config": (
+        lambda folder: edit(folder / "hf" / "config.json", lambda config: config.update(hidden_act="silu")),
+        "the source's hidden_act is 'silu', the receipt says 'gelu_new'",
+    ),
+}
+
+
+class TestNoLoophole:
+    @pytest.mark.parametrize("what", SPOILED)
+    def test_it_counts_only_for_the_checkpoints_of_the_receipt(self, what: str, pair: tuple[Path, Path]) -> None:
+        source, target = pair
+        spoil, said = SPOILED[what]
+        spoil(source.parent)
+        verdict = equivalence(source, target, faults=False)
+        assert verdict.state == "no" and verdict.deviations is UNSET
+        assert "the receipt declares deviations, which don't count" in verdict.problems[-1]
+        assert said in verdict.problems[-1] and verdict.problems[-1] in verdict.details["notes"]
+
+    def test_a_model_that_needs_no_deviation_is_judged_plainly(self, pair: tuple[Path, Path]) -> None:
+        source, target = pair
+        edit(source / "config.json", lambda config: config.update(hidden_act="gelu"))
+        verdict = equivalence(source, target, faults=False)
+        assert verdict.state == "yes" and verdict.deviations is UNSET
+        assert "which don't count" in verdict.details["notes"][-1]
+
+    @pytest.mark.parametrize("changes", [{"taken_as": "relu"}, {"field": "strange", "value": None, "taken_as": 3}])
+    def test_the_rest_must_be_the_same_under_it(self, changes: dict[str, Any], pair: tuple[Path, Path]) -> None:
+        source, target = pair
+        declare(target, **changes)
+        verdict = equivalence(source, target, faults=False)
+        assert verdict.state == "no" and verdict.problems[0].startswith("the models first differ at ")
+
+    @pytest.mark.parametrize(
+        "changes, said",
+        [
+            ({"side": "between"}, "the config that says it is in no file"),
+            ({"field": "num_attention_heads", "value": 6, "taken_as": 7}, "transformers refuses"),
+        ],
+    )
+    def test_what_cannot_be_run_is_not_shown(self, changes: dict[str, Any], said: str, pair: tuple[Path, Path]) -> None:
+        source, target = pair
+        declare(target, **changes)
+        verdict = equivalence(source, target, faults=False)
+        assert verdict.state == "not shown" and not verdict.passed
+        assert "what else differs can't be shown" in verdict.problems[0] and said in verdict.problems[0]
+        assert verdict.problems[1].startswith("the models first differ at ")
+        assert [one.measured for one in verdict.deviations or ()] == [{}]
+
+
+class TestTheWayBack:
+    def test_the_value_comes_back(self, made: Path) -> None:
+        assert json.loads((made / "back" / "config.json").read_text())["hidden_act"] == "gelu_new"
+        (declared,) = json.loads((made / "back.convkit.json").read_text())["plan"]["deviations"]
+        assert (declared["side"], declared["value"], declared["taken_as"]) == ("target", "gelu_new", "gelu")
+        assert declared["reason"] == f"as it was before the conversion that this one undoes; {REASON}"
+
+    @pytest.mark.parametrize("ends", [("hf", "cs.mdl"), ("cs.mdl", "back")])
+    def test_the_round_trip_names_it(self, ends: tuple[str, str], made: Path) -> None:
+        source, target = (made / end for end in ends)
+        receipt = json.loads(target.with_name(f"{target.name}.convkit.json").read_text())
+        verdict = roundtrip(source, target, receipt["plan"], receipt=receipt)
+        assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
+
+    def test_equivalence_takes_the_target_as_the_source_says(self, made: Path) -> None:
+        verdict = equivalence(made / "cs.mdl", made / "back", faults=False)
+        assert verdict.state == "yes", verdict.problems
+        (one,) = verdict.deviations or ()
+        assert one.side == "target" and one.measured["max_rel"] > BOUND
+
+    def test_a_value_that_was_changed_since_stays(self, pair: tuple[Path, Path]) -> None:
+        _, target = pair
+        edit(target.with_name("cs.yaml"), lambda config: config["model"].update(nonlinearity="reglu"))
+        carry(target, target.with_name("again"), inverse(TANH))
+        assert json.loads((target.with_name("again") / "config.json").read_text())["hidden_act"] == "relu"
+        assert "deviations" not in json.loads(target.with_name("again.convkit.json").read_text())["plan"]
