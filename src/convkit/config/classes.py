@@ -72,11 +72,18 @@ class ClassField:
         return next((old for end, old in self.moved if release and release < end), self.default)
 
     def neutral_in(self, release: Release, names: Mapping[str, Any]) -> Any:
-        """The value beside None that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is none."""
+        """The value beside None that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is no single one."""
+        if callable(self.neutral):
+            return ABSENT
         return computed(self.default_in(release) if self.neutral is ITS_DEFAULT else self.neutral, names)
 
     def is_neutral(self, value: Any, release: Release, names: Mapping[str, Any]) -> bool:
-        """Whether a value has no effect."""
+        """Whether a value has no effect, where the field has one."""
+        if callable(self.neutral) and value is not None:
+            try:
+                return bool(self.neutral(self.kind.read(value)))
+            except ValueError:
+                return False
         neutral = self.neutral_in(release, names)
         return value is None or neutral is EVERY_VALUE or same(value, neutral)
 

@@ -97,6 +97,21 @@ class Source(Side):
                 )
         return there[0] if there else (path, MISSING)
 
+    def applies(self, field: ClassField) -> bool:
+        """Whether a field has an effect at all, by the other field that decides it."""
+        if not field.beside:
+            return True
+        other, *values = field.beside
+        value = self._glimpse(other)
+        return any(same(value, one) for one in values) if values else value not in (None, ABSENT, REQUIRED)
+
+    def _glimpse(self, path: str) -> Any:
+        """The value of a field, which doesn't count as read; its default where the config leaves it out."""
+        field = self.declared(path)
+        found = (dig(self.section, one) for one in (path, *(field.also if field else ())))
+        value = next((value for value in found if value is not MISSING), MISSING)
+        return self.default(path) if value is MISSING else self.exact(path, value)
+
     def exact(self, path: str, value: Any) -> Any:
         """What a value of the config stands for.
 

@@ -30,7 +30,7 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
         elif field is None:
             if value is not None:
                 raise _refusal(source, target, path, value, ClassField(default=ABSENT))
-        elif not field.is_neutral(_exact(field, value), source.release, source.names):
+        elif source.applies(field) and not field.is_neutral(_exact(field, value), source.release, source.names):
             raise _refusal(source, target, path, value, field)
     return tuple(unknown)
 
