@@ -18,13 +18,16 @@ from convkit.oracles import get_oracle
 from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDecoder
 from convkit.oracles.cerebras.encoder import CerebrasBert
 from convkit.oracles.cerebras.model import CerebrasOracle
-from convkit.oracles.oracle import Oracle
+from convkit.oracles.oracle import Oracle, Trace
 
 pytestmark = pytest.mark.golden
 
 #: Agreeing float32 runs differ by less than 1e-6; the smallest wrong setting (a norm's epsilon) shows as 2e-5.
 BOUND = 5e-6
 FAMILIES = ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert"]
+#: recorded model -> its layout, where it isn't called as its family is
+NAMES = {"falcon_7b": "hf/falcon", "starcoder": "hf/gpt_bigcode", "gpt_neox": "hf/gpt_neox"}
+HF = [*FAMILIES, "gptj", "codegen", "gpt_neox", "bloom", "falcon_7b", "gemma2", "mistral", "mixtral", "starcoder"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -142,12 +145,33 @@ def test_no_option_can_be_wrong_unseen(model: Recorded, change: dict[str, Any]) 
     assert error(model.build(**change), model.recorded, "cs") > 4 * BOUND
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_hf_oracle_is_the_real_hf_model(family: str) -> None:
+def hf_model(family: str) -> tuple[Oracle, dict[str, Tensor]]:
+    """A recorded model of transformers, and what it computed."""
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
     config = json.loads((golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json").read_text())
-    layout = "hf/" + family.split("_", maxsplit=1)[0]
-    check(get_oracle(layout)(config, tensors(folder / "hf.npz")), tensors(folder / "forward.npz"), "hf")
+    layout = NAMES.get(family, "hf/" + family.split("_", maxsplit=1)[0])
+    return get_oracle(layout)(config, tensors(folder / "hf.npz")), tensors(folder / "forward.npz")
+
+
+@pytest.mark.parametrize("family", HF)
+def test_the_hf_oracle_is_the_real_hf_model(family: str) -> None:
+    check(*hf_model(family), "hf")
+
+
+@pytest.mark.parametrize("family", HF)
+def test_the_stages_of_an_hf_model_are_the_model(family: str) -> None:
+    oracle, recorded = hf_model(family)
+    inputs = {name: recorded[name] for name in INPUTS if name in recorded}
+    with torch.no_grad():
+        whole = oracle.model(**inputs)  # type: ignore[attr-defined]
+        given = [value for name, value in whole.items() if name.endswith("logits")]
+        trace, own = Trace(), oracle.begin(inputs)
+        state = own
+        for name in oracle.stages:
+            again, state = oracle.stage(name, own.fed(state), Trace()), oracle.stage(name, state, trace)
+            assert torch.equal(again.flow["hidden"], state.flow["hidden"])
+    assert all(torch.equal(one, other) for one, other in zip(trace.outputs.values(), given, strict=True))
+    assert set(oracle.tensors) - {part.key for part in oracle.roles.values()} == set(oracle.twins)
 
 
 def test_question_answering() -> None:

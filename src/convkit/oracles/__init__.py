@@ -1,4 +1,5 @@
-"""Independent forward passes by layout. A new family takes a file and a line here.
+"""Independent forward passes by layout. A new family takes a file and a line here, one of transformers a row
+of a table (:mod:`.hf`).
 
 Nothing below imports the mapping engine: see "What is proved" in the documentation.
 """
@@ -9,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from convkit.errors import UsageError
+from convkit.oracles import hf
 
 if TYPE_CHECKING:
     from convkit.oracles.oracle import Oracle
@@ -20,9 +22,6 @@ _ORACLES = {
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
-    "hf/bert": ("convkit.oracles.hf.bert", "HfBert"),
-    "hf/gpt2": ("convkit.oracles.hf.gpt2", "HfGpt2"),
-    "hf/llama": ("convkit.oracles.hf.llama", "HfLlama"),
     "pax/lm": ("convkit.oracles.jax.pax", "PaxLm"),
     "pax/lm-repeat": ("convkit.oracles.jax.pax", "PaxLmRepeat"),
     "t5x/t5": ("convkit.oracles.jax.t5x", "T5xT5"),
@@ -35,7 +34,7 @@ _ORACLES = {
 
 def layouts() -> list[str]:
     """The layouts that can be run."""
-    return list(_ORACLES)
+    return sorted({*_ORACLES, *hf.FAMILIES})
 
 
 def get_oracle(layout: str) -> type[Oracle]:
@@ -44,7 +43,9 @@ def get_oracle(layout: str) -> type[Oracle]:
     Raises:
         UsageError: the layout has no oracle; the message lists those that do.
     """
+    if layout in hf.FAMILIES:
+        return hf.oracle_of(layout)
     if layout not in _ORACLES:
-        raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(_ORACLES)}")
+        raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(layouts())}")
     module, name = _ORACLES[layout]
     return getattr(import_module(module), name)

@@ -1,103 +1,116 @@
-"""Base of the Hugging Face oracles: the real ``transformers`` model, loaded by its own loader.
+"""The Hugging Face oracles: the real ``transformers`` model, loaded by its own loader.
 
-A family's file names its classes, its modules and its heads; everything else is here. The model
-is built from the config and from tensors in memory: float32, eager attention, evaluation mode. Code in a checkpoint is
-never run, and nothing is downloaded.
+A family is a row of a table (:mod:`.decoders`, :mod:`.encoders`); everything else is here. The model is built from the
+config and from tensors in memory: float32, eager attention, evaluation mode. Code in a checkpoint is never run, and
+nothing is downloaded.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
-from convkit.oracles.oracle import Facts, Oracle, Part, Trace
+from convkit.oracles.hf.family import Architecture, Family, names_of
+from convkit.oracles.hf.stages import Listener, Parts, first, listening, second
+from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
+from convkit.oracles.tensors import Overlay, same
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 #: Tensors in checkpoints that models don't read: rebuilt buffers, and poolers under heads without one.
 _UNREAD = (
     ".attn.bias",
     ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
     "rotary_emb.inv_freq",
     "embeddings.position_ids",
     "pooler.dense.weight",
     "pooler.dense.bias",
 )
-
 #: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"silu": "gelu", "gelu": "gelu_new", "gelu_new": "gelu", "relu": "gelu", "gelu_pytorch_tanh": "gelu"}
+#: role in a layer -> the point that its module's output is
+_POINTS = {
+    "norm_attention": "norm_attention",
+    "v": "v",
+    "o": "attention",
+    "norm_attention_post": "norm_attention_post",
+    "norm_ffn": "norm_ffn",
+    "gate": "gate",
+    "up": "up",
+    "down": "ffn",
+    "norm_ffn_post": "norm_ffn_post",
+}
+#: names of a parameter in checkpoints
+_SPELLINGS = {"weight": ("weight", "gamma"), "bias": ("bias", "beta")}
+#: input length for a model without a table of positions
+_POSITIONS = 2048
 
 
 class HfOracle(Oracle):
-    """A ``transformers`` model whose states are captured by hooks."""
+    """A ``transformers`` model of one family."""
 
-    #: name of the config class in ``transformers``
-    config_class: ClassVar[str]
-    #: attribute of the base model in a model with a head, and its prefix in keys
-    trunk: ClassVar[str]
-    #: the list of layers in the base model
-    layers: ClassVar[str]
-    #: role -> key without the trunk and without ``.weight``; ``{i}`` is the layer
-    modules: ClassVar[dict[str, str]]
-    #: roles whose weight is stored ``[in, out]``
-    transposed: ClassVar[frozenset[str]] = frozenset()
-    #: role -> (index, number) of its part in a fused tensor of equal parts
-    fused: ClassVar[dict[str, tuple[int, int]]] = {}
-    #: point inside a layer -> module and the function that takes the state from its output
-    points: ClassVar[dict[str, tuple[str, Callable[[Any], Tensor]]]]
-    #: hidden state after the layers -> module of the base model
-    states: ClassVar[dict[str, str]] = {}
-    #: name of the embedding in the keys, without the trunk
-    embedding: ClassVar[str]
+    family: ClassVar[Family]
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         import transformers
 
+        family = self.family
         self.tensors, self.path = tensors, path
         self.twins, self.problems, self.notes = {}, [], []
         if config.get("quantization_config"):
             remedy = "only checkpoints of plain floats can be run"
             raise ConvkitError("a quantized checkpoint", path=path, key="quantization_config", remedy=remedy)
-        try:
-            with _quiet():
-                self.parsed = getattr(transformers, self.config_class).from_dict(dict(config))
-        except Exception as error:  # validators raise their own exception types
-            problem = f"transformers refuses the config: {error}"
-            raise ConvkitError(problem, path=path, remedy="see config.json") from error
+        with self._refusing(), _quiet():
+            self.parsed = getattr(transformers, f"{family.name}Config").from_dict(dict(config))
         self.config = self.parsed.to_dict()
-        self.prefix = f"{self.trunk}." if f"{self.trunk}.{self.embedding}" in tensors else ""
-        if f"{self.prefix}{self.embedding}" not in tensors:
+        self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
+        self.prefix = f"{family.trunk}." if f"{family.trunk}.{self._embedding}.weight" in tensors else ""
+        if f"{self.prefix}{self._embedding}.weight" not in tensors:
             remedy = f"is this a checkpoint of {self.layout}?"
-            raise ConvkitError("missing key", path=path, key=self.embedding, remedy=remedy)
+            raise ConvkitError("missing key", path=path, key=f"{self._embedding}.weight", remedy=remedy)
+        self.architecture = self._architecture()
         self.model = self._load()
-        self.base = getattr(self.model, self.trunk, self.model)
+        self.base = getattr(self.model, family.trunk, self.model)
         self.facts = self._facts()
         self.roles = dict(self._roles())
 
-    @abstractmethod
-    def model_class(self) -> tuple[str, dict[str, Any]]:
-        """The ``transformers`` class that fits the checkpoint, and arguments for it."""
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What the library says of a config or of tensors that it can't make a model of, as one error."""
+        try:
+            yield
+        except Exception as error:  # validators raise their own exception types
+            problem = f"transformers refuses the config: {error}"
+            raise ConvkitError(problem, path=self.path, remedy="see config.json") from error
+
+    @property
+    def _embedding(self) -> str:
+        return names_of(self.family.outside, "embedding")[0]
 
     @abstractmethod
-    def outputs(self, result: Any) -> dict[str, Tensor]:
-        """The logits in the model's return value, by head."""
+    def _architecture(self) -> Architecture:
+        """The class that fits the checkpoint."""
 
-    @abstractmethod
-    def heads(self) -> dict[str, str]:
-        """Role -> full key without ``.weight``, for tensors outside the trunk."""
+    def has(self, module: str) -> bool:
+        """Whether the checkpoint has a weight of this module."""
+        return any(f"{module}.{end}" in self.tensors for end in _SPELLINGS["weight"])
 
     def _load(self) -> Any:
         import torch
         import transformers
 
-        name, arguments = self.model_class()
-        with _quiet():
-            model, info = getattr(transformers, name).from_pretrained(
+        with self._refusing(), _quiet():
+            model, info = getattr(transformers, self.architecture.name).from_pretrained(
                 None,
                 config=self.parsed,
                 state_dict=dict(self.tensors),
@@ -105,114 +118,250 @@ class HfOracle(Oracle):
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
-                **arguments,
+                **self._arguments(),
             )
         for key, found, expected in sorted(info["mismatched_keys"]):
             problem = f"shape {tuple(found)}, the config says {tuple(expected)}"
             raise ConvkitError(problem, path=self.path, key=key, remedy="config and tensors are of different models")
         for key in sorted(info["missing_keys"]):
-            remedy = f"{name} needs it: is the checkpoint complete?"
+            remedy = f"{self.architecture.name} needs it: is the checkpoint complete?"
             raise ConvkitError("missing key", path=self.path, key=key, remedy=remedy)
         self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_UNREAD))
         if self.parsed.tie_word_embeddings:
             for copy, original in (model._tied_weights_keys or {}).items():
-                self._tie(copy, original if self.prefix else original.removeprefix(f"{self.trunk}."))
-        return model.eval()
+                self._tie(copy, original if self.prefix else original.removeprefix(f"{self.family.trunk}."))
+        return model.eval().requires_grad_(False)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments for the model's class."""
+        return {}
 
     def _tie(self, copy: str, original: str) -> None:
-        import torch
-
-        if {copy, original} <= self.tensors.keys():
-            self.twins[copy] = original
-            if not torch.equal(self.tensors[copy], self.tensors[original]):
-                self.problems.append(f"{copy} differs from {original}: the config says that they are tied")
+        module, _, end = copy.rpartition(".")
+        spellings = (names_of(self.family.heads, role) for role in self.family.heads)
+        for name in next((names for names in spellings if module in names), (module,)):
+            twin = f"{name}.{end}"
+            if twin != original and {twin, original} <= self.tensors.keys():
+                self.twins[twin] = original
+                if not same(self.tensors, twin, original):
+                    self.problems.append(f"{twin} differs from {original}: the config says that they are tied")
 
     def _facts(self) -> Facts:
-        config = self.parsed
+        config, family, rope = self.parsed, self.family, self._rope
+        heads, rotary_dim = config.num_attention_heads, self._rotary_dim()
+        if any("+" in role for role in family.inside):
+            kv_heads = heads // family.cut(config)[1][0]
+        else:
+            kv_heads = getattr(config, "num_key_value_heads", None) or heads
         return Facts(
             layers=config.num_hidden_layers,
-            heads=config.num_attention_heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            heads=heads,
+            kv_heads=kv_heads,
             vocab_size=config.vocab_size,
-            positions=config.max_position_embeddings,
+            positions=getattr(config, "max_position_embeddings", _POSITIONS),
+            rotary=family.rotary if rotary_dim else "",
+            rotary_dim=rotary_dim,
+            switches_at=rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else 0,
             tied=bool(config.tie_word_embeddings),
         )
 
+    @property
+    def _rope(self) -> dict[str, Any]:
+        return getattr(self.parsed, "rope_parameters", None) or {}
+
+    def _rotary_dim(self) -> int:
+        """Dims of a head that are rotated; 0 for a model with other positions."""
+        config = self.parsed
+        if not self.family.rotary or getattr(config, "alibi", False):
+            return 0
+        whole = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return getattr(config, "rotary_dim", None) or int(whole * self._rope.get("partial_rotary_factor", 1.0))
+
     def _roles(self) -> Iterator[tuple[str, Part]]:
-        for role, module in self.modules.items():
-            if "{i}" in module:
-                for i in range(self.facts.layers):
-                    yield from self._parts(role, f"layers.{i}.{role}", self.prefix + module.format(i=i))
-            else:
-                yield from self._parts(role, role, self.prefix + module)
-        for role, module in self.heads().items():
-            yield from self._parts(role, role, module)
+        family = self.family
+        for role in family.outside:
+            yield from self._parts(role, [self.prefix + name for name in names_of(family.outside, role)])
+        for i in range(self.facts.layers):
+            layer = f"{self.prefix}{family.layers}.{i}"
+            for role in family.inside:
+                for e in range(self.parsed.num_local_experts if "{e}" in role else 1):
+                    names = [f"{layer}.{name.format(e=e)}" for name in names_of(family.inside, role)]
+                    yield from self._parts(f"layers.{i}.{role.format(e=e)}", names)
+        for role in family.heads:
+            if self.facts.tied and role.removeprefix("head.") in {"lm", "mlm"} & self.architecture.outputs.keys():
+                yield from self._parts(role, [self.prefix + self._embedding])
+            yield from self._parts(role, names_of(family.heads, role))
 
-    def _parts(self, role: str, name: str, module: str) -> Iterator[tuple[str, Part]]:
-        index, parts = self.fused.get(role, (0, 1))
-        for end, spellings in (("weight", ("weight", "gamma")), ("bias", ("bias", "beta"))):
-            for spelling in spellings:
-                if f"{module}.{spelling}" in self.tensors:
-                    transposed = role in self.transposed
-                    yield f"{name}.{end}", Part(f"{module}.{spelling}", transposed, index, (1,) * parts)
+    def _parts(self, role: str, modules: Iterable[str]) -> Iterator[tuple[str, Part]]:
+        """Weight and bias of a role, or of the roles that share a fused module."""
+        stem, dot, name = role.rpartition(".")
+        roles = [f"{stem}{dot}{one}" for one in name.split("+")]
+        groups, sizes = self._cut(roles)
+        for end, spellings in _SPELLINGS.items():
+            keys = (f"{module}.{spelling}" for module in modules for spelling in spellings)
+            for key in [key for key in keys if key in self.tensors and key not in self.twins][:1]:
+                for index, one in enumerate(roles):
+                    yield f"{one}.{end}", Part(key, self._transposed(key), index, sizes, groups)
 
-    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`."""
+    def _transposed(self, key: str) -> bool:
+        """Whether a weight is stored ``[in, out]``, as those of a Conv1D are."""
+        return key.removeprefix(self.prefix).rpartition(".")[0] in self._conv1d
+
+    @cached_property
+    def _conv1d(self) -> frozenset[str]:
+        from transformers.pytorch_utils import Conv1D
+
+        return frozenset(name for name, module in self.base.named_modules() if isinstance(module, Conv1D))
+
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.begin`."""
+        return State(given={"inputs": inputs, "calls": self.parts.calls(inputs)})
+
+    def stage(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.stage`."""
+        inputs, layers = state.given["inputs"], self.parts.layers
+        if name == self.stages[0]:
+            hidden = self.parts.entering(inputs)
+        elif name == self.stages[-1]:
+            with listening(self._after(), trace.state):
+                result = self.parts.leaving(inputs, state.flow["hidden"])
+            trace.outputs.update(self._logits(result))
+            return state
+        else:
+            i = self.layer_stages.index(name)
+            points: dict[str, Tensor] = {}
+            with listening(self._points(layers[i]) if i == trace.detail else (), points.__setitem__):
+                hidden = first(state.given["calls"][i].of(layers[i], state.flow["hidden"]))
+            for point in _in_order(points):
+                trace.point(i, point, points[point])
+        trace.state(name, hidden)
+        return State({"hidden": hidden}, state.given)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The model and its parts."""
+        outside = self.family.outside
+        first_read = [role for role in outside if self.stage_of(role) == self.stages[0]]
+        before = [self.base.get_submodule(names_of(outside, role)[0]) for role in first_read]
+        return Parts(self.model, before, [*self.base.get_submodule(self.family.layers)])
+
+    def _after(self) -> Iterator[Listener]:
+        """What leaves hidden states after the layers."""
+        for state, name in self.family.states.items():
+            if getattr(self.base, name, None) is not None:
+                yield state, self.base.get_submodule(name), first
+
+    def _points(self, layer: Module) -> Iterator[Listener]:
+        """What leaves the points inside a layer."""
+        modules, family = dict(layer.named_modules()), self.family
+        yield "probabilities", modules[family.attention], second
+        if family.feed_forward:
+            yield "ffn", modules[family.feed_forward], first
+        for role in family.inside:
+            roles = role.split("+")
+            groups, sizes = self._cut(roles)
+            for module in [modules[name] for name in names_of(family.inside, role) if name in modules][:1]:
+                for index, one in enumerate(roles):
+                    if one in _POINTS:
+                        yield _POINTS[one], module, partial(_part_of_output, Part("", True, index, sizes, groups))
+
+    def _cut(self, roles: Sequence[str]) -> tuple[int, tuple[int, ...]]:
+        """How the module of these roles is cut: groups and sizes."""
+        return self.family.cut(self.parsed) if len(roles) > 1 else (1, (1,))
+
+    def _logits(self, result: Any) -> dict[str, Tensor]:
+        """The logits in the model's return value, by head."""
         import torch
 
-        trace, handles = Trace(detail), []
-        layers = self.base.get_submodule(self.layers)
-
-        def listen(module: Any, name: str, take: Callable[[Any], Tensor]) -> None:
-            handles.append(module.register_forward_hook(lambda _, __, out: trace.state(name, take(out))))
-
-        def enter(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            trace.state("embedding", args[0] if args else kwargs["hidden_states"])
-
-        handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
-        if detail is not None:
-            for point, (name, take) in self.points.items():
-                listen(layers[detail].get_submodule(name), f"layers.{detail}.{point}", take)
-        for i, layer in enumerate(layers):
-            listen(layer, f"layers.{i}", first)
-        for state, name in self.states.items():
-            if getattr(self.base, name, None) is not None:
-                listen(self.base.get_submodule(name), state, first)
-        try:
-            with torch.no_grad():
-                trace.outputs = self.outputs(self.model(**inputs))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return trace
+        found = {head: [result[name] for name in names] for head, names in self.architecture.outputs.items()}
+        return {head: logits[0] if len(logits) == 1 else torch.stack(logits, -1) for head, logits in found.items()}
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
-        act, eps = self.wrong_fields
-        wrong: dict[str, dict[str, Any]] = {
-            "wrong activation": {act: NEIGHBOUR.get(self.config[act], "relu")},
-            "wrong norm epsilon": {eps: max(1e-4, 100 * float(self.config[eps]))},
-        }
-        return {name: {**self.config, **change} for name, change in wrong.items()}
+        config, family, facts = self.config, self.family, self.facts
+        wrong: dict[str, dict[str, Any]] = {}
+        if family.activation:
+            wrong["wrong activation"] = {family.activation: NEIGHBOUR.get(config[family.activation], "relu")}
+        wrong["wrong norm epsilon"] = {family.epsilon: max(1e-4, 100 * float(config[family.epsilon]))}
+        if facts.rotary:
+            wrong |= self._wrong_rotary()
+        elif facts.heads % 2 == 0 and facts.kv_heads == facts.heads:
+            field = self.parsed.attribute_map.get("num_attention_heads", "num_attention_heads")
+            wrong["wrong head count"] = {field: facts.heads // 2}
+        wrong |= {name: change(config) for name, change in family.wrong.items()}
+        return {name: {**config, **change} for name, change in wrong.items() if not change.items() <= config.items()}
 
-    #: config fields of the activation and of the norm's epsilon
-    wrong_fields: ClassVar[tuple[str, str]]
+    def _wrong_rotary(self) -> dict[str, dict[str, Any]]:
+        wrong: dict[str, dict[str, Any]] = {}
+        rope, dim = self._rope, self.facts.rotary_dim
+        if rebased := self.rebased(1.1):
+            wrong["wrong rotary base"] = {"rope_parameters": rebased["rope_parameters"]}
+        if rope.get("rope_type", "default") != "default":
+            plain = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
+            wrong["rotary scaling left out"] = {"rope_parameters": {"rope_type": "default", **plain}}
+        if dim % 4 == 0 and self.config.get("rotary_dim"):
+            wrong["half of the rotary dims"] = {"rotary_dim": dim // 2}
+        elif dim % 4 == 0 and "partial_rotary_factor" in rope:
+            halved = {**rope, "partial_rotary_factor": rope["partial_rotary_factor"] / 2}
+            wrong["half of the rotary dims"] = {"rope_parameters": halved}
+        return wrong
 
-    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def rebased(self, factor: float) -> dict[str, Any] | None:
+        """See :meth:`Oracle.rebased`; a model without a field for the base has a fixed one."""
+        rope = self._rope
+        if not self.facts.base_matters or "rope_theta" not in rope:
+            return None
+        return {**self.config, "rope_parameters": {**rope, "rope_theta": factor * rope["rope_theta"]}}
+
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
         state = self.model.state_dict()
         own = {copy: state[copy] for copy in self.model._tied_weights_keys}
-        return {**self.config, "tie_word_embeddings": False}, {**self.tensors, **own}
+        return {**self.config, "tie_word_embeddings": False}, Overlay(self.tensors, own)
 
 
-def first(output: Any) -> Tensor:
-    """The tensor that a module returns, or the first of several."""
-    return output[0] if isinstance(output, tuple) else output
+class HfDecoder(HfOracle):
+    """A model with one head, over the vocabulary, or none."""
+
+    def _architecture(self) -> Architecture:
+        """See :meth:`HfOracle._architecture`; some of the hub's checkpoints have a head and no prefix, and say so."""
+        headed, base = self.family.architectures
+        claims = headed.name in (self.parsed.architectures or ()) and self.parsed.tie_word_embeddings
+        return headed if self.prefix or claims or any(map(self.has, names_of(self.family.heads, "head.lm"))) else base
 
 
-def second(output: Any) -> Tensor:
-    """The probabilities that an attention module returns besides its output."""
-    return output[1]
+class HfEncoder(HfOracle):
+    """A model in the class that fits the heads in the file: a checkpoint may hold more than its config says."""
+
+    def _architecture(self) -> Architecture:
+        """See :meth:`HfOracle._architecture`; of classes that return the same, the one that the config names."""
+        fitting = [one for one in self.family.architectures if all(map(self.has, one.heads))]
+        alike = [one for one in fitting if one.outputs == fitting[0].outputs]
+        return next((one for one in alike if one.name in (self.parsed.architectures or ())), fitting[0])
+
+    def _arguments(self) -> dict[str, Any]:
+        """See :meth:`HfOracle._arguments`; a base model may lack its pooler."""
+        if "classifier.weight" in self.tensors:
+            self.parsed.num_labels = self.tensors["classifier.weight"].shape[0]
+        based = self.architecture == self.family.architectures[-1]
+        return {"add_pooling_layer": self.has(f"{self.prefix}pooler.dense")} if based else {}
+
+    def _facts(self) -> Facts:
+        return replace(super()._facts(), segments=self.parsed.type_vocab_size, causal=False)
+
+
+def _in_order(points: Iterable[str]) -> list[str]:
+    """As they are computed: an attention module returns its probabilities when its output projection has run."""
+    order = list(points)
+    if "probabilities" in order:
+        order.remove("probabilities")
+        order.insert(order.index("attention"), "probabilities")
+    return order
+
+
+def _part_of_output(part: Part, output: Any) -> Tensor:
+    """The part of a fused module's output, whose last axis is cut as the weight's rows."""
+    return part.view(first(output)).flatten(0, 1).movedim(0, -1)
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""The encoders of ``transformers``, a row a family, in the class that fits the heads in the file.
+
+Source of every row: ``models/<family>/{configuration,modeling}_<family>.py`` in transformers 5.23.
+"""
+
+from __future__ import annotations
+
+from convkit.oracles.hf.family import Architecture, Family
+
+_MLM, _NSP = "cls.predictions.transform.dense", "cls.seq_relationship"
+
+ENCODERS: dict[str, Family] = {
+    "hf/bert": Family(
+        name="Bert",
+        trunk="bert",
+        layers="encoder.layer",
+        outside={
+            "embedding": "embeddings.word_embeddings",
+            "positions": "embeddings.position_embeddings",
+            "segments": "embeddings.token_type_embeddings",
+            "norm_embedding": "embeddings.LayerNorm",
+            "pooler": "pooler.dense",
+        },
+        inside={
+            "q": "attention.self.query",
+            "k": "attention.self.key",
+            "v": "attention.self.value",
+            "o": "attention.output.dense",
+            "norm_attention": "attention.output.LayerNorm",
+            "up": "intermediate.dense",
+            "down": "output.dense",
+            "norm_ffn": "output.LayerNorm",
+        },
+        heads={
+            "transform": _MLM,
+            "norm_transform": "cls.predictions.transform.LayerNorm",
+            "head.mlm": ("cls.predictions.decoder", "cls.predictions"),
+            "head.nsp": _NSP,
+            "head.classifier": ("qa_outputs", "classifier"),
+        },
+        architectures=(
+            Architecture(
+                "BertForPreTraining", (_MLM, _NSP), {"mlm": ("prediction_logits",), "nsp": ("seq_relationship_logits",)}
+            ),
+            Architecture("BertForMaskedLM", (_MLM,), {"mlm": ("logits",)}),
+            Architecture("BertForNextSentencePrediction", (_NSP,), {"nsp": ("logits",)}),
+            Architecture("BertForQuestionAnswering", ("qa_outputs",), {"classifier": ("start_logits", "end_logits")}),
+            Architecture(
+                "BertForSequenceClassification", ("classifier", "bert.pooler.dense"), {"classifier": ("logits",)}
+            ),
+            Architecture("BertForTokenClassification", ("classifier",), {"classifier": ("logits",)}),
+            Architecture("BertModel"),
+        ),
+        attention="attention.self",
+        activation="hidden_act",
+        epsilon="layer_norm_eps",
+        states={"pooled": "pooler"},
+    ),
+}

@@ -1,0 +1,76 @@
+"""What a row of the tables says: where a family of ``transformers`` keeps what.
+
+Modules are named as in the keys of checkpoints. Where a module has another name in the model, or in other releases,
+the row gives both, and the first that is there counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: role -> module, or all of its names
+Modules = Mapping[str, str | tuple[str, ...]]
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of models of a family.
+
+    Attributes:
+        name: the class in ``transformers``.
+        heads: modules outside the base model, all of which its checkpoints have.
+        outputs: head -> the fields of the model's result that hold its logits; several are stacked on the last axis.
+    """
+
+    name: str
+    heads: tuple[str, ...] = ()
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        name: how the names of its classes begin: ``GPT2`` for ``GPT2Config`` and ``GPT2Model``.
+        trunk: attribute of the base model within a model with a head, and its prefix in keys.
+        layers: the list of layers in the base model.
+        outside: role -> module of the base model.
+        inside: role -> module of a layer; ``q+k+v`` is one module with the parts of three roles, in that order.
+            ``{e}`` numbers the experts.
+        heads: role -> module outside the base model.
+        attention: module of a layer that returns its output and the probabilities.
+        feed_forward: module of a layer whose output is that of the feed-forward part, where no role ``down`` has it.
+        architectures: its classes; the first that fits a checkpoint is taken, the last is the base model.
+        cut: the groups and sizes (:class:`~convkit.oracles.oracle.Part`) of a fused module, from the config.
+        rotary: ``half`` or ``interleaved``, unless the config says that the model has no rotary positions.
+        activation: field of the config; empty where the model has no choice.
+        epsilon: field of the config: the norms'.
+        states: hidden state after the layers -> module of the base model.
+        wrong: name of a fault in the config -> the fields that it changes.
+    """
+
+    name: str
+    trunk: str
+    layers: str
+    outside: Modules
+    inside: Modules
+    heads: Modules
+    attention: str
+    feed_forward: str = ""
+    architectures: tuple[Architecture, ...]
+    cut: Callable[[Any], tuple[int, tuple[int, ...]]] = lambda config: (1, (1, 1, 1))
+    rotary: str = ""
+    activation: str = ""
+    epsilon: str
+    states: Mapping[str, str]
+    wrong: Mapping[str, Callable[[Config], Config]] = field(default_factory=dict)
+
+
+def names_of(modules: Modules, role: str) -> tuple[str, ...]:
+    """All names of a role's module."""
+    found = modules[role]
+    return (found,) if isinstance(found, str) else found

@@ -1,0 +1,144 @@
+"""Running a ``transformers`` model in parts, by its own code.
+
+A model embeds its input, calls its layers one after another with arguments of its own making (masks, rotary tables),
+and computes logits. The arguments are found by a run in which no layer does anything; what enters the layers, by a run
+that ends at the first; and what comes after them, by a run whose last layer returns what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+#: the name of a state, the module whose output holds it, and how it's taken from that
+Listener = tuple[str, "Module", Callable[[Any], "Tensor"]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a layer's call, apart from the hidden states ``[batch, positions, hidden]``."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def of(self, layer: Module, hidden: Tensor) -> Any:
+        """Call a layer."""
+        return layer(hidden, *self.args, **self.kwargs)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model and its parts.
+
+    Attributes:
+        model: the whole.
+        before: the modules that it calls before its layers: tables, and their norm.
+        layers: its layers, in order.
+    """
+
+    model: Module
+    before: Sequence[Module]
+    layers: Sequence[Module]
+
+    def calls(self, inputs: Mapping[str, Tensor]) -> list[Call]:
+        """How the model calls each of its layers; no module with parameters runs."""
+        found: list[Call] = []
+
+        def record(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+            found.append(Call(args, kwargs))
+            if len(found) == len(self.layers):
+                raise _Stopped
+            return _either(hidden_states)
+
+        with _instead(self._nothing_before() | dict.fromkeys(self.layers, record)), suppress(_Stopped):
+            self.model(**inputs)
+        return found
+
+    def entering(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The hidden states that enter the first layer."""
+        found: list[Tensor] = []
+
+        def stop(hidden_states: Tensor, *_: Any, **__: Any) -> None:
+            found.append(hidden_states)
+            raise _Stopped
+
+        with _instead({self.layers[0]: stop}), suppress(_Stopped):
+            self.model(**inputs)
+        return found[0]
+
+    def leaving(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> Any:
+        """What the model returns if its last layer returns these hidden states."""
+        layers = dict.fromkeys(self.layers, lambda *_, **__: _either(hidden))
+        with _instead(self._nothing_before() | layers):
+            return self.model(**inputs)
+
+    def _nothing_before(self) -> dict[Module, Callable[..., Any]]:
+        return {module: partial(_nothing, module) for module in self.before}
+
+
+class _Stopped(Exception):  # noqa: N818  (it isn't an error)
+    """The run has shown what it was for."""
+
+
+def _nothing(module: Module, x: Tensor) -> Tensor:
+    """Zeros ``[..., hidden]`` for ids, and what a norm is given."""
+    import torch
+
+    return torch.zeros(*x.shape, module.embedding_dim) if isinstance(module, torch.nn.Embedding) else x
+
+
+def _either(hidden: Tensor) -> Tensor:
+    """Hidden states as the output of a layer: a model takes that, or the first of several things in it."""
+    import torch
+
+    class Either(torch.Tensor):
+        def __getitem__(self, index: Any) -> Any:
+            plain = self.as_subclass(torch.Tensor)
+            return plain if type(index) is int and index == 0 else plain[index]
+
+        __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    return hidden.as_subclass(Either)
+
+
+@contextmanager
+def _instead(forwards: Mapping[Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules compute something else for a while."""
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del module.forward
+
+
+@contextmanager
+def listening(listeners: Iterable[Listener], keep: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Keep what modules return: a copy, since some models add to it in place."""
+    with ExitStack() as stack:
+        for name, module, take in listeners:
+            hook = partial(_keep, keep, name, take)
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+def _keep(keep: Callable[[str, Tensor], None], name: str, take: Callable[[Any], Tensor], *call: Any) -> None:
+    keep(name, take(call[-1]).clone())
+
+
+def first(output: Any) -> Tensor:
+    """The tensor that a module returns, or the first of several."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def second(output: Any) -> Tensor:
+    """The probabilities that an attention module returns besides its output."""
+    return output[1]
