@@ -162,6 +162,28 @@ def equivalence(passed: bool = True, layers: int = 6, missed: str = "") -> dict[
     }
 
 
+#: what a plan declares of an activation that the target lacks
+DEVIATION = {
+    "side": "source",
+    "field": "hidden_act",
+    "value": "gelu_new",
+    "taken_as": "gelu",
+    "reason": "the gate has no other curve",
+}
+
+
+def deviating_stages(size: float = 3.2e-4) -> dict[str, dict[str, Any]]:
+    """The documents of a conversion that is proved under a deviation."""
+    planned = plan() | {"deviations": [DEVIATION], "unknown": ["model_flavour"]}
+    measured = {"deviations": [DEVIATION | {"measured": {"max_rel": size, "top1_agreement": 1.0}}]}
+    return all_stages(
+        plan=planned,
+        convert=receipt(planned),
+        roundtrip=roundtrip() | {"deviations": [DEVIATION | {"measured": {}}]},
+        equivalence=equivalence() | measured,
+    )
+
+
 def write_row(folder: Path, *, stages: dict[str, dict[str, Any]], log: dict[str, str] | None = None) -> None:
     for sub in ("logs", "benchmarks"):
         (folder / sub).mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,58 @@ def test_a_row_that_is_not_shown_looks_like_neither_yes_nor_no(campaign: Path):
     assert '<span class="verdict not-shown">not shown, 4.1e-07 ≤ 5.0e-06</span>' in source
 
 
+class TestADeviation:
+    """The state is yes, and nobody can miss what it holds under."""
+
+    @pytest.fixture
+    def nearly(self, tmp_path: Path) -> Path:
+        sample.write_row(tmp_path / "nearly", stages=sample.deviating_stages())
+        sample.write_row(tmp_path / "plain", stages=sample.all_stages())
+        return tmp_path
+
+    def test_the_summary_counts_it(self, nearly: Path):
+        found = summary(nearly)
+        assert (found["passed"], found["proved_with_deviations"]) == (True, 1)
+        row, plain = found["rows"]
+        assert row["verdict"] == "yes" and row["deviations"] == [sample.DEVIATION | {"max_rel": 3.2e-4}]
+        assert plain["deviations"] == []
+
+    def test_the_table(self, nearly: Path):
+        lines = format_table(summarize(read_campaign(nearly))).splitlines()
+        assert "proved, with a deviation" in lines[2] and "with a deviation" not in lines[3]
+        assert lines[-2] == (
+            "nearly: deviation: the source's hidden_act is 'gelu_new', and the target takes it as 'gelu': "
+            "the gate has no other curve (by itself 3.2e-04)"
+        )
+        assert lines[-1] == "2 of 2 conversions proved, 1 of them with a deviation"
+
+    def test_the_page(self, nearly: Path):
+        source = build_report(nearly).read_text()
+        page = Page(source)
+        assert "2 of 2 conversions proved, 1 of them with a deviation" in page.text
+        assert '<span class="verdict yes deviating">yes, with a deviation, 4.1e-07 ≤ 5.0e-06</span>' in source
+        assert '<h2>nearly <span class="chip yes deviating">proved, with a deviation</span></h2>' in source
+        assert '<h2>plain <span class="chip yes">proved</span></h2>' in source
+        assert source.count('<h4>Equivalence <span class="chip yes deviating">yes, with a deviation</span></h4>') == 1
+        assert page.text.count("the gate has no other curve") == 2 and "3.2e-04" in page.text
+        assert "model_flavour" in page.text
+
+    def test_a_row_without_its_check_shows_what_the_plan_declares(self, tmp_path: Path):
+        stages = sample.deviating_stages()
+        sample.write_row(tmp_path / "row", stages={stage: stages[stage] for stage in ("plan", "convert")})
+        lines = format_table(summarize(read_campaign(tmp_path))).splitlines()
+        assert "STOPPED" in lines[2] and "with a deviation" not in lines[2]
+        assert lines[-2].endswith("(its own size wasn't measured)")
+        assert lines[-1] == "0 of 1 conversion proved"
+
+    def test_a_malformed_one_is_one_clear_error(self, tmp_path: Path):
+        stages = sample.deviating_stages()
+        stages["plan"]["deviations"] = [{"field": 3}]
+        sample.write_row(tmp_path / "row", stages=stages)
+        with pytest.raises(ConvkitError, match="deviations"):
+            build_report(tmp_path)
+
+
 @pytest.mark.parametrize("missed, verdict", [("", "yes"), ("cast to bfloat16", "not shown")])
 def test_verdicts_of_version_1_have_no_state(tmp_path: Path, missed: str, verdict: str):
     """They passed although they missed a fault; that counts as not shown."""

@@ -60,6 +60,13 @@ class Conversion:
         return CHECKS[:1] if self.plan.get("schema") == STATE_SCHEMA else CHECKS
 
     @property
+    def deviations(self) -> list[dict[str, Any]]:
+        """The deviations that the plan declares; those that the equivalence check measured with their size."""
+        measured = self.documents.get("equivalence", {}).get("deviations", [])
+        sized = {(one.get("side"), one["field"]): one for one in measured}
+        return [sized.get((one.get("side"), one["field"]), one) for one in self.plan.get("deviations", [])] or measured
+
+    @property
     def stopped_at(self) -> str | None:
         """The first stage that left no document, apart from those it never had; None once all checks are made."""
         if all(check in self.documents for check in self.checks):

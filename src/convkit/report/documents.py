@@ -94,6 +94,17 @@ class Repair(Struct):
     why: str
 
 
+class Deviation(Struct):
+    """A value of a config that the other side says only nearly; verdicts say how much it changes."""
+
+    field: str
+    value: Any
+    taken_as: Any
+    reason: str
+    side: str = "source"
+    measured: Values | None = None
+
+
 class Plan(Struct):
     """What plans of all kinds of work have in common."""
 
@@ -110,6 +121,8 @@ class Plan(Struct):
     lost_config: Values | None = None
     variant: Values | None = None
     names: Values | None = None
+    deviations: tuple[Deviation, ...] = ()
+    unknown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -167,6 +180,7 @@ class Verdict(Struct):
     bound: Values | None = None
     sensitivity: str = ""
     faults: tuple[Fault, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
     details: Values | None = None
     problems: tuple[str, ...] = ()
     seconds: float | None = None

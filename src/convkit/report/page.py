@@ -18,6 +18,7 @@ from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
 from convkit.report.summary import (
     Row,
     Summary,
+    deviation_in_words,
     excess,
     headline,
     in_words,
@@ -25,6 +26,7 @@ from convkit.report.summary import (
     outcome,
     sensitivity,
     steps_of,
+    under,
     worst,
 )
 
@@ -52,6 +54,10 @@ def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
         "dashed": lambda words: words.replace(" ", "-"),
         "margin": margin,
         "sensitivity": sensitivity,
+        "deviation": deviation_in_words,
+        "under": under,
+        "deviations": text.deviations,
+        "shortened": text.shortened,
         "flat": _flat,
     }
     axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct, field
+from msgspec.structs import asdict
 
 import convkit
 from convkit.files.document import Document, read_json, typed
 from convkit.report.campaign import CHECKS, Conversion, state_of
-from convkit.report.text import duration, number, size
+from convkit.report.text import deviation, deviations, duration, number, size
 
 #: how the table on the terminal spells a row's verdict
 VERDICTS = {"yes": "proved", "no": "NOT PROVED", "not shown": "NOT SHOWN", "stopped": "STOPPED"}
@@ -44,8 +45,22 @@ class Outcome(Struct, frozen=True):
     seconds: float | None
 
 
+class Deviation(Struct, frozen=True):
+    """A value of a config that the other side says only nearly; ``max_rel`` is how much it changes by itself."""
+
+    side: str
+    field: str
+    value: Any
+    taken_as: Any
+    reason: str
+    max_rel: float | None
+
+
 class Row(Struct, frozen=True, kw_only=True):
-    """One conversion: what became of it, and the stage and the problem at which it ended if it isn't proved."""
+    """One conversion: what became of it, and the stage and the problem at which it ended if it isn't proved.
+
+    What is proved of one with ``deviations`` is proved under them.
+    """
 
     id: str
     verdict: Literal["yes", "no", "not shown", "stopped"]
@@ -62,6 +77,7 @@ class Row(Struct, frozen=True, kw_only=True):
     roundtrip: Outcome | None
     equivalence: Outcome | None
     seconds: float | None
+    deviations: tuple[Deviation, ...] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -70,18 +86,25 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Document, frozen=True, kw_only=True):
-    """A campaign in figures: a row for each conversion, and whether all of them are proved."""
+    """A campaign in figures: a row for each conversion, whether all are proved, and how many under deviations."""
 
     schema: Literal["convkit.summary/1"] = "convkit.summary/1"
     convkit: str
     passed: bool
+    #: conversions that are proved, but under a deviation
+    proved_with_deviations: int = 0
     rows: tuple[Row, ...]
 
 
 def summarize(conversions: Sequence[Conversion]) -> Summary:
     """The figures of these conversions."""
     rows = tuple(_row(conversion) for conversion in conversions)
-    return Summary(convkit=convkit.__version__, passed=all(row.verdict == "yes" for row in rows), rows=rows)
+    return Summary(
+        convkit=convkit.__version__,
+        passed=all(row.verdict == "yes" for row in rows),
+        proved_with_deviations=sum(row.verdict == "yes" and bool(row.deviations) for row in rows),
+        rows=rows,
+    )
 
 
 def read_summary(path: Path) -> Summary:
@@ -95,10 +118,12 @@ def read_summary(path: Path) -> Summary:
 
 
 def headline(summary: Summary) -> str:
-    """How many conversions are proved: ``4 of 5 conversions proved``."""
+    """How many conversions are proved: ``4 of 5 conversions proved, 1 of them with a deviation``."""
     proved = sum(row.verdict == "yes" for row in summary.rows)
     total = len(summary.rows)
-    return f"{proved} of {total} conversion{'s' if total != 1 else ''} proved"
+    nearly = summary.proved_with_deviations
+    under = f", {nearly} of them with {'a deviation' if nearly == 1 else 'deviations'}" if nearly else ""
+    return f"{proved} of {total} conversion{'s' if total != 1 else ''} proved{under}"
 
 
 def format_table(summary: Summary) -> str:
@@ -109,7 +134,14 @@ def format_table(summary: Summary) -> str:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     rule = "─" * max(len(line) for line in table)
     problems = [f"{row.id}: {row.problem}" for row in summary.rows if row.problem]
-    return "\n".join([table[0], rule, *table[1:], rule, *problems, headline(summary)])
+    nearly = [f"{row.id}: deviation: {deviation_in_words(one)}" for row in summary.rows for one in row.deviations]
+    return "\n".join([table[0], rule, *table[1:], rule, *problems, *nearly, headline(summary)])
+
+
+def deviation_in_words(declared: Deviation) -> str:
+    """A deviation, and how much it changes by itself if that was measured."""
+    own = "its own size wasn't measured" if declared.max_rel is None else f"by itself {number(declared.max_rel)}"
+    return f"{deviation(asdict(declared))} ({own})"
 
 
 def excess(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> float | None:
@@ -153,6 +185,18 @@ def _row(conversion: Conversion) -> Row:
         roundtrip=_outcome(conversion.documents.get("roundtrip")),
         equivalence=_outcome(conversion.documents.get("equivalence")),
         seconds=_seconds(conversion),
+        deviations=tuple(_deviation(declared) for declared in conversion.deviations),
+    )
+
+
+def _deviation(declared: Mapping[str, Any]) -> Deviation:
+    return Deviation(
+        side=declared.get("side", "source"),
+        field=declared["field"],
+        value=declared.get("value"),
+        taken_as=declared.get("taken_as"),
+        reason=declared["reason"],
+        max_rel=(declared.get("measured") or {}).get("max_rel"),
     )
 
 
@@ -220,7 +264,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     caught, planted = sensitivity(row)
     return (
         row.id,
-        VERDICTS[row.verdict],
+        ", ".join(filter(None, (VERDICTS[row.verdict], under(row)))),
         row.from_ or "–",
         row.to or "–",
         f"{number(row.leaves.source)} → {number(row.leaves.target)}",
@@ -230,6 +274,11 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{caught} of {planted}" if planted else "–",
         duration(row.seconds),
     )
+
+
+def under(row: Row) -> str:
+    """``with a deviation``, if the conversion is proved under one; else nothing."""
+    return deviations(len(row.deviations) if row.verdict == "yes" else 0)
 
 
 def _margin_or_outcome(check: Outcome | None) -> str:

@@ -89,8 +89,8 @@ def deviation(declared: Mapping[str, Any]) -> str:
 def shortened(value: object) -> str:
     """A value of a config, its end left out if it is long.
 
-    >>> shortened([1.0] * 40)
-    '[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1....'
+    >>> shortened("gelu"), len(shortened([1.0] * 40))
+    ("'gelu'", 60)
     """
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
