@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 #: what a placeholder is bound to: an index, or one of its names
@@ -64,7 +64,7 @@ class KeyTemplate:
     """A parsed template; immutable, hashable, compared by its text."""
 
     text: str
-    parts: tuple[str | Placeholder, ...]
+    parts: tuple[str | Placeholder, ...] = field(compare=False)
 
     @classmethod
     @cache
@@ -90,7 +90,7 @@ class KeyTemplate:
             raise ValueError(f"{text!r}: a brace that doesn't belong to a placeholder")
         return cls(text, tuple(part for part in parts if part != ""))
 
-    @property
+    @cached_property
     def placeholders(self) -> dict[str, Placeholder]:
         """Placeholders by name, in the order in which they appear."""
         return {part.name: part for part in self.parts if isinstance(part, Placeholder)}
@@ -100,10 +100,15 @@ class KeyTemplate:
         """Placeholders that are axes."""
         return {name: field for name, field in self.placeholders.items() if field.is_axis}
 
-    @property
+    @cached_property
     def bound(self) -> dict[str, Placeholder]:
         """Placeholders that stand for a part of the key: axes, and wild ones."""
         return {name: field for name, field in self.placeholders.items() if not field.config}
+
+    @cached_property
+    def config(self) -> tuple[str, ...]:
+        """The declared names whose values stand in the key."""
+        return tuple(name for name, one in self.placeholders.items() if one.config)
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
         """Return what the placeholders stand for in ``key``; None if the key doesn't match."""
@@ -111,11 +116,9 @@ class KeyTemplate:
         if found is None:
             return None
         bound: Bindings = {}
-        for name, field in self.placeholders.items():
-            if field.config:
-                continue
+        for name, one in self.bound.items():
             text = found[name]
-            bound[name] = text if field.choices or field.wild else int(text)
+            bound[name] = text if one.choices or one.wild else int(text)
         return bound
 
     def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
@@ -165,7 +168,7 @@ def _placeholder(found: re.Match[str], text: str) -> Placeholder:
 
 
 def _config_values(template: KeyTemplate, names: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(names[name])) for name, field in template.placeholders.items() if field.config)
+    return tuple((name, str(names[name])) for name in template.config)
 
 
 @lru_cache(maxsize=4096)
