@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import carried, plan_of
+from staged import (
+    check_that_a_fault_shows_in_its_stage,
+    check_that_roles_are_read_where_said,
+    check_that_stages_are_the_run,
+)
 from te_runs import Arrays, forward, genuine, unpacked
 
 from convkit.mappings import find_mapping
@@ -91,3 +96,14 @@ def test_the_originals_order_of_the_gate_is_wrong_for_current_releases() -> None
     names = plan_of(mapping, arrays, format="torch").names
     wrong = model("te/pax", old, {**names, "te_release": "1.8"}).run(ids).outputs["lm"]
     assert (wrong - right).abs().max() > 1
+
+
+@pytest.mark.parametrize("name", ["pax_gqa_real", "pax_norepeat", "t5x_adamw"])
+def test_stages(name: str) -> None:
+    oracle = model(fw(name), genuine(name))
+    inputs = {
+        "input_ids": torch.randint(1, oracle.facts.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
+    }
+    check_that_stages_are_the_run(oracle, inputs)
+    check_that_roles_are_read_where_said(oracle, inputs)
+    check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")

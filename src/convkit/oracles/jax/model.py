@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
 from convkit.oracles.oracle import Cut, Facts, Oracle
+from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:
     from jax import Array
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: input length for a model without a position table
 POSITIONS = 2048
+#: added to the score of a key that a query doesn't see
+UNSEEN = -1e10
 
 
 class JaxOracle(Oracle):
@@ -30,6 +33,8 @@ class JaxOracle(Oracle):
     facts: Facts
     #: whether the feed-forward part is gated: it has a second half without activation
     gated: bool
+    #: size of an attention head
+    head_dim: int
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         self.config, self.tensors, self.path = dict(config), tensors, path
@@ -59,7 +64,7 @@ class JaxOracle(Oracle):
             raise ConvkitError(
                 "is missing", path=self.path, key=f"{self.weights}{key}", remedy=f"is this a {self.layout} checkpoint?"
             )
-        return tuple(self.tensors[f"{self.weights}{key}"].shape)
+        return shape_of(self.tensors, f"{self.weights}{key}")
 
     def give(self, role: str, key: str, at: tuple[int | None, ...] = (), ins: tuple[int, ...] = ()) -> None:
         """Assign a role to a block of a tensor."""
@@ -91,6 +96,23 @@ class JaxOracle(Oracle):
     @abstractmethod
     def norm(self, role: str, x: Array) -> Array:
         """``x`` through a norm."""
+
+    def placed(self, i: int, q: Array, k: Array) -> tuple[Array, Array]:
+        """Queries and keys ``[b, s, heads, dim]`` with what the layer does to them: rotation, scales."""
+        return q, k
+
+    def attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
+        """``x`` through a layer's norm and self attention; ``bias`` as in :func:`attend`."""
+        layer = f"layers.{i}"
+        x = self.norm(f"{layer}.norm_attention", x)
+        trace.point(i, "norm_attention", to_torch(x))
+        q, k, v = (heads_of(self.linear(f"{layer}.{role}", x), self.head_dim) for role in "qkv")
+        trace.point(i, "v", to_torch(v.reshape(*v.shape[:2], -1)))
+        mixed, probabilities = attend(*self.placed(i, q, k), v, bias)
+        trace.point(i, "probabilities", to_torch(probabilities))
+        out = self.linear(f"{layer}.o", mixed)
+        trace.point(i, "attention", to_torch(out))
+        return out
 
     def feed_forward(self, i: int, x: Array, trace: Trace) -> Array:
         """``x`` through a layer's norm and feed-forward part, plain or gated; the gate is the activated half."""
@@ -137,6 +159,13 @@ def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
     return mixed.reshape(*mixed.shape[:2], -1), probabilities
 
 
+def causal(length: int) -> Array:
+    """``[1, 1, length, length]``: 0 where a query sees a key, which is at its own position or before it."""
+    import jax.numpy as jnp
+
+    return jnp.where(jnp.tril(jnp.ones((length, length), bool)), 0.0, UNSEEN)[None, None]
+
+
 def heads_of(x: Array, size: int) -> Array:
     """Split the last axis into heads."""
     return x.reshape(*x.shape[:-1], -1, size)
@@ -149,6 +178,13 @@ def normalised(x: Array, eps: float, centred: bool) -> Array:
 
     x = x - jnp.mean(x, -1, keepdims=True) if centred else x
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + eps)
+
+
+def to_jax(x: Tensor) -> Array:
+    """A state, or ids, as a JAX array."""
+    import jax.numpy as jnp
+
+    return jnp.asarray(x.numpy())
 
 
 def to_torch(x: Array) -> Tensor:

@@ -19,20 +19,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
-from convkit.oracles.jax.model import POSITIONS, JaxOracle, attend, heads_of, normalised, to_torch
-from convkit.oracles.oracle import Facts, Trace
+from convkit.oracles.jax.model import POSITIONS, JaxOracle, causal, normalised, to_jax, to_torch
+from convkit.oracles.oracle import Facts, Stack, State, Trace
+from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:
     from jax import Array
     from torch import Tensor
 
 EPS = 1e-6
-UNSEEN = -1e10
 #: r_softplus_0 of Praxis: 1 / softplus(0), as it writes it
 PER_DIM = 1.442695041
 
 
-class PaxLm(JaxOracle):
+class PaxLm(JaxOracle, Stack):
     """``mdl_vars.params.lm.*`` of a Pax checkpoint, one sub-tree per layer."""
 
     layout = "pax/lm"
@@ -110,25 +110,27 @@ class PaxLm(JaxOracle):
         """The config's activation; by default SiLU for a LLaMA-like model, else GELU."""
         return self.config.get("activation", "silu" if self.gated and not self.centred else "gelu")
 
-    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`; the model attends causally and takes only ``input_ids``."""
-        import jax.numpy as jnp
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.begin`; the model attends causally and takes only ``input_ids``."""
+        return State({}, {"ids": to_jax(inputs["input_ids"])})
 
-        ids = jnp.asarray(inputs["input_ids"].numpy())
-        length = ids.shape[1]
-        trace = Trace(detail)
-        bias = jnp.where(jnp.tril(jnp.ones((length, length), bool)), 0.0, UNSEEN)[None, None]
-        x = self.array("embedding.weight")[ids]
-        x = x + sinusoids(length, self.width) if "sinusoidal" in self.positions else x
-        trace.state("embedding", to_torch(x))
-        for i in range(self.facts.layers):
-            x = x + self._attention(i, x, bias, trace)
-            x = x + self.feed_forward(i, x, trace)
-            trace.state(f"layers.{i}", to_torch(x))
-        x = self.norm("norm_final", x)
-        trace.state("final", to_torch(x))
-        trace.outputs["lm"] = to_torch(self.linear("head.lm", x))
-        return trace
+    def before(self, given: Mapping[str, Any]) -> Tensor:
+        """See :meth:`Stack.before`."""
+        x = self.array("embedding.weight")[given["ids"]]
+        return to_torch(x + sinusoids(x.shape[1], self.width) if "sinusoidal" in self.positions else x)
+
+    def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.layer`."""
+        hidden = to_jax(x)
+        hidden = hidden + self.attention(i, hidden, causal(x.shape[1]), trace)
+        return to_torch(hidden + self.feed_forward(i, hidden, trace))
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.after`."""
+        hidden = self.norm("norm_final", to_jax(x))
+        trace.state("final", to_torch(hidden))
+        trace.outputs["lm"] = to_torch(self.linear("head.lm", hidden))
+        return trace.states["final"]
 
     def norm(self, role: str, x: Array) -> Array:
         """LayerNorm if there is an offset, else RMS norm."""
@@ -139,24 +141,16 @@ class PaxLm(JaxOracle):
             scaled = scaled * self.array(f"{role}.weight")
         return scaled + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else scaled
 
-    def _attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
+    def placed(self, i: int, q: Array, k: Array) -> tuple[Array, Array]:
+        """See :meth:`JaxOracle.placed`."""
         import jax
 
-        layer = f"layers.{i}"
-        x = self.norm(f"{layer}.norm_attention", x)
-        trace.point(i, "norm_attention", to_torch(x))
-        q, k, v = (heads_of(self.linear(f"{layer}.{role}", x), self.head_dim) for role in "qkv")
-        trace.point(i, "v", to_torch(v.reshape(*v.shape[:2], -1)))
         if self.facts.rotary:
             q, k = rotate(q, self.theta), rotate(k, self.theta)
         q = q * self.head_dim**-0.5
-        if f"{layer}.per_dim" in self.roles:
-            q = q * (PER_DIM * jax.nn.softplus(self.array(f"{layer}.per_dim")))
-        mixed, probabilities = attend(q, k, v, bias)
-        trace.point(i, "probabilities", to_torch(probabilities))
-        out = self.linear(f"{layer}.o", mixed)
-        trace.point(i, "attention", to_torch(out))
-        return out
+        if f"layers.{i}.per_dim" in self.roles:
+            q = q * (PER_DIM * jax.nn.softplus(self.array(f"layers.{i}.per_dim")))
+        return q, k
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
@@ -167,9 +161,9 @@ class PaxLm(JaxOracle):
         }
         return {name: {**self.config, **change} for name, change in wrong.items()}
 
-    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`: Pax's embedding is the head, by definition."""
-        return self.config, dict(self.tensors)
+        return self.config, self.tensors
 
 
 class PaxLmRepeat(PaxLm):
@@ -182,7 +176,7 @@ class PaxLmRepeat(PaxLm):
         key = next((key for key in self.tensors if key.startswith(f"{self.weights}{self.at(0)[0]}")), None)
         if key is None:
             raise ConvkitError("has no stacked layers", path=self.path, remedy=f"is this a {self.layout} checkpoint?")
-        return self.tensors[key].shape[0]
+        return shape_of(self.tensors, key)[0]
 
     def at(self, i: int) -> tuple[str, tuple[int, ...]]:
         """See :meth:`PaxLm.at`."""

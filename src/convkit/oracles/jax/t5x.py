@@ -11,8 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from convkit.oracles.jax.model import POSITIONS, JaxOracle, attend, heads_of, normalised, to_torch
-from convkit.oracles.oracle import Facts, Trace
+from convkit.oracles.jax.model import (
+    POSITIONS,
+    UNSEEN,
+    JaxOracle,
+    attend,
+    causal,
+    heads_of,
+    normalised,
+    to_jax,
+    to_torch,
+)
+from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.tensors import Made, Overlay
 
 if TYPE_CHECKING:
     from jax import Array
@@ -21,7 +32,8 @@ if TYPE_CHECKING:
 EPS = 1e-6
 #: the distance from which on relative positions share a bucket
 MAX_DISTANCE = 128
-UNSEEN = -1e10
+#: stages that leave a state of another name than their own
+_STATES = {"embedding": "embedding", "encoder.norm": "encoded", "head": "final"}
 
 
 class T5xT5(JaxOracle):
@@ -83,61 +95,83 @@ class T5xT5(JaxOracle):
         """The config's activation; by default ``gelu`` (T5 1.1) for a gated layer, else ``relu`` (the first T5)."""
         return self.config.get("activation", "gelu" if self.gated else "relu")
 
-    def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
-        """See :meth:`Oracle.run`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0."""
-        import jax.numpy as jnp
+    @property
+    def layer_stages(self) -> tuple[str, ...]:
+        """See :attr:`Oracle.layer_stages`."""
+        return tuple(f"{stack}.layers.{i}" for stack, depth in self.depth.items() for i in range(depth))
 
-        ids = jnp.asarray(inputs["input_ids"].numpy())
-        shifted = jnp.pad(ids, ((0, 0), (1, 0)))[:, :-1]
-        return self.forward(ids, shifted, detail)
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """See :attr:`Oracle.stages`: the encoder's norm and the decoder's embedding stand between the two stacks."""
+        first = self.depth["encoder"]
+        between = ("encoder.norm", "decoder.embedding") if first else ("decoder.embedding",)
+        return ("embedding", *self.layer_stages[:first], *between, *self.layer_stages[first:], "head")
 
-    def forward(self, encoder: Any, decoder: Any, detail: int | None = None) -> Trace:
+    def stage_of(self, role: str) -> str:
+        """See :meth:`Oracle.stage_of`."""
+        name, _, stack = role.partition(".")[0].partition("_")
+        if name == "positions":
+            return f"{stack}.layers.0"
+        return "encoder.norm" if (name, stack) == ("norm", "encoder") else super().stage_of(role)
+
+    def forward(self, encoder: Any, decoder: Any) -> Trace:
         """Run with encoder ids ``[b, s]`` and decoder ids ``[b, t]``, int."""
+        import torch
+
+        ids = {"input_ids": encoder, "decoder_input_ids": decoder}
+        return self.run({name: torch.as_tensor(value) for name, value in ids.items()})
+
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.begin`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0,
+        unless ``decoder_input_ids`` are given.
+        """
         import jax.numpy as jnp
 
-        encoder, decoder = jnp.asarray(encoder), jnp.asarray(decoder)
-        trace = Trace(detail)
+        encoder = to_jax(inputs["input_ids"])
+        if "decoder_input_ids" in inputs:
+            decoder = to_jax(inputs["decoder_input_ids"])
+        else:
+            decoder = jnp.pad(encoder, ((0, 0), (1, 0)))[:, :-1]
         seen = jnp.where(encoder > 0, 0.0, UNSEEN)[:, None, None, :]
-        table = self.array("embedding.weight")
-        memory = table[encoder]
-        trace.state("embedding", to_torch(memory))
-        for i in range(self.depth["encoder"]):
-            bias = self.positions("encoder", encoder.shape[1], both_ways=True) + seen
-            memory = memory + self._attention(i, memory, bias, trace)
-            memory = memory + self.feed_forward(i, memory, trace)
-            trace.state(f"layers.{i}", to_torch(memory))
-        if self.depth["encoder"]:
-            memory = self.norm("norm_encoder", memory)
-            trace.state("encoded", to_torch(memory))
-        length = decoder.shape[1]
-        causal = jnp.where(jnp.tril(jnp.ones((length, length), bool)), 0.0, UNSEEN)[None, None]
-        x = table[decoder]
-        for i in range(self.depth["encoder"], self.facts.layers):
-            x = x + self._attention(i, x, self.positions("decoder", length, both_ways=False) + causal, trace)
-            x = x + self._cross(i, x, memory, seen)
-            x = x + self.feed_forward(i, x, trace)
-            trace.state(f"layers.{i}", to_torch(x))
-        x = self.norm("norm_decoder", x)
-        trace.state("final", to_torch(x))
-        x = x / self.width**0.5 if self.facts.tied else x
-        trace.outputs["lm"] = to_torch(self.linear("head.lm", x))
-        return trace
+        return State({}, {"encoder": encoder, "decoder": decoder, "seen": seen})
+
+    def stage(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.stage`."""
+        flow = {key: to_jax(value) for key, value in state.flow.items()}
+        if name == "embedding":
+            after = {"hidden": self.array("embedding.weight")[state.given["encoder"]]}
+        elif name == "encoder.norm":
+            after = {"hidden": self.norm("norm_encoder", flow["hidden"])}
+        elif name == "decoder.embedding":
+            after = {"hidden": self.array("embedding.weight")[state.given["decoder"]], "encoded": flow["hidden"]}
+        elif name == "head":
+            after = {"hidden": self.norm("norm_decoder", flow["hidden"])}
+            x = after["hidden"] / self.width**0.5 if self.facts.tied else after["hidden"]
+            trace.outputs["lm"] = to_torch(self.linear("head.lm", x))
+        else:
+            after = flow | {"hidden": self.layer(name, flow, state.given, trace)}
+        left = {key: to_torch(value) for key, value in after.items()}
+        if name in self.layer_stages:
+            trace.state(f"layers.{self.layer_stages.index(name)}", left["hidden"])
+        elif name in _STATES:
+            trace.state(_STATES[name], left["hidden"])
+        return State(left, state.given)
+
+    def layer(self, name: str, flow: Mapping[str, Array], given: Mapping[str, Any], trace: Trace) -> Array:
+        """The hidden states that leave a layer of either stack."""
+        i, x = self.layer_stages.index(name), flow["hidden"]
+        length = x.shape[1]
+        if name.startswith("encoder."):
+            x = x + self.attention(i, x, self.positions("encoder", length, both_ways=True) + given["seen"], trace)
+        else:
+            bias = self.positions("decoder", length, both_ways=False) + causal(length)
+            x = x + self.attention(i, x, bias, trace)
+            x = x + self._cross(i, x, flow["encoded"], given["seen"])
+        return x + self.feed_forward(i, x, trace)
 
     def norm(self, role: str, x: Array) -> Array:
         """RMS norm with a direct scale."""
         return normalised(x, float(self.config.get("eps", EPS)), centred=False) * self.array(f"{role}.weight")
-
-    def _attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
-        layer = f"layers.{i}"
-        x = self.norm(f"{layer}.norm_attention", x)
-        trace.point(i, "norm_attention", to_torch(x))
-        q, k, v = (heads_of(self.linear(f"{layer}.{role}", x), self.head_dim) for role in "qkv")
-        trace.point(i, "v", to_torch(v.reshape(*v.shape[:2], -1)))
-        mixed, probabilities = attend(q, k, v, bias)
-        trace.point(i, "probabilities", to_torch(probabilities))
-        out = self.linear(f"{layer}.o", mixed)
-        trace.point(i, "attention", to_torch(out))
-        return out
 
     def _cross(self, i: int, x: Array, memory: Array, seen: Array) -> Array:
         layer = f"layers.{i}.cross_"
@@ -171,10 +205,12 @@ class T5xT5(JaxOracle):
             "wrong norm epsilon": {**self.config, "eps": 1e-3},
         }
 
-    def untied(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
-        head = self.part("embedding.weight").T.contiguous() / self.width**0.5
-        return self.config, {**self.tensors, "target.decoder.logits_dense.kernel": head}
+        head = Made(
+            (self.width, self.facts.vocab_size), lambda: self.part("embedding.weight").T.contiguous() / self.width**0.5
+        )
+        return self.config, Overlay(self.tensors, {"target.decoder.logits_dense.kernel": head})
 
 
 class TeT5(T5xT5):

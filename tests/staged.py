@@ -1,0 +1,84 @@
+"""Walks oracles stage by stage, and checks what every oracle's stages must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from convkit.oracles.oracle import Oracle, State, Trace
+from convkit.oracles.tensors import OnDemand, linked, shape_of
+from convkit.verify.equivalence.agreement import compare
+
+Inputs = Mapping[str, Tensor]
+
+
+class Logged(OnDemand):
+    """Tensors that note which of them are read."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors, self.read = tensors, set[str]()
+
+    def __getitem__(self, key: str) -> Tensor:
+        self.read.add(key)
+        return self.tensors[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.tensors
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return shape_of(self.tensors, key)
+
+    def linked(self, one: str, other: str) -> bool:
+        return linked(self.tensors, one, other)
+
+
+def walked(oracle: Oracle, inputs: Inputs) -> Iterator[tuple[str, State, Trace]]:
+    """Each stage: its name, what enters it, and what it leaves in a trace of its own."""
+    state = oracle.begin(inputs)
+    for name in oracle.stages:
+        trace = Trace()
+        after = oracle.stage(name, state, trace)
+        yield name, state, trace
+        state = after
+
+
+def check_that_stages_are_the_run(oracle: Oracle, inputs: Inputs) -> None:
+    whole, together = oracle.run(inputs), Trace()
+    for _, _, trace in walked(oracle, inputs):
+        together.states |= trace.states
+        together.outputs |= trace.outputs
+    assert list(whole.states) == list(together.states) and list(whole.outputs) == list(together.outputs)
+    assert compare(whole, together).max_rel == 0
+
+
+def check_that_roles_are_read_where_said(oracle: Oracle, inputs: Inputs) -> None:
+    """``stage_of`` names the first stage that reads a role; a tied head's is the last one all the same."""
+    logged = Logged(oracle.tensors)
+    reading = oracle.rebuilt(tensors=logged)
+    first: dict[str, str] = {}
+    state = reading.begin(inputs)
+    for name in reading.stages:
+        logged.read.clear()
+        state = reading.stage(name, state, Trace())
+        first = dict.fromkeys(logged.read, name) | first
+    for role, part in reading.roles.items():
+        assert reading.stage_of(role) == ("head" if role.startswith("head.") else first[part.key]), role
+
+
+def check_that_a_fault_shows_in_its_stage(oracle: Oracle, inputs: Inputs, role: str) -> None:
+    """Fed with what enters the sound stage, only the stage with the fault gives something else."""
+    faulty = oracle.rebuilt(tensors=oracle.edited({role: oracle.part(role) * 1.01}))
+    own, wrong = faulty.begin(inputs), set()
+    for name, entered, trace in walked(oracle, inputs):
+        fed = Trace()
+        faulty.stage(name, own.fed(entered), fed)
+        if trace.states and compare(trace, fed).max_rel > 0:
+            wrong.add(name)
+    assert wrong == {oracle.stage_of(role)}
