@@ -90,7 +90,7 @@ def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
         open_source(args.source, format=args.source_format, config=args.config) as source,
         open_source(args.target, config=args.target_config) as target,
     ):
-        to = args.to or detect_layout(target)[0].name
+        to = args.to or detect_layout(target, to=detect_layout(source, args.from_)[0].name)[0].name
         options = Options(
             format=target.checkpoint.format,
             release=parse_release(args.release),

@@ -3,45 +3,86 @@
 from __future__ import annotations
 
 from collections import abc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convkit.config import ConfigClass
+from convkit.config.classes import every
 from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
-from convkit.mappings import get_layout, layouts
+from convkit.mappings import all_mappings, get_layout, layouts
 from convkit.plan.source import Source
 
 
-def detect_layout(source: Source, named: str | None = None) -> tuple[Layout, str]:
+@dataclass(frozen=True)
+class _Match:
+    """A layout whose signature a config has: the fields that show it, and the reason for people."""
+
+    layout: Layout
+    fields: abc.Mapping[str, Any]
+    why: str
+
+    def within(self, other: _Match) -> bool:
+        """Whether the other layout's signature demands all of this one, and more."""
+        return self.fields != other.fields and self.fields.items() <= other.fields.items()
+
+
+def detect_layout(source: Source, named: str | None = None, to: str | None = None) -> tuple[Layout, str]:
     """Detect the layout of a source from its config, and say why; a layout that the user names is checked.
+
+    A config that doesn't name its model is of a layout only if the layout's config class has all its fields. Where
+    several layouts are left, the one counts whose signature demands more, or from which a mapping leads ``to`` a layout
+    or framework. A nameless config without any signature is of the one layout that has its fields and leads there.
 
     Raises:
         ConvkitError: the layout can't be recognised, or isn't the named one.
     """
     if named is not None:
         get_layout(named)
-    if source.config is None:
+    config, path = source.config, source.config_path
+    if config is None:
         return _layout_of_keys(source, named)
-    found = [
-        (layout, why) for layout in layouts().values() if (why := _signature(layout, source.config, source.config_path))
-    ]
+    matches = [match for layout in layouts().values() if (match := _match(layout, config, path))]
     if named is not None:
-        if any(layout.name == named for layout, _ in found):
-            return get_layout(named), "named by the user, and the config agrees"
-        why = f"it is one of {found[0][0].name}" if found else "its fields differ"
-        raise ConvkitError(
-            f"is not the config of a {named} checkpoint: {why}", path=source.config_path, remedy="correct --from"
-        )
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(layout.name for layout, _ in found)
-        raise ConvkitError(f"could be any of {names}", path=source.config_path, remedy="say which: --from")
-    shown = f" (model {model!r})" if (model := _model_named(source.config)) else ""
+        return get_layout(named), _why_named(named, matches, config, path)
+    left = [match for match in matches if not any(match.within(other) for other in matches)]
+    if len(left) > 1 and to is not None:
+        left = [match for match in left if _leads(match.layout, to)] or left
+    if len(left) == 1:
+        return left[0].layout, left[0].why
+    if left:
+        names = ", ".join(match.layout.name for match in left)
+        raise ConvkitError(f"could be any of {names}", path=path, remedy="say which: --from")
+    fitting = [one for one in layouts().values() if _leads(one, to) and _fits(one, config)] if to is not None else []
+    if len(fitting) == 1:
+        return fitting[0], f"it names no model, has only fields of {fitting[0].name}, and {to} is asked for"
+    shown = f" (model {model!r})" if (model := _model_named(config)) else ""
     remedy = f"known layouts: {', '.join(layouts())}"
-    raise ConvkitError(f"isn't of a known model family{shown}", path=source.config_path, remedy=remedy)
+    raise ConvkitError(f"isn't of a known model family{shown}", path=path, remedy=remedy)
+
+
+def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any], path: Path | None) -> str:
+    """Why a config is of the layout that the user names.
+
+    Raises:
+        ConvkitError: it isn't.
+    """
+    if any(match.layout.name == named for match in matches):
+        return "named by the user, and the config agrees"
+    if _fits(get_layout(named), config):
+        return "named by the user, and the config names no model and has only fields of it"
+    why = f"it is one of {matches[0].layout.name}" if matches else "its fields differ"
+    raise ConvkitError(f"is not the config of a {named} checkpoint: {why}", path=path, remedy="correct --from")
+
+
+def _leads(layout: Layout, to: str) -> bool:
+    """Whether a mapping leads from a layout to another layout or framework; every layout leads to itself."""
+    ends = [(mapping.left.name, mapping.right.name) for mapping in all_mappings()]
+    reached = {layout.name, *(name for pair in ends if layout.name in pair for name in pair)}
+    return any(to in (name, name.partition("/")[0]) for name in reached)
 
 
 def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
@@ -84,18 +125,58 @@ def _model_named(config: abc.Mapping[str, Any]) -> str | None:
     return next((name for name in names if isinstance(name, str)), None)
 
 
-def _signature(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> str:
-    """Why the config is of this layout; empty if it isn't. Every place where it may hold the model is checked."""
-    home, *others = layout.config_at or ("",)
-    for place in others:
-        if (model := dig(config, place)) is not MISSING:
-            config = {**config, home: model}
+def _match(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> _Match | None:
+    """The signature of the layout that the config has."""
+    config = _at_home(layout, config)
     for alternative in layout.signature:
         pairs = [(field, dig(config, field), value) for field, value in alternative.items()]
-        if all(_agrees(found, value) for _, found, value in pairs):
-            shown = ", ".join(f"{field} = {found!r}" for field, found, value in pairs if value is not None)
-            return f"{path.name if path else 'config'}: {shown}"
-    return ""
+        if not all(_agrees(found, value) for _, found, value in pairs):
+            continue
+        if _nameless(alternative) and not _has_only_known_fields(layout, config):
+            continue
+        shown = ", ".join(f"{field} = {found!r}" for field, found, value in pairs if found not in (MISSING, None))
+        return _Match(layout, alternative, f"{path.name if path else 'config'}: {shown or 'its fields'}")
+    return None
+
+
+def _fits(layout: Layout, config: abc.Mapping[str, Any]) -> bool:
+    """Whether a config that names no model has only fields of the layout's config class."""
+    config = _at_home(layout, config)
+    names = [next(iter(alternative)) for alternative in layout.signature if not _nameless(alternative)]
+    nameless = bool(names) and all(dig(config, name) is MISSING for name in names)
+    return nameless and bool(_classes(layout)) and _has_only_known_fields(layout, config)
+
+
+def _at_home(layout: Layout, config: abc.Mapping[str, Any]) -> abc.Mapping[str, Any]:
+    """The config with the model at the first of the places where the layout's configs may hold it."""
+    home, *others = layout.config_at or ("",)
+    found = (model for place in others if (model := dig(config, place)) is not MISSING)
+    return {**config, home: model} if (model := next(found, None)) is not None else config
+
+
+def _nameless(alternative: abc.Mapping[str, Any]) -> bool:
+    """Whether a signature is that of configs that don't name their model: its first field must be absent."""
+    return next(iter(alternative.values())) is None
+
+
+def _has_only_known_fields(layout: Layout, config: abc.Mapping[str, Any]) -> bool:
+    """Whether one config class of the layout has every field of the model; true if the layout declares no class."""
+    home = (layout.config_at or ("",))[0]
+    section = dig(config, home)
+    if not isinstance(section, dict):
+        return False
+    classes = _classes(layout)
+    return not classes or any(section.keys() <= one.names.keys() for one in classes)
+
+
+def _classes(layout: Layout) -> tuple[ConfigClass, ...]:
+    """The config classes that the mappings declare for a layout."""
+    sides = [
+        side
+        for one in all_mappings()
+        for side in ((one.left.name, one.config.left), (one.right.name, one.config.right))
+    ]
+    return tuple(found for name, classes in sides if name == layout.name for found in every(classes))
 
 
 def _agrees(found: Any, value: Any) -> bool:

@@ -52,7 +52,7 @@ def make_plan(
         UsageError: an unknown layout, format, dtype or release; a framework into which not exactly one mapping leads.
     """
     options = options or Options()
-    mapping = find_route(detect_layout(source, from_)[0].name, to, through) if isinstance(to, str) else to
+    mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through))
     links = mapping.links if isinstance(mapping, Chain) else (mapping,)
     _check_asked(mapping, options)
     releases = _releases(mapping, links, options.release)
@@ -68,6 +68,12 @@ def make_plan(
         path = (isinstance(error, ConfigError) and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
     return plan
+
+
+def _route(source: Source, from_: str | None, to: str, through: Sequence[str]) -> Mapping | Chain:
+    """Find the way from the source's layout; the first stop helps to recognise the layout."""
+    here = detect_layout(source, from_, [*through, to][0])[0].name
+    return find_route(here, to, through)
 
 
 def _check_asked(mapping: Mapping | Chain, options: Options) -> None:
