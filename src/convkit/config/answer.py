@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """A value of the source that the target can say only nearly.
+    """A value of one side that the other can say only nearly.
 
     Attributes:
-        field: the path of the field in the source's config.
-        value: what the source says there.
-        taken_as: the value of the same field that would make the source exactly what the target is. Equivalence runs
-            the source with it, and shows the distance to the source as it is apart.
+        field: the path of the field in that side's config.
+        value: what stands there.
+        taken_as: the value of the same field with which this side would be exactly what the other is. Equivalence
+            runs the side with it, and shows the distance to the side as it is apart.
         reason: one sentence for plan, receipt, verdict and page.
+        side: whose config it is. Mostly it is the source that says what the target can't; it is the target where
+            whatever is written there says more than the source does.
     """
 
     field: str
     value: Any
     taken_as: Any
     reason: str
+    side: Literal["source", "target"] = "source"
 
 
 @dataclass(frozen=True)

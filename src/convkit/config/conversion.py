@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convkit.config.answer import Deviation
@@ -112,7 +112,11 @@ class Conversion:
             raise ConfigError(problem, key=here, remedy=f"it must be {field.kind if field else ''}") from None
         self.target.write(there, value)
 
-    def deviate(self, path: str, value: Any, taken_as: Any, reason: str) -> None:
-        """Note that the target says the value of a field only nearly."""
-        spelling, _ = self.source.found(path)
-        self.deviations.append(Deviation(self.source.whole(spelling), value, taken_as, reason))
+    def deviate(self, deviation: Deviation) -> None:
+        """Note a deviation, whose field is a path in its side's section."""
+        if deviation.side == "source":
+            spelling, _ = self.source.found(deviation.field)
+            path = self.source.whole(spelling)
+        else:
+            path = self.target.whole(deviation.field)
+        self.deviations.append(replace(deviation, field=path))

@@ -18,7 +18,7 @@ from dataclasses import field as dataclass_field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from convkit.config.answer import Answer
+from convkit.config.answer import Answer, Deviation
 from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED, Release
 from convkit.config.conversion import Conversion
 from convkit.config.tree import MISSING, dig, merge, same, unseen
@@ -139,7 +139,7 @@ class Field(Row):
             one, other = run.turned(left, right)
             if reason and same(one, value):
                 meant = next(pair[0] for pair in exact if same(pair[1], other))
-                run.deviate(path, value, meant, reason[0])
+                run.deviate(Deviation(path, value, meant, reason[0]))
                 return other
         known = dict.fromkeys(shown(run.turned(*pair[:2])[0]) for pair in self.values)
         raise ConfigError(f"{shown(value)} has no counterpart", key=path, remedy=f"known: {', '.join(known)}")
@@ -261,7 +261,7 @@ class Coupled(Row):
         run.names |= answer.names
         run.warnings += answer.warnings
         for deviation in answer.deviations:
-            run.deviate(deviation.field, deviation.value, deviation.taken_as, deviation.reason)
+            run.deviate(deviation)
         if self.released(run):
             for path, value in answer.fields.items():
                 run.target.write(path, value)

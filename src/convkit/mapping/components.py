@@ -167,22 +167,24 @@ class PackedTable(ConfigTable):
             at = f"{_joined(base, path)}."
             with _named_with(path):
                 inside = {one.removeprefix(at) for one in whole.source.seen if one.startswith(at)}
-                found.append(_Part(section, path, _joined(base, path), run.finish(inside)))
+                to = section.at("left" if self.reverse else "right")
+                found.append(_Part(path, _joined(base, path), to, _joined(self.written_at, to), run.finish(inside)))
         for part in found:
-            _plant_below(
-                whole.target.section, part.section.at("left" if self.reverse else "right"), part.converted.config
-            )
+            _plant_below(whole.target.section, part.to, part.converted.config)
         own_part = whole.finish({part.at for part in found})
         return _together(config, own_part, found)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A converted section: ``path`` below the pack's section, ``at`` in the whole config."""
+    """A converted section: ``path`` below the pack's section of the source, ``at`` in its whole config, and ``to`` and
+    ``written`` in the target's.
+    """
 
-    section: Section
     path: str
     at: str
+    to: str
+    written: str
     converted: Converted
 
 
@@ -195,7 +197,8 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         seen |= {_joined(part.at, field) for field in found.seen}
         defaults += [entry | {"name": _joined(part.path, entry["name"])} for entry in found.defaults]
         warnings += [f"{part.path}: {warning}" for warning in found.warnings]
-        deviations += [replace(one, field=_joined(part.at, one.field)) for one in found.deviations]
+        places = {"source": part.at, "target": part.written}
+        deviations += [replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
         unknown += [_joined(part.path, field) for field in found.unknown]
     return replace(
         own,

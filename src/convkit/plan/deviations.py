@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def declared(converted: Converted) -> tuple[PlannedDeviation, ...]:
     """The deviations that the rows of a table declared, as plans record them."""
     found = converted.deviations
-    return tuple(PlannedDeviation("source", one.field, one.value, one.taken_as, one.reason) for one in found)
+    return tuple(PlannedDeviation(one.side, one.field, one.value, one.taken_as, one.reason) for one in found)
 
 
 def put_values_back(config: dict[str, Any], earlier: Iterable[PlannedDeviation]) -> tuple[PlannedDeviation, ...]:
