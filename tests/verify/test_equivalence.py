@@ -39,7 +39,8 @@ torch.set_num_threads(1)
 LONG, SHORT = [2.0, 3.0, 4.0, 5.0], [1.0, 1.1, 1.2, 1.3]
 STRETCH = {"original_max_position_embeddings": 64}
 BANDS = {**STRETCH, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-FACTORS = {**STRETCH, "long_factor": LONG, "short_factor": SHORT}
+#: transformers takes the short factors up to the original length, Cerebras never
+FACTORS = {**STRETCH, "long_factor": LONG, "short_factor": LONG}
 
 
 def scaled(kind: str, factor: float, extra: dict[str, Any]) -> Pair:
@@ -93,6 +94,14 @@ def test_a_longer_probe_is_taken_where_longrope_needs_it(tmp_path: Path) -> None
     pair = scaled("longrope", 512 / 400, extra)
     verdict = equivalence(*write(pair, tmp_path), faults=False)
     assert verdict.passed and verdict.details["probe"]["positions"] > 400
+
+
+def test_short_inputs_are_compared_where_long_ones_are_computed_otherwise(tmp_path: Path) -> None:
+    verdict = equivalence(*write(scaled("longrope", 8.0, FACTORS | {"short_factor": SHORT}), tmp_path))
+    assert verdict.measured["max_rel"] <= verdict.bound["max_rel"]
+    assert verdict.measured["short_max_rel"] > verdict.bound["short_max_rel"]
+    assert verdict.state == "no" and verdict.problems[0].startswith("the models first differ at layers.0.probabilities")
+    assert verdict.problems[0].endswith(" on an input of 64 positions")
 
 
 FAULTS = {

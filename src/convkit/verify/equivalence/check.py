@@ -57,7 +57,8 @@ def equivalence(
     """Run both checkpoints in float32 on the same input and compare.
 
     Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
-    The source's tensors may correct the bias flags in its config, as they do in a conversion; the target's config is
+    Models that compute long inputs in another way (longrope) are compared on a short input too. The source's tensors
+    may correct the bias flags in its config, as they do in a conversion; the target's config is
     trusted. If the receipt says that a cast was requested, the source is rounded in the same way, and
     ``measured["cast_max_rel"]`` is the error of the cast itself. If it declares deviations, the models are compared
     under them, ``measured["deviation_max_rel"]`` is how far they are apart as they are, and the verdict's
@@ -133,12 +134,14 @@ def _compared(
         figures["deviation_max_rel"] = as_they_are.agreement.to_json()["max_rel"]
     problems, planted = _problems(basis, trial, headless), list[Fault]()
     parted = trial.parting(bounds["max_rel"])
-    for short in shorter(basis.source, probe) if basis.taken else ():
-        shorter_trial = Trial(trial.source, trial.target, short)
-        figures["short_max_rel"] = shorter_trial.agreement.to_json()["max_rel"]
-        bounds["short_max_rel"] = bound_for(shorter_trial)
-        problems += shorter_trial.agreement.broken
-        parted = parted or shorter_trial.parting(bounds["short_max_rel"])
+    at = ""
+    for short in shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe):
+        beginning = Trial(trial.source, trial.target, short)
+        figures["short_max_rel"] = beginning.agreement.to_json()["max_rel"]
+        bounds["short_max_rel"] = bound_for(beginning)
+        problems += beginning.agreement.broken
+        if not parted and (parted := beginning.parting(bounds["short_max_rel"])):
+            at = f" on an input of {short['input_ids'].shape[1]} positions"
     if not problems and not parted:
         planted, strong = _sensitivity(trial, bounds["max_rel"], faults)
         if strong:
@@ -146,7 +149,9 @@ def _compared(
             bounds["amplified_max_rel"] = bound_for(strong)
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
             parted = strong.parting(bounds["amplified_max_rel"])
-    differ = [f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}"] if parted else []
+    differ = (
+        [f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}{at}"] if parted else []
+    )
     # where nothing can be compared under a deviation, a difference may be what it declares
     unshown = [*not_shown(basis), *differ] if basis.unproved else []
     problems += [] if unshown else differ

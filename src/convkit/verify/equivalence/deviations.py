@@ -99,16 +99,18 @@ def _size(one: Deviation, basis: Basis, ours: Opened, theirs: Opened, probe: Map
     side, model = (ours, basis.source) if one.side == "source" else (theirs, basis.target)
     if sum(other.side == one.side for other in basis.taken) > 1:
         model = side.taking({one.field: one.taken_as})
-    found = [compare(side.oracle.run(given), model.run(given)) for given in (probe, *shorter(side.oracle, probe))]
+    found = [
+        compare(side.oracle.run(given), model.run(given))
+        for given in (probe, *shorter(side.oracle.facts.switches_at, probe))
+    ]
     return max(found, key=lambda agreement: agreement.max_rel).to_json()
 
 
-def shorter(oracle: Oracle, probe: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The beginning of the input for a model that computes long inputs in another way: as much as isn't long."""
-    positions = oracle.facts.switches_at
-    if not 0 < positions < probe["input_ids"].shape[1]:
+def shorter(switches_at: int, probe: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The beginning of the input for a model that computes inputs beyond a length in another way: that length of it."""
+    if not 0 < switches_at < probe["input_ids"].shape[1]:
         return []
-    return [{name: value[:, :positions] for name, value in probe.items()}]
+    return [{name: value[:, :switches_at] for name, value in probe.items()}]
 
 
 def not_shown(basis: Basis) -> list[str]:
