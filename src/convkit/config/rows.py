@@ -12,18 +12,30 @@ config. A row converts by :meth:`Row.convert`, whichever side is the source.
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from convkit.config.answer import Answer, Deviation
 from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED, Release
 from convkit.config.conversion import Conversion
+from convkit.config.sides import Which
 from convkit.config.tree import MISSING, dig, merge, same, unseen
 from convkit.config.values import shown
 from convkit.errors import ConfigError
+
+#: a side, and a field of it
+Place = tuple[Which, str]
+
+
+def _places(left: Iterable[str], right: Iterable[str]) -> frozenset[Place]:
+    return _on("left", left) | _on("right", right)
+
+
+def _on(side: Which, fields: Iterable[str]) -> frozenset[Place]:
+    return frozenset((side, path) for path in fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +57,13 @@ class Row:
         """
         raise NotImplementedError
 
-    def places(self) -> frozenset[tuple[str, str]]:
+    def places(self) -> frozenset[Place]:
         """The fields that the row concerns, each with its side.
 
         >>> sorted(Field("n_embd", "hidden_size").places())
         [('left', 'n_embd'), ('right', 'hidden_size')]
         """
-        own = getattr(self, "field", None) or getattr(self, "fields", ())
-        by_side = {side: getattr(self, side, ()) for side in ("left", "right")}
-        by_side |= {self.side: own} if hasattr(self, "side") else {}
-        listed = {side: (paths,) if isinstance(paths, str) else tuple(paths) for side, paths in by_side.items()}
-        return frozenset((side, path) for side, paths in listed.items() for path in paths)
+        return frozenset()
 
     def released(self, run: Conversion) -> bool:
         """Whether the target's release has the row's fields; the left side has no releases."""
@@ -103,6 +111,10 @@ class Field(Row):
         for near in self.values:
             if len(near) > 2 and not any(same(pair[0], near[0]) or same(pair[1], near[1]) for pair in exact):
                 raise ValueError(f"{self.left}, {self.right}: no exact pair says what {near[0]!r}, {near[1]!r} means")
+
+    def places(self) -> frozenset[Place]:
+        """Both fields."""
+        return _places((self.left,), (self.right,))
 
     def convert(self, run: Conversion) -> None:
         """Translate the value; it declares the row's name, with the left value."""
@@ -152,13 +164,17 @@ class Constant(Row):
     left out, the default of the class (or ``default``: a value, or a function of the names) must be one of them.
     """
 
-    side: Literal["left", "right"]
+    side: Which
     field: str
     value: Any
     default: Any = OF_CLASS
     also: tuple[Any, ...] = ()
     write: bool = True
     warn: str = ""
+
+    def places(self) -> frozenset[Place]:
+        """The field of its side."""
+        return _on(self.side, (self.field,))
 
     def convert(self, run: Conversion) -> None:
         """Write the value, or check it."""
@@ -190,9 +206,13 @@ class Constant(Row):
 class Written(Row):
     """A field of one side that is written (a value, or a function of the names) and never read."""
 
-    side: Literal["left", "right"]
+    side: Which
     field: str
     value: Any
+
+    def places(self) -> frozenset[Place]:
+        """The field of its side."""
+        return _on(self.side, (self.field,))
 
     def convert(self, run: Conversion) -> None:
         """Write it."""
@@ -212,6 +232,10 @@ class Flag(Row):
     fact: str
     left_default: Any = OF_CLASS
     right_default: Any = OF_CLASS
+
+    def places(self) -> frozenset[Place]:
+        """Both fields."""
+        return _places((self.left,), (self.right,))
 
     def convert(self, run: Conversion) -> None:
         """Write the tensors' answer, or the config's if there are no tensors."""
@@ -250,6 +274,10 @@ class Coupled(Row):
     to_right: Together
     to_left: Together
 
+    def places(self) -> frozenset[Place]:
+        """The fields of both groups."""
+        return _places(self.left, self.right)
+
     def convert(self, run: Conversion) -> None:
         """Ask the function, and write what it answers."""
         here, _ = run.turned(self.left, self.right)
@@ -280,10 +308,14 @@ class Refused(Row):
     config that sets one to anything except its neutral value is refused; None is always neutral.
     """
 
-    side: Literal["left", "right"]
+    side: Which
     fields: abc.Mapping[str, Any] = dataclass_field(hash=False)
     reason: str
     remedy: str
+
+    def places(self) -> frozenset[Place]:
+        """The fields of its side."""
+        return _on(self.side, self.fields)
 
     def convert(self, run: Conversion) -> None:
         """Look whether the source sets one."""
@@ -300,8 +332,12 @@ class Refused(Row):
 class Rejected(Row):
     """Fields of one side that the class of some release doesn't accept: not written for that release."""
 
-    side: Literal["left", "right"]
+    side: Which
     fields: tuple[str, ...]
+
+    def places(self) -> frozenset[Place]:
+        """The fields of its side."""
+        return _on(self.side, self.fields)
 
     def convert(self, run: Conversion) -> None:
         """Take back what earlier rows wrote."""

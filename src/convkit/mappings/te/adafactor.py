@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from convkit.config import Coupled
+from convkit.config import Answer, Coupled
 from convkit.mapping import AnyRule, Derived, Fact, Measure, Rule
 from convkit.mappings.te.common import both_sides, where
 
@@ -77,14 +77,14 @@ MEASURES = tuple(
 )
 
 
-def _kinds(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    kinds: dict[str, Any] = {"=momentum": "momentum_rows" in names}
+def _kinds(_: dict[str, Any], names: dict[str, Any]) -> Answer:
+    kinds: dict[str, Any] = {"momentum": "momentum_rows" in names}
     for x, length in LENGTHS.items():
         kinds |= {
-            f"=full_{x}": f"v_{x}" in names,
-            f"=rows_{x}": "e" if names.get("embed", 0) <= names.get(length, 0) else x,
+            f"full_{x}": f"v_{x}" in names,
+            f"rows_{x}": "e" if names.get("embed", 0) <= names.get(length, 0) else x,
         }
-    return kinds
+    return Answer(names=kinds)
 
 
 KINDS = Coupled((), (), _kinds, _kinds)

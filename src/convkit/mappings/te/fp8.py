@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import Coupled
+from convkit.config import Answer, Coupled
 from convkit.mapping import AnyRule, Derived, LeftBehind, Measure, Variant
 
 #: whether metas are made, and the first TE release with this form
@@ -31,9 +31,9 @@ DENSE = "{a:attention|self_attention|encoder_decoder_attention}.{n:query|key|val
 MODULES = ((DENSE, ("kernel",)), ("mlp", ("wi_kernel", "wo_kernel")))
 
 
-def _slots(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _slots(_: dict[str, Any], names: dict[str, Any]) -> Answer:
     """The default of TE's DelayedScaling."""
-    return {f"={SLOT}": names.get(SLOT, 1024)}
+    return Answer(names={SLOT: names.get(SLOT, 1024)})
 
 
 DEFAULT = Coupled((), (), _slots, _slots)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigTable, Coupled
+from convkit.config import Answer, ConfigTable, Coupled
 from convkit.errors import ConfigError
 from convkit.mapping import Fact, Folded, Measure, Rule, Variant
 from convkit.mapping.ops import Shift
@@ -175,25 +175,25 @@ def measures(pax: str, te: str) -> tuple[Measure, ...]:
     )
 
 
-def _warned(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _warned(_: dict[str, Any], names: dict[str, Any]) -> Answer:
     if names["per_dim"]:
-        return {"!": "per-dim scales are folded into the queries: correct unless they are rotated before"}
+        return Answer(warnings=("per-dim scales are folded into the queries: correct unless they are rotated before",))
     if names["unfolded"]:
-        return {"!": "per-dim scales come back, though this TE model didn't apply them"}
-    return {}
+        return Answer(warnings=("per-dim scales come back, though this TE model didn't apply them",))
+    return Answer()
 
 
-def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _heads_of_pax(_: dict[str, Any], names: dict[str, Any]) -> Answer:
     if "heads" not in names:
         raise ConfigError("has no self_attention.post.w", remedy="name the right layouts: --from, --to")
     if names["pax_qkv"] == "combined_qkv":
-        return {"=flat": False, "=grouped": False, "=kv_heads": _agreed(names, names["heads"])}
+        return Answer(names={"flat": False, "grouped": False, "kv_heads": _agreed(names, names["heads"])})
     flat = "kv_last" not in names
     kv_heads = _agreed(names, 1 if flat else names["kv_rows"])
-    return {"=flat": flat, "=grouped": flat or kv_heads != names["heads"], "=kv_heads": kv_heads}
+    return Answer(names={"flat": flat, "grouped": flat or kv_heads != names["heads"], "kv_heads": kv_heads})
 
 
-def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> Answer:
     if "joined" not in names:
         raise ConfigError("has no attention.out.kernel", remedy="name the right layouts: --from, --to")
     heads, head_dim = split_heads(names)
@@ -208,7 +208,8 @@ def _heads_of_te(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     kv_heads = _agreed(names, kv_joined // head_dim)
     flat = names["te_qkv"] == "query" and kv_heads == 1 and "kv_last" not in names
     grouped = flat or kv_heads != heads
-    return {"=heads": heads, "=head_dim": head_dim, "=kv_heads": kv_heads, "=flat": flat, "=grouped": grouped}
+    found = {"heads": heads, "head_dim": head_dim, "kv_heads": kv_heads, "flat": flat, "grouped": grouped}
+    return Answer(names=found)
 
 
 def _agreed(names: dict[str, Any], kv_heads: int) -> int:

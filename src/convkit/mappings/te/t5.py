@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigTable, Coupled
+from convkit.config import Answer, ConfigTable, Coupled
 from convkit.errors import ConfigError
 from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, for_slots, under
 from convkit.mappings.te.adafactor import FACT, KINDS, MEASURES, slots
@@ -70,7 +70,7 @@ MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot}."
 SLOT_NAMES = ("mu?", "nu?", "trace?")
 
 
-def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+def _agree(_: dict[str, Any], names: dict[str, Any]) -> Answer:
     """Check the user's numbers of heads and layers; nothing here needs them."""
     heads = split_heads(names)[0]
     groups, joined = names.get("kv_heads"), names.get("joined")
@@ -85,7 +85,7 @@ def _agree(_: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
             f"has {names['encoder_layers']} encoder, {names['decoder_layers']} decoder layers, not {names['layers']}",
             remedy="correct --num-of-layer (--size layers=N), or leave it out",
         )
-    return {}
+    return Answer()
 
 
 def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...]) -> Mapping:
