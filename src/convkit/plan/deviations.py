@@ -19,7 +19,7 @@ from convkit.mapping import Mapping
 from convkit.plan.plan_json import PlannedDeviation
 
 if TYPE_CHECKING:
-    from convkit.config import Converted
+    from convkit.config import ConfigTable, Converted
     from convkit.plan.document import Plan
 
 
@@ -44,41 +44,52 @@ def put_values_back(config: dict[str, Any], earlier: Iterable[PlannedDeviation])
 
 
 def of_chain(plans: Sequence[Plan]) -> tuple[PlannedDeviation, ...]:
-    """The deviations of a chain's mappings, in fields of its ends where these say the same."""
+    """The deviations of a chain's mappings, in fields of the configs at its ends where these say the same."""
     found: list[PlannedDeviation] = []
     for place, plan in enumerate(plans):
-        last = place == len(plans) - 1
         for one in plan.deviations:
-            if one.side == "source" and place > 0:
-                found.append(_in_source(plans[:place], plan.source_config, one) or _between(one))
+            if one.side == "source":
+                end, way = (
+                    plans[0].source_config,
+                    [(_table(before).inverse(), before) for before in plans[:place][::-1]],
+                )
+                config = plan.source_config
             else:
-                found.append(_between(one) if one.side == "target" and not last else one)
+                end, way = plans[-1].target_config, [(_table(after), after) for after in plans[place + 1 :]]
+                config = plan.target_config
+            found.append(_carried(one, config, end, way))
     return tuple(found)
 
 
-def _between(deviation: PlannedDeviation) -> PlannedDeviation:
-    return msgspec.structs.replace(deviation, side="between")
+def _table(plan: Plan) -> ConfigTable:
+    assert isinstance(plan.mapping, Mapping)
+    return plan.mapping.config
 
 
-def _in_source(before: Sequence[Plan], config: dict[str, Any], deviation: PlannedDeviation) -> PlannedDeviation | None:
-    """The deviation of a config that the plans ``before`` made, in the one field of the first config that says it."""
+def _carried(
+    deviation: PlannedDeviation, config: dict[str, Any], end: dict[str, Any], way: Sequence[tuple[ConfigTable, Plan]]
+) -> PlannedDeviation:
+    """The deviation in the one field of the config at the ``end`` that says the same, after tables on the ``way``
+    from the ``config`` that has its own field; if there is no such field, it stays between the ends.
+    """
+    if not way:
+        return deviation
+    between = msgspec.structs.replace(deviation, side="between")
     was, would_be = config, copy.deepcopy(config)
     plant(would_be, deviation.field, deviation.taken_as)
-    for plan in reversed(before):
-        assert isinstance(plan.mapping, Mapping)
-        table = plan.mapping.config.inverse()
-        try:
+    try:
+        for table, plan in way:
             was, would_be = (table.convert(one, plan.names, plan.release).config for one in (was, would_be))
-        except ConfigError:
-            return None
+    except ConfigError:
+        return between
     changed = [path for path in {*_fields(was), *_fields(would_be)} if not same(dig(was, path), dig(would_be, path))]
     if len(changed) != 1:
-        return None
+        return between
     (path,) = changed
     value, taken_as = dig(was, path), dig(would_be, path)
-    if MISSING in (value, taken_as) or dig(before[0].source_config, path) not in (MISSING, value):
-        return None
-    return PlannedDeviation("source", path, value, taken_as, deviation.reason)
+    if MISSING in (value, taken_as) or dig(end, path) not in (MISSING, value):
+        return between
+    return msgspec.structs.replace(deviation, field=path, value=value, taken_as=taken_as)
 
 
 def _fields(config: Any, at: str = "") -> Iterator[str]:
