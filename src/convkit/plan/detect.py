@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from convkit.plan.source import Source
 
 @dataclass(frozen=True)
 class _Match:
-    """A layout whose signature a config has: the fields that show it, and the reason for people."""
+    """A layout whose signature a config has: the fields that show it, and the reason for people. A nameless config is
+    ``early`` if the class had all its fields already when configs weren't named.
+    """
 
     layout: Layout
     fields: abc.Mapping[str, Any]
     why: str
+    early: bool = False
 
     def within(self, other: _Match) -> bool:
         """Whether the other layout's signature demands all of this one, and more."""
@@ -48,7 +51,8 @@ def detect_layout(source: Source, named: str | None = None, to: str | None = Non
     matches = [match for layout in layouts().values() if (match := _match(layout, config, path))]
     if named is not None:
         return get_layout(named), _why_named(named, matches, config, path)
-    left = [match for match in matches if not any(match.within(other) for other in matches)]
+    likely = [match for match in matches if match.early] or matches
+    left = [match for match in likely if not any(match.within(other) for other in likely)]
     if len(left) > 1 and to is not None:
         left = [match for match in left if _leads(match.layout, to)] or left
     if len(left) == 1:
@@ -132,10 +136,12 @@ def _match(layout: Layout, config: abc.Mapping[str, Any], path: Path | None) -> 
         pairs = [(field, dig(config, field), value) for field, value in alternative.items()]
         if not all(_agrees(found, value) for _, found, value in pairs):
             continue
-        if _nameless(alternative) and not _has_only_known_fields(layout, config):
-            continue
         shown = ", ".join(f"{field} = {found!r}" for field, found, value in pairs if found not in (MISSING, None))
-        return _Match(layout, alternative, f"{path.name if path else 'config'}: {shown or 'its fields'}")
+        match = _Match(layout, alternative, f"{path.name if path else 'config'}: {shown or 'its fields'}")
+        if not _nameless(alternative):
+            return match
+        if _knows(layout, config):
+            return replace(match, early=_knows(layout, config, before=next(iter(alternative))))
     return None
 
 
@@ -144,7 +150,7 @@ def _fits(layout: Layout, config: abc.Mapping[str, Any]) -> bool:
     config = _at_home(layout, config)
     names = [next(iter(alternative)) for alternative in layout.signature if not _nameless(alternative)]
     nameless = bool(names) and all(dig(config, name) is MISSING for name in names)
-    return nameless and bool(_classes(layout)) and _has_only_known_fields(layout, config)
+    return nameless and bool(_classes(layout)) and _knows(layout, config)
 
 
 def _at_home(layout: Layout, config: abc.Mapping[str, Any]) -> abc.Mapping[str, Any]:
@@ -159,14 +165,23 @@ def _nameless(alternative: abc.Mapping[str, Any]) -> bool:
     return next(iter(alternative.values())) is None
 
 
-def _has_only_known_fields(layout: Layout, config: abc.Mapping[str, Any]) -> bool:
-    """Whether one config class of the layout has every field of the model; true if the layout declares no class."""
+def _knows(layout: Layout, config: abc.Mapping[str, Any], before: str = "") -> bool:
+    """Whether one config class of the layout has every field of the model, in a release ``before`` it had the field of
+    that path; true if the layout declares no class.
+    """
     home = (layout.config_at or ("",))[0]
     section = dig(config, home)
     if not isinstance(section, dict):
         return False
     classes = _classes(layout)
-    return not classes or any(section.keys() <= one.names.keys() for one in classes)
+    return not classes or any(_all_fields(one, section.keys(), before.removeprefix(f"{home}.")) for one in classes)
+
+
+def _all_fields(config_class: ConfigClass, fields: abc.Iterable[str], before: str) -> bool:
+    """Whether a class has all these fields, and had them ``before`` it had another one."""
+    found = [config_class.find(field) for field in fields]
+    later = config_class.find(before)
+    return all(one is not None and (later is None or not later.since or one.since < later.since) for one in found)
 
 
 def _classes(layout: Layout) -> tuple[ConfigClass, ...]:
