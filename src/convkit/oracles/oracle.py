@@ -220,19 +220,19 @@ class Oracle(ABC):
             return self.layer_stages[0]
         return self.stages[0] if name in _BEFORE else self.stages[-1]
 
+    @abstractmethod
     def begin(self, inputs: Mapping[str, Tensor]) -> State:
         """The state before the first stage, from ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``,
         if the model takes them.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def stage(self, name: str, state: State, trace: Trace) -> State:
         """Run one stage: the state after it; hidden states, points and outputs are left in ``trace``.
 
         A stage depends on nothing else, and reads its tensors when it runs: it can be run again, and fed with what
         flows elsewhere (:meth:`State.fed`).
         """
-        raise NotImplementedError
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
         """Run all stages on the inputs of :meth:`begin`; of layer ``detail``, inner points are kept as well."""

@@ -29,6 +29,9 @@ _EXPERTS_FIELDS = {"num_experts", "top_k", "moe_implementation", "load_balancing
 #: the longest window that an input of the usual length exceeds
 _SHORT_WINDOW = 128
 
+#: whether the first layer has a window -> the pattern in which it's the other way round
+_OTHER_PATTERN = {True: "full_attention_first", False: "sliding_window_first"}
+
 
 class CerebrasDecoder(CerebrasOracle):
     """A pre-norm decoder: any positions, grouped keys, windows, plain or gated FFN or experts, sandwich norms, muP."""
@@ -255,11 +258,34 @@ class CerebrasDecoder(CerebrasOracle):
                 wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads and not self.alibi:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
-        if 0 < self.window <= _SHORT_WINDOW:
-            wrong["a window of one position less"] = {"attention_sliding_window_length": self.window - 1}
-        if self.chosen > 1:
-            wrong["one expert less"] = {"moe": {**self.config["moe"], "top_k": self.chosen - 1}}
+        if self.facts.rotary_dim % 4 == 0 and 0 < self.facts.rotary_dim < self.head_dim:
+            wrong["half of the rotary dims"] = {"rotary_dim": self.facts.rotary_dim // 2}
+        wrong |= self._options_left_out()
         return {name: {**self.config, **change} for name, change in wrong.items()}
+
+    def _options_left_out(self) -> dict[str, dict[str, Any]]:
+        """Changes of the yaml, by the fault that they are, for the options that this model has."""
+        get = self.config.get
+        faults: dict[str, tuple[Any, dict[str, Any]]] = {
+            "one expert a token": (self.chosen > 1, {"moe": {**(get("moe") or {}), "top_k": 1}}),
+            "softcap of the scores left out": (
+                get("attention_logit_softcapping"),
+                {"attention_logit_softcapping": None},
+            ),
+            "softcap of the logits left out": (get("final_logit_softcapping"), {"final_logit_softcapping": None}),
+            "scale of the embeddings left out": ((get("embeddings_scale") or 1.0) != 1.0, {"embeddings_scale": 1.0}),
+            "norm of the embeddings left out": (get("embedding_layer_norm"), {"embedding_layer_norm": False}),
+            "one norm for both parts of a layer": (get("use_untied_layer_norm"), {"use_untied_layer_norm": False}),
+            "window on the wrong layers": (
+                self.window and get("sliding_window_every_other_decoder_layer"),
+                {"sliding_window_every_other_decoder_layer_pattern": _OTHER_PATTERN[self._windowed(0)]},
+            ),
+            "a window of one position less": (
+                0 < self.window <= _SHORT_WINDOW,
+                {"attention_sliding_window_length": self.window - 1},
+            ),
+        }
+        return {name: change for name, (has, change) in faults.items() if has}
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""

@@ -1,0 +1,63 @@
+"""Both sides' oracles on models that the original converted: the same roles and states, and every fault seen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from goldens import golden_dir
+from test_against_recorded import tensors
+
+from convkit.oracles import get_oracle
+from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDecoder
+from convkit.oracles.oracle import Oracle
+from convkit.verify.equivalence.agreement import compare
+from convkit.verify.equivalence.probe import make_probe
+from convkit.verify.equivalence.trial import Trial
+
+pytestmark = pytest.mark.golden
+
+torch.set_num_threads(1)
+
+BOUND = 5e-6
+#: family -> the two oracles, and what transformers' config must say to be the model that was recorded
+FAMILIES: dict[str, tuple[str, type[CerebrasDecoder], dict[str, Any]]] = {
+    "bloom": ("hf/bloom", CerebrasDecoder, {}),
+    "codegen": ("hf/codegen", CerebrasParallelDecoder, {}),
+    "falcon_7b": ("hf/falcon", CerebrasParallelDecoder, {}),
+    "gemma2": ("hf/gemma2", CerebrasDecoder, {"hidden_activation": "gelu"}),
+    "gpt_neox": ("hf/gpt_neox", CerebrasParallelDecoder, {}),
+    "gptj": ("hf/gptj", CerebrasParallelDecoder, {}),
+    "mistral": ("hf/mistral", CerebrasDecoder, {}),
+    "mixtral": ("hf/mixtral", CerebrasDecoder, {}),
+    "starcoder": ("hf/gpt_bigcode", CerebrasDecoder, {}),
+}
+#: roles and points that transformers' side doesn't have: slopes are computed, and a router is hidden in its module
+OURS_ALONE = {"slopes", "layers.1.router"}
+
+
+def both(family: str) -> tuple[Oracle, Oracle]:
+    layout, ours, changes = FAMILIES[family]
+    folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
+    fixed = folder / "params_fixed.yaml"
+    said = yaml.safe_load((fixed if fixed.exists() else folder / "params.yaml").read_text())["model"]
+    config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"
+    hf = get_oracle(layout)(json.loads(config.read_text()) | changes, tensors(folder / "hf.npz"))
+    return hf, ours(said, tensors(folder / "cs.npz"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_they_agree_inside_and_out_and_no_fault_is_missed(family: str) -> None:
+    hf, cs = both(family)
+    assert not hf.problems + cs.problems
+    assert hf.roles.keys() ^ cs.roles.keys() <= OURS_ALONE
+    probe = make_probe(hf.facts, cs.facts, length=min(cs.facts.positions, 64))
+    inside = compare(hf.run(probe, 1), cs.run(probe, 1))
+    assert inside.max_rel <= BOUND and not inside.only_in_reference
+    assert set(inside.only_in_candidate) <= OURS_ALONE
+    trial = Trial(hf, cs, probe)
+    errors = {fault.name: trial.error_with(fault) for fault in trial.faults()}
+    assert len(errors) >= 11 and min(errors.values()) > BOUND, errors
