@@ -55,6 +55,7 @@ class Deviation:
 NO_SUCH_SCALING = "releases 2.1 and 2.2 compute linear scaling only (yarn, llama3: 2.3.1; longrope: 2.4)"
 MUP = "muP without mup_base_*: the original drops the factor in silence, and the model computes something else"
 MUP_LATER = "muP isn't converted yet"
+OF_T5 = "fields of another class, which have no effect in this one: they are listed"
 NO_ACTIVATION = "2.10 has no activation of that name, or transformers none (gates included): the model can't be built"
 TANH_GELU = "gelu_pytorch_tanh is what ModelZoo calls gelu_new; 2.10's classes reject the other name"
 CHOOSY = "ModelZoo's BERT classifiers take gelu, gelu_new, relu and silu only (2.3 ... 2.10)"
@@ -99,6 +100,8 @@ DEVIATIONS = (
               "transformers requires low_freq_factor and high_freq_factor"),
     Deviation("llama*", 'back: rope_scaling={"rope_type": "llama3", "factor": 8.0}', {"rope_scaling": LLAMA3},
               "ModelZoo's defaults are written: transformers has none"),
+    Deviation("llama", 'rope_scaling={*linear*', {"pos_scaling_type": None},
+              "the field came with 2.3: until then every scaling is linear", "cs-2.[12]"),
     Deviation("llama", "cs:pos_scaling_factor=2.0", "accept", "pos_scaling_type is linear by default (a KeyError)"),
     # llama: heads
     Deviation("llama*", "num_key_value_heads=null", "accept", "as many as heads, by default (a TypeError)"),
@@ -128,7 +131,8 @@ DEVIATIONS = (
     Deviation("*", "cs:+mup_base_hidden_size=12", "refuse", MUP_LATER),
     Deviation("*", "cs:mup22", "refuse", MUP_LATER),
     Deviation("*", "cs:mup23", "refuse", MUP_LATER),
-    Deviation("*", "cs:mup-t5", "refuse", MUP_LATER),
+    Deviation("*", "cs:mup-t5", "accept", OF_T5),
+    Deviation("*", "cs:mup-t5", {"tie_word_embeddings": True}, OF_T5),
     Deviation("*", "cs:+embeddings_scale=3.0", "refuse", MUP),
     Deviation("*", "cs:+attention_logits_alpha=1.5", "refuse", MUP),
     # activations
@@ -159,8 +163,8 @@ DEVIATIONS = (
     Deviation("gpt2-headless", "only-model_type", "accept", "n_embd is 768 by default (a KeyError)"),
     Deviation("gpt2-headless", "empty", "accept", "n_embd is 768 by default (a KeyError)"),
     Deviation("bert", "*", {"freeze_ffn_bias_in_glu": None}, "the field came with release 2.3", "cs-2.[12]"),
-    Deviation("bert-*-classifier", "*", CHOOSY_23, "2.3's dataclasses take no other field; 2.4's do", "cs-2.3"),
-    Deviation("bert", "cs:-max_position_embeddings", "refuse",
+    Deviation("bert-*-classifier", "*", CHOOSY_23, "2.2's and 2.3's classes don't have them; 2.4's do", "cs-2.[123]"),
+    Deviation("bert*", "cs:-max_position_embeddings", "refuse",
               "BertModelConfig has no default, and transformers' 512 needn't be the table's length"),
     Deviation("bert-sequence-classifier", "num_labels=*", {"num_labels": 3}, LABELS),
     Deviation("bert-token-classifier", "num_labels=2", {"num_classes": 5}, LABELS),

@@ -1,29 +1,28 @@
-"""Declarations that the Cerebras families share.
+"""What every Cerebras family shares: the two sides of a mapping, the vocabulary, activations.
 
-Facts: ModelZoo release 2.10.0: ``models/nlp/gpt2/gpt2_model.py`` and ``models/nlp/bert/bert_model.py``
-(config classes and defaults), ``layers/activations.py``; transformers, ``activations.py``.
+Facts: ModelZoo release 2.10.0, ``layers/activations.py``; transformers, ``activations.py``.
 """
 
 from __future__ import annotations
 
+from collections import abc
+from dataclasses import dataclass, field
 from typing import Any
 
-from convkit.config import Constant, Coupled, Refused, Row, Written
-from convkit.errors import ConfigError
-from convkit.mapping import LeftBehind, Variant
-
-HF_DEFAULTS = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"
-CS_DEFAULTS = "ModelZoo 2.10.0, models/nlp/{0}, {1}"
+from convkit.config import Answer, ConfigClass, Constant, Coupled
+from convkit.mapping import Layout, LeftBehind, Rule
+from convkit.mappings.cerebras.classes import RELEASES
+from convkit.mappings.cerebras.hf import COMPANIONS
 
 #: paths of the model's section in a ModelZoo yaml: in a bare or a training config
 MODEL_AT = ("model", "trainer.init.model")
 
-#: ModelZoo stores the model below ``model``; its wrapper classes add one more ``model``; bare
-#: state dicts have neither.
-CS_PREFIX = Variant("cs", "right", ("model.", "model.model.", ""), "{=cs}embedding_layer.word_embeddings.weight")
-
 #: A training checkpoint's optimizer, schedulers, step, loader state and metadata.
 NOT_THE_MODEL = LeftBehind("right", "{rest:*}", "not part of the model", unless="{=cs}")
+
+#: modules of a layer of ModelZoo's; ``QKV`` is all three of them
+Q, K, V, OUT, QKV = (f"self_attn.proj_{name}_dense_layer" for name in ("q", "k", "v", "output", "{qkv:q|k|v}"))
+UP, GATE, DOWN = "ffn.ffn.0.linear_layer", "ffn.ffn.0.linear_layer_for_glu", "ffn.ffn.1.linear_layer"
 
 #: Activations of both: transformers' name, ModelZoo's name.
 ACTIVATIONS = (
@@ -45,106 +44,107 @@ ACTIVATIONS = (
     ("linear", "linear"),
 )
 
-MUP_REFUSED = Refused(
-    "right",
-    {
-        "mup_base_*": None,
-        "scale_qk_dot_by_d": False,
-        "output_logits_scale": None,
-        "embeddings_scale": 1.0,
-        "attention_logits_alpha": 1.0,
-    },
-    "muP scales this model, which transformers can't express without rescaled weights",
-    "muP models can't be converted yet",
-)
 
-#: Features of ModelZoo decoders that transformers' llama and GPT-2 don't have.
-DECODERS_OWN = Refused(
-    "right",
-    {
-        "attention_chunk_size": None,
-        "attention_logit_softcapping": None,
-        "attention_qk_norm_layer": None,
-        "attention_sink_tokens": None,
-        "attention_sliding_window_length": None,
-        "attention_vertical_column_*": None,
-        "constant_pos_embedding": None,
-        "cross_attention_layers": [],
-        "extra_ffn_params": {},
-        "final_logit_softcapping": None,
-        "fixed_sparse_attention": None,
-        "memory_tokens*": None,
-        "moe": {},
-        "moe_params": {},
-        "norm_first_sandwich": False,
-        "num_extra_input_vocab_tokens": 0,
-        "position_embedding_offset": 0,
-        "rel_distance_mode": "default",
-        "scale_qk_dot_by_layer_idx": False,
-        "use_sink_token": False,
-    },
-    "transformers' model has no counterpart",
-    "convert to the family of the checkpoint",
-)
+@dataclass(frozen=True)
+class Hf:
+    """transformers' side of a family.
 
-#: Fields that releases before 2.4 have, or later ones tolerate; their values describe these models anyway.
-OLD_FIELDS = (
-    Constant("right", "norm_first", True, write=False),
-    Constant("right", "use_ff_layer1_dropout", False, write=False),
-    Constant("right", "use_position_embedding", True, write=False),
-)
-
-#: The field that only other ModelZoo families have.
-NO_POSITION_TYPE = Refused(
-    "left",
-    {"position_embedding_type": None},
-    "transformers' model has only one kind of positions",
-    "remove it if the model was trained without it",
-)
-
-
-def _half_type(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    if "use_bfloat16" not in values:
-        return {}
-    return {"fp16_type": "bfloat16" if values["use_bfloat16"] else "float16"}
-
-
-#: Up to release 2.3 the yaml has the half precision to train in.
-HALF_TYPE = Coupled(("use_bfloat16",), ("fp16_type",), _half_type, lambda values, names: {}, until=(2, 4))
-
-
-def output_head(base: str, full: str) -> tuple[Row, ...]:
-    """Rows that choose transformers' base model or its language model with an output head. The base model is chosen if
-    the user asks for it, or if there is no head to write.
+    Attributes:
+        family: its ``model_type``, and its name in ``hf/...``.
+        classes: the class of the base model, and that of the model with its output head; for people only where a table
+            of heads has the classes.
+        config: its config class.
+        base: the prefix of the base model's keys in a model with a head.
+        words: the word embeddings, below ``base``.
+        head: the module of the output head.
+        conventions: what names can't show, for the layout.
     """
 
-    def to_right(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-        if names.get("lm_head", True):
-            return {"=headless": False}
-        if not names["tied"]:
-            return {
-                "=headless": True,
-                "!": "there is no output head, and the embeddings aren't tied: no lm_head is written",
-            }
-        architectures = values.get("architectures")
-        return {"=headless": base in architectures if architectures else names.get("hf") == ""}
+    family: str
+    classes: tuple[str, ...]
+    config: ConfigClass
+    base: str
+    words: str
+    head: str = "lm_head"
+    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def to_left(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-        has_head = names["tied"] or names.get("lm_head", True)
-        return {"=headless": names.get("headless", False) or not has_head}
+    @property
+    def layout(self) -> Layout:
+        """The layout of its checkpoints."""
+        return Layout(
+            name=f"hf/{self.family}",
+            summary=f"transformers {', '.join(reversed(self.classes))}",
+            format="safetensors",
+            config_file="config.json",
+            conventions=self.conventions,
+            signature=({"model_type": self.family},),
+            companions=COMPANIONS,
+        )
+
+
+@dataclass(frozen=True)
+class Cs:
+    """ModelZoo's side of a family.
+
+    Attributes:
+        family: its ``name`` in a yaml since release 2.4, and its name in ``cerebras/...``.
+        summary: the class, for people.
+        config: its config class.
+        conventions: what names can't show, for the layout.
+        names: further names that yamls of this layout have.
+        unnamed: fields that recognise a yaml without a name, and their values; None: such a yaml isn't recognised.
+    """
+
+    family: str
+    summary: str
+    config: ConfigClass
+    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    names: tuple[str, ...] = ()
+    unnamed: abc.Mapping[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of its checkpoints."""
+        named = {"model.name": (self.family, *self.names) if self.names else self.family}
+        nameless = () if self.unnamed is None else ({"model.name": None} | dict(self.unnamed),)
+        return Layout(
+            name=f"cerebras/{self.family}",
+            summary=f"ModelZoo {self.summary}, releases 2.1 ... 2.10",
+            format="cerebras-h5",
+            config_file="params.yaml",
+            releases=RELEASES,
+            config_at=MODEL_AT,
+            conventions=self.conventions,
+            signature=(named, *nameless),
+        )
+
+
+def vocabulary(hf: str, hf_head: str, cs: str, cs_head: str, when: str = "") -> tuple[Rule, ...]:
+    """The rules of the word embeddings and the output head's weight: four keys, tied or not. ``when`` is a further
+    condition on all of them.
+    """
+
+    def rule(left: str | tuple[str, str], right: str | tuple[str, str], condition: str) -> Rule:
+        return Rule(left, right, "v d -> v d", v="vocab", d="hidden", when=f"{when} & {condition}".removeprefix(" & "))
 
     return (
-        Coupled(("architectures",), (), to_right, to_left),
-        Written("left", "architectures", lambda names: [base if names["headless"] else full]),
+        rule((hf, hf_head), (cs, cs_head), "tied & !headless"),
+        rule(hf, (cs, cs_head), "tied & headless"),
+        rule(hf, cs, "!tied"),
+        rule(hf_head, cs_head, "!tied & !headless"),
     )
 
 
-def heads_divide(hidden: int, heads: int, key: str) -> int:
-    """The size of an attention head.
+def fixed(**fields: Any) -> tuple[Constant, ...]:
+    """Fields of ModelZoo's class that have one value in this family; they are written."""
+    return tuple(Constant("right", field, value) for field, value in fields.items())
 
-    Raises:
-        ConfigError: the number of heads doesn't divide the hidden size.
-    """
-    if heads < 1 or hidden % heads:
-        raise ConfigError(f"{heads} heads don't divide the hidden size {hidden}", key=key, remedy="correct the config")
-    return hidden // heads
+
+def _half_type(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+    if "use_bfloat16" not in values:
+        return Answer()
+    return Answer({"fp16_type": "bfloat16" if values["use_bfloat16"] else "float16"})
+
+
+#: Up to release 2.3 the yaml has the half precision to train in.
+HALF_TYPE = Coupled(("use_bfloat16",), ("fp16_type",), _half_type, lambda values, names: Answer(), until=(2, 4))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convkit.config import ABSENT, Coupled, Release
+from convkit.config import ANYTHING, COUNT, FLAG, LIST, NUMBER, Answer, Coupled, Deviation, Release
 from convkit.errors import ConfigError
 
 Values = dict[str, Any]
@@ -30,24 +30,47 @@ YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
 #: ModelZoo's defaults for llama3's ``pos_scaling_extra_args``
 LLAMA3_DEFAULTS = {"low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
 ORIGINAL = "original_max_position_embeddings"
+LONG_ALWAYS = (
+    "longrope: Cerebras takes long_factor for every length where transformers takes short_factor "
+    "up to the original one: shorter sequences give other results"
+)
+#: what the parameters of a scaling may be, on both sides
+PARAMETERS = {
+    "original_max_position_embeddings": COUNT.or_null,
+    "truncate": FLAG.or_null,
+    "short_factor": LIST.or_null,
+    "long_factor": LIST.or_null,
+    "factor": NUMBER.or_null,
+    "rope_theta": NUMBER.or_null,
+    "partial_rotary_factor": NUMBER.or_null,
+    "attention_factor": NUMBER.or_null,
+    "beta_fast": NUMBER.or_null,
+    "beta_slow": NUMBER.or_null,
+    "low_freq_factor": NUMBER,
+    "high_freq_factor": NUMBER,
+    "mscale": NUMBER.or_null,
+    "mscale_all_dim": NUMBER.or_null,
+    "mscale_a": NUMBER,
+    "mscale_b": NUMBER,
+    "long_mscale": NUMBER.or_null,
+    "short_mscale": NUMBER.or_null,
+    "extrapolation_factor": NUMBER,
+}
 
 
-def _to_cerebras(values: Values, names: Values) -> Values:
-    scaling = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    if not isinstance(scaling, dict):
-        raise _refusal(f"is {scaling!r}", "it must be a dict with rope_type and factor")
-    parameters = dict(scaling)
+def _to_cerebras(values: Values, names: Values) -> Answer:
+    field = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
+    parameters = _exact(values.get(field) or {}, field)
     theta = parameters.pop("rope_theta", values.get("rope_theta"))
     partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
     if partial not in (None, 1):
         raise ConfigError(f"is {partial!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
-    out: Values = {"=rope_theta": 10000.0 if theta is None else theta}
-    if theta is not None:
-        out["rope_theta"] = theta
+    declared = {"rope_theta": 10000.0 if theta is None else theta}
+    out: Values = {} if theta is None else {"rope_theta": theta}
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
-        return out | {"pos_scaling_factor": 1.0}
+        return Answer(out | {"pos_scaling_factor": 1.0}, declared)
     if kind not in SCALINGS:
         raise _refusal(f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
     if names["release"] and names["release"] < SCALINGS[kind]:
@@ -57,17 +80,41 @@ def _to_cerebras(values: Values, names: Values) -> Values:
         parameters[ORIGINAL] = values.get(ORIGINAL) or parameters.get(ORIGINAL) or names["positions"]
     if kind == "longrope":
         parameters.setdefault("factor", names["positions"] / parameters[ORIGINAL])
+    if kind == "longrope" and not (parameters.get("short_factor") and parameters.get("long_factor")):
+        raise _refusal("has no short_factor and long_factor", "add them")
     if parameters.get("factor") is None:
         raise _refusal("has no factor", "add it")
+    if parameters["factor"] <= 0:
+        raise _refusal(f"has the factor {parameters['factor']}", "it must be positive")
     out |= {"pos_scaling_factor": parameters.pop("factor"), "pos_scaling_type": kind}
     if kind != "linear":
         out["pos_scaling_extra_args"] = EXTRA_OF[kind](parameters, out["pos_scaling_factor"], names)
-    if kind == "longrope":
-        out["!"] = (
-            "longrope: Cerebras takes long_factor for every length where transformers takes short_factor "
-            "up to the original one: shorter sequences give other results"
-        )
-    return out
+    if kind != "longrope" or not _switches(parameters, names):
+        return Answer(out, declared)
+    long = values[field] | {"short_factor": parameters["long_factor"]}
+    return Answer(out, declared, deviations=(Deviation(field, values[field], long, LONG_ALWAYS),))
+
+
+def _switches(parameters: Values, names: Values) -> bool:
+    """Whether transformers takes other factors beyond the original length; ModelZoo's context has grown for good."""
+    return parameters.get("short_factor") != parameters.get("long_factor") and names["positions"] > parameters[ORIGINAL]
+
+
+def _exact(section: Values, path: str) -> Values:
+    """A section's parameters in their exact form.
+
+    Raises:
+        ConfigError: one isn't a value of its kind.
+    """
+    exact = {}
+    for name, value in section.items():
+        kind = PARAMETERS.get(name, ANYTHING)
+        try:
+            read = kind.read(value)
+            exact[name] = [NUMBER.read(one) for one in read] if kind.what == "list" and read else read
+        except ValueError as error:
+            raise ConfigError(str(error), key=f"{path}.{name}", remedy=f"it must be {kind}") from None
+    return exact
 
 
 def _yarn_extra(parameters: Values, factor: float, names: Values) -> Values:
@@ -101,19 +148,22 @@ def _longrope_extra(parameters: Values, factor: float, names: Values) -> Values:
 EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_extra}
 
 
-def _to_hf(values: Values, names: Values) -> Values:
+def _to_hf(values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
-    out: Values = {"=rope_theta": 10000.0 if theta is None else theta}
-    out["rope_theta"] = ABSENT if theta is None else theta
+    declared = {"rope_theta": 10000.0 if theta is None else theta}
+    out: Values = {} if theta is None else {"rope_theta": theta}
     factor = values.get("pos_scaling_factor", 1.0)
     kind = (values.get("pos_scaling_type") or "linear").lower()
-    extra = dict(values.get("pos_scaling_extra_args") or {})
+    extra = _exact(values.get("pos_scaling_extra_args") or {}, "pos_scaling_extra_args")
+    if factor <= 0:
+        raise ConfigError(f"is {factor}", key="pos_scaling_factor", remedy="it must be positive")
     if factor == 1.0 and kind != "longrope":
-        return out | {"rope_scaling": None}
+        return Answer(out | {"rope_scaling": None}, declared)
     if kind not in SCALINGS:
         raise ConfigError(
             f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(SCALINGS)}"
         )
+    warnings: tuple[str, ...] = ()
     if kind == "linear":
         extra = {}
     elif kind == "llama3":
@@ -126,12 +176,13 @@ def _to_hf(values: Values, names: Values) -> Values:
         grown = names["positions"] / extra[ORIGINAL]
         scales = {key: extra.pop(key, None) for key in ("long_mscale", "short_mscale")}
         mscale = scales["long_mscale" if grown > 1 else "short_mscale"]
+        warnings = (LONG_ALWAYS,) if _switches(extra, names) else ()
         if mscale is not None:
             extra["attention_factor"] = mscale
         extra = _with_attention_factor(extra, meant=grown, assumed=factor)
         out[ORIGINAL] = extra[ORIGINAL]
     spelling = "rope_type" if kind == "llama3" else "type"
-    return out | {"rope_scaling": {spelling: kind, "factor": factor, **extra}}
+    return Answer(out | {"rope_scaling": {spelling: kind, "factor": factor, **extra}}, declared, warnings)
 
 
 def _from_yarn_extra(extra: Values, factor: float) -> Values:

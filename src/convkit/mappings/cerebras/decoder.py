@@ -1,0 +1,130 @@
+"""Decoders with ModelZoo's module names: a family adds its layer and its fields.
+
+Facts: ModelZoo release 2.10.0, ``models/nlp/gpt2/gpt2_model.py``, ``models/nlp/gptj/gptj_model.py``,
+``layers/TransformerDecoder.py``: the names of the modules, and the final norm under two names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from convkit.config import Answer, ConfigTable, Constant, Coupled, Flag, Row, Written
+from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Rule, Variant, under
+from convkit.mappings.cerebras.common import HALF_TYPE, MODEL_AT, NOT_THE_MODEL, Cs, Hf, vocabulary
+
+# --- names of leaves ---------------------------------------------------------------------------------------
+
+WORDS, HEAD = "{=cs}embedding_layer.word_embeddings.weight", "{=cs}lm_head.weight"
+POSITIONS = "{=cs}embedding_layer.position_embeddings.embed.weight"
+LAYER = "{=cs}transformer_decoder.layers.{i}."
+#: the norms before attention and before the feed-forward part
+NORM1, NORM2 = "norm1", "norm3"
+
+#: ModelZoo stores the model below ``model``; its wrapper classes add one more ``model``; bare
+#: state dicts have neither.
+PREFIX = Variant("cs", "right", ("model.", "model.model.", ""), WORDS)
+
+
+def final_norm(hf: str, **more: Any) -> Rule:
+    """The rule of the norm after the last layer; ``hf`` is its name below the base model, with or without ``{p}``."""
+    p = "{p}" if "{p:" in hf else "weight"
+    names = (f"{{=cs}}transformer_decoder.norm.{p}", f"{{=cs}}ln_f.{p}")
+    return Rule("{=hf}" + hf, names, "d -> d", d="hidden", **more)
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bias:
+    """A flag of both configs that the tensors decide: whether a module of the layers has a bias.
+
+    ``fact`` is the declared name; ``hf`` and ``cs`` are the module's names in a layer.
+    """
+
+    left: str
+    right: str
+    fact: str
+    hf: str
+    cs: str
+
+
+def _head_to_cerebras(base: str) -> Any:
+    def to_right(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+        if names.get("lm_head", True):
+            return Answer(names={"headless": False})
+        if not names["tied"]:
+            missing = "there is no output head, and the embeddings aren't tied: no lm_head is written"
+            return Answer(names={"headless": True}, warnings=(missing,))
+        architectures = values.get("architectures")
+        return Answer(names={"headless": base in architectures if architectures else names.get("hf") == ""})
+
+    return to_right
+
+
+def _head_to_hf(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+    has_head = names["tied"] or names.get("lm_head", True)
+    return Answer(names={"headless": names.get("headless", False) or not has_head})
+
+
+def output_head(base: str, full: str) -> tuple[Row, ...]:
+    """Rows that choose transformers' base model or its language model with an output head. The base model is chosen if
+    the user asks for it, or if there is no head to write.
+    """
+    return (
+        Coupled(("architectures",), (), _head_to_cerebras(base), _head_to_hf),
+        Written("left", "architectures", lambda names: [base if names["headless"] else full]),
+    )
+
+
+# --- the mapping -------------------------------------------------------------------------------------------
+
+
+def decoder(
+    hf: Hf, cs: Cs, layers: str, layer: tuple[AnyRule, ...], *, rest: tuple[AnyRule, ...], rows: tuple[Row | Bias, ...]
+) -> Mapping:
+    """The mapping of a decoder: word embeddings and an output head, which may be tied; layers; and what a family adds.
+
+    Args:
+        hf: transformers' side.
+        cs: ModelZoo's side.
+        layers: the prefix of a layer in transformers' base model, with the placeholder ``{i}``.
+        layer: the rules of a layer, whose prefixes are added here.
+        rest: rules of the leaves beside them, with whole keys.
+        rows: the rows of the config, except for those that all decoders have. They declare ``vocab``, ``hidden``,
+            ``layers`` and ``tied``, and all that the rules use.
+    """
+    left = "{=hf}" + layers
+    biases = tuple(row for row in rows if isinstance(row, Bias))
+    flags = (Flag(row.left, row.right, row.fact) if isinstance(row, Bias) else row for row in rows)
+    head = f"{hf.head}.weight"
+    return Mapping(
+        left=hf.layout,
+        right=cs.layout,
+        rules=(
+            *vocabulary("{=hf}" + hf.words, head, WORDS, HEAD),
+            LeftBehind("right", HEAD, "a base model has no output head", when="!tied & headless"),
+            *under(left, LAYER, layer),
+            *rest,
+            NOT_THE_MODEL,
+        ),
+        config=ConfigTable(
+            rows=(
+                Constant("left", "model_type", hf.family),
+                Constant("right", "name", cs.family, also=cs.names, since=(2, 4)),
+                *flags,
+                HALF_TYPE,
+                *output_head(*hf.classes),
+            ),
+            left=hf.config,
+            right=cs.config,
+            right_at=MODEL_AT,
+        ),
+        variants=(Variant("hf", "left", (hf.base, ""), "{=hf}" + hf.words, headless=""), PREFIX),
+        facts=(
+            Fact("lm_head", head, HEAD),
+            *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias") for row in biases),
+        ),
+        axes={"i": "layers"},
+    )

@@ -1,0 +1,87 @@
+"""Rows for the heads of attention: their size, how much of each is rotated, and groups that share keys and values.
+
+Facts: ModelZoo release 2.10.0, ``models/nlp/gpt2/gpt2_model.py`` (``attention_inner_dim``: since 2.3.1),
+``layers/AttentionLayer.py`` (``multiquery_attention``: one group unless ``num_kv_groups`` says more); transformers,
+``models/llama``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convkit.config import Answer, ConfigError, Coupled, Name
+
+Values = dict[str, Any]
+
+
+def heads_divide(hidden: int, heads: int, key: str) -> int:
+    """The size of an attention head.
+
+    Raises:
+        ConfigError: the number of heads doesn't divide the hidden size.
+    """
+    if heads < 1 or hidden % heads:
+        raise ConfigError(f"{heads} heads don't divide the hidden size {hidden}", key=key, remedy="correct the config")
+    return hidden // heads
+
+
+def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
+    head_dim = values.get("head_dim") or heads_divide(names["hidden"], names["heads"], "num_attention_heads")
+    inner = head_dim * names["heads"]
+    if head_dim % 2:
+        raise ConfigError(f"heads of size {head_dim} can't be rotated in pairs", key="head_dim", remedy="correct it")
+    fields = {"rotary_dim": head_dim}
+    if inner != names["hidden"]:
+        if names["release"] and names["release"] < (2, 3):
+            raise ConfigError(
+                f"heads of {head_dim}, but hidden_size/num_attention_heads = {names['hidden'] / names['heads']:g}",
+                key="head_dim",
+                remedy="Cerebras has a separate head size since release 2.3: --release 2.4",
+            )
+        fields["attention_inner_dim"] = inner
+    return Answer(fields, {"head_dim": head_dim})
+
+
+def _head_dim_to_hf(values: Values, names: Values) -> Answer:
+    inner = values.get("attention_inner_dim") or names["hidden"]
+    head_dim = heads_divide(inner, names["heads"], "num_heads")
+    rotary_dim = values.get("rotary_dim")
+    if rotary_dim != head_dim:
+        stated = "by default, a quarter of a head" if rotary_dim is None else rotary_dim
+        raise ConfigError(
+            f"is {stated}, but a head has {head_dim}",
+            key="rotary_dim",
+            remedy="transformers' model rotates whole heads",
+        )
+    return Answer({} if inner == names["hidden"] else {"head_dim": head_dim}, {"head_dim": head_dim})
+
+
+def _groups_to_cerebras(values: Values, names: Values) -> Answer:
+    groups = values.get("num_key_value_heads")
+    groups = names["heads"] if groups is None else groups
+    heads_divide(names["heads"], groups, "num_key_value_heads")
+    fields: Values = {"attention_module": "aiayn_attention"}
+    if groups != names["heads"]:
+        fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
+    return Answer(fields, {"kv_heads": groups})
+
+
+def _groups_to_hf(values: Values, names: Values) -> Answer:
+    module = values.get("attention_module", "aiayn_attention")
+    extra = values.get("extra_attention_params") or {}
+    if module == "aiayn_attention" and extra:
+        raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
+    groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)
+    heads_divide(names["heads"], groups, "extra_attention_params")
+    return Answer({"num_key_value_heads": groups}, {"kv_heads": groups})
+
+
+#: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``
+WHOLE_HEADS = (
+    Coupled(("head_dim",), ("rotary_dim", "attention_inner_dim"), _head_dim_to_cerebras, _head_dim_to_hf),
+    Name("half", lambda names: names["head_dim"] // 2),
+)
+#: heads of which groups share keys and values; declares ``kv_heads``, the number of groups
+GROUPS = Coupled(
+    ("num_key_value_heads",), ("attention_module", "extra_attention_params"), _groups_to_cerebras, _groups_to_hf
+)
