@@ -176,6 +176,7 @@ class TestEquivalence:
         assert verdict.state == "yes", verdict.problems
         (one,) = verdict.deviations or ()
         assert verdict.measured["short_max_rel"] <= verdict.bound["short_max_rel"] < one.measured["max_rel"]
+        assert verdict.measured["deviation_max_rel"] == pytest.approx(one.measured["max_rel"], rel=0.1)
 
 
 #: what is changed after the conversion, and how the check says that the receipt isn't about these checkpoints

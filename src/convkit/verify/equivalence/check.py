@@ -122,20 +122,22 @@ def _compared(
     headless: bool,
     faults: bool,
 ) -> Compared:
-    def stored(source: Oracle, target: Oracle) -> Oracle:
-        return rounded(source, target, theirs.dtypes) if cast else source
+    def stored(models: Basis) -> Oracle:
+        return rounded(models.source, models.target, theirs.dtypes) if cast else models.source
 
-    trial = Trial(stored(basis.source, basis.target), basis.target, probe)
+    trial = Trial(stored(basis), basis.target, probe)
+    shorts = shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe)
     figures, bounds = trial.agreement.to_json(), {"max_rel": bound_for(trial)}
     if cast:
         figures["cast_max_rel"] = Trial(basis.source, basis.target, probe).agreement.to_json()["max_rel"]
     if basis.taken:
-        as_they_are = Trial(stored(ours.oracle, theirs.oracle), theirs.oracle, probe)
-        figures["deviation_max_rel"] = as_they_are.agreement.to_json()["max_rel"]
+        as_they_are = Basis(ours.oracle, theirs.oracle)
+        found = [Trial(stored(as_they_are), as_they_are.target, given).agreement for given in (probe, *shorts)]
+        figures["deviation_max_rel"] = max(agreement.to_json()["max_rel"] for agreement in found)
     problems, planted = _problems(basis, trial, headless), list[Fault]()
     parted = trial.parting(bounds["max_rel"])
     at = ""
-    for short in shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe):
+    for short in shorts:
         beginning = Trial(trial.source, trial.target, short)
         figures["short_max_rel"] = beginning.agreement.to_json()["max_rel"]
         bounds["short_max_rel"] = bound_for(beginning)
