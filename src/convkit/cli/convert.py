@@ -17,6 +17,9 @@ from convkit.execute import convert
 from convkit.files.receipt import receipt_path
 from convkit.report.text import deviation, size
 
+#: fields that a line names; the plan lists them all
+_SHOWN = 8
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -54,6 +57,10 @@ def print_summary(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     """Print a summary of a conversion to ``args.target``."""
     for declared in receipt["plan"].get("deviations", []):
         print(f"convkit: deviation: {deviation(declared)}", file=sys.stderr)
+    if unknown := receipt["plan"].get("unknown", []):
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        names = ", ".join(unknown[:_SHOWN])
+        print(f"convkit: not fields of the source's config class, kept as complement: {names}{more}", file=sys.stderr)
     for warning in receipt["warnings"]:
         print(f"convkit: warning: {warning}", file=sys.stderr)
     if args.json:
