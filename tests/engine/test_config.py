@@ -8,40 +8,90 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.config import ABSENT, ConfigTable, Constant, Coupled, Field, Flag, Name, Refused, Written
+from convkit.config import (
+    ABSENT,
+    COUNT,
+    EVERY_VALUE,
+    FLAG,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Answer,
+    ClassField,
+    ConfigClass,
+    ConfigTable,
+    Constant,
+    Coupled,
+    Field,
+    Flag,
+    Name,
+    Written,
+)
 from convkit.config.tree import dig, merge, missing_from, plant
 from convkit.errors import ConfigError
 
+LEFT_CLASS = ConfigClass("Left", "the left manual", {
+    "model_type": ClassField(TEXT, ABSENT),
+    "hidden_size": ClassField(COUNT, also=("d_model",)),
+    "heads": ClassField(COUNT, 4),
+    "act": ClassField(TEXT, "silu"),
+    "inner": ClassField(COUNT.or_null, lambda names: 4 * names["hidden"]),
+    "window": ClassField(COUNT.or_null, ABSENT),
+    "old": ClassField(WHOLE, 1),
+    "bias": ClassField(FLAG, False),
+    "theta": ClassField(NUMBER, 1e4),
+    "rope": ClassField(TEXT, "plain"),
+})  # fmt: skip
+RIGHT_CLASS = ConfigClass("Right", "the right manual", {
+    "name": ClassField(TEXT, ABSENT, EVERY_VALUE, since=(2, 4)),
+    "width": ClassField(COUNT),
+    "attention.heads": ClassField(COUNT, 2, told=True),
+    "nonlinearity": ClassField(TEXT, "geglu"),
+    "filter": ClassField(COUNT),
+    "sliding_window": ClassField(COUNT.or_null, ABSENT),
+    "was_called": ClassField(WHOLE, 1, until=(2, 3)),
+    "use_bias": ClassField(FLAG, True),
+    "rope_theta": ClassField(NUMBER, ABSENT),
+    "rope_kind": ClassField(TEXT, ABSENT),
+    "dropout": ClassField(NUMBER, 0.1),
+    "quiet": ClassField(WHOLE, 1),
+    "half": ClassField(COUNT, ABSENT, EVERY_VALUE),
+    "only_wide": ClassField(FLAG, False),
+    "mup_base": ClassField(NUMBER, 1.0, why="a scaled model"),
+})  # fmt: skip
+
+
+def _theta_to_right(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+    odd = ("rope is odd",) if values.get("rope") == "odd" else ()
+    return Answer({"rope_theta": values.get("theta", ABSENT)}, {"theta": values.get("theta", 1e4)}, odd)
+
+
+def _theta_to_left(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+    return Answer({"theta": values.get("rope_theta", ABSENT)}, {"theta": values.get("rope_theta", 1e4)})
+
+
 ACTIVATIONS = (("silu", "swiglu"), ("gelu", "geglu"), ("swish", "swiglu"))
 TABLE = ConfigTable(
-    left_source="the left manual",
-    right_source="the right manual",
+    left=LEFT_CLASS,
+    right=RIGHT_CLASS,
     right_at=("model", "trainer.init.model"),
     rows=(
         Constant("left", "model_type", "tiny"),
-        Constant("right", "name", "tiny", since=(2, 4), also=("small",)),
+        Constant("right", "name", "tiny", also=("small",)),
         Field("hidden_size", "width", "hidden"),
-        Field("heads", "attention.heads", "heads", 4, 2),
-        Field("act", "nonlinearity", "", "silu", "geglu", values=ACTIVATIONS),
-        Field("inner", "filter", "filter", lambda names: 4 * names["hidden"], null=lambda names: 4 * names["hidden"]),
-        Field("window", "sliding_window", "window", ABSENT, ABSENT),
-        Field("old", "was_called", "old", 1, 1, until=(2, 3)),
+        Field("heads", "attention.heads", "heads"),
+        Field("act", "nonlinearity", values=ACTIVATIONS),
+        Field("inner", "filter", "filter", null=lambda names: 4 * names["hidden"]),
+        Field("window", "sliding_window", "window"),
+        Field("old", "was_called", "old"),
         Name("head_dim", lambda names: names["hidden"] // names["heads"]),
-        Flag("bias", "use_bias", "bias", False, True),
-        Coupled(
-            ("theta", "rope"),
-            ("rope_theta", "rope_kind"),
-            lambda values, names: {"rope_theta": values.get("theta", ABSENT), "=theta": values.get("theta", 1e4)}
-            | ({"!": "rope is odd"} if values.get("rope") == "odd" else {}),
-            lambda values, names: {"theta": values.get("rope_theta", ABSENT), "=theta": values.get("rope_theta", 1e4)},
-        ),
-        Constant("right", "dropout", 0.0, default=0.1),
-        Constant("right", "quiet", 1, default=1, write=False),
+        Flag("bias", "use_bias", "bias"),
+        Coupled(("theta", "rope"), ("rope_theta", "rope_kind"), _theta_to_right, _theta_to_left),
+        Constant("right", "dropout", 0.0),
         Written("right", "half", lambda names: names["hidden"] // 2),
         Constant("right", "only_wide", True, when="wide"),
-        Refused("right", {"mup_*": 1.0}, "a scaled model", "wait"),
     ),
-)  # fmt: skip
+)
 LEFT = {"model_type": "tiny", "hidden_size": 12, "heads": 3, "act": "silu", "inner": 20, "bias": True, "theta": 5e5}
 RIGHT = {
     "model": {
@@ -138,7 +188,9 @@ def test_what_cannot_be_said_is_refused(convert: Any, config: dict[str, Any], ke
 def test_neutral_values_of_refused_fields_are_fine() -> None:
     model = {"width": 12, "filter": 1, "dropout": 0.0}
     for neutral in (1.0, None):
-        assert to_left({"model": model | {"mup_base": neutral, "name": "small"}}).lost == {}
+        found = to_left({"model": model | {"mup_base": neutral, "name": "small"}})
+        assert found.config["hidden_size"] == 12
+        assert found.unknown == ()
 
 
 def test_none_may_stand_for_something() -> None:

@@ -6,11 +6,11 @@ from collections import abc
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convkit.config.classes import Classes, Release
+from convkit.config.classes import Classes, Release, every
 from convkit.config.conversion import Conversion, Converted
 from convkit.config.rows import Row
 from convkit.config.sides import Source, Target, Which
-from convkit.config.tree import dig
+from convkit.config.tree import MISSING, dig, plant
 from convkit.errors import ConfigError
 
 
@@ -80,6 +80,20 @@ class ConfigTable:
         conversion = Conversion(source, target, names, release)
         conversion.run(self.rows)
         return conversion
+
+    def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
+        """Give fields of a converted config, which is changed, the names that they have in an ``earlier`` one."""
+        at = self.left_at if self.reverse else self.right_at
+        section = dig(config, at[0])
+        had = next((found for path in at if isinstance(found := dig(earlier, path), dict)), {})
+        for cls in every(self.left if self.reverse else self.right):
+            for name, field in cls.fields.items():
+                value = dig(section, name)
+                there = [one for one in field.also if dig(had, one) is not MISSING and value is not MISSING]
+                for spelling in there:
+                    plant(section, spelling, value)
+                if there and name in section and name not in had:
+                    del section[name]
 
     def section_path(self, config: abc.Mapping[str, Any]) -> str:
         """Where the source's model section lies.

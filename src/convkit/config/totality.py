@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from convkit.config.classes import ABSENT, EVERY_VALUE, REQUIRED, ClassField
+from convkit.config.classes import ABSENT, EVERY_VALUE, REQUIRED, ClassField, computed
 from convkit.config.sides import Source, Target
+from convkit.config.tree import MISSING, dig
 from convkit.config.values import shown
 from convkit.errors import ConfigError
 
@@ -16,7 +17,7 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
     """The fields that the source's class doesn't know, of those in its section that nobody has read.
 
     Raises:
-        ConfigError: a field of the class has a value that isn't neutral, and nobody has read it.
+        ConfigError: a field of the class has a value, or by default, that isn't neutral, and nobody has read it.
     """
     cls = source.cls
     if cls is None:
@@ -32,7 +33,26 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
                 raise _refusal(source, target, path, value, ClassField(default=ABSENT))
         elif source.applies(field) and not field.is_neutral(_exact(field, value), source.release, source.names):
             raise _refusal(source, target, path, value, field)
+    for path, field in cls.fields.items():
+        if not _standing(source, seen, (path, *field.also)) and field.in_release(source.release):
+            default = computed(field.default_in(source.release), source.names)
+            has_effect = source.applies(field) and not field.is_neutral(default, source.release, source.names)
+            if default not in (REQUIRED, ABSENT) and has_effect:
+                raise _refusal(source, target, path, default, field)
     return tuple(unknown)
+
+
+def _standing(source: Source, seen: AbstractSet[str], spellings: Iterable[str]) -> bool:
+    """Whether a field stands in the config, or was looked for, or a part of it."""
+    for path in spellings:
+        whole = source.whole(path)
+        if (
+            whole in seen
+            or dig(source.section, path) is not MISSING
+            or any(one.startswith(f"{whole}.") for one in seen)
+        ):
+            return True
+    return False
 
 
 def _unread(
@@ -48,6 +68,10 @@ def _unread(
         parts = any(one.startswith(f"{whole}.") for one in seen) or next(declared(path), None) is not None
         if isinstance(value, dict) and parts:
             yield from _unread(source, value, seen, f"{path}.")
+        elif isinstance(value, list) and parts:
+            for place, one in enumerate(value):
+                if isinstance(one, dict):
+                    yield from _unread(source, one, seen, f"{path}.{place}.")
         else:
             yield path, value
 

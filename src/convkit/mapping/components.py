@@ -140,6 +140,15 @@ class PackedTable(ConfigTable):
         turned = tuple(replace(section, table=section.table.inverse()) for section in self.sections)
         return replace(self, reverse=not self.reverse, sections=turned)
 
+    def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
+        """Do so for the fields beside the sections, and for those of every section."""
+        super().respelled(config, earlier)
+        for section in self.sections:
+            path = _joined(self.written_at, section.at("left" if self.reverse else "right"))
+            theirs, had = dig(config, path), dig(earlier, path)
+            if isinstance(theirs, dict) and isinstance(had, dict):
+                section.table.respelled(theirs, had)
+
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
     ) -> Converted:

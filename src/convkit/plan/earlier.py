@@ -46,9 +46,10 @@ class EarlierLeaf(Struct, frozen=True):
 
 
 class EarlierSide(Struct, frozen=True):
-    """One side of the earlier conversion."""
+    """One side of the earlier conversion, with its config."""
 
     layout: str
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 class EarlierStep(Struct, frozen=True):

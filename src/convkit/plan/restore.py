@@ -69,6 +69,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     # what is kept for other leaves was cropped from them
     whole = {key: Leaf(key, had[key].spec) for key in kept if key in had and key not in moved}
     config = copy.deepcopy(known.converted.config)
+    mapping.config.respelled(config, earlier.plan.source.config)
     deviations = put_values_back(config, earlier.plan.deviations)
     merge(config, earlier.complement.config)
     return Returned(
