@@ -3,7 +3,8 @@
 A freshly initialised model attends evenly, and its activations are nearly linear: rotation, head counts and the
 activation function leave no trace in its logits. So every weight that is much smaller than a trained model's is
 multiplied by a power of two, the same on both sides. That is exact in every float dtype, and errors of the conversion
-remain errors. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification.
+remain errors. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification. A weight
+that only one oracle names stays as it is on both sides, and is reported (:func:`left_weak`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ def gains(source: Oracle, target: Oracle) -> dict[str, float]:
         heads = [role for role in shared if role.startswith("head.") and _is_embedding(source, target, role)]
         found |= dict.fromkeys(heads, found["embedding.weight"])
     return {role: gain for role, gain in found.items() if gain != 1}
+
+
+def left_weak(source: Oracle, target: Oracle) -> list[str]:
+    """A line for each weight that is weak and stays so, because only one side names it."""
+    lines: list[str] = []
+    for name, oracle, other in (("source", source, target), ("target", target, source)):
+        own = [role for role in oracle.roles if role not in other.roles and role.endswith(".weight")]
+        weak = [role for role in own if _gain(role, oracle.part(role)) != 1]
+        lines += [f"{name}: {role} is weak and wasn't amplified: the other side doesn't name it" for role in weak]
+    return lines
 
 
 def amplified(oracle: Oracle, gains: dict[str, float]) -> Oracle:

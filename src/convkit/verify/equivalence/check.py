@@ -17,7 +17,7 @@ from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence import probe as probes
-from convkit.verify.equivalence.amplify import amplified, gains
+from convkit.verify.equivalence.amplify import amplified, gains, left_weak
 from convkit.verify.equivalence.casts import rounded
 from convkit.verify.equivalence.deviations import Basis, basis_of, measured, not_shown, shorter
 from convkit.verify.equivalence.noise import ROOM, rounding_noise
@@ -144,9 +144,11 @@ def _compared(
         problems += beginning.agreement.broken
         if not parted and (parted := beginning.parting(bounds["short_max_rel"])):
             at = f" on an input of {short['input_ids'].shape[1]} positions"
+    weak: list[str] = []
     if not problems and not parted:
         planted, strong = _sensitivity(trial, bounds["max_rel"], faults)
         if strong:
+            weak = left_weak(basis.source, basis.target)
             figures["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
             bounds["amplified_max_rel"] = bound_for(strong)
             problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
@@ -158,6 +160,7 @@ def _compared(
     unshown = [*not_shown(basis), *differ] if basis.unproved else []
     problems += [] if unshown else differ
     details = {"parted": parted, **_details(ours, theirs, trial)}
+    details["notes"] += weak
     if basis.refused:
         details["notes"].append(basis.refused)
         problems += [basis.refused] if problems else []

@@ -47,36 +47,72 @@ def mutants(oracle: Oracle, outputs: Container[str]) -> Iterator[Mutant]:
 Change = tuple[str, "dict[str, Tensor]"]
 
 
+#: name of a fault -> the two roles of a layer that are swapped
+_PAIRS = {
+    "swap q and k": ("q", "k"),
+    "swap k and v": ("k", "v"),
+    "swap gate and up": ("gate", "up"),
+    "swap the norms of a layer": ("norm_attention", "norm_ffn"),
+    "swap the norms before and after attention": ("norm_attention", "norm_attention_post"),
+    "swap the norms before and after the feed-forward part": ("norm_ffn", "norm_ffn_post"),
+}
+
+
 def _swaps(oracle: Oracle) -> Iterator[Change]:
-    """Swap two tensors of a layer."""
-    pairs = {
-        "swap q and k": ("q", "k"),
-        "swap k and v": ("k", "v"),
-        "swap gate and up": ("gate", "up"),
-        "swap the norms of a layer": ("norm_attention", "norm_ffn"),
-    }
-    for name, (one, other) in pairs.items():
-        changes: dict[str, Tensor] = {}
-        for end in ("weight", "bias"):
-            a, b = _in_a_layer(oracle, f"{one}.{end}"), _in_a_layer(oracle, f"{other}.{end}")
-            if {a, b} <= oracle.roles.keys() and oracle.part(a).shape == oracle.part(b).shape:
-                changes |= {a: oracle.part(b), b: oracle.part(a)}
-        yield name, changes
+    """Swap two tensors of a layer, or of each of its experts."""
+    for name, pair in _PAIRS.items():
+        yield name, _swapped(oracle, _layer(oracle), pair)
+    experts: dict[str, Tensor] = {}
+    for e in range(_experts(oracle)):
+        experts |= _swapped(oracle, f"{_layer(oracle)}experts.{e}.", ("gate", "up"))
+    yield "swap gate and up of the experts", experts
+
+
+def _swapped(oracle: Oracle, at: str, pair: tuple[str, str]) -> dict[str, Tensor]:
+    changes: dict[str, Tensor] = {}
+    for end in ("weight", "bias"):
+        a, b = (f"{at}{role}.{end}" for role in pair)
+        if {a, b} <= oracle.roles.keys() and oracle.part(a).shape == oracle.part(b).shape:
+            changes |= {a: oracle.part(b), b: oracle.part(a)}
+    return changes
+
+
+def _wrong_experts(oracle: Oracle) -> Iterator[Change]:
+    """Number the experts of a layer from another one on, in their weights or in their router's rows."""
+    at, experts = f"{_layer(oracle)}experts.", _experts(oracle)
+    own = [role.removeprefix(f"{at}0.") for role in oracle.roles if role.startswith(f"{at}0.")]
+    yield (
+        "experts off by one",
+        {f"{at}{e}.{role}": oracle.part(f"{at}{(e + 1) % experts}.{role}") for e in range(experts) for role in own},
+    )
+    router = _in_a_layer(oracle, "router.weight")
+    if router in oracle.roles:
+        yield "swap two rows of the router", {router: _first_two_swapped(oracle.part(router))}
 
 
 def _wrong_rotary(oracle: Oracle) -> Iterator[Change]:
     """Order queries and keys by the other rotary convention, or reorder keys with a wrong number of heads."""
     facts = oracle.facts
-    q, k = _in_a_layer(oracle, "q.weight"), _in_a_layer(oracle, "k.weight")
-    rows = oracle.part(k).shape[0]
-    if not facts.rotary or rows != facts.kv_heads * facts.rotary_dim:
+    q, k = _in_a_layer(oracle, "q"), _in_a_layer(oracle, "k")
+    rows = oracle.part(f"{k}.weight").shape[0]
+    own = rows // facts.kv_heads
+    if not facts.rotary or own < facts.rotary_dim:
         return
-    to_half, to_pairs = _half_from_pairs, _pairs_from_half
-    here, there = (to_half, to_pairs) if facts.rotary == "half" else (to_pairs, to_half)
-    yield "wrong rotary", {q: there(oracle.part(q), facts.heads), k: there(oracle.part(k), facts.kv_heads)}
+    here, there = (_half_from_pairs, _pairs_from_half)[:: 1 if facts.rotary == "half" else -1]
+
+    def turned(end: str) -> dict[str, Tensor]:
+        heads = {f"{q}.{end}": facts.heads, f"{k}.{end}": facts.kv_heads}
+        return {role: there(oracle.part(role), heads[role], facts.rotary_dim) for role in heads.keys() & oracle.roles}
+
+    yield "wrong rotary", turned("weight")
+    yield "wrong rotary in the biases", turned("bias")
     for heads in (facts.heads, facts.kv_heads // 2, 2 * facts.kv_heads):
-        if heads not in (0, facts.kv_heads) and rows % (2 * heads) == 0:
-            yield "wrong head count", {k: here(there(oracle.part(k), facts.kv_heads), heads)}
+        if heads in (0, facts.kv_heads) or rows % heads:
+            continue
+        width = facts.rotary_dim if own > facts.rotary_dim else rows // heads
+        if width % 2 == 0 and width <= rows // heads:
+            right = there(oracle.part(f"{k}.weight"), facts.kv_heads, facts.rotary_dim)
+            yield "wrong head count", {f"{k}.weight": here(right, heads, width)}
             return
 
 
@@ -92,8 +128,9 @@ def _transpose(oracle: Oracle) -> Iterator[Change]:
 
 def _drop_a_bias(oracle: Oracle) -> Iterator[Change]:
     """Set a bias to zero, except that of the keys, which cancels in softmax without rotation."""
-    for role in ("v", "up", "o"):
-        name = _in_a_layer(oracle, f"{role}.bias")
+    names = {role: _in_a_layer(oracle, f"{role}.bias") for role in ("v", "up", "o")}
+    names |= {f"the {head} head": f"head.{head}.bias" for head in ("lm", "mlm")}
+    for role, name in names.items():
         if name in oracle.roles:
             yield f"drop the bias of {role}", {name: oracle.part(name) * 0}
 
@@ -136,22 +173,35 @@ def _cast_down(oracle: Oracle) -> Iterator[Change]:
             return
 
 
-def _norm_offset(oracle: Oracle) -> Iterator[Change]:
-    """Add 1 to the scale of a norm, as if it had been stored minus 1."""
-    name = _in_a_layer(oracle, "norm_ffn.weight")
-    if name in oracle.roles:
-        yield "norm scale off by one", {name: oracle.part(name) + 1}
+def _wrong_norms(oracle: Oracle) -> Iterator[Change]:
+    """Add 1 to the scale of a norm, as if it had been stored minus 1; leave the embedding's norm as it is made."""
+    for role in ("norm_ffn", "norm_attention"):
+        name = _in_a_layer(oracle, f"{role}.weight")
+        if name in oracle.roles:
+            yield "norm scale off by one", {name: oracle.part(name) + 1}
+            break
+    made = {"norm_embedding.weight": 1.0, "norm_embedding.bias": 0.0}
+    known = {role: oracle.part(role) * 0 + value for role, value in made.items() if role in oracle.roles}
+    yield "the embedding's norm not loaded", known
+
+
+def _wrong_slopes(oracle: Oracle) -> Iterator[Change]:
+    """Give each head the slope of another."""
+    if "slopes" in oracle.roles:
+        yield "slopes in reverse", {"slopes": oracle.part("slopes").flip(0)}
 
 
 _FAULTS: tuple[Callable[[Oracle], Iterator[Change]], ...] = (
     _swaps,
+    _wrong_experts,
     _wrong_rotary,
     _transpose,
     _drop_a_bias,
     _off_by_one_layer,
     _shifted_tables,
     _cast_down,
-    _norm_offset,
+    _wrong_norms,
+    _wrong_slopes,
 )
 
 
@@ -177,7 +227,17 @@ def _is_seen(role: str, outputs: Container[str]) -> bool:
 
 def _in_a_layer(oracle: Oracle, role: str) -> str:
     """The role in the middle layer: a fault in one layer is enough."""
-    return f"layers.{oracle.facts.layers // 2}.{role}"
+    return f"{_layer(oracle)}{role}"
+
+
+def _layer(oracle: Oracle) -> str:
+    return f"layers.{oracle.facts.layers // 2}."
+
+
+def _experts(oracle: Oracle) -> int:
+    """The number of experts in the middle layer."""
+    at = f"{_layer(oracle)}experts."
+    return len({role.removeprefix(at).partition(".")[0] for role in oracle.roles if role.startswith(at)})
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -186,9 +246,25 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b)
 
 
-def _pairs_from_half(rows: Tensor, heads: int) -> Tensor:
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+def _first_two_swapped(rows: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat((rows[:2].flip(0), rows[2:]))
 
 
-def _half_from_pairs(rows: Tensor, heads: int) -> Tensor:
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+def _pairs_from_half(rows: Tensor, heads: int, width: int) -> Tensor:
+    """Reorder the first ``width`` rows of each head."""
+    return _reordered(rows, heads, width, (2, -1))
+
+
+def _half_from_pairs(rows: Tensor, heads: int, width: int) -> Tensor:
+    """The inverse of :func:`_pairs_from_half`."""
+    return _reordered(rows, heads, width, (-1, 2))
+
+
+def _reordered(rows: Tensor, heads: int, width: int, pairs: tuple[int, int]) -> Tensor:
+    import torch
+
+    own = rows.unflatten(0, (heads, -1))
+    turned = own[:, :width].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
+    return torch.cat((turned, own[:, width:]), 1).flatten(0, 1)

@@ -1,0 +1,125 @@
+"""Faults of every kind of layer are planted and caught, on recorded models of families with and without a mapping."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from goldens import golden_dir
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convkit.oracles import get_oracle
+from convkit.oracles.hf import FAMILIES
+from convkit.oracles.hf.model import HfDecoder
+from convkit.verify.equivalence.amplify import amplified, gains, left_weak
+from convkit.verify.equivalence.check import BOUND, equivalence
+from convkit.verify.equivalence.probe import make_probe
+from convkit.verify.equivalence.trial import Trial
+
+pytestmark = pytest.mark.golden
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A model with strong weights in both layouts, as the original converted it."""
+
+    name: str
+    hf_layout: str
+    cs_layout: str
+    params: str = "params.yaml"
+
+    @property
+    def folder(self) -> Path:
+        return golden_dir("cerebras_forward.tar.gz") / self.name / "strong"
+
+    @cached_property
+    def hf_config(self) -> dict:
+        folder = golden_dir("cerebras.tar.gz", f"{self.name}/hf/") / self.name / "hf"
+        return json.loads((folder / "config.json").read_text())
+
+    @cached_property
+    def cs_config(self) -> dict:
+        return yaml.safe_load((self.folder / self.params).read_text())["model"]
+
+    def tensors(self, side: str, factor: float = 1.0) -> dict[str, Tensor]:
+        with np.load(self.folder / f"{side}.npz") as arrays:
+            read = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        return {key: tensor if "slopes" in key else tensor * factor for key, tensor in read.items()}
+
+    def write(self, folder: Path) -> dict[str, Path]:
+        sides = {}
+        for side in ("hf", "cs"):
+            (folder / side).mkdir()
+            save_file(self.tensors(side), folder / side / "model.safetensors")
+            sides[side] = folder / side
+        (folder / "hf" / "config.json").write_text(json.dumps(self.hf_config))
+        (folder / "cs" / "params.yaml").write_text(yaml.safe_dump({"model": self.cs_config}))
+        return sides
+
+
+BLOOM = Recorded("bloom", "hf/bloom", "cerebras/gpt2", "params_fixed.yaml")
+#: a model, and the faults that no llama, gpt2 or bert has
+PLANTED = {
+    Recorded("gptj", "hf/gptj", "cerebras/gptj"): {"wrong rotary", "wrong head count", "drop the bias of the lm head"},
+    Recorded("codegen", "hf/codegen", "cerebras/codegen"): {"wrong rotary", "wrong head count", "swap k and v"},
+    Recorded("gpt_neox", "hf/gpt_neox", "cerebras/gptj"): {"swap the norms of a layer", "swap q and k"},
+    Recorded("falcon_7b", "hf/falcon", "cerebras/gptj"): {"wrong rotary", "swap k and v"},
+    Recorded("starcoder", "hf/gpt_bigcode", "cerebras/gpt2"): {"swap k and v", "shift the positions by one row"},
+    BLOOM: {"the embedding's norm not loaded", "swap q and k"},
+    Recorded("mixtral", "hf/mixtral", "cerebras/llama"): {
+        "swap gate and up of the experts",
+        "experts off by one",
+        "swap two rows of the router",
+    },
+}
+#: those that only one side can be given
+ONE_SIDED = {
+    "gptj": {"hf": {"half of the rotary dims"}, "cs": {"wrong rotary base"}},
+    "gpt_neox": {"hf": {"parallel residual left out"}},
+    "bloom": {"cs": {"slopes in reverse"}},
+    "mixtral": {"hf": {"one expert a token"}, "cs": {"one expert less"}},
+}
+
+
+@pytest.mark.parametrize("target", ["hf", "cs"])
+@pytest.mark.parametrize("model", PLANTED, ids=lambda model: model.name)
+def test_every_fault_is_caught(model: Recorded, target: str, tmp_path: Path) -> None:
+    sides, layouts = model.write(tmp_path), {"hf": model.hf_layout, "cs": model.cs_layout}
+    source = {"hf": "cs", "cs": "hf"}[target]
+    verdict = equivalence(
+        sides[source], sides[target], from_layout=layouts[source], to_layout=layouts[target], probe_length=40
+    )
+    assert verdict.passed, verdict.problems
+    assert verdict.measured["max_rel"] < BOUND / 5
+    assert PLANTED[model] | ONE_SIDED.get(model.name, {}).get(target, set()) <= {fault.name for fault in verdict.faults}
+
+
+def test_weights_that_one_side_names_are_left_weak_and_reported() -> None:
+    """An oracle that reads the embedding's norm without naming it: the same model, amplified or not."""
+
+    class Silent(HfDecoder):
+        layout = "hf/silent"
+        family = replace(
+            FAMILIES["hf/bloom"],
+            outside={role: at for role, at in FAMILIES["hf/bloom"].outside.items() if role != "norm_embedding"},
+        )
+
+    source = Silent(BLOOM.hf_config, BLOOM.tensors("hf", 2**-8))
+    target = get_oracle("cerebras/gpt2")(BLOOM.cs_config, BLOOM.tensors("cs", 2**-8))
+    probe, factors = make_probe(source.facts, target.facts, length=32), gains(source, target)
+    assert "norm_embedding.weight" not in factors and "layers.0.q.weight" in factors
+    assert Trial(amplified(source, factors), amplified(target, factors), probe).agreement.max_rel < BOUND / 5
+    assert left_weak(source, target) == [
+        "target: norm_embedding.weight is weak and wasn't amplified: the other side doesn't name it"
+    ]
+    named = get_oracle("hf/bloom")(BLOOM.hf_config, BLOOM.tensors("hf", 2**-8))
+    assert left_weak(named, target) == []
