@@ -86,7 +86,7 @@ ONE_SIDED = {
     "gptj": {"hf": {"half of the rotary dims"}, "cs": {"wrong rotary base"}},
     "gpt_neox": {"hf": {"parallel residual left out"}},
     "bloom": {"cs": {"slopes in reverse"}},
-    "mixtral": {"hf": {"one expert a token"}, "cs": {"one expert less"}},
+    "mixtral": {"hf": {"one expert a token"}, "cs": {"one expert a token"}},
 }
 
 
