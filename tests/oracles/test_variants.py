@@ -130,6 +130,33 @@ def test_what_is_not_covered_is_refused_by_name(field: str, value: object) -> No
     assert str(value) in str(refused.value)
 
 
+def test_numbers_that_yaml_reads_as_text() -> None:
+    pair = llama()
+    pair.cs_config |= {"layer_norm_epsilon": str(pair.cs_config["layer_norm_epsilon"]), "num_heads": "6"}
+    agree(pair, "llama")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", "wide"),
+        ("num_heads", -1),
+        ("num_heads", 2.5),
+        ("layer_norm_epsilon", [1e-5, 1e-6]),
+        ("layer_norm_epsilon", float("nan")),
+        ("use_ffn_bias", "no"),
+        ("share_embedding_weights", None),
+        ("extra_attention_params", {"num_kv_groups": 4}),
+        ("attention_sliding_window_length", "long"),
+    ],
+)
+def test_what_is_no_value_of_a_field_is_refused_by_its_name(field: str, value: object) -> None:
+    pair = llama()
+    with pytest.raises(ConvkitError, match=f"{field}.*: is .*, not ") as refused:
+        get_oracle("cerebras/llama")(pair.cs_config | {field: value}, pair.cs)
+    assert refused.value.remedy == "correct the yaml"
+
+
 def test_layouts_are_listed() -> None:
     assert "hf/llama" in layouts() and "cerebras/bert" in layouts()
     with pytest.raises(UsageError, match="cerebras/llama"):

@@ -161,7 +161,7 @@ class CerebrasBert(CerebrasOracle):
         x = self.weights["embedding.weight"][given["ids"]] + self.weights["positions.weight"][given["positions"]]
         if "segments.weight" in self.weights:
             x = x + self.weights["segments.weight"][given["kinds"]]
-        return self.norm(self.weights, "norm_embedding", x * self.config.get("embeddings_scale", 1.0))
+        return self.norm(self.weights, "norm_embedding", x * (self.number("embeddings_scale") or 1.0))
 
     def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
         """See :meth:`Stack.layer`."""

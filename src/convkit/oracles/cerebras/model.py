@@ -109,10 +109,7 @@ class CerebrasOracle(Stack):
         for name, known in self.covered.items():
             if self.value(name) not in known:
                 raise self.uncovered(name, self.value(name), f"covered: {', '.join(map(str, known))}")
-        self.eps = self.value("layer_norm_epsilon")
-        if isinstance(self.eps, list):
-            raise self.uncovered("layer_norm_epsilon", self.eps)
-        self.eps = float(self.eps)
+        self.eps = float(self.value("layer_norm_epsilon"))
 
     def uncovered(self, name: str, value: Any, remedy: str = "this model can't be run yet") -> ConvkitError:
         """The error for a field whose value the oracle doesn't cover."""
@@ -121,9 +118,44 @@ class CerebrasOracle(Stack):
         )
 
     def value(self, name: str) -> Any:
-        """What the yaml says of a field, or the class's default; names of variants in lower case."""
-        found = self.config.get(name, self.defaults[name])
+        """What the yaml says of a field, or the class's default; names of variants in lower case.
+
+        Raises:
+            ConvkitError: no number, size or flag where the class has one.
+        """
+        default = self.defaults[name]
+        found = self.config.get(name, default)
+        if isinstance(default, bool):
+            if not isinstance(found, bool):
+                raise self.unreadable(name, found, "true or false")
+            return found
+        if isinstance(default, int | float):
+            number = self.number(name, default)
+            if default >= 1 and (isinstance(number, float) or number < 1):
+                raise self.unreadable(name, found, "a size")
+            return number
         return found.lower() if isinstance(found, str) else found
+
+    def number(self, name: str, default: float | None = None) -> Any:
+        """The number of a field; YAML 1.1 reads some as text. The default where the yaml doesn't say it, or says null.
+
+        Raises:
+            ConvkitError: no number.
+        """
+        found = self.config.get(name)
+        if found is None:
+            return default
+        try:
+            number = float("nan" if isinstance(found, bool) else found)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.unreadable(name, found, "a number")
+        return int(number) if number.is_integer() else number
+
+    def unreadable(self, name: str, value: Any, expected: str) -> ConvkitError:
+        """The error for a field whose value has another type."""
+        return ConvkitError(f"is {value!r}, not {expected}", path=self.path, key=name, remedy="correct the yaml")
 
     def has(self, name: str) -> bool:
         """Whether a role has a tensor."""
@@ -198,11 +230,11 @@ class CerebrasOracle(Stack):
             ConvkitError: a base size without the other, which ModelZoo refuses, or muP's fields without base sizes.
         """
         names = "mup_base_hidden_size", "mup_base_filter_size"
-        base, filters = (self.config.get(name) for name in names)
+        base, filters = (self.number(name) for name in names)
         if bool(base) != bool(filters):
             key = names[0] if base else names[1]
             raise ConvkitError("one base size without the other", path=self.path, key=key, remedy="give both")
-        alpha = self.config.get("output_logits_alpha") or 1.0
+        alpha = self.number("output_logits_alpha") or 1.0
         if not base:
             if alpha != 1.0:
                 raise self.uncovered("output_logits_alpha", alpha, "give muP's base sizes too")
@@ -220,7 +252,7 @@ class CerebrasOracle(Stack):
             head_dim,
             scale=root if self.value("attention_type") == "scaled_dot_product" else 1.0,
             key_scale=root if by_d else 1.0,
-            score_scale=self.config.get("attention_logits_alpha") or 1.0,
+            score_scale=self.number("attention_logits_alpha") or 1.0,
             **options,
         )
 
