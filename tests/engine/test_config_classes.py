@@ -8,9 +8,11 @@ import pytest
 
 from convkit.config import (
     ABSENT,
+    AMOUNT,
     COUNT,
     EVERY_VALUE,
     FLAG,
+    LIST,
     NUMBER,
     REQUIRED,
     SECTION,
@@ -289,6 +291,23 @@ def test_a_section_is_read_whole_or_part_by_part() -> None:
     declared = table(*experts.rows, left=ConfigClass("Gated", "", {**HERE.fields, **gated}))
     assert declared.convert({"moe": {"experts": 4, "top_k": 1, "noise": 3}}).config == {"classes": 4}
     assert refused(declared, {"moe": {"experts": 4, "top_k": 2}}).key == "moe.top_k"
+
+
+def test_a_section_that_is_read_whole_is_read_by_the_kinds_of_its_parts() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def look(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+        seen.append(values)
+        return Answer()
+
+    rope = ClassField(SECTION.of(factor=AMOUNT, lengths=LIST.of(COUNT.or_null)).or_null, None)
+    scaled = table(Coupled(("rope",), (), look, look), left=HERE.extended("Scaled", rope=rope))
+    found = scaled.convert({"rope": {"factor": "2.5", "lengths": ["4", None, 8.0], "odd": "5"}})
+    assert seen == [{"rope": {"factor": 2.5, "lengths": [4, None, 8], "odd": "5"}}]
+    assert found.unknown == ("rope.odd",)
+    assert scaled.convert({"rope": None}).unknown == ()
+    for value, key in (({"factor": -1}, "rope.factor"), ({"lengths": [1, 0]}, "rope.lengths.1"), ([1], "rope")):
+        assert refused(scaled, {"rope": value}).key == key
 
 
 def test_the_fate_of_every_field_can_be_listed() -> None:

@@ -30,11 +30,12 @@ from convkit.config.rows import (
     Written,
 )
 from convkit.config.table import ConfigTable
-from convkit.config.values import ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE, Kind
+from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE, Kind
 from convkit.errors import ConfigError
 
 __all__ = [
     "ABSENT",
+    "AMOUNT",
     "ANYTHING",
     "COUNT",
     "EVERY_VALUE",

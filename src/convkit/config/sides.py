@@ -23,7 +23,7 @@ from convkit.config.classes import (
     every,
 )
 from convkit.config.tree import MISSING, dig, plant, same
-from convkit.config.values import shown
+from convkit.config.values import KindError, shown
 from convkit.errors import ConfigError
 
 Which = Literal["left", "right"]
@@ -123,8 +123,9 @@ class Source(Side):
             return value
         try:
             return field.kind.read(value)
-        except ValueError as error:
-            raise ConfigError(str(error), key=path, remedy=f"it must be {field.kind}") from None
+        except KindError as error:
+            where = f"{path}.{error.where}" if error.where else path
+            raise ConfigError(str(error), key=where, remedy=f"it must be {error.kind}") from None
 
     def value(self, path: str, default: Any = OF_CLASS) -> Any:
         """The value at a path; if it was left out, the default (ABSENT, if nothing stands for it), which is noted.

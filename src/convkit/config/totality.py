@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from convkit.config.classes import ABSENT, EVERY_VALUE, REQUIRED, ClassField, computed
+from convkit.config.classes import ABSENT, EVERY_VALUE, REQUIRED, ClassField, ConfigClass, computed
 from convkit.config.sides import Source, Target
 from convkit.config.tree import MISSING, dig
 from convkit.config.values import shown
@@ -22,24 +22,47 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
     cls = source.cls
     if cls is None:
         return ()
-    unknown: list[str] = []
-    for path, value in _unread(source, source.section, seen, ""):
-        field = cls.find(path)
-        section = cls.find(path.partition(".")[0])
-        if field is None and section is None:
-            unknown.append(path)
-        elif field is None:
-            if value is not None:
-                raise _refusal(source, target, path, value, ClassField(default=ABSENT))
-        elif source.applies(field) and not field.is_neutral(_exact(field, value), source.release, source.names):
-            raise _refusal(source, target, path, value, field)
+    unknown = [
+        path
+        for path, value in _unread(source, source.section, seen, "")
+        if not _is_known(source, target, cls, path, value)
+    ]
+    for name in source.section:
+        field = cls.find(name)
+        if field and source.whole(name) in seen:
+            unknown += _unknown_parts(source, seen, name, dict(field.kind.parts))
     for path, field in cls.fields.items():
         if not _standing(source, seen, (path, *field.also)) and field.in_release(source.release):
             default = computed(field.default_in(source.release), source.names)
-            has_effect = source.applies(field) and not field.is_neutral(default, source.release, source.names)
-            if default not in (REQUIRED, ABSENT) and has_effect:
+            if default not in (REQUIRED, ABSENT) and _has_effect(source, field, default):
                 raise _refusal(source, target, path, default, field)
     return tuple(unknown)
+
+
+def _is_known(source: Source, target: Target, cls: ConfigClass, path: str, value: Any) -> bool:
+    """Whether the class has a field that nobody has read, or its section.
+
+    Raises:
+        ConfigError: it has, and the value has an effect.
+    """
+    field, section = cls.find(path), cls.find(path.partition(".")[0])
+    if field is None and section is not None and value is not None:
+        raise _refusal(source, target, path, value, ClassField(default=ABSENT))
+    if field is not None and _has_effect(source, field, _exact(field, value)):
+        raise _refusal(source, target, path, value, field)
+    return field is not None or section is not None
+
+
+def _has_effect(source: Source, field: ClassField, value: Any) -> bool:
+    return source.applies(field) and not field.is_neutral(value, source.release, source.names)
+
+
+def _unknown_parts(source: Source, seen: AbstractSet[str], name: str, known: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a section that its kind doesn't know, where it knows some."""
+    section = source.section[name]
+    for part in section if known and isinstance(section, dict) else ():
+        if part not in known and source.whole(f"{name}.{part}") not in seen:
+            yield f"{name}.{part}"
 
 
 def _standing(source: Source, seen: AbstractSet[str], spellings: Iterable[str]) -> bool:

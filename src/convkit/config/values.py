@@ -27,26 +27,54 @@ _SHORTENED.maxstring = _SHORTENED.maxother = 60
 _TYPES: dict[str, type] = {"boolean": bool, "text": str, "section": dict, "list": list}
 
 
+class KindError(ValueError):
+    """A value that is none of a kind. ``where`` is its place within the value that was read, ``kind`` its kind."""
+
+    def __init__(self, problem: str, kind: Kind, where: str = "") -> None:
+        super().__init__(problem)
+        self.kind = kind
+        self.where = where
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A type of values. ``least`` and ``most`` bound numbers (inclusive); ``null`` says that None is a value."""
+    """A type of values.
+
+    Attributes:
+        what: what they are.
+        least: the least number.
+        most: the greatest number.
+        null: whether None is a value.
+        parts: the kinds of the fields of a section, by name. Others may stand beside them: they are unknown.
+        each: the kind of the values of a list.
+    """
 
     what: Literal["whole number", "number", "boolean", "text", "section", "list", "anything"]
     least: float | None = None
     most: float | None = None
     null: bool = False
+    parts: tuple[tuple[str, Kind], ...] = ()
+    each: Kind | None = None
 
     @property
     def or_null(self) -> Kind:
         """The same kind, with None as a value."""
         return replace(self, null=True)
 
+    def of(self, each: Kind | None = None, /, **parts: Kind) -> Kind:
+        """A list of values of one kind, or a section with these fields.
+
+        >>> LIST.of(COUNT).read(["1", 2.0]), SECTION.of(groups=COUNT).read({"groups": "4", "more": "5"})
+        ([1, 2], {'groups': 4, 'more': '5'})
+        """
+        return replace(self, each=each, parts=tuple(parts.items()))
+
     def read(self, value: Any) -> Any:
         """The value that a config's spelling stands for. A value of this kind stays as it is, an integer that is a
         number too.
 
         Raises:
-            ValueError: it stands for no value of this kind; the message says why, beginning with "is".
+            KindError: it stands for no value of this kind; the message says why, beginning with "is".
         """
         if self.what == "anything" or (value is None and self.null):
             return value
@@ -57,18 +85,35 @@ class Kind:
             found = _as_number(value, whole=self.what == "whole number")
         if found is None:
             article = "" if self.what == "text" else "a "
-            raise ValueError(f"is {shown(value)}, which isn't {article}{self.what}")
+            raise KindError(f"is {shown(value)}, which isn't {article}{self.what}", self)
         if self.least is not None and found < self.least:
-            raise ValueError(f"is {shown(found)}, less than {self.least:g}")
+            raise KindError(f"is {shown(found)}, less than {self.least:g}", self)
         if self.most is not None and found > self.most:
-            raise ValueError(f"is {shown(found)}, more than {self.most:g}")
-        return found
+            raise KindError(f"is {shown(found)}, more than {self.most:g}", self)
+        return self._read_within(found)
+
+    def _read_within(self, value: Any) -> Any:
+        """The same section or list, with what is in it read."""
+        if self.parts:
+            known = dict(self.parts)
+            return {name: _part(known[name], name, one) if name in known else one for name, one in value.items()}
+        if self.each:
+            return [_part(self.each, str(place), one) for place, one in enumerate(value)]
+        return value
 
     def __str__(self) -> str:
         name = {"text": "text", "anything": "anything"}.get(self.what, f"a {self.what}")
         if self.least is not None:
             name += f" of at least {self.least:g}" if self.most is None else f" from {self.least:g} to {self.most:g}"
         return name + ", or null" * (self.null and self.what != "anything")
+
+
+def _part(kind: Kind, name: str, value: Any) -> Any:
+    try:
+        return kind.read(value)
+    except KindError as error:
+        where = f"{name}.{error.where}" if error.where else name
+        raise KindError(str(error), error.kind, where) from None
 
 
 def shown(value: Any) -> str:
@@ -105,6 +150,8 @@ COUNT = Kind("whole number", least=1)
 WHOLE = Kind("whole number")
 #: finite
 NUMBER = Kind("number")
+#: not negative: an epsilon, a factor
+AMOUNT = Kind("number", least=0)
 #: a probability, such as a dropout rate
 RATE = Kind("number", least=0, most=1)
 FLAG = Kind("boolean")
