@@ -228,6 +228,21 @@ def test_what_cerebras_cannot_say(change: dict[str, Any], named: str) -> None:
     assert caught.value.remedy
 
 
+def test_the_tensors_know_the_number_of_labels() -> None:
+    leaves = BODY | head("classifier", 5)
+    made = plan(leaves, CONFIG, "cerebras/bert")  # which has no names of labels, and so 2 of them
+    assert made.target_config["model"]["num_classes"] == 5
+    assert "the config says num_labels = 2, the checkpoint has 5: corrected" in made.warnings
+    yaml = {"model": {key: value for key, value in made.target_config["model"].items() if key != "num_classes"}}
+    cs = {key: leaf.spec for key, leaf in made.target_leaves.items()}
+    assert plan(cs, yaml, "hf/bert").target_config["num_labels"] == 5
+
+
+def test_labels_are_a_section_of_names() -> None:
+    with pytest.raises(ConfigError, match="id2label: is 5"):
+        plan(BODY | head("classifier", 5), CONFIG | {"id2label": 5}, "cerebras/bert")
+
+
 def test_problem_type() -> None:
     leaves, _, _ = TASKS["BertForSequenceClassification"]
     with pytest.raises(ConfigError, match=r"problem_type.*add it to the config"):

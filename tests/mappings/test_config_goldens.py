@@ -118,6 +118,7 @@ DEVIATIONS = (
     Deviation("llama", "cs:attention_dropout_rate=0.1", "accept", "transformers' llama drops attention too"),
     Deviation("llama", "cs:use_ffn_bias=true", "accept", "transformers says it by mlp_bias"),
     Deviation("llama", "cs:-use_ffn_bias", "accept", "transformers says it by mlp_bias"),
+    Deviation("llama*", 'hidden_act="gelu_*"', "accept", "a declared deviation: ModelZoo's geglu is the exact GELU"),
     # another model
     Deviation("*", 'cs:name="other"', "refuse", OTHER_NAME),
     Deviation("llama*", "position_embedding_type=null", "accept", "null says nothing"),

@@ -11,6 +11,8 @@ from mappings.recorded_keys import check_inverse, check_keys, check_pairs
 from recorded import HERE, MODELS, Recorded
 
 from convkit.checkpoint import TensorSpec
+from convkit.errors import ConfigError
+from convkit.mappings import find_mapping
 
 GOLDENS = [
     Recorded(model, release, here=False)
@@ -129,6 +131,70 @@ def test_some_biases_have_no_words() -> None:
     }
     with pytest.raises(Exception, match="both True and False"):
         plan(cs | qkv, there.target_config, "hf/llama")
+
+
+def test_a_gate_with_the_tanh_approximation_is_a_declared_deviation() -> None:
+    for act in ("gelu_new", "gelu_pytorch_tanh"):
+        made = plan(LEAVES, CONFIG | {"hidden_act": act}, "cerebras/llama")
+        assert made.target_config["model"]["nonlinearity"] == "geglu"
+        assert [(one.field, one.value, one.taken_as) for one in made.deviations] == [("hidden_act", act, "gelu")]
+    assert not plan(LEAVES, CONFIG | {"hidden_act": "gelu"}, "cerebras/llama").deviations
+
+
+LONG: dict[str, Any] = {
+    "rope_type": "longrope",
+    "factor": 2.0,
+    "original_max_position_embeddings": CONFIG["max_position_embeddings"] // 2,
+    "short_factor": [1.0, 1.0],
+    "long_factor": [2.0, 2.0],
+}
+
+
+def test_the_short_factors_of_longrope_are_a_declared_deviation_both_ways() -> None:
+    there = plan(LEAVES, CONFIG | {"rope_scaling": LONG}, "cerebras/llama")
+    (deviation,) = there.deviations
+    assert (deviation.field, deviation.side) == ("rope_scaling.short_factor", "source")
+    assert (deviation.value, deviation.taken_as) == (LONG["short_factor"], LONG["long_factor"])
+    cs = {key: leaf.spec for key, leaf in there.target_leaves.items()}
+    (deviation,) = plan(cs, there.target_config, "hf/llama").deviations
+    assert (deviation.field, deviation.side) == ("rope_scaling.short_factor", "target")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"short_factor": LONG["long_factor"]}, {"original_max_position_embeddings": CONFIG["max_position_embeddings"]}],
+    ids=lambda change: next(iter(change)),
+)
+def test_longrope_deviates_only_where_the_context_has_grown_and_the_factors_differ(change: dict[str, Any]) -> None:
+    assert not plan(LEAVES, CONFIG | {"rope_scaling": LONG | change}, "cerebras/llama").deviations
+
+
+@pytest.mark.parametrize(
+    ("scaling", "named"),
+    [
+        ({"rope_type": "linear", "factor": "two"}, r"rope_scaling\.factor: is 'two'"),
+        ({"rope_type": "linear", "factor": float("nan")}, r"rope_scaling\.factor: is nan"),
+        ({"rope_type": "linear", "factor": 0}, "rope_scaling: has the factor 0"),
+        (LONG | {"long_factor": [2.0, "x"]}, r"rope_scaling\.long_factor: is 'x'"),
+        (LONG | {"long_factor": None}, "rope_scaling: has no short_factor and long_factor"),
+        (LONG | {"original_max_position_embeddings": -1}, r"original_max_position_embeddings: is -1"),
+    ],
+    ids=str,
+)
+def test_a_scaling_that_is_no_number_is_refused_by_name(scaling: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        plan(LEAVES, CONFIG | {"rope_scaling": scaling}, "cerebras/llama")
+
+
+def test_a_scaling_written_as_text_is_read_as_the_number() -> None:
+    made = plan(LEAVES, CONFIG | {"rope_scaling": {"rope_type": "linear", "factor": "2e0"}}, "cerebras/llama")
+    assert made.target_config["model"]["pos_scaling_factor"] == 2.0
+
+
+def test_heads_by_default_are_said() -> None:
+    config = {key: value for key, value in CONFIG.items() if key not in ("num_attention_heads", "head_dim")}
+    made = find_mapping("hf/llama", "cerebras/llama").config.convert(config | {"hidden_size": 64})
+    assert [warning for warning in made.warnings if warning.startswith("num_attention_heads isn't in the config")]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ ACTIVATIONS = (
     ("sigmoid", "sigmoid"),
     ("linear", "linear"),
 )
+_EXACT = "ModelZoo's geglu has the exact GELU, and there is no gate with its tanh approximation"
+#: Activations of a gate: transformers names the function, ModelZoo the gate.
+GATED = (
+    ("silu", "swiglu"),
+    ("relu", "reglu"),
+    ("gelu", "geglu"),
+    ("gelu_new", "geglu", _EXACT),
+    ("gelu_pytorch_tanh", "geglu", _EXACT),
+)
 
 
 @dataclass(frozen=True)

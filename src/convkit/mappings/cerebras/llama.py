@@ -9,7 +9,7 @@ from __future__ import annotations
 from convkit.config import ABSENT, Constant, Field, Row
 from convkit.mapping import AnyRule, Derived, Mapping, Rule
 from convkit.mappings.cerebras.classes.gpt2 import LLAMA
-from convkit.mappings.cerebras.common import DOWN, GATE, OUT, UP, Cs, Hf, K, Q, V, fixed
+from convkit.mappings.cerebras.common import DOWN, GATE, GATED, OUT, UP, Cs, Hf, K, Q, V, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import GROUPS, WHOLE_HEADS
 from convkit.mappings.cerebras.hf_classes import LLAMA_CONFIG
@@ -40,7 +40,7 @@ ROWS: tuple[Row | Bias, ...] = (
     Field("num_hidden_layers", "num_hidden_layers", "layers"),
     Field("num_attention_heads", "num_heads", "heads"),
     Field("intermediate_size", "filter_size", "filter"),
-    Field("hidden_act", "nonlinearity", "act", values=(("silu", "swiglu"), ("relu", "reglu"), ("gelu", "geglu"))),
+    Field("hidden_act", "nonlinearity", "act", values=GATED),
     Field("max_position_embeddings", "max_position_embeddings", "positions"),
     Field("rms_norm_eps", "layer_norm_epsilon", "eps"),
     Field("initializer_range", "initializer_range"),

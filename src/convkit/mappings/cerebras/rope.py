@@ -31,8 +31,7 @@ YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
 LLAMA3_DEFAULTS = {"low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
 ORIGINAL = "original_max_position_embeddings"
 LONG_ALWAYS = (
-    "longrope: Cerebras takes long_factor for every length where transformers takes short_factor "
-    "up to the original one: shorter sequences give other results"
+    "longrope: Cerebras takes long_factor for every length where transformers takes short_factor up to the original one"
 )
 #: what the parameters of a scaling may be, on both sides
 PARAMETERS = {
@@ -91,8 +90,8 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
         out["pos_scaling_extra_args"] = EXTRA_OF[kind](parameters, out["pos_scaling_factor"], names)
     if kind != "longrope" or not _switches(parameters, names):
         return Answer(out, declared)
-    long = values[field] | {"short_factor": parameters["long_factor"]}
-    return Answer(out, declared, deviations=(Deviation(field, values[field], long, LONG_ALWAYS),))
+    short, long = values[field]["short_factor"], parameters["long_factor"]
+    return Answer(out, declared, deviations=(Deviation(f"{field}.short_factor", short, long, LONG_ALWAYS),))
 
 
 def _switches(parameters: Values, names: Values) -> bool:
@@ -163,26 +162,33 @@ def _to_hf(values: Values, names: Values) -> Answer:
         raise ConfigError(
             f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(SCALINGS)}"
         )
-    warnings: tuple[str, ...] = ()
     if kind == "linear":
         extra = {}
     elif kind == "llama3":
         extra = {key: extra.get(key, default) for key, default in LLAMA3_DEFAULTS.items()}
     elif ORIGINAL not in extra:
         raise ConfigError(f"{kind} has no {ORIGINAL}", key="pos_scaling_extra_args", remedy="add it")
+    elif kind == "longrope" and not (extra.get("short_factor") and extra.get("long_factor")):
+        raise ConfigError(
+            "longrope has no short_factor and long_factor", key="pos_scaling_extra_args", remedy="add them"
+        )
     elif kind == "yarn":
         extra = _from_yarn_extra(extra, factor)
     else:
         grown = names["positions"] / extra[ORIGINAL]
         scales = {key: extra.pop(key, None) for key in ("long_mscale", "short_mscale")}
         mscale = scales["long_mscale" if grown > 1 else "short_mscale"]
-        warnings = (LONG_ALWAYS,) if _switches(extra, names) else ()
         if mscale is not None:
             extra["attention_factor"] = mscale
         extra = _with_attention_factor(extra, meant=grown, assumed=factor)
         out[ORIGINAL] = extra[ORIGINAL]
     spelling = "rope_type" if kind == "llama3" else "type"
-    return Answer(out | {"rope_scaling": {spelling: kind, "factor": factor, **extra}}, declared, warnings)
+    written = {spelling: kind, "factor": factor, **extra}
+    if kind != "longrope" or not _switches(extra, names):
+        return Answer(out | {"rope_scaling": written}, declared)
+    short, long = extra["short_factor"], extra["long_factor"]
+    deviation = Deviation("rope_scaling.short_factor", short, long, LONG_ALWAYS, side="target")
+    return Answer(out | {"rope_scaling": written}, declared, deviations=(deviation,))
 
 
 def _from_yarn_extra(extra: Values, factor: float) -> Values:
