@@ -84,6 +84,9 @@ def test_numbers_are_bell_shaped() -> None:
         ("bert?head=token-classification", "AutoModelForTokenClassification", {}),
         ("bert?head=question-answering", "AutoModelForQuestionAnswering", {}),
         ("bert?head=none", "AutoModel", {"architectures": ["BertModel"]}),
+        ("gptj?rotary_dim=6", "AutoModelForCausalLM", {"rotary_dim": 6, "tie_word_embeddings": False}),
+        ("codegen?activation=relu", "AutoModelForCausalLM", {"activation_function": "relu", "n_head": 8}),
+        ("codegen?head=none", "AutoModel", {"architectures": ["CodeGenModel"]}),
     ],
 )
 def test_is_a_checkpoint_of_the_library(
@@ -215,7 +218,7 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
     ("uri", "says"),
     [
         ("generated://cerebras-old?workers=-1", "workers is -1"),
-        ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert, cerebras-old, t5x, pax, "),
+        ("generated://lama", "no family is called 'lama' (families: llama, gpt2, bert, gptj, codegen, cerebras-old, "),
         ("generated://llama/x", "no family is called 'llama/x'"),
         ("generated://gpt2?kv_heads=2", "'kv_heads' isn't an option of gpt2 (options: seed, dtype, "),
         ("generated://gpt2?seed=1&seed=2", "'seed' is given twice"),
@@ -228,6 +231,9 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
         ("generated://llama?heads=5", "heads 5 isn't a multiple of kv_heads 2"),
         ("generated://llama?hidden=66", "hidden / heads is 11 (rotary positions need it even)"),
         ("generated://gpt2?hidden=64", "hidden 64 isn't a multiple of heads 6"),
+        ("generated://gptj?rotary_dim=12", "rotary_dim is 12 (it is even and at most hidden / heads: 10)"),
+        ("generated://gptj?rotary_dim=0", "rotary_dim is 0 (it is even and at most hidden / heads: 10)"),
+        ("generated://codegen?heads=6", "heads 6 isn't a multiple of 4 (codegen has 4 groups)"),
     ],
 )
 def test_mistakes_are_one_line(uri: str, says: str) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
+#: groups of heads in a fused tensor of CodeGen's
+_CODEGEN_GROUPS = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family(ABC):
     """The options of all families."""
@@ -159,6 +163,75 @@ class Gpt2(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gptj(Family):
+    """A GPT-J: attention and feed-forward side by side behind one norm, part of each head rotated."""
+
+    head: Literal["lm", "none"] = "lm"
+    tied: bool = False
+    activation: Literal["gelu_new", "gelu", "relu"] = "gelu_new"
+    #: dims of a head that are rotated
+    rotary_dim: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = self.hidden // self.heads
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= own:
+            raise UsageError(f"rotary_dim is {self.rotary_dim}", remedy=f"it is even and at most hidden / heads: {own}")
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import GPTJConfig
+
+        return GPTJConfig(**self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "n_embd": self.hidden,
+            "n_layer": self.layers,
+            "n_head": self.heads,
+            "n_inner": self.intermediate,
+            "vocab_size": self.vocab,
+            "n_positions": self.positions,
+            "rotary_dim": self.rotary_dim,
+            "layer_norm_epsilon": 6e-5,
+            "activation_function": self.activation,
+            "tie_word_embeddings": self.tied,
+            "bos_token_id": self.vocab - 1,
+            "eos_token_id": self.vocab - 1,
+        }
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import GPTJForCausalLM, GPTJModel
+
+        return {"lm": GPTJForCausalLM, "none": GPTJModel}[self.head]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codegen(Gptj):
+    """A CodeGen: a GPT-J whose queries, values and keys are fused in four groups of heads."""
+
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads % _CODEGEN_GROUPS:
+            raise UsageError(f"heads {self.heads} isn't a multiple of {_CODEGEN_GROUPS}", remedy="codegen has 4 groups")
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import CodeGenConfig
+
+        return CodeGenConfig(n_ctx=self.positions, **self._fields())
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import CodeGenForCausalLM, CodeGenModel
+
+        return {"lm": CodeGenForCausalLM, "none": CodeGenModel}[self.head]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bert(Family):
     """A BERT with one of its heads."""
 
@@ -207,6 +280,8 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
     "gpt2": Gpt2,
     "bert": Bert,
+    "gptj": Gptj,
+    "codegen": Codegen,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

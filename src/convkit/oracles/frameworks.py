@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from convkit.oracles import layouts
+
 Config = Mapping[str, Any]
 
 
@@ -34,9 +36,18 @@ class Framework:
 
 
 def _cerebras(keys: Collection[str], config: Config) -> str:
-    """Yamls of releases before 2.4 don't name their model."""
+    """Yamls name their model since release 2.4; before, its tensors and fields show its class.
+
+    A layer of the GPT-2 class has a second norm, ``norm3``. A layer of the GPT-J class has it only if
+    ``use_untied_layer_norm`` says so, a field that the other class doesn't know.
+    """
+    named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
+    if named in layouts():
+        return named
     if any("transformer_encoder." in key for key in keys):
-        return "cerebras/bert"
+        return "cerebras/t5" if any("transformer_decoder." in key for key in keys) else "cerebras/bert"
+    if config.get("use_untied_layer_norm") or not any(".norm3." in key for key in keys):
+        return "cerebras/gptj"
     turned = config.get("position_embedding_type") == "rotary" and config.get("norm_type") == "rmsnorm"
     return "cerebras/llama" if turned else "cerebras/gpt2"
 

@@ -78,13 +78,15 @@ def open_model(
     lenient: bool = False,
     without: Container[str] = (),
 ) -> Opened:
-    """Read a whole checkpoint and build its model. With ``lenient`` the tensors overrule the fields that they overrule
+    """Read a whole checkpoint and build its model. Its layout is the given one, otherwise that of the receipt of a
+    conversion beside it, otherwise it is detected. With ``lenient`` the tensors overrule the fields that they overrule
     in a conversion (bias flags); otherwise the config is used as it is, like in the framework. Keys in ``without`` are
     ignored.
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
     """
+    layout = layout or _recorded_layout(path)
     with open_checkpoint(path, format) as checkpoint:
         framework = recognise(checkpoint.leaves)
         if layout is not None and not needs_config(layout):
@@ -112,8 +114,20 @@ def open_model(
 
 def recorded_settings(path: Path) -> dict[str, Any]:
     """The model's facts from the receipt beside a checkpoint, for layouts whose checkpoints have no config."""
-    plan = (read_receipt(path, CONVERSION) or {}).get("plan", {})
+    plan = _recorded(path)
     return {**plan.get("names", {}), **plan.get("variant", {})}
+
+
+def _recorded_layout(path: Path) -> str | None:
+    target = _recorded(path).get("target")
+    layout = target.get("layout") if isinstance(target, dict) else None
+    return layout if isinstance(layout, str) else None
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """The plan by which a checkpoint was made, from the receipt beside it; empty where there is none."""
+    plan = (read_receipt(path, CONVERSION) or {}).get("plan")
+    return plan if isinstance(plan, dict) else {}
 
 
 def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
