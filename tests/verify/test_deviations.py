@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +16,36 @@ from safetensors.torch import load_file, save_file
 
 from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
-from convkit.config import ConfigTable, Converted
-from convkit.config.answer import Deviation
-from convkit.config.tree import dig, plant
-from convkit.execute import convert
 from convkit.generate import generate
-from convkit.mapping import Chain, Mapping, inverse
-from convkit.mappings import find_mapping
-from convkit.plan import Options, make_plan, open_source
 from convkit.verify.equivalence.check import BOUND, equivalence
 from convkit.verify.roundtrip import roundtrip
 
 torch.set_num_threads(1)
 
-REASON = "the gate of this layout has no other curve"
+TO, BACK = ("--to", "cerebras/llama"), ("--to", "hf/llama")
+LONG, SHORT = [1.0, 1.7, 2.4, 3.1, 3.8], [1.0, 1.1, 1.2, 1.3, 1.4]
 
 
-@dataclass(frozen=True)
-class Nearly(ConfigTable):
-    """A table that converts some values of the left config as if they were others, and says so."""
-
-    nearly: tuple[tuple[str, Any, Any], ...] = ()
-
-    def convert(self, config: Any, facts: Any = None, release: Any = ()) -> Converted:
-        if self.reverse:
-            return super().convert(config, facts, release)
-        taken, found = copy.deepcopy(dict(config)), []
-        for field, value, taken_as in self.nearly:
-            if dig(taken, field) == value:
-                plant(taken, field, taken_as)
-                found.append(Deviation(field, value, taken_as, REASON))
-        return replace(super().convert(taken, facts, release), deviations=tuple(found))
-
-
-def nearly(*values: tuple[str, Any, Any]) -> Mapping:
-    """Llama's mapping, for which ``values`` are deviations."""
-    llama = find_mapping("hf/llama", "cerebras/llama")
-    assert isinstance(llama, Mapping)
-    return replace(
-        llama, config=Nearly(**{f.name: getattr(llama.config, f.name) for f in fields(llama.config)}, nearly=values)
-    )
-
-
-TANH = nearly(("hidden_act", "gelu_new", "gelu"))
-
-
-def llama(folder: Path, **config: Any) -> Path:
+def llama(folder: Path, **changes: Any) -> Path:
     """A small model of the real transformers, some of its config's fields changed."""
     generate("generated://llama?layers=2&kv_heads=3&positions=80&activation=gelu", folder)
-    changed = json.loads((folder / "config.json").read_text())
-    for path, value in config.items():
-        plant(changed, path, value)
-    (folder / "config.json").write_text(json.dumps(changed))
+    edit(folder / "config.json", lambda config: config.update(changes))
     return folder
 
 
-def carry(source: Path, target: Path, mapping: Mapping | Chain, **options: Any) -> dict[str, Any]:
-    with open_source(source) as opened:
-        return convert(opened, make_plan(opened, mapping, options=Options(**options)), target)
+def carry(source: Path, target: Path, *options: str) -> dict[str, Any]:
+    """Convert by the command, and return the plan in the receipt."""
+    assert main(["convert", str(source), str(target), *options]) == 0
+    plan: dict[str, Any] = json.loads(target.with_name(f"{target.name}.convkit.json").read_text())["plan"]
+    return plan
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source with another activation, converted nearly, and converted back."""
     folder = tmp_path_factory.mktemp("made")
-    carry(llama(folder / "hf", hidden_act="gelu_new"), folder / "cs.mdl", TANH)
-    carry(folder / "cs.mdl", folder / "back", inverse(TANH))
+    carry(llama(folder / "hf", hidden_act="gelu_new"), folder / "cs.mdl", *TO)
+    carry(folder / "cs.mdl", folder / "back", *BACK)
     return folder
 
 
@@ -112,15 +74,19 @@ def declare(target: Path, **changes: Any) -> None:
     edit(target.with_name(f"{target.name}.convkit.json"), change)
 
 
-def test_the_plan_and_the_receipt_declare_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_and_the_receipt_declare_it(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     receipt = json.loads((made / "cs.mdl.convkit.json").read_text())
-    declared = {"side": "source", "field": "hidden_act", "value": "gelu_new", "taken_as": "gelu", "reason": REASON}
-    assert receipt["plan"]["deviations"] == [declared]
+    (declared,) = receipt["plan"]["deviations"]
+    reason = declared.pop("reason")
+    assert declared == {"side": "source", "field": "hidden_act", "value": "gelu_new", "taken_as": "gelu"}
     assert receipt["plan"]["target"]["config"]["model"]["nonlinearity"] == "geglu"
+    said = f"deviation: the source's hidden_act is 'gelu_new', and the target takes it as 'gelu': {reason}\n"
+    assert main(["plan", str(made / "hf"), *TO]) == 0 and said in capsys.readouterr().out
+    assert main(["convert", str(made / "hf"), str(tmp_path / "again.mdl"), *TO]) == 0
+    assert f"convkit: {said}" in capsys.readouterr().err
     assert main(["verify", str(made / "cs.mdl")]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("verify: yes, with a deviation: ")
-    assert f"deviation: the source's hidden_act is 'gelu_new', and the target takes it as 'gelu': {REASON}\n" in said
+    verified = capsys.readouterr().out
+    assert verified.startswith("verify: yes, with a deviation: ") and said in verified
 
 
 class TestEquivalence:
@@ -158,25 +124,26 @@ class TestEquivalence:
         assert [one.field for one in verdict.deviations or ()] == ["hidden_act"]
 
     def test_a_cast_is_measured_beside_it(self, made: Path, tmp_path: Path) -> None:
-        carry(made / "hf", tmp_path / "cs.mdl", TANH, dtype="bfloat16")
+        carry(made / "hf", tmp_path / "cs.mdl", *TO, "--dtype", "bfloat16")
         verdict = equivalence(made / "hf", tmp_path / "cs.mdl", faults=False)
         assert verdict.state == "yes", verdict.problems
         figures, bound = verdict.measured, verdict.bound["max_rel"]
         assert figures["max_rel"] <= bound < min(figures["cast_max_rel"], figures["deviation_max_rel"])
 
     def test_short_inputs_too_where_the_model_switches(self, tmp_path: Path) -> None:
-        """Up to the original length transformers takes other factors, which the longer probe doesn't show."""
-        long = [1.0, 1.7, 2.4, 3.1, 3.8]
-        short = [1.0, 1.1, 1.2, 1.3, 1.4]
-        mapping = nearly(("rope_parameters.short_factor", short, long))
+        """Up to the original length transformers takes other factors, which longer inputs don't show, there or back."""
         rope = {"rope_type": "longrope", "factor": 5.0, "original_max_position_embeddings": 16, "rope_theta": 5000.0}
-        source = llama(tmp_path / "hf", rope_parameters={**rope, "short_factor": short, "long_factor": long})
-        carry(source, tmp_path / "cs.mdl", mapping)
-        verdict = equivalence(source, tmp_path / "cs.mdl", faults=False)
-        assert verdict.state == "yes", verdict.problems
-        (one,) = verdict.deviations or ()
-        assert verdict.measured["short_max_rel"] <= verdict.bound["short_max_rel"] < one.measured["max_rel"]
-        assert verdict.measured["deviation_max_rel"] == pytest.approx(one.measured["max_rel"], rel=0.1)
+        rope |= {"short_factor": SHORT, "long_factor": LONG}
+        source = llama(tmp_path / "hf", rope_parameters=rope)
+        carry(source, tmp_path / "cs.mdl", *TO)
+        carry(tmp_path / "cs.mdl", tmp_path / "back", *BACK)
+        for ends, side in ((("hf", "cs.mdl"), "source"), (("cs.mdl", "back"), "target")):
+            verdict = equivalence(*(tmp_path / end for end in ends), faults=False)
+            assert verdict.state == "yes", verdict.problems
+            (one,) = verdict.deviations or ()
+            assert (one.side, one.value, one.taken_as) == (side, SHORT, LONG)
+            assert verdict.measured["short_max_rel"] <= verdict.bound["short_max_rel"] < one.measured["max_rel"]
+            assert verdict.measured["deviation_max_rel"] == pytest.approx(one.measured["max_rel"], rel=0.1)
 
 
 #: what is changed after the conversion, and how the check says that the receipt isn't about these checkpoints
@@ -245,7 +212,7 @@ class TestTheWayBack:
         assert json.loads((made / "back" / "config.json").read_text())["hidden_act"] == "gelu_new"
         (declared,) = json.loads((made / "back.convkit.json").read_text())["plan"]["deviations"]
         assert (declared["side"], declared["value"], declared["taken_as"]) == ("target", "gelu_new", "gelu")
-        assert declared["reason"] == f"as it was before the conversion that this one undoes; {REASON}"
+        assert declared["reason"].startswith("as it was before the conversion that this one undoes; ModelZoo's geglu")
 
     @pytest.mark.parametrize("ends", [("hf", "cs.mdl"), ("cs.mdl", "back")])
     def test_the_round_trip_names_it(self, ends: tuple[str, str], made: Path) -> None:
@@ -263,6 +230,21 @@ class TestTheWayBack:
     def test_a_value_that_was_changed_since_stays(self, pair: tuple[Path, Path]) -> None:
         _, target = pair
         edit(target.with_name("cs.yaml"), lambda config: config["model"].update(nonlinearity="reglu"))
-        carry(target, target.with_name("again"), inverse(TANH))
+        plan = carry(target, target.with_name("again"), *BACK)
         assert json.loads((target.with_name("again") / "config.json").read_text())["hidden_act"] == "relu"
-        assert "deviations" not in json.loads(target.with_name("again.convkit.json").read_text())["plan"]
+        assert "deviations" not in plan
+
+
+def test_a_campaign_reports_it(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ends = str(made / "hf"), str(made / "cs.mdl")
+    (tmp_path / "receipt.json").write_bytes((made / "cs.mdl.convkit.json").read_bytes())
+    for check in ("roundtrip", "equivalence"):
+        capsys.readouterr()
+        assert main([check, *ends, "--json"]) == 0
+        (tmp_path / f"{check}.json").write_text(capsys.readouterr().out)
+    assert main(["report", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "proved, with a deviation" in said and "1 of 1 conversion proved, 1 of them with a deviation\n" in said
+    assert "hidden_act is 'gelu_new'" in said and "(by itself 3" in said
+    page = (tmp_path / "report.html").read_text()
+    assert "yes, with a deviation" in page and "tanh approximation" in page
