@@ -13,6 +13,7 @@ import torch
 import yaml
 from msgspec import UNSET
 from safetensors.torch import load_file, save_file
+from test_schemas import validator
 
 from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
@@ -130,13 +131,17 @@ class TestEquivalence:
         figures, bound = verdict.measured, verdict.bound["max_rel"]
         assert figures["max_rel"] <= bound < min(figures["cast_max_rel"], figures["deviation_max_rel"])
 
-    def test_short_inputs_too_where_the_model_switches(self, tmp_path: Path) -> None:
+    def test_several_and_short_inputs_where_the_model_switches(self, tmp_path: Path) -> None:
         """Up to the original length transformers takes other factors, which longer inputs don't show, there or back."""
         rope = {"rope_type": "longrope", "factor": 5.0, "original_max_position_embeddings": 16, "rope_theta": 5000.0}
         rope |= {"short_factor": SHORT, "long_factor": LONG}
         source = llama(tmp_path / "hf", rope_parameters=rope)
         carry(source, tmp_path / "cs.mdl", *TO)
         carry(tmp_path / "cs.mdl", tmp_path / "back", *BACK)
+        carry(llama(tmp_path / "both", rope_parameters=rope, hidden_act="gelu_new"), tmp_path / "both.mdl", *TO)
+        verdict = equivalence(tmp_path / "both", tmp_path / "both.mdl", faults=False)
+        sizes = {one.field: one.measured["max_rel"] for one in verdict.deviations or ()}
+        assert verdict.state == "yes" and BOUND < sizes["hidden_act"] < 1e-2 < sizes["rope_parameters.short_factor"]
         for ends, side in ((("hf", "cs.mdl"), "source"), (("cs.mdl", "back"), "target")):
             verdict = equivalence(*(tmp_path / end for end in ends), faults=False)
             assert verdict.state == "yes", verdict.problems
@@ -248,3 +253,5 @@ def test_a_campaign_reports_it(made: Path, tmp_path: Path, capsys: pytest.Captur
     assert "hidden_act is 'gelu_new'" in said and "(by itself 3" in said
     page = (tmp_path / "report.html").read_text()
     assert "yes, with a deviation" in page and "tanh approximation" in page
+    for name, document in (("receipt", "receipt"), ("verdict", "equivalence"), ("summary", "summary")):
+        validator(name).validate(json.loads((tmp_path / f"{document}.json").read_text()))
