@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 
-from convkit.checkpoint import Format
+from convkit.checkpoint import Format, Leaf, WriteOptions, Writer
 from convkit.formats import get_format, names
-from convkit.testing import LAWS, Law, Sample, holdable, samples
+from convkit.formats.safetensors import Safetensors
+from convkit.testing import LAWS, Law, Sample, holdable, samples, writer_machine
 
 
 @pytest.fixture(params=names(), scope="module")
@@ -42,3 +46,34 @@ def test_a_path_may_lead_up(format: Format) -> None:
             LAWS[0](format, Path(folder, "inner", ".."), holdable(format, sample), Random(seed))
 
     holds()
+
+
+def test_writers_in_any_order(format: Format) -> None:
+    """Laid out, written, interrupted, resumed, committed and abandoned."""
+    steps = settings(max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(writer_machine(format), settings=steps)
+
+
+class Forgetful(Safetensors):
+    """A format whose writers begin anew where they should resume."""
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        if resume:
+            shutil.rmtree(path)
+        return super().create(path, leaves, options)
+
+
+class Untidy(Safetensors):
+    """A format whose writers leave a file beside the staging path."""
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        (path.parent / "lock").touch()
+        return super().create(path, leaves, options, resume=resume)
+
+
+@pytest.mark.parametrize("broken", [Forgetful(), Untidy()], ids=lambda format: type(format).__name__)
+def test_a_writer_that_breaks_its_contract_is_caught(broken: Format) -> None:
+    steps = settings(max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    quick = settings(steps, phases=[Phase.generate], database=None, print_blob=False)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(writer_machine(broken), settings=quick)

@@ -17,6 +17,7 @@ from convkit.testing.formats import (
     write,
     write_leaf,
 )
+from convkit.testing.writers import writer_machine
 
 __all__ = [
     "LAWS",
@@ -34,4 +35,5 @@ __all__ = [
     "values",
     "write",
     "write_leaf",
+    "writer_machine",
 ]
