@@ -299,32 +299,3 @@ class Oracle(ABC):
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
         """The config corrected where tensors may overrule it, and a line for each correction."""
         return dict(config), []
-
-
-class Stack(Oracle):
-    """A model of one stack of layers: subclasses say what is before them, in one of them, and after them."""
-
-    @abstractmethod
-    def before(self, given: Mapping[str, Any]) -> Tensor:
-        """The hidden states ``[b, s, hidden]`` that enter the layers."""
-
-    @abstractmethod
-    def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
-        """The hidden states that leave layer ``i``; points inside it are left in ``trace``."""
-
-    @abstractmethod
-    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
-        """The hidden states after the last layer; those and the heads' outputs are left in ``trace``."""
-
-    def stage(self, name: str, state: State, trace: Trace) -> State:
-        """See :meth:`Oracle.stage`."""
-        if name == self.stages[0]:
-            x = self.before(state.given)
-            trace.state("embedding", x)
-        elif name == self.stages[-1]:
-            x = self.after(state.flow["hidden"], state.given, trace)
-        else:
-            i = self.layer_stages.index(name)
-            x = self.layer(i, state.flow["hidden"], state.given, trace)
-            trace.state(f"layers.{i}", x)
-        return State({"hidden": x}, state.given)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convkit.errors import ConvkitError
 from convkit.oracles.blocks.attention import Attention
 from convkit.oracles.blocks.weights import Weights
-from convkit.oracles.oracle import Cut, Part, Stack
+from convkit.oracles.oracle import Cut, Part
+from convkit.oracles.stacks import Stack
 from convkit.oracles.tensors import Made, Overlay, same, shape_of
 
 if TYPE_CHECKING:

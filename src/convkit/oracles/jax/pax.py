@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
 from convkit.oracles.jax.model import POSITIONS, JaxOracle, causal, normalised, to_jax, to_torch
-from convkit.oracles.oracle import Facts, Stack, State, Trace
+from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.stacks import Stack
 from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from convkit.oracles.jax.model import (
     to_torch,
 )
 from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.stacks import EncoderDecoder
 from convkit.oracles.tensors import Made, Overlay
 
 if TYPE_CHECKING:
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
 EPS = 1e-6
 #: the distance from which on relative positions share a bucket
 MAX_DISTANCE = 128
-#: stages that leave a state of another name than their own
-_STATES = {"embedding": "embedding", "encoder.norm": "encoded", "head": "final"}
 
 
-class T5xT5(JaxOracle):
+class T5xT5(JaxOracle, EncoderDecoder):
     """``target.*`` of a T5X checkpoint."""
 
     layout = "t5x/t5"
@@ -95,25 +94,6 @@ class T5xT5(JaxOracle):
         """The config's activation; by default ``gelu`` (T5 1.1) for a gated layer, else ``relu`` (the first T5)."""
         return self.config.get("activation", "gelu" if self.gated else "relu")
 
-    @property
-    def layer_stages(self) -> tuple[str, ...]:
-        """See :attr:`Oracle.layer_stages`."""
-        return tuple(f"{stack}.layers.{i}" for stack, depth in self.depth.items() for i in range(depth))
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """See :attr:`Oracle.stages`: the encoder's norm and the decoder's embedding stand between the two stacks."""
-        first = self.depth["encoder"]
-        between = ("encoder.norm", "decoder.embedding") if first else ("decoder.embedding",)
-        return ("embedding", *self.layer_stages[:first], *between, *self.layer_stages[first:], "head")
-
-    def stage_of(self, role: str) -> str:
-        """See :meth:`Oracle.stage_of`."""
-        name, _, stack = role.partition(".")[0].partition("_")
-        if name == "positions":
-            return f"{stack}.layers.0"
-        return "encoder.norm" if (name, stack) == ("norm", "encoder") else super().stage_of(role)
-
     def forward(self, encoder: Any, decoder: Any) -> Trace:
         """Run with encoder ids ``[b, s]`` and decoder ids ``[b, t]``, int."""
         import torch
@@ -135,39 +115,32 @@ class T5xT5(JaxOracle):
         seen = jnp.where(encoder > 0, 0.0, UNSEEN)[:, None, None, :]
         return State({}, {"encoder": encoder, "decoder": decoder, "seen": seen})
 
-    def stage(self, name: str, state: State, trace: Trace) -> State:
-        """See :meth:`Oracle.stage`."""
-        flow = {key: to_jax(value) for key, value in state.flow.items()}
-        if name == "embedding":
-            after = {"hidden": self.array("embedding.weight")[state.given["encoder"]]}
-        elif name == "encoder.norm":
-            after = {"hidden": self.norm("norm_encoder", flow["hidden"])}
-        elif name == "decoder.embedding":
-            after = {"hidden": self.array("embedding.weight")[state.given["decoder"]], "encoded": flow["hidden"]}
-        elif name == "head":
-            after = {"hidden": self.norm("norm_decoder", flow["hidden"])}
-            x = after["hidden"] / self.width**0.5 if self.facts.tied else after["hidden"]
-            trace.outputs["lm"] = to_torch(self.linear("head.lm", x))
-        else:
-            after = flow | {"hidden": self.layer(name, flow, state.given, trace)}
-        left = {key: to_torch(value) for key, value in after.items()}
-        if name in self.layer_stages:
-            trace.state(f"layers.{self.layer_stages.index(name)}", left["hidden"])
-        elif name in _STATES:
-            trace.state(_STATES[name], left["hidden"])
-        return State(left, state.given)
+    def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
+        """See :meth:`EncoderDecoder.embedded`."""
+        return to_torch(self.array("embedding.weight")[given[stack]])
 
-    def layer(self, name: str, flow: Mapping[str, Array], given: Mapping[str, Any], trace: Trace) -> Array:
-        """The hidden states that leave a layer of either stack."""
-        i, x = self.layer_stages.index(name), flow["hidden"]
-        length = x.shape[1]
-        if name.startswith("encoder."):
-            x = x + self.attention(i, x, self.positions("encoder", length, both_ways=True) + given["seen"], trace)
+    def encoded(self, x: Tensor) -> Tensor:
+        """See :meth:`EncoderDecoder.encoded`."""
+        return to_torch(self.norm("norm_encoder", to_jax(x)))
+
+    def layer(self, i: int, stack: str, flow: Mapping[str, Tensor], given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`EncoderDecoder.layer`."""
+        x = to_jax(flow["hidden"])
+        positions = self.relative(stack, x.shape[1])
+        if stack == "encoder":
+            x = x + self.attention(i, x, positions + given["seen"], trace)
         else:
-            bias = self.positions("decoder", length, both_ways=False) + causal(length)
-            x = x + self.attention(i, x, bias, trace)
-            x = x + self._cross(i, x, flow["encoded"], given["seen"])
-        return x + self.feed_forward(i, x, trace)
+            x = x + self.attention(i, x, positions + causal(x.shape[1]), trace)
+            x = x + self._cross(i, x, to_jax(flow["encoded"]), given["seen"])
+        return to_torch(x + self.feed_forward(i, x, trace))
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`EncoderDecoder.after`."""
+        hidden = self.norm("norm_decoder", to_jax(x))
+        trace.state("final", to_torch(hidden))
+        hidden = hidden / self.width**0.5 if self.facts.tied else hidden
+        trace.outputs["lm"] = to_torch(self.linear("head.lm", hidden))
+        return trace.states["final"]
 
     def norm(self, role: str, x: Array) -> Array:
         """RMS norm with a direct scale."""
@@ -179,15 +152,15 @@ class T5xT5(JaxOracle):
         k, v = (heads_of(self.linear(f"{layer}{role}", memory), self.head_dim) for role in "kv")
         return self.linear(f"{layer}o", attend(q, k, v, seen)[0])
 
-    def positions(self, stack: str, length: int, both_ways: bool) -> Array:
-        """Biases of relative positions ``[1, heads, length, length]``."""
+    def relative(self, stack: str, length: int) -> Array:
+        """Biases of relative positions ``[1, heads, length, length]``; the decoder looks back only."""
         import jax.numpy as jnp
 
         table = self.array(f"positions_{stack}.weight")
         buckets = table.shape[1]
         distance = jnp.arange(length)[:, None] - jnp.arange(length)[None, :]  # above 0: the key is earlier
         first = jnp.zeros_like(distance)
-        if both_ways:
+        if stack == "encoder":
             buckets //= 2
             first = jnp.where(distance < 0, buckets, 0)
             distance = jnp.abs(distance)
