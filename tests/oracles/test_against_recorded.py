@@ -12,12 +12,18 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
+from staged import (
+    check_that_a_fault_shows_in_its_stage,
+    check_that_roles_are_read_where_said,
+    check_that_stages_are_the_run,
+)
 from torch import Tensor
 
 from convkit.oracles import get_oracle
 from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDecoder
 from convkit.oracles.cerebras.encoder import CerebrasBert
 from convkit.oracles.cerebras.model import CerebrasOracle
+from convkit.oracles.cerebras.t5 import CerebrasT5
 from convkit.oracles.oracle import Oracle, Trace
 
 pytestmark = pytest.mark.golden
@@ -28,7 +34,7 @@ FAMILIES = ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert"]
 #: recorded model -> its layout, where it isn't called as its family is
 NAMES = {"falcon_7b": "hf/falcon", "starcoder": "hf/gpt_bigcode", "gpt_neox": "hf/gpt_neox"}
 HF = [*FAMILIES, "gptj", "codegen", "gpt_neox", "bloom", "falcon_7b", "gemma2", "mistral", "mixtral", "starcoder"]
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -105,6 +111,7 @@ OPTIONS = [
     Recorded("llama_gqa", weights="mupstrong"),
     Recorded("mistral", weights="mupstrong"),
     Recorded("roberta", CerebrasBert),
+    Recorded("t5_gated", CerebrasT5),
     Recorded("bert", CerebrasBert, weights="mupstrong"),
 ]
 
@@ -112,6 +119,16 @@ OPTIONS = [
 @pytest.mark.parametrize("model", OPTIONS, ids=str)
 def test_every_option_is_what_a_real_model_computed(model: Recorded) -> None:
     check(model.build(), model.recorded, "cs")
+
+
+@pytest.mark.parametrize("family", ["bloom", "gemma2", "gptj", "mixtral", "t5_gated"])
+def test_their_stages(family: str) -> None:
+    model = next(one for one in OPTIONS if one.family == family)
+    oracle = model.build()
+    inputs = {name: model.recorded[name] for name in INPUTS if name in model.recorded}
+    check_that_stages_are_the_run(oracle, inputs)
+    check_that_roles_are_read_where_said(oracle, inputs)
+    check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")
 
 
 WRONG = [
@@ -137,6 +154,7 @@ WRONG = [
     (Recorded("gpt_neox", CerebrasParallelDecoder), {"rotary_dim": 4}),
     (Recorded("gptj", CerebrasParallelDecoder), {"rotary_dim": 8}),
     (Recorded("falcon_7b", CerebrasParallelDecoder), {"rope_theta": 11000}),
+    (Recorded("t5_gated", CerebrasT5), {"encoder_nonlinearity": "swiglu", "decoder_nonlinearity": "swiglu"}),
 ]
 
 

@@ -46,6 +46,18 @@ class Attention:
         leave("attention", out)
         return out
 
+    def across(self, weights: Weights, encoded: Tensor, bias: Tensor, leave: Leave, x: Tensor) -> Tensor:
+        """The same from ``x`` to what an encoder gave, ``encoded``; its roles begin with ``cross_``."""
+        q, k, v = (
+            weights.linear(f"cross_{role}", of).unflatten(-1, (-1, self.head_dim))
+            for role, of in (("q", x), ("k", encoded), ("v", encoded))
+        )
+        mixed, probabilities = self.mix(q, k, v, bias)
+        leave("cross_probabilities", probabilities)
+        out = weights.linear("cross_o", mixed)
+        leave("cross", out)
+        return out
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Mixed values ``[b, s, heads * head_dim]`` and probabilities ``[b, heads, s, s]``."""
         import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,9 @@ from convkit.oracles.blocks.weights import Leave, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: A decoder's attention to its encoder's output.
+Across = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,20 @@ class Block:
     attention: Attention
     feed: FeedForward | Experts
 
-    def __call__(self, weights: Weights, x: Tensor, bias: Tensor, turn: Turn | None, leave: Leave) -> Tensor:
-        """``bias`` and ``turn`` are those of :class:`Attention`; points inside the layer are left to ``leave``."""
+    def __call__(
+        self,
+        weights: Weights,
+        x: Tensor,
+        bias: Tensor,
+        turn: Turn | None,
+        leave: Leave,
+        *,
+        across: Across | None = None,
+    ) -> Tensor:
+        """``bias`` and ``turn`` are those of :class:`Attention`; points inside the layer are left to ``leave``.
+
+        ``across`` is a decoder's attention to what its encoder gave, behind ``norm_cross``.
+        """
 
         def normed(role: str, value: Tensor) -> Tensor:
             out = self.norm(weights, role, value)
@@ -54,4 +70,6 @@ class Block:
         if self.order == "parallel":
             return x + attended + fed(normed("norm_ffn", x) if "norm_ffn.weight" in weights else first)
         x = x + attended
+        if across:
+            x = x + across(normed("norm_cross", x))
         return x + closed("norm_ffn_post", fed(normed("norm_ffn", x)))

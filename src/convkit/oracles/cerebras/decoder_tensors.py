@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.cerebras.model import CerebrasOracle, find_prefix
+from convkit.oracles.stacks import Stack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _LAYER = "transformer_decoder.layers.{i}."
 
 
-class DecoderTensors(CerebrasOracle):
+class DecoderTensors(CerebrasOracle, Stack):
     """The roles of a decoder's tensors; a subclass knows its sizes and runs it."""
 
     defaults: ClassVar[dict[str, Any]] = {

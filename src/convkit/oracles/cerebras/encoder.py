@@ -17,6 +17,7 @@ from convkit.oracles.blocks.feed_forward import FeedForward
 from convkit.oracles.blocks.norms import Norm
 from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
 from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.stacks import Stack
 from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _LAYER = "transformer_encoder.layers.{i}."
 
 
-class CerebrasBert(CerebrasOracle):
+class CerebrasBert(CerebrasOracle, Stack):
     """A post-norm encoder. Heads: MLM, NSP, and a sequence (pooled) or token (not pooled) classifier."""
 
     layout = "cerebras/bert"

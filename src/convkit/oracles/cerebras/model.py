@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convkit.errors import ConvkitError
 from convkit.oracles.blocks.attention import Attention
 from convkit.oracles.blocks.weights import Weights
-from convkit.oracles.oracle import Cut, Part
-from convkit.oracles.stacks import Stack
+from convkit.oracles.oracle import Cut, Oracle, Part
 from convkit.oracles.tensors import Made, Overlay, same, shape_of
 
 if TYPE_CHECKING:
@@ -35,13 +34,14 @@ BIAS_FLAGS = {
 }
 
 
-def find_prefix(tensors: Mapping[str, Tensor], trunks: Iterable[str]) -> tuple[str, str]:
-    """The prefixes of wrapper and trunk before ``embedding_layer.word_embeddings.weight``.
+def find_prefix(
+    tensors: Mapping[str, Tensor], trunks: Iterable[str], anchor: str = "embedding_layer.word_embeddings.weight"
+) -> tuple[str, str]:
+    """The prefixes of wrapper and trunk before the key of the ``anchor``.
 
     Raises:
         ConvkitError: no such key.
     """
-    anchor = "embedding_layer.word_embeddings.weight"
     for trunk in trunks:
         for wrapper in _WRAPPERS:
             if f"{wrapper}{trunk}{anchor}" in tensors:
@@ -85,7 +85,7 @@ def activation(name: str | None) -> Callable[[Tensor], Tensor]:
     return known[name]
 
 
-class CerebrasOracle(Stack):
+class CerebrasOracle(Oracle):
     """The keys, biases and norms of a Cerebras model. Subclasses claim tensors and run the model."""
 
     #: fields of the model's class that the oracle reads -> their defaults
@@ -95,7 +95,7 @@ class CerebrasOracle(Stack):
     #: fields of which the oracle covers some values -> these
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {}
     #: role inside a layer -> its module, with ``{i}`` for the layer
-    layer_modules: ClassVar[dict[str, str]]
+    layer_modules: ClassVar[dict[str, str]] = {}
 
     wrapper: str
 
@@ -268,6 +268,8 @@ class CerebrasOracle(Stack):
         corrected, notes = dict(config), []
         for flag, roles in BIAS_FLAGS.items():
             modules = [cls.layer_modules[role] for role in roles if role in cls.layer_modules]
+            if not modules:
+                continue
             ends = tuple(f"{module.format(i=0)}.bias" for module in modules)
             found = any(key.endswith(ends) for key in tensors)
             if bool(said := config.get(flag, cls.defaults[flag])) != found:

@@ -131,7 +131,7 @@ class T5xT5(JaxOracle, EncoderDecoder):
             x = x + self.attention(i, x, positions + given["seen"], trace)
         else:
             x = x + self.attention(i, x, positions + causal(x.shape[1]), trace)
-            x = x + self._cross(i, x, to_jax(flow["encoded"]), given["seen"])
+            x = x + self._cross(i, x, to_jax(flow["encoded"]), given["seen"], trace)
         return to_torch(x + self.feed_forward(i, x, trace))
 
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
@@ -146,11 +146,17 @@ class T5xT5(JaxOracle, EncoderDecoder):
         """RMS norm with a direct scale."""
         return normalised(x, float(self.config.get("eps", EPS)), centred=False) * self.array(f"{role}.weight")
 
-    def _cross(self, i: int, x: Array, memory: Array, seen: Array) -> Array:
+    def _cross(self, i: int, x: Array, memory: Array, seen: Array, trace: Trace) -> Array:
         layer = f"layers.{i}.cross_"
-        q = heads_of(self.linear(f"{layer}q", self.norm(f"layers.{i}.norm_cross", x)), self.head_dim)
+        x = self.norm(f"layers.{i}.norm_cross", x)
+        trace.point(i, "norm_cross", to_torch(x))
+        q = heads_of(self.linear(f"{layer}q", x), self.head_dim)
         k, v = (heads_of(self.linear(f"{layer}{role}", memory), self.head_dim) for role in "kv")
-        return self.linear(f"{layer}o", attend(q, k, v, seen)[0])
+        mixed, probabilities = attend(q, k, v, seen)
+        trace.point(i, "cross_probabilities", to_torch(probabilities))
+        out = self.linear(f"{layer}o", mixed)
+        trace.point(i, "cross", to_torch(out))
+        return out
 
     def relative(self, stack: str, length: int) -> Array:
         """Biases of relative positions ``[1, heads, length, length]``; the decoder looks back only."""

@@ -1,0 +1,173 @@
+"""The Cerebras T5 class: an encoder and a decoder with relative positions.
+
+Source: Cerebras ModelZoo 2.10.0, ``models/nlp/t5/{t5_model,model}.py``, ``layers/TransformerDecoderLayer.py``; and
+runs of its models on a CPU. Options that no recorded model has are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from convkit.oracles.blocks.attention import Attention, causal, padding
+from convkit.oracles.blocks.block import Block
+from convkit.oracles.blocks.feed_forward import FeedForward
+from convkit.oracles.blocks.norms import Norm
+from convkit.oracles.blocks.relative import relative
+from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
+from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.stacks import EncoderDecoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ATTENTION = {part: f"proj_{name}_dense_layer" for part, name in zip("qkvo", ("q", "k", "v", "output"), strict=True)}
+#: the norms of a layer, by stack: role -> module
+_NORMS = {
+    "encoder": {"norm_attention": "norm1", "norm_ffn": "norm2"},
+    "decoder": {"norm_attention": "norm1", "norm_cross": "norm2", "norm_ffn": "norm3"},
+}
+
+
+class CerebrasT5(CerebrasOracle, EncoderDecoder):
+    """Pre-norm stacks of unscaled attention and gated FFNs, whose embeddings and head are apart."""
+
+    layout = "cerebras/t5"
+    defaults: ClassVar[dict[str, Any]] = {
+        "d_ff": 2048,
+        "d_kv": 64,
+        "d_model": 512,
+        "encoder_nonlinearity": "relu",
+        "encoder_num_hidden_layers": 6,
+        "layer_norm_epsilon": 1e-5,
+        "norm_type": "rmsnorm",
+        "num_heads": 8,
+        "position_embedding_type": "relative",
+        "relative_attention_num_buckets": 32,
+        "share_embedding_weights": True,
+        "src_max_position_embeddings": 512,
+        "src_vocab_size": 32128,
+        "use_ffn_bias": False,
+        "use_projection_bias_in_attention": False,
+    }
+    not_covered: ClassVar[dict[str, Any]] = {
+        "attention_module": "aiayn_attention",
+        "decoder_attention_logits_alpha": 1.0,
+        "embeddings_alpha": 1.0,
+        "encoder_attention_logits_alpha": 1.0,
+        "extra_ids": 0,
+        "mup_base_d_ff": None,
+        "mup_base_d_kv": None,
+        "mup_base_d_model": None,
+        "output_logits_alpha": 1.0,
+        "scale_decoder_qk_dot_by_d": None,
+        "scale_encoder_qk_dot_by_d": None,
+        "tie_encoder_decoder": False,
+    }
+    covered: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "encoder_nonlinearity": ("geglu", "swiglu", "reglu"),
+        "norm_type": ("rmsnorm",),
+        "position_embedding_type": ("relative",),
+        "share_embedding_weights": (False,),
+        "use_ffn_bias": (False,),
+        "use_projection_bias_in_attention": (False,),
+    }
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
+        super().__init__(config, tensors, path)
+        value, number = self.value, self.number
+        self.hidden, heads = value("d_model"), value("num_heads")
+        encoder = value("encoder_num_hidden_layers")
+        self.depth = {"encoder": encoder, "decoder": number("decoder_num_hidden_layers", encoder)}
+        self.nonlinearity = value("encoder_nonlinearity")
+        if self.config.get("decoder_nonlinearity") not in (None, self.nonlinearity):
+            raise self.uncovered("decoder_nonlinearity", self.config["decoder_nonlinearity"])
+        vocab = value("src_vocab_size")
+        if number("tgt_vocab_size", vocab) != vocab:
+            raise self.uncovered("tgt_vocab_size", number("tgt_vocab_size"))
+        self.facts = Facts(
+            sum(self.depth.values()), heads, heads, vocab, value("src_max_position_embeddings"), tied=False
+        )
+        feed = FeedForward(activation(self.nonlinearity), gated=True)
+        self.block = Block("pre", Norm(self.eps, rms=True), Attention(value("d_kv")), feed)
+        self.wrapper, _ = find_prefix(tensors, ["encoder_embeddings."], anchor="word_embeddings.weight")
+        for stack in self.depth:
+            self._claim_stack(stack)
+        self.claim("head.lm.weight", f"{self.wrapper}lm_head.weight", (vocab, self.hidden))
+        self.refuse_strangers()
+
+    def _claim_stack(self, stack: str) -> None:
+        at, hidden, inner = f"{self.wrapper}{stack}", self.hidden, self.facts.heads * self.value("d_kv")
+        embedding = "embedding" if stack == "encoder" else "embedding_decoder"
+        words = (self.facts.vocab_size, hidden)
+        self.claim(f"{embedding}.weight", f"{at}_embeddings.word_embeddings.weight", words)
+        buckets = (self.value("relative_attention_num_buckets"), self.facts.heads)
+        table = f"{at}_embeddings.position_embed_helper.relative_attention_bias.weight"
+        self.claim(f"positions_{stack}.weight", table, buckets)
+        self.claim_norm(f"norm_{stack}", f"{at}.norm", hidden, bias=False)
+        for i in range(self.depth[stack]):
+            role = f"layers.{i if stack == 'encoder' else self.depth['encoder'] + i}."
+            module = f"{at}.layers.{i}."
+            for part, name in _ATTENTION.items():
+                rows, columns = (hidden, inner) if part == "o" else (inner, hidden)
+                self.claim_linear(f"{role}{part}", f"{module}self_attn.{name}", rows, columns, bias=False)
+                if stack == "decoder":
+                    self.claim_linear(
+                        f"{role}cross_{part}", f"{module}multihead_attn.{name}", rows, columns, bias=False
+                    )
+            ffn, filters = f"{module}ffn.ffn.", self.value("d_ff")
+            self.claim_linear(f"{role}gate", f"{ffn}0.linear_layer_for_glu", filters, hidden, bias=False)
+            self.claim_linear(f"{role}up", f"{ffn}0.linear_layer", filters, hidden, bias=False)
+            self.claim_linear(f"{role}down", f"{ffn}1.linear_layer", hidden, filters, bias=False)
+            for norm, name in _NORMS[stack].items():
+                self.claim_norm(f"{role}{norm}", f"{module}{name}", hidden, bias=False)
+
+    def begin(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.begin`: ``input_ids`` and ``attention_mask`` go to the encoder; ``decoder_input_ids`` to
+        the decoder, by default the encoder's, shifted by one after a 0.
+        """
+        import torch
+
+        ids = inputs["input_ids"]
+        shifted = torch.nn.functional.pad(ids, (1, 0))[:, :-1]
+        seen = padding(inputs.get("attention_mask", torch.ones_like(ids)))
+        return State({}, {"encoder": ids, "decoder": inputs.get("decoder_input_ids", shifted), "seen": seen})
+
+    def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
+        """See :meth:`EncoderDecoder.embedded`."""
+        return self.weights["embedding.weight" if stack == "encoder" else "embedding_decoder.weight"][given[stack]]
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """See :meth:`EncoderDecoder.encoded`."""
+        return self.block.norm(self.weights, "norm_encoder", x)
+
+    def layer(self, i: int, stack: str, flow: Mapping[str, Tensor], given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`EncoderDecoder.layer`."""
+        x, weights = flow["hidden"], self.weights.within(f"layers.{i}.")
+        leave, across = partial(trace.point, i), None
+        bias = relative(self.weights[f"positions_{stack}.weight"], x.shape[1], both_ways=stack == "encoder")
+        if stack == "decoder":
+            across = partial(self.block.attention.across, weights, flow["encoded"], given["seen"], leave)
+        bias = bias + (given["seen"] if stack == "encoder" else causal(x.shape[1]))
+        return self.block(weights, x, bias, None, leave, across=across)
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`EncoderDecoder.after`."""
+        x = self.block.norm(self.weights, "norm_decoder", x)
+        trace.state("final", x)
+        trace.outputs["lm"] = self.weights.linear("head.lm", x)
+        return x
+
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """See :meth:`Oracle.wrong_configs`."""
+        wrong: dict[str, dict[str, Any]] = {
+            "wrong activation": {"encoder_nonlinearity": NEIGHBOUR[self.nonlinearity], "decoder_nonlinearity": None},
+            "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
+        }
+        return {name: {**self.config, **change} for name, change in wrong.items()}
+
+    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """See :meth:`Oracle.untied`: it is."""
+        return self.config, self.tensors
