@@ -218,6 +218,7 @@ def test_an_unknown_head_is_refused() -> None:
         ({"hidden_act": "gelu_10"}, "hidden_act"),
         ({"is_decoder": True}, "is_decoder"),
         ({"type_vocab_size": 3}, "type_vocab_size"),
+        ({"num_attention_heads": 5}, "num_attention_heads: 5 heads don't divide"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
     ],
     ids=str,

@@ -55,6 +55,7 @@ class Deviation:
 NO_SUCH_SCALING = "releases 2.1 and 2.2 compute linear scaling only (yarn, llama3: 2.3.1; longrope: 2.4)"
 MUP = "muP without mup_base_*: the original drops the factor in silence, and the model computes something else"
 MUP_LATER = "muP isn't converted yet"
+UNEQUAL = "4 heads don't share 25 out, nor 5 heads 24: neither model can be built"
 OF_T5 = "fields of another class, which have no effect in this one: they are listed"
 NO_ACTIVATION = "2.10 has no activation of that name, or transformers none (gates included): the model can't be built"
 TANH_GELU = "gelu_pytorch_tanh is what ModelZoo calls gelu_new; 2.10's classes reject the other name"
@@ -111,7 +112,8 @@ DEVIATIONS = (
     Deviation("llama", "-hidden_size", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
     Deviation("llama", "-num_attention_heads", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
     Deviation("llama", "back: -num_attention_heads", "refuse", "32 heads in a hidden size of 24: rotary_dim is 0"),
-    Deviation("llama", "cs:hidden_size=25", "refuse", "4 heads don't share 25 out: neither model can be built"),
+    Deviation("*", "cs:hidden_size=25", "refuse", UNEQUAL),
+    Deviation("*", "cs:num_heads=5", "refuse", UNEQUAL),
     # llama: what transformers has
     Deviation("llama", "attention_dropout=0.1", {"attention_dropout_rate": 0.1},
               "transformers' llama drops attention too"),

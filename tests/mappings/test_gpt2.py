@@ -82,3 +82,14 @@ def test_a_square_kernel_is_pointed_out() -> None:
 def test_a_head_of_another_shape_is_refused() -> None:
     wrong = LEAVES | {"transformer.h.0.attn.c_attn.weight": TensorSpec((32, 64), "float32")}
     assert "c_attn.weight" in refused(wrong, CONFIG, "cerebras/gpt2")
+
+
+@pytest.mark.parametrize("number", [5, 10**30])
+def test_heads_that_do_not_share_the_hidden_size_out_are_refused(number: int) -> None:
+    """No tensor could contradict them."""
+    with pytest.raises(ConfigError, match=f"n_head: {number} heads don't divide the hidden size"):
+        plan(LEAVES, CONFIG | {"n_head": number}, "cerebras/gpt2")
+    there = plan(LEAVES, CONFIG, "cerebras/gpt2")
+    yaml = {"model": there.target_config["model"] | {"num_heads": number}}
+    with pytest.raises(ConfigError, match="num_heads: "):
+        plan({key: leaf.spec for key, leaf in there.target_leaves.items()}, yaml, "hf/gpt2")

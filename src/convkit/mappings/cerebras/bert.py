@@ -15,6 +15,7 @@ from convkit.mappings.cerebras import encoder as mz
 from convkit.mappings.cerebras.classes.bert import BERT_PRETRAINING, BERT_SEQUENCE, BERT_TOKEN
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, UP, Cs, Hf, K, Q, V
 from convkit.mappings.cerebras.encoder import activations, encoder, norm
+from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes import BERT_CONFIG
 from convkit.mappings.cerebras.tasks import Head, Heads, Task, labels, problem_type, segments, span
 
@@ -89,7 +90,7 @@ ROWS = (
     Field("vocab_size", "vocab_size", "vocab"),
     Field("hidden_size", "hidden_size", "hidden"),
     Field("num_hidden_layers", "num_hidden_layers", "layers"),
-    Field("num_attention_heads", "num_heads", "heads"),
+    Field("num_attention_heads", "num_heads", "heads"), equal_heads("num_attention_heads"),
     Field("intermediate_size", "filter_size", "filter"),
     Field("max_position_embeddings", "max_position_embeddings", "positions"),
     Field("layer_norm_eps", "layer_norm_epsilon", "eps"),

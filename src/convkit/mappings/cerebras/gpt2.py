@@ -12,6 +12,7 @@ from convkit.mapping import Derived, Rule
 from convkit.mappings.cerebras.classes.gpt2 import GPT2
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, QKV, UP, Cs, Hf, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, POSITIONS, decoder, final_norm
+from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes import GPT2_CONFIG
 
 # fmt: off
@@ -33,7 +34,7 @@ ROWS = (
     Field("vocab_size", "vocab_size", "vocab"),
     Field("n_embd", "hidden_size", "hidden"),
     Field("n_layer", "num_hidden_layers", "layers"),
-    Field("n_head", "num_heads", "heads"),
+    Field("n_head", "num_heads", "heads"), equal_heads("n_head"),
     Field("n_inner", "filter_size", "filter", null=lambda names: 4 * names["hidden"]),
     Field("activation_function", "nonlinearity", "act", values=ACTIVATIONS),
     Field("n_positions", "max_position_embeddings", "positions"),

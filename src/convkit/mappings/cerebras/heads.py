@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from convkit.config import Answer, ConfigError, Coupled, Name
+from convkit.config.rows import Together
 
 Values = dict[str, Any]
 
@@ -23,6 +24,15 @@ def heads_divide(hidden: int, heads: int, key: str) -> int:
     if heads < 1 or hidden % heads:
         raise ConfigError(f"{heads} heads don't divide the hidden size {hidden}", key=key, remedy="correct the config")
     return hidden // heads
+
+
+def equal_heads(hf: str) -> Coupled:
+    """The row of heads that share the hidden size out; transformers calls their number ``hf``. Declares ``head_dim``."""
+
+    def size(key: str) -> Together:
+        return lambda values, names: Answer(names={"head_dim": heads_divide(names["hidden"], names["heads"], key)})
+
+    return Coupled((), (), size(hf), size("num_heads"))
 
 
 def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
