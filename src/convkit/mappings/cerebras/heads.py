@@ -27,7 +27,7 @@ def heads_divide(hidden: int, heads: int, key: str) -> int:
 
 
 def equal_heads(hf: str) -> Coupled:
-    """The row of heads that share the hidden size out; transformers calls their number ``hf``. Declares ``head_dim``."""
+    """The row of heads that share the hidden size out; transformers calls them ``hf``. It declares ``head_dim``."""
 
     def size(key: str) -> Together:
         return lambda values, names: Answer(names={"head_dim": heads_divide(names["hidden"], names["heads"], key)})
