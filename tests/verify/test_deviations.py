@@ -131,6 +131,11 @@ class TestEquivalence:
         figures, bound = verdict.measured, verdict.bound["max_rel"]
         assert figures["max_rel"] <= bound < min(figures["cast_max_rel"], figures["deviation_max_rel"])
 
+    def test_the_config_may_lie_in_the_checkpoint(self, made: Path, tmp_path: Path) -> None:
+        carry(made / "hf", tmp_path / "cs", *TO, "--format", "orbax-v1")
+        verdict = equivalence(made / "hf", tmp_path / "cs", faults=False)
+        assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
+
     def test_several_and_short_inputs_where_the_model_switches(self, tmp_path: Path) -> None:
         """Up to the original length transformers takes other factors, which longer inputs don't show, there or back."""
         rope = {"rope_type": "longrope", "factor": 5.0, "original_max_position_embeddings": 16, "rope_theta": 5000.0}

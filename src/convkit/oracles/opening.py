@@ -93,7 +93,8 @@ def open_model(
             whole, section = {}, ""
             settings = recorded_settings(path) | (read_model(config)[2] if config else {})
         elif config is None and checkpoint.config is not None:
-            whole, section, settings = checkpoint.config, "", checkpoint.config
+            whole = checkpoint.config
+            section, settings = model_in(whole) or ("", whole)
             layout = layout or detect_layout(checkpoint.leaves, settings, path)
         else:
             config_path = config or beside(path, framework)
@@ -170,10 +171,15 @@ def read_model(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
     config = read_config(path)
     if path.suffix == ".json":
         return config, "", config
-    for place in MODEL_AT:
-        if isinstance(model := value_at(config, place), dict):
-            return config, place, model
+    if found := model_in(config):
+        return config, *found
     raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(MODEL_AT)}")
+
+
+def model_in(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The path of the model's section in a config that has more, and that section; None if there is none."""
+    found = ((place, value_at(config, place)) for place in MODEL_AT)
+    return next(((place, model) for place, model in found if isinstance(model, dict)), None)
 
 
 def value_at(config: Any, path: str) -> Any:
