@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from convkit.checkpoint import Checkpoint
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle
-from convkit.oracles.oracle import Part
+from convkit.oracles.oracle import Cut, Part
 from convkit.oracles.tensors import Made, Overlay, ReadTensors, same, shape_of
 
 STORED = {
@@ -107,3 +107,11 @@ def test_the_parts_of_a_fused_tensor(groups: int, sizes: list[int], unit: int, t
     for part, piece in zip(parts[:-1], pieces[:-1], strict=True):
         assert torch.equal(part.of({"x": whole}), piece.flatten(0, 1))
     assert not parts[-1].of({"x": whole}).any()
+
+
+def test_an_expert_of_a_stacked_tensor() -> None:
+    whole = torch.randn(5, 3, 2)
+    expert, sound = Cut("x", at=(None, 1), ins=(1,)), whole.clone()
+    assert torch.equal(expert.of({"x": whole}), whole[:, 1])
+    expert.put(whole, torch.zeros(5, 2))
+    assert not whole[:, 1].any() and torch.equal(whole[:, ::2], sound[:, ::2])

@@ -121,6 +121,7 @@ def test_parts_of_a_fused_tensor_are_edited_apart() -> None:
         ("moe", {"num_experts": 4}),
         ("attention_chunk_size", 16),
         ("output_logits_alpha", 2.5),
+        ("embedding_layer_norm", True),
     ],
 )
 def test_what_is_not_covered_is_refused_by_name(field: str, value: object) -> None:
@@ -148,6 +149,7 @@ def test_numbers_that_yaml_reads_as_text() -> None:
         ("share_embedding_weights", None),
         ("extra_attention_params", {"num_kv_groups": 4}),
         ("attention_sliding_window_length", "long"),
+        ("rope_theta", "many"),
     ],
 )
 def test_what_is_no_value_of_a_field_is_refused_by_its_name(field: str, value: object) -> None:

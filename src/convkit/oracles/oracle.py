@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 #: how many keys a message names before it counts the rest
 _SHOWN = 3
 
-#: Points inside a layer that every layout has, in the order of computation in a pre-norm decoder, and the roles that
-#: feed each. Queries and keys are compared by the resulting probabilities, because layouts with different rotary
-#: conventions agree only there.
+#: Points inside a layer, in the order of computation in a pre-norm decoder, and the roles that feed each. An oracle
+#: leaves those that its layers have and that it can see. Queries and keys are compared by the resulting probabilities,
+#: because layouts with different rotary conventions agree only there.
 POINTS: dict[str, tuple[str, ...]] = {
     "norm_attention": ("norm_attention",),
     "v": ("v",),

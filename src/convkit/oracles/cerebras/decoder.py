@@ -64,6 +64,8 @@ class CerebrasDecoder(DecoderTensors):
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         super().__init__(config, tensors, path)
         get, value, number = self.config.get, self.value, self.number
+        for name, default in (("rope_theta", 10000), ("pos_scaling_factor", 1)):
+            self.config[name] = number(name, default)
         self.hidden, heads = value("hidden_size"), value("num_heads")
         self.head_dim = (number("attention_inner_dim") or self.hidden) // heads
         self.nonlinearity = str(value("nonlinearity"))
@@ -82,12 +84,14 @@ class CerebrasDecoder(DecoderTensors):
             rotary="interleaved" if rotary_dim else "",
             rotary_dim=rotary_dim,
             switches_at=rotary.switches_at(self.config) if rotary_dim else 0,
-            tied=bool(value("share_embedding_weights")),
+            tied=value("share_embedding_weights"),
         )
         if self.gated and self.order == "parallel":
             raise self.uncovered("nonlinearity", self.nonlinearity)
-        if self.alibi and get("pos_scaling_factor", 1.0) != 1.0:
+        if self.alibi and get("pos_scaling_factor") != 1:
             raise self.uncovered("pos_scaling_factor", get("pos_scaling_factor"))
+        if get("embedding_layer_norm") and value("norm_type") != "layernorm":
+            raise self.uncovered("embedding_layer_norm", True)
         feed = FeedForward(activation(self.nonlinearity), self.gated)
         self.block = Block(
             self.order,
@@ -171,7 +175,7 @@ class CerebrasDecoder(DecoderTensors):
         if self.facts.rotary:
             if rebased := self.rebased(1.1):
                 wrong["wrong rotary base"] = rebased
-            if get("pos_scaling_factor", 1.0) != 1.0 or get("pos_scaling_extra_args"):
+            if get("pos_scaling_factor") != 1 or get("pos_scaling_extra_args"):
                 wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads and not self.alibi:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
@@ -198,7 +202,7 @@ class CerebrasDecoder(DecoderTensors):
                 {"sliding_window_every_other_decoder_layer_pattern": _OTHER_PATTERN[self._windowed(0)]},
             ),
             "a window of one position less": (
-                0 < self.window <= _SHORT_WINDOW,
+                0 < self.window <= min(_SHORT_WINDOW, self.facts.positions - 1),
                 {"attention_sliding_window_length": self.window - 1},
             ),
         }
@@ -206,7 +210,7 @@ class CerebrasDecoder(DecoderTensors):
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""
-        theta = factor * float(self.config.get("rope_theta", 10000))
+        theta = factor * self.config["rope_theta"]
         return {**self.config, "rope_theta": theta} if self.facts.base_matters else None
 
 

@@ -84,7 +84,7 @@ class CerebrasBert(CerebrasOracle, Stack):
             positions=value("max_position_embeddings"),
             segments=shape_of(tensors, segments)[0] if segments in tensors else 0,
             causal=False,
-            tied=bool(value("share_embedding_weights")),
+            tied=value("share_embedding_weights"),
         )
         self.norm = Norm(self.eps)
         self.block = Block(

@@ -221,7 +221,7 @@ class CerebrasOracle(Oracle):
 
     def biases(self) -> tuple[bool, bool, bool]:
         """Whether, by the yaml, there is a bias in queries, keys and values; in the attention's output; in the FFN."""
-        qkv, out, ffn = (bool(self.value(flag)) for flag in BIAS_FLAGS)
+        qkv, out, ffn = (self.value(flag) for flag in BIAS_FLAGS)
         return qkv, out, ffn
 
     def logit_scale(self) -> float:
@@ -248,10 +248,12 @@ class CerebrasOracle(Oracle):
         by_d = self.config.get("scale_qk_dot_by_d")
         if by_d is None:
             by_d = bool(self.config.get("mup_base_hidden_size"))
-        root = head_dim**-0.5
+        root, scaled = head_dim**-0.5, self.value("attention_type") == "scaled_dot_product"
+        if by_d and not scaled:
+            raise self.uncovered("attention_type", self.value("attention_type"))
         return Attention(
             head_dim,
-            scale=root if self.value("attention_type") == "scaled_dot_product" else 1.0,
+            scale=root if scaled else 1.0,
             key_scale=root if by_d else 1.0,
             score_scale=self.number("attention_logits_alpha") or 1.0,
             **options,
