@@ -17,7 +17,9 @@ from test_schemas import validator
 
 from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
+from convkit.errors import ConvkitError
 from convkit.generate import generate
+from convkit.oracles.opening import open_model, value_at, with_value
 from convkit.verify.equivalence.check import BOUND, equivalence
 from convkit.verify.roundtrip import roundtrip
 
@@ -45,7 +47,7 @@ def carry(source: Path, target: Path, *options: str) -> dict[str, Any]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source with another activation, converted nearly, and converted back."""
     folder = tmp_path_factory.mktemp("made")
-    carry(llama(folder / "hf", hidden_act="gelu_new"), folder / "cs.mdl", *TO)
+    carry(llama(folder / "hf", hidden_act="gelu_new", flavour="mild"), folder / "cs.mdl", *TO)
     carry(folder / "cs.mdl", folder / "back", *BACK)
     return folder
 
@@ -84,7 +86,9 @@ def test_the_plan_and_the_receipt_declare_it(made: Path, tmp_path: Path, capsys:
     said = f"deviation: the source's hidden_act is 'gelu_new', and the target takes it as 'gelu': {reason}\n"
     assert main(["plan", str(made / "hf"), *TO]) == 0 and said in capsys.readouterr().out
     assert main(["convert", str(made / "hf"), str(tmp_path / "again.mdl"), *TO]) == 0
-    assert f"convkit: {said}" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert f"convkit: {said}" in printed
+    assert "convkit: not fields of the source's config class, kept as complement: flavour\n" in printed
     assert main(["verify", str(made / "cs.mdl")]) == 0
     verified = capsys.readouterr().out
     assert verified.startswith("verify: yes, with a deviation: ") and said in verified
@@ -135,6 +139,16 @@ class TestEquivalence:
         carry(made / "hf", tmp_path / "cs", *TO, "--format", "orbax-v1")
         verdict = equivalence(made / "hf", tmp_path / "cs", faults=False)
         assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
+
+    def test_other_values_are_planted_in_the_model_s_section(self, made: Path) -> None:
+        cs = open_model(made / "cs.mdl")
+        assert cs.oracle.config["nonlinearity"] == "geglu"
+        assert cs.taking({"model.nonlinearity": "swiglu"}).config["nonlinearity"] == "swiglu"
+        with pytest.raises(ConvkitError, match="it isn't a field of the model that is run"):
+            cs.taking({"optimizer.nonlinearity": "swiglu"})
+        parts = {"model": {"layers": [{"act": "relu"}, {"act": "relu"}]}}
+        assert with_value(parts, ["model", "layers", "1", "act"], "silu")["model"]["layers"][1] == {"act": "silu"}
+        assert value_at(parts, "model.layers.1.act") == "relu"
 
     def test_several_and_short_inputs_where_the_model_switches(self, tmp_path: Path) -> None:
         """Up to the original length transformers takes other factors, which longer inputs don't show, there or back."""
@@ -219,7 +233,8 @@ class TestNoLoophole:
 
 class TestTheWayBack:
     def test_the_value_comes_back(self, made: Path) -> None:
-        assert json.loads((made / "back" / "config.json").read_text())["hidden_act"] == "gelu_new"
+        back = json.loads((made / "back" / "config.json").read_text())
+        assert (back["hidden_act"], back["flavour"]) == ("gelu_new", "mild")
         (declared,) = json.loads((made / "back.convkit.json").read_text())["plan"]["deviations"]
         assert (declared["side"], declared["value"], declared["taken_as"]) == ("target", "gelu_new", "gelu")
         assert declared["reason"].startswith("as it was before the conversion that this one undoes; ModelZoo's geglu")
