@@ -122,7 +122,9 @@ class Heads:
         there = {fact.name for fact in self.facts if names.get(fact.name)}
         core = next(head.core(unseen) for head in self.table if head.core(unseen) <= there)
         fits = [head for head in self.table if head.core(unseen) == core]
-        return named if named in fits else max(fits, key=lambda head: (head.facts(unseen) <= there, len(head.tensors)))
+        if named in fits:
+            return named
+        return max(fits, key=lambda head: (head.facts(unseen) <= there, len(head.facts(unseen))))
 
     def _answer(self, head: Head, task: Task, names: Values, headless: bool) -> Answer:
         facts = {fact.name: names.get(fact.name, fact.name in head.facts()) for fact in self.facts}
