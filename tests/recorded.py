@@ -25,13 +25,18 @@ MODELS = {
     "gpt2": ("2.1", "2.9"),
     "bert": ("2.1", "2.9"),
     "bert_qa": ("2.9",),
+    "gptj": ("2.9",),
+    "codegen": ("2.9",),
 }
+#: ModelZoo's layout of a family, where it is another family's
+LAYOUTS = {"codegen": "cerebras/gptj"}
 #: training checkpoints, with optimizer, schedulers, step and loader state
 TRAINED = {
     "llama": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "gpt2": ("2.1", "2.2", "2.3", "2.4", "2.5", "2.9"),
     "bert": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "bert-sequence-classifier": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+    "codegen": ("2.1", "2.2", "2.3", "2.4", "2.5"),
 }
 #: buffers that the original writes for Hugging Face, and transformers rebuilds
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids")
@@ -42,6 +47,11 @@ LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
 def family(model: str) -> str:
     """``bert_qa`` -> ``bert``."""
     return model.replace("-", "_").partition("_")[0]
+
+
+def cerebras(family: str) -> str:
+    """ModelZoo's layout of a family: ``codegen`` -> ``cerebras/gptj``."""
+    return LAYOUTS.get(family, f"cerebras/{family}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from goldens import golden_dir
-from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, family, owed, trained_root
+from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, cerebras, family, owed, trained_root
 
 from convkit.checkpoint import TensorSpec
 from convkit.errors import ConfigError
@@ -67,7 +67,7 @@ def _agrees(ours: dict[str, Any], theirs: dict[str, Any], later: frozenset[str] 
 def test_hf_to_cerebras(case: Recorded, file: str, tmp_path: Path) -> None:
     out = tmp_path / "out.mdl"
     parsed = tuple(int(part) for part in case.release.split("."))
-    plan = _convert(case.hf / file, f"cerebras/{case.family}", out, release=parsed)
+    plan = _convert(case.hf / file, cerebras(case.family), out, release=parsed)
     assert plan.exact
     _same_tensors(out, arrays(case.to_cerebras / "flat.npz"))
     written = yaml.safe_load(out.with_suffix(".yaml").read_text())

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from keys_only import carried, claimants
-from recorded import BUFFERS, Recorded, arrays
+from recorded import BUFFERS, Recorded, arrays, cerebras
 
 from convkit.mapping import Mapping, inverse
 from convkit.mappings import find_mapping
@@ -17,7 +17,7 @@ _MATCHED = re.compile(r"Matched (\S+) -> (\S+) action: (\S+)")
 
 def mapping_of(family: str) -> Mapping:
     """From Hugging Face to Cerebras."""
-    return find_mapping(f"hf/{family}", f"cerebras/{family}")
+    return find_mapping(f"hf/{family}", cerebras(family))
 
 
 def check_inverse(family: str) -> None:
@@ -32,7 +32,7 @@ def check_keys(case: Recorded) -> None:
     there, back = mapping_of(case.family), inverse(mapping_of(case.family))
     for file in ("model.safetensors", "pytorch_model.bin"):
         if (case.hf / file).exists():
-            plan = _plan(case.hf / file, f"cerebras/{case.family}")
+            plan = _plan(case.hf / file, cerebras(case.family))
             for key in plan.source_leaves:
                 assert len(claimants(there, plan.names, key)) == 1, key
     for key in arrays(case.to_hf / "flat.npz"):
@@ -43,7 +43,7 @@ def check_keys(case: Recorded) -> None:
 
 def check_pairs(case: Recorded) -> None:
     """What the original's log says went where, goes there."""
-    there = carried(_plan(case.hf / "pytorch_model.bin", f"cerebras/{case.family}"))
+    there = carried(_plan(case.hf / "pytorch_model.bin", cerebras(case.family)))
     mdl = case.mdl()
     assert mdl is not None
     back = carried(_plan(mdl, f"hf/{case.family}"))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from goldens import golden_dir
+from recorded import cerebras
 
 from convkit.config import ConfigTable
 from convkit.errors import ConfigError
@@ -35,6 +36,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "bert-sequence-classifier": HEADS | {"head": True, "pooler": True},
     "bert-token-classifier": HEADS | {"head": True},
     "bert-qa": HEADS | {"head": True, "qa": True},
+    "gptj": {},
+    "gptj-headless": {"lm_head": False, "hf": ""},
+    "codegen": {},
+    "codegen-headless": {"lm_head": False, "hf": ""},
 }
 
 #: keys of the original's yaml that 2.10's model classes reject; they say what these models are anyway
@@ -64,6 +69,11 @@ LOST_ATTENTION = "grouped keys and values, which GPT-2 and BERT of transformers 
 OTHER_NAME = "the yaml says that it is another model"
 LABELS = "transformers builds the head by id2label, whatever num_labels says"
 NO_POOLER = "this task has no pooler, so its activation doesn't matter; ModelZoo's own yamls leave it out"
+
+NO_DROPOUT = "transformers' default is no dropout; the original's is 0.1"
+DROPOUTS = dict.fromkeys(("attention_dropout_rate", "embedding_dropout_rate", "residual_dropout_rate"), 0.0)
+ROTARY = "the default of a tiny model: more than a head has, or an odd number, of which no framework makes pairs"
+SCALED = "transformers' GPT-J and CodeGen know no scaled rotation: the original drops it"
 
 YARN = {"original_max_position_embeddings": 16, "mscale_a": 0.0, "mscale_b": 1.2}
 LONG = {
@@ -125,10 +135,11 @@ DEVIATIONS = (
     Deviation("*", 'cs:name="other"', "refuse", OTHER_NAME),
     Deviation("llama*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("gpt2*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("codegen*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("*", "cs:+attention_sliding_window_length=8", "refuse", "a Mistral: the original drops the window"),
     Deviation("*", "cs:+moe_params=*", "refuse", "a mixture of experts: the original drops it"),
     Deviation("*", "cs:gqa3", "refuse", LOST_ATTENTION),
-    Deviation("gpt2", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
+    Deviation("[cg]*", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
     Deviation("bert*", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
     # muP
     Deviation("*", "cs:+mup_base_hidden_size=12", "refuse", MUP_LATER),
@@ -138,16 +149,16 @@ DEVIATIONS = (
     Deviation("*", "cs:mup-t5", {"tie_word_embeddings": True}, OF_T5),
     Deviation("*", "cs:+embeddings_scale=3.0", "refuse", MUP),
     Deviation("*", "cs:+attention_logits_alpha=1.5", "refuse", MUP),
-    # activations
-    Deviation("gpt2*", 'activation_function="gelu_pytorch_tanh"', {"nonlinearity": "gelu_new"}, TANH_GELU),
-    Deviation("gpt2*", 'activation_function="*glu"', "refuse", NO_ACTIVATION),
-    Deviation("gpt2*", 'back: activation_function="*glu"', "refuse", NO_ACTIVATION),
-    Deviation("gpt2*", 'activation_function="not_an_act"', "refuse", NO_ACTIVATION),
-    Deviation("gpt2*", 'back: activation_function="not_an_act"', "refuse", NO_ACTIVATION),
-    Deviation("gpt2*", "activation_function=null", "refuse", NO_ACTIVATION),
-    Deviation("gpt2*", "back: activation_function=null", "refuse", NO_ACTIVATION),
-    Deviation("gpt2", 'cs:nonlinearity="*glu"', "refuse", NO_ACTIVATION),
-    Deviation("gpt2", 'cs:nonlinearity="bogus"', "refuse", NO_ACTIVATION),
+    # activations; c, g: codegen, gpt2, gptj
+    Deviation("[cg]*", 'activation_function="gelu_pytorch_tanh"', {"nonlinearity": "gelu_new"}, TANH_GELU),
+    Deviation("[cg]*", 'activation_function="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", 'back: activation_function="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", 'activation_function="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", 'back: activation_function="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", "activation_function=null", "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", "back: activation_function=null", "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", 'cs:nonlinearity="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("[cg]*", 'cs:nonlinearity="bogus"', "refuse", NO_ACTIVATION),
     Deviation("bert*", 'hidden_act="gelu_pytorch_tanh"', {"encoder_nonlinearity": "gelu_new"}, TANH_GELU),
     Deviation("bert*", 'hidden_act="gelu_pytorch_tanh"', {"mlm_nonlinearity": "gelu_new"}, TANH_GELU),
     Deviation("bert*", 'hidden_act="*glu"', "refuse", NO_ACTIVATION),
@@ -162,6 +173,26 @@ DEVIATIONS = (
     Deviation("bert-*-classifier", 'hidden_act="quick_gelu"', "refuse", CHOOSY),
     Deviation("bert-*-classifier", 'hidden_act="tanh"', "refuse", CHOOSY),
     Deviation("bert-*-classifier", 'hidden_act="leaky_relu"', "refuse", CHOOSY),
+    # gptj, codegen
+    Deviation("gptj*", "only-model_type", DROPOUTS, NO_DROPOUT),
+    Deviation("gptj*", "empty", DROPOUTS, NO_DROPOUT),
+    Deviation("gptj", "-attn_pdrop", {"attention_dropout_rate": 0.0}, NO_DROPOUT),
+    Deviation("gptj", "-embd_pdrop", {"embedding_dropout_rate": 0.0}, NO_DROPOUT),
+    Deviation("gptj", "-resid_pdrop", {"residual_dropout_rate": 0.0}, NO_DROPOUT),
+    Deviation("gptj", "*rotary_dim=null", "refuse", "transformers would rotate n_embd dimensions of a head"),
+    Deviation("*", "*-rotary_dim", "refuse", ROTARY),
+    Deviation("*", "cs:rotary_dim=5", "refuse", ROTARY),
+    Deviation("gptj", "*-n_head", "refuse", "16 heads in a hidden size of 24: see rotary_dim"),
+    Deviation("gptj", "cs:-num_heads", "refuse", "12 heads in a hidden size of 24, with 4 rotated dimensions each"),
+    Deviation("[cg]*", "cs:hidden_size=25", "refuse", "4 heads don't share 25 out: neither model can be built"),
+    Deviation("[cg]*", "cs:num_heads=5", "refuse", "5 heads don't share 24 out: neither model can be built"),
+    Deviation("[cg]*", "cs:+dropout_rate=0.1", "refuse", "another name of residual_dropout_rate, which says 0.0"),
+    Deviation("[cg]*", "cs:+fixed_sparse_attention=*", "accept", "the GPT-J class has no such field: it is listed"),
+    Deviation("[cg]*", "cs:+pos_scaling_factor=2.0", "refuse", SCALED),
+    Deviation("[cg]*", "cs:rope-only-factor", "refuse", SCALED),
+    Deviation("[cg]*", "cs:rope-llama3", "refuse", SCALED),
+    Deviation("codegen", "cs:*use_bias_in_output*", "accept", "a head without bias, as GPT-J may have it too"),
+    Deviation("*-headless", "*", {"use_bias_in_output": False}, "a base model has no head, and no bias of one"),
     # gpt2, bert: the rest
     Deviation("gpt2-headless", "only-model_type", "accept", "n_embd is 768 by default (a KeyError)"),
     Deviation("gpt2-headless", "empty", "accept", "n_embd is 768 by default (a KeyError)"),
@@ -234,7 +265,7 @@ def _differences(model: str) -> tuple[Difference, ...]:
 
 def _compare(model: str, case: dict[str, Any]) -> Iterator[Difference]:
     family = model.partition("-")[0]
-    table = find_mapping(f"hf/{family}", f"cerebras/{family}").config
+    table = find_mapping(f"hf/{family}", cerebras(family)).config
     facts = MODELS[model]
     back_facts = {name: value for name, value in facts.items() if name not in ("qa", "hf")}
     back_facts["headless"] = model.endswith("headless")

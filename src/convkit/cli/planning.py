@@ -29,7 +29,11 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     parser.add_argument("--format", metavar="FORMAT", help="format of DST (default: the layout's own)")
-    parser.add_argument("--release", metavar="R", help="release of the layout, such as 2.9 (default: the current one)")
+    parser.add_argument(
+        "--release",
+        metavar="R",
+        help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
+    )
     parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
     parser.add_argument("--headless", action="store_true", help="write the base model's keys, without a head")

@@ -13,7 +13,7 @@ from convkit.config import ABSENT, Constant, Field, Written
 from convkit.mapping import Derived, Fact, Measure, Rule, under
 from convkit.mappings.cerebras import encoder as mz
 from convkit.mappings.cerebras.classes.bert import BERT_PRETRAINING, BERT_SEQUENCE, BERT_TOKEN
-from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, UP, Cs, Hf, K, Q, V
+from convkit.mappings.cerebras.common import DOWN, OUT, UP, Cs, Hf, K, Q, V
 from convkit.mappings.cerebras.encoder import activations, encoder, norm
 from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes import BERT_CONFIG
@@ -108,7 +108,6 @@ MAPPING = encoder(
        "cls.predictions.decoder", {"norm": "post"}),
     Cs("bert", "BERT: pre-training, sequence and token classification", BERT_PRETRAINING, {"norm": "post"},
        ("bert/classifier", "bert/token_classifier"), {
-        "model.encoder_nonlinearity": tuple(cs for _, cs in ACTIVATIONS), "model.decoder_nonlinearity": None,
         "model.position_embedding_type": (None, "learned"),
         "model.mask_padding_in_positional_embed": (None, False)}),
     "encoder.layer.{i}.", LAYER, heads=HEADS, rows=ROWS, norm="embeddings.LayerNorm",

@@ -78,11 +78,42 @@ def output_head(base: str, full: str) -> tuple[Row, ...]:
     )
 
 
+@dataclass(frozen=True)
+class _HeadBias:
+    """What the bias of an output head adds; a base model has neither. ``field`` is its flag in both configs."""
+
+    field: str
+    hf: str
+    cs: str = "{=cs}lm_head.bias"
+
+    @property
+    def rules(self) -> tuple[AnyRule, ...]:
+        return (
+            Rule(self.hf, self.cs, "v -> v", v="vocab", when="head_bias & !headless"),
+            LeftBehind("right", self.cs, "a base model has no output head", when="headless"),
+        )
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return (Flag(self.field, self.field, "head_bias", left_default=lambda names: not names["headless"]),)
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        return (Fact("head_bias", self.hf, self.cs),)
+
+
 # --- the mapping -------------------------------------------------------------------------------------------
 
 
 def decoder(
-    hf: Hf, cs: Cs, layers: str, layer: tuple[AnyRule, ...], *, rest: tuple[AnyRule, ...], rows: tuple[Row | Bias, ...]
+    hf: Hf,
+    cs: Cs,
+    layers: str,
+    layer: tuple[AnyRule, ...],
+    *,
+    rest: tuple[AnyRule, ...],
+    rows: tuple[Row | Bias, ...],
+    head_bias: str = "",
 ) -> Mapping:
     """The mapping of a decoder: word embeddings and an output head, which may be tied; layers; and what a family adds.
 
@@ -94,11 +125,13 @@ def decoder(
         rest: rules of the leaves beside them, with whole keys.
         rows: the rows of the config, except for those that all decoders have. They declare ``vocab``, ``hidden``,
             ``layers`` and ``tied``, and all that the rules use.
+        head_bias: the field of both configs that says whether the output head has a bias; empty if it never has one.
     """
     left = "{=hf}" + layers
     biases = tuple(row for row in rows if isinstance(row, Bias))
     flags = (Flag(row.left, row.right, row.fact) if isinstance(row, Bias) else row for row in rows)
     head = f"{hf.head}.weight"
+    bias = _HeadBias(head_bias, f"{hf.head}.bias") if head_bias else None
     return Mapping(
         left=hf.layout,
         right=cs.layout,
@@ -107,6 +140,7 @@ def decoder(
             LeftBehind("right", HEAD, "a base model has no output head", when="!tied & headless"),
             *under(left, LAYER, layer),
             *rest,
+            *(bias.rules if bias else ()),
             NOT_THE_MODEL,
         ),
         config=ConfigTable(
@@ -116,6 +150,7 @@ def decoder(
                 *flags,
                 HALF_TYPE,
                 *output_head(*hf.classes),
+                *(bias.rows if bias else ()),
             ),
             left=hf.config,
             right=cs.config,
@@ -124,6 +159,7 @@ def decoder(
         variants=(Variant("hf", "left", (hf.base, ""), "{=hf}" + hf.words, headless=""), PREFIX),
         facts=(
             Fact("lm_head", head, HEAD),
+            *(bias.facts if bias else ()),
             *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias") for row in biases),
         ),
         axes={"i": "layers"},

@@ -52,7 +52,7 @@ MAPPING = decoder(
     Hf("gpt2", ("GPT2Model", "GPT2LMHeadModel"), GPT2_CONFIG, "transformer.", "wte.weight",
        conventions={"kernels": "in, out", "qkv": "fused"}),
     Cs("gpt2", "GPT2LMHeadModel", GPT2, {"kernels": "out, in", "qkv": "apart"}, unnamed={
-        "model.nonlinearity": tuple(cs for _, cs in ACTIVATIONS), "model.norm_type": (None, "layernorm"),
+        "model.nonlinearity": (None, *(cs for _, cs in ACTIVATIONS)), "model.norm_type": (None, "layernorm"),
         "model.position_embedding_type": (None, "learned"), "model.attention_module": (None, "aiayn_attention")}),
     "h.{i}.", LAYER, rows=ROWS,
     rest=(final_norm("ln_f.{p:weight|bias}"),

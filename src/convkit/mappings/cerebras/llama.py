@@ -69,5 +69,6 @@ MAPPING = llama_like(
        conventions={"rotary": "half", "norm_scale": "direct", "gate": "gate_proj"}),
     Cs("llama", "GPT2LMHeadModel configured as LLaMA", LLAMA,
        {"rotary": "interleaved", "norm_scale": "direct", "gate": "linear_layer_for_glu"}, ("LlamaModel",),
-       {"model.norm_type": "rmsnorm", "model.attention_sliding_window_length": None}),
+       {"model.norm_type": "rmsnorm", "model.attention_sliding_window_length": None, "model.moe": None,
+        "model.norm_first_sandwich": (None, False)}),
 )

@@ -1,0 +1,127 @@
+"""Which layout a config is of: by its name; without a name by its fields, their class, and where it is to go."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from goldens import golden_dir
+
+from convkit.checkpoint import Checkpoint
+from convkit.errors import ConvkitError
+from convkit.plan import Source
+from convkit.plan.detect import detect_layout
+
+#: recorded model -> the layouts that its yamls may be recognised as; of others, none is
+OURS = {
+    "llama": {"llama", "llama-headless", "llamaV2", "llamaV2-headless", "code-llama", "code-llama-headless",
+              "wizardlm", "wizardlm-headless"},
+    "gpt2": {"gpt2", "gpt2-headless"},
+    "bert": {"bert", "bert-sequence-classifier", "bert-token-classifier", "bert-qa"},
+    "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
+}  # fmt: skip
+EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
+#: no GPT-2 of transformers has them
+NO_ACTIVATIONS = ("swiglu", "geglu", "reglu", "not_an_act")
+NAMELESS = ("cs-2.1", "cs-2.2", "cs-2.3")
+
+
+def source(config: dict[str, Any]) -> Source:
+    return Source(Path("model.mdl"), cast(Checkpoint, None), config, Path("params.yaml"), ())
+
+
+def detected(config: dict[str, Any], named: str | None = None, to: str | None = None) -> str:
+    """The layout's name, or the problem."""
+    try:
+        return detect_layout(source(config), named, to)[0].name
+    except ConvkitError as error:
+        return error.problem
+
+
+@pytest.mark.golden
+def test_every_recorded_yaml_without_a_name() -> None:
+    folder = golden_dir("cerebras_more.tar.xz", "config/") / "config"
+    seen: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.jsonl")):
+        for case in map(json.loads, filter(str.strip, path.read_text().splitlines())):
+            if case["dir"] != "hf->cs" or case["tgt"] not in NAMELESS or "output" not in case:
+                continue
+            model, config = path.stem, case["output"]
+            found = detected(config)
+            seen[model] += 1
+            if model.startswith("mistral") and config["model"]["attention_sliding_window_length"] is None:
+                assert found == "cerebras/llama"  # without its window it is one
+            elif model in EXPECTED and config["model"].get("nonlinearity") not in NO_ACTIVATIONS:
+                assert found == EXPECTED[model], (case["case"], case["tgt"])
+            elif model not in EXPECTED:
+                assert not found.startswith("cerebras/"), (model, case["case"], case["tgt"])
+    assert len(seen) > 45
+    assert sum(seen.values()) > 1400
+
+
+NEOX = {"hidden_size": 8, "num_heads": 2, "use_untied_layer_norm": True, "residual_dropout_rate": 0.0}
+GPT2 = {"hidden_size": 8, "num_heads": 2, "nonlinearity": "gelu", "dropout_rate": 0.1, "use_bias_in_output": False}
+T5 = {"d_model": 8, "num_heads": 2, "d_kv": 4, "norm_type": "rmsnorm", "encoder_nonlinearity": "gelu"}
+
+
+def test_a_nameless_config_of_an_unknown_family() -> None:
+    for config in (NEOX, T5):
+        assert "isn't of a known model family" in detected({"model": config})
+
+
+@pytest.mark.parametrize("at", ["model", "trainer.init.model"])
+def test_a_nameless_config_of_a_known_family(at: str) -> None:
+    config: dict[str, Any] = GPT2
+    for name in reversed(at.split(".")):
+        config = {name: config}
+    assert detected(config) == "cerebras/gpt2"
+
+
+def test_a_field_of_a_later_release_counts_less() -> None:
+    """BERT has ``nonlinearity`` too, but only in releases whose yamls are named."""
+    shared = {name: value for name, value in GPT2.items() if name != "use_bias_in_output"}
+    assert detected({"model": shared}) == "cerebras/gpt2"
+    without = {name: value for name, value in shared.items() if name != "nonlinearity"}
+    assert detected({"model": without}) == "could be any of cerebras/bert, cerebras/gpt2"
+    assert detected({"model": without}, to="hf/bert") == "cerebras/bert"
+
+
+def test_one_unknown_field_is_another_family() -> None:
+    assert not detected({"model": GPT2 | {"image_size": 224}}).startswith("cerebras/")
+
+
+def test_a_named_config_may_have_unknown_fields() -> None:
+    assert detected({"model": GPT2 | {"name": "gpt2", "image_size": 224}}) == "cerebras/gpt2"
+
+
+def test_the_target_decides_between_families_that_share_a_class() -> None:
+    bare = {"model": {"hidden_size": 8, "num_heads": 2, "position_embedding_type": "alibi"}}
+    assert "isn't of a known model family" in detected(bare)
+    assert detected(bare, to="hf/gpt2") == "cerebras/gpt2"
+    assert detected(bare, to="hf/llama") == "cerebras/llama"
+    assert not detected(bare, to="hf").startswith("cerebras/")
+
+
+def test_a_nameless_config_may_be_what_the_user_says() -> None:
+    bare = {"model": {"hidden_size": 8, "num_heads": 2, "position_embedding_type": "alibi"}}
+    assert detected(bare, named="cerebras/llama") == "cerebras/llama"
+    assert "is not the config of a cerebras/bert checkpoint" in detected({"model": NEOX}, named="cerebras/bert")
+    assert "it is one of cerebras/gpt2" in detected({"model": {"name": "gpt2"}}, named="cerebras/llama")
+
+
+def test_the_signature_that_demands_more_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two families of one ``model_type``, as GPT-2 and SantaCoder are."""
+    from dataclasses import replace
+
+    from convkit.mappings import layouts
+    from convkit.plan import detect
+
+    special = replace(
+        layouts()["hf/gpt2"], name="hf/special", signature=({"model_type": "gpt2", "architectures": ["Special"]},)
+    )
+    monkeypatch.setattr(detect, "layouts", lambda: layouts() | {"hf/special": special})
+    assert detected({"model_type": "gpt2", "architectures": ["Special"]}) == "hf/special"
+    assert detected({"model_type": "gpt2"}) == "hf/gpt2"
