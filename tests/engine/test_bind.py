@@ -60,6 +60,7 @@ REFUSED: list[tuple[str, Arrays, dict[str, Any], str, str]] = [
      "model.layers.1.q.weight", "is missing"),
     ("a layer more than the config says", llama(), {"layers": 2}, "model.layers.2.q.weight", "claims it"),
     ("a layer less", llama(), {"layers": 4}, "model.layers.3.q.weight", "is missing (and 1 more)"),
+    ("more layers than memory", llama(), {"layers": 10**30}, "layers", "no checkpoint has more than 100000 of them"),
     ("some of the biases", without(llama(), "model.layers.2.q.bias"), {}, "model.layers.2.q.bias", "is missing; rule"),
     ("the biases alone", without(llama(), *(f"model.layers.{i}.q.weight" for i in range(3))), {},
      "model.layers.0.q.weight", "is missing (and 2 more)"),

@@ -29,7 +29,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
         (COUNT, 64.0, 64),
         (COUNT, "1e6", 1000000),
         (COUNT, "1.0e6", 1000000),
-        (COUNT, "9007199254740993e0", 9007199254740993),  # no float is this number
+        (WHOLE, "9007199254740993e0", 9007199254740993),  # no float is this number
         (WHOLE, "-1", -1),
         (WHOLE, 10**30, 10**30),
         (NUMBER, "1e-5", 1e-5),
@@ -54,6 +54,7 @@ def test_spellings_of_a_value(kind: Kind, value: Any, expected: Any) -> None:
         (COUNT, True, "is True, which isn't a whole number"),
         (COUNT, None, "is null, which isn't a whole number"),
         (COUNT, "1e-5", "is '1e-5', which isn't a whole number"),
+        (COUNT, 10**30, "more than 2147483647"),
         (COUNT, "016", "is '016', which isn't a whole number"),  # YAML 1.1 reads 14, others 16
         (COUNT, "9" * 5000, "which isn't a whole number"),
         (NUMBER, math.nan, "is nan, which isn't a number"),

@@ -6,7 +6,7 @@ A number may come as text (``'16'``) or in a form that YAML 1.1 takes for text (
 >>> COUNT.read("16"), COUNT.read(64.0), NUMBER.read("1e-5"), NUMBER.read(2)
 (16, 64, 1e-05, 2)
 >>> str(COUNT), str(RATE.or_null)
-('a whole number of at least 1', 'a number from 0 to 1, or null')
+('a whole number from 1 to 2147483647', 'a number from 0 to 1, or null')
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class Kind:
             article = "" if self.what == "text" else "a "
             raise KindError(f"is {shown(value)}, which isn't {article}{self.what}", self)
         if self.least is not None and found < self.least:
-            raise KindError(f"is {shown(found)}, less than {self.least:g}", self)
+            raise KindError(f"is {shown(found)}, less than {self.least}", self)
         if self.most is not None and found > self.most:
-            raise KindError(f"is {shown(found)}, more than {self.most:g}", self)
+            raise KindError(f"is {shown(found)}, more than {self.most}", self)
         return self._read_within(found)
 
     def _read_within(self, value: Any) -> Any:
@@ -104,7 +104,7 @@ class Kind:
     def __str__(self) -> str:
         name = {"text": "text", "anything": "anything"}.get(self.what, f"a {self.what}")
         if self.least is not None:
-            name += f" of at least {self.least:g}" if self.most is None else f" from {self.least:g} to {self.most:g}"
+            name += f" of at least {self.least}" if self.most is None else f" from {self.least} to {self.most}"
         return name + ", or null" * (self.null and self.what != "anything")
 
 
@@ -146,7 +146,7 @@ def _spelled(text: str, whole: bool) -> int | float | None:
 
 
 #: a size: 1, 2, ...
-COUNT = Kind("whole number", least=1)
+COUNT = Kind("whole number", least=1, most=2**31 - 1)
 WHOLE = Kind("whole number")
 #: finite
 NUMBER = Kind("number")

@@ -18,6 +18,8 @@ from convkit.mapping import Rule
 from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
 from convkit.plan.names import Names
 
+#: values that one placeholder may have: a config with more is wrong, and listing them would take all memory
+MOST = 100_000
 #: values of placeholders, as a key of a dict
 Place = tuple[tuple[str, Any], ...]
 #: the names of a leaf and of its copies, in the rule's order, by the values of all placeholders of the left
@@ -66,6 +68,9 @@ class Placeholders:
             if isinstance(known, list | tuple):
                 self.numbers[name] = _numbers(rule, name, known)
             elif isinstance(known, int):
+                if known > MOST:
+                    problem = f"is {known}: no checkpoint has more than {MOST} of them"
+                    raise PlanError(problem, key=str(size), remedy="correct the config")
                 self.numbers[name] = list(range(known))
 
     def lists(self, name: str, names: Names) -> bool:
