@@ -22,9 +22,11 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
     cls = source.cls
     if cls is None:
         return ()
+    inside = _above(seen)
+    looked = seen | inside
     unknown = [
         path
-        for path, value in _unread(source, source.section, seen, "")
+        for path, value in _unread(source, source.section, seen, inside)
         if not _is_known(source, target, cls, path, value)
     ]
     for name in source.section:
@@ -32,11 +34,17 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
         if field and source.whole(name) in seen:
             unknown += _unknown_parts(source, seen, name, dict(field.kind.parts))
     for path, field in cls.fields.items():
-        if not _standing(source, seen, (path, *field.also)) and field.in_release(source.release):
+        if field.neutral is not EVERY_VALUE and not _standing(source, looked, (path, *field.also)):
             default = computed(field.default_in(source.release), source.names)
-            if default not in (REQUIRED, ABSENT) and _has_effect(source, field, default):
+            named = default not in (REQUIRED, ABSENT) and field.in_release(source.release)
+            if named and _has_effect(source, field, default):
                 raise _refusal(source, target, path, default, field)
     return tuple(unknown)
+
+
+def _above(paths: AbstractSet[str]) -> set[str]:
+    """The paths of the sections in which these lie."""
+    return {path[:end] for path in paths for end, sign in enumerate(path) if sign == "."}
 
 
 def _is_known(source: Source, target: Target, cls: ConfigClass, path: str, value: Any) -> bool:
@@ -65,21 +73,13 @@ def _unknown_parts(source: Source, seen: AbstractSet[str], name: str, known: Map
             yield f"{name}.{part}"
 
 
-def _standing(source: Source, seen: AbstractSet[str], spellings: Iterable[str]) -> bool:
+def _standing(source: Source, looked: AbstractSet[str], spellings: Iterable[str]) -> bool:
     """Whether a field stands in the config, or was looked for, or a part of it."""
-    for path in spellings:
-        whole = source.whole(path)
-        if (
-            whole in seen
-            or dig(source.section, path) is not MISSING
-            or any(one.startswith(f"{whole}.") for one in seen)
-        ):
-            return True
-    return False
+    return any(source.whole(path) in looked or dig(source.section, path) is not MISSING for path in spellings)
 
 
 def _unread(
-    source: Source, section: Mapping[str, Any], seen: AbstractSet[str], prefix: str
+    source: Source, section: Mapping[str, Any], seen: AbstractSet[str], inside: AbstractSet[str], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
     """The paths and values that nobody has read; a section of which a part was read, or declared, field by field."""
     declared = source.cls.within if source.cls else lambda name: iter(())
@@ -88,13 +88,13 @@ def _unread(
         whole = source.whole(path)
         if whole in seen:
             continue
-        parts = any(one.startswith(f"{whole}.") for one in seen) or next(declared(path), None) is not None
+        parts = whole in inside or next(declared(path), None) is not None
         if isinstance(value, dict) and parts:
-            yield from _unread(source, value, seen, f"{path}.")
+            yield from _unread(source, value, seen, inside, f"{path}.")
         elif isinstance(value, list) and parts:
             for place, one in enumerate(value):
                 if isinstance(one, dict):
-                    yield from _unread(source, one, seen, f"{path}.{place}.")
+                    yield from _unread(source, one, seen, inside, f"{path}.{place}.")
         else:
             yield path, value
 

@@ -79,6 +79,8 @@ def _groups_to_cerebras(values: Values, names: Values) -> Answer:
 def _groups_to_hf(values: Values, names: Values) -> Answer:
     module = values.get("attention_module", "aiayn_attention")
     extra = values.get("extra_attention_params") or {}
+    if module not in ("aiayn_attention", "multiquery_attention"):
+        raise ConfigError(f"{module!r} has no counterpart", key="attention_module", remedy="correct the yaml")
     if module == "aiayn_attention" and extra:
         raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
     groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)

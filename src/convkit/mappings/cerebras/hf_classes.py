@@ -7,9 +7,9 @@ transformers 5 doesn't write any more. ``tests/mappings/test_classes.py`` compar
 
 from __future__ import annotations
 
-from convkit.config.classes import ClassField, ConfigClass, free
-from convkit.config.rows import REQUIRED
-from convkit.config.values import ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
+from convkit.config.classes import REQUIRED, ClassField, ConfigClass, free
+from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
+from convkit.mappings.cerebras.classes import SCALING
 
 SOURCE = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"
 
@@ -110,8 +110,8 @@ _GPT = {
     "resid_pdrop": free(RATE, 0.1),
     "embd_pdrop": free(RATE, 0.1),
     "attn_pdrop": free(RATE, 0.1),
-    "layer_norm_epsilon": ClassField(NUMBER, 1e-5),
-    "initializer_range": free(NUMBER, 0.02),
+    "layer_norm_epsilon": ClassField(AMOUNT, 1e-5),
+    "initializer_range": free(AMOUNT, 0.02),
     "scale_attn_weights": ClassField(FLAG, True),
     "summary_type": free(TEXT, "cls_index"),
     "summary_use_proj": free(FLAG, True),
@@ -140,18 +140,18 @@ LLAMA_CONFIG = ConfigClass("LlamaConfig", SOURCE.format("llama", "LlamaConfig"),
     "head_dim": ClassField(COUNT.or_null, None),
     "hidden_act": ClassField(TEXT, "silu"),
     "max_position_embeddings": ClassField(COUNT, 2048),
-    "initializer_range": free(NUMBER, 0.02),
-    "rms_norm_eps": ClassField(NUMBER, 1e-6),
+    "initializer_range": free(AMOUNT, 0.02),
+    "rms_norm_eps": ClassField(AMOUNT, 1e-6),
     "pretraining_tp": free(WHOLE.or_null, 1),
     "tie_word_embeddings": ClassField(FLAG, False),
     "attention_bias": ClassField(FLAG, False),
     "attention_dropout": free(RATE.or_null, 0.0),
     "mlp_bias": ClassField(FLAG, False),
-    "rope_parameters": ClassField(SECTION.or_null, None),
+    "rope_parameters": ClassField(SCALING.or_null, None),
     # transformers 4
-    "rope_theta": ClassField(NUMBER.or_null, 10000.0),
-    "rope_scaling": ClassField(SECTION.or_null, None),
-    "partial_rotary_factor": ClassField(NUMBER.or_null, 1.0),
+    "rope_theta": ClassField(AMOUNT.or_null, 10000.0),
+    "rope_scaling": ClassField(SCALING.or_null, None),
+    "partial_rotary_factor": ClassField(AMOUNT.or_null, 1.0),
     "original_max_position_embeddings": ClassField(COUNT.or_null, None),
 }))  # fmt: skip
 
@@ -167,8 +167,8 @@ BERT_CONFIG = ConfigClass("BertConfig", SOURCE.format("bert", "BertConfig"), PRE
     "classifier_dropout": free(RATE.or_null),
     "max_position_embeddings": ClassField(COUNT, 512),
     "type_vocab_size": ClassField(COUNT, 2),
-    "initializer_range": free(NUMBER, 0.02),
-    "layer_norm_eps": ClassField(NUMBER, 1e-12),
+    "initializer_range": free(AMOUNT, 0.02),
+    "layer_norm_eps": ClassField(AMOUNT, 1e-12),
     "is_decoder": ClassField(FLAG, False, why="it sees only what comes before"),
     "add_cross_attention": ClassField(FLAG, False, why="its layers attend to another model's output too"),
     "tie_word_embeddings": ClassField(FLAG, True),

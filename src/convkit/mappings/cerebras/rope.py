@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convkit.config import ANYTHING, COUNT, FLAG, LIST, NUMBER, Answer, Coupled, Deviation, Release
+from convkit.config import Answer, Coupled, Deviation, Release
 from convkit.errors import ConfigError
 
 Values = dict[str, Any]
@@ -33,33 +33,11 @@ ORIGINAL = "original_max_position_embeddings"
 LONG_ALWAYS = (
     "longrope: Cerebras takes long_factor for every length where transformers takes short_factor up to the original one"
 )
-#: what the parameters of a scaling may be, on both sides
-PARAMETERS = {
-    "original_max_position_embeddings": COUNT.or_null,
-    "truncate": FLAG.or_null,
-    "short_factor": LIST.or_null,
-    "long_factor": LIST.or_null,
-    "factor": NUMBER.or_null,
-    "rope_theta": NUMBER.or_null,
-    "partial_rotary_factor": NUMBER.or_null,
-    "attention_factor": NUMBER.or_null,
-    "beta_fast": NUMBER.or_null,
-    "beta_slow": NUMBER.or_null,
-    "low_freq_factor": NUMBER,
-    "high_freq_factor": NUMBER,
-    "mscale": NUMBER.or_null,
-    "mscale_all_dim": NUMBER.or_null,
-    "mscale_a": NUMBER,
-    "mscale_b": NUMBER,
-    "long_mscale": NUMBER.or_null,
-    "short_mscale": NUMBER.or_null,
-    "extrapolation_factor": NUMBER,
-}
 
 
 def _to_cerebras(values: Values, names: Values) -> Answer:
     field = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
-    parameters = _exact(values.get(field) or {}, field)
+    parameters = dict(values.get(field) or {})
     theta = parameters.pop("rope_theta", values.get("rope_theta"))
     partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
     if partial not in (None, 1):
@@ -99,23 +77,6 @@ def _switches(parameters: Values, names: Values) -> bool:
     return parameters.get("short_factor") != parameters.get("long_factor") and names["positions"] > parameters[ORIGINAL]
 
 
-def _exact(section: Values, path: str) -> Values:
-    """A section's parameters in their exact form.
-
-    Raises:
-        ConfigError: one isn't a value of its kind.
-    """
-    exact = {}
-    for name, value in section.items():
-        kind = PARAMETERS.get(name, ANYTHING)
-        try:
-            read = kind.read(value)
-            exact[name] = [NUMBER.read(one) for one in read] if kind.what == "list" and read else read
-        except ValueError as error:
-            raise ConfigError(str(error), key=f"{path}.{name}", remedy=f"it must be {kind}") from None
-    return exact
-
-
 def _yarn_extra(parameters: Values, factor: float, names: Values) -> Values:
     extra = {ORIGINAL: parameters[ORIGINAL]}
     for key, (default, since) in YARN_OPTIONS.items():
@@ -153,7 +114,8 @@ def _to_hf(values: Values, names: Values) -> Answer:
     out: Values = {} if theta is None else {"rope_theta": theta}
     factor = values.get("pos_scaling_factor", 1.0)
     kind = (values.get("pos_scaling_type") or "linear").lower()
-    extra = _exact(values.get("pos_scaling_extra_args") or {}, "pos_scaling_extra_args")
+    said = values.get("pos_scaling_extra_args") or {}
+    extra = {key: value for key, value in said.items() if value is not None}
     if factor <= 0:
         raise ConfigError(f"is {factor}", key="pos_scaling_factor", remedy="it must be positive")
     if factor == 1.0 and kind != "longrope":

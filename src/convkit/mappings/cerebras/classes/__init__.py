@@ -12,9 +12,41 @@ ModelZoo still writes.
 
 from __future__ import annotations
 
+from convkit.config.values import AMOUNT, COUNT, FLAG, LIST, NUMBER, SECTION, TEXT
+
 #: Releases whose layouts are known, the current one last. 2.10 has 2.9's layouts; 2.3 is 2.3.1.
 RELEASES = tuple((2, minor) for minor in range(1, 11))
 BEFORE_2_1 = (2, 1)
 
 #: why a field of muP has no counterpart
 MUP = "muP scales this model, which transformers can't express without rescaled weights: it can't be converted yet"
+
+#: the parameters of a rotary scaling, in ModelZoo's and in transformers' spelling: what each may be
+SCALING = SECTION.of(
+    rope_type=TEXT.or_null,
+    type=TEXT.or_null,
+    factor=AMOUNT.or_null,
+    rope_theta=AMOUNT.or_null,
+    partial_rotary_factor=AMOUNT.or_null,
+    original_max_position_embeddings=COUNT.or_null,
+    # linear and yarn
+    attention_factor=AMOUNT.or_null,
+    beta_fast=AMOUNT.or_null,
+    beta_slow=AMOUNT.or_null,
+    truncate=FLAG.or_null,
+    mscale=NUMBER.or_null,
+    mscale_all_dim=NUMBER.or_null,
+    mscale_a=NUMBER,
+    mscale_b=NUMBER,
+    extrapolation_factor=NUMBER,
+    # llama3
+    low_freq_factor=AMOUNT,
+    high_freq_factor=AMOUNT,
+    # longrope
+    short_factor=LIST.of(AMOUNT).or_null,
+    long_factor=LIST.of(AMOUNT).or_null,
+    short_mscale=NUMBER.or_null,
+    long_mscale=NUMBER.or_null,
+)
+#: attention whose heads share keys and values in groups
+GROUPED = SECTION.of(num_kv_groups=COUNT)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from convkit.config.classes import ClassField, ConfigClass, free
-from convkit.config.rows import ABSENT, REQUIRED
-from convkit.config.values import ANYTHING, COUNT, FLAG, NUMBER, RATE, SECTION, TEXT, WHOLE
-from convkit.mappings.cerebras.classes import MUP
+from convkit.config.classes import ABSENT, REQUIRED, ClassField, ConfigClass, free
+from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, NUMBER, RATE, SECTION, TEXT, WHOLE
+from convkit.mappings.cerebras.classes import GROUPED, MUP, SCALING
 from convkit.mappings.cerebras.classes.gpt2 import ROTARY, ROTARY_OR_ALIBI
 
 #: the fields of ``BertModelConfig`` as the pre-training class has them
@@ -27,9 +26,9 @@ ENCODER = {
     "num_hidden_layers": ClassField(COUNT, 12),
     "num_heads": ClassField(COUNT, 12, told=True),
     "filter_size": ClassField(COUNT, 3072),
-    "layer_norm_epsilon": ClassField(NUMBER, 1e-5),
+    "layer_norm_epsilon": ClassField(AMOUNT, 1e-5),
     "attention_module": ClassField(TEXT, "aiayn_attention"),
-    "extra_attention_params": ClassField(SECTION.or_null, {}, beside=("attention_module", "multiquery_attention")),
+    "extra_attention_params": ClassField(GROUPED.or_null, {}, beside=("attention_module", "multiquery_attention")),
     "attention_type": ClassField(TEXT, "scaled_dot_product", since=(2, 1)),
     "use_projection_bias_in_attention": ClassField(FLAG, True),
     "use_ffn_bias_in_attention": ClassField(FLAG, True),
@@ -43,12 +42,12 @@ ENCODER = {
     "mask_padding_in_positional_embed": ClassField(FLAG, False),
     "num_relative_attention_buckets": ClassField(WHOLE, 32, beside=("position_embedding_type", "relative")),
     "rotary_dim": ClassField(WHOLE.or_null, None, beside=ROTARY),
-    "rope_theta": ClassField(NUMBER, 10000, beside=ROTARY),
+    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
     "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
     "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
-    "pos_scaling_factor": ClassField(NUMBER, 1.0, beside=ROTARY_OR_ALIBI),
+    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=ROTARY_OR_ALIBI),
     "pos_scaling_type": ClassField(TEXT, "linear", beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "pos_scaling_extra_args": ClassField(SECTION.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
+    "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
     "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),
 
     "mup_base_hidden_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
@@ -68,7 +67,7 @@ ENCODER = {
     "dropout_rate": free(RATE, 0.1),
     "attention_dropout_rate": free(RATE.or_null),
     "embedding_dropout_rate": free(RATE.or_null, 0.1, since=(2, 4)),
-    "initializer_range": free(NUMBER, 0.02),
+    "initializer_range": free(AMOUNT, 0.02),
     "default_initializer": free(ANYTHING, since=(2, 4)),
     "embeddings_initializer": free(ANYTHING, since=(2, 4)),
     "position_embeddings_initializer": free(ANYTHING, since=(2, 4)),

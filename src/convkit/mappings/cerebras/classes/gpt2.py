@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config.classes import ClassField, ConfigClass, free
-from convkit.config.rows import ABSENT
-from convkit.config.values import ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
-from convkit.mappings.cerebras.classes import BEFORE_2_1, MUP
+from convkit.config.classes import ABSENT, ClassField, ConfigClass, free
+from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
+from convkit.mappings.cerebras.classes import BEFORE_2_1, GROUPED, MUP, SCALING
 
 ROTARY = ("position_embedding_type", "rotary")
 ROTARY_OR_ALIBI = ("position_embedding_type", "rotary", "alibi")
@@ -34,26 +33,26 @@ COMMON = {
     "filter_size": ClassField(COUNT, 3072),
     "nonlinearity": ClassField(TEXT, "gelu"),
     "norm_type": ClassField(TEXT, "layernorm"),
-    "layer_norm_epsilon": ClassField(NUMBER, 1e-5),
+    "layer_norm_epsilon": ClassField(AMOUNT, 1e-5),
     "share_embedding_weights": ClassField(FLAG, True),
     "use_bias_in_output": ClassField(FLAG, False),
     "use_projection_bias_in_attention": ClassField(FLAG, True),
     "use_ffn_bias_in_attention": ClassField(FLAG, True),
     "attention_type": ClassField(TEXT, "scaled_dot_product"),
     "attention_module": ClassField(TEXT, "aiayn_attention"),
-    "extra_attention_params": ClassField(SECTION.or_null, {}, beside=("attention_module", "multiquery_attention")),
+    "extra_attention_params": ClassField(GROUPED.or_null, {}, beside=("attention_module", "multiquery_attention")),
     "attention_sliding_window_length": ClassField(COUNT.or_null, None, since=(2, 2)),
     "attention_sink_tokens": ClassField(WHOLE.or_null, None, since=(2, 4)),
     "moe": ClassField(SECTION.or_null, {}, lambda moe: _experts(moe) < 2, also=("moe_params",), since=(2, 3)),
 
     # positions
     "rotary_dim": ClassField(WHOLE.or_null, None, beside=ROTARY),
-    "rope_theta": ClassField(NUMBER, 10000, beside=ROTARY),
+    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
     "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
     "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
-    "pos_scaling_factor": ClassField(NUMBER, 1.0, beside=ROTARY_OR_ALIBI),
+    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=ROTARY_OR_ALIBI),
     "pos_scaling_type": ClassField(TEXT, "linear", beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "pos_scaling_extra_args": ClassField(SECTION.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
+    "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
     "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),
 
     # muP
@@ -66,7 +65,7 @@ COMMON = {
     "lr_adjustment_groups": free(SECTION.or_null, since=(2, 3)),
 
     # training, sampling, precision
-    "initializer_range": free(NUMBER, 0.02),
+    "initializer_range": free(AMOUNT, 0.02),
     "initializer": free(ANYTHING),
     "embedding_initializer": free(ANYTHING),
     "output_layer_initializer": free(ANYTHING),
