@@ -31,6 +31,9 @@ MODELS = {
     "gpt2": (gpt2, "cerebras/gpt2"),
     "llama": (partial(llama, tied=True), "cerebras/llama"),
     "bert": (bert, "cerebras/bert"),
+    "hf gpt2": (gpt2, "hf/gpt2"),
+    "hf llama": (partial(llama, tied=True), "hf/llama"),
+    "hf bert": (bert, "hf/bert"),
 }
 
 
@@ -38,6 +41,8 @@ MODELS = {
 def oracle(request: pytest.FixtureRequest) -> Oracle:
     make, layout = MODELS[request.param]
     pair = make()
+    if layout.startswith("hf/"):
+        return get_oracle(layout)(pair.hf_config, pair.hf)
     return get_oracle(layout)(pair.cs_config, pair.cs)
 
 

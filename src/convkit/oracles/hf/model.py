@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.hf.family import Architecture, Family, names_of
+from convkit.oracles.hf.loading import load, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, listening, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
 from convkit.oracles.tensors import Overlay, same
@@ -109,17 +110,20 @@ class HfOracle(Oracle):
         import torch
         import transformers
 
-        with self._refusing(), _quiet():
-            model, info = getattr(transformers, self.architecture.name).from_pretrained(
-                None,
-                config=self.parsed,
-                state_dict=dict(self.tensors),
-                attn_implementation="eager",
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **self._arguments(),
-            )
+        def build(state: dict[str, Tensor]) -> Any:
+            with self._refusing(), _quiet():
+                return getattr(transformers, self.architecture.name).from_pretrained(
+                    None,
+                    config=self.parsed,
+                    state_dict=state,
+                    attn_implementation="eager",
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                    **self._arguments(),
+                )
+
+        model, info, self.places = load(build, self.tensors)
         for key, found, expected in sorted(info["mismatched_keys"]):
             problem = f"shape {tuple(found)}, the config says {tuple(expected)}"
             raise ConvkitError(problem, path=self.path, key=key, remedy="config and tensors are of different models")
@@ -219,23 +223,36 @@ class HfOracle(Oracle):
 
     def stage(self, name: str, state: State, trace: Trace) -> State:
         """See :meth:`Oracle.stage`."""
-        inputs, layers = state.given["inputs"], self.parts.layers
+        with reading(self._modules(name), self.places, self.tensors):
+            hidden = self._stage(name, state, trace)
+        return State({"hidden": hidden}, state.given)
+
+    def _stage(self, name: str, state: State, trace: Trace) -> Tensor:
+        parts, given = self.parts, state.given
         if name == self.stages[0]:
-            hidden = self.parts.entering(inputs)
+            hidden = parts.entering(given["inputs"])
         elif name == self.stages[-1]:
+            hidden = state.flow["hidden"]
             with listening(self._after(), trace.state):
-                result = self.parts.leaving(inputs, state.flow["hidden"])
-            trace.outputs.update(self._logits(result))
-            return state
+                trace.outputs.update(self._logits(parts.leaving(given["inputs"], hidden)))
+            return hidden
         else:
             i = self.layer_stages.index(name)
             points: dict[str, Tensor] = {}
-            with listening(self._points(layers[i]) if i == trace.detail else (), points.__setitem__):
-                hidden = first(state.given["calls"][i].of(layers[i], state.flow["hidden"]))
+            with listening(self._points(parts.layers[i]) if i == trace.detail else (), points.__setitem__):
+                hidden = first(given["calls"][i].of(parts.layers[i], state.flow["hidden"]))
             for point in _in_order(points):
                 trace.point(i, point, points[point])
         trace.state(name, hidden)
-        return State({"hidden": hidden}, state.given)
+        return hidden
+
+    def _modules(self, stage: str) -> Iterable[Module]:
+        """The modules that a stage runs."""
+        if stage == self.stages[0]:
+            return self.parts.before
+        if stage == self.stages[-1]:
+            return self.parts.after
+        return self.parts.layers[self.layer_stages.index(stage)].modules()
 
     @cached_property
     def parts(self) -> Parts:
@@ -315,8 +332,8 @@ class HfOracle(Oracle):
 
     def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
-        state = self.model.state_dict()
-        own = {copy: state[copy] for copy in self.model._tied_weights_keys}
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        own = {copy: self.tensors[self.places[parameters[copy]]] for copy in self.model._tied_weights_keys}
         return {**self.config, "tie_word_embeddings": False}, Overlay(self.tensors, own)
 
 

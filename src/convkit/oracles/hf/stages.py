@@ -79,6 +79,12 @@ class Parts:
         with _instead(self._nothing_before() | layers):
             return self.model(**inputs)
 
+    @property
+    def after(self) -> list[Module]:
+        """The modules that aren't before the layers nor in them."""
+        others = {*self.before, *(module for layer in self.layers for module in layer.modules())}
+        return [module for module in self.model.modules() if module not in others]
+
     def _nothing_before(self) -> dict[Module, Callable[..., Any]]:
         return {module: partial(_nothing, module) for module in self.before}
 

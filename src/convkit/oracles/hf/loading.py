@@ -1,0 +1,62 @@
+"""Loads a ``transformers`` model whose parameters are read when a part of it runs, and let go afterwards.
+
+The library's own loader places the tensors. It is given a stand-in for each: one zero, seen in the tensor's shape. A
+parameter that is a stand-in afterwards takes the tensor's place whenever it is needed. What the loader makes of several
+tensors (experts, which it stacks) isn't one: those tensors are loaded in earnest, and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from convkit.oracles.tensors import shape_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+
+#: parameter -> the key of its tensor
+Places = dict["Parameter", str]
+
+
+def load(
+    build: Callable[[dict[str, Tensor]], tuple[Any, Any]], tensors: Mapping[str, Tensor]
+) -> tuple[Any, Any, Places]:
+    """The model, what the loader says of it, and the parameters that are to be read.
+
+    Args:
+        build: makes model and report of a state dict.
+        tensors: float32, by key.
+    """
+    import torch
+
+    state = {key: torch.zeros(()).expand(shape_of(tensors, key)) for key in tensors}
+    keys = {stand_in.data_ptr(): key for key, stand_in in state.items() if stand_in.numel()}
+    model, report = build(state)
+    places = _places(model, keys)
+    if all(parameter in places for parameter in model.parameters()):
+        return model, report, places
+    state |= {key: tensors[key] for key in state.keys() - set(places.values())}
+    model, report = build(state)
+    return model, report, _places(model, keys)
+
+
+def _places(model: Module, keys: Mapping[int, str]) -> Places:
+    found = ((parameter, keys.get(parameter.data_ptr())) for parameter in model.parameters())
+    return {parameter: key for parameter, key in found if key is not None}
+
+
+@contextmanager
+def reading(modules: Iterable[Module], places: Places, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """The parameters of these modules (not of those in them) hold their tensors for a while."""
+    own = {parameter for module in modules for parameter in module.parameters(recurse=False)}
+    held = {parameter: parameter.data for parameter in own if parameter in places}
+    for parameter in held:
+        parameter.data = tensors[places[parameter]]
+    try:
+        yield
+    finally:
+        for parameter, stand_in in held.items():
+            parameter.data = stand_in
