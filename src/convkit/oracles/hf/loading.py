@@ -1,13 +1,14 @@
 """Loads a ``transformers`` model whose parameters are read when a part of it runs, and let go afterwards.
 
-The library's own loader places the tensors. It is given a stand-in for each: one zero, seen in the tensor's shape. A
-parameter that is a stand-in afterwards takes the tensor's place whenever it is needed. What the loader makes of several
-tensors (experts, which it stacks) isn't one: those tensors are loaded in earnest, and stay.
+The library's own loader places the tensors. It is given a stand-in for each: one NaN, seen in the tensor's shape, so
+that a part that ran without its tensors would show. A parameter that is a stand-in afterwards holds the tensor whenever
+it is needed. What the loader makes of several tensors (experts, which it stacks) isn't a stand-in: those tensors are
+loaded as ever, and stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def load(
     """
     import torch
 
-    state = {key: torch.zeros(()).expand(shape_of(tensors, key)) for key in tensors}
+    state = {key: torch.full((), torch.nan).expand(shape_of(tensors, key)) for key in tensors}
     keys = {stand_in.data_ptr(): key for key, stand_in in state.items() if stand_in.numel()}
     model, report = build(state)
     places = _places(model, keys)
@@ -46,6 +47,13 @@ def load(
 def _places(model: Module, keys: Mapping[int, str]) -> Places:
     found = ((parameter, keys.get(parameter.data_ptr())) for parameter in model.parameters())
     return {parameter: key for parameter, key in found if key is not None}
+
+
+def keep(places: Places, tensors: Mapping[str, Tensor], named: Container[str]) -> None:
+    """Read the tensors that no role names once and for all: nothing says which part of the model reads them."""
+    for parameter, key in [*places.items()]:
+        if key not in named:
+            parameter.data = tensors[places.pop(parameter)]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.hf.family import Architecture, Family, names_of
-from convkit.oracles.hf.loading import load, reading
+from convkit.oracles.hf.loading import keep, load, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, listening, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
 from convkit.oracles.tensors import Overlay, same
@@ -84,6 +84,7 @@ class HfOracle(Oracle):
         self.base = getattr(self.model, family.trunk, self.model)
         self.facts = self._facts()
         self.roles = dict(self._roles())
+        keep(self.places, tensors, {part.key for part in self.roles.values()} | self.twins.keys())
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
