@@ -2,8 +2,8 @@
 
 The library's own loader places the tensors. It is given a stand-in for each: one NaN, seen in the tensor's shape, so
 that a part that ran without its tensors would show. A parameter that is a stand-in afterwards holds the tensor whenever
-it is needed. What the loader makes of several tensors (experts, which it stacks) isn't a stand-in: those tensors are
-loaded as ever, and stay.
+it is needed. What the loader makes of a tensor or of several (experts, which it stacks) isn't a stand-in: those
+tensors are loaded as ever, and stay.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def keep(places: Places, tensors: Mapping[str, Tensor], named: Container[str]) -
     for parameter, key in [*places.items()]:
         if key not in named:
             parameter.data = tensors[places.pop(parameter)]
+
+
+def value(parameter: Parameter, places: Places, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The tensor of a parameter."""
+    return tensors[places[parameter]] if parameter in places else parameter.data
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.hf.family import Architecture, Family, names_of
-from convkit.oracles.hf.loading import keep, load, reading
+from convkit.oracles.hf.loading import keep, load, reading, value
 from convkit.oracles.hf.stages import Listener, Parts, first, listening, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
 from convkit.oracles.tensors import Overlay, same
@@ -334,7 +334,7 @@ class HfOracle(Oracle):
     def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        own = {copy: self.tensors[self.places[parameters[copy]]] for copy in self.model._tied_weights_keys}
+        own = {copy: value(parameters[copy], self.places, self.tensors) for copy in self.model._tied_weights_keys}
         return {**self.config, "tie_word_embeddings": False}, Overlay(self.tensors, own)
 
 
