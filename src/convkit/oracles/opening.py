@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Checkpoint
-from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
 from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
+from convkit.oracles.tensors import ReadTensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,21 +133,11 @@ def _recorded(path: Path) -> dict[str, Any]:
 
 def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """Every float tensor whose key starts with ``within``, in float32, and the dtype in which it is stored."""
-    import numpy as np
-    import torch
-
-    tensors: dict[str, Tensor] = {}
-    dtypes: dict[str, str] = {}
-    for key, leaf in checkpoint.leaves.items():
-        if leaf.spec is None or "float" not in leaf.spec.dtype or not key.startswith(within):
-            continue
-        dtypes[key] = leaf.spec.dtype
-        if leaf.same_as in tensors:
-            tensors[key] = tensors[leaf.same_as]
-            continue
-        values = checkpoint.read(key).view(value_dtype(leaf.spec.dtype)).astype(np.float32)
-        tensors[key] = torch.from_numpy(values).reshape(leaf.spec.shape)
-    return tensors, dtypes
+    read, tensors = ReadTensors(checkpoint, within), dict[str, "Tensor"]()
+    for key in read:
+        original = checkpoint.leaves[key].same_as
+        tensors[key] = tensors[original] if original in tensors else read[key]
+    return tensors, read.dtypes
 
 
 def beside(path: Path, framework: Framework) -> Path:
