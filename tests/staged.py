@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from convkit.oracles.oracle import Oracle, State, Trace
-from convkit.oracles.tensors import OnDemand, linked, shape_of
+from convkit.oracles.tensors import OnDemand, shape_of
 from convkit.verify.equivalence.agreement import compare
 
 Inputs = Mapping[str, Tensor]
@@ -34,9 +34,6 @@ class Logged(OnDemand):
 
     def shape(self, key: str) -> tuple[int, ...]:
         return shape_of(self.tensors, key)
-
-    def linked(self, one: str, other: str) -> bool:
-        return linked(self.tensors, one, other)
 
 
 def walked(oracle: Oracle, inputs: Inputs) -> Iterator[tuple[str, State, Trace]]:

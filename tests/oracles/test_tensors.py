@@ -68,15 +68,18 @@ def test_an_overlay_makes_a_tensor_when_it_is_read() -> None:
     assert overlay["a"].sum() == 42 and overlay["b"] is below["b"] and len(made) == 1
 
 
-def test_two_names_of_one_tensor_are_compared_without_reading_them(tmp_path: Path) -> None:
-    torch.save(
-        {"a": (shared := torch.ones(3)), "b": shared, "c": torch.ones(3), "d": torch.zeros(3)}, tmp_path / "a.bin"
-    )
+def test_two_names_of_one_tensor_are_compared_without_holding_them(tmp_path: Path) -> None:
+    shared, zero = torch.ones(3), torch.tensor([0.0, 1, 2])
+    stored = {"a": shared, "b": shared, "c": torch.ones(3), "d": torch.ones(3).bfloat16(), "e": zero, "f": -zero.abs()}
+    torch.save(stored | {"g": torch.tensor([-0.0, 1, 2])}, tmp_path / "a.bin")
     with open_checkpoint(tmp_path / "a.bin", "torch") as opened:
         tensors = ReadTensors(opened)
-        assert same(tensors, "a", "b") and tensors.alive.peak == 0
-        assert same(tensors, "a", "c") and not same(tensors, "a", "d")
-        assert not same(Overlay(tensors, {"b": torch.zeros(3)}), "a", "b")
+        assert same(tensors, "a", "b") and same(tensors, "a", "c") and same(tensors, "e", "g")
+        assert not same(tensors, "a", "e") and not same(tensors, "e", "f")
+        assert tensors.alive.peak == 0
+        assert same(tensors, "a", "d") and tensors.alive.peak == 24  # of two dtypes
+        overlay = Overlay(tensors, {"b": torch.zeros(3)})
+        assert not same(overlay, "a", "b") and same(overlay, "a", "c")
 
 
 def test_an_edit_reads_nothing_before_it_is_read() -> None:

@@ -51,9 +51,11 @@ class OnDemand(Mapping[str, "Tensor"]):
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
 
-    @abstractmethod
-    def linked(self, one: str, other: str) -> bool:
-        """Whether two keys name the same stored bytes. False says nothing about the values."""
+    def same(self, one: str, other: str) -> bool:
+        """Whether two tensors have the same values."""
+        import torch
+
+        return torch.equal(self[one], self[other])
 
 
 class ReadTensors(OnDemand):
@@ -95,9 +97,18 @@ class ReadTensors(OnDemand):
         """See :meth:`OnDemand.shape`."""
         return self._checkpoint.spec(self._leaves[key].key).shape
 
-    def linked(self, one: str, other: str) -> bool:
-        """See :meth:`OnDemand.linked`."""
-        return (self._leaves[one].same_as or one) == (self._leaves[other].same_as or other)
+    def same(self, one: str, other: str) -> bool:
+        """See :meth:`OnDemand.same`; they are read block by block, and not where both are the same stored bytes."""
+        import numpy as np
+
+        if (self._leaves[one].same_as or one) == (self._leaves[other].same_as or other):
+            return True
+        spec, tensors = self._checkpoint.spec(one), self._checkpoint
+        if spec != tensors.spec(other) or tensors.granularity(one) != tensors.granularity(other):
+            return super().same(one, other)
+        pairs = zip(tensors.blocks(one), tensors.blocks(other), strict=True)
+        dtype = value_dtype(spec.dtype)
+        return all(np.array_equal(a.view(dtype), b.view(dtype)) for (_, a), (_, b) in pairs)
 
 
 @dataclass(frozen=True)
@@ -135,9 +146,9 @@ class Overlay(OnDemand):
         """See :meth:`OnDemand.shape`."""
         return tuple(self._above[key].shape) if key in self._above else shape_of(self._below, key)
 
-    def linked(self, one: str, other: str) -> bool:
-        """See :meth:`OnDemand.linked`."""
-        return not {one, other} & self._above.keys() and linked(self._below, one, other)
+    def same(self, one: str, other: str) -> bool:
+        """See :meth:`OnDemand.same`."""
+        return super().same(one, other) if {one, other} & self._above.keys() else same(self._below, one, other)
 
 
 def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
@@ -145,13 +156,8 @@ def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     return tensors.shape(key) if isinstance(tensors, OnDemand) else tuple(tensors[key].shape)
 
 
-def linked(tensors: Mapping[str, Tensor], one: str, other: str) -> bool:
-    """Whether two keys name the same stored bytes, as far as the mapping knows."""
-    return tensors.linked(one, other) if isinstance(tensors, OnDemand) else tensors[one] is tensors[other]
-
-
 def same(tensors: Mapping[str, Tensor], one: str, other: str) -> bool:
-    """Whether two tensors have the same values; they are read only where it isn't known otherwise."""
+    """Whether two tensors have the same values."""
     import torch
 
-    return linked(tensors, one, other) or torch.equal(tensors[one], tensors[other])
+    return tensors.same(one, other) if isinstance(tensors, OnDemand) else torch.equal(tensors[one], tensors[other])
