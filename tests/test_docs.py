@@ -31,3 +31,14 @@ def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             main(arguments) if command == "convkit" else subprocess.run([command, *arguments], check=False).returncode
         )
         assert code == 0, line
+
+
+def quoted(document: str) -> list[tuple[str, str]]:
+    """The document's examples that quote a source file: its path below the package, and the text."""
+    text = (DOCS / document).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("path", "text"), quoted("adding-a-mapping.md"), ids=lambda part: part.splitlines()[0])
+def test_quotes_are_from_the_source(path: str, text: str) -> None:
+    assert text in (DOCS.parent / "src" / "convkit" / path).read_text(encoding="utf-8")

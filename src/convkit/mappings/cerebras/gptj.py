@@ -25,15 +25,28 @@ def _rotary(heads: str, usual: Callable[[int], int]) -> Callable[[dict[str, Any]
 
     def convert(values: dict[str, Any], names: dict[str, Any]) -> Answer:
         head_dim = heads_divide(names["hidden"], names["heads"], heads)
-        rotary_dim = values.get("rotary_dim") or usual(head_dim)
+        stated = values.get("rotary_dim")
+        rotary_dim = usual(head_dim) if stated is None else stated
         if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
-            stated = "is" if values.get("rotary_dim") else "by default, is"
-            remedy = "correct the config: it must be even, and not more than a head has"
-            raise ConfigError(f"{stated} {rotary_dim}; a head has {head_dim}", key="rotary_dim", remedy=remedy)
+            problem = f"is {rotary_dim}{' by default' if stated is None else ''}, and a head has {head_dim} dimensions"
+            remedy = "correct the config: the dimensions are rotated in pairs, and a head must have as many"
+            raise ConfigError(problem, key="rotary_dim", remedy=remedy)
         return Answer({"rotary_dim": rotary_dim}, {"rotary_dim": rotary_dim})
 
     return convert
 
+
+CS = Cs(
+    "gptj",
+    "GPTJModel",
+    GPTJ,
+    {"rotary": "interleaved"},
+    unnamed={
+        "model.use_untied_layer_norm": (None, False),
+        "model.use_ffn_bias": True,
+        "model.use_projection_bias_in_attention": False,
+    },
+)
 
 # fmt: off
 OUTPUT_AND_FFN = (
@@ -65,9 +78,6 @@ ROWS = (
            use_ffn_bias_in_attention=False, use_ffn_bias=True, use_untied_layer_norm=False),
 )
 
-CS = Cs("gptj", "GPTJModel", GPTJ, {"rotary": "interleaved"}, unnamed={
-    "model.use_untied_layer_norm": (None, False), "model.use_ffn_bias": True,
-    "model.use_projection_bias_in_attention": False})
 MAPPING = decoder(
     Hf("gptj", ("GPTJModel", "GPTJForCausalLM"), GPTJ_CONFIG, "transformer.", "wte.weight",
        conventions={"rotary": "interleaved"}),

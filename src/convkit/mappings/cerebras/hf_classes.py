@@ -183,7 +183,7 @@ GPTJ_CONFIG = ConfigClass("GPTJConfig", SOURCE.format("gptj", "GPTJConfig"), (
     "n_embd": ClassField(COUNT, 4096, also=("hidden_size",)),
     "n_layer": ClassField(COUNT, 28, also=("num_hidden_layers",)),
     "n_head": ClassField(COUNT, 16, told=True, also=("num_attention_heads",)),
-    "rotary_dim": ClassField(WHOLE.or_null, 64),
+    "rotary_dim": ClassField(COUNT, 64),
     "resid_pdrop": free(RATE, 0.0),
     "embd_pdrop": free(RATE, 0.0),
     "attn_pdrop": free(RATE, 0.0),

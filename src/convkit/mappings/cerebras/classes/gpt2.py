@@ -46,7 +46,7 @@ COMMON = {
     "moe": ClassField(SECTION.or_null, {}, lambda moe: _experts(moe) < 2, also=("moe_params",), since=(2, 3)),
 
     # positions
-    "rotary_dim": ClassField(WHOLE.or_null, None, beside=ROTARY),
+    "rotary_dim": ClassField(COUNT.or_null, None, beside=ROTARY),
     "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
     "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
     "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
