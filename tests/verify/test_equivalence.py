@@ -352,10 +352,10 @@ def test_the_length_of_the_probe(tmp_path: Path) -> None:
         equivalence(hf, cs, probe_length=1)
 
 
-def generated_pair(uri: str, folder: Path) -> tuple[Path, Path]:
+def generated_pair(uri: str, folder: Path, to: str = "cerebras/llama") -> tuple[Path, Path]:
     source, target = folder / "source", folder / "target.mdl"
     assert main(["fetch", f"generated://{uri}", str(source)]) == 0
-    assert main(["convert", str(source), str(target), "--to", "cerebras/llama"]) == 0
+    assert main(["convert", str(source), str(target), "--to", to]) == 0
     return source, target
 
 
@@ -370,6 +370,29 @@ def test_a_model_that_amplifies_rounding_gets_room(tmp_path: Path) -> None:
     assert verdict.passed, verdict.problems
     assert BOUND < verdict.measured["max_rel"] <= verdict.bound["max_rel"] < 1e-4
     assert all(fault.caught for fault in verdict.faults)
+
+
+#: a generated model whose residuals are parallel -> the layout that it comes back to
+PARALLEL = {
+    "gptj?layers=2": "hf/gptj",
+    "gptj?layers=2&tied=true&rotary_dim=10": "hf/gptj",
+    "codegen?layers=2": "hf/codegen",
+    "codegen?layers=2&head=none": "hf/codegen",
+}
+
+
+@pytest.mark.parametrize("uri", PARALLEL)
+def test_parallel_residuals_there_and_back(uri: str, tmp_path: Path) -> None:
+    source, target = generated_pair(uri, tmp_path, "cerebras/gptj")
+    assert main(["convert", str(target), str(tmp_path / "back"), "--to", PARALLEL[uri]]) == 0
+    for one, other in ((source, target), (target, tmp_path / "back")):
+        verdict = equivalence(one, other)
+        assert verdict.passed, verdict.problems
+        assert verdict.measured["max_rel"] <= BOUND / 2
+        planted = {fault.name for fault in verdict.faults}
+        assert {"wrong rotary", "wrong head count", "swap q and k", "off by one layer"} <= planted
+        assert "swap the norms of a layer" not in planted
+        assert ("half of the rotary dims" in planted) == ("rotary_dim=10" not in uri)
 
 
 def test_trained_weights(tmp_path: Path) -> None:
