@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.oracles.hf.family import Architecture, Config, Family
+from convkit.oracles.hf.family import Architecture, Config, Family, Names
 
 
-def _decoder(name: str, head: str | tuple[str, ...] = "lm_head", lm: str = "ForCausalLM", **row: Any) -> Family:
+def _decoder(name: str, head: Names = "lm_head", lm: str = "ForCausalLM", **row: Any) -> Family:
     """A family whose models have one head, over the vocabulary."""
     return Family(
         name=name,
@@ -45,6 +45,42 @@ def _llama_like(name: str, **row: Any) -> Family:
         "epsilon": "rms_norm_eps",
     }
     return _decoder(name, **common | row)
+
+
+_WITH_POSITIONS = {"embedding": "wte", "positions": "wpe", "norm_final": "ln_f"}
+_GPT2 = {
+    "norm_attention": "ln_1",
+    "q+k+v": "attn.c_attn",
+    "o": "attn.c_proj",
+    "norm_ffn": "ln_2",
+    "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}
+
+
+def _gpt_like(name: str, **row: Any) -> Family:
+    """A family whose parts are called as GPT-2's."""
+    common: dict[str, Any] = {
+        "trunk": "transformer",
+        "layers": "h",
+        "outside": {"embedding": "wte", "norm_final": "ln_f"},
+        "attention": "attn",
+        "activation": "activation_function",
+        "epsilon": "layer_norm_epsilon",
+    }
+    return _decoder(name, **common | row)
+
+
+def _fused(attention: str, norm_attention: Names, norm_ffn: Names) -> dict[str, Names]:
+    """A layer as Megatron writes it: queries, keys and values in one module."""
+    return {
+        "norm_attention": norm_attention,
+        "q+k+v": f"{attention}.query_key_value",
+        "o": f"{attention}.dense",
+        "norm_ffn": norm_ffn,
+        "up": "mlp.dense_h_to_4h",
+        "down": "mlp.dense_4h_to_h",
+    }
 
 
 def _every_head(config: Any) -> tuple[int, tuple[int, ...]]:
@@ -101,47 +137,10 @@ DECODERS: dict[str, Family] = {
             "window on the wrong layers": _other_layers,
         },
     ),
-    "hf/gpt2": _decoder(
-        "GPT2",
-        lm="LMHeadModel",
-        trunk="transformer",
-        layers="h",
-        outside={"embedding": "wte", "positions": "wpe", "norm_final": "ln_f"},
-        inside={
-            "norm_attention": "ln_1",
-            "q+k+v": "attn.c_attn",
-            "o": "attn.c_proj",
-            "norm_ffn": "ln_2",
-            "up": "mlp.c_fc",
-            "down": "mlp.c_proj",
-        },
-        attention="attn",
-        activation="activation_function",
-        epsilon="layer_norm_epsilon",
-    ),
-    "hf/gpt_bigcode": _decoder(
-        "GPTBigCode",
-        trunk="transformer",
-        layers="h",
-        outside={"embedding": "wte", "positions": "wpe", "norm_final": "ln_f"},
-        inside={
-            "norm_attention": "ln_1",
-            "q+k+v": "attn.c_attn",
-            "o": "attn.c_proj",
-            "norm_ffn": "ln_2",
-            "up": "mlp.c_fc",
-            "down": "mlp.c_proj",
-        },
-        attention="attn",
-        cut=_bigcode,
-        activation="activation_function",
-        epsilon="layer_norm_epsilon",
-    ),
-    "hf/gptj": _decoder(
+    "hf/gpt2": _gpt_like("GPT2", lm="LMHeadModel", outside=_WITH_POSITIONS, inside=_GPT2),
+    "hf/gpt_bigcode": _gpt_like("GPTBigCode", outside=_WITH_POSITIONS, inside=_GPT2, cut=_bigcode),
+    "hf/gptj": _gpt_like(
         "GPTJ",
-        trunk="transformer",
-        layers="h",
-        outside={"embedding": "wte", "norm_final": "ln_f"},
         inside={
             "norm_attention": "ln_1",
             "q": "attn.q_proj",
@@ -151,16 +150,10 @@ DECODERS: dict[str, Family] = {
             "up": "mlp.fc_in",
             "down": "mlp.fc_out",
         },
-        attention="attn",
         rotary="interleaved",
-        activation="activation_function",
-        epsilon="layer_norm_epsilon",
     ),
-    "hf/codegen": _decoder(
+    "hf/codegen": _gpt_like(
         "CodeGen",
-        trunk="transformer",
-        layers="h",
-        outside={"embedding": "wte", "norm_final": "ln_f"},
         inside={
             "norm_attention": "ln_1",
             "q+v+k": "attn.qkv_proj",
@@ -168,11 +161,8 @@ DECODERS: dict[str, Family] = {
             "up": "mlp.fc_in",
             "down": "mlp.fc_out",
         },
-        attention="attn",
         cut=lambda config: (4, (1, 1, 1)),
         rotary="interleaved",
-        activation="activation_function",
-        epsilon="layer_norm_epsilon",
     ),
     "hf/gpt_neox": _decoder(
         "GPTNeoX",
@@ -180,14 +170,7 @@ DECODERS: dict[str, Family] = {
         trunk="gpt_neox",
         layers="layers",
         outside={"embedding": "embed_in", "norm_final": "final_layer_norm"},
-        inside={
-            "norm_attention": "input_layernorm",
-            "q+k+v": "attention.query_key_value",
-            "o": "attention.dense",
-            "norm_ffn": "post_attention_layernorm",
-            "up": "mlp.dense_h_to_4h",
-            "down": "mlp.dense_4h_to_h",
-        },
+        inside=_fused("attention", "input_layernorm", "post_attention_layernorm"),
         attention="attention",
         cut=_every_head,
         rotary="half",
@@ -195,44 +178,25 @@ DECODERS: dict[str, Family] = {
         epsilon="layer_norm_eps",
         wrong={"parallel residual left out": lambda config: {"use_parallel_residual": False}},
     ),
-    "hf/bloom": _decoder(
+    "hf/bloom": _gpt_like(
         "Bloom",
-        trunk="transformer",
-        layers="h",
         outside={
             "embedding": "word_embeddings",
             "norm_embedding": "word_embeddings_layernorm",
             "norm_final": "ln_f",
         },
-        inside={
-            "norm_attention": "input_layernorm",
-            "q+k+v": "self_attention.query_key_value",
-            "o": "self_attention.dense",
-            "norm_ffn": "post_attention_layernorm",
-            "up": "mlp.dense_h_to_4h",
-            "down": "mlp.dense_4h_to_h",
-        },
+        inside=_fused("self_attention", "input_layernorm", "post_attention_layernorm"),
         attention="self_attention",
         cut=_every_head,
-        epsilon="layer_norm_epsilon",
+        activation="",
     ),
-    "hf/falcon": _decoder(
+    "hf/falcon": _gpt_like(
         "Falcon",
-        trunk="transformer",
-        layers="h",
         outside={"embedding": "word_embeddings", "norm_final": "ln_f"},
-        inside={
-            "norm_attention": ("ln_attn", "input_layernorm"),
-            "q+k+v": "self_attention.query_key_value",
-            "o": "self_attention.dense",
-            "norm_ffn": ("ln_mlp", "post_attention_layernorm"),
-            "up": "mlp.dense_h_to_4h",
-            "down": "mlp.dense_4h_to_h",
-        },
+        inside=_fused("self_attention", ("ln_attn", "input_layernorm"), ("ln_mlp", "post_attention_layernorm")),
         attention="self_attention",
         cut=_falcon,
         rotary="half",
         activation="activation",
-        epsilon="layer_norm_epsilon",
     ),
 }

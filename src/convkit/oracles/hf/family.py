@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: role -> module, or all of its names
-Modules = Mapping[str, str | tuple[str, ...]]
+#: a module, or all of its names
+Names = str | tuple[str, ...]
+#: role -> module
+Modules = Mapping[str, Names]
 Config = dict[str, Any]
 
 
