@@ -131,6 +131,12 @@ def test_their_stages(family: str) -> None:
     check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")
 
 
+def test_stacked_experts_show_in_the_keys() -> None:
+    """The original's yaml doesn't name the implementation, and the default is another."""
+    model = Recorded("mixtral")
+    check(model.build(moe={"num_experts": 4, "top_k": 2}), model.recorded, "cs")
+
+
 WRONG = [
     (Recorded("bloom"), {"embedding_layer_norm": False}),
     (Recorded("bloom"), {"position_embedding_type": None}),

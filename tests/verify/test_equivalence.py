@@ -409,7 +409,17 @@ def test_trained_weights(tmp_path: Path) -> None:
     assert len(verdict.faults) >= 12 and all(fault.caught for fault in verdict.faults)
 
 
-GOLDENS = ["llama_gqa", "llama_mha", "llama_tied", "llama_gqa_bfloat16", "gpt2", "bert", "bert_qa"]
+GOLDENS = [
+    "llama_gqa",
+    "llama_mha",
+    "llama_tied",
+    "llama_gqa_bfloat16",
+    "gpt2",
+    "gptj",
+    "codegen",
+    "bert",
+    "bert_qa",
+]
 
 
 @pytest.mark.golden
@@ -426,7 +436,7 @@ def test_conversions_of_the_original(family: str) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("family", ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert"])
+@pytest.mark.parametrize("family", ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "gptj", "codegen", "bert"])
 def test_strong_weights_converted_by_the_original(family: str, tmp_path: Path) -> None:
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
     config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"

@@ -133,10 +133,19 @@ class DecoderTensors(CerebrasOracle, Stack):
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-        """See :meth:`CerebrasOracle.reconcile`; the head has a bias flag too."""
+        """See :meth:`CerebrasOracle.reconcile`; the head has a bias flag too, and stacked experts show in the keys."""
         corrected, notes = super().reconcile(config, tensors)
         found = any(key.endswith("lm_head.bias") for key in tensors)
         if bool(config.get("use_bias_in_output", False)) != found:
             corrected["use_bias_in_output"] = found
             notes.append(f"use_bias_in_output: the yaml says {not found}, the tensors say {found}")
+        experts = config.get("moe")
+        if isinstance(experts, dict) and "moe_implementation" not in experts and any(map(_is_stacked, tensors)):
+            corrected["moe"] = {**experts, "moe_implementation": "optimized"}
+            notes.append("moe.moe_implementation: the yaml doesn't say it, the tensors say optimized")
         return corrected, notes
+
+
+def _is_stacked(key: str) -> bool:
+    """Whether a key is of experts in one tensor, as only the optimized implementation has them."""
+    return ".experts.fused_ffns." in key
