@@ -1,6 +1,6 @@
 # make setup    a virtual environment in .venv with the convkit command in it
 # make demo     setup, then the workflow on the default config, to the table of verdicts
-# make test     setup, then the tests
+# make test     setup, then the tests; those of a file run in one process and share what they make
 # make schemas  setup, then the schemas of documents anew, from their types
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
@@ -34,7 +34,7 @@ demo: setup
 	@cat results/verdict.txt
 
 test: setup
-	$(PYTEST) -n auto -m "not slow and not interop"
+	$(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
 
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup

@@ -6,11 +6,29 @@ where they are known not to be, ``CONVKIT_GOLDEN_TESTS=skip`` makes one fail tha
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+import tempfile
 from collections.abc import Generator
 
 import goldens
+import once
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that the processes of a run share."""
+    if not hasattr(config, "workerinput"):
+        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage less often, and not among the modules: a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,6 +38,9 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
     }[command]
 
 
-if sys.argv[1] == "report":
-    sys.exit(main(sys.argv[1:]))
-print(json.dumps(answer(sys.argv[1], sys.argv[2:])))
+def play() -> int:
+    """The command."""
+    if sys.argv[1] == "report":
+        return main(sys.argv[1:])
+    print(json.dumps(answer(sys.argv[1], sys.argv[2:])))
+    return 0

@@ -7,11 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from warm import warm
 
 from convkit.generate.old_mdl import write_old
 
@@ -24,6 +26,9 @@ CONFIG = {
     "digest": "xxh3-128",
     "probe_length": 256,
 }
+
+#: what the convkit command imports to make and run models, and to report
+MODELS = ("transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2", "convkit.report")
 
 
 def claim(**cells: str) -> dict[str, str]:
@@ -40,9 +45,10 @@ REFUSED = claim(id="refused", source="generated://llama?seed=13")
 class Campaign:
     """A working directory with a config and a table of claims."""
 
-    def __init__(self, directory: Path, search: str) -> None:
+    def __init__(self, directory: Path, search: str, *snakemake: str | Path) -> None:
         self.directory = directory
         self.search = search
+        self.command = [*(snakemake or (sys.executable, "-m", "snakemake")), "--snakefile", ROOT / "Snakefile"]
 
     def write(self, rows: list[dict[str, str]], **config: Any) -> None:
         lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
@@ -50,10 +56,9 @@ class Campaign:
         (self.directory / "config.json").write_text(json.dumps(CONFIG | config))
 
     def run(self, *options: str, config: str = "config.json") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         environment = os.environ | {"PATH": self.search, "XDG_CACHE_HOME": str(self.directory / "cache")}
         return subprocess.run(
-            [*command, *options, "--configfile", config],
+            [*self.command, *options, "--configfile", config],
             cwd=self.directory,
             env=environment,
             capture_output=True,
@@ -68,19 +73,40 @@ class Campaign:
         return {row["id"]: row["verdict"] for row in self.document("summary.json")["rows"]}
 
 
+@pytest.fixture(scope="module")
+def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm(tmp_path_factory.mktemp("s") / "snakemake", "snakemake_runs:main") as command:
+        yield command
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "convkit.report") as command:
+        yield command
+
+
+@pytest.fixture(scope="module")
+def convkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The real command, and the models that it is asked for."""
+    with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", *MODELS) as command:
+        yield command
+
+
 @pytest.fixture
-def played(tmp_path: Path) -> Campaign:
+def played(tmp_path: Path, snakemake: Path, fake: Path) -> Campaign:
     """A campaign whose convkit command is played."""
-    command = tmp_path / "bin" / "convkit"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "fake_convkit.py"}" "$@"\n')
-    command.chmod(0o755)
-    return Campaign(tmp_path, f"{command.parent}:{os.environ['PATH']}")
+    return Campaign(tmp_path, f"{fake.parent}:{os.environ['PATH']}", snakemake)
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Campaign:
-    """A campaign of the real command, which lies beside the interpreter and not on the path."""
+def real(tmp_path: Path, snakemake: Path, convkit: Path) -> Campaign:
+    """A campaign of the real command."""
+    return Campaign(tmp_path, f"{convkit.parent}:{os.environ['PATH']}", snakemake)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Campaign:
+    """A campaign in processes of their own, of the real command beside the interpreter, which isn't on the path."""
     elsewhere = [entry for entry in os.environ["PATH"].split(":") if not Path(entry, "convkit").exists()]
     return Campaign(tmp_path, ":".join(elsewhere))
 
@@ -252,12 +278,12 @@ def configured(name: str) -> tuple[str, ...]:
     return str(folder / "config.yaml"), "--config", f"checkpoints={folder / 'checkpoints.tsv'}"
 
 
-def test_there_and_back_with_the_real_command(real: Campaign):
+def test_there_and_back_with_the_real_command(fresh: Campaign):
     config, *options = configured("config_small")
-    done = real.run(*options, config=config)
+    done = fresh.run(*options, config=config)
     assert done.returncode == 0, done.stderr
-    assert real.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
-    assert "Nothing to be done" in real.run(*options, config=config).stderr
+    assert fresh.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
+    assert "Nothing to be done" in fresh.run(*options, config=config).stderr
 
 
 def test_a_plan_that_is_refused_by_the_real_command(real: Campaign):
