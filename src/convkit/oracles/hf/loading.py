@@ -23,25 +23,25 @@ Places = dict["Parameter", str]
 
 
 def load(
-    build: Callable[[dict[str, Tensor]], tuple[Any, Any]], tensors: Mapping[str, Tensor]
+    build: Callable[[dict[str, Tensor]], tuple[Any, Any]], tensors: Mapping[str, Tensor], copied: Iterable[str]
 ) -> tuple[Any, Any, Places]:
     """The model, what the loader says of it, and the parameters that are to be read.
 
     Args:
         build: makes model and report of a state dict.
         tensors: float32, by key.
+        copied: keys of which the loader is known to make something; others that it changes cost a second run.
     """
     import torch
 
     state = {key: torch.full((), torch.nan).expand(shape_of(tensors, key)) for key in tensors}
     keys = {stand_in.data_ptr(): key for key, stand_in in state.items() if stand_in.numel()}
-    model, report = build(state)
+    model, report = build(state | {key: tensors[key] for key in copied})
     places = _places(model, keys)
-    if all(parameter in places for parameter in model.parameters()):
-        return model, report, places
-    state |= {key: tensors[key] for key in state.keys() - set(places.values())}
-    model, report = build(state)
-    return model, report, _places(model, keys)
+    if any(parameter.isnan().any() for parameter in model.parameters() if parameter not in places):
+        model, report = build(state | {key: tensors[key] for key in state.keys() - set(places.values())})
+        places = _places(model, keys)
+    return model, report, places
 
 
 def _places(model: Module, keys: Mapping[int, str]) -> Places:
@@ -73,3 +73,19 @@ def reading(modules: Iterable[Module], places: Places, tensors: Mapping[str, Ten
     finally:
         for parameter, stand_in in held.items():
             parameter.data = stand_in
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the loader: the oracle turns its report into problems."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.hf.family import Architecture, Family, names_of
-from convkit.oracles.hf.loading import keep, load, reading, value
-from convkit.oracles.hf.stages import Listener, Parts, first, listening, second
+from convkit.oracles.hf.loading import keep, load, quiet, reading, value
+from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
 from convkit.oracles.tensors import Overlay, same
 
@@ -51,6 +51,8 @@ _POINTS = {
     "down": "ffn",
     "norm_ffn_post": "norm_ffn_post",
 }
+#: roles of a head that is the embedding where a model is tied
+_TIED = ("head.lm", "head.mlm")
 #: names of a parameter in checkpoints
 _SPELLINGS = {"weight": ("weight", "gamma"), "bias": ("bias", "beta")}
 #: input length for a model without a table of positions
@@ -71,7 +73,7 @@ class HfOracle(Oracle):
         if config.get("quantization_config"):
             remedy = "only checkpoints of plain floats can be run"
             raise ConvkitError("a quantized checkpoint", path=path, key="quantization_config", remedy=remedy)
-        with self._refusing(), _quiet():
+        with self._refusing(), quiet():
             self.parsed = getattr(transformers, f"{family.name}Config").from_dict(dict(config))
         self.config = self.parsed.to_dict()
         self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
@@ -112,7 +114,7 @@ class HfOracle(Oracle):
         import transformers
 
         def build(state: dict[str, Tensor]) -> Any:
-            with self._refusing(), _quiet():
+            with self._refusing(), quiet():
                 return getattr(transformers, self.architecture.name).from_pretrained(
                     None,
                     config=self.parsed,
@@ -124,7 +126,7 @@ class HfOracle(Oracle):
                     **self._arguments(),
                 )
 
-        model, info, self.places = load(build, self.tensors)
+        model, info, self.places = load(build, self.tensors, self.tensors.keys() & self._padded())
         for key, found, expected in sorted(info["mismatched_keys"]):
             problem = f"shape {tuple(found)}, the config says {tuple(expected)}"
             raise ConvkitError(problem, path=self.path, key=key, remedy="config and tensors are of different models")
@@ -136,6 +138,12 @@ class HfOracle(Oracle):
             for copy, original in (model._tied_weights_keys or {}).items():
                 self._tie(copy, original if self.prefix else original.removeprefix(f"{self.family.trunk}."))
         return model.eval().requires_grad_(False)
+
+    def _padded(self) -> set[str]:
+        """The biases that the library pads to the rows of a tied weight: it makes tensors of its own of them."""
+        heads = self.family.heads
+        tied = [role for role in _TIED if role in heads and self.parsed.tie_word_embeddings]
+        return {f"{name}.bias" for role in tied for name in names_of(heads, role)}
 
     def _arguments(self) -> dict[str, Any]:
         """Arguments for the model's class."""
@@ -193,7 +201,7 @@ class HfOracle(Oracle):
                     names = [f"{layer}.{name.format(e=e)}" for name in names_of(family.inside, role)]
                     yield from self._parts(f"layers.{i}.{role.format(e=e)}", names)
         for role in family.heads:
-            if self.facts.tied and role.removeprefix("head.") in {"lm", "mlm"} & self.architecture.outputs.keys():
+            if self.facts.tied and role in _TIED and role.removeprefix("head.") in self.architecture.outputs:
                 yield from self._parts(role, [self.prefix + self._embedding])
             yield from self._parts(role, names_of(family.heads, role))
 
@@ -242,7 +250,7 @@ class HfOracle(Oracle):
             points: dict[str, Tensor] = {}
             with listening(self._points(parts.layers[i]) if i == trace.detail else (), points.__setitem__):
                 hidden = first(given["calls"][i].of(parts.layers[i], state.flow["hidden"]))
-            for point in _in_order(points):
+            for point in in_order(points):
                 trace.point(i, point, points[point])
         trace.state(name, hidden)
         return hidden
@@ -281,7 +289,7 @@ class HfOracle(Oracle):
             for module in [modules[name] for name in names_of(family.inside, role) if name in modules][:1]:
                 for index, one in enumerate(roles):
                     if one in _POINTS:
-                        yield _POINTS[one], module, partial(_part_of_output, Part("", True, index, sizes, groups))
+                        yield _POINTS[one], module, partial(part_of_output, Part("", True, index, sizes, groups))
 
     def _cut(self, roles: Sequence[str]) -> tuple[int, tuple[int, ...]]:
         """How the module of these roles is cut: groups and sizes."""
@@ -357,6 +365,12 @@ class HfEncoder(HfOracle):
         alike = [one for one in fitting if one.outputs == fitting[0].outputs]
         return next((one for one in alike if one.name in (self.parsed.architectures or ())), fitting[0])
 
+    def _padded(self) -> set[str]:
+        """The biases that the library pads to the rows of a tied weight: it makes tensors of its own of them."""
+        heads = self.family.heads
+        tied = [role for role in _TIED if role in heads and self.parsed.tie_word_embeddings]
+        return {f"{name}.bias" for role in tied for name in names_of(heads, role)}
+
     def _arguments(self) -> dict[str, Any]:
         """See :meth:`HfOracle._arguments`; a base model may lack its pooler."""
         if "classifier.weight" in self.tensors:
@@ -366,33 +380,3 @@ class HfEncoder(HfOracle):
 
     def _facts(self) -> Facts:
         return replace(super()._facts(), segments=self.parsed.type_vocab_size, causal=False)
-
-
-def _in_order(points: Iterable[str]) -> list[str]:
-    """As they are computed: an attention module returns its probabilities when its output projection has run."""
-    order = list(points)
-    if "probabilities" in order:
-        order.remove("probabilities")
-        order.insert(order.index("attention"), "probabilities")
-    return order
-
-
-def _part_of_output(part: Part, output: Any) -> Tensor:
-    """The part of a fused module's output, whose last axis is cut as the weight's rows."""
-    return part.view(first(output)).flatten(0, 1).movedim(0, -1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the loader: the oracle turns its report into problems."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

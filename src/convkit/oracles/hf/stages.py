@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from convkit.oracles.oracle import Part
+
 #: the name of a state, the module whose output holds it, and how it's taken from that
 Listener = tuple[str, "Module", Callable[[Any], "Tensor"]]
 
@@ -148,3 +150,17 @@ def first(output: Any) -> Tensor:
 def second(output: Any) -> Tensor:
     """The probabilities that an attention module returns besides its output."""
     return output[1]
+
+
+def in_order(points: Iterable[str]) -> list[str]:
+    """As they are computed: an attention module returns its probabilities when its output projection has run."""
+    order = list(points)
+    if "probabilities" in order:
+        order.remove("probabilities")
+        order.insert(order.index("attention"), "probabilities")
+    return order
+
+
+def part_of_output(part: Part, output: Any) -> Tensor:
+    """The part of a fused module's output, whose last axis is cut as the weight's rows."""
+    return part.view(first(output)).flatten(0, 1).movedim(0, -1)
