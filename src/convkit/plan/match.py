@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,16 +119,28 @@ def _found(rule: Rule, keys: list[str], names: Names) -> Found:
 
 def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, names: Names) -> Iterator[Group]:
     """Yield the groups of one part of the keys; ``text`` holds the values of wild placeholders in it."""
+    if not found:
+        return
     ats = _products(places, places.left, found)
 
-    def cells(bound: Bindings) -> Iterator[Cell]:
-        for at in ats:
-            yield Cell(at, *found.get(tuple(sorted({**bound, **at}.items())), ([], [])))
+    def cells(bound: Bindings) -> list[Cell]:
+        return [Cell(at, *found.get(tuple(sorted({**bound, **at}.items())), ([], []))) for at in ats]
 
-    groups = [Group(text | bound, list(cells(text | bound))) for bound in _products(places, places.shared, found)]
-    present = [group for group in groups if any(cell.keys for cell in group.cells)]
+    bounds = [text | bound for bound in _products(places, places.shared, found)]
+    own = {tuple(sorted(at.items())) for at in ats}
+    there = set()  # looked up first: most rules with many choices have few leaves
+    for place in found:
+        if tuple(pair for pair in place if pair[0] in places.left) in own:
+            there.add(tuple(pair for pair in place if pair[0] not in places.left))
+    present: list[Group] = []
+    others: list[Bindings] = []
+    for bound in bounds:
+        if tuple(sorted(bound.items())) in there:
+            present.append(Group(bound, cells(bound)))
+        else:
+            others.append(bound)
     if present:
-        _check_complete(rule, places, groups, present, names)
+        _check_complete(rule, places, present, others=others, cells=cells, names=names)
     yield from present
 
 
@@ -138,20 +150,26 @@ def _products(places: Placeholders, which: abc.Mapping[str, Placeholder], found:
     return [dict(zip(runs, values, strict=True)) for values in itertools.product(*runs.values())]
 
 
-def _check_complete(rule: Rule, places: Placeholders, groups: list[Group], present: list[Group], names: Names) -> None:
+def _check_complete(
+    rule: Rule,
+    places: Placeholders,
+    present: list[Group],
+    *,
+    others: list[Bindings],
+    cells: Callable[[Bindings], list[Cell]],
+    names: Names,
+) -> None:
     """Refuse missing leaves within a group, and missing groups unless that choice is optional throughout."""
     choices = [name for name, placeholder in places.shared.items() if placeholder.choices]
     alike = {tuple(group.bound[name] for name in choices) for group in present}
-    absent = [(group, cell) for group in present for cell in group.cells if not cell.keys]
-    there = {tuple(group.bound.values()) for group in present}
-    for group in groups:
-        optional = rule.optional or any(group.bound[name] in one.optional for name, one in places.shared.items())
-        needed = not optional or tuple(group.bound[name] for name in choices) in alike
-        if needed and tuple(group.bound.values()) not in there:
-            absent += [(group, cell) for cell in group.cells]
+    absent = [(group.bound, cell) for group in present for cell in group.cells if not cell.keys]
+    for bound in others:
+        optional = rule.optional or any(bound[name] in one.optional for name, one in places.shared.items())
+        if not optional or tuple(bound[name] for name in choices) in alike:
+            absent += [(bound, cell) for cell in cells(bound)]
     if absent:
         template = KeyTemplate.parse(rule.left[0])
-        raise _missing(rule, [template.format({**group.bound, **cell.at}, names) for group, cell in absent])
+        raise _missing(rule, [template.format({**bound, **cell.at}, names) for bound, cell in absent])
 
 
 def _every_key(rule: Rule, places: Placeholders, found: Found, names: Names) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""The laws that every format obeys, for convkit's formats and for other packages'. Needs hypothesis."""
+"""The laws that every format and every mapping obeys, for convkit's and for other packages'. Needs hypothesis."""
 
+from convkit.testing.families import FAMILY_LAWS, FamilyLaw
 from convkit.testing.formats import (
     LAWS,
     Law,
@@ -20,7 +21,9 @@ from convkit.testing.formats import (
 from convkit.testing.writers import writer_machine
 
 __all__ = [
+    "FAMILY_LAWS",
     "LAWS",
+    "FamilyLaw",
     "Law",
     "Sample",
     "bits",

@@ -149,12 +149,13 @@ def variants(pax: str, te: str) -> tuple[Variant, ...]:
 
 def facts(pax: str, te: str) -> tuple[Fact, ...]:
     """Facts: LayerNorm has offsets, RmsNorm has none; whether there is a per-dimension scale, even in TE, where another
-    tool may have left it. In TE a LayerNorm's offset may have kept Pax's name.
+    tool may have left it. On either side a LayerNorm's offset may have kept the other side's name.
     """
     cld = te.removeprefix(pax)
     fused = [f"{cld}{norm}.ln_bias" for norm in ("attention.qkv", "attention.query", "mlp")]
+    offset = f"{pax}{{offset:{'|'.join(['layer_norm.bias', *fused])}}}"
     return (
-        Fact("layernorm", f"{pax}layer_norm.bias", f"{pax}{{offset:{'|'.join([*fused, 'layer_norm.bias'])}}}"),
+        Fact("layernorm", offset, offset),
         Fact("per_dim", f"{pax}{PER_DIM}", ""),
         Fact("unfolded", "", f"{pax}{PER_DIM}"),
     )
