@@ -165,6 +165,16 @@ def walkers(package: PackageGraph) -> Iterator[str]:
     yield from judges if len(judges) > 1 else ()
 
 
+@law("rows answer with objects")
+def keys_that_mean_something(package: PackageGraph) -> Iterator[str]:
+    """Mappings whose functions answer with keys that stand for something else than a field: `"=name"`, `"!"`."""
+    for name in package.rooms.get("mappings", []):
+        keys = [key for node in ast.walk(package.trees[name]) if isinstance(node, ast.Dict) for key in node.keys if key]
+        texts = [one.value for key in keys for one in ast.walk(key) if isinstance(one, ast.Constant)]
+        if any(isinstance(text, str) and (text == "!" or text.startswith("=")) for text in texts):
+            yield name
+
+
 def _walks(node: ast.AST) -> bool:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"):
         return False
@@ -308,6 +318,17 @@ BROKEN: dict[str, list[tuple[dict[str, str], set[str]]]] = {
             {"plan.a", "plan.b"},
         ),
         ({"verify/a.py": "range(0, size, 4)", "verify/b.py": "range(0, size, 4)"}, {"verify.a", "verify.b"}),
+    ],
+    "rows answer with objects": [
+        (
+            {
+                "mappings/a.py": "def f(v, n):\n    return {'=heads': 2}",
+                "mappings/b.py": "def f(v, n):\n    return {f'={n}': 2}",
+                "mappings/c.py": "X = {'!': 'a warning'}",
+                "mappings/d.py": "X = {'heads': '=1', '!x': '!'}",
+            },
+            {"mappings.a", "mappings.b", "mappings.c"},
+        )
     ],
     "small functions": [
         (
