@@ -16,7 +16,8 @@ from convkit.config.classes import ClassField, ConfigClass
 from convkit.config.values import COUNT, FLAG, NUMBER
 from convkit.mapping import Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, pack
 from convkit.mappings import all_mappings, find_mapping, unchanged
-from convkit.testing import FAMILY_LAWS, FamilyLaw
+from convkit.testing import FAMILY_LAWS
+from convkit.testing.families import FamilyLaw
 from convkit.verify.roundtrip import faults
 
 LAWS: dict[str, FamilyLaw] = {law.__name__: law for law in FAMILY_LAWS}

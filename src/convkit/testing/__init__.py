@@ -1,6 +1,6 @@
 """The laws that every format and every mapping obeys, for convkit's and for other packages'. Needs hypothesis."""
 
-from convkit.testing.families import FAMILY_LAWS, FamilyLaw
+from convkit.testing.families import FAMILY_LAWS
 from convkit.testing.formats import (
     LAWS,
     Law,
@@ -23,7 +23,6 @@ from convkit.testing.writers import writer_machine
 __all__ = [
     "FAMILY_LAWS",
     "LAWS",
-    "FamilyLaw",
     "Law",
     "Sample",
     "bits",
