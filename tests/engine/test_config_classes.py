@@ -26,7 +26,6 @@ from convkit.config import (
     Deviation,
     Field,
     Flag,
-    Rejected,
     Rest,
     Written,
 )
@@ -247,12 +246,6 @@ def test_the_rest_stays_as_it_is() -> None:
     found = table(*rows).convert(config)
     assert found.config == {"dim": 3, "moe": {"n": {}}, "new": [1], "act": "1e5", "of": [{"b": 1, "c": 2}]}
     assert (found.lost, found.unknown) == ({}, ())
-
-
-def test_what_a_release_does_not_accept_is_taken_back() -> None:
-    rows = (Field("size", "dim"), Field("act", "nonlinearity"), Rejected("right", ("dim",), since=(2, 3), until=(2, 4)))
-    assert table(*rows).convert({}, release=(2, 3)).config == {"nonlinearity": "tanh"}
-    assert table(*rows).convert({}, release=(2, 4)).config.keys() == {"nonlinearity", "dim"}
 
 
 # --- totality -----------------------------------------------------------------------------------------------

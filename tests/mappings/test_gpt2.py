@@ -84,7 +84,7 @@ def test_a_head_of_another_shape_is_refused() -> None:
     assert "c_attn.weight" in refused(wrong, CONFIG, "cerebras/gpt2")
 
 
-@pytest.mark.parametrize("number", [5, 10**30])
+@pytest.mark.parametrize("number", [5, 10**9])
 def test_heads_that_do_not_share_the_hidden_size_out_are_refused(number: int) -> None:
     """No tensor could contradict them."""
     with pytest.raises(ConfigError, match=f"n_head: {number} heads don't divide the hidden size"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convkit.config.classes import ABSENT, EVERY_VALUE, ITS_DEFAULT, REQUIRED, ConfigClass, every
-from convkit.config.rows import Constant, Rejected, Rest, Row, Written
+from convkit.config.rows import Constant, Rest, Row, Written
 from convkit.config.sides import Which
 from convkit.config.table import ConfigTable
 
@@ -71,7 +71,7 @@ def _of_field(table: ConfigTable, side: Which, cls: ConfigClass, path: str) -> W
 
 
 def _reads(row: Row, side: Which, path: str) -> bool:
-    if isinstance(row, Written | Rejected):
+    if isinstance(row, Written):
         return False
     return any(one == path or one.startswith(f"{path}.") for one in _paths(row, side))
 

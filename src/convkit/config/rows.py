@@ -11,15 +11,12 @@ config. A row converts by :meth:`Row.convert`, whichever side is the source.
 
 from __future__ import annotations
 
-from collections import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from convkit.config.answer import Answer, Deviation
-from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED, Release
+from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED
 from convkit.config.conversion import Conversion
 from convkit.config.sides import Which
 from convkit.config.tree import MISSING, dig, merge, same, unseen
@@ -41,13 +38,10 @@ def _on(side: Which, fields: Iterable[str]) -> frozenset[Place]:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of a table. It applies only where ``when``, a condition on declared names
-    (:mod:`convkit.config.condition`), holds. ``since`` and ``until`` bound the releases (inclusive, exclusive) for
-    which right fields are written; they are read whatever the release.
+    (:mod:`convkit.config.condition`), holds.
     """
 
     when: str = ""
-    since: Release = ()
-    until: Release = ()
 
     def convert(self, run: Conversion) -> None:
         """Read the row's fields of the source, and write those of the target.
@@ -64,14 +58,6 @@ class Row:
         [('left', 'n_embd'), ('right', 'hidden_size')]
         """
         return frozenset()
-
-    def released(self, run: Conversion) -> bool:
-        """Whether the target's release has the row's fields; the left side has no releases."""
-        if run.target.which == "left":
-            return True
-        if not run.release:  # the current one
-            return not self.until
-        return (not self.since or run.release >= self.since) and (not self.until or run.release < self.until)
 
 
 @dataclass(frozen=True)
@@ -128,8 +114,7 @@ class Field(Row):
             value = run.computed(self.null)
         other = self._translated(run, here, value)
         run.names[name] = run.turned(value, other)[0]
-        if self.released(run):
-            run.carry(here, there, other)
+        run.carry(here, there, other)
 
     def _read(self, run: Conversion, path: str, default: Any) -> Any:
         true = run.facts.get(self.measured) if self.measured else None
@@ -179,7 +164,7 @@ class Constant(Row):
     def convert(self, run: Conversion) -> None:
         """Write the value, or check it."""
         if self.side == run.target.which:
-            if self.write and self.released(run):
+            if self.write:
                 run.target.write(self.field, self.value)
             return
         value = run.source.read(self.field)
@@ -216,7 +201,7 @@ class Written(Row):
 
     def convert(self, run: Conversion) -> None:
         """Write it."""
-        if self.side == run.target.which and self.released(run):
+        if self.side == run.target.which:
             run.target.write(self.field, run.computed(self.value))
 
 
@@ -256,13 +241,12 @@ class Flag(Row):
                 key=here,
                 remedy="this layout has one flag for them",
             )
-        if self.released(run):
-            run.target.write(there, true)
+        run.target.write(there, true)
 
 
 #: ``function(values, names)`` gets the fields of a group that are present, in their exact form, and the declared names
 #: (with ``release``). It answers with fields of the other side (one that is ABSENT isn't written), names and remarks.
-Together = Callable[[dict[str, Any], dict[str, Any]], Answer | dict[str, Any]]
+Together = Callable[[dict[str, Any], dict[str, Any]], Answer]
 
 
 @dataclass(frozen=True)
@@ -285,65 +269,12 @@ class Coupled(Row):
         found = {path: run.source.read(path) for path in here}
         present = {path: value for path, value in found.items() if value is not MISSING}
         answer = there(present, run.names | {"release": run.release})
-        answer = answer if isinstance(answer, Answer) else _answered(answer)
         run.names |= answer.names
         run.warnings += answer.warnings
         for deviation in answer.deviations:
             run.deviate(deviation)
-        if self.released(run):
-            for path, value in answer.fields.items():
-                run.target.write(path, value)
-
-
-def _answered(found: dict[str, Any]) -> Answer:
-    """The answer that a dict gives: ``"=name"`` declares a name, ``"!"`` is a warning."""
-    names = {path[1:]: value for path, value in found.items() if path.startswith("=")}
-    fields = {path: value for path, value in found.items() if path != "!" and not path.startswith("=")}
-    return Answer(fields, names, (found["!"],) if "!" in found else ())
-
-
-@dataclass(frozen=True)
-class Refused(Row):
-    """Fields of one side (a trailing ``*`` matches any ending) with a meaning that the other side can't express. A
-    config that sets one to anything except its neutral value is refused; None is always neutral.
-    """
-
-    side: Which
-    fields: abc.Mapping[str, Any] = dataclass_field(hash=False)
-    reason: str
-    remedy: str
-
-    def places(self) -> frozenset[Place]:
-        """The fields of its side."""
-        return _on(self.side, self.fields)
-
-    def convert(self, run: Conversion) -> None:
-        """Look whether the source sets one."""
-        if self.side != run.source.which:
-            return
-        for pattern, neutral in self.fields.items():
-            for path in [name for name in run.source.section if fnmatchcase(name, pattern)]:
-                value = run.source.read(path)
-                if value is not None and not same(value, neutral):
-                    raise ConfigError(f"is {shown(value)}: {self.reason}", key=path, remedy=self.remedy)
-
-
-@dataclass(frozen=True)
-class Rejected(Row):
-    """Fields of one side that the class of some release doesn't accept: not written for that release."""
-
-    side: Which
-    fields: tuple[str, ...]
-
-    def places(self) -> frozenset[Place]:
-        """The fields of its side."""
-        return _on(self.side, self.fields)
-
-    def convert(self, run: Conversion) -> None:
-        """Take back what earlier rows wrote."""
-        if self.side == run.target.which and self.released(run):
-            for path in self.fields:
-                run.target.section.pop(path, None)
+        for path, value in answer.fields.items():
+            run.target.write(path, value)
 
 
 @dataclass(frozen=True)

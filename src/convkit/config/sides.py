@@ -62,7 +62,6 @@ class Source(Side):
     """
 
     config: Mapping[str, Any]
-    documented: str = ""
     seen: set[str] = field(default_factory=set)
     defaults: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -153,7 +152,7 @@ class Source(Side):
     def note_default(self, path: str, value: Any) -> None:
         """Note that a field was left out."""
         cls, field = self.cls, self.declared(path)
-        self.defaults.append({"name": path, "value": value, "source": cls.source if cls else self.documented})
+        self.defaults.append({"name": path, "value": value, "source": cls.source if cls else ""})
         if field and field.told:
             of = f" of {cls.name}" if cls else ""
             self.warnings.append(

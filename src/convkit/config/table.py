@@ -38,8 +38,6 @@ class ConfigTable:
     left_at: tuple[str, ...] = ("",)
     right_at: tuple[str, ...] = ("",)
     reverse: bool = False
-    left_source: str = ""
-    right_source: str = ""
 
     def inverse(self) -> ConfigTable:
         """The same table, read from right to left."""
@@ -64,18 +62,11 @@ class ConfigTable:
             ConfigError: as for :meth:`convert`.
         """
         names = dict(facts)
-        left: tuple[Which, Classes, str] = ("left", self.left, self.left_source)
-        right: tuple[Which, Classes, str] = ("right", self.right, self.right_source)
-        (here, its, documented), (there, other, _) = (right, left) if self.reverse else (left, right)
-        source = Source(
-            which=here,
-            at=self.section_path(config),
-            classes=its,
-            release=release,
-            names=names,
-            config=config,
-            documented=documented,
-        )
+        left: tuple[Which, Classes] = ("left", self.left)
+        right: tuple[Which, Classes] = ("right", self.right)
+        (here, its), (there, other) = (right, left) if self.reverse else (left, right)
+        at = self.section_path(config)
+        source = Source(which=here, at=at, classes=its, release=release, names=names, config=config)
         target = Target(which=there, at=self.written_at, classes=other, release=release, names=names)
         conversion = Conversion(source, target, names, release)
         conversion.run(self.rows)

@@ -51,7 +51,7 @@ HEADS_LEAVES = (
 
 PRETRAINING = Task("pretrained", "bert", BERT_PRETRAINING, "bert_encoder.", rows=(
     segments,
-    Written("right", "freeze_ffn_bias_in_glu", False, since=(2, 3)),
+    Written("right", "freeze_ffn_bias_in_glu", False),
 ))
 SPAN = Task("qa", "bert", BERT_PRETRAINING, "bert.", rows=(span,))
 SEQUENCE = Task("sequence", "bert/classifier", BERT_SEQUENCE, "bert.", ("num_labels", "problem_type", "task_dropout"), (

@@ -156,4 +156,4 @@ def _half_type(values: dict[str, Any], names: dict[str, Any]) -> Answer:
 
 
 #: Up to release 2.3 the yaml has the half precision to train in.
-HALF_TYPE = Coupled(("use_bfloat16",), ("fp16_type",), _half_type, lambda values, names: Answer(), until=(2, 4))
+HALF_TYPE = Coupled(("use_bfloat16",), ("fp16_type",), _half_type, lambda values, names: Answer())

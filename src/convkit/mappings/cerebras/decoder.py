@@ -146,7 +146,7 @@ def decoder(
         config=ConfigTable(
             rows=(
                 Constant("left", "model_type", hf.family),
-                Constant("right", "name", cs.family, also=cs.names, since=(2, 4)),
+                Constant("right", "name", cs.family, also=cs.names),
                 *flags,
                 HALF_TYPE,
                 *output_head(*hf.classes),

@@ -144,7 +144,7 @@ def _rows(hf: Hf, heads: Heads, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         Constant("left", "model_type", hf.family),
         heads.row,
         Written("left", "architectures", lambda names: [names["architecture"]]),
-        *(Constant("right", "name", task.yaml, when=task.name, since=(2, 4)) for task in heads.tasks),
+        *(Constant("right", "name", task.yaml, when=task.name) for task in heads.tasks),
         *rows,
         *(_only(task, row) for task in heads.tasks for row in task.rows),
         HALF_TYPE,

@@ -6,6 +6,7 @@ compared with the instances of 2.10.0's real classes.
 
 ``--release 2.3`` means 2.3.1: 2.3.0 lacks fields that 2.3.1 has, and no layout differs between the two. A field that
 an early release requires and a later one gives a default counts as having that default throughout.
+``fp16_type`` ends with 2.4, whose classes only tolerate it.
 ``until=BEFORE_2_1`` marks a field of older releases, which yamls of 2.1 and later still carry, and the converter of
 ModelZoo still writes.
 """

@@ -80,11 +80,11 @@ ENCODER = {
 
 #: the fields of every class that can be trained
 TRAINED = {
-    "name": ClassField(TEXT, ABSENT, since=(2, 4)),
+    "name": free(TEXT, ABSENT, since=(2, 4)),
     "encoder_nonlinearity": ClassField(TEXT, "gelu"),
     "to_float16": free(FLAG, False, until=(2, 2)),
     "mixed_precision": free(ANYTHING, False, until=(2, 5)),
-    "fp16_type": free(TEXT.or_null, "float16", until=(2, 5), moved=(((2, 3), "bfloat16"),)),
+    "fp16_type": free(TEXT.or_null, "float16", until=(2, 4), moved=(((2, 3), "bfloat16"),)),
     "boundary_casting": free(FLAG.or_null, False, since=(2, 2), until=(2, 4)),
     "lora_params": ClassField(ANYTHING, None, since=(2, 2), until=(2, 4), why="adapters are added to the weights"),
     "compression": ClassField(ANYTHING, None, since=(2, 3), until=(2, 4), why="the weights are compressed"),

@@ -24,7 +24,7 @@ def _experts(moe: dict[str, Any]) -> int:
 
 #: fields of :data:`GPT2` that the GPT-J class has too, with the same meaning, default and releases
 COMMON = {
-    "name": ClassField(TEXT, ABSENT, since=(2, 4)),
+    "name": free(TEXT, ABSENT, since=(2, 4)),
     "vocab_size": ClassField(COUNT, 50257),
     "max_position_embeddings": ClassField(COUNT, 1024),
     "hidden_size": ClassField(COUNT, 768),
@@ -85,7 +85,7 @@ COMMON = {
     "attention_softmax_fp32": free(FLAG, True),
     "attention_kernel": free(TEXT.or_null, since=(2, 2)),
     "mixed_precision": free(ANYTHING, False, until=(2, 5)),
-    "fp16_type": free(TEXT.or_null, "bfloat16", until=(2, 5)),
+    "fp16_type": free(TEXT.or_null, "bfloat16", until=(2, 4)),
     "dtype": free(ANYTHING, since=(2, 4)),
     "boundary_casting": free(FLAG.or_null, False, since=(2, 2)),
     "lora_params": ClassField(ANYTHING, None, since=(2, 2), until=(2, 4), why="adapters are added to the weights"),

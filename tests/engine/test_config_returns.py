@@ -1,0 +1,60 @@
+"""A config comes back with the receipt as it was: under its own names, with what was said only nearly or is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convkit.config import COUNT, TEXT, ClassField, ConfigClass, ConfigTable, Field
+from convkit.files.config_file import read_config, write_config
+from convkit.mapping import Rule, inverse
+from convkit.plan import Options, make_plan, open_source
+from engine.disk import converted, write
+from engine.memory import mapping_of
+from engine.proof import proven
+
+CLASS = ConfigClass("Left", "left.py", {
+    "size": ClassField(COUNT, also=("d_model", "width")),
+    "act": ClassField(TEXT, "gelu", also=("activation",)),
+})  # fmt: skip
+ROWS = (
+    Field("size", "dim", "size"),
+    Field("act", "act", values=(("gelu", "gelu"), ("tanh_gelu", "gelu", "another curve"), ("relu", "relu"))),
+)
+BARE = mapping_of(Rule("a", "b", "d -> d", d="size"))
+MAPPING = replace(BARE, config=ConfigTable(ROWS, left=CLASS))
+CONFIGS: list[dict[str, Any]] = [
+    {"size": 3, "act": "gelu"},
+    {"width": 3, "activation": "relu", "new": {"a": [1]}},
+    {"size": 3, "d_model": 3, "act": "tanh_gelu"},
+    {"d_model": 3, "activation": "tanh_gelu", "new": None},
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_config_comes_back_as_it_was(config: dict[str, Any], tmp_path: Path) -> None:
+    proven(tmp_path, MAPPING, {"a": np.zeros(3, "float32")}, config)
+    with open_source(tmp_path / "back") as back:
+        assert back.config == config
+
+
+def test_the_plan_lists_what_the_class_does_not_know(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", {"a": np.zeros(3, "float32")}, {"size": "3", "new": 1, "newer": {"b": 2}})
+    with open_source(source) as opened:
+        plan = make_plan(opened, MAPPING, options=Options())
+    assert plan.unknown == ("new", "newer")
+    assert plan.target_config == {"dim": 3, "act": "gelu"}
+    assert plan.to_json()["unknown"] == ["new", "newer"]
+
+
+def test_a_field_that_was_changed_meanwhile_stays_changed(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", {"a": np.zeros(3, "float32")}, {"width": 3, "activation": "tanh_gelu"})
+    converted(source, tmp_path / "right", MAPPING)
+    config = tmp_path / "right" / "config.json"
+    write_config(config, read_config(config) | {"act": "relu"})
+    converted(tmp_path / "right", tmp_path / "back", inverse(MAPPING))
+    assert read_config(tmp_path / "back" / "config.json") == {"width": 3, "activation": "relu"}
