@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convkit.config import ConfigTable, Constant, Coupled, Field, Written
+from convkit.config import Answer, ConfigTable, Constant, Coupled, Field, Written
 from convkit.config.tree import dig, merge, missing_from, plant, unseen
 from convkit.errors import ConfigError
 from convkit.mapping import Component, LeftBehind, Mapping, Rule, Variant, Verbatim, inverse, pack
@@ -194,14 +194,14 @@ def test_a_component_is_declared_rightly() -> None:
 def test_a_component_has_a_head_or_not_by_itself() -> None:
     """The base model's prefix is that of the component whose own config says that it has no head."""
 
-    def declared(values: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
-        return {"=headless": values["headless"]}
+    def declared(values: dict[str, Any], _: dict[str, Any]) -> Answer:
+        return Answer(names={"headless": values["headless"]})
 
     part = Mapping(
         LEFT,
         RIGHT,
         (Rule("w", "{=base}w"),),
-        ConfigTable((Coupled(("headless",), (), declared, lambda values, names: {}),)),
+        ConfigTable((Coupled(("headless",), (), declared, lambda values, names: Answer()),)),
         variants=(Variant("base", "right", ("model.", ""), "{=base}w", headless=""),),
     )
     both = pack(LEFT, RIGHT, {"a": part, "b": part})
