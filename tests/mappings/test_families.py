@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from convkit.config import Answer, ConfigError, ConfigTable, Coupled, Field
+from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field
 from convkit.config.classes import ClassField, ConfigClass
 from convkit.config.values import COUNT, FLAG, NUMBER
 from convkit.mapping import Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, pack
@@ -170,6 +170,12 @@ BROKEN: list[tuple[str, Mapping, str]] = [
         "every_field_has_a_fate",
         with_rows(Coupled(("eps",), ("epsilon",), _crashing, _back), without="eps"),
         "KeyError",
+    ),
+    ("every_field_has_a_fate", with_rows(Constant("right", "nowhere", 1)), "Other: nowhere is named by a row"),
+    (
+        "every_field_has_a_fate",
+        replace(MINE, config=replace(MINE.config, right=OTHER.extended("More", scale=ClassField(COUNT, 2, 1)))),
+        "More: scale has an effect by default",
     ),
 ]
 

@@ -24,7 +24,7 @@ from convkit.errors import ConfigError, PlanError
 from convkit.execute import convert
 from convkit.mapping import Mapping, inverse
 from convkit.plan import Options, Plan, make_plan, open_source
-from convkit.testing.fates import check_config, check_fields
+from convkit.testing.fates import check_config, check_fields, check_rows
 from convkit.testing.formats import check_bits
 from convkit.testing.models import Model, Search, carried_out, plan_back
 from convkit.verify.roundtrip import roundtrip
@@ -171,6 +171,7 @@ def config_comes_back(mapping: Mapping, folder: Path, random: Random) -> None:
 
 def every_field_has_a_fate(mapping: Mapping, folder: Path, random: Random) -> None:
     """Whatever value a field of a class has: it says something and comes back, has no effect, or is refused by name."""
+    check_rows(mapping)
     for model in find_models(mapping, random).few()[::FEW]:
         check_fields(model)
 

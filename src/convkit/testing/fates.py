@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from convkit.config import ConfigTable, Converted, Field, Flag, Release
+from convkit.config.fates import fates
 from convkit.config.tree import dig, merge, missing_from, plant, same
 from convkit.errors import ConfigError
 from convkit.mapping import Mapping, inverse
@@ -47,6 +48,28 @@ def check_config(model: Model, config: dict[str, Any], release: Release = ()) ->
                 f"{mapping.name}: {path} is {one!r}, and after there and back {other!r}"
             )
     return there
+
+
+def check_rows(mapping: Mapping) -> None:
+    """Check that rows name fields of the classes, and that a field that no row reads has no effect by default.
+
+    Raises:
+        AssertionError: one doesn't.
+    """
+    wrong = {
+        "unknown": "is named by a row, and the class has no such field",
+        "refused": "has an effect by default, and no row reads it",
+    }
+    for table in _tables(mapping.config):
+        for fate in fates(table):
+            assert fate.what not in wrong, f"{mapping.name}: {fate.cls}: {fate.field} {wrong[fate.what]}"
+
+
+def _tables(table: ConfigTable) -> Iterator[ConfigTable]:
+    """A table and those of its sections."""
+    yield table
+    for section in table.sections if isinstance(table, PackedTable) else ():
+        yield from _tables(section.table)
 
 
 def check_fields(model: Model) -> None:
