@@ -39,6 +39,8 @@ SHAPES = {
 LEAVES = {key: TensorSpec(shape, "float32") for key, shape in SHAPES.items()}
 GPTJ = LEAVES | {f"transformer.h.0.attn.{n}_proj.weight": TensorSpec((32, 32), "float32") for n in "qkv"}
 CODEGEN = LEAVES | {"transformer.h.0.attn.qkv_proj.weight": TensorSpec((96, 32), "float32")}
+#: flags of ModelZoo's class whose defaults are another family's
+STATED = {"use_ffn_bias": True, "use_projection_bias_in_attention": False, "use_ffn_bias_in_attention": False}
 
 
 def test_the_bias_of_the_head() -> None:
@@ -71,11 +73,26 @@ def test_dimensions_that_a_head_has_not(rotary_dim: int | None) -> None:
 
 def test_modelzoo_rotates_a_quarter_of_a_head_by_default() -> None:
     table = find_mapping("cerebras/gptj", "hf/gptj").config
-    stated = {"use_ffn_bias": True, "use_projection_bias_in_attention": False, "use_ffn_bias_in_attention": False}
-    model = stated | {"hidden_size": 32, "num_heads": 4}
+    model = STATED | {"hidden_size": 32, "num_heads": 4}
     assert table.convert({"model": model}).config["rotary_dim"] == 2
     with pytest.raises(ConfigError, match="by default"):
         table.convert({"model": model | {"num_heads": 16}})
+
+
+@pytest.mark.parametrize(
+    ("config", "source", "target", "taken"),
+    [
+        ({"n_embd": 256, "n_head": 2}, "hf/gptj", "cerebras/gptj", 64),
+        ({"n_embd": 256, "n_head": 4}, "hf/codegen", "cerebras/gptj", 64),
+        ({"model": STATED | {"hidden_size": 256, "num_heads": 8}}, "cerebras/gptj", "hf/codegen", 8),
+    ],
+)
+def test_a_default_of_the_rotated_dimensions_is_told(
+    config: dict[str, Any], source: str, target: str, taken: int
+) -> None:
+    found = find_mapping(source, target).config.convert(config)
+    (told,) = [warning for warning in found.warnings if warning.startswith("rotary_dim")]
+    assert told.endswith(f"its default is taken, {taken}")
 
 
 def test_codegen_keeps_queries_values_and_keys_in_four_parts() -> None:
@@ -85,3 +102,10 @@ def test_codegen_keeps_queries_values_and_keys_in_four_parts() -> None:
     with pytest.raises(ConfigError) as refused:
         plan(CODEGEN, CONFIG | {"model_type": "codegen", "n_head": 2}, "cerebras/gptj")
     assert refused.value.key == "n_head"
+
+
+def test_codegen_names_the_heads_as_the_source_does() -> None:
+    model = STATED | {"hidden_size": 36, "num_heads": 6, "rotary_dim": 2}
+    with pytest.raises(ConfigError, match="4 equal parts") as refused:
+        find_mapping("cerebras/gptj", "hf/codegen").config.convert({"model": model})
+    assert refused.value.key == "num_heads"

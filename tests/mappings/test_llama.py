@@ -211,3 +211,8 @@ def test_heads_by_default_are_said() -> None:
 )
 def test_a_config_that_contradicts_the_tensors(change: dict[str, Any], named: str) -> None:
     assert named in refused(LEAVES, {k: v for k, v in CONFIG.items() if k != "head_dim"} | change, "cerebras/llama")
+
+
+def test_two_rows_correct_one_field_with_one_warning() -> None:
+    made = plan(LEAVES, CONFIG | {"attention_bias": True}, "cerebras/llama")
+    assert len([warning for warning in made.warnings if "attention_bias = True" in warning]) == 1

@@ -83,7 +83,7 @@ class Conversion:
             names=self.names,
             defaults=tuple(self.source.defaults),
             lost=unseen(self.source.config, self.source.seen),
-            warnings=tuple(self.warnings),
+            warnings=tuple(dict.fromkeys(self.warnings)),
             seen=frozenset(self.source.seen),
             deviations=tuple(self.deviations),
             unknown=unknown,

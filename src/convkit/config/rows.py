@@ -144,9 +144,9 @@ class Field(Row):
 
 @dataclass(frozen=True)
 class Constant(Row):
-    """A field of one side whose value is fixed by the layout. In a target it is written (unless ``write`` is false). In
-    a source it must have this value or one of ``also``, and those may be accepted with a warning (``warn``); if it is
-    left out, the default of the class (or ``default``: a value, or a function of the names) must be one of them.
+    """A field of one side whose value is fixed by the layout. In a target it is written. In a source it must have
+    this value or one of ``also``, and those may be accepted with a warning (``warn``); if it is left out, the default
+    of the class (or ``default``: a value, or a function of the names) must be one of them.
     """
 
     side: Which
@@ -154,7 +154,6 @@ class Constant(Row):
     value: Any
     default: Any = OF_CLASS
     also: tuple[Any, ...] = ()
-    write: bool = True
     warn: str = ""
 
     def places(self) -> frozenset[Place]:
@@ -164,8 +163,7 @@ class Constant(Row):
     def convert(self, run: Conversion) -> None:
         """Write the value, or check it."""
         if self.side == run.target.which:
-            if self.write:
-                run.target.write(self.field, self.value)
+            run.target.write(self.field, self.value)
             return
         value = run.source.read(self.field)
         if value is MISSING:

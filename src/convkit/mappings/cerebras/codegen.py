@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import ConfigError, Name
+from convkit.config import Answer, ConfigError, Coupled
+from convkit.config.rows import Together
 from convkit.mapping import Rule
 from convkit.mappings.cerebras.common import Hf
 from convkit.mappings.cerebras.decoder import decoder, final_norm
@@ -19,12 +20,16 @@ from convkit.mappings.cerebras.hf_classes import CODEGEN_CONFIG
 PARTS = 4
 
 
-def _part(names: dict[str, Any]) -> int:
-    """The outputs of a part: whole heads."""
-    if names["heads"] % PARTS:
-        problem = f"is {names['heads']}, but CodeGen's heads lie in {PARTS} equal parts"
-        raise ConfigError(problem, key="n_head", remedy="correct the config, or convert to hf/gptj")
-    return names["hidden"] // PARTS
+def _part(heads: str) -> Together:
+    """The outputs of a part: whole heads, whose number is the field ``heads``. Declares ``part``."""
+
+    def size(values: dict[str, Any], names: dict[str, Any]) -> Answer:
+        if names["heads"] % PARTS:
+            problem = f"is {names['heads']}, but CodeGen's heads lie in {PARTS} equal parts"
+            raise ConfigError(problem, key=heads, remedy="correct the config, or convert to hf/gptj")
+        return Answer(names={"part": names["hidden"] // PARTS})
+
+    return size
 
 
 FUSED = Rule(
@@ -36,5 +41,5 @@ MAPPING = decoder(
     Hf("codegen", ("CodeGenModel", "CodeGenForCausalLM"), CODEGEN_CONFIG, "transformer.", "wte.weight",
        conventions={"rotary": "interleaved", "qkv": "fused in 4 parts: q, v, k"}),
     CS, "h.{i}.", (FUSED, *OUTPUT_AND_FFN), rest=(final_norm("ln_f.{p:weight|bias}"),),
-    rows=(*ROWS, Name("part", _part)), head_bias="use_bias_in_output",
+    rows=(*ROWS, Coupled((), (), _part("n_head"), _part("num_heads"))), head_bias="use_bias_in_output",
 )  # fmt: skip

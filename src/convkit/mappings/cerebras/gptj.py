@@ -31,7 +31,9 @@ def _rotary(heads: str, usual: Callable[[int], int]) -> Callable[[dict[str, Any]
             problem = f"is {rotary_dim}{' by default' if stated is None else ''}, and a head has {head_dim} dimensions"
             remedy = "correct the config: the dimensions are rotated in pairs, and a head must have as many"
             raise ConfigError(problem, key="rotary_dim", remedy=remedy)
-        return Answer({"rotary_dim": rotary_dim}, {"rotary_dim": rotary_dim})
+        unsaid = f"rotary_dim isn't given, and no tensor can show it: its default is taken, {rotary_dim}"
+        field = {"rotary_dim": rotary_dim}
+        return Answer(field, field, warnings=(unsaid,) if stated is None else ())
 
     return convert
 
