@@ -70,7 +70,7 @@ BLOOM = Recorded("bloom", "hf/bloom", "cerebras/gpt2", "params_fixed.yaml")
 #: a model, and the faults that no llama, gpt2 or bert has
 PLANTED = {
     Recorded("gptj", "hf/gptj", "cerebras/gptj"): {"wrong rotary", "wrong head count", "drop the bias of the lm head"},
-    Recorded("codegen", "hf/codegen", "cerebras/codegen"): {"wrong rotary", "wrong head count", "swap k and v"},
+    Recorded("codegen", "hf/codegen", "cerebras/gptj"): {"wrong rotary", "wrong head count", "swap k and v"},
     Recorded("gpt_neox", "hf/gpt_neox", "cerebras/gptj"): {"swap the norms of a layer", "swap q and k"},
     Recorded("falcon_7b", "hf/falcon", "cerebras/gptj"): {"wrong rotary", "swap k and v"},
     Recorded("starcoder", "hf/gpt_bigcode", "cerebras/gpt2"): {"swap k and v", "shift the positions by one row"},

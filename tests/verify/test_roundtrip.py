@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corruption import copy, cut_short, flip_a_bit, swap
-from recorded import HERE, MODELS, Recorded
+from recorded import HERE, MODELS, Recorded, cerebras
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError, UsageError
@@ -397,7 +397,7 @@ def plan_of_others(source: Path, format: str, target: Path, to: str, release: st
 def test_the_originals_conversions_to_cerebras_make_the_round_trip(recorded: Recorded, format: str) -> None:
     target = recorded.mdl()
     assert target is not None
-    plan = plan_of_others(recorded.hf, format, target, f"cerebras/{recorded.family}", recorded.release)
+    plan = plan_of_others(recorded.hf, format, target, cerebras(recorded.family), recorded.release)
     verdict = roundtrip(recorded.hf, target, plan, source_format=format)
     assert_exact(verdict)
     assert verdict.details["digests_compared"] == 0

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 #: layout -> module and class of its oracle
 _ORACLES = {
     "cerebras/bert": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
-    "cerebras/codegen": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
