@@ -57,7 +57,7 @@ RIGHT_CLASS = ConfigClass("Right", "the right manual", {
     "quiet": ClassField(WHOLE, 1),
     "half": ClassField(COUNT, ABSENT, EVERY_VALUE),
     "only_wide": ClassField(FLAG, False),
-    "mup_base": ClassField(NUMBER, 1.0, why="a scaled model"),
+    "mup_base": ClassField(NUMBER.or_null, 1.0, why="a scaled model"),
 })  # fmt: skip
 
 

@@ -109,3 +109,11 @@ def test_codegen_names_the_heads_as_the_source_does() -> None:
     with pytest.raises(ConfigError, match="4 equal parts") as refused:
         find_mapping("cerebras/gptj", "hf/codegen").config.convert({"model": model})
     assert refused.value.key == "num_heads"
+
+
+@pytest.mark.parametrize("field", ["norm_first", "use_position_embedding"])
+def test_null_is_refused_in_fields_that_no_row_reads(field: str) -> None:
+    model = STATED | {"hidden_size": 32, "num_heads": 4, "rotary_dim": 4, field: None}
+    with pytest.raises(ConfigError, match="null") as refused:
+        find_mapping("cerebras/gptj", "hf/gptj").config.convert({"model": model})
+    assert refused.value.key == field

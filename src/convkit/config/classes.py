@@ -39,7 +39,7 @@ class ClassField:
         default: its value where a config leaves it out, in the current release (a value, or a function of the
             declared names).
         neutral: the value with which it has no effect, or a function that says whether a value has none. A mapping with
-            no row for the field refuses any other value by name. None is always neutral.
+            no row for the field refuses any other value by name. None is neutral where the kind has it.
         beside: (other field, value, ...): the field has an effect only where that other field of the class has one of
             these values (none given: where it isn't None); elsewhere every value is neutral.
         since: the first release whose class has it.
@@ -72,7 +72,7 @@ class ClassField:
         return next((old for end, old in self.moved if release and release < end), self.default)
 
     def neutral_in(self, release: Release, names: Mapping[str, Any]) -> Any:
-        """The value beside None that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is no single one."""
+        """The value, beside None where the kind has it, that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is no single one."""
         if callable(self.neutral):
             return ABSENT
         return computed(self.default_in(release) if self.neutral is ITS_DEFAULT else self.neutral, names)
@@ -85,7 +85,7 @@ class ClassField:
             except ValueError:
                 return False
         neutral = self.neutral_in(release, names)
-        return value is None or neutral is EVERY_VALUE or same(value, neutral)
+        return neutral is EVERY_VALUE or (value is None and self.kind.null) or same(value, neutral)
 
 
 def free(kind: Kind, default: Any = None, **more: Any) -> ClassField:
