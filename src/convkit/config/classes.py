@@ -72,7 +72,7 @@ class ClassField:
         return next((old for end, old in self.moved if release and release < end), self.default)
 
     def neutral_in(self, release: Release, names: Mapping[str, Any]) -> Any:
-        """The value, beside None where the kind has it, that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is no single one."""
+        """The value that has no effect, or EVERY_VALUE; REQUIRED or ABSENT if there is no single one."""
         if callable(self.neutral):
             return ABSENT
         return computed(self.default_in(release) if self.neutral is ITS_DEFAULT else self.neutral, names)
