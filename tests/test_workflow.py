@@ -278,20 +278,20 @@ def configured(name: str) -> tuple[str, ...]:
     return str(folder / "config.yaml"), "--config", f"checkpoints={folder / 'checkpoints.tsv'}"
 
 
-def test_there_and_back_with_the_real_command(fresh: Campaign):
+def test_there_and_back_with_the_real_command(real: Campaign):
     config, *options = configured("config_small")
-    done = fresh.run(*options, config=config)
-    assert done.returncode == 0, done.stderr
-    assert fresh.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
-    assert "Nothing to be done" in fresh.run(*options, config=config).stderr
-
-
-def test_a_plan_that_is_refused_by_the_real_command(real: Campaign):
-    config, *options = configured("config_refused")
     done = real.run(*options, config=config)
+    assert done.returncode == 0, done.stderr
+    assert real.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
+    assert "Nothing to be done" in real.run(*options, config=config).stderr
+
+
+def test_a_plan_that_is_refused_by_the_real_command(fresh: Campaign):
+    config, *options = configured("config_refused")
+    done = fresh.run(*options, config=config)
     assert done.returncode == 1
-    assert real.verdicts() == {"llama": "yes", "stray": "stopped"}
-    assert real.document("summary.json")["rows"][1]["stopped_at"] == "plan"
+    assert fresh.verdicts() == {"llama": "yes", "stray": "stopped"}
+    assert fresh.document("summary.json")["rows"][1]["stopped_at"] == "plan"
 
 
 def test_a_repair_needs_no_model(real: Campaign):
