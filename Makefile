@@ -8,6 +8,8 @@ PYTEST := .venv/bin/python -m pytest
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Modules are compiled once, not in each process.
+unexport PYTHONDONTWRITEBYTECODE
 
 # If the home folder isn't writable, caches stay here.
 ifneq ($(shell test -w "$$HOME" && echo writable),writable)
