@@ -16,10 +16,6 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-# Where 8 GB of memory are free, the temporary files of the tests lie there: syncing a disk takes a fifth of their time.
-IN_MEMORY := $(shell grep -q ' /dev/shm .*noexec' /proc/mounts 2> /dev/null || df -Pk /dev/shm 2> /dev/null | \
-	awk 'NR == 2 && $$4 > 8000000 {print "TMPDIR=/dev/shm"}')
-
 .PHONY: setup demo test test-hidden test-slow test-interop schemas lint bench clean
 .DELETE_ON_ERROR:
 
@@ -40,7 +36,7 @@ demo: setup
 	@cat results/verdict.txt
 
 test: setup
-	$(IN_MEMORY) OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
 
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup

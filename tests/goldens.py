@@ -72,10 +72,11 @@ def _unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
     """Unpack without owners, modes and times, and without the checks of each path: the archives are ours."""
     top = archive.name.split(".")[0]
     with tarfile.open(archive) as opened:
+        opened.extraction_filter = lambda entry, folder: entry  # Python before 3.11.4 has no other way to say it
         for entry in opened:
             if not entry.name.removeprefix("./").removeprefix(f"{top}/").startswith(members or ("",)):
                 continue
             if entry.isdir():
                 (folder / entry.name).mkdir(parents=True, exist_ok=True)
             else:
-                opened.extract(entry, folder, set_attrs=False, filter="fully_trusted")
+                opened.extract(entry, folder, set_attrs=False)

@@ -181,9 +181,10 @@ def test_longrope_deviates_only_where_the_context_has_grown_and_the_factors_diff
     ],
     ids=str,
 )
-def test_a_scaling_that_is_no_number_is_refused_by_name(scaling: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        plan(LEAVES, CONFIG | {"rope_scaling": scaling}, "cerebras/llama")
+@pytest.mark.parametrize("field", ["rope_scaling", "rope_parameters"])
+def test_a_scaling_that_is_no_number_is_refused_by_name(field: str, scaling: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named.replace("rope_scaling", field)):
+        plan(LEAVES, CONFIG | {field: scaling}, "cerebras/llama")
 
 
 def test_a_scaling_written_as_text_is_read_as_the_number() -> None:

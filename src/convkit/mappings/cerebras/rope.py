@@ -49,23 +49,25 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
     if kind == "default":
         return Answer(out | {"pos_scaling_factor": 1.0}, declared)
     if kind not in SCALINGS:
-        raise _refusal(f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
+        raise _refusal(field, f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
     if names["release"] and names["release"] < SCALINGS[kind]:
         first = ".".join(map(str, SCALINGS[kind]))
-        raise _refusal(f"release {'.'.join(map(str, names['release']))} has no {kind}", f"--release {first} or later")
+        raise _refusal(
+            field, f"release {'.'.join(map(str, names['release']))} has no {kind}", f"--release {first} or later"
+        )
     if kind != "linear":
         parameters[ORIGINAL] = values.get(ORIGINAL) or parameters.get(ORIGINAL) or names["positions"]
     if kind == "longrope":
         parameters.setdefault("factor", names["positions"] / parameters[ORIGINAL])
     if kind == "longrope" and not (parameters.get("short_factor") and parameters.get("long_factor")):
-        raise _refusal("has no short_factor and long_factor", "add them")
+        raise _refusal(field, "has no short_factor and long_factor", "add them")
     if parameters.get("factor") is None:
-        raise _refusal("has no factor", "add it")
+        raise _refusal(field, "has no factor", "add it")
     if parameters["factor"] <= 0:
-        raise _refusal(f"has the factor {parameters['factor']}", "it must be positive")
+        raise _refusal(field, f"has the factor {parameters['factor']}", "it must be positive")
     out |= {"pos_scaling_factor": parameters.pop("factor"), "pos_scaling_type": kind}
     if kind != "linear":
-        out["pos_scaling_extra_args"] = EXTRA_OF[kind](parameters, out["pos_scaling_factor"], names)
+        out["pos_scaling_extra_args"] = EXTRA_OF[kind](field, parameters, out["pos_scaling_factor"], names)
     if kind != "longrope" or not _switches(parameters, names):
         return Answer(out, declared)
     short, long = values[field]["short_factor"], parameters["long_factor"]
@@ -77,13 +79,13 @@ def _switches(parameters: Values, names: Values) -> bool:
     return parameters.get("short_factor") != parameters.get("long_factor") and names["positions"] > parameters[ORIGINAL]
 
 
-def _yarn_extra(parameters: Values, factor: float, names: Values) -> Values:
+def _yarn_extra(field: str, parameters: Values, factor: float, names: Values) -> Values:
     extra = {ORIGINAL: parameters[ORIGINAL]}
     for key, (default, since) in YARN_OPTIONS.items():
         value = parameters.get(key)
         if value not in (None, default):
             if names["release"] and names["release"] < since:
-                raise _refusal(f"this release has no {key}", f"--release {'.'.join(map(str, since))} or later")
+                raise _refusal(field, f"this release has no {key}", f"--release {'.'.join(map(str, since))} or later")
             extra[key] = value
     attention_factor = parameters.get("attention_factor")
     if attention_factor is None and parameters.get("mscale") and parameters.get("mscale_all_dim"):
@@ -94,14 +96,14 @@ def _yarn_extra(parameters: Values, factor: float, names: Values) -> Values:
     return extra
 
 
-def _llama3_extra(parameters: Values, factor: float, names: Values) -> Values:
+def _llama3_extra(field: str, parameters: Values, factor: float, names: Values) -> Values:
     for key in ("low_freq_factor", "high_freq_factor"):
         if key not in parameters:
-            raise _refusal(f"has no {key}", "add it: transformers has no default")
+            raise _refusal(field, f"has no {key}", "add it: transformers has no default")
     return {key: parameters[key] for key in LLAMA3_DEFAULTS}
 
 
-def _longrope_extra(parameters: Values, factor: float, names: Values) -> Values:
+def _longrope_extra(field: str, parameters: Values, factor: float, names: Values) -> Values:
     return _with_attention_factor(parameters, meant=factor, assumed=names["positions"] / parameters[ORIGINAL])
 
 
@@ -175,8 +177,8 @@ def _with_attention_factor(extra: Values, meant: float, assumed: float) -> Value
     return extra | {"attention_factor": math.sqrt(1 + math.log(max(meant, 1)) / math.log(extra[ORIGINAL]))}
 
 
-def _refusal(problem: str, remedy: str) -> ConfigError:
-    return ConfigError(problem, key="rope_scaling", remedy=remedy)
+def _refusal(field: str, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(problem, key=field, remedy=remedy)
 
 
 ROPE = Coupled(
