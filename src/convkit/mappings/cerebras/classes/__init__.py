@@ -13,6 +13,7 @@ ModelZoo still writes.
 
 from __future__ import annotations
 
+from convkit.config.classes import ClassField, free
 from convkit.config.values import AMOUNT, COUNT, FLAG, LIST, NUMBER, SECTION, TEXT
 
 #: Releases whose layouts are known, the current one last. 2.10 has 2.9's layouts; 2.3 is 2.3.1.
@@ -51,3 +52,23 @@ SCALING = SECTION.of(
 )
 #: attention whose heads share keys and values in groups
 GROUPED = SECTION.of(num_kv_groups=COUNT)
+
+ROTARY = ("position_embedding_type", "rotary")
+_ROTARY_OR_ALIBI = (*ROTARY, "alibi")
+#: fields of positions that every class has
+POSITIONS = {
+    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
+    "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
+    "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
+    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=_ROTARY_OR_ALIBI),
+    "pos_scaling_type": ClassField(TEXT, "linear", beside=_ROTARY_OR_ALIBI, since=(2, 3)),
+    "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=_ROTARY_OR_ALIBI, since=(2, 3)),
+    "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),
+}
+#: fields of muP that every class has; those beside them have other defaults or releases in each
+MUP_FIELDS = {
+    "mup_base_hidden_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
+    "mup_base_filter_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
+    "attention_logits_alpha": ClassField(NUMBER.or_null, 1.0, since=(2, 3), why=MUP),
+    "scale_output_logits_by_d": ClassField(FLAG.or_null, True, beside=("mup_base_hidden_size",), since=(2, 3), why=MUP),
+}

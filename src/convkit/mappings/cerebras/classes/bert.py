@@ -13,8 +13,7 @@ from dataclasses import replace
 
 from convkit.config.classes import ABSENT, REQUIRED, ClassField, ConfigClass, free
 from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, NUMBER, RATE, SECTION, TEXT, WHOLE
-from convkit.mappings.cerebras.classes import GROUPED, MUP, SCALING
-from convkit.mappings.cerebras.classes.gpt2 import ROTARY, ROTARY_OR_ALIBI
+from convkit.mappings.cerebras.classes import GROUPED, MUP, MUP_FIELDS, POSITIONS, ROTARY
 
 #: the fields of ``BertModelConfig`` as the pre-training class has them
 ENCODER = {
@@ -42,22 +41,12 @@ ENCODER = {
     "mask_padding_in_positional_embed": ClassField(FLAG, False),
     "num_relative_attention_buckets": ClassField(WHOLE, 32, beside=("position_embedding_type", "relative")),
     "rotary_dim": ClassField(WHOLE.or_null, None, beside=ROTARY),
-    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
-    "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
-    "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
-    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=ROTARY_OR_ALIBI),
-    "pos_scaling_type": ClassField(TEXT, "linear", beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),
+    **POSITIONS,
 
-    "mup_base_hidden_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
-    "mup_base_filter_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
+    **MUP_FIELDS,
     "embeddings_scale": ClassField(NUMBER.or_null, 1.0, since=(2, 3), why=MUP),
     "scale_qk_dot_by_d": ClassField(FLAG.or_null, None, False, since=(2, 3), why=MUP),
-    "attention_logits_alpha": ClassField(NUMBER.or_null, 1.0, since=(2, 3), why=MUP),
     "output_logits_alpha": ClassField(NUMBER.or_null, 1.0, beside=("mup_base_hidden_size",), since=(2, 3), why=MUP),
-    "scale_output_logits_by_d": ClassField(FLAG.or_null, True, beside=("mup_base_hidden_size",), since=(2, 3),
-                                       why=MUP),
     "lr_adjustment_groups": free(SECTION.or_null, since=(2, 4)),
 
     # overwritten by fields of the subclasses

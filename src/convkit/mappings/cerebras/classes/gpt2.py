@@ -11,10 +11,7 @@ from typing import Any
 
 from convkit.config.classes import ABSENT, ClassField, ConfigClass, free
 from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
-from convkit.mappings.cerebras.classes import BEFORE_2_1, GROUPED, MUP, SCALING
-
-ROTARY = ("position_embedding_type", "rotary")
-ROTARY_OR_ALIBI = ("position_embedding_type", "rotary", "alibi")
+from convkit.mappings.cerebras.classes import BEFORE_2_1, GROUPED, MUP, MUP_FIELDS, POSITIONS, ROTARY
 
 
 def _experts(moe: dict[str, Any]) -> int:
@@ -47,21 +44,11 @@ COMMON = {
 
     # positions
     "rotary_dim": ClassField(COUNT.or_null, None, beside=ROTARY),
-    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
-    "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
-    "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
-    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=ROTARY_OR_ALIBI),
-    "pos_scaling_type": ClassField(TEXT, "linear", beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=ROTARY_OR_ALIBI, since=(2, 3)),
-    "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),
+    **POSITIONS,
 
     # muP
-    "mup_base_hidden_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
-    "mup_base_filter_size": ClassField(NUMBER.or_null, None, since=(2, 3), why=MUP),
-    "attention_logits_alpha": ClassField(NUMBER.or_null, 1.0, since=(2, 3), why=MUP),
+    **MUP_FIELDS,
     "output_logits_alpha": ClassField(NUMBER.or_null, None, beside=("mup_base_hidden_size",), since=(2, 3), why=MUP),
-    "scale_output_logits_by_d": ClassField(FLAG.or_null, True, beside=("mup_base_hidden_size",), since=(2, 3),
-                                       why=MUP),
     "lr_adjustment_groups": free(SECTION.or_null, since=(2, 3)),
 
     # training, sampling, precision
