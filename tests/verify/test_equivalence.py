@@ -197,7 +197,7 @@ class TestAMissedFault:
         assert "; missed: wrong norm epsilon\n" in said
         assert main([*command, "--json", "--no-fail"]) == 0
         document = json.loads(capsys.readouterr().out)
-        assert (document["schema"], document["state"], document["passed"]) == ("convkit.verdict/2", "not shown", False)
+        assert (document["schema"], document["state"], document["passed"]) == ("convkit.verdict/3", "not shown", False)
 
     def test_a_campaign_counts_it_as_not_proved(
         self, hiding: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,7 +18,7 @@ from convkit.verify.verdict import Verdict
 _SHOWN = 20
 
 #: words for a verdict's state on the terminal
-_STATES = {"yes": "yes", "no": "NO", "not shown": "not shown"}
+_STATES = {"yes": "yes", "no": "NO", "reference in doubt": "REFERENCE IN DOUBT", "not shown": "not shown"}
 
 
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,9 @@ STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 #: the checks that make up a proof
 CHECKS = ("roundtrip", "equivalence")
 #: what one check says
-State = Literal["yes", "no", "not shown"]
-_STATES: tuple[State, ...] = ("yes", "no", "not shown")
+State = Literal["yes", "no", "reference in doubt", "not shown"]
+#: the worst first
+_STATES: tuple[State, ...] = ("no", "reference in doubt", "not shown", "yes")
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,18 @@ class Conversion:
     def verdict(self) -> Literal[State, "stopped"]:
         """What all checks together say.
 
-        ``yes``: every check was made and passed; ``no``: one says no; ``not shown``: none says no, but one
-        missed a planted fault; ``stopped``: one is missing.
+        That of the worst check: ``no``, ``reference in doubt`` or ``not shown``. ``yes``: every check was made and
+        passed; ``stopped``: one is missing, and none of the others says anything worse.
         """
         states = {state_of(self.documents[check]) for check in CHECKS if check in self.documents}
-        if "no" in states:
-            return "no"
-        if "not shown" in states:
-            return "not shown"
-        return "yes" if all(check in self.documents for check in self.checks) else "stopped"
+        worst: State = next((state for state in _STATES if state in states), "yes")
+        if worst == "yes" and not all(check in self.documents for check in self.checks):
+            return "stopped"
+        return worst
 
 
 def state_of(verdict: dict[str, Any]) -> State:
-    """The state of one check's verdict: ``yes``, ``no`` or ``not shown``.
+    """The state of one check's verdict; one that this release doesn't know is ``no``.
 
     Verdicts of version 1 give none, and passed also where they missed a planted fault.
     """

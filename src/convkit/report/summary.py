@@ -12,11 +12,17 @@ from msgspec.structs import asdict
 
 import convkit
 from convkit.files.document import Document, read_json, typed
-from convkit.report.campaign import CHECKS, Conversion, state_of
+from convkit.report.campaign import CHECKS, Conversion, State, state_of
 from convkit.report.text import deviation, deviations, duration, number, size
 
 #: how the table on the terminal spells a row's verdict
-VERDICTS = {"yes": "proved", "no": "NOT PROVED", "not shown": "NOT SHOWN", "stopped": "STOPPED"}
+VERDICTS = {
+    "yes": "proved",
+    "no": "NOT PROVED",
+    "reference in doubt": "REFERENCE IN DOUBT",
+    "not shown": "NOT SHOWN",
+    "stopped": "STOPPED",
+}
 
 
 class Sides(Struct, frozen=True):
@@ -36,7 +42,7 @@ class Volume(Struct, frozen=True):
 class Outcome(Struct, frozen=True):
     """What one check found: ``caught`` of ``planted`` faults, seconds."""
 
-    state: Literal["yes", "no", "not shown"]
+    state: State
     passed: bool
     measured: dict[str, Any]
     bound: dict[str, Any]
@@ -63,7 +69,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    verdict: Literal["yes", "no", "not shown", "stopped"]
+    verdict: Literal[State, "stopped"]
     stopped_at: str | None
     problem: str | None
     source: str | None
