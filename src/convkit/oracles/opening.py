@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError
@@ -15,24 +17,26 @@ from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
 from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
-from convkit.oracles.tensors import ReadTensors
+from convkit.oracles.stage_tensors import StageTensors
+from convkit.oracles.tensors import ReadTensors, shape_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convkit.oracles.oracle import Oracle
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose model is ready to run."""
+    """A checkpoint whose model is ready to run, open as long as that may be. Usable as a context manager."""
 
     path: Path
     layout: str
     format: str
     oracle: Oracle
-    #: the dtype in which each tensor is stored
-    dtypes: dict[str, str]
+    checkpoint: Checkpoint
+    #: reads the tensors, and knows the digests of those that it has read
+    read: ReadTensors
+    #: the oracle's tensors, which are held until they are released
+    tensors: StageTensors
     #: corrections of the config by the tensors
     corrections: list[str]
     #: the config as it was read; empty for layouts that have none
@@ -46,12 +50,28 @@ class Opened:
     def parameters(self) -> int:
         """Elements of the tensors that the model reads; a tensor with two names counts once."""
         parts = {part.key for part in self.oracle.roles.values()}
-        return sum(self.oracle.tensors[key].numel() for key in parts)
+        return sum(math.prod(shape_of(self.oracle.tensors, key)) for key in parts)
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The dtype in which each tensor is stored."""
+        return self.read.dtypes
 
     @property
     def stored(self) -> dict[str, int]:
         """The number of tensors stored in each dtype."""
         return dict(Counter(self.dtypes.values()))
+
+    def close(self) -> None:
+        """Let go of the tensors, and close the checkpoint."""
+        self.tensors.release()
+        self.checkpoint.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def taking(self, values: Mapping[str, Any]) -> Oracle:
         """The model with other values of its config's fields, by their paths in the whole config.
@@ -78,39 +98,54 @@ def open_model(
     lenient: bool = False,
     without: Container[str] = (),
 ) -> Opened:
-    """Read a whole checkpoint and build its model. Its layout is the given one, otherwise that of the receipt of a
-    conversion beside it, otherwise it is detected. With ``lenient`` the tensors overrule the fields that they overrule
-    in a conversion (bias flags); otherwise the config is used as it is, like in the framework. Keys in ``without`` are
-    ignored.
+    """Open a checkpoint and build its model, whose tensors are read when it runs. Its layout is the given one,
+    otherwise that of the receipt of a conversion beside it, otherwise it is detected. With ``lenient`` the tensors
+    overrule the fields that they overrule in a conversion (bias flags); otherwise the config is used as it is, like in
+    the framework. Keys in ``without`` are ignored.
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
     """
-    layout = layout or _recorded_layout(path)
-    with open_checkpoint(path, format) as checkpoint:
-        framework = recognise(checkpoint.leaves)
-        if layout is not None and not needs_config(layout):
-            whole, section = {}, ""
-            settings = recorded_settings(path) | (read_model(config)[2] if config else {})
-        elif config is None and checkpoint.config is not None:
-            whole = checkpoint.config
-            section, settings = model_in(whole) or ("", whole)
-            layout = layout or detect_layout(checkpoint.leaves, settings, path)
-        else:
-            config_path = config or beside(path, framework)
-            whole, section, settings = read_model(config_path)
-            layout = layout or detect_layout(checkpoint.leaves, settings, config_path)
-        below = framework.within
+    with ExitStack() as failed:
+        checkpoint = failed.enter_context(open_checkpoint(path, format))
+        model = _described(checkpoint, path, layout or _recorded_layout(path), config)
+        if model.layout not in layouts():
+            remedy = f"these can be run: {', '.join(layouts())}"
+            raise ConvkitError(f"no oracle runs {model.layout}", path=path, remedy=remedy)
+        family, fields = get_oracle(model.layout), model.fields
+        below = recognise(checkpoint.leaves).within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
-        tensors, dtypes = read_tensors(checkpoint, within)
-        name = checkpoint.format
-    if layout not in layouts():
-        raise ConvkitError(f"no oracle runs {layout}", path=path, remedy=f"these can be run: {', '.join(layouts())}")
-    family = get_oracle(layout)
-    tensors = {key: tensor for key, tensor in tensors.items() if key not in without}
-    settings, corrections = family.reconcile(settings, tensors) if lenient else (settings, [])
-    oracle = family(settings, tensors, path)
-    return Opened(path, layout, name, oracle, dtypes, corrections, whole, section, settings)
+        read = ReadTensors(checkpoint, within, without=without)
+        tensors = StageTensors(read)
+        fields, corrections = family.reconcile(fields, tensors) if lenient else (fields, [])
+        oracle = family(fields, tensors, path)
+        failed.pop_all()
+    sides = oracle, checkpoint, read, tensors
+    return Opened(path, model.layout, checkpoint.format, *sides, corrections, model.whole, model.section, fields)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A model: its layout, the whole config, the path of the model's section in it, and the fields in that."""
+
+    layout: str
+    whole: dict[str, Any]
+    section: str
+    fields: dict[str, Any]
+
+
+def _described(checkpoint: Checkpoint, path: Path, layout: str | None, config: Path | None) -> _Described:
+    leaves = checkpoint.leaves
+    if layout is not None and not needs_config(layout):
+        settings = recorded_settings(path) | (read_model(config)[2] if config else {})
+        return _Described(layout, {}, "", settings)
+    if config is None and checkpoint.config is not None:
+        whole, found = checkpoint.config, path
+        section, fields = model_in(whole) or ("", whole)
+    else:
+        found = config or beside(path, recognise(leaves))
+        whole, section, fields = read_model(found)
+    return _Described(layout or detect_layout(leaves, fields, found), whole, section, fields)
 
 
 def recorded_settings(path: Path) -> dict[str, Any]:
@@ -129,15 +164,6 @@ def _recorded(path: Path) -> dict[str, Any]:
     """The plan by which a checkpoint was made, from the receipt beside it; empty where there is none."""
     plan = (read_receipt(path, CONVERSION) or {}).get("plan")
     return plan if isinstance(plan, dict) else {}
-
-
-def read_tensors(checkpoint: Checkpoint, within: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Every float tensor whose key starts with ``within``, in float32, and the dtype in which it is stored."""
-    read, tensors = ReadTensors(checkpoint, within), dict[str, "Tensor"]()
-    for key in read:
-        original = checkpoint.leaves[key].same_as
-        tensors[key] = tensors[original] if original in tensors else read[key]
-    return tensors, read.dtypes
 
 
 def beside(path: Path, framework: Framework) -> Path:

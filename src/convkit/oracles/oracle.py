@@ -9,13 +9,13 @@ and a disagreement is attributed to one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convkit.oracles.tensors import Made, Overlay, shape_of
+from convkit.oracles.tensors import Made, Overlay, copy_of, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,16 @@ class Part:
         """The part as ``[out, in]`` (or ``[out]``)."""
         return self.view(tensors[self.key]).flatten(0, 1)
 
+    def rows_axis(self, ndim: int) -> int:
+        """The axis of a tensor of ``ndim`` axes on which the rows of the part lie."""
+        return ndim - 1 if self.transposed else 0
+
+    def shape_of(self, whole: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the part as :meth:`of` gives it, from that of the whole."""
+        import torch
+
+        return tuple(self.of({self.key: torch.empty(tuple(whole), device="meta")}).shape)
+
     def put(self, whole: Tensor, value: Tensor) -> None:
         """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor."""
         place = self.view(whole)
@@ -94,6 +104,11 @@ class Cut(Part):
         turned = whole.permute(*outs, *self.ins)
         rows = turned.flatten(0, len(outs) - 1) if outs else turned
         return rows.flatten(1) if self.ins else rows
+
+    def rows_axis(self, ndim: int) -> int:
+        """See :meth:`Part.rows_axis`: the first that is neither fixed nor contracted."""
+        free = [axis for axis in range(ndim) if axis >= len(self.at) or self.at[axis] is None]
+        return next(axis for place, axis in enumerate(free) if place not in self.ins)
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """See :meth:`Part.of`."""
@@ -174,6 +189,8 @@ class State:
 #: Roles outside the layers that the first stage reads, and those that every layer does; the last reads the others.
 _BEFORE = ("embedding", "positions", "segments", "norm_embedding")
 _IN_EACH_LAYER = ("slopes",)
+#: roles of the heads whose logits are scores of the vocabulary
+VOCABULARY_HEADS = ("head.lm", "head.mlm")
 
 
 class Oracle(ABC):
@@ -271,24 +288,48 @@ class Oracle(ABC):
         """The tensor of a role, ``[out, in]`` or ``[out]``."""
         return self.roles[role].of(self.tensors)
 
-    def edited(self, changes: Mapping[str, Tensor | Callable[[], Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors with these roles' parts, and their second names, replaced.
+    def part_shape(self, role: str) -> tuple[int, ...]:
+        """The shape of :meth:`part`; nothing is read for it."""
+        part = self.roles[role]
+        return part.shape_of(shape_of(self.tensors, part.key))
 
-        A changed tensor is made when it is read, and so is a part that is given as a function.
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tensors whose rows are the vocabulary at a head, with the axis on which they lie.
+
+        The last stage can be run with a range of these rows: the head's logits are those of these tokens.
+        """
+        return self._rows_of(f"{head}.{end}" for head in VOCABULARY_HEADS for end in ("weight", "bias"))
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """The tables of token embeddings, with the axis on which the rows lie; only those of the input are used."""
+        return self._rows_of(f"{role}.weight" for role in ("embedding", "embedding_decoder"))
+
+    def _rows_of(self, roles: Iterable[str]) -> dict[str, int]:
+        parts = {part.key: part for part in (self.roles[role] for role in roles if role in self.roles)}
+        own = {key: part.rows_axis(len(shape_of(self.tensors, key))) for key, part in parts.items()}
+        return own | {copy: own[original] for copy, original in self.twins.items() if original in own}
+
+    def edits(self, changes: Mapping[str, Tensor | Callable[[], Tensor]]) -> dict[str, Callable[[], Tensor]]:
+        """How the tensors with these roles' parts, and their second names, are made with the parts replaced.
+
+        A part can be given as a function, which is called when the tensor is made.
         """
         by_key: dict[str, dict[Part, Tensor | Callable[[], Tensor]]] = {}
         for role, value in changes.items():
             part = self.roles[role]
             by_key.setdefault(part.key, {})[part] = value
-        made = {
-            key: Made(shape_of(self.tensors, key), partial(self._edit, key, parts)) for key, parts in by_key.items()
-        }
-        return Overlay(
-            self.tensors, made | {copy: made[original] for copy, original in self.twins.items() if original in made}
-        )
+        made: dict[str, Callable[[], Tensor]] = {key: partial(self._edit, key, parts) for key, parts in by_key.items()}
+        return made | {copy: made[original] for copy, original in self.twins.items() if original in made}
+
+    def edited(self, changes: Mapping[str, Tensor | Callable[[], Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors with :meth:`edits`, each of which is made when it is read."""
+        edits = self.edits(changes)
+        return Overlay(self.tensors, {key: Made(shape_of(self.tensors, key), make) for key, make in edits.items()})
 
     def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
-        whole = self.tensors[key].clone()
+        whole = copy_of(self.tensors, key)
         for part, value in parts.items():
             part.put(whole, value() if callable(value) else value)
         return whole

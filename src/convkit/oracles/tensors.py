@@ -6,13 +6,16 @@ a checkpoint, :class:`Overlay` replaces some tensors of another mapping. A plain
 
 from __future__ import annotations
 
+import math
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import value_dtype
+from convkit.oracles.digested import DigestedReader
+from convkit.oracles.windows import Rows, Window, cut, spread, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,11 +37,11 @@ class Alive:
     bytes: int = 0
     peak: int = 0
 
-    def count(self, array: np.ndarray) -> None:
-        """Count an array until it is freed. Tensors that share its memory keep it from that."""
-        self.bytes += array.nbytes
+    def count(self, array: np.ndarray, nbytes: int) -> None:
+        """Count what is used of an array until it is freed. Tensors that share its memory keep it from that."""
+        self.bytes += nbytes
         self.peak = max(self.peak, self.bytes)
-        weakref.finalize(array, self._free, array.nbytes)
+        weakref.finalize(array, self._free, nbytes)
 
     def _free(self, nbytes: int) -> None:
         self.bytes -= nbytes
@@ -51,6 +54,14 @@ class OnDemand(Mapping[str, "Tensor"]):
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
 
+    def part(self, key: str, window: Window) -> Tensor:
+        """What a window shows of a tensor, without more of it in memory than needed."""
+        return cut(self[key], window)
+
+    def copy(self, key: str) -> Tensor:
+        """A copy that can be written to."""
+        return self[key].clone()
+
     def same(self, one: str, other: str) -> bool:
         """Whether two tensors have the same values."""
         import torch
@@ -59,30 +70,99 @@ class OnDemand(Mapping[str, "Tensor"]):
 
 
 class ReadTensors(OnDemand):
-    """The float tensors of an open checkpoint whose keys start with ``within``, cast to float32 as they are read."""
+    """The float tensors of an open checkpoint, cast to float32 as they are read, and digested as they are stored.
 
-    def __init__(self, checkpoint: Tensors, within: str = "", alive: Alive | None = None) -> None:
+    Args:
+        checkpoint: where they are read.
+        within: how their keys start.
+        alive: counts what was read and is in use.
+        algorithm: of the digests (:mod:`convkit.checkpoint.digests`).
+        without: keys that are left out.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Tensors,
+        within: str = "",
+        alive: Alive | None = None,
+        *,
+        algorithm: str = "xxh3-128",
+        without: Container[str] = (),
+    ) -> None:
         self._checkpoint = checkpoint
+        self._reader = DigestedReader(checkpoint, algorithm)
         self._leaves: dict[str, Leaf] = {}
         #: the dtype in which each tensor is stored
         self.dtypes: dict[str, str] = {}
         self.alive = alive or Alive()
         for key, leaf in checkpoint.leaves.items():
-            if leaf.spec is not None and "float" in leaf.spec.dtype and key.startswith(within):
-                self._leaves[key] = leaf
-                self.dtypes[key] = leaf.spec.dtype
+            if leaf.spec is None or "float" not in leaf.spec.dtype or key in without or not key.startswith(within):
+                continue
+            self._leaves[key] = leaf
+            self.dtypes[key] = leaf.spec.dtype
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each tensor that was read: whole, in slices from its first to its last, or some rows of it."""
+        return self._reader.digests
 
     def __getitem__(self, key: str) -> Tensor:
+        spec = self._checkpoint.spec(self._leaves[key].key)
+        return self._filled(key, self._reader.range(key, 0, spec.size), spec.shape)
+
+    def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`."""
+        shape, axis = self.shape(key), window.axis
+        length, inner = shape[axis], math.prod(shape[axis + 1 :])
+        if isinstance(window, Rows):
+            return self._rows(key, window, length * inner)
+        starts = [outer * length * inner for outer in range(math.prod(shape[:axis]))]
+        ranges = [(start + window.start * inner, start + window.stop * inner) for start in starts]
+        one = self._reader.range(key, *ranges[0]) if len(ranges) == 1 else self._reader.ranges(key, ranges)
+        return self._filled(key, one, (*shape[:axis], window.stop - window.start, *shape[axis + 1 :]))
+
+    def _rows(self, key: str, window: Rows, each: int) -> Tensor:
+        """A table of some rows. Where rows aren't in one piece, whole ones of the axes before are read, one by one."""
         import numpy as np
         import torch
 
-        spec = self._checkpoint.spec(self._leaves[key].key)
-        dtype = value_dtype(spec.dtype)
-        values = np.empty(spec.size, dtype=np.float32)
-        self.alive.count(values)
-        for start, block in self._checkpoint.blocks(key):
-            values[start : start + block.size] = block.view(dtype)
-        return torch.from_numpy(values).reshape(spec.shape)
+        shape, rows, axis = self.shape(key), window.rows, window.axis
+        inner = math.prod(shape[axis + 1 :])
+        found = torch.empty(math.prod(shape[:axis]), len(rows), inner)
+        if axis == 0:
+            pieces = self._reader.ranges(key, [(row * inner, (row + 1) * inner) for row in rows])
+            self._fill(found.numpy().reshape(-1), key, pieces)
+        else:
+            ranges = [(outer * each, (outer + 1) * each) for outer in range(found.shape[0])]
+            whole, at = np.empty(each, np.float32), 0
+            for piece in self._reader.ranges(key, ranges):
+                outer, start = divmod(at, each)
+                at += self._cast(whole[start:], key, piece)
+                if at % each == 0:
+                    found[outer] = torch.from_numpy(whole).view(-1, inner)[rows]
+        into = table(window, shape)
+        self.alive.count(into, 4 * found.numel())
+        turned = found.movedim(1, 0).reshape(len(rows), *shape[:axis], *shape[axis + 1 :])
+        return spread(turned, window, into)
+
+    def _filled(self, key: str, pieces: Iterable[np.ndarray], shape: Sequence[int]) -> Tensor:
+        import numpy as np
+        import torch
+
+        values = np.empty(math.prod(shape), dtype=np.float32)
+        self.alive.count(values, values.nbytes)
+        self._fill(values, key, pieces)
+        return torch.from_numpy(values).reshape(tuple(shape))
+
+    def _fill(self, values: np.ndarray, key: str, pieces: Iterable[np.ndarray]) -> None:
+        at = 0
+        for piece in pieces:
+            at += self._cast(values[at:], key, piece)
+
+    def _cast(self, values: np.ndarray, key: str, piece: np.ndarray) -> int:
+        """Write stored elements as float32; their number."""
+        values[: piece.size] = piece.view(value_dtype(self.dtypes[key]))
+        return piece.size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)
@@ -154,6 +234,11 @@ class Overlay(OnDemand):
 def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     """The shape of a tensor, which isn't read for it where the mapping reads on demand."""
     return tensors.shape(key) if isinstance(tensors, OnDemand) else tuple(tensors[key].shape)
+
+
+def copy_of(tensors: Mapping[str, Tensor], key: str) -> Tensor:
+    """A copy of a tensor that can be written to."""
+    return tensors.copy(key) if isinstance(tensors, OnDemand) else tensors[key].clone()
 
 
 def same(tensors: Mapping[str, Tensor], one: str, other: str) -> bool:

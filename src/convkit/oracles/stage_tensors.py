@@ -1,0 +1,108 @@
+"""The tensors of the stage that runs: held from their first use on, changed or seen in part for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from convkit.oracles.tensors import OnDemand
+from convkit.oracles.windows import Rows, Window, copied
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: key -> how its tensor is made
+Edits = Mapping[str, Callable[[], "Tensor"]]
+
+
+class StageTensors(OnDemand):
+    """Tensors of another mapping, each read at its first use and held until :meth:`release`.
+
+    For a while, some keys can give other tensors (:meth:`changed`), or parts of theirs (:meth:`windowed`). A window
+    counts wherever its tensor is read: a function that makes a changed tensor sees the same part, and gives it.
+    """
+
+    def __init__(self, below: OnDemand) -> None:
+        self._below = below
+        self._held: dict[tuple[str, Window | None], Tensor] = {}
+        self._windows: Mapping[str, Window] = {}
+        self._changes: tuple[Edits, ...] = ()
+        self._making = False
+
+    def __getitem__(self, key: str) -> Tensor:
+        for i, edits in reversed([*enumerate(self._changes)]):
+            if key in edits:
+                with self._seeing(self._changes[:i], making=True):
+                    return edits[key]()
+        return self.held(key)
+
+    def unchanged(self, key: str) -> Tensor:
+        """The tensor without a change; in a function that makes one, without that change and those within it."""
+        return self[key] if self._making else self.held(key)
+
+    def held(self, key: str) -> Tensor:
+        """The tensor as it was read, or the window's part of it. What is written to it stays until it's released."""
+        window = self._windows.get(key)
+        found = self._held.get((key, window))
+        if found is None:
+            found = self._below[key] if window is None else self._below.part(key, window)
+            self._held[key, window] = found
+        return found
+
+    def release(self) -> None:
+        """Let go of all tensors."""
+        self._held.clear()
+
+    def changed(self, edits: Edits) -> AbstractContextManager[None]:
+        """These keys are made by these functions for a while, anew at each access.
+
+        What a function reads is without its own change. Changes within others come before them, and read them.
+        """
+        return self._seeing((*self._changes, dict(edits)), making=self._making)
+
+    @contextmanager
+    def windowed(self, windows: Mapping[str, Window]) -> Iterator[None]:
+        """Only a part of these tensors is read and given for a while; their :meth:`shape` stays that of the whole."""
+        outer = self._windows
+        self._windows = {**outer, **windows}
+        try:
+            yield
+        finally:
+            self._windows = outer
+
+    def window(self, key: str) -> Window | None:
+        """The part of a tensor that is seen now; None for all of it."""
+        return self._windows.get(key)
+
+    def copy(self, key: str) -> Tensor:
+        """See :meth:`OnDemand.copy`: of a table, the rows that are seen."""
+        window = self._windows.get(key)
+        return copied(self[key], window) if isinstance(window, Rows) else self[key].clone()
+
+    @contextmanager
+    def _seeing(self, changes: tuple[Edits, ...], making: bool) -> Iterator[None]:
+        outer = self._changes, self._making
+        self._changes, self._making = changes, making
+        try:
+            yield
+        finally:
+            self._changes, self._making = outer
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._below)
+
+    def __len__(self) -> int:
+        return len(self._below)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._below
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """See :meth:`OnDemand.shape`."""
+        return self._below.shape(key)
+
+    def same(self, one: str, other: str) -> bool:
+        """See :meth:`OnDemand.same`."""
+        changed = any({one, other} & edits.keys() for edits in self._changes)
+        return super().same(one, other) if changed else self._below.same(one, other)

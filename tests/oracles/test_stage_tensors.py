@@ -1,0 +1,83 @@
+"""Tensors of a stage: held until released, changed and seen in part for a while."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from convkit.formats import open_checkpoint
+from convkit.oracles.stage_tensors import StageTensors
+from convkit.oracles.tensors import ReadTensors
+from convkit.oracles.windows import Rows, Slice
+
+STORED = {"a": torch.arange(12.0).reshape(3, 4).bfloat16(), "b": torch.ones(3)}
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Iterator[ReadTensors]:
+    save_file(STORED, tmp_path / "model.safetensors")
+    with open_checkpoint(tmp_path / "model.safetensors") as opened:
+        yield ReadTensors(opened)
+
+
+def test_tensors_are_held_until_they_are_released(read: ReadTensors) -> None:
+    tensors = StageTensors(read)
+    assert list(tensors) == ["a", "b"] and len(tensors) == 2 and "c" not in tensors and tensors.shape("a") == (3, 4)
+    assert read.alive.bytes == 0
+    assert tensors["a"] is tensors["a"]
+    tensors.held("a")[0] = 9
+    assert (tensors["a"][0] == 9).all() and read.alive.bytes == 48
+    tensors.release()
+    gc.collect()
+    assert read.alive.bytes == 0
+    assert torch.equal(tensors["a"], STORED["a"].float())
+
+
+def test_a_change_is_made_anew_and_reads_what_is_below_it(read: ReadTensors) -> None:
+    tensors, made = StageTensors(read), []
+
+    def doubled() -> torch.Tensor:
+        made.append(1)
+        return 2 * tensors["a"] + tensors["b"].sum()
+
+    with tensors.changed({"a": doubled, "b": lambda: tensors["a"][:, 0]}):
+        assert torch.equal(tensors["a"], 2 * STORED["a"].float() + 3) and len(made) == 1
+        assert torch.equal(tensors["b"], STORED["a"][:, 0].float()), "each change reads the tensors before it"
+        assert torch.equal(tensors.unchanged("a"), STORED["a"].float())
+        with tensors.changed({"a": lambda: 10 * tensors.unchanged("a")}):
+            assert torch.equal(tensors["a"], 20 * STORED["a"].float() + 30)
+            assert torch.equal(tensors.unchanged("a"), STORED["a"].float())
+        assert not tensors.same("b", "b") or torch.equal(tensors["b"], tensors["b"])
+        assert len(made) == 2
+    assert torch.equal(tensors["a"], STORED["a"].float())
+
+
+def test_a_window_is_all_that_is_read(read: ReadTensors) -> None:
+    tensors = StageTensors(read)
+    with tensors.windowed({"a": Slice(0, 1, 3)}):
+        assert torch.equal(tensors["a"], STORED["a"][1:].float()) and tensors.shape("a") == (3, 4)
+        assert read.alive.bytes == 32
+        with tensors.changed({"a": lambda: -tensors["a"]}), tensors.windowed({"a": Slice(1, 0, 1)}):
+            assert torch.equal(tensors["a"], -STORED["a"][:, :1].float()), "the window within counts, for all"
+        assert tensors.window("a") == Slice(0, 1, 3)
+    assert tensors.window("a") is None and torch.equal(tensors["a"], STORED["a"].float())
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_of_a_table(read: ReadTensors, axis: int) -> None:
+    tensors, whole = StageTensors(read), STORED["a"].float()
+    with tensors.windowed({"a": Rows(axis, torch.tensor([[2, 0], [2, 2]]))}):
+        seen = tensors["a"]
+        expected = torch.zeros_like(whole)
+        for row in (0, 2):
+            expected.select(axis, row).copy_(whole.select(axis, row))
+        assert torch.equal(seen, expected) and seen.shape == (3, 4)
+        assert read.alive.bytes == 4 * 2 * whole.shape[1 - axis]
+        copy = tensors.copy("a")
+        copy.zero_()
+        assert torch.equal(tensors["a"], expected)
