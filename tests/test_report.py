@@ -9,14 +9,16 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sample_campaign as sample
 
 from convkit.cli import main
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
 from convkit.generate import generate
 from convkit.report import build_report, format_table, plots, read_campaign, summarize, text
+from convkit.report.checks import checks_asked_for
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -125,6 +127,85 @@ def test_a_row_that_is_not_shown_looks_like_neither_yes_nor_no(campaign: Path):
     assert '<h2>blunt <span class="chip not-shown">not shown</span></h2>' in source
     assert '<h4>Equivalence <span class="chip not-shown">not shown</span></h4>' in source
     assert '<span class="verdict not-shown">not shown, 4.1e-07 ≤ 5.0e-06</span>' in source
+
+
+class TestACheckLeftOut:
+    """What the column ``checks`` leaves out isn't proved, whatever an earlier run has left in the folder."""
+
+    @staticmethod
+    def write(folder: Path, checks: str, **stages: dict[str, Any]) -> Path:
+        sample.write_row(folder / "some", stages=sample.all_stages(**stages))
+        (folder / "checkpoints.tsv").write_text(f"id\tsource\tto\tchecks\nsome\tx\tcerebras/llama\t{checks}\n")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("checks", "left_out"),
+        [
+            ("", []),
+            ("equivalence:faults=all,roundtrip", []),
+            ("roundtrip", ["equivalence"]),
+            ("equivalence:stages=layers.0:layers.2", ["roundtrip"]),
+            ("none", ["roundtrip", "equivalence"]),
+        ],
+    )
+    def test_it_is_not_proved(self, tmp_path: Path, checks: str, left_out: list[str]):
+        found = summary(self.write(tmp_path, checks))
+        row = found["rows"][0]
+        assert found["passed"] == (not left_out)
+        assert row["verdict"] == ("left out" if left_out else "yes")
+        assert row["left_out"] == left_out
+        assert [check for check in ("roundtrip", "equivalence") if row[check] is None] == left_out
+        table = format_table(summarize(read_campaign(tmp_path)))
+        assert table.count("left out  ") == len(left_out)
+        assert ("NOT PROVED" in table) == bool(left_out)
+        assert table.endswith("0 of 1 conversion proved" if left_out else "1 of 1 conversion proved")
+
+    def test_the_page_says_so(self, tmp_path: Path):
+        source = build_report(self.write(tmp_path, "roundtrip")).read_text()
+        page = Page(source)
+        assert '<h2>some <span class="chip left-out">not proved</span></h2>' in source
+        assert source.count('<span class="verdict left-out">left out</span>') == 1
+        assert "equivalence: not proved, left out by the column checks" in page.text
+        assert "4.1e-07" not in page.text
+
+    def test_a_check_that_says_no_still_says_no(self, tmp_path: Path):
+        row = summary(self.write(tmp_path, "roundtrip", roundtrip=sample.roundtrip(False)))["rows"][0]
+        assert row["verdict"] == "no"
+        assert row["left_out"] == ["equivalence"]
+
+    @pytest.mark.parametrize(("checks", "stage"), [("roundtrip", "roundtrip"), ("none", "convert")])
+    def test_what_was_asked_has_to_be_done(self, tmp_path: Path, checks: str, stage: str):
+        self.write(tmp_path, checks)
+        (tmp_path / "some" / f"{stage}.json").unlink()
+        row = summary(tmp_path)["rows"][0]
+        assert (row["verdict"], row["stopped_at"]) == ("stopped", stage)
+
+    def test_a_word_that_is_not_known_names_the_table_and_the_row(self, tmp_path: Path):
+        with pytest.raises(ConvkitError, match=r"checkpoints\.tsv: row some, column checks: 'round' names no check"):
+            summary(self.write(tmp_path, "round"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "asked"),
+    [
+        (" ", {"roundtrip": {}, "equivalence": {}}),
+        (" none ", {}),
+        ("equivalence, roundtrip", {"roundtrip": {}, "equivalence": {}}),
+        ("equivalence:stages=a:b,equivalence:x==", {"equivalence": {"stages": "a:b", "x": "="}}),
+        ("roundtrip,", "'' names no check"),
+        ("equivalence:", "'equivalence:' gives no option"),
+        ("equivalence:faults=", "'equivalence:faults=' gives no option"),
+        ("roundtrip,roundtrip", "'roundtrip' is there twice"),
+        ("equivalence:faults=all,equivalence:faults=none", "'equivalence:faults' is there twice"),
+        ("roundtrip,none", "'none' beside other words"),
+    ],
+)
+def test_the_cell_of_checks(cell: str, asked: dict[str, dict[str, str]] | str):
+    if isinstance(asked, dict):
+        assert checks_asked_for(cell) == asked
+    else:
+        with pytest.raises(UsageError, match=f"^{asked}"):
+            checks_asked_for(cell)
 
 
 class TestADeviation:

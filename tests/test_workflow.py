@@ -207,6 +207,51 @@ def test_a_repair_takes_the_place_of_a_conversion(played: Campaign):
     assert "convkit equivalence" not in commands
 
 
+@pytest.mark.parametrize(
+    ("checks", "made"),
+    [
+        ("", {"roundtrip", "equivalence"}),
+        ("roundtrip", {"roundtrip"}),
+        ("equivalence:probe-length=64", {"equivalence"}),
+        ("none", set()),
+    ],
+)
+def test_a_check_that_is_left_out_is_not_proved(played: Campaign, checks: str, made: set[str]):
+    played.write([GOOD | {"checks": checks}, BACK | {"checks": ""}])
+    done = played.run()
+    assert {
+        stage for stage in ("roundtrip", "equivalence") if (played.directory / f"results/good/{stage}.json").exists()
+    } == made
+    assert (played.directory / "results/back/equivalence.json").exists()
+    left_out = [check for check in ("roundtrip", "equivalence") if check not in made]
+    good = played.document("summary.json")["rows"][0]
+    assert good["left_out"] == left_out
+    if not left_out:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1
+    assert good["verdict"] == "left out"
+    assert "1 of 2 conversions proved" in done.stderr
+    assert f"good: {' and '.join(left_out)}: not proved, left out by the column checks" in done.stderr
+    assert not (played.directory / "results/verdict.txt").exists()
+
+
+def test_a_check_left_out_later_no_longer_counts(played: Campaign):
+    played.write([GOOD | {"checks": ""}])
+    assert played.run().returncode == 0
+    played.write([GOOD | {"checks": "roundtrip"}])
+    done = played.run()
+    assert done.returncode == 1
+    assert played.verdicts() == {"good": "left out"}
+    assert not (played.directory / "results/verdict.txt").exists()
+
+
+def test_options_of_a_check_reach_the_command_quoted(played: Campaign):
+    played.write([GOOD | {"checks": "roundtrip, equivalence:probe-length= 64"}])
+    commands = played.run("--dry-run", "--printshellcmds").stdout
+    assert "--probe-length 256 '--probe-length= 64' --json" in commands
+
+
 def test_a_changed_row_is_done_again_and_no_other(played: Campaign):
     played.write([GOOD, BACK])
     played.run()
@@ -253,6 +298,33 @@ def test_dry_run_makes_nothing(played: Campaign):
         ([GOOD | {"options": "--config 'a b"}], {}, 'row 1, column options: "--config \'a b": No closing quotation'),
         ([GOOD | {"source": "generated://lama"}], {}, "row 1, column source: no family is called 'lama'"),
         ([GOOD | {"to": "data-iter-state"}], {}, "row 1, column options: the following arguments are required: -w"),
+        (
+            [GOOD | {"checks": "equivalance"}],
+            {},
+            "row 1, column checks: 'equivalance' names no check (known are roundtrip, equivalence; none ",
+        ),
+        (
+            [GOOD | {"checks": "equivalence:colour=red"}],
+            {},
+            "row 1, column checks: 'equivalence:colour=red': equivalence takes no option colour here (allowed are ",
+        ),
+        (
+            [GOOD | {"checks": "equivalence:probe-length=long"}],
+            {},
+            "row 1, column checks: 'equivalence:probe-length=long': argument --probe-length: invalid int value: 'long'",
+        ),
+        ([GOOD | {"checks": "none,roundtrip"}], {}, "column checks: 'none' beside other words"),
+        ([GOOD | {"checks": "roundtrip:seed=3"}], {}, "column checks: 'roundtrip:seed=3': roundtrip takes no option"),
+        (
+            [claim(id="fixed", source="old.mdl", to="fix-checkpoint-spec", checks="equivalence")],
+            {},
+            "row 1, column checks: 'equivalence' isn't a check of a repair (it takes roundtrip)",
+        ),
+        (
+            [claim(id="orbax", source="run", to="", format="orbax-v1", checks="equivalence:faults=all")],
+            {},
+            "column checks: 'equivalence:faults=all': equivalence takes no option faults here (write ",
+        ),
         ([GOOD, GOOD], {}, "row 2, column id: 'good' is taken by an earlier row"),
         ([BACK, GOOD], {}, "row 1, column source: 'row:good' names no earlier row"),
         ([{"id": "good", "source": "x"}], {}, "row 1, column sha256: is missing"),

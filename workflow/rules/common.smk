@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import jsonschema
 import yaml
 
-from convkit.cli.claim import check_claim, is_one_file
+from convkit.cli.claim import check_claim, checks_of, is_one_file
 from convkit.cli.kinds import kind_of
 from convkit.errors import UsageError
 
@@ -73,6 +73,18 @@ ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
+# the checks that are made of each row, with the options that the row gives to them
+CHECKS = {id: checks_of(row) for id, row in ROWS.items()}
+
+
+def checked_by(check):
+    """The rows of which a check is made."""
+    return [id for id in ROWS if check in CHECKS[id]]
+
+
+def check_options(check):
+    """The options that a row gives to a check, as arguments of its command."""
+    return lambda wildcards: CHECKS[wildcards.id][check]
 
 
 def any_of(ids):

@@ -11,7 +11,7 @@ rule equivalence:
     benchmark:
         "<benchmarks>/equivalence.tsv"
     wildcard_constraints:
-        id=any_of(CONVERSIONS),
+        id=any_of(checked_by("equivalence")),
     conda:
         "../../environment.yml"
     threads: config["threads"]
@@ -23,8 +23,9 @@ rule equivalence:
         target=target,
         opening=opening,
         probe_length=config["probe_length"],
+        options=check_options("equivalence"),
     message:
         "{wildcards.id}: equivalence"
     shell:
         "convkit equivalence {params.source} {params.target} {params.opening:q} --probe-length {params.probe_length}"
-        " --json --no-fail > {output} 2> {log}"
+        " {params.options:q} --json --no-fail > {output} 2> {log}"

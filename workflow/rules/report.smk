@@ -18,8 +18,9 @@ rule claims:
 rule report:
     input:
         "<results>/checkpoints.tsv",
-        expand("<results>/{id}/{stage}.json", id=ROWS, stage=["inspect", "roundtrip"]),
-        expand("<results>/{id}/equivalence.json", id=CONVERSIONS),
+        expand("<results>/{id}/{stage}.json", id=ROWS, stage=["inspect", "convert"]),
+        expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
+        expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
     output:
         page="<results>/report.html",
         summary="<results>/summary.json",

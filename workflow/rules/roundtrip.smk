@@ -9,6 +9,8 @@ rule roundtrip:
         "<logs>/roundtrip.log",
     benchmark:
         "<benchmarks>/roundtrip.tsv"
+    wildcard_constraints:
+        id=any_of(checked_by("roundtrip")),
     conda:
         "../../environment.yml"
     resources:

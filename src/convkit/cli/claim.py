@@ -15,13 +15,14 @@ from convkit.formats import get_format
 from convkit.generate.options import parse
 from convkit.mappings import get_layout
 from convkit.plan.route import check_stop, layout_at, layouts_of
+from convkit.report.checks import checks_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def check_claim(row: Mapping[str, str]) -> None:
-    """Check that layouts, format, options and generated model exist.
+    """Check that layouts, format, options, checks and generated model exist.
 
     Raises:
         UsageError: one doesn't; its ``key`` is the column.
@@ -52,6 +53,39 @@ def check_claim(row: Mapping[str, str]) -> None:
             raise UsageError(f"{row['options']!r}: {error or 'asks for help'}") from None
         for stop in getattr(asked, "through", ()):
             check_stop(stop)
+    with _column("checks"):
+        checks_of(row)
+
+
+def checks_of(row: Mapping[str, str]) -> dict[str, list[str]]:
+    """The checks that are made of a row's output, each with the options of its command.
+
+    Raises:
+        UsageError: the column ``checks`` asks for a check or an option that there isn't for this kind of work.
+    """
+    cell = row.get("checks", "").strip()
+    taken = KINDS[kind_of(row)].checks
+    asked = checks_asked_for(cell)
+    if cell and (other := next((check for check in asked if check not in taken), None)):
+        raise UsageError(f"{other!r} isn't a check of a {kind_of(row)}", remedy=f"it takes {', '.join(taken)}")
+    return {
+        check: [_argument(check, taken[check], option, value) for option, value in given.items()]
+        for check, given in asked.items()
+        if check in taken
+    }
+
+
+def _argument(check: str, allowed: tuple[str, ...], option: str, value: str) -> str:
+    """An option given for a check, as an argument of its command."""
+    word, argument = f"{check}:{option}={value}", f"--{option}={value}"
+    if option not in allowed:
+        remedy = f"allowed are {', '.join(allowed)}" if allowed else f"write {check} alone"
+        raise UsageError(f"{word!r}: {check} takes no option {option} here", remedy=remedy)
+    try:
+        parser().parse_args([check, "SRC", "DST", argument])
+    except UsageError as error:
+        raise UsageError(f"{word!r}: {error.problem}", remedy=error.remedy) from None
+    return argument
 
 
 def is_one_file(row: Mapping[str, str]) -> bool:

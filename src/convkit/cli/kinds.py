@@ -26,6 +26,8 @@ REPAIRS = {
     "fix-checkpoint-spec": ("cerebras", "fix-checkpoint-spec", "SRC"),
     "data-iter-state": ("cerebras", "data-iter-state", "--old_checkpoint", "SRC", "--output_file", "DST"),
 }
+#: options of ``convkit equivalence`` that the column ``checks`` may give: how the models are run, not what they are
+EQUIVALENCE_OPTIONS = ("device", "faults", "memory", "probe-length", "stages", "threads")
 #: formats to which an Orbax checkpoint is migrated if ``to`` doesn't name a layout
 MIGRATIONS = ("orbax-v0", "orbax-v1")
 
@@ -39,11 +41,13 @@ class Kind:
             where the row asks for another kind.
         roundtrip: whether the target leads back to its source.
         equivalence: whether the target computes the same as its source.
+        checks: the checks that prove a row of the table, each with the options that its column ``checks`` may give.
     """
 
     plan: Callable[[Row], tuple[str, ...] | None]
     roundtrip: Check
     equivalence: Check
+    checks: Mapping[str, tuple[str, ...]]
 
 
 def kind_of(row: Row) -> str:
@@ -134,7 +138,10 @@ def _restored(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdi
 
 
 KINDS = {
-    CONVERSION: Kind(_plan_conversion, _converted_back, _same_model),
-    REPAIR: Kind(_plan_repair, _repaired, _same_model),
-    MIGRATION: Kind(_plan_migration, _migrated_back, _restored),
+    CONVERSION: Kind(
+        _plan_conversion, _converted_back, _same_model, {"roundtrip": (), "equivalence": EQUIVALENCE_OPTIONS}
+    ),
+    # its round trip compares every tensor under its own name, so no model needs to be run
+    REPAIR: Kind(_plan_repair, _repaired, _same_model, {"roundtrip": ()}),
+    MIGRATION: Kind(_plan_migration, _migrated_back, _restored, {"roundtrip": (), "equivalence": ()}),
 }

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import STATE_SCHEMA
+from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
 
 #: the stages in the order in which they run; each leaves a document, a log and a benchmark
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
-#: the checks that make up a proof
-CHECKS = ("roundtrip", "equivalence")
 #: what one check says
 State = Literal["yes", "no", "reference in doubt", "not shown"]
 #: the worst first
@@ -61,6 +60,12 @@ class Conversion:
         return CHECKS[:1] if self.plan.get("schema") == STATE_SCHEMA else CHECKS
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The checks that it must pass to be proved, and that its claim leaves out."""
+        asked = checks_asked_for(self.claim.get("checks") or "")
+        return tuple(check for check in self.checks if check not in asked)
+
+    @property
     def deviations(self) -> list[dict[str, Any]]:
         """The deviations that the plan declares; those that the equivalence check measured with their size."""
         measured = self.documents.get("equivalence", {}).get("deviations", [])
@@ -69,25 +74,32 @@ class Conversion:
 
     @property
     def stopped_at(self) -> str | None:
-        """The first stage that left no document, apart from those it never had; None once all checks are made."""
-        if all(check in self.documents for check in self.checks):
+        """The first stage that left no document, apart from those it never had; None once all is done that was asked.
+
+        That are the checks, or the conversion where its claim leaves out every check.
+        """
+        last = [check for check in self.checks if check not in self.left_out] or ["convert"]
+        if all(stage in self.documents for stage in last):
             return None
         begun = [stage for stage in STAGES if stage in self.documents or stage in self.complaints]
         missing = [stage for stage in begun if stage not in self.documents]
-        return (missing or [stage for stage in self.checks if stage not in self.documents])[0]
+        return (missing or [stage for stage in last if stage not in self.documents])[0]
 
     @property
-    def verdict(self) -> Literal[State, "stopped"]:
+    def verdict(self) -> Literal[State, "left out", "stopped"]:
         """What all checks together say.
 
         That of the worst check: ``no``, ``reference in doubt`` or ``not shown``. ``yes``: every check was made and
-        passed; ``stopped``: one is missing, and none of the others says anything worse.
+        passed; ``stopped``: one is missing, and none of the others says anything worse; ``left out``: those that were
+        made passed, but the claim leaves out another.
         """
         states = {state_of(self.documents[check]) for check in CHECKS if check in self.documents}
         worst: State = next((state for state in _STATES if state in states), "yes")
-        if worst == "yes" and not all(check in self.documents for check in self.checks):
+        if worst != "yes":
+            return worst
+        if self.stopped_at:
             return "stopped"
-        return worst
+        return "left out" if self.left_out else "yes"
 
 
 def state_of(verdict: dict[str, Any]) -> State:
@@ -144,16 +156,28 @@ def _read_claims(table: Path) -> dict[str, dict[str, str]]:
     if not table.exists():
         return {}
     with table.open(encoding="utf-8", newline="") as lines:
-        return {row["id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+        claims = {row["id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+    for name, claim in claims.items():
+        try:
+            checks_asked_for(claim.get("checks") or "")
+        except UsageError as error:
+            key = f"row {name}, column checks"
+            raise ConvkitError(error.problem, path=table, key=key, remedy=error.remedy) from None
+    return claims
 
 
 def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
+    """What a row's stages have left, apart from checks that its claim leaves out: those are of an earlier run."""
+    left_out = set(CHECKS) - set(checks_asked_for(claim.get("checks") or ""))
+    documents = _by_name(directory) if (directory / "logs").is_dir() else _by_schema(directory)
+    benchmarks = {path.stem: path for path in sorted(directory.glob("benchmarks/*.tsv"))}
+    logs = {path.stem: path for path in sorted(directory.glob("logs/*.log"))}
     return Conversion(
         id=directory.name,
         claim=claim,
-        documents=_by_name(directory) if (directory / "logs").is_dir() else _by_schema(directory),
-        benchmarks={path.stem: _read_benchmark(path) for path in sorted(directory.glob("benchmarks/*.tsv"))},
-        complaints={path.stem: _last_line(path) for path in sorted(directory.glob("logs/*.log"))},
+        documents={stage: document for stage, document in documents.items() if stage not in left_out},
+        benchmarks={stage: _read_benchmark(path) for stage, path in benchmarks.items() if stage not in left_out},
+        complaints={stage: _last_line(path) for stage, path in logs.items() if stage not in left_out},
     )
 
 

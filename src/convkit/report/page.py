@@ -13,7 +13,8 @@ import jinja2
 
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
-from convkit.report.campaign import CHECKS, STAGES, Conversion, state_of
+from convkit.report.campaign import STAGES, Conversion, state_of
+from convkit.report.checks import CHECKS
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
 from convkit.report.summary import (
     Row,

@@ -12,7 +12,8 @@ from msgspec.structs import asdict
 
 import convkit
 from convkit.files.document import Document, read_json, typed
-from convkit.report.campaign import CHECKS, Conversion, State, state_of
+from convkit.report.campaign import Conversion, State, state_of
+from convkit.report.checks import CHECKS
 from convkit.report.text import deviation, deviations, duration, number, size
 
 #: how the table on the terminal spells a row's verdict
@@ -21,8 +22,12 @@ VERDICTS = {
     "no": "NOT PROVED",
     "reference in doubt": "REFERENCE IN DOUBT",
     "not shown": "NOT SHOWN",
+    "left out": "NOT PROVED",
     "stopped": "STOPPED",
 }
+
+#: what stands in the place of a check's outcome if the claim leaves the check out
+LEFT_OUT = "left out"
 
 
 class Sides(Struct, frozen=True):
@@ -69,7 +74,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    verdict: Literal[State, "stopped"]
+    verdict: Literal[State, "left out", "stopped"]
     stopped_at: str | None
     problem: str | None
     source: str | None
@@ -84,6 +89,8 @@ class Row(Struct, frozen=True, kw_only=True):
     equivalence: Outcome | None
     seconds: float | None
     deviations: tuple[Deviation, ...] = ()
+    #: checks that the row's claim leaves out: what they would show isn't proved
+    left_out: tuple[str, ...] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -192,6 +199,7 @@ def _row(conversion: Conversion) -> Row:
         equivalence=_outcome(conversion.documents.get("equivalence")),
         seconds=_seconds(conversion),
         deviations=tuple(_deviation(declared) for declared in conversion.deviations),
+        left_out=conversion.left_out,
     )
 
 
@@ -236,7 +244,10 @@ def _problem(conversion: Conversion) -> str | None:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
-    return f"{stage}: {conversion.complaints.get(stage) or 'not done'}" if stage else None
+    if stage:
+        return f"{stage}: {conversion.complaints.get(stage) or 'not done'}"
+    out = conversion.left_out
+    return f"{' and '.join(out)}: not proved, left out by the column checks" if out else None
 
 
 def _missed(verdict: dict[str, Any]) -> list[str]:
@@ -275,8 +286,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.to or "–",
         f"{number(row.leaves.source)} → {number(row.leaves.target)}",
         size(row.bytes.written),
-        outcome(row.roundtrip),
-        _margin_or_outcome(row.equivalence),
+        outcome(row.roundtrip) if "roundtrip" not in row.left_out else LEFT_OUT,
+        _margin_or_outcome(row.equivalence) if "equivalence" not in row.left_out else LEFT_OUT,
         f"{caught} of {planted}" if planted else "–",
         duration(row.seconds),
     )
