@@ -55,7 +55,7 @@ RIGHT_CLASS = ConfigClass("Right", "the right manual", {
     "rope_kind": ClassField(TEXT, ABSENT),
     "dropout": ClassField(NUMBER, 0.1),
     "quiet": ClassField(WHOLE, 1),
-    "half": ClassField(COUNT, ABSENT, EVERY_VALUE),
+    "half": ClassField(WHOLE, ABSENT, EVERY_VALUE),
     "only_wide": ClassField(FLAG, False),
     "mup_base": ClassField(NUMBER.or_null, 1.0, why="a scaled model"),
 })  # fmt: skip

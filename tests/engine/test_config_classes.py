@@ -252,13 +252,20 @@ def test_the_rest_stays_as_it_is() -> None:
 
 
 def test_a_field_that_no_row_reads_must_have_no_effect() -> None:
-    for config in ({"window": None}, {"eps": "1e-5"}, {"dropout": "any"}, {"moe": {}}, {"heads": 4, "bias": True}):
+    for config in ({"window": None}, {"eps": "1e-5"}, {"dropout": 0.7}, {"moe": {}}, {"heads": 4, "bias": True}):
         assert SIZE.convert(config).unknown == ()
-    for field, value in (("window", 4), ("eps", 1e-6), ("bias", False), ("bias", "x"), ("moe", {"n": 2}), ("act", "y")):
+    for field, value in (("window", 4), ("eps", 1e-6), ("bias", False), ("moe", {"n": 2}), ("act", "y")):
         error = refused(SIZE, {field: value})
         assert error.key == field
         assert "There" in str(error)
     assert "each token sees a few others" in refused(SIZE, {"window": 4}).problem
+
+
+@pytest.mark.parametrize(("field", "value"), [("bias", "x"), ("dropout", "any"), ("dropout", [0.1]), ("window", 0.5)])
+def test_a_field_that_no_row_reads_is_checked_against_its_kind(field: str, value: Any) -> None:
+    error = refused(SIZE, {field: value})
+    assert error.key == field
+    assert "which isn't a" in str(error)
 
 
 def test_a_default_of_the_release_must_have_no_effect_either() -> None:

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.config import ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE, Kind
+from convkit.config import ANYTHING, COUNT, FLAG, LIST, NUMBER, POSITIVE, RATE, SECTION, TEXT, WHOLE, Kind
 
-KINDS = (COUNT, WHOLE, NUMBER, RATE, FLAG, TEXT, SECTION, LIST, ANYTHING)
+KINDS = (COUNT, WHOLE, NUMBER, POSITIVE, RATE, FLAG, TEXT, SECTION, LIST, ANYTHING)
 ANY_VALUE = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
     | st.lists(st.integers(), max_size=2) | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
@@ -65,6 +65,7 @@ def test_spellings_of_a_value(kind: Kind, value: Any, expected: Any) -> None:
         (NUMBER, "", "is '', which isn't a number"),
         (NUMBER, [1], "is [1], which isn't a number"),
         (RATE, 1.1, "is 1.1, more than 1"),
+        (POSITIVE, "0.0", "is 0.0, not above 0"),
         (FLAG, "false", "is 'false', which isn't a boolean"),
         (FLAG, 1, "is 1, which isn't a boolean"),
         (FLAG, None, "is null, which isn't a boolean"),
@@ -89,7 +90,7 @@ def test_reading_is_idempotent_and_never_anything_else(value: Any, kind: Kind) -
     assert kind.read(found) is found
     if kind in (COUNT, WHOLE):
         assert type(found) is int
-    if kind in (NUMBER, RATE):
+    if kind in (NUMBER, POSITIVE, RATE):
         assert type(found) in (int, float) and math.isfinite(found)
     if type(value) in (int, float) and not (kind in (COUNT, WHOLE) and type(value) is float):
         assert found is value, "a number that is one already stays as it is"

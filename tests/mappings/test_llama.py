@@ -174,7 +174,9 @@ def test_longrope_deviates_only_where_the_context_has_grown_and_the_factors_diff
     [
         ({"rope_type": "linear", "factor": "two"}, r"rope_scaling\.factor: is 'two'"),
         ({"rope_type": "linear", "factor": float("nan")}, r"rope_scaling\.factor: is nan"),
-        ({"rope_type": "linear", "factor": 0}, "rope_scaling: has the factor 0"),
+        ({"rope_type": "linear", "factor": 0}, r"rope_scaling\.factor: is 0, not above 0"),
+        (LONG | {"short_factor": [0.0, 1.0]}, r"rope_scaling\.short_factor\.0: is 0\.0, not above 0"),
+        (LONG | {"original_max_position_embeddings": 1}, "original_max_position_embeddings: is 1"),
         (LONG | {"long_factor": [2.0, "x"]}, r"rope_scaling\.long_factor\.1: is 'x'"),
         (LONG | {"long_factor": None}, "rope_scaling: has no short_factor and long_factor"),
         (LONG | {"original_max_position_embeddings": -1}, r"original_max_position_embeddings: is -1"),

@@ -28,7 +28,20 @@ from convkit.config.rows import (
     Written,
 )
 from convkit.config.table import ConfigTable
-from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE, Kind
+from convkit.config.values import (
+    AMOUNT,
+    ANYTHING,
+    COUNT,
+    FLAG,
+    LIST,
+    NUMBER,
+    POSITIVE,
+    RATE,
+    SECTION,
+    TEXT,
+    WHOLE,
+    Kind,
+)
 from convkit.errors import ConfigError
 
 __all__ = [
@@ -42,6 +55,7 @@ __all__ = [
     "LIST",
     "NUMBER",
     "OF_CLASS",
+    "POSITIVE",
     "RATE",
     "REQUIRED",
     "SECTION",

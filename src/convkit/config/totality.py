@@ -17,7 +17,8 @@ def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, 
     """The fields that the source's class doesn't know, of those in its section that nobody has read.
 
     Raises:
-        ConfigError: a field of the class has a value, or by default, that isn't neutral, and nobody has read it.
+        ConfigError: nobody has read a field of the class, and it isn't neutral, in the config or by default; or its
+            value is of another kind than the field's.
     """
     cls = source.cls
     if cls is None:
@@ -51,12 +52,12 @@ def _is_known(source: Source, target: Target, cls: ConfigClass, path: str, value
     """Whether the class has a field that nobody has read, or its section.
 
     Raises:
-        ConfigError: it has, and the value has an effect.
+        ConfigError: it has, and the value has an effect, or can't be a value of the field.
     """
     field, section = cls.find(path), cls.find(path.partition(".")[0])
     if field is None and section is not None and value is not None:
         raise _refusal(source, target, path, value, ClassField(default=ABSENT))
-    if field is not None and _has_effect(source, field, _exact(field, value)):
+    if field is not None and _has_effect(source, field, source.exact(path, value)):
         raise _refusal(source, target, path, value, field)
     return field is not None or section is not None
 
@@ -97,14 +98,6 @@ def _unread(
                     yield from _unread(source, one, seen, inside, f"{path}.{place}.")
         else:
             yield path, value
-
-
-def _exact(field: ClassField, value: Any) -> Any:
-    """The value in its exact form; what is no value of the field stays, and isn't neutral."""
-    try:
-        return field.kind.read(value)
-    except ValueError:
-        return value
 
 
 def _refusal(source: Source, target: Target, path: str, value: Any, field: ClassField) -> ConfigError:

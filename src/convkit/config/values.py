@@ -44,6 +44,7 @@ class Kind:
         what: what they are.
         least: the least number.
         most: the greatest number.
+        above: a number that all of them exceed.
         null: whether None is a value.
         parts: the kinds of the fields of a section, by name. Others may stand beside them: they are unknown.
         each: the kind of the values of a list.
@@ -52,6 +53,7 @@ class Kind:
     what: Literal["whole number", "number", "boolean", "text", "section", "list", "anything"]
     least: float | None = None
     most: float | None = None
+    above: float | None = None
     null: bool = False
     parts: tuple[tuple[str, Kind], ...] = ()
     each: Kind | None = None
@@ -90,6 +92,8 @@ class Kind:
             raise KindError(f"is {shown(found)}, less than {self.least}", self)
         if self.most is not None and found > self.most:
             raise KindError(f"is {shown(found)}, more than {self.most}", self)
+        if self.above is not None and found <= self.above:
+            raise KindError(f"is {shown(found)}, not above {self.above}", self)
         return self._read_within(found)
 
     def _read_within(self, value: Any) -> Any:
@@ -105,6 +109,8 @@ class Kind:
         name = {"text": "text", "anything": "anything"}.get(self.what, f"a {self.what}")
         if self.least is not None:
             name += f" of at least {self.least}" if self.most is None else f" from {self.least} to {self.most}"
+        if self.above is not None:
+            name += f" above {self.above}"
         return name + ", or null" * (self.null and self.what != "anything")
 
 
@@ -150,8 +156,10 @@ COUNT = Kind("whole number", least=1, most=2**31 - 1)
 WHOLE = Kind("whole number")
 #: finite
 NUMBER = Kind("number")
-#: not negative: an epsilon, a factor
+#: not negative: an epsilon
 AMOUNT = Kind("number", least=0)
+#: a factor, the base of a power
+POSITIVE = Kind("number", above=0)
 #: a probability, such as a dropout rate
 RATE = Kind("number", least=0, most=1)
 FLAG = Kind("boolean")

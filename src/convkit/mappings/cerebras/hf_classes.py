@@ -8,7 +8,7 @@ transformers 5 doesn't write any more. ``tests/mappings/test_classes.py`` compar
 from __future__ import annotations
 
 from convkit.config.classes import REQUIRED, ClassField, ConfigClass, free
-from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
+from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, POSITIVE, RATE, SECTION, TEXT, WHOLE
 from convkit.mappings.cerebras.classes import SCALING
 
 SOURCE = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"
@@ -149,9 +149,9 @@ LLAMA_CONFIG = ConfigClass("LlamaConfig", SOURCE.format("llama", "LlamaConfig"),
     "mlp_bias": ClassField(FLAG, False),
     "rope_parameters": ClassField(SCALING.or_null, None),
     # transformers 4
-    "rope_theta": ClassField(AMOUNT.or_null, 10000.0),
+    "rope_theta": ClassField(POSITIVE.or_null, 10000.0),
     "rope_scaling": ClassField(SCALING.or_null, None),
-    "partial_rotary_factor": ClassField(AMOUNT.or_null, 1.0),
+    "partial_rotary_factor": ClassField(POSITIVE.or_null, 1.0),
     "original_max_position_embeddings": ClassField(COUNT.or_null, None),
 }))  # fmt: skip
 

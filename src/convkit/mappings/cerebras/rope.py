@@ -63,8 +63,6 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
         raise _refusal(field, "has no short_factor and long_factor", "add them")
     if parameters.get("factor") is None:
         raise _refusal(field, "has no factor", "add it")
-    if parameters["factor"] <= 0:
-        raise _refusal(field, f"has the factor {parameters['factor']}", "it must be positive")
     out |= {"pos_scaling_factor": parameters.pop("factor"), "pos_scaling_type": kind}
     if kind != "linear":
         out["pos_scaling_extra_args"] = EXTRA_OF[kind](field, parameters, out["pos_scaling_factor"], names)
@@ -118,8 +116,6 @@ def _to_hf(values: Values, names: Values) -> Answer:
     kind = (values.get("pos_scaling_type") or "linear").lower()
     said = values.get("pos_scaling_extra_args") or {}
     extra = {key: value for key, value in said.items() if value is not None}
-    if factor <= 0:
-        raise ConfigError(f"is {factor}", key="pos_scaling_factor", remedy="it must be positive")
     if factor == 1.0 and kind != "longrope":
         return Answer(out | {"rope_scaling": None}, declared)
     if kind not in SCALINGS:
@@ -174,6 +170,8 @@ def _with_attention_factor(extra: Values, meant: float, assumed: float) -> Value
     """
     if "attention_factor" in extra or meant == assumed:
         return extra
+    if extra[ORIGINAL] < 2:
+        raise ConfigError(f"is {extra[ORIGINAL]}", key=ORIGINAL, remedy="longrope scales from at least 2 positions")
     return extra | {"attention_factor": math.sqrt(1 + math.log(max(meant, 1)) / math.log(extra[ORIGINAL]))}
 
 

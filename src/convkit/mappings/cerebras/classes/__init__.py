@@ -14,7 +14,7 @@ ModelZoo still writes.
 from __future__ import annotations
 
 from convkit.config.classes import ClassField, free
-from convkit.config.values import AMOUNT, COUNT, FLAG, LIST, NUMBER, SECTION, TEXT
+from convkit.config.values import AMOUNT, COUNT, FLAG, LIST, NUMBER, POSITIVE, SECTION, TEXT
 
 #: Releases whose layouts are known, the current one last. 2.10 has 2.9's layouts; 2.3 is 2.3.1.
 RELEASES = tuple((2, minor) for minor in range(1, 11))
@@ -27,28 +27,28 @@ MUP = "muP scales this model, which transformers can't express without rescaled 
 SCALING = SECTION.of(
     rope_type=TEXT.or_null,
     type=TEXT.or_null,
-    factor=AMOUNT.or_null,
-    rope_theta=AMOUNT.or_null,
-    partial_rotary_factor=AMOUNT.or_null,
+    factor=POSITIVE.or_null,
+    rope_theta=POSITIVE.or_null,
+    partial_rotary_factor=POSITIVE.or_null,
     original_max_position_embeddings=COUNT.or_null,
     # linear and yarn
-    attention_factor=AMOUNT.or_null,
-    beta_fast=AMOUNT.or_null,
-    beta_slow=AMOUNT.or_null,
+    attention_factor=POSITIVE.or_null,
+    beta_fast=POSITIVE.or_null,
+    beta_slow=POSITIVE.or_null,
     truncate=FLAG.or_null,
-    mscale=NUMBER.or_null,
-    mscale_all_dim=NUMBER.or_null,
+    mscale=AMOUNT.or_null,
+    mscale_all_dim=AMOUNT.or_null,
     mscale_a=NUMBER,
     mscale_b=NUMBER,
     extrapolation_factor=NUMBER,
     # llama3
-    low_freq_factor=AMOUNT,
-    high_freq_factor=AMOUNT,
+    low_freq_factor=POSITIVE,
+    high_freq_factor=POSITIVE,
     # longrope
-    short_factor=LIST.of(AMOUNT).or_null,
-    long_factor=LIST.of(AMOUNT).or_null,
-    short_mscale=NUMBER.or_null,
-    long_mscale=NUMBER.or_null,
+    short_factor=LIST.of(POSITIVE).or_null,
+    long_factor=LIST.of(POSITIVE).or_null,
+    short_mscale=POSITIVE.or_null,
+    long_mscale=POSITIVE.or_null,
 )
 #: attention whose heads share keys and values in groups
 GROUPED = SECTION.of(num_kv_groups=COUNT)
@@ -57,10 +57,10 @@ ROTARY = ("position_embedding_type", "rotary")
 _ROTARY_OR_ALIBI = (*ROTARY, "alibi")
 #: fields of positions that every class has
 POSITIONS = {
-    "rope_theta": ClassField(AMOUNT, 10000, beside=ROTARY),
+    "rope_theta": ClassField(POSITIVE, 10000, beside=ROTARY),
     "pad_rope": free(FLAG, False, since=(2, 2), until=(2, 4)),
     "fold_rope_consts": free(FLAG, False, since=(2, 4), moved=(((2, 5), True),)),
-    "pos_scaling_factor": ClassField(AMOUNT, 1.0, beside=_ROTARY_OR_ALIBI),
+    "pos_scaling_factor": ClassField(POSITIVE, 1.0, beside=_ROTARY_OR_ALIBI),
     "pos_scaling_type": ClassField(TEXT, "linear", beside=_ROTARY_OR_ALIBI, since=(2, 3)),
     "pos_scaling_extra_args": ClassField(SCALING.or_null, None, beside=_ROTARY_OR_ALIBI, since=(2, 3)),
     "alibi_trainable_slopes": ClassField(FLAG, False, beside=("position_embedding_type", "alibi")),

@@ -102,7 +102,7 @@ GPT2 = ConfigClass("GPT2ModelConfig", "ModelZoo 2.10.0, models/nlp/gpt2, GPT2Mod
     "norm_first_sandwich": ClassField(FLAG, False, since=(2, 3)),
     "attention_inner_dim": ClassField(COUNT.or_null, None, since=(2, 3)),
     "attention_qk_norm_layer": ClassField(TEXT.or_null, None, since=(2, 5)),
-    "attention_qk_norm_eps": ClassField(NUMBER, 1e-5, beside=("attention_qk_norm_layer",), since=(2, 5)),
+    "attention_qk_norm_eps": ClassField(AMOUNT, 1e-5, beside=("attention_qk_norm_layer",), since=(2, 5)),
     "attention_logit_softcapping": ClassField(NUMBER.or_null, None, since=(2, 3)),
     "final_logit_softcapping": ClassField(NUMBER.or_null, None, since=(2, 3)),
     "attention_chunk_size": ClassField(COUNT.or_null, None, since=(2, 4)),
