@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,23 @@ def test_a_config_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     assert read_config(tmp_path / name) == config
 
 
+@pytest.mark.parametrize("name", ["config.json", "params.yaml"])
+def test_numbers_that_json_cannot_say_come_back(name: str, tmp_path: Path) -> None:
+    write_config(tmp_path / name, {"clip": [math.inf, -math.inf], "of": {"step": math.nan}})
+    found = read_config(tmp_path / name)
+    assert found["clip"] == [math.inf, -math.inf]
+    assert math.isnan(found["of"]["step"])
+
+
+def test_they_are_spelled_as_transformers_spells_them(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    transformers.PreTrainedConfig(time_step_limit=(0.0, math.inf)).to_json_file(tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json")["time_step_limit"] == [0.0, math.inf]
+    write_config(tmp_path / "config.json", {"model_type": "llama", "time_step_limit": [0.0, math.inf]})
+    json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
+    assert transformers.PreTrainedConfig.from_pretrained(tmp_path).time_step_limit == [0.0, math.inf]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -62,6 +80,7 @@ def test_a_config_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
         ("c.yaml", "- 1", "isn't a dict"),
         ("c.json", json.dumps([1]), "isn't a dict"),
         ("absent.json", None, "can't be read"),
+        ("c.json", '{"a":' * 9999, "nested too deeply"),
     ],
 )
 def test_what_is_no_config_is_refused_with_its_name(name: str, text: str | None, problem: str, tmp_path: Path) -> None:

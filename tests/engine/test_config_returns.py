@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from convkit.mapping import Rule, inverse
 from convkit.plan import Options, make_plan, open_source
 from engine.disk import converted, write
 from engine.memory import mapping_of
-from engine.proof import proven
+from engine.proof import judged, proven
 
 CLASS = ConfigClass("Left", "left.py", {
     "size": ClassField(COUNT, also=("d_model", "width")),
@@ -33,6 +35,21 @@ CONFIGS: list[dict[str, Any]] = [
     {"size": 3, "d_model": 3, "act": "tanh_gelu"},
     {"d_model": 3, "activation": "tanh_gelu", "new": None},
 ]
+
+
+def test_numbers_that_json_cannot_say_come_back_through_valid_json(tmp_path: Path) -> None:
+    config = {"size": 3, "act": "gelu", "clip": [-math.inf, 1.0], "more": {"step": math.nan}}
+    source = write(tmp_path / "left", {"a": np.zeros(3, "float32")}, config)
+    converted(source, tmp_path / "right", MAPPING)
+    judged(source, tmp_path / "right")
+    converted(tmp_path / "right", tmp_path / "back", inverse(MAPPING))
+    judged(tmp_path / "right", tmp_path / "back")
+    with open_source(tmp_path / "back") as back:
+        assert repr(back.config) == repr(config)
+    written = list(tmp_path.rglob("*.json"))
+    assert len(written) >= 5
+    for path in written:
+        json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -26,7 +26,9 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, 
 
 def emit(document: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    from convkit.files.document import as_json
+
+    print(json.dumps(as_json(document), indent=1, ensure_ascii=False))
 
 
 def table(rows: Sequence[Sequence[object]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.files.document import as_json, from_json
 
 
 def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> Path | None:
@@ -40,7 +41,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConvkitError(f"can't be read: {error}", path=path, remedy="check the path") from None
     try:
-        config = json.loads(text) if path.suffix in (".json", "") else _yaml(text)
+        config = from_json(text) if path.suffix in (".json", "") else _yaml(text)
+    except RecursionError:
+        raise ConvkitError("is nested too deeply", path=path, remedy="restore the file") from None
     except ValueError as error:
         kind = "JSON" if path.suffix in (".json", "") else "YAML"
         raise ConvkitError(f"is not valid {kind}: {error}", path=path, remedy="restore the file") from None
@@ -59,9 +62,12 @@ def _yaml(text: str) -> Any:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as JSON or YAML, by the suffix; YAML keys are sorted, as ModelZoo does."""
+    """Write a config as JSON or YAML, by the suffix; YAML keys are sorted, as ModelZoo does.
+
+    Numbers that aren't finite are written to JSON as transformers 5 does (:mod:`convkit.files.document`).
+    """
     if path.suffix == ".json":
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(as_json(config), indent=2, ensure_ascii=False) + "\n"
     else:
         import yaml
 

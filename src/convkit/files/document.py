@@ -1,13 +1,14 @@
 """Documents: typed values that convkit writes as JSON, and reads back with one clear error where they are malformed.
 
 A document is a :class:`Document`, whose fields are its keys in their order. Fields that it doesn't know are allowed in
-what is read, so that a later release may add some. Python's own :mod:`json` makes the text: configs may hold ``NaN``
-and ``Infinity``, which :mod:`msgspec` would write as ``null`` and refuses to read.
+what is read, so that a later release may add some. Configs may hold NaN and infinities, which JSON can't say: they are
+written as ``{"__float__": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``, as transformers 5 does, and come back.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,9 @@ _T = TypeVar("_T")
 #: what helps against a document that another program made, or that was edited
 REMEDY = "restore the file, or make it again"
 _PLACE = re.compile(r"(.*) - at `(.*)`")
+#: the one field of an object that stands for a number, and the numbers by their texts
+_TAG = "__float__"
+_TAGGED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,15 +31,39 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """The document as dicts, lists, texts, numbers, booleans and None."""
-        found: dict[str, Any] = _lists(msgspec.to_builtins(self))
+        found: dict[str, Any] = as_json(msgspec.to_builtins(self))
         return found
 
 
-def _lists(value: Any) -> Any:
-    """The same with lists for tuples, as JSON gives it back."""
+def as_json(value: Any) -> Any:
+    """A value as JSON can say it: lists for tuples, and objects for numbers that aren't finite.
+
+    >>> as_json({"clip": float("-inf"), "sizes": (1, 2.5)})
+    {'clip': {'__float__': '-Infinity'}, 'sizes': [1, 2.5]}
+    """
     if isinstance(value, dict):
-        return {name: _lists(inner) for name, inner in value.items()}
-    return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {name: as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_TAG: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    return value
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says, with numbers for what :func:`as_json` made of those that aren't finite.
+
+    Raises:
+        ValueError: it isn't JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_hook=_number)
+
+
+def _number(found: dict[str, Any]) -> Any:
+    """The number that an object stands for; any other object as it is."""
+    text = found.get(_TAG)
+    return _TAGGED.get(text, found) if len(found) == 1 and isinstance(text, str) else found
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> Any:
@@ -46,7 +74,7 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
         OSError: it can't be read.
     """
     try:
-        return json.loads(path.read_bytes())
+        return from_json(path.read_bytes())
     except RecursionError:
         raise ConvkitError("is nested too deeply", path=path, remedy=remedy) from None
     except ValueError as error:

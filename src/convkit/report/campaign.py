@@ -7,12 +7,12 @@ verdicts. Nothing here depends on how far a conversion got.
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.document import from_json
 from convkit.files.receipt import STATE_SCHEMA
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
@@ -195,7 +195,7 @@ def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        document = from_json(path.read_bytes())
     except (ValueError, RecursionError):
         return {}
     if not isinstance(document, dict):

@@ -8,6 +8,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.files.config_file import read_config
+from convkit.files.document import as_json
 from convkit.formats import get_format
 from convkit.verify.documents import Side
 
@@ -32,7 +33,7 @@ def other_config(path: Path, target: Side, named: Path | None = None) -> Iterato
         return
     for name in sorted({*found, *wanted}):
         have, want = (fields.get(name, "nothing") for fields in (found, wanted))
-        if have != want:
+        if as_json(have) != as_json(want):  # a NaN isn't equal to itself
             yield f"{file.name}: {name} is {have!r}, the receipt says {want!r}"
 
 
