@@ -162,6 +162,43 @@ def equivalence(passed: bool = True, layers: int = 6, missed: str = "") -> dict[
     }
 
 
+def walked(layers: int = 6, wrong: dict[str, Any] | None = None, missed: str = "", **changes: Any) -> dict[str, Any]:
+    """A verdict with stages: two faults in each, of which those with the name ``missed`` weren't caught.
+
+    ``wrong``: by stage, what is otherwise there.
+    """
+    names = ["embedding", *(f"layers.{i}" for i in range(layers)), "head"]
+    stages = [
+        {
+            "name": name,
+            "max_rel": 2.1e-7 + 1e-8 * (i % 5),
+            "bound": BOUND * (1 + i % 2),
+            "noise": 1.5e-7,
+            "repeat": 0.0,
+            "free_max_rel": 2e-7 * (i + 1),
+            "unshown": "",
+            "problems": [],
+            **(wrong or {}).get(name, {}),
+        }
+        for i, name in enumerate(names)
+    ]
+    planted = [(name, fault) for i, name in enumerate(names) for fault in ([*FAULTS] * 2)[i % 12 : i % 12 + 2]]
+    faults = [
+        {"name": f, "caught": f != missed, "measured": {"max_rel": 2e-6 if f == missed else FAULTS[f]}, "stage": stage}
+        for stage, f in planted
+    ]
+    missing = sum(not fault["caught"] for fault in faults)
+    return equivalence() | {
+        "schema": "convkit.verdict/3",
+        "state": "not shown" if missed else "yes",
+        "passed": not missed,
+        "sensitivity": f"caught {len(faults) - missing} of {len(faults)}",
+        "faults": faults,
+        "stages": stages,
+        **changes,
+    }
+
+
 #: what a plan declares of an activation that the target lacks
 DEVIATION = {
     "side": "source",

@@ -5,20 +5,24 @@ from __future__ import annotations
 import doctest
 import itertools
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sample_campaign as sample
 
 from convkit.cli import main
+from convkit.cli.check import show
 from convkit.errors import ConvkitError, UsageError
 from convkit.generate import generate
-from convkit.report import build_report, format_table, plots, read_campaign, summarize, text
+from convkit.report import build_report, format_table, measures, plots, read_campaign, summarize, text
 from convkit.report.checks import checks_asked_for
+from convkit.verify.judged import Check
+from convkit.verify.verdict import Fault, Stage
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -67,7 +71,7 @@ def summary(directory: Path) -> dict:
 
 
 def test_doctests():
-    for module in (text, plots):
+    for module in (text, plots, measures):
         result = doctest.testmod(module)
         assert result.attempted and not result.failed
 
@@ -271,6 +275,128 @@ def test_verdicts_of_version_1_have_no_state(tmp_path: Path, missed: str, verdic
     assert found["rows"][0]["problem"] == (f"equivalence: planted fault missed: {missed}" if missed else None)
 
 
+class TestStages:
+    """Whoever opens the page sees at once where two models part."""
+
+    WRONG: ClassVar = {"layers.3": {"max_rel": 3.1e-2}, "layers.4": {"max_rel": None}}
+
+    def report(self, folder: Path, **found: Any) -> Path:
+        sample.write_row(folder / "row", stages=sample.all_stages(equivalence=sample.walked(**found)))
+        return folder
+
+    def page(self, folder: Path, **found: Any) -> tuple[str, str]:
+        source = build_report(self.report(folder, **found)).read_text()
+        return source, " ".join(Page(source).text.split())
+
+    def row(self, folder: Path, **found: Any) -> dict[str, Any]:
+        return summary(self.report(folder, **found))["rows"][0]
+
+    def test_all_within_their_bounds(self, tmp_path: Path):
+        source, shown = self.page(tmp_path)
+        assert "8 stages are within the bound; nearest to it is layers.3: 2.5e-07 ≤ 5.0e-06." in shown
+        plot = source.partition('<figure class="curve staged"')[2].partition("</figure>")[0]
+        assert plot.count('<circle class="self"') == 8 + 1 and plot.count('<circle class="caught"') == 16 + 1
+        assert all(f'<path class="{kind}"' in plot for kind in ("path", "free", "noise", "bound"))
+        assert "parting" not in plot
+        assert "layers.3: 2.5e-07 ≤ 5.0e-06" in plot and "q and k swapped, in embedding: 6.2e+04 × bound" in plot
+
+    def test_the_first_that_is_beyond_its_bound_is_named(self, tmp_path: Path):
+        source, shown = self.page(tmp_path, wrong=self.WRONG, state="no", passed=False)
+        assert "The models part at layers.3: 0.031 > 5.0e-06; they differ at 1 more stage." in shown
+        assert '<text class="caption middle" x="56.25%" y="0">layers.3</text>' in source
+        assert source.count('<tr class="beyond">') == 2
+        found = self.row(tmp_path, wrong=self.WRONG, state="no", passed=False)["equivalence"]["nearest"]
+        assert found == {"stage": "layers.3", "max_rel": 3.1e-2, "bound": 5e-6, "parts": True}
+        assert "0.031 > 5.0e-06 at layers.3" in format_table(summarize(read_campaign(tmp_path)))
+
+    def test_what_is_not_finite_has_no_dot(self, tmp_path: Path):
+        wrong = {"layers.4": dict.fromkeys(("max_rel", "noise", "free_max_rel"))}
+        source, shown = self.page(tmp_path, wrong=wrong, state="no", passed=False)
+        plot = source.partition('<figure class="curve staged"')[2].partition("</figure>")[0]
+        assert plot.count('<circle class="self"') == 7 + 1
+        (errors,) = re.findall(r'<path class="path" d="([^"]+)"', plot)
+        assert errors.count("M") == 2 and errors.count("L") == 5
+        assert "The models part at layers.4: not finite." in shown
+        assert "not finite at layers.4" in format_table(summarize(read_campaign(tmp_path)))
+
+    def test_a_fault_counts_against_the_bound_of_its_stage(self, tmp_path: Path):
+        wide = {"layers.1": {"bound": 1e-2}}
+        faults = [
+            {"name": "epsilon", "caught": False, "measured": {"max_rel": 5e-3}, "stage": "layers.1"},
+            {"name": "heads", "caught": True, "measured": {"max_rel": 5e-3, "bound": 1e-3}, "stage": "layers.1"},
+            {"name": "norms", "caught": True, "measured": {"max_rel": None}, "stage": "layers.1"},
+        ]
+        source, shown = self.page(tmp_path, wrong=wide, faults=faults)
+        assert "epsilon, in layers.1: 0.5 × bound" in source and "epsilon, in layers.1: MISSED" in shown
+        assert "heads, in layers.1: 5 × bound" in source
+        assert "norms, in layers.1: not finite" in shown and "norms, in layers.1:" not in source.partition("<ul")[0]
+        assert "2 of 3" in shown and "missed: epsilon" in shown
+
+    def test_stronger_weights(self, tmp_path: Path):
+        wrong = {"head": {"amplified_max_rel": 3e-4, "amplified_bound": 1e-5}}
+        _, shown = self.page(tmp_path, wrong=wrong, state="no", passed=False)
+        assert "The models part at head: 3.0e-04 > 1.0e-05." in shown
+        assert "with stronger weights: 3.0e-04, bound 1.0e-05" in shown
+
+    def test_hundreds_of_layers_stay_readable(self, tmp_path: Path):
+        wrong = {f"layers.{i}": {"max_rel": 1e-3} for i in range(80, 120)}
+        source, shown = self.page(tmp_path, layers=300, wrong=wrong, state="no", passed=False)
+        assert "The models part at layers.80" in shown and "they differ at 39 more stages" in shown
+        assert "Every stage 302" in shown and "and 26 more, in the table of all stages" in shown
+        first, every = (part.partition("</table>")[0] for part in source.split('<table class="plain staged">')[1:])
+        assert first.count('<tr class="beyond">') == 14 and every.count("<tr") == 302 + 1
+        labels = source.partition('class="curve staged dense"')[2].partition("<figcaption")[0]
+        assert len(re.findall(r'<text x="[\d.]+%" y="13"', labels)) <= 13
+        assert len(source) < 500_000
+
+    def test_a_part_of_the_model(self, tmp_path: Path):
+        reason = "only the stages embedding:layers.1 were compared (leave out --stages to compare all)"
+        found = {"covered": "embedding:layers.1", "state": "not shown", "passed": False, "problems": [reason]}
+        source, shown = self.page(tmp_path, layers=2, **found)
+        assert "Only the stages embedding:layers.1 were compared. Nothing is shown of the others." in shown
+        assert f"equivalence: {reason}" in shown and '<span class="chip not-shown">not shown</span>' in source
+
+    def test_what_was_not_shown_is_neither_wrong_nor_right(self, tmp_path: Path):
+        wrong = {"layers.2": {"max_rel": None, "bound": None, "unshown": "no token chose expert 3"}}
+        source, shown = self.page(tmp_path, wrong=wrong, state="not shown", passed=False, faults=[])
+        assert "7 stages are within the bound" in shown and "not shown: no token chose expert 3" in shown
+        assert '<tr class="unshown">' in source and '<tr class="beyond">' not in source
+        assert "not finite" not in shown
+
+    def test_a_reference_in_doubt_is_not_proved(self, tmp_path: Path):
+        doubt = {"state": "reference in doubt", "passed": False, "problems": ["two oracles disagree at layers.1"]}
+        found = self.row(tmp_path, **doubt)
+        assert (found["verdict"], found["problem"]) == (
+            "reference in doubt",
+            "equivalence: two oracles disagree at layers.1",
+        )
+        table = format_table(summarize(read_campaign(tmp_path)))
+        assert "REFERENCE IN DOUBT" in table and "≤" not in table and "0 of 1 conversion proved" in table
+        source = build_report(tmp_path).read_text()
+        assert '<h2>row <span class="chip reference-in-doubt">reference in doubt</span></h2>' in source
+
+    def test_a_malformed_stage_is_one_clear_error(self, tmp_path: Path):
+        with pytest.raises(ConvkitError, match=r"stages\[2\].noise"):
+            self.page(tmp_path, wrong={"layers.1": {"noise": "little"}})
+
+
+def test_a_verdict_on_the_terminal(capsys: pytest.CaptureFixture[str]):
+    stages = [Stage(name="embedding", max_rel=1e-7, bound=5e-6), Stage(name="layers.0", max_rel=2e-3, bound=5e-6)]
+    faults = [Fault("heads swapped", True, stage="embedding"), Fault("epsilon", False, stage="embedding")]
+    figures = {"max_rel": float("nan"), "max_kl": 2e-9}
+    show(
+        Check("equivalence", "a", "b").judged((), faults, stages=stages, measured=figures, covered="embedding:layers.0")
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "equivalence: NO: max_rel not finite, max_kl 2e-09",
+        "stages: the models part at layers.0: 0.002 > 5.0e-06",
+        "planted faults: caught 1 of 2; missed: epsilon, in embedding",
+        "  layers.0: the error is 0.002, the bound is 5e-06",
+        "  only the stages embedding:layers.0 were compared (leave out --stages to compare all)",
+        "  planted fault missed: epsilon: in embedding (the check is at fault, not the checkpoint: report it)",
+    ]
+
+
 def test_bounds_are_told_in_words(tmp_path: Path):
     plan = sample.plan()
     plan["steps"][3]["exactness"] = {"ulp": 0.5, "dtype": "bfloat16"}
@@ -287,11 +413,14 @@ def test_a_conversion_through_other_layouts_shows_the_rules_of_all_its_mappings(
     assert "(h two r) … -> (h r two) …" in Page(build_report(tmp_path).read_text()).text
 
 
-def test_a_fault_whose_error_is_not_finite_lies_beyond_all_others(tmp_path: Path):
+def test_a_fault_whose_error_is_not_finite_has_no_dot(tmp_path: Path):
     verdict = sample.equivalence()
     verdict["faults"].append({"name": "norms dropped", "caught": True, "measured": {}})
     sample.write_row(tmp_path / "row", stages=sample.all_stages(equivalence=verdict))
-    assert "norms dropped: ∞ × bound" in build_report(tmp_path).read_text()
+    source = build_report(tmp_path).read_text()
+    assert "norms dropped: " not in source
+    strip = source.partition("<span>norms dropped</span>")[2].partition("</div>")[0]
+    assert "not finite" in strip and "<circle" not in strip
 
 
 @pytest.mark.parametrize("stage", ["fetch", "plan", "convert"])

@@ -11,7 +11,8 @@ from msgspec import structs
 from convkit.cli.kinds import made_by
 from convkit.cli.options import config_option, no_fail_option, source_format_option
 from convkit.cli.output import emit
-from convkit.report.text import deviation, deviations
+from convkit.report.stages import faults_of, headline, stages_of
+from convkit.report.text import NOT_FINITE, deviation, deviations
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; the JSON document has all
@@ -89,11 +90,12 @@ def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
     if args.json:
         emit(verdict.to_json())
     else:
-        _show(verdict)
+        show(verdict)
     return 0 if verdict.passed or args.no_fail else 1
 
 
-def _show(verdict: Verdict) -> None:
+def show(verdict: Verdict) -> None:
+    """Print a verdict for people."""
     measured = ", ".join(f"{name} {_number(value)}" for name, value in verdict.measured.items())
     bound = ", ".join(f"{name} <= {_number(value)}" for name, value in verdict.bound.items())
     declared = verdict.deviations or ()
@@ -102,9 +104,14 @@ def _show(verdict: Verdict) -> None:
     for one in declared:
         own = f" (by itself: max_rel {_number(one.measured['max_rel'])})" if one.measured else ""
         print(f"deviation: {deviation(structs.asdict(one))}{own}")
+    document = verdict.to_json()
+    if walked := headline(stages_of(document)):
+        print(f"stages: {walked}")
     if verdict.sensitivity:
-        missed = ", ".join(fault.name for fault in verdict.faults if not fault.caught)
-        print(f"planted faults: {verdict.sensitivity}{f'; missed: {missed}' if missed else ''}")
+        missed = [fault.in_words for fault in faults_of(document) if not fault.caught]
+        more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
+        named = f"; missed: {', '.join(missed[:_SHOWN])}{more}" if missed else ""
+        print(f"planted faults: {verdict.sensitivity}{named}")
     for problem in verdict.problems[:_SHOWN]:
         print(f"  {problem}")
     if len(verdict.problems) > _SHOWN:
@@ -112,4 +119,6 @@ def _show(verdict: Verdict) -> None:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return NOT_FINITE
     return f"{value:.3g}" if isinstance(value, float) else str(value)

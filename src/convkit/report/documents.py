@@ -168,6 +168,22 @@ class Fault(Struct):
     name: str
     caught: bool
     measured: Values | None = None
+    stage: str = ""
+
+
+class Stage(Struct):
+    """A stage of a model."""
+
+    name: str
+    max_rel: float | None = None
+    bound: float | None = None
+    noise: float | None = None
+    repeat: float | None = None
+    free_max_rel: float | None = None
+    amplified_max_rel: float | None = None
+    amplified_bound: float | None = None
+    unshown: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class Verdict(Struct):
@@ -181,6 +197,8 @@ class Verdict(Struct):
     sensitivity: str = ""
     faults: tuple[Fault, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    covered: str = ""
     details: Values | None = None
     problems: tuple[str, ...] = ()
     seconds: float | None = None

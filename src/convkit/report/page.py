@@ -15,12 +15,17 @@ from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
 from convkit.report.campaign import STAGES, Conversion, state_of
 from convkit.report.checks import CHECKS
+from convkit.report.measures import known, worst
 from convkit.report.plots import Curve, Dot, LogAxis, Part, curve, parts
+from convkit.report.stage_plot import StagePlot, stage_plot
+from convkit.report.stages import Stage as ModelStage
+from convkit.report.stages import headline as headline_of_stages
+from convkit.report.stages import stages_of
+from convkit.report.strips import FaultLine, axis_over, fault_lines, own_excess, strip
 from convkit.report.summary import (
     Row,
     Summary,
     deviation_in_words,
-    excess,
     headline,
     in_words,
     margin,
@@ -28,7 +33,6 @@ from convkit.report.summary import (
     sensitivity,
     steps_of,
     under,
-    worst,
 )
 
 #: most leaves that a section lists; the plan and the receipt list them all
@@ -60,8 +64,11 @@ def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
         "deviations": text.deviations,
         "shortened": text.shortened,
         "flat": _flat,
+        "figure": text.figure,
+        "times": text.times,
+        "capitalized": text.capitalized,
     }
-    axis = LogAxis.over([1.0, *(value for conversion in conversions for value in _excesses(conversion))])
+    axis = axis_over(conversions)
     sections = [_section(row, conversion, axis) for row, conversion in zip(summary.rows, conversions, strict=True)]
     return environment.get_template("report.html.j2").render(
         summary=summary,
@@ -92,7 +99,13 @@ class Section:
     own: float | None
     strip: list[Dot]
     faults: list[FaultLine]
+    #: of verdicts that give no stages
     layers: Curve | None
+    #: the stages of the models
+    walked: list[ModelStage]
+    #: where the models part, or how near they come to it
+    parted: str
+    plot: StagePlot | None
     stages: list[Stage]
 
 
@@ -117,17 +130,6 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class FaultLine:
-    """A planted fault, its error in units of the bound, and the position at which it is drawn."""
-
-    check: str
-    name: str
-    caught: bool
-    excess: float | None
-    at: float | None
-
-
-@dataclass(frozen=True)
 class Stage:
     """The cost of a stage; ``width`` is in percent of the longest one."""
 
@@ -140,9 +142,10 @@ class Stage:
 def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
     plan = conversion.plan
     fates = _groups(plan.get("source_leaves", {}).values(), "fate")
-    faults = sorted(_faults(conversion, axis), key=lambda fault: fault.excess or 0.0)
+    faults = fault_lines(conversion, axis)
     equivalence = conversion.documents.get("equivalence", {})
-    own = excess(equivalence.get("measured", {}), equivalence.get("bound", {}))
+    own = own_excess(equivalence)
+    walked = stages_of(equivalence)
     leaves = [{"key": key, **leaf} for key, leaf in plan.get("source_leaves", {}).items()]
     return Section(
         row=row,
@@ -158,9 +161,12 @@ def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
         unlisted=len(leaves[MOST_LEAVES:]),
         checks=[conversion.documents[check] for check in CHECKS if check in conversion.documents],
         own=own,
-        strip=_strip(own, faults, axis),
+        strip=strip(own, faults, axis),
         faults=faults,
-        layers=_layers(equivalence),
+        layers=None if walked else _layers(equivalence),
+        walked=walked,
+        parted=headline_of_stages(walked),
+        plot=stage_plot(walked) if walked else None,
         stages=_stages(conversion),
     )
 
@@ -205,43 +211,11 @@ def _op(step: dict[str, Any]) -> str:
     return "; ".join(done)
 
 
-def _excesses(conversion: Conversion) -> Iterable[float]:
-    verdict = conversion.documents.get("equivalence", {})
-    bound = verdict.get("bound", {})
-    measures = [verdict.get("measured", {}), *(fault.get("measured", {}) for fault in verdict.get("faults", []))]
-    return (value for value in (excess(measured, bound) for measured in measures) if value is not None)
-
-
-def _faults(conversion: Conversion, axis: LogAxis) -> Iterable[FaultLine]:
-    for check in CHECKS:
-        verdict = conversion.documents.get(check, {})
-        for fault in verdict.get("faults", []):
-            value = excess(fault.get("measured", {}), verdict.get("bound", {}))
-            if value is None and fault["caught"]:
-                value = math.inf  # the faulty model computed NaN or infinity
-            yield FaultLine(
-                check=check,
-                name=fault["name"],
-                caught=fault["caught"],
-                excess=value,
-                at=axis.at(value) if value is not None and check == "equivalence" else None,
-            )
-
-
-def _strip(own: float | None, faults: Sequence[FaultLine], axis: LogAxis) -> list[Dot]:
-    dots = [
-        Dot(fault.at, "caught" if fault.caught else "missed", f"{fault.name}: {text.number(fault.excess)} × bound")
-        for fault in faults
-        if fault.at is not None
-    ]
-    return dots if own is None else [*dots, Dot(axis.at(own), "self", f"as converted: {text.number(own)} × bound")]
-
-
 def _layers(verdict: dict[str, Any]) -> Curve | None:
     """The error after each layer, in the measure that the bound applies to."""
     states = verdict.get("details", {}).get("states", [])
     name = worst(verdict.get("measured", {}), verdict.get("bound", {}))
-    values = [(str(state["name"]), float(state[name])) for state in states if name in state]
+    values = [(str(state["name"]), value) for state in states if (value := known(state.get(name))) is not None]
     return curve(values, verdict["bound"][name]) if name and values else None
 
 

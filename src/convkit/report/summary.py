@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,9 @@ import convkit
 from convkit.files.document import Document, read_json, typed
 from convkit.report.campaign import Conversion, State, state_of
 from convkit.report.checks import CHECKS
-from convkit.report.text import deviation, deviations, duration, number, size
+from convkit.report.measures import worst
+from convkit.report.stages import nearest, stages_of
+from convkit.report.text import NOT_FINITE, deviation, deviations, duration, number, size
 
 #: how the table on the terminal spells a row's verdict
 VERDICTS = {
@@ -44,8 +45,21 @@ class Volume(Struct, frozen=True):
     written: int | None
 
 
+class Nearest(Struct, frozen=True):
+    """The stage at which two models part; if they don't, the one whose error comes nearest its bound.
+
+    An error that isn't finite, and a bound that isn't known, are None.
+    """
+
+    stage: str
+    max_rel: float | None
+    bound: float | None
+    #: whether the models differ there
+    parts: bool
+
+
 class Outcome(Struct, frozen=True):
-    """What one check found: ``caught`` of ``planted`` faults, seconds."""
+    """What one check found: ``caught`` of ``planted`` faults, seconds; ``nearest`` of its stages, if it has any."""
 
     state: State
     passed: bool
@@ -54,6 +68,7 @@ class Outcome(Struct, frozen=True):
     caught: int
     planted: int
     seconds: float | None
+    nearest: Nearest | None = None
 
 
 class Deviation(Struct, frozen=True):
@@ -157,24 +172,6 @@ def deviation_in_words(declared: Deviation) -> str:
     return f"{deviation(asdict(declared))} ({own})"
 
 
-def excess(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> float | None:
-    """The largest measured value in units of its bound: above 1 the check fails. None if no bound applies."""
-    ratios = [
-        _ratio(float(measured[name]), float(limit))
-        for name, limit in bound.items()
-        if isinstance(limit, int | float) and isinstance(measured.get(name), int | float)
-    ]
-    return max(ratios, default=None)
-
-
-def _ratio(value: float, limit: float) -> float:
-    if math.isnan(value):
-        return math.inf
-    if limit == 0:
-        return 0.0 if value == 0 else math.inf
-    return value / limit
-
-
 def _row(conversion: Conversion) -> Row:
     plan, receipt = conversion.plan, conversion.receipt
     counts = plan.get("summary", {})
@@ -267,7 +264,13 @@ def _outcome(verdict: dict[str, Any] | None) -> Outcome | None:
         caught=sum(bool(fault["caught"]) for fault in faults),
         planted=len(faults),
         seconds=verdict.get("seconds"),
+        nearest=_nearest(verdict),
     )
+
+
+def _nearest(verdict: dict[str, Any]) -> Nearest | None:
+    stage = nearest(stages_of(verdict))
+    return Nearest(stage.name, *stage.measured, parts=stage.beyond) if stage else None
 
 
 def _seconds(conversion: Conversion) -> float | None:
@@ -300,28 +303,35 @@ def under(row: Row) -> str:
 
 def _margin_or_outcome(check: Outcome | None) -> str:
     """The margin, unless there is none or it would look like a pass: then the outcome."""
-    return outcome(check) if check and check.state == "not shown" else margin(check) or outcome(check)
+    return outcome(check) if check and check.state not in ("yes", "no") else margin(check) or outcome(check)
 
 
 def outcome(check: Outcome | None) -> str:
-    """``yes``, ``NO``, ``not shown`` or nothing."""
+    """``yes``, ``NO``, ``reference in doubt``, ``not shown`` or nothing."""
     return "–" if check is None else {"no": "NO"}.get(check.state, check.state)
 
 
 def margin(check: Outcome | None) -> str:
-    """``1.2e-07 ≤ 5.0e-06``: the measure that is largest in units of its bound; empty if no bound applies."""
-    name = worst(check.measured, check.bound) if check else None
-    if check is None or name is None:
+    """``1.2e-07 ≤ 5.0e-06``: the measure that is largest in units of its bound; empty if no bound applies.
+
+    If the check has stages: that of the nearest, and where models part, its name.
+    """
+    if check is None:
         return ""
-    value, limit = check.measured[name], check.bound[name]
-    return f"{number(value)} {'≤' if value <= limit else '>'} {number(limit)}"
+    if (found := check.nearest) is not None:
+        if not found.parts:
+            return _compared(found.max_rel, found.bound)
+        # where a stage is wrong in another way than by its error, the row's problem says so
+        beyond = found.bound is not None and (found.max_rel is None or found.max_rel > found.bound)
+        return f"{_compared(found.max_rel, found.bound)} at {found.stage}" if beyond else ""
+    name = worst(check.measured, check.bound)
+    return _compared(check.measured[name], check.bound[name]) if name else ""
 
 
-def worst(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
-    """The name of the measure that is largest in units of its bound; None if no bound applies."""
-    ratios = {name: excess(measured, {name: limit}) for name, limit in bound.items()}
-    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-    return max(known, key=lambda name: known[name]) if known else None
+def _compared(value: float | None, limit: float | None) -> str:
+    if value is None:
+        return NOT_FINITE
+    return f"{number(value)} {'≤' if limit is not None and value <= limit else '>'} {number(limit)}"
 
 
 def sensitivity(row: Row) -> tuple[int, int]:

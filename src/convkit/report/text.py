@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+#: what every table says of NaN and of infinities
+NOT_FINITE = "not finite"
+
 
 def size(count: float | None) -> str:
     """Bytes in decimal units.
@@ -42,7 +45,7 @@ def number(value: object) -> str:
     """A measured value: two significant digits if it is small or huge, integers in full, lists with commas.
 
     >>> number(3.14159e-07), number(0.25), number(5123.4), number(0.0), number(1 - 2e-9), number(float("inf"))
-    ('3.1e-07', '0.25', '5,123', '0', '1 − 2.0e-09', '∞')
+    ('3.1e-07', '0.25', '5,123', '0', '1 − 2.0e-09', 'not finite')
     """
     if value is None:
         return "–"
@@ -54,8 +57,8 @@ def number(value: object) -> str:
         return ", ".join(number(entry) for entry in value) or "none"
     if not isinstance(value, float):
         return str(value)
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+    if not math.isfinite(value):
+        return NOT_FINITE
     if value == 0:
         return "0"
     if 0.999 < value < 1:
@@ -63,6 +66,35 @@ def number(value: object) -> str:
     if not 1e-3 <= abs(value) < 1e4:
         return f"{value:.1e}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def figure(value: object, unshown: str = "") -> str:
+    """A figure of a verdict, which has null for what isn't finite; of a stage that wasn't run there is none.
+
+    >>> figure(3.14159e-07), figure(None), figure(None, "it wasn't run")
+    ('3.1e-07', 'not finite', '–')
+    """
+    return NOT_FINITE if value is None and not unshown else number(value)
+
+
+def times(excess: float | None) -> str:
+    """An error in units of its bound.
+
+    >>> times(1250.4), times(float("inf")), times(None)
+    ('1,250 × bound', 'not finite', 'not measured')
+    """
+    if excess is None:
+        return "not measured"
+    return f"{number(excess)} × bound" if math.isfinite(excess) else NOT_FINITE
+
+
+def capitalized(sentence: str) -> str:
+    """The same with a capital letter at the beginning.
+
+    >>> capitalized("the models part at layers.0")
+    'The models part at layers.0'
+    """
+    return sentence[:1].upper() + sentence[1:]
 
 
 #: who says a value, and who says it only nearly, by the side that has the field in its config

@@ -132,4 +132,6 @@ def _state(
 
 
 def _number(value: object) -> str:
+    if value is None:
+        return "not finite"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
