@@ -325,12 +325,20 @@ class TestStages:
             {"name": "epsilon", "caught": False, "measured": {"max_rel": 5e-3}, "stage": "layers.1"},
             {"name": "heads", "caught": True, "measured": {"max_rel": 5e-3, "bound": 1e-3}, "stage": "layers.1"},
             {"name": "norms", "caught": True, "measured": {"max_rel": None}, "stage": "layers.1"},
+            {
+                "name": "rotary",
+                "caught": True,
+                "measured": {"max_rel": 5e-3, "amplified_max_rel": 5e-2, "amplified_bound": 1e-2},
+                "stage": "layers.1",
+            },
+            {"name": "heads 7", "caught": True, "measured": {}, "stage": "layers.1"},
         ]
         source, shown = self.page(tmp_path, wrong=wide, faults=faults)
         assert "epsilon, in layers.1: 0.5 × bound" in source and "epsilon, in layers.1: MISSED" in shown
         assert "heads, in layers.1: 5 × bound" in source
         assert "norms, in layers.1: not finite" in shown and "norms, in layers.1:" not in source.partition("<ul")[0]
-        assert "2 of 3" in shown and "missed: epsilon" in shown
+        assert "rotary, in layers.1: 5 × bound" in source and "heads 7, in layers.1: not measured" in shown
+        assert "4 of 5" in shown and "missed: epsilon" in shown
 
     def test_stronger_weights(self, tmp_path: Path):
         wrong = {"head": {"amplified_max_rel": 3e-4, "amplified_bound": 1e-5}}

@@ -68,6 +68,13 @@ def test_a_missed_fault_is_named_with_its_stage():
     assert problem == "planted fault missed: epsilon: in layers.1: max_rel 1e-09 <= 5e-06 (longer)"
 
 
+def test_a_missed_fault_is_shown_with_the_bounds_of_its_own_figures():
+    figures = {"max_rel": 1e-9, "bound": 6e-6, "amplified_max_rel": 2e-7, "amplified_bound": 7e-6, "max_kl": None}
+    (problem,) = judged(faults=[Fault("epsilon", False, figures)], bound={"max_rel": 5e-6}).problems
+    shown = "max_rel 1e-09 <= 6e-06, amplified_max_rel 2e-07 <= 7e-06, max_kl not finite"
+    assert problem == f"planted fault missed: epsilon: {shown} (longer)"
+
+
 @given(st.lists(st.none() | st.floats(), min_size=6, max_size=6))
 def test_json_holds_no_value_that_is_not_finite_and_none_of_them_passes(figures: list[float | None]):
     error, bound, noise, repeat, free, fault = figures

@@ -94,16 +94,27 @@ def faults_of(verdict: Mapping[str, Any]) -> list[Planted]:
     """
     whole = verdict.get("bound") or {}
     bounds = {stage["name"]: _bounds(stage) for stage in verdict.get("stages") or ()}
-    found: list[Planted] = []
-    for fault in verdict.get("faults") or ():
-        measured, stage = fault.get("measured") or {}, fault.get("stage", "")
-        bound = {**bounds.get(stage, whole), **({"max_rel": measured["bound"]} if "bound" in measured else {})}
-        found.append(Planted(fault["name"], stage, fault["caught"], excess(measured, bound)))
-    return found
+    return [
+        Planted(
+            name=fault["name"],
+            stage=(stage := fault.get("stage", "")),
+            caught=fault["caught"],
+            excess=_excess(fault.get("measured") or {}, bounds.get(stage, whole)),
+        )
+        for fault in verdict.get("faults") or ()
+    ]
 
 
-def _bounds(stage: Mapping[str, Any]) -> dict[str, Any]:
-    return {"max_rel": stage.get("bound"), "amplified_max_rel": stage.get("amplified_bound")}
+def _excess(measured: Mapping[str, Any], bound: Mapping[str, Any]) -> float | None:
+    """See :func:`.measures.excess`; infinite if a figure isn't finite."""
+    found = excess(measured, {**bound, **_bounds(measured)})
+    return math.inf if found is None and None in measured.values() else found
+
+
+def _bounds(of: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds that a stage gives, or a fault of its own."""
+    bounds = {"max_rel": of.get("bound"), "amplified_max_rel": of.get("amplified_bound")}
+    return {name: limit for name, limit in bounds.items() if limit is not None}
 
 
 def stages_of(verdict: Mapping[str, Any]) -> list[Stage]:

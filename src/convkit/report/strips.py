@@ -56,8 +56,8 @@ def fault_lines(conversion: Conversion, axis: LogAxis) -> list[FaultLine]:
 
 
 def _line(check: str, fault: Planted, axis: LogAxis) -> FaultLine:
-    # a fault that was caught without a figure made the model compute NaN or infinity
-    value = math.inf if fault.excess is None and fault.caught else fault.excess
+    # before verdicts had stages, a fault that was caught without a figure had made the model compute NaN or infinity
+    value = math.inf if fault.excess is None and fault.caught and not fault.stage else fault.excess
     finite = value if value is not None and math.isfinite(value) else None
     at = None if finite is None or check != "equivalence" else axis.at(finite)
     return FaultLine(check, fault.in_words, fault.caught, value, at)

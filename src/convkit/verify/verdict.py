@@ -26,7 +26,11 @@ State = Annotated[
 
 
 class Fault(Struct, frozen=True):
-    """A fault planted on purpose, and whether the check caught it; a figure that isn't finite is None."""
+    """A fault planted on purpose, and whether the check caught it; a figure that isn't finite is None.
+
+    In a stage, a fault shows in one of several outputs, each with a bound of its own: ``measured`` then has the bound
+    of its ``max_rel`` as ``bound``, and that of its ``amplified_max_rel`` as ``amplified_bound``.
+    """
 
     name: str
     caught: bool
@@ -107,6 +111,9 @@ class Deviated(Struct, frozen=True, kw_only=True):
     taken_as: Any
     reason: str
     measured: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "measured", finite(self.measured))
 
 
 class Verdict(Document, frozen=True, kw_only=True):
