@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import assert_same, carried, plan_of
+from staged import compared
 from te_runs import Arrays, arrays, genuine, recorded
 from te_runs import write_leaf as write
 from test_te_oracles import CLOSE, model
@@ -19,7 +20,6 @@ from convkit.errors import ConvkitError
 from convkit.files.receipt import read_receipt
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
-from convkit.verify.equivalence.trial import Trial
 from convkit.verify.roundtrip.check import roundtrip
 
 pytestmark = pytest.mark.golden
@@ -71,15 +71,15 @@ def test_te_computes_what_pax_computes(name: str) -> None:
     assert not any(key.startswith("mdl_vars") and "per_dim" in key for key in made)
     pax, folded = model(fw, arrays), model(te, made, {**plan.names, **plan.variant})
     ids = torch.randint(1, pax.facts.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0))
-    trial = Trial(pax, folded, {"input_ids": ids})
-    expected = pax.run(trial.probe).outputs["lm"]
-    torch.testing.assert_close(folded.run(trial.probe).outputs["lm"], expected, rtol=0, atol=CLOSE)
-    faults = list(trial.faults())
-    assert len(faults) >= 8
-    assert not [fault.name for fault in faults if trial.error_with(fault) <= 5e-6]
+    inputs = {"input_ids": ids}
+    expected = pax.run(inputs).outputs["lm"]
+    torch.testing.assert_close(folded.run(inputs).outputs["lm"], expected, rtol=0, atol=CLOSE)
+    found = compared(pax, folded, inputs)
+    assert found.sound and len(found.all_faults) >= 8
+    assert [fault for fault in found.all_faults if not fault.caught] == []
     unscaled = {key: np.zeros_like(array) if key.endswith(SCALE) else array for key, array in arrays.items()}
     other = model(te, carried(mapping, unscaled, **options), {**plan.names, **plan.variant})
-    assert (other.run(trial.probe).outputs["lm"] - expected).abs().max() > 0.5
+    assert (other.run(inputs).outputs["lm"] - expected).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -13,6 +13,7 @@ import torch
 import yaml
 from msgspec import UNSET
 from safetensors.torch import load_file, save_file
+from test_equivalence import NO_FAULTS, agrees
 from test_schemas import validator
 
 from convkit.checkpoint.digests import digest_value
@@ -20,7 +21,8 @@ from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.generate import generate
 from convkit.oracles.opening import open_model, value_at, with_value
-from convkit.verify.equivalence.check import BOUND, equivalence
+from convkit.verify.equivalence.check import equivalence
+from convkit.verify.equivalence.measured import BOUND
 from convkit.verify.roundtrip import roundtrip
 
 torch.set_num_threads(1)
@@ -115,7 +117,7 @@ class TestEquivalence:
     def test_says_no_without_a_receipt(self, pair: tuple[Path, Path]) -> None:
         source, target = pair
         target.with_name("cs.mdl.convkit.json").unlink()
-        verdict = equivalence(source, target, faults=False)
+        verdict = equivalence(source, target, choices=NO_FAULTS)
         assert verdict.state == "no" and verdict.deviations is UNSET and ".ffn" in verdict.problems[0]
 
     def test_another_fault_is_not_excused(self, pair: tuple[Path, Path]) -> None:
@@ -130,15 +132,15 @@ class TestEquivalence:
 
     def test_a_cast_is_measured_beside_it(self, made: Path, tmp_path: Path) -> None:
         carry(made / "hf", tmp_path / "cs.mdl", *TO, "--dtype", "bfloat16")
-        verdict = equivalence(made / "hf", tmp_path / "cs.mdl", faults=False)
-        assert verdict.state == "yes", verdict.problems
+        verdict = equivalence(made / "hf", tmp_path / "cs.mdl", choices=NO_FAULTS)
+        assert agrees(verdict), verdict.problems
         figures, bound = verdict.measured, verdict.bound["max_rel"]
         assert figures["max_rel"] <= bound < min(figures["cast_max_rel"], figures["deviation_max_rel"])
 
     def test_the_config_may_lie_in_the_checkpoint(self, made: Path, tmp_path: Path) -> None:
         carry(made / "hf", tmp_path / "cs", *TO, "--format", "orbax-v1")
-        verdict = equivalence(made / "hf", tmp_path / "cs", faults=False)
-        assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
+        verdict = equivalence(made / "hf", tmp_path / "cs", choices=NO_FAULTS)
+        assert agrees(verdict) and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
 
     def test_other_values_are_planted_in_the_model_s_section(self, made: Path) -> None:
         cs = open_model(made / "cs.mdl")
@@ -158,12 +160,12 @@ class TestEquivalence:
         carry(source, tmp_path / "cs.mdl", *TO)
         carry(tmp_path / "cs.mdl", tmp_path / "back", *BACK)
         carry(llama(tmp_path / "both", rope_parameters=rope, hidden_act="gelu_new"), tmp_path / "both.mdl", *TO)
-        verdict = equivalence(tmp_path / "both", tmp_path / "both.mdl", faults=False)
+        verdict = equivalence(tmp_path / "both", tmp_path / "both.mdl", choices=NO_FAULTS)
         sizes = {one.field: one.measured["max_rel"] for one in verdict.deviations or ()}
-        assert verdict.state == "yes" and BOUND < sizes["hidden_act"] < 1e-2 < sizes["rope_parameters.short_factor"]
+        assert agrees(verdict) and BOUND < sizes["hidden_act"] < 1e-2 < sizes["rope_parameters.short_factor"]
         for ends, side in ((("hf", "cs.mdl"), "source"), (("cs.mdl", "back"), "target")):
-            verdict = equivalence(*(tmp_path / end for end in ends), faults=False)
-            assert verdict.state == "yes", verdict.problems
+            verdict = equivalence(*(tmp_path / end for end in ends), choices=NO_FAULTS)
+            assert agrees(verdict), verdict.problems
             (one,) = verdict.deviations or ()
             assert (one.side, one.value, one.taken_as) == (side, SHORT, LONG)
             assert verdict.measured["short_max_rel"] <= verdict.bound["short_max_rel"] < one.measured["max_rel"]
@@ -195,7 +197,7 @@ class TestNoLoophole:
         source, target = pair
         spoil, said = SPOILED[what]
         spoil(source.parent)
-        verdict = equivalence(source, target, faults=False)
+        verdict = equivalence(source, target, choices=NO_FAULTS)
         assert verdict.state == "no" and verdict.deviations is UNSET
         assert "the receipt declares deviations, which don't count" in verdict.problems[-1]
         assert said in verdict.problems[-1] and verdict.problems[-1] in verdict.details["notes"]
@@ -203,16 +205,16 @@ class TestNoLoophole:
     def test_a_model_that_needs_no_deviation_is_judged_plainly(self, pair: tuple[Path, Path]) -> None:
         source, target = pair
         edit(source / "config.json", lambda config: config.update(hidden_act="gelu"))
-        verdict = equivalence(source, target, faults=False)
-        assert verdict.state == "yes" and verdict.deviations is UNSET
+        verdict = equivalence(source, target, choices=NO_FAULTS)
+        assert agrees(verdict) and verdict.deviations is UNSET
         assert "which don't count" in verdict.details["notes"][-1]
 
     @pytest.mark.parametrize("changes", [{"taken_as": "relu"}, {"field": "strange", "value": None, "taken_as": 3}])
     def test_the_rest_must_be_the_same_under_it(self, changes: dict[str, Any], pair: tuple[Path, Path]) -> None:
         source, target = pair
         declare(target, **changes)
-        verdict = equivalence(source, target, faults=False)
-        assert verdict.state == "no" and verdict.problems[0].startswith("the models first differ at ")
+        verdict = equivalence(source, target, choices=NO_FAULTS)
+        assert verdict.state == "no" and "the models differ at " in verdict.problems[0]
 
     @pytest.mark.parametrize(
         "changes, said",
@@ -224,10 +226,10 @@ class TestNoLoophole:
     def test_what_cannot_be_run_is_not_shown(self, changes: dict[str, Any], said: str, pair: tuple[Path, Path]) -> None:
         source, target = pair
         declare(target, **changes)
-        verdict = equivalence(source, target, faults=False)
+        verdict = equivalence(source, target, choices=NO_FAULTS)
         assert verdict.state == "not shown" and not verdict.passed
         assert "what else differs can't be shown" in verdict.problems[0] and said in verdict.problems[0]
-        assert verdict.problems[1].startswith("the models first differ at ")
+        assert "the models differ at " in verdict.problems[1]
         assert [one.measured for one in verdict.deviations or ()] == [{}]
 
 
@@ -247,8 +249,8 @@ class TestTheWayBack:
         assert verdict.state == "yes" and [one.field for one in verdict.deviations or ()] == ["hidden_act"]
 
     def test_equivalence_takes_the_target_as_the_source_says(self, made: Path) -> None:
-        verdict = equivalence(made / "cs.mdl", made / "back", faults=False)
-        assert verdict.state == "yes", verdict.problems
+        verdict = equivalence(made / "cs.mdl", made / "back", choices=NO_FAULTS)
+        assert agrees(verdict), verdict.problems
         (one,) = verdict.deviations or ()
         assert one.side == "target" and one.measured["max_rel"] > BOUND
 

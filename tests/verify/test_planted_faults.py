@@ -13,15 +13,16 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import save_file
+from staged import compared
 from torch import Tensor
 
 from convkit.oracles import get_oracle
 from convkit.oracles.hf import FAMILIES
 from convkit.oracles.hf.model import HfDecoder
-from convkit.verify.equivalence.amplify import amplified, gains, left_weak
-from convkit.verify.equivalence.check import BOUND, equivalence
+from convkit.verify.equivalence.amplify import gains, left_weak
+from convkit.verify.equivalence.check import equivalence
+from convkit.verify.equivalence.measured import BOUND
 from convkit.verify.equivalence.probe import make_probe
-from convkit.verify.equivalence.trial import Trial
 
 pytestmark = pytest.mark.golden
 
@@ -115,11 +116,13 @@ def test_weights_that_one_side_names_are_left_weak_and_reported() -> None:
 
     source = Silent(BLOOM.hf_config, BLOOM.tensors("hf", 2**-8))
     target = get_oracle("cerebras/gpt2")(BLOOM.cs_config, BLOOM.tensors("cs", 2**-8))
-    probe, factors = make_probe(source.facts, target.facts, length=32), gains(source, target)
-    assert "norm_embedding.weight" not in factors and "layers.0.q.weight" in factors
-    assert Trial(amplified(source, factors), amplified(target, factors), probe).agreement.max_rel < BOUND / 5
-    assert left_weak(source, target) == [
-        "target: norm_embedding.weight is weak and wasn't amplified: the other side doesn't name it"
-    ]
+    probe = make_probe(source.facts, target.facts, length=32)
+    assert gains(source, target, "embedding").keys() == {"embedding.weight"}
+    assert "layers.0.q.weight" in gains(source, target, "layers.0")
+    weak = "target: norm_embedding.weight is weak and wasn't amplified: the other side doesn't name it"
+    assert left_weak("target", target, source, "embedding") == [weak]
     named = get_oracle("hf/bloom")(BLOOM.hf_config, BLOOM.tensors("hf", 2**-8))
-    assert left_weak(named, target) == []
+    assert left_weak("target", target, named, "embedding") == []
+    found = compared(source, target, probe)
+    assert found.sound and found.weak == [weak] and found.amplified is not None
+    assert found.amplified[0] < BOUND / 5

@@ -45,6 +45,16 @@ def equivalence_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``equivalence``."""
     _of_two_checkpoints(parser)
     parser.add_argument("--probe-length", metavar="N", type=int, default=256, help="positions of the input")
+    parser.add_argument(
+        "--faults",
+        choices=("all", "spread", "none"),
+        default="spread",
+        help="plant every kind of fault in every layer, or each in at least one, or none, which shows nothing",
+    )
+    parser.add_argument("--stages", metavar="A:B", help="only these stages, by name or number: layers.0:layers.7")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs the models")
+    parser.add_argument("--threads", metavar="N", type=int, help="threads of one stage (default: all processors)")
+    parser.add_argument("--memory", metavar="SIZE", help="the most memory to take, as 4GiB")
 
 
 def diff_options(parser: argparse.ArgumentParser) -> None:

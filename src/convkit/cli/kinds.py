@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convkit.cli.output import parse_size, steps
 from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 
 if TYPE_CHECKING:
@@ -106,17 +107,22 @@ def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
 
 def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
     from convkit.verify.equivalence.check import equivalence
+    from convkit.verify.equivalence.walk import Choices
 
-    return equivalence(
-        args.source,
-        args.target,
-        from_layout=args.from_,
-        to_layout=args.to,
-        source_config=args.config,
-        target_config=args.target_config,
-        source_format=args.source_format,
-        probe_length=args.probe_length,
-    )
+    with steps(f"{args.source} = {args.target}") as advance:
+        return equivalence(
+            args.source,
+            args.target,
+            from_layout=args.from_,
+            to_layout=args.to,
+            source_config=args.config,
+            target_config=args.target_config,
+            source_format=args.source_format,
+            probe_length=args.probe_length,
+            threads=args.threads,
+            choices=Choices(faults=args.faults, stages=args.stages or "", memory=parse_size(args.memory)),
+            steps=advance,
+        )
 
 
 def _repaired(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:

@@ -50,6 +50,10 @@ class StageTensors(OnDemand):
             self._held[key, window] = found
         return found
 
+    def holding(self) -> Iterator[tuple[str, Window | None, Tensor]]:
+        """What is held: its key, the window that it was read through, and the tensor."""
+        return ((key, window, tensor) for (key, window), tensor in self._held.items())
+
     def release(self) -> None:
         """Let go of all tensors."""
         self._held.clear()
@@ -72,13 +76,8 @@ class StageTensors(OnDemand):
             self._windows = outer
 
     def window(self, key: str) -> Window | None:
-        """See :meth:`OnDemand.window`."""
+        """The part of a tensor that is seen now; None for all of it."""
         return self._windows.get(key)
-
-    def part(self, key: str, window: Window) -> Tensor:
-        """See :meth:`OnDemand.part`; the part is held too, and made of the changes' parts."""
-        with self.windowed({key: window}):
-            return self[key]
 
     def copy(self, key: str) -> Tensor:
         """See :meth:`OnDemand.copy`: of a table, the rows that are seen."""

@@ -1,4 +1,4 @@
-"""Amplify weak weights of both models, so that a wrong forward pass shows.
+"""Amplify weak weights of a stage on both sides, so that a wrong forward pass shows.
 
 A freshly initialised model attends evenly, and its activations are nearly linear: rotation, head counts and the
 activation function leave no trace in its logits. So every weight that is much smaller than a trained model's is
@@ -10,6 +10,8 @@ that only one oracle names stays as it is on both sides, and is reported (:func:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,43 +19,57 @@ if TYPE_CHECKING:
 
     from convkit.oracles.oracle import Oracle
 
+#: roles of tables of which a stage reads some rows
+_TABLES = ("embedding", "positions", "segments")
 
-def gains(source: Oracle, target: Oracle) -> dict[str, float]:
-    """The factors, by role, that make the source's weights strong; roles whose factor is 1 are left out."""
-    shared = [role for role in source.roles if role in target.roles and role.endswith(".weight")]
-    found = {role: _gain(role, source.part(role)) for role in shared}
-    if source.facts.tied or target.facts.tied:
-        heads = [role for role in shared if role.startswith("head.") and _is_embedding(source, target, role)]
-        found |= dict.fromkeys(heads, found["embedding.weight"])
+
+def gains(source: Oracle, target: Oracle, stage: str, rows: Tensor | None = None) -> dict[str, float]:
+    """The factors, by role, that make the source's weights of a stage strong; roles whose factor is 1 are left out.
+
+    Of the embedding, only the given ``rows`` are looked at: those that the input uses.
+    """
+    shared = [role for role in _weights(source, stage) if role in target.roles]
+    found = {role: _gain(role, _used(source, role, rows)) for role in shared}
     return {role: gain for role, gain in found.items() if gain != 1}
 
 
-def left_weak(source: Oracle, target: Oracle) -> list[str]:
-    """A line for each weight that is weak and stays so, because only one side names it."""
-    lines: list[str] = []
-    for name, oracle, other in (("source", source, target), ("target", target, source)):
-        own = [role for role in oracle.roles if role not in other.roles and role.endswith(".weight")]
-        weak = [role for role in own if _gain(role, oracle.part(role)) != 1]
-        lines += [f"{name}: {role} is weak and wasn't amplified: the other side doesn't name it" for role in weak]
-    return lines
+def left_weak(side: str, oracle: Oracle, other: Oracle, stage: str, rows: Tensor | None = None) -> list[str]:
+    """A line for each weight of a stage that is weak and stays so, because the other side doesn't name it."""
+    own = [role for role in _weights(oracle, stage) if role not in other.roles]
+    weak = [role for role in own if _gain(role, _used(oracle, role, rows)) != 1]
+    return [f"{side}: {role} is weak and wasn't amplified: the other side doesn't name it" for role in weak]
 
 
-def amplified(oracle: Oracle, gains: dict[str, float]) -> Oracle:
-    """The oracle with the weights of those roles multiplied; a head tied to the embedding is multiplied once."""
-    embedding = oracle.roles["embedding.weight"]
-    own = [role for role in gains if role == "embedding.weight" or oracle.roles[role] != embedding]
-    return oracle.rebuilt(tensors=oracle.edited({role: oracle.part(role) * gains[role] for role in own}))
+def stronger(
+    oracle: Oracle, gains: Mapping[str, float], rows: Tensor | None = None
+) -> Mapping[str, Callable[[], Tensor]]:
+    """How the tensors of these roles are made, by key, with the weights multiplied."""
+    return oracle.edits({role: partial(_multiplied, oracle, role, gain, rows) for role, gain in gains.items()})
 
 
-def _is_embedding(source: Oracle, target: Oracle, role: str) -> bool:
-    return any(oracle.roles[role] == oracle.roles["embedding.weight"] for oracle in (source, target))
+def _multiplied(oracle: Oracle, role: str, gain: float, rows: Tensor | None) -> Tensor:
+    part = oracle.part(role)
+    if role != "embedding.weight" or rows is None:
+        return part * gain
+    table = part.new_empty(part.shape)
+    table[rows] = part[rows] * gain
+    return table
+
+
+def _weights(oracle: Oracle, stage: str) -> list[str]:
+    return [role for role in oracle.roles if role.endswith(".weight") and oracle.stage_of(role) == stage]
+
+
+def _used(oracle: Oracle, role: str, rows: Tensor | None) -> Tensor:
+    part = oracle.part(role)
+    return part[rows] if role == "embedding.weight" and rows is not None else part
 
 
 def _gain(role: str, part: Tensor) -> float:
     """A power of two; 1 if the weights are all zero, or already at least half as strong as a trained model's."""
     if "norm" in role:
         strong = 1.0
-    elif role.split(".", maxsplit=1)[0] in ("embedding", "positions", "segments"):
+    elif role.split(".", maxsplit=1)[0] in _TABLES:
         strong = 0.6
     else:
         strong = part.shape[1] ** -0.5

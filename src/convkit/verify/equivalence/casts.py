@@ -6,28 +6,72 @@ errors of the conversion.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import value_dtype
+from convkit.oracles.tensors import OnDemand
+from convkit.oracles.windows import Rows, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from convkit.oracles.oracle import Oracle
+    from convkit.oracles.oracle import Oracle, Part
 
 
-def rounded(source: Oracle, target: Oracle, stored: Mapping[str, str]) -> Oracle:
-    """The model of the source, each role rounded to the dtype in which the target has it ``stored``, by key."""
-    changes = {
-        role: _round(source.part(role), stored[target.roles[role].key]) for role in source.roles if role in target.roles
-    }
-    return source.rebuilt(tensors=source.edited(changes))
+class Rounded(OnDemand):
+    """The tensors of the source, each part rounded to the dtype in which the target stores its role.
+
+    Args:
+        below: the source's tensors.
+        source: the model that reads them.
+        target: the target's.
+        stored: the dtypes of the target's tensors, by key.
+    """
+
+    def __init__(self, below: OnDemand, source: Oracle, target: Oracle, stored: Mapping[str, str]) -> None:
+        self._below = below
+        self._parts: dict[str, dict[Part, str]] = {}
+        for role, part in source.roles.items():
+            if role in target.roles:
+                self._parts.setdefault(part.key, {})[part] = stored[target.roles[role].key]
+        for copy, original in source.twins.items():
+            if original in self._parts:
+                self._parts[copy] = self._parts[original]
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._rounded(key, self._below[key])
+
+    def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`; of a table, only the rows that are read are rounded."""
+        tensor = self._below.part(key, window)
+        if not isinstance(window, Rows):
+            return self._rounded(key, tensor)
+        rows = tensor.movedim(window.axis, 0)
+        for dtype in self._parts.get(key, {}).values():
+            read = rows[window.rows]
+            _round(read, dtype)
+            rows[window.rows] = read
+        return tensor
+
+    def _rounded(self, key: str, tensor: Tensor) -> Tensor:
+        for part, dtype in self._parts.get(key, {}).items():
+            _round(part.view(tensor), dtype)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._below)
+
+    def __len__(self) -> int:
+        return len(self._below)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """See :meth:`OnDemand.shape`."""
+        return self._below.shape(key)
 
 
-def _round(part: Tensor, dtype: str) -> Tensor:
+def _round(part: Tensor, dtype: str) -> None:
     import numpy as np
     import torch
 
-    return torch.from_numpy(part.numpy().astype(value_dtype(dtype)).astype(np.float32))
+    part.copy_(torch.from_numpy(part.numpy().astype(value_dtype(dtype)).astype(np.float32)))

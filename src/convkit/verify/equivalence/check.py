@@ -1,44 +1,49 @@
-"""Check whether two checkpoints are the same model: run both on the same input, and compare all their states.
+"""Check whether two checkpoints are the same model: run both on the same input, a stage at a time.
 
-Each side runs through an oracle that reads its layout and shares no code with any mapping. The hidden states of every
-layer and the logits of every head must agree. Then the same comparison is made with faults planted in the target, to
-show that it can fail.
+Each side runs through an oracle that reads its layout and shares no code with any mapping. What each stage of the
+target gives must agree with what the source's gives, on the same input; so the models are the same function. Then the
+same comparison is made with faults planted in the target, to show that it can fail.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
+from convkit.oracles.stage_tensors import StageTensors
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence import probe as probes
-from convkit.verify.equivalence.amplify import amplified, gains, left_weak
-from convkit.verify.equivalence.casts import rounded
-from convkit.verify.equivalence.deviations import Basis, basis_of, measured, not_shown, shorter
-from convkit.verify.equivalence.noise import ROOM, rounding_noise
-from convkit.verify.equivalence.trial import Trial
+from convkit.verify.equivalence.agreement import summary
+from convkit.verify.equivalence.casts import Rounded
+from convkit.verify.equivalence.deviations import (
+    Basis,
+    basis_of,
+    comparisons_of,
+    lanes_of,
+    measured,
+    not_shown,
+    shorter,
+)
+from convkit.verify.equivalence.lanes import Comparison, Lane, Models
+from convkit.verify.equivalence.noise import BASE
+from convkit.verify.equivalence.record import Record
+from convkit.verify.equivalence.walk import Choices, Steps, Walk
 from convkit.verify.judged import Check
-from convkit.verify.verdict import Fault, Verdict
+from convkit.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convkit.oracles.oracle import Oracle
-
-#: Float32 rounds to 6e-8. Two implementations of one model differ by about 1e-6 of the largest value after 6 layers
-#: and by 2.5e-6 after 24; the mildest fault, a wrong norm epsilon, shows as 2e-5. Weights of fewer bits are widened on
-#: both sides alike, so the same bound holds for them. A model that amplifies rounding more than that gets a larger
-#: bound from its own measured noise (:mod:`.noise`).
-BOUND = 5e-6
-#: That bound holds up to this many layers. Beyond, it grows with their square root, as independent errors do.
-BOUND_LAYERS = 24
 #: what may help where a planted fault stays below the bound: the effect of most faults grows with the positions
 REMEDY = "its effect on this model is too small to be seen; more positions may show it: --probe-length"
+_NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
 def equivalence(
@@ -52,9 +57,11 @@ def equivalence(
     source_format: str | None = None,
     probe_length: int | None = None,
     seed: int = probes.SEED,
-    faults: bool = True,
+    threads: int | None = None,
+    choices: Choices | None = None,
+    steps: Steps | None = None,
 ) -> Verdict:
-    """Run both checkpoints in float32 on the same input and compare.
+    """Run both checkpoints in float32 on the same input and compare, a stage at a time.
 
     Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
     Models that compute long inputs in another way (longrope) are compared on a short input too. The source's tensors
@@ -64,166 +71,147 @@ def equivalence(
     under them, ``measured["deviation_max_rel"]`` is how far they are apart as they are, and the verdict's
     ``deviations`` give the size of each (:mod:`.deviations`).
 
-    ``measured`` gives the worst figures over all hidden states and logits, ``faults`` the planted faults, and
-    ``details["parted"]`` the state at which the models first differ.
+    ``measured`` gives the worst figures, ``stages`` those of each stage, ``faults`` the planted faults, and
+    ``details["parted"]`` where the models first differ.
 
     Raises:
         ConvkitError: a side can't be read, has a layout that no oracle runs, or contradicts its config.
         UsageError: a probe of fewer than two positions.
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
+    choices = choices or Choices()
     receipt = read_receipt(target, CONVERSION)
     plan = read_plan(Described, receipt["plan"], target) if receipt else None
-    ours = open_model(
-        source,
-        layout=from_layout or (plan.source.layout if plan else None),
-        config=source_config,
-        format=source_format or (plan.source.format if plan else None),
-        lenient=True,
-        without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
-    )
-    theirs = open_model(target, layout=to_layout or (plan.target.layout if plan else None), config=target_config)
+    if threads:
+        _use(threads)
+    with ExitStack() as stack:
+        ours = stack.enter_context(
+            open_model(
+                source,
+                layout=from_layout or (plan.source.layout if plan else None),
+                config=source_config,
+                format=source_format or (plan.source.format if plan else None),
+                lenient=True,
+                without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
+            )
+        )
+        theirs = stack.enter_context(
+            open_model(target, layout=to_layout or (plan.target.layout if plan else None), config=target_config)
+        )
+        basis = basis_of(ours, theirs, receipt, plan, target_config)
+        inputs = _inputs(ours, theirs, basis, probe_length, seed)
+        models = _models(ours, theirs, basis, inputs, cast=bool(plan and plan.dtype))
+        walk = Walk(models, inputs, choices, Record(), steps)
+        for _ in walk.run():
+            pass
+        return _judged(check, ours, theirs, basis, walk, headless=bool(plan and plan.names.get("headless")), seed=seed)
+
+
+def _inputs(ours: Opened, theirs: Opened, basis: Basis, length: int | None, seed: int) -> list[Mapping[str, Tensor]]:
+    """The input, and a short one for models that compute long inputs in another way."""
     facts = ours.oracle.facts, theirs.oracle.facts
-    length = probes.probe_length(*facts, asked=probe_length)
-    probe = probes.make_probe(*facts, length=length, seed=seed)
-    headless = bool(plan and plan.names.get("headless"))
-    basis = basis_of(ours, theirs, receipt, plan, target_config)
-    compared = _compared(ours, theirs, basis, probe, cast=bool(plan and plan.dtype), headless=headless, faults=faults)
+    probe = probes.make_probe(*facts, length=probes.probe_length(*facts, asked=length), seed=seed)
+    return [probe, *shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe)]
+
+
+def _judged(
+    check: Check, ours: Opened, theirs: Opened, basis: Basis, walk: Walk, *, headless: bool, seed: int
+) -> Verdict:
+    record, models = walk.record, walk.models
+    problems, unshown = _problems(basis, models, record, headless)
+    if walk.choices.faults == "none" and record.sound and not problems:
+        unshown.append(_NO_FAULTS)
+    figures, bounds = _figures(record)
+    probe = {"positions": models.lengths[0], "seed": seed}
     return check.judged(
-        compared.problems,
-        compared.faults,
-        measured=compared.measured,
-        bound=compared.bound,
-        details={"probe": {"positions": length, "seed": seed}, **compared.details},
-        deviations=measured(basis, ours, theirs, probe),
-        unshown=compared.unshown,
+        problems,
+        record.all_faults,
+        measured=figures,
+        bound=bounds,
+        stages=record.stages,
+        covered=walk.covered,
+        details={"probe": probe, **_details(ours, theirs, basis, record)},
+        deviations=measured(basis, record.figures),
+        unshown=unshown,
     )
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The result of comparing two models."""
+def _use(threads: int) -> None:
+    import torch
 
-    problems: list[str]
-    unshown: list[str]
-    faults: list[Fault]
-    measured: dict[str, Any]
-    bound: dict[str, Any]
-    details: dict[str, Any]
+    torch.set_num_threads(threads)
 
 
-def _compared(
-    ours: Opened,
-    theirs: Opened,
-    basis: Basis,
-    probe: Mapping[str, Tensor],
-    *,
-    cast: bool,
-    headless: bool,
-    faults: bool,
-) -> Compared:
-    def stored(models: Basis) -> Oracle:
-        return rounded(models.source, models.target, theirs.dtypes) if cast else models.source
-
-    trial = Trial(stored(basis), basis.target, probe)
-    shorts = shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe)
-    figures, bounds = trial.agreement.to_json(), {"max_rel": bound_for(trial)}
+def _models(
+    ours: Opened, theirs: Opened, basis: Basis, inputs: Sequence[Mapping[str, Tensor]], *, cast: bool
+) -> Models:
+    """The lanes of a walk. For a conversion that casts, those of the source's side read its tensors rounded."""
+    tensors = {"source": ours.tensors, "target": theirs.tensors}
+    comparisons = [Comparison("free", "source", "target"), *comparisons_of(basis)]
+    wanted = {"source": ("source", basis.source), "target": ("target", basis.target), **lanes_of(basis, ours, theirs)}
+    lanes: dict[str, Lane] = {}
     if cast:
-        figures["cast_max_rel"] = Trial(basis.source, basis.target, probe).agreement.to_json()["max_rel"]
-    if basis.taken:
-        as_they_are = Basis(ours.oracle, theirs.oracle)
-        found = [Trial(stored(as_they_are), as_they_are.target, given).agreement for given in (probe, *shorts)]
-        figures["deviation_max_rel"] = max(agreement.to_json()["max_rel"] for agreement in found)
-    problems, planted = _problems(basis, trial, headless), list[Fault]()
-    parted = trial.parting(bounds["max_rel"])
-    at = ""
-    for short in shorts:
-        beginning = Trial(trial.source, trial.target, short)
-        figures["short_max_rel"] = beginning.agreement.to_json()["max_rel"]
-        bounds["short_max_rel"] = bound_for(beginning)
-        problems += beginning.agreement.broken
-        if not parted and (parted := beginning.parting(bounds["short_max_rel"])):
-            at = f" on an input of {short['input_ids'].shape[1]} positions"
-    weak: list[str] = []
-    if not problems and not parted:
-        planted, strong = _sensitivity(trial, bounds["max_rel"], faults)
-        if strong:
-            weak = left_weak(basis.source, basis.target)
-            figures["amplified_max_rel"] = strong.agreement.to_json()["max_rel"]
-            bounds["amplified_max_rel"] = bound_for(strong)
-            problems = [f"with weights amplified, {problem}" for problem in strong.agreement.broken]
-            parted = strong.parting(bounds["amplified_max_rel"])
-    differ = (
-        [f"the models first differ at {parted['point']}, fed by {', '.join(parted['target'])}{at}"] if parted else []
-    )
-    # where nothing can be compared under a deviation, a difference may be what it declares
-    unshown = [*not_shown(basis), *differ] if basis.unproved else []
-    problems += [] if unshown else differ
-    details = {"parted": parted, **_details(ours, theirs, trial)}
-    details["notes"] += weak
-    if basis.refused:
-        details["notes"].append(basis.refused)
-        problems += [basis.refused] if problems else []
-    return Compared(problems, unshown, planted, figures, bounds, details)
+        lanes["uncast"] = Lane(basis.source, ours.tensors, inputs)
+        comparisons.append(Comparison("cast", "uncast", "target"))
+        tensors["source"] = StageTensors(Rounded(ours.read, ours.oracle, theirs.oracle, theirs.dtypes))
+    for name, (side, oracle) in wanted.items():
+        read = oracle.rebuilt(tensors=tensors[side]) if cast and side == "source" else oracle
+        lanes[name] = Lane(read, tensors[side], inputs)
+    source = lanes["source"]
+    rebased = source.oracle.rebased(1 + BASE)
+    noisy = Lane(source.oracle.rebuilt(config=rebased), source.tensors, inputs) if rebased else source
+    return Models(lanes, noisy, [given["input_ids"].shape[1] for given in inputs], comparisons)
 
 
-def bound_for(trial: Trial) -> float:
-    """The largest relative difference that float32 explains between these two models."""
-    expected = expected_bound(max(trial.source.facts.layers, trial.target.facts.layers))
-    noise = rounding_noise(trial.source, trial.reference, trial.probe)
-    return max(expected, ROOM * noise) if math.isfinite(noise) else expected
-
-
-def expected_bound(layers: int) -> float:
-    """The bound for a model of this many layers with ordinary growth of errors."""
-    return BOUND * max(1.0, math.sqrt(layers / BOUND_LAYERS))
-
-
-def _sensitivity(trial: Trial, bound: float, faults: bool) -> tuple[list[Fault], Trial | None]:
-    """The planted faults, and a trial with stronger weights if these are too weak to show every fault."""
-    errors = {fault.name: {"max_rel": trial.error_with(fault)} for fault in trial.faults()} if faults else {}
-    missed = {name for name, error in errors.items() if error["max_rel"] <= bound}
-    factors = gains(trial.source, trial.target)
-    strong = None
-    if factors and (missed or not faults):
-        strong = Trial(amplified(trial.source, factors), amplified(trial.target, factors), trial.probe)
-        for fault in strong.faults():
-            if fault.name in missed:
-                errors[fault.name]["amplified_max_rel"] = strong.error_with(fault)
-    bounds = {"max_rel": bound} | ({"amplified_max_rel": bound_for(strong)} if strong else {})
-    return [_fault(name, error, bounds) for name, error in errors.items()], strong
-
-
-def _fault(name: str, errors: dict[str, float], bounds: dict[str, float]) -> Fault:
-    caught = any(error > bounds[what] for what, error in errors.items())
-    return Fault(name, caught, {key: value for key, value in errors.items() if math.isfinite(value)})
-
-
-def _problems(basis: Basis, trial: Trial, headless: bool) -> list[str]:
-    """Problems that no measured distance can outweigh."""
-    problems = [f"source: {problem}" for problem in basis.source.problems]
-    problems += [f"target: {problem}" for problem in basis.target.problems]
-    problems += trial.agreement.broken
-    for name in trial.agreement.only_in_reference:
+def _problems(basis: Basis, models: Models, record: Record, headless: bool) -> tuple[list[str], list[str]]:
+    """What is wrong apart from the stages, and what couldn't be shown."""
+    source, target = models.source.oracle, models.target.oracle
+    problems = [f"source: {problem}" for problem in source.problems]
+    problems += [f"target: {problem}" for problem in target.problems]
+    problems += [f"the source has no stage {name}" for name in target.stages if name not in source.stages]
+    for name in dict.fromkeys(record.only_in_source):
         # a head may be left out on request, or if it is the embedding: hidden states are compared anyway
-        if not headless and (name != "lm" or not basis.source.facts.tied):
+        if not headless and (name != "lm" or not source.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
-    return problems
+    if basis.refused and (problems or not record.sound):
+        problems.append(basis.refused)
+    unshown = not_shown(basis)
+    if unshown:
+        # where nothing can be compared under a deviation, a difference may be what it declares
+        for n, stage in enumerate(record.stages):
+            record.stages[n] = structs.replace(stage, problems=(), unshown="; ".join(stage.problems))
+    return problems, unshown
 
 
-def _details(ours: Opened, theirs: Opened, trial: Trial) -> dict[str, Any]:
+def _figures(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's figures, and the bounds of those that have one."""
+    figures: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
+    for name, worst in zip(("max_rel", "short_max_rel"), record.worst, strict=False):
+        figures[name], bounds[name] = worst
+    if record.amplified:
+        figures["amplified_max_rel"], bounds["amplified_max_rel"] = record.amplified
+    free = summary(record.figures.get("free", [[]])[0])
+    figures |= {"free_max_rel" if name == "max_rel" else name: value for name, value in free.items()}
+    for name, comparison in (("cast_max_rel", "cast"), ("deviation_max_rel", "deviations")):
+        found = [summary(one).get("max_rel", 0.0) for one in record.figures.get(comparison, ())]
+        if found:
+            figures[name] = max(found)
+    return figures, bounds
+
+
+def _details(ours: Opened, theirs: Opened, basis: Basis, record: Record) -> dict[str, Any]:
     sides = {"source": ours, "target": theirs}
-    agreement = trial.agreement
+    notes = [f"{name}: {note}" for name, side in sides.items() for note in (*side.corrections, *side.oracle.notes)]
     return {
         "layouts": {name: side.layout for name, side in sides.items()},
         "formats": {name: side.format for name, side in sides.items()},
         "parameters": {name: side.parameters for name, side in sides.items()},
         "stored": {name: side.stored for name, side in sides.items()},
         "model": {name: asdict(side.oracle.facts) for name, side in sides.items()},
-        "states": [asdict(distance) for distance in agreement.measurable],
-        "only_in_source": agreement.only_in_reference,
-        "only_in_target": agreement.only_in_candidate,
-        "notes": [
-            f"{name}: {note}" for name, side in sides.items() for note in (*side.corrections, *side.oracle.notes)
-        ],
+        "parted": record.parted,
+        "states": [structs.asdict(figure) for figure in record.figures.get("free", [[]])[0]],
+        "only_in_source": list(dict.fromkeys(record.only_in_source)),
+        "only_in_target": list(dict.fromkeys(record.only_in_target)),
+        "notes": [*notes, *record.weak, *([basis.refused] if basis.refused else [])],
     }

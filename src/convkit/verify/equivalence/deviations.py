@@ -10,7 +10,7 @@ have its digest, the target's config must be the planned one, and the source's c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from convkit.errors import ConvkitError
 from convkit.oracles.opening import Opened, value_at
 from convkit.verify.configs import other_config
 from convkit.verify.documents import Described, Deviation, Receipt, read
-from convkit.verify.equivalence.agreement import compare
+from convkit.verify.equivalence.agreement import Figure, summary
+from convkit.verify.equivalence.lanes import Comparison
 from convkit.verify.files import edited_plan
 from convkit.verify.verdict import Deviated
 
@@ -88,22 +89,35 @@ def _others(
                 yield f"the source's {one.field} is {have!r}, the receipt says {said!r}"
 
 
-def measured(basis: Basis, ours: Opened, theirs: Opened, probe: Mapping[str, Tensor]) -> list[Deviated]:
-    """The deviations with the size of each by itself, in the figures of an agreement."""
-    sized = [Deviated(**asdict(one), measured=_size(one, basis, ours, theirs, probe)) for one in basis.taken]
+def lanes_of(basis: Basis, ours: Opened, theirs: Opened) -> dict[str, tuple[str, Oracle]]:
+    """The models to run beside those of the basis, by name, each with its side: as they are, and with one deviation."""
+    if not basis.taken:
+        return {}
+    found = {"source as it is": ("source", ours.oracle), "target as it is": ("target", theirs.oracle)}
+    for n, one in enumerate(basis.taken):
+        side, model = (ours, basis.source) if one.side == "source" else (theirs, basis.target)
+        if sum(other.side == one.side for other in basis.taken) > 1:
+            model = side.taking({one.field: one.taken_as})
+        found[f"deviation {n}"] = (one.side, model)
+    return found
+
+
+def comparisons_of(basis: Basis) -> list[Comparison]:
+    """The size of all deviations together, and of each by itself."""
+    if not basis.taken:
+        return []
+    each = [Comparison(f"deviation {n}", f"{one.side} as it is", f"deviation {n}") for n, one in enumerate(basis.taken)]
+    return [Comparison("deviations", "source as it is", "target as it is"), *each]
+
+
+def measured(basis: Basis, figures: Mapping[str, Sequence[Sequence[Figure]]]) -> list[Deviated]:
+    """The deviations with the size of each by itself: of the inputs, the one on which it is largest counts."""
+    sized = []
+    for n, one in enumerate(basis.taken):
+        inputs = [summary(found) for found in figures.get(f"deviation {n}", ())]
+        largest = max(inputs, key=lambda found: found.get("max_rel", 0.0), default={})
+        sized.append(Deviated(**asdict(one), measured=largest))
     return sized + [Deviated(**asdict(one)) for one, _ in basis.unproved]
-
-
-def _size(one: Deviation, basis: Basis, ours: Opened, theirs: Opened, probe: Mapping[str, Tensor]) -> dict[str, float]:
-    """How far the model with the value of a config is from the model with the value that it is taken as."""
-    side, model = (ours, basis.source) if one.side == "source" else (theirs, basis.target)
-    if sum(other.side == one.side for other in basis.taken) > 1:
-        model = side.taking({one.field: one.taken_as})
-    found = [
-        compare(side.oracle.run(given), model.run(given))
-        for given in (probe, *shorter(side.oracle.facts.switches_at, probe))
-    ]
-    return max(found, key=lambda agreement: agreement.max_rel).to_json()
 
 
 def shorter(switches_at: int, probe: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

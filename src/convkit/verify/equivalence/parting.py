@@ -1,0 +1,69 @@
+"""Say where two models part: the state, the point inside its layer, and the tensors that feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from convkit.oracles.oracle import POINTS
+from convkit.verify.equivalence.agreement import UPDATE
+
+if TYPE_CHECKING:
+    from convkit.oracles.oracle import Oracle
+    from convkit.verify.equivalence.lanes import Lane, Models
+    from convkit.verify.equivalence.stage_check import StageCheck
+
+#: the roles that feed each state or output outside the layers
+_FEEDS = {
+    "embedding": ("embedding", "positions", "segments", "norm_embedding"),
+    "encoded": ("norm_encoder",),
+    "decoder.embedding": ("embedding", "embedding_decoder", "positions"),
+    "final": ("norm_final",),
+    "pooled": ("pooler",),
+    "lm": ("head.lm",),
+    "mlm": ("transform", "norm_transform", "head.mlm"),
+    "nsp": ("head.nsp",),
+    "classifier": ("head.classifier",),
+}
+
+
+def parting(check: StageCheck, beyond: str, bound: float, n: int, *, strong: bool = False) -> dict[str, Any]:
+    """Where the models first differ in a stage.
+
+    Args:
+        check: of the stage.
+        beyond: the first of what it shows that is beyond its bound.
+        bound: of that.
+        n: the input.
+        strong: whether it is so with the weak weights amplified.
+    """
+    state = beyond.removesuffix(UPDATE)
+    point, feeds = state, _FEEDS.get(state, ())
+    if state.startswith("layers."):
+        layer = int(state.split(".")[1])
+        gaps = check.inside(layer, n, strong)
+        names = (name for name, gap in gaps.items() if gap.relative > bound and not name.endswith(UPDATE))
+        point = next(names, state)
+        feeds = tuple(f"layers.{layer}.{role}" for role in POINTS.get(point.rsplit(".", 1)[-1], ()))
+    sides = {"source": check.models.source, "target": check.models.target}
+    return {"state": state, "point": point, **{name: _keys(lane.oracle, feeds) for name, lane in sides.items()}}
+
+
+def _keys(oracle: Oracle, feeds: tuple[str, ...]) -> list[str]:
+    """The tensors of these roles, weights and biases."""
+    named = [f"{feed}.{end}" for feed in feeds for end in ("weight", "bias")]
+    return list(dict.fromkeys(oracle.roles[role].key for role in named if role in oracle.roles))
+
+
+def not_finite(models: Models, stage: str) -> Iterator[str]:
+    """The first tensor of each side that a stage reads and that holds NaN or an infinity."""
+    for name, lane in {"source": models.source, "target": models.target}.items():
+        if (key := _first_not_finite(lane, stage)) is not None:
+            yield f"{key} of the {name} holds NaN or infinite values"
+        lane.tensors.release()
+
+
+def _first_not_finite(lane: Lane, stage: str) -> str | None:
+    oracle = lane.oracle
+    keys = dict.fromkeys(part.key for role, part in oracle.roles.items() if oracle.stage_of(role) == stage)
+    return next((key for key in keys if not lane.tensors[key].isfinite().all()), None)

@@ -1,0 +1,61 @@
+"""What a walk has found so far: all that the verdict needs, and what the rest of the walk needs to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from convkit.verify.equivalence.agreement import Figure
+from convkit.verify.verdict import Fault, Stage
+
+
+class Record(Struct, kw_only=True):
+    """The findings of the stages that were checked.
+
+    Attributes:
+        done: the number of stages that are finished.
+        stages: what was measured of each.
+        faults: those that were planted in tensors.
+        wrong: for each wrong config that was planted, where it showed best, and the ratio of its error to the bound.
+        figures: of models that run free, by the comparison's name: for each input, the distance of each state.
+        worst: name, error and bound of the measure that came nearest its bound, for each input.
+        parted: where the models first differ.
+        weak: weights that are weak and stayed so.
+        waiting, planted: names of the kinds of faults that wait to be planted in a layer, and that have been; None
+            before the first.
+        sound: whether all stages agree so far.
+        stopped: whether the walk can't go on.
+    """
+
+    done: int = 0
+    stages: list[Stage] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    wrong: dict[str, tuple[Fault, float]] = field(default_factory=dict)
+    figures: dict[str, list[list[Figure]]] = field(default_factory=dict)
+    worst: list[tuple[float, float]] = field(default_factory=list)
+    amplified: tuple[float, float] | None = None
+    parted: dict[str, Any] | None = None
+    only_in_source: list[str] = field(default_factory=list)
+    only_in_target: list[str] = field(default_factory=list)
+    weak: list[str] = field(default_factory=list)
+    waiting: list[str] | None = None
+    planted: list[str] = field(default_factory=list)
+    sound: bool = True
+    stopped: bool = False
+
+    @property
+    def all_faults(self) -> list[Fault]:
+        """The planted faults, those of tensors first; a wrong config counts once, wherever it was planted.
+
+        After a stage that differs no fault is planted, so a config that may have shown later doesn't count.
+        """
+        return [*self.faults, *(fault for fault, _ in self.wrong.values() if fault.caught or self.sound)]
+
+    def nearest(self, n: int, error: float, bound: float) -> None:
+        """Keep the measure of an input that comes nearest its bound."""
+        while len(self.worst) <= n:
+            self.worst.append((0.0, bound))
+        before, limit = self.worst[n]
+        if error / bound >= before / limit:
+            self.worst[n] = error, bound

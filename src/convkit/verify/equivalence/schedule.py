@@ -1,0 +1,63 @@
+"""Choose which faults are planted in which stage.
+
+``spread``: every layer gets at least one fault, and every kind that changes anything is planted in at least one layer.
+The order is fixed by a seed. ``all``: every kind in every layer. ``none``: no fault.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from convkit.verify.equivalence.faults import IN_A_LAYER, Kind, Place
+
+Mode = Literal["all", "spread", "none"]
+MODES: tuple[Mode, ...] = ("all", "spread", "none")
+
+
+class Schedule:
+    """The kinds that wait to be planted in a layer."""
+
+    def __init__(self, mode: Mode, configs: Sequence[Kind], layers: int, seed: int) -> None:
+        self.mode, self.layers = mode, layers
+        self.kinds = {kind.name: kind for kind in (*IN_A_LAYER, *configs)}
+        self.configs = list(configs)
+        in_tensors = [kind.name for kind in IN_A_LAYER]
+        random.Random(seed).shuffle(in_tensors)
+        #: names of those that weren't planted yet; wrong configs come first, since some matter in later layers only
+        self.waiting = [*(kind.name for kind in configs), *in_tensors]
+        #: names of those that were
+        self.planted: list[str] = []
+
+    def due(self, place: Place, kinds: Sequence[Kind] = ()) -> list[Kind]:
+        """The kinds to plant in a place: of a layer, or these ``kinds`` of what stands outside the layers.
+
+        A wrong config is planted outside the layers too, where it may be all that shows it.
+        """
+        if self.mode == "none":
+            return []
+        if place.layer is None:
+            return [*(kind for kind in kinds if kind.alters(place)), *self.configs]
+        if self.mode == "all":
+            return [kind for kind in self.kinds.values() if kind.alters(place)]
+        return self._spread(place, place.layer)
+
+    def _spread(self, place: Place, layer: int) -> list[Kind]:
+        quota = max(1, math.ceil(len(self.waiting) / (self.layers - layer)))
+        found: list[Kind] = []
+        for name in [*self.waiting]:
+            if len(found) < quota and self.kinds[name].alters(place):
+                found.append(self.kinds[name])
+                self.waiting.remove(name)
+        if not found:
+            turned = self.planted[layer % len(self.planted) :] + self.planted if self.planted else []
+            found += [kind for kind in map(self.kinds.__getitem__, turned) if kind.alters(place)][:1]
+        self.planted += [kind.name for kind in found if kind.name not in self.planted]
+        return found
+
+    def again(self, kind: Kind) -> None:
+        """Plant a kind in a further layer: it left no trace in this one, where the config may not matter."""
+        if kind.name not in self.waiting:
+            self.waiting.append(kind.name)
