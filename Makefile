@@ -65,6 +65,7 @@ lint: setup
 
 bench: setup
 	.venv/bin/python -m benchmarks
+	.venv/bin/python -m benchmarks.equivalence
 
 clean:
 	rm -rf results .snakemake .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

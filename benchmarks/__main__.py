@@ -21,15 +21,14 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import checkpoint, t5x_checkpoint
 from benchmarks.cases import CASES, COMPRESSORS
+from benchmarks.processes import Run, clear, timed
 
 HERE = Path(__file__).parent
 COPY = """
@@ -41,47 +40,6 @@ for name in sorted(os.listdir(sys.argv[1])):
         os.write(write, chunk)
     os.fsync(write)
 """
-
-
-@dataclass
-class Run:
-    """One process: seconds and bytes."""
-
-    wall: float
-    cpu: float
-    anonymous: int
-
-
-def timed(command: list[str]) -> Run:
-    """Run a command to its end."""
-    started = time.monotonic()
-    process = subprocess.Popen(command)
-    peak = 0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        peak = max(peak, anonymous_bytes(process.pid))
-        time.sleep(0.01)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak)
-
-
-def anonymous_bytes(pid: int) -> int:
-    """RssAnon of a process (Linux)."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
-
-
-def clear(target: Path) -> None:
-    """Remove a conversion and the files beside it."""
-    for path in target.parent.glob(f"{target.stem}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def measure(case: str, source: Path, work: Path, pairs: int) -> dict[str, list[Run]]:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.__main__ import clear, timed
+from benchmarks.processes import clear, timed
 
 SAVE = """
 import sys, numpy as np, orbax.checkpoint as ocp

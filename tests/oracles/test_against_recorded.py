@@ -14,6 +14,7 @@ import yaml
 from goldens import golden_dir
 from staged import (
     check_that_a_fault_shows_in_its_stage,
+    check_that_reading_is_enough,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
 )
@@ -122,13 +123,14 @@ def test_every_option_is_what_a_real_model_computed(model: Recorded) -> None:
 
 
 @pytest.mark.parametrize("family", ["bloom", "gemma2", "gptj", "mixtral", "t5_gated"])
-def test_their_stages(family: str) -> None:
+def test_their_stages(family: str, tmp_path: Path) -> None:
     model = next(one for one in OPTIONS if one.family == family)
     oracle = model.build()
     inputs = {name: model.recorded[name] for name in INPUTS if name in model.recorded}
     check_that_stages_are_the_run(oracle, inputs)
     check_that_roles_are_read_where_said(oracle, inputs)
     check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")
+    check_that_reading_is_enough(oracle, inputs, tmp_path)
 
 
 def test_stacked_experts_show_in_the_keys() -> None:
@@ -189,7 +191,7 @@ def loaded_at_once(oracle: Any) -> Any:
 
 
 @pytest.mark.parametrize("family", HF)
-def test_the_stages_of_an_hf_model_are_the_model(family: str) -> None:
+def test_the_stages_of_an_hf_model_are_the_model(family: str, tmp_path: Path) -> None:
     oracle, recorded = hf_model(family)
     inputs = {name: recorded[name] for name in INPUTS if name in recorded}
     with torch.no_grad():
@@ -202,6 +204,7 @@ def test_the_stages_of_an_hf_model_are_the_model(family: str) -> None:
             assert torch.equal(again.flow["hidden"], state.flow["hidden"])
     assert all(torch.equal(one, other) for one, other in zip(trace.outputs.values(), given, strict=True))
     assert set(oracle.tensors) - {part.key for part in oracle.roles.values()} == set(oracle.twins)
+    check_that_reading_is_enough(oracle, inputs, tmp_path)
 
 
 def test_question_answering() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from engine.memory import carried, plan_of
 from staged import (
     check_that_a_fault_shows_in_its_stage,
+    check_that_reading_is_enough,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
     compared,
@@ -97,8 +99,8 @@ def test_the_originals_order_of_the_gate_is_wrong_for_current_releases() -> None
     assert (wrong - right).abs().max() > 1
 
 
-@pytest.mark.parametrize("name", ["pax_gqa_real", "pax_norepeat", "t5x_adamw"])
-def test_stages(name: str) -> None:
+@pytest.mark.parametrize("name", ["pax_gqa_real", "pax_norepeat", "pax_repeat", "t5x_adamw"])
+def test_stages(name: str, tmp_path: Path) -> None:
     oracle = model(fw(name), genuine(name))
     inputs = {
         "input_ids": torch.randint(1, oracle.facts.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -106,3 +108,4 @@ def test_stages(name: str) -> None:
     check_that_stages_are_the_run(oracle, inputs)
     check_that_roles_are_read_where_said(oracle, inputs)
     check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")
+    check_that_reading_is_enough(oracle, inputs, tmp_path)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from convkit.oracles.tensors import Made, Overlay, copy_of, shape_of
+from convkit.oracles.tensors import Made, OnDemand, Overlay, copy_of, shape_of, window_of
+from convkit.oracles.windows import Slice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,10 @@ class Part:
         """The axis of a tensor of ``ndim`` axes on which the rows of the part lie."""
         return ndim - 1 if self.transposed else 0
 
+    def within(self, window: Slice) -> Part | None:
+        """The part in a tensor that is narrowed; None where nothing of it is seen."""
+        return self
+
     def shape_of(self, whole: Sequence[int]) -> tuple[int, ...]:
         """The shape of the part as :meth:`of` gives it, from that of the whole."""
         import torch
@@ -111,8 +116,20 @@ class Cut(Part):
         return next(axis for place, axis in enumerate(free) if place not in self.ins)
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`Part.of`."""
+        """See :meth:`Part.of`. Of tensors that are stacked on the first axis, the one is read."""
+        if isinstance(tensors, OnDemand) and self.at and (first := self.at[0]) is not None:
+            whole = tensors.part(self.key, Slice(0, first, first + 1))
+            return replace(self, at=(0, *self.at[1:])).view(whole)
         return self.view(tensors[self.key])
+
+    def within(self, window: Slice) -> Cut | None:
+        """See :meth:`Part.within`."""
+        at = [*self.at, *[None] * (window.axis + 1 - len(self.at))]
+        if (index := at[window.axis]) is not None:
+            at[window.axis] = index - window.start
+            if not window.start <= index < window.stop:
+                return None
+        return replace(self, at=tuple(at))
 
 
 @dataclass(frozen=True)
@@ -329,9 +346,15 @@ class Oracle(ABC):
         return Overlay(self.tensors, {key: Made(shape_of(self.tensors, key), make) for key, make in edits.items()})
 
     def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
-        whole = copy_of(self.tensors, key)
+        whole, window = copy_of(self.tensors, key), window_of(self.tensors, key)
         for part, value in parts.items():
-            part.put(whole, value() if callable(value) else value)
+            seen = part.within(window) if isinstance(window, Slice) else part
+            if seen is None:
+                continue
+            made = value() if callable(value) else value
+            if isinstance(window, Slice) and part.rows_axis(whole.ndim) == window.axis and len(made) > window.length:
+                made = made[window.start : window.stop]
+            seen.put(whole, made)
         return whole
 
     def rebuilt(self, config: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None) -> Oracle:

@@ -76,8 +76,13 @@ class StageTensors(OnDemand):
             self._windows = outer
 
     def window(self, key: str) -> Window | None:
-        """The part of a tensor that is seen now; None for all of it."""
+        """See :meth:`OnDemand.window`."""
         return self._windows.get(key)
+
+    def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`; the part is held too, and made of the changes' parts."""
+        with self.windowed({key: window}):
+            return self[key]
 
     def copy(self, key: str) -> Tensor:
         """See :meth:`OnDemand.copy`: of a table, the rows that are seen."""

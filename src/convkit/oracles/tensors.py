@@ -58,6 +58,10 @@ class OnDemand(Mapping[str, "Tensor"]):
         """What a window shows of a tensor, without more of it in memory than needed."""
         return cut(self[key], window)
 
+    def window(self, key: str) -> Window | None:
+        """The part of a tensor that is seen now; None for all of it."""
+        return None
+
     def copy(self, key: str) -> Tensor:
         """A copy that can be written to."""
         return self[key].clone()
@@ -119,7 +123,7 @@ class ReadTensors(OnDemand):
         starts = [outer * length * inner for outer in range(math.prod(shape[:axis]))]
         ranges = [(start + window.start * inner, start + window.stop * inner) for start in starts]
         one = self._reader.range(key, *ranges[0]) if len(ranges) == 1 else self._reader.ranges(key, ranges)
-        return self._filled(key, one, (*shape[:axis], window.stop - window.start, *shape[axis + 1 :]))
+        return self._filled(key, one, (*shape[:axis], window.length, *shape[axis + 1 :]))
 
     def _rows(self, key: str, window: Rows, each: int) -> Tensor:
         """A table of some rows. Where rows aren't in one piece, whole ones of the axes before are read, one by one."""
@@ -161,7 +165,13 @@ class ReadTensors(OnDemand):
 
     def _cast(self, values: np.ndarray, key: str, piece: np.ndarray) -> int:
         """Write stored elements as float32; their number."""
-        values[: piece.size] = piece.view(value_dtype(self.dtypes[key]))
+        import torch
+
+        dtype, into = value_dtype(self.dtypes[key]), values[: piece.size]
+        if dtype.name == "float16":  # numpy takes 20 times as long
+            torch.from_numpy(into).copy_(torch.from_numpy(piece.view(dtype).copy()))
+        else:
+            into[:] = piece.view(dtype)
         return piece.size
 
     def __iter__(self) -> Iterator[str]:
@@ -222,6 +232,20 @@ class Overlay(OnDemand):
     def __contains__(self, key: object) -> bool:
         return key in self._above or key in self._below
 
+    def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`."""
+        if key in self._above or not isinstance(self._below, OnDemand):
+            return super().part(key, window)
+        return self._below.part(key, window)
+
+    def window(self, key: str) -> Window | None:
+        """See :meth:`OnDemand.window`."""
+        return window_of(self._below, key)
+
+    def copy(self, key: str) -> Tensor:
+        """See :meth:`OnDemand.copy`."""
+        return self[key].clone() if key in self._above else copy_of(self._below, key)
+
     def shape(self, key: str) -> tuple[int, ...]:
         """See :meth:`OnDemand.shape`."""
         return tuple(self._above[key].shape) if key in self._above else shape_of(self._below, key)
@@ -234,6 +258,11 @@ class Overlay(OnDemand):
 def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     """The shape of a tensor, which isn't read for it where the mapping reads on demand."""
     return tensors.shape(key) if isinstance(tensors, OnDemand) else tuple(tensors[key].shape)
+
+
+def window_of(tensors: Mapping[str, Tensor], key: str) -> Window | None:
+    """The part of a tensor that is seen now; None for all of it."""
+    return tensors.window(key) if isinstance(tensors, OnDemand) else None
 
 
 def copy_of(tensors: Mapping[str, Tensor], key: str) -> Tensor:

@@ -22,6 +22,11 @@ class Slice:
     start: int
     stop: int
 
+    @property
+    def length(self) -> int:
+        """The number of indices."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -46,7 +51,7 @@ def cut(tensor: Tensor, window: Window) -> Tensor:
     """What a window shows of a tensor; all of it through :class:`Rows`, which have its shape."""
     if isinstance(window, Rows):
         return tensor
-    return tensor.narrow(window.axis, window.start, window.stop - window.start)
+    return tensor.narrow(window.axis, window.start, window.length)
 
 
 def table(window: Rows, shape: Sequence[int]) -> np.ndarray:

@@ -18,8 +18,6 @@ from msgspec import UNSET, structs
 from convkit.verify.documents import Deviation
 from convkit.verify.verdict import Deviated, Fault, Stage, State, Verdict
 
-#: the bounds among a fault's figures -> the figure that each bounds
-OWN_BOUNDS = {"bound": "max_rel", "amplified_bound": "amplified_max_rel"}
 #: the remedy where only the check itself can be at fault
 REPORT_IT = "the check is at fault, not the checkpoint: report it"
 

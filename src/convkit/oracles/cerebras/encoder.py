@@ -142,7 +142,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         if f"{nsp}.weight" in self.tensors:
             self.claim_linear("head.nsp", nsp, self.config.get("num_classes", 2), self.hidden, bias)
         if f"{classifier}.weight" in self.tensors:
-            rows = self.tensors[f"{classifier}.weight"].shape[0]  # the yaml has num_labels, num_classes or neither
+            rows = shape_of(self.tensors, f"{classifier}.weight")[0]  # the yaml has num_labels, num_classes or neither
             self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
 
     def begin(self, inputs: Mapping[str, Tensor]) -> State:

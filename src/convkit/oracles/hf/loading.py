@@ -1,15 +1,17 @@
 """Loads a ``transformers`` model whose parameters are read when a part of it runs, and let go afterwards.
 
 The library's own loader places the tensors. It is given a stand-in for each: one NaN, seen in the tensor's shape, so
-that a part that ran without its tensors would show. A parameter that is a stand-in afterwards holds the tensor whenever
-it is needed. What the loader makes of a tensor or of several (experts, which it stacks) isn't a stand-in: those
-tensors are loaded as ever, and stay.
+that a part that ran without its tensors would show. What the loader joins or pads (experts, which it stacks; biases of
+tied heads) is a stand-in again, and what was done is done with the tensors when they are needed. Tensors of which it
+makes something else are loaded as ever, and stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from convkit.oracles.tensors import shape_of
@@ -18,57 +20,132 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
 
-#: parameter -> the key of its tensor
-Places = dict["Parameter", str]
+#: functions of torch whose results are stand-ins too
+_JOINING = {"stack", "cat", "pad"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter comes from.
+
+    Attributes:
+        keys: the tensors that are read for it.
+        of: makes it of the tensors.
+    """
+
+    keys: frozenset[str]
+    of: Callable[[Mapping[str, Tensor]], Tensor]
+
+
+#: parameter -> where it comes from
+Sources = dict["Parameter", Source]
+
+
+class StandIns:
+    """A stand-in for each tensor, and for what is made of some of them. Each is known by its place in memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._sources: dict[int, Source] = {}
+        self._shown: list[Tensor] = []  # as long as they are here, no other tensor has their place
+        self.state = {
+            key: self._show(shape_of(tensors, key), Source(frozenset([key]), itemgetter(key))) for key in tensors
+        }
+
+    def _show(self, shape: Iterable[int], source: Source) -> Tensor:
+        import torch
+
+        stand_in = torch.full((), torch.nan).expand(tuple(shape))
+        if stand_in.numel():
+            self._sources[stand_in.data_ptr()] = source
+            self._shown.append(stand_in)
+        return stand_in
+
+    def source(self, value: Any) -> Source | None:
+        """Where a stand-in comes from; None for anything else."""
+        import torch
+
+        return self._sources.get(value.data_ptr()) if isinstance(value, torch.Tensor) and not value.is_meta else None
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Stand-ins that are joined or padded make a stand-in."""
+        import torch
+        from torch.overrides import TorchFunctionMode
+
+        join = self._joined
+
+        class Joining(TorchFunctionMode):
+            def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if getattr(func, "__name__", "") in _JOINING:
+                    with torch._C.DisableTorchFunction():
+                        made = join(func, args, kwargs or {})
+                    if made is not None:
+                        return made
+                return func(*args, **(kwargs or {}))
+
+        with Joining():
+            yield
+
+    def _joined(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+        import torch
+        from torch.utils._pytree import tree_leaves, tree_map
+
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        sources = [self.source(value) for value in given]
+        known = [source for source in sources if source is not None]
+        if not known or len(known) < len(sources):
+            return None
+
+        def shapes(value: Any) -> Any:
+            return torch.empty(value.shape, device="meta") if isinstance(value, torch.Tensor) else value
+
+        def again(tensors: Mapping[str, Tensor]) -> Tensor:
+            def read(value: Any) -> Any:
+                source = self.source(value)
+                return value if source is None else source.of(tensors)
+
+            their_args, their_kwargs = tree_map(read, (args, kwargs))
+            return func(*their_args, **their_kwargs)
+
+        meta_args, meta_kwargs = tree_map(shapes, (args, kwargs))
+        shape = func(*meta_args, **meta_kwargs).shape
+        return self._show(shape, Source(frozenset().union(*(source.keys for source in known)), again))
 
 
 def load(
-    build: Callable[[dict[str, Tensor]], tuple[Any, Any]], tensors: Mapping[str, Tensor], copied: Iterable[str]
-) -> tuple[Any, Any, Places]:
+    build: Callable[[dict[str, Tensor]], tuple[Any, Any]], tensors: Mapping[str, Tensor]
+) -> tuple[Any, Any, Sources]:
     """The model, what the loader says of it, and the parameters that are to be read.
 
     Args:
         build: makes model and report of a state dict.
         tensors: float32, by key.
-        copied: keys of which the loader is known to make something; others that it changes cost a second run.
     """
-    import torch
-
-    state = {key: torch.full((), torch.nan).expand(shape_of(tensors, key)) for key in tensors}
-    keys = {stand_in.data_ptr(): key for key, stand_in in state.items() if stand_in.numel()}
-    model, report = build(state | {key: tensors[key] for key in copied})
-    places = _places(model, keys)
-    if any(parameter.isnan().any() for parameter in model.parameters() if parameter not in places):
-        model, report = build(state | {key: tensors[key] for key in state.keys() - set(places.values())})
-        places = _places(model, keys)
-    return model, report, places
-
-
-def _places(model: Module, keys: Mapping[int, str]) -> Places:
-    found = ((parameter, keys.get(parameter.data_ptr())) for parameter in model.parameters())
-    return {parameter: key for parameter, key in found if key is not None}
+    stand_ins = StandIns(tensors)
+    with stand_ins.joining():
+        model, report = build(stand_ins.state)
+    sources = _sources(model, stand_ins)
+    if any(parameter.isnan().any() for parameter in model.parameters() if parameter not in sources):
+        known = {key for source in sources.values() for key in source.keys}
+        with stand_ins.joining():
+            model, report = build(stand_ins.state | {key: tensors[key] for key in tensors.keys() - known})
+        sources = _sources(model, stand_ins)
+    return model, report, sources
 
 
-def keep(places: Places, tensors: Mapping[str, Tensor], named: Container[str]) -> None:
-    """Read the tensors that no role names once and for all: nothing says which part of the model reads them."""
-    for parameter, key in [*places.items()]:
-        if key not in named:
-            parameter.data = tensors[places.pop(parameter)]
-
-
-def value(parameter: Parameter, places: Places, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The tensor of a parameter."""
-    return tensors[places[parameter]] if parameter in places else parameter.data
+def _sources(model: Module, stand_ins: StandIns) -> Sources:
+    found = ((parameter, stand_ins.source(parameter)) for parameter in model.parameters())
+    return {parameter: source for parameter, source in found if source is not None}
 
 
 @contextmanager
-def reading(modules: Iterable[Module], places: Places, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+def reading(modules: Iterable[Module], sources: Sources, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """The parameters of these modules (not of those in them) hold their tensors for a while."""
     own = {parameter for module in modules for parameter in module.parameters(recurse=False)}
-    held = {parameter: parameter.data for parameter in own if parameter in places}
-    for parameter in held:
-        parameter.data = tensors[places[parameter]]
+    held = {parameter: parameter.data for parameter in own if parameter in sources}
     try:
+        for parameter in held:
+            parameter.data = sources[parameter].of(tensors)
         yield
     finally:
         for parameter, stand_in in held.items():

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.hf.family import Architecture, Family, names_of
-from convkit.oracles.hf.loading import keep, load, quiet, reading, value
+from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
-from convkit.oracles.tensors import Overlay, same
+from convkit.oracles.tensors import Made, Overlay, same, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Module, Parameter
 
 #: Tensors in checkpoints that models don't read: rebuilt buffers, and poolers under heads without one.
 _UNREAD = (
@@ -86,7 +86,6 @@ class HfOracle(Oracle):
         self.base = getattr(self.model, family.trunk, self.model)
         self.facts = self._facts()
         self.roles = dict(self._roles())
-        keep(self.places, tensors, {part.key for part in self.roles.values()} | self.twins.keys())
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -126,7 +125,7 @@ class HfOracle(Oracle):
                     **self._arguments(),
                 )
 
-        model, info, self.places = load(build, self.tensors, self.tensors.keys() & self._padded())
+        model, info, self.sources = load(build, self.tensors)
         for key, found, expected in sorted(info["mismatched_keys"]):
             problem = f"shape {tuple(found)}, the config says {tuple(expected)}"
             raise ConvkitError(problem, path=self.path, key=key, remedy="config and tensors are of different models")
@@ -138,12 +137,6 @@ class HfOracle(Oracle):
             for copy, original in (model._tied_weights_keys or {}).items():
                 self._tie(copy, original if self.prefix else original.removeprefix(f"{self.family.trunk}."))
         return model.eval().requires_grad_(False)
-
-    def _padded(self) -> set[str]:
-        """The biases that the library pads to the rows of a tied weight: it makes tensors of its own of them."""
-        heads = self.family.heads
-        tied = [role for role in _TIED if role in heads and self.parsed.tie_word_embeddings]
-        return {f"{name}.bias" for role in tied for name in names_of(heads, role)}
 
     def _arguments(self) -> dict[str, Any]:
         """Arguments for the model's class."""
@@ -232,7 +225,7 @@ class HfOracle(Oracle):
 
     def stage(self, name: str, state: State, trace: Trace) -> State:
         """See :meth:`Oracle.stage`."""
-        with reading(self._modules(name), self.places, self.tensors):
+        with reading(self._modules(name), self.sources, self.tensors):
             hidden = self._stage(name, state, trace)
         return State({"hidden": hidden}, state.given)
 
@@ -258,10 +251,17 @@ class HfOracle(Oracle):
     def _modules(self, stage: str) -> Iterable[Module]:
         """The modules that a stage runs."""
         if stage == self.stages[0]:
-            return self.parts.before
+            return [*self.parts.before, *self._unnamed]
         if stage == self.stages[-1]:
             return self.parts.after
         return self.parts.layers[self.layer_stages.index(stage)].modules()
+
+    @cached_property
+    def _unnamed(self) -> list[Module]:
+        """Modules outside the layers with parameters that no role names: nothing says when they run."""
+        named = {part.key for part in self.roles.values()} | self.twins.keys()
+        unnamed = {parameter for parameter, source in self.sources.items() if not source.keys <= named}
+        return [module for module in self.parts.after if unnamed & set(module.parameters(recurse=False))]
 
     @cached_property
     def parts(self) -> Parts:
@@ -342,8 +342,13 @@ class HfOracle(Oracle):
     def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """See :meth:`Oracle.untied`."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        own = {copy: value(parameters[copy], self.places, self.tensors) for copy in self.model._tied_weights_keys}
+        own = {copy: self._made(parameters[copy]) for copy in self.model._tied_weights_keys}
         return {**self.config, "tie_word_embeddings": False}, Overlay(self.tensors, own)
+
+    def _made(self, parameter: Parameter) -> Tensor | Made:
+        """What a parameter holds when it is read."""
+        source = self.sources.get(parameter)
+        return Made(tuple(parameter.shape), partial(source.of, self.tensors)) if source else parameter.data
 
 
 class HfDecoder(HfOracle):
@@ -365,16 +370,10 @@ class HfEncoder(HfOracle):
         alike = [one for one in fitting if one.outputs == fitting[0].outputs]
         return next((one for one in alike if one.name in (self.parsed.architectures or ())), fitting[0])
 
-    def _padded(self) -> set[str]:
-        """The biases that the library pads to the rows of a tied weight: it makes tensors of its own of them."""
-        heads = self.family.heads
-        tied = [role for role in _TIED if role in heads and self.parsed.tie_word_embeddings]
-        return {f"{name}.bias" for role in tied for name in names_of(heads, role)}
-
     def _arguments(self) -> dict[str, Any]:
         """See :meth:`HfOracle._arguments`; a base model may lack its pooler."""
         if "classifier.weight" in self.tensors:
-            self.parsed.num_labels = self.tensors["classifier.weight"].shape[0]
+            self.parsed.num_labels = shape_of(self.tensors, "classifier.weight")[0]
         based = self.architecture == self.family.architectures[-1]
         return {"add_pooling_layer": self.has(f"{self.prefix}pooler.dense")} if based else {}
 

@@ -54,7 +54,7 @@ class PaxLm(JaxOracle, Stack):
         self.centred = "layers.0.norm_attention.bias" in self.roles
         self.gated = "layers.0.gate.weight" in self.roles
         self.give_norm("norm_final.", "final_ln.", "bias", direct=not self.has("final_ln.bias"))
-        kv_heads = self.part("layers.0.k.weight").shape[0] // self.head_dim
+        kv_heads = self.part_shape("layers.0.k.weight")[0] // self.head_dim
         usual = "sinusoidal" if self.centred and kv_heads == self.heads else "sinusoidal+rotary"
         self.positions = self.config.get("positions", usual).split("+")
         rotary = "rotary" in self.positions
@@ -117,7 +117,7 @@ class PaxLm(JaxOracle, Stack):
 
     def before(self, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`Stack.before`."""
-        x = self.array("embedding.weight")[given["ids"]]
+        x = self.rows("embedding.weight", given["ids"])
         return to_torch(x + sinusoids(x.shape[1], self.width) if "sinusoidal" in self.positions else x)
 
     def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:

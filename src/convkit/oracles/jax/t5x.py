@@ -64,7 +64,7 @@ class T5xT5(JaxOracle, EncoderDecoder):
             self.give("head.lm.weight", "decoder.logits_dense.kernel", ins=(0,))
         layers = sum(self.depth.values())
         self.gated = "layers.0.gate.weight" in self.roles
-        self.head_dim = self.part("layers.0.q.weight").shape[0] // self.heads
+        self.head_dim = self.part_shape("layers.0.q.weight")[0] // self.heads
         self.facts = Facts(layers, self.heads, self.heads, vocab, POSITIONS, causal=True, tied=tied)
 
     def give_attention(self, at: str, role: str, name: str) -> None:
@@ -117,7 +117,7 @@ class T5xT5(JaxOracle, EncoderDecoder):
 
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`EncoderDecoder.embedded`."""
-        return to_torch(self.array("embedding.weight")[given[stack]])
+        return to_torch(self.rows("embedding.weight", given[stack]))
 
     def encoded(self, x: Tensor) -> Tensor:
         """See :meth:`EncoderDecoder.encoded`."""

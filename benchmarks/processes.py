@@ -1,0 +1,91 @@
+"""Whole processes, from start to exit: seconds, CPU seconds, anonymous memory of all of them together (Linux)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Run:
+    """One command: seconds of the clock, CPU seconds and peak bytes of it and of all that it started."""
+
+    wall: float
+    cpu: float
+    anonymous: int
+
+
+def timed(command: Sequence[str], output: Path | None = None) -> Run:
+    """Run a command to its end, polling its memory every 10 ms; what it prints goes into a file if one is given."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        printed = stack.enter_context(output.open("wb")) if output else None
+        process = subprocess.Popen(command, stdout=printed)
+    peak = 0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        peak = max(peak, anonymous_tree(process.pid))
+        time.sleep(0.01)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak)
+
+
+def anonymous_tree(pid: int) -> int:
+    """RssAnon of a process and of all that it started and that started from them.
+
+    A child that hasn't begun its own command shares its parent's pages: of those only what it has beyond them counts.
+    """
+    own, command = anonymous_bytes(pid), command_of(pid)
+    total = own
+    for child in children(pid):
+        total += anonymous_tree(child) - (min(own, anonymous_bytes(child)) if command_of(child) == command else 0)
+    return total
+
+
+def children(pid: int) -> Iterator[int]:
+    """The processes that a process started."""
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            yield from map(int, (thread / "children").read_text().split())
+        except OSError:  # it has ended
+            continue
+
+
+def command_of(pid: int) -> str:
+    """The command of a process; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def anonymous_bytes(pid: int) -> int:
+    """RssAnon of one process."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
+
+
+def median_ratio(what: str, some: Sequence[Run], references: Sequence[Run]) -> float:
+    """The median of the ratios between the runs of each pair: of ``wall``, ``cpu`` or ``anonymous``."""
+    pairs = zip(some, references, strict=True)
+    return round(statistics.median(getattr(run, what) / getattr(reference, what) for run, reference in pairs), 2)
+
+
+def clear(target: Path) -> None:
+    """Remove a conversion and the files beside it."""
+    for path in target.parent.glob(f"{target.stem}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

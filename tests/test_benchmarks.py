@@ -1,0 +1,69 @@
+"""The benchmark of equivalence measures what it says, on a model of two layers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_memory_is_that_of_all_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.processes import timed
+
+    child = "import sys; x = bytearray(48 << 20); print(len(x), flush=True); sys.stdin.read()"
+    parent = f"""
+import subprocess, sys, time
+x = bytearray(32 << 20)
+with subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    print(child.stdout.readline())
+    time.sleep(0.1)
+"""
+    run = timed([sys.executable, "-c", parent], tmp_path / "printed")
+    assert 80 << 20 < run.anonymous < 120 << 20
+    assert run.cpu > 0
+    assert str(48 << 20) in (tmp_path / "printed").read_text()
+
+
+@pytest.mark.slow
+def test_streamed_pass_is_that_of_the_whole_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.forward import difference, ids, streamed, whole
+    from convkit.generate import generate
+
+    generate("generated://llama?dtype=bfloat16&shard_size=50KB", tmp_path / "model")
+    generate("generated://llama?dtype=bfloat16&seed=1", tmp_path / "other")
+    with torch.inference_mode():
+        expected = whole(tmp_path / "model")(ids(211)).logits
+    torch.testing.assert_close(streamed(tmp_path / "model"), expected)
+    assert difference(tmp_path / "model", tmp_path / "model") == 0
+    assert difference(tmp_path / "model", tmp_path / "other") > 0.1
+
+
+@pytest.mark.slow
+def test_benchmark_of_equivalence(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.equivalence",
+        "--size",
+        "tiny",
+        "--pairs",
+        "1",
+        "--work",
+        str(tmp_path),
+    ]
+    measured = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
+    assert {*measured["stages"]} == {"generate", "fetch", "inspect", "plan", "convert", "roundtrip"}
+    assert {*measured["proof"]} == {"streamed", "equivalence", "whole"}
+    assert all(stage["MiB"] > 0 for stage in (*measured["stages"].values(), *measured["proof"].values()))
+    assert measured["verdict"]["state"] == "yes"
+    assert not list(tmp_path.iterdir())
