@@ -319,6 +319,12 @@ class TestStages:
         assert "The models part at layers.4: not finite." in shown
         assert "not finite at layers.4" in format_table(summarize(read_campaign(tmp_path)))
 
+    def test_an_error_of_0_lies_apart_from_all_decades(self, tmp_path: Path):
+        source, _ = self.page(tmp_path, wrong={"embedding": {"max_rel": 0.0, "free_max_rel": 0.0}})
+        plot = source.partition('<figure class="curve staged"')[2].partition("</figure>")[0]
+        assert re.findall(r'y="([\d.]+)%" dy="4">([^<]+)<', plot)[:2] == [("100.0", "0"), ("72.99", "10⁻⁶")]
+        assert '<circle class="self" cx="6.25%" cy="100.0%" r="4"><title>embedding: 0 ≤ 5.0e-06</title>' in plot
+
     def test_a_fault_counts_against_the_bound_of_its_stage(self, tmp_path: Path):
         wide = {"layers.1": {"bound": 1e-2}}
         faults = [

@@ -58,6 +58,21 @@ class _Frame:
 
     stages: int
     axis: LogAxis
+    #: whether any error is 0: it lies at the bottom, a decade below all others
+    zero: bool
+
+    @classmethod
+    def of(cls, stages: int, errors: Sequence[float]) -> _Frame:
+        """With room for these errors."""
+        axis, zero = LogAxis.over(errors), 0 in errors
+        return cls(stages, LogAxis(axis.low - 1, axis.high) if zero else axis, zero)
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """The decades, and 0 if it's there: the decade that stands apart has no label."""
+        lowest = self.axis.at(10.0 ** (self.axis.low + self.zero))
+        decades = [Tick(round(100 - tick.at, 2), tick.label) for tick in self.axis.ticks(6) if tick.at >= lowest]
+        return [*([Tick(100.0, "0")] if self.zero else []), *decades]
 
     def x(self, place: float) -> float:
         """The place of a stage, counted from 0: its middle is half further."""
@@ -90,7 +105,7 @@ def stage_plot(stages: Sequence[Stage]) -> StagePlot:
     errors = [stage.height(stage.excess) if stage.bound else stage.error for stage in stages]
     drawn = [*errors, *(stage.height(fault.excess) for stage in stages for fault in stage.faults)]
     drawn += [figure for stage in stages for figure in (stage.bound, stage.noise, stage.free)]
-    frame = _Frame(len(stages), LogAxis.over(value for value in drawn if value is not None))
+    frame = _Frame.of(len(stages), [value for value in drawn if value is not None])
     marks: list[Mark] = []
     for i, stage in enumerate(stages):
         for fault in stage.faults:
@@ -108,7 +123,7 @@ def stage_plot(stages: Sequence[Stage]) -> StagePlot:
             frame.line("path", errors),
         ],
         marks=marks,
-        vertical=[Tick(round(100 - tick.at, 2), tick.label) for tick in frame.axis.ticks(most=6)],
+        vertical=frame.ticks,
         horizontal=[Tick(frame.x(i + 0.5), _short(stages[i].name)) for i in _labelled(len(stages))],
         parting=Tick(frame.x(stages.index(parted) + 0.5), parted.name) if parted else None,
         dense=len(stages) > _DENSE,

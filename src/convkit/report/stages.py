@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convkit.report.measures import excess, known, ratio
-from convkit.report.text import number
+from convkit.report.text import NOT_FINITE, number
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a verdict says of a stage; figures that aren't finite, or weren't measured, are None."""
+    """What a verdict says of a stage; figures that aren't finite are None, and so are all if it wasn't run."""
 
     name: str
     error: float | None
@@ -55,6 +55,11 @@ class Stage:
         return _ratio(self.measured)
 
     @property
+    def ran(self) -> bool:
+        """Whether the stage was run: then a figure that is missing isn't finite."""
+        return self.bound is not None
+
+    @property
     def beyond(self) -> bool:
         """Whether the models differ here. A difference that stands for nothing (``unshown``) doesn't count."""
         return bool(self.problems) or (not self.unshown and self.excess > 1)
@@ -74,7 +79,8 @@ class Stage:
         """``layers.3: 0.031 > 5.0e-06``."""
         error, bound = self.measured
         if error is None:
-            return f"{self.name}: {self.problems[0] if self.problems else 'not finite'}"
+            why = self.problems[0] if self.problems and not self.ran else NOT_FINITE
+            return f"{self.name}: {why}"
         return f"{self.name}: {number(error)} {'>' if self.excess > 1 else '≤'} {number(bound)}"
 
     def height(self, excess: float | None) -> float | None:

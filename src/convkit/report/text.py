@@ -68,13 +68,13 @@ def number(value: object) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def figure(value: object, unshown: str = "") -> str:
+def figure(value: object, ran: bool = True) -> str:
     """A figure of a verdict, which has null for what isn't finite; of a stage that wasn't run there is none.
 
-    >>> figure(3.14159e-07), figure(None), figure(None, "it wasn't run")
+    >>> figure(3.14159e-07), figure(None), figure(None, ran=False)
     ('3.1e-07', 'not finite', '–')
     """
-    return NOT_FINITE if value is None and not unshown else number(value)
+    return NOT_FINITE if value is None and ran else number(value)
 
 
 def times(excess: float | None) -> str:
