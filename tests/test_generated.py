@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,19 @@ def test_random_numbers_of_others_go_on_undisturbed(tmp_path: Path, transformers
     torch.manual_seed(1)
     generate("generated://gpt2?layers=1", tmp_path)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_may_be_larger_than_memory(tmp_path: Path, transformers: Any) -> None:
+    """150 MB of weights, in a process that may take 64 MiB more."""
+    generate("generated://llama", tmp_path / "warm")
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, ((int(status["VmData"].split()[0]) << 10) + (64 << 20), limits[1]))
+    try:
+        generate("generated://llama?hidden=576&vocab=32000&layers=1", tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+    assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) > 150e6
 
 
 def _swap(owner: Any, one: str, other: str) -> None:

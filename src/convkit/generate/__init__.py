@@ -43,7 +43,7 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
         family.write(folder)
         return
     try:
-        model = _model(family)
+        model = _model(family, folder)
     except ImportError as error:
         raise ConvkitError(
             f"making models needs {error.name}, which isn't installed", remedy="pip install it"
@@ -56,15 +56,18 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
         _save_torch(model, folder, family.shard_size)
 
 
-def _model(family: Family) -> PreTrainedModel:
+def _model(family: Family, folder: Path) -> PreTrainedModel:
+    """The model, its parameters in a file below ``folder`` as long as it is used."""
     import torch
 
+    from convkit.generate.mapped import lay_out
     from convkit.generate.weights import fill
 
-    with torch.random.fork_rng(devices=[]):  # the library's random weights are overwritten
-        model = family.architecture()(family.config())
+    with torch.device("meta"):
+        model = family.architecture()(family.config()).to(getattr(torch, family.dtype))
+    lay_out(model, folder)
     fill(model, family.seed)
-    return model.to(getattr(torch, family.dtype))
+    return model
 
 
 @contextmanager
