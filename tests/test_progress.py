@@ -2,14 +2,32 @@
 
 import os
 import pty
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
+from recorded import HERE
 
-from convkit.cli import output
+from convkit.cli import main, output
 from convkit.cli.output import progress, steps
+from convkit.files.receipt import read_receipt
+from convkit.formats import open_checkpoint
+from convkit.generate.old_mdl import write_old
+from convkit.migrate.orbax import checks
+from convkit.migrate.orbax.migrate import migrate
+from convkit.migrate.orbax.request import Request
+from convkit.verify.diff import diff
+from convkit.verify.receipts import verify
+from convkit.verify.repaired import repaired
+from convkit.verify.roundtrip.check import roundtrip
+
+LLAMA = HERE / "llama_gqa" / "hf"
 
 
 class Clock:
@@ -115,3 +133,105 @@ def test_a_bar_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
         text = shown()
     assert "75%" in text
     assert "stage layers.7 (9 of 26)" in text
+
+
+class Seen(list[tuple[int, int]]):
+    """What a function reported; the sums only grow, and end at the total."""
+
+    def __call__(self, done: int, total: int) -> None:
+        self.append((done, total))
+
+    def parts(self) -> list[int]:
+        """The total of each part of the work, once it is shown that the part was reported from its start to its end."""
+        starts = [0, *(n for n in range(1, len(self)) if self[n][0] < self[n - 1][0]), len(self)]
+        for start, stop in pairwise(starts):
+            assert self[stop - 1][0] == self[stop - 1][1]
+            assert len({total for _, total in self[start:stop]}) == 1
+        return [self[start][1] for start in starts[:-1]]
+
+
+def nbytes(path: Path) -> int:
+    with open_checkpoint(path) as checkpoint:
+        return sum(leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("converted") / "cs.mdl"
+    assert main(["convert", str(LLAMA), str(target), "--to", "cerebras/llama", "--format", "cerebras-h5"]) == 0
+    return target
+
+
+def test_diff_counts_the_bytes_of_both(tmp_path: Path) -> None:
+    seen = Seen()
+    assert diff(LLAMA, LLAMA, progress=seen).passed
+    assert seen.parts() == [2 * nbytes(LLAMA)]
+
+
+def test_verify_counts_what_it_digests(converted: Path) -> None:
+    seen = Seen()
+    assert verify(converted, progress=seen).passed
+    kept = sum(path.stat().st_size > 0 and nbytes(path) for path in converted.parent.glob("*complement*.safetensors"))
+    assert seen.parts() == [nbytes(converted) + kept]
+
+
+def test_roundtrip_counts_what_it_compares_and_what_it_keeps(converted: Path, tmp_path: Path) -> None:
+    receipt, seen = read_receipt(converted), Seen()
+    assert receipt
+    assert roundtrip(LLAMA, converted, receipt["plan"], receipt=receipt, progress=seen).passed
+    (compared,) = seen.parts()
+    assert compared >= nbytes(LLAMA)
+    seen.clear()
+    verdict = roundtrip(LLAMA, converted, receipt["plan"], receipt=receipt, keep=tmp_path / "kept", progress=seen)
+    assert verdict.passed
+    assert seen.parts() == [nbytes(LLAMA), compared]
+
+
+def test_a_repair_and_its_check(tmp_path: Path) -> None:
+    source, target, seen = tmp_path / "old.mdl", tmp_path / "new.mdl", Seen()
+    write_old(source, {"model": {"w": np.ones((8, 4), "f4")}, "lr_scheduler": {"last_epoch": 1}}, "1.7", [])
+    assert main(["cerebras", "fix-checkpoint-spec", str(source), "--fixed_checkpoint_path", str(target)]) == 0
+    assert repaired(source, target, read_receipt(target) or {}, progress=seen).passed
+    assert seen.parts() == [nbytes(source)]
+
+
+def test_the_checks_of_a_migration(tmp_path: Path) -> None:
+    pytest.importorskip("orbax.checkpoint")
+    source, target, seen = tmp_path / "v0", tmp_path / "v1", Seen()
+    assert main(["fetch", "generated://orbax-v0", str(source)]) == 0
+    migrate(source, target, Request("v1"), restored=False)
+    assert verify(target, progress=seen).passed
+    files = [path for path in target.rglob("*") if path.is_file()]
+    assert seen.parts() == [sum(path.stat().st_size for path in files)]
+    seen.clear()
+    assert checks.roundtrip(source, target, read_receipt(target) or {}, progress=seen).passed
+    assert seen.parts() == [sum(path.stat().st_size for path in source.rglob("*") if path.is_file())]
+
+
+@pytest.fixture
+def commands(converted: Path, tmp_path: Path) -> dict[str, list[str]]:
+    """Commands that read whole checkpoints, by what their lines begin with."""
+    shutil.copytree(LLAMA, tmp_path / "source")
+    write_old(tmp_path / "old.mdl", {"model": {"w": np.ones(4, "f4")}, "global_step": 1}, "1.7", [])
+    old, new = str(tmp_path / "old.mdl"), str(tmp_path / "new.mdl")
+    return {
+        f"fetch {tmp_path / 'here'}": ["fetch", str(tmp_path / "source"), str(tmp_path / "here")],
+        f"inspect {LLAMA}": ["inspect", "--digest", str(LLAMA)],
+        f"diff {LLAMA} {LLAMA}": ["diff", str(LLAMA), str(LLAMA)],
+        f"verify {converted}": ["verify", str(converted)],
+        f"roundtrip {converted}": ["roundtrip", str(LLAMA), str(converted)],
+        f"{old} -> {new}": ["cerebras", "fix-checkpoint-spec", old, "--fixed_checkpoint_path", new, "--copy-healthy"],
+    }
+
+
+def test_commands_say_in_a_log_how_far_they_are(
+    commands: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "_EVERY", 0.0)
+    for what, argv in commands.items():
+        capsys.readouterr()
+        assert main(argv) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert all(line.startswith(f"{what}: ") for line in lines)
+        found = re.search(r"([\d.]+ \w+) of ([\d.]+ \w+), ", lines[-1])
+        assert found and found[1] == found[2], lines[-1]

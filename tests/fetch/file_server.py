@@ -23,6 +23,8 @@ class FileServer:
     if_range: bool = True
     #: headers that distinguish versions
     validators: Callable[[bytes], dict[str, str]] = lambda body: {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+    #: answer HEAD requests
+    heads: bool = True
     #: how the end of the body is marked: length, chunked, close
     ending: str = "length"
     #: further headers of every answer
@@ -92,6 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
             part += b"\r\n0\r\n\r\n"
         self.wfile.write(part[:amount] if fault == "drop" else part)
         self.close_connection = fault == "drop" or state.ending == "close"
+
+    def do_HEAD(self) -> None:
+        body = self.server_state.files.get(self.path.partition("?")[0])
+        found = body is not None and self.server_state.heads
+        self._head(200 if found else 405, {"Content-Length": str(len(body or b"")) if found else "0"})
 
     def _answer(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         state = self.server_state

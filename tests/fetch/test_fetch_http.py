@@ -52,7 +52,7 @@ def interrupted(server: FileServer, destination: Path, after: int = PART) -> Non
 
 
 def test_file(server: FileServer, tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int | None]] = []
+    seen: list[tuple[int, int | None, str]] = []
     record = fetch(
         f"{server.url}/m.bin", tmp_path / "m", sha256=SHA256.upper(), progress=lambda *step: seen.append(step)
     )
@@ -61,7 +61,9 @@ def test_file(server: FileServer, tmp_path: Path) -> None:
     assert record["fetched"]
     assert json.loads((tmp_path / "m.fetch.json").read_text()) | {"fetched": True} == record
     assert (record["kind"], record["sha256"], record["bytes"]) == ("file", SHA256, len(BODY))
-    assert (seen[0], seen[-1]) == (("m.bin", 0, len(BODY)), ("m.bin", len(BODY), len(BODY)))
+    arrived = [step for step in seen if step[2] == "m.bin"]
+    assert (arrived[0], arrived[-1]) == ((0, len(BODY), "m.bin"), (len(BODY), len(BODY), "m.bin"))
+    assert seen[-1] == (len(BODY), len(BODY), "sha256")
 
 
 @pytest.mark.parametrize("ending", ["length", "chunked"])
@@ -100,7 +102,7 @@ def test_later_call_resumes(server: FileServer, tmp_path: Path) -> None:
 def test_nothing_is_missing_but_the_name(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the last byte and before the rename: the server says 416, and that is enough."""
     with monkeypatch.context() as patch:
-        patch.setattr("convkit.fetch.record.describe", lambda payload: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("convkit.fetch.record.describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fetch(f"{server.url}/m.bin", tmp_path / "m")
     server.requests.clear()
@@ -287,6 +289,23 @@ def test_index_brings_its_shards_and_config(tmp_path: Path, index: str) -> None:
     assert record["kind"] == "folder"
     assert (tmp_path / "m" / "sub dir" / "model-2.bin").read_bytes() == b"sub dir/model-2.bin" * PART
     assert all(path.endswith("?token=x") for path, _ in server.requests)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_progress_over_all_shards(tmp_path: Path, heads: bool) -> None:
+    """Also where the server doesn't answer HEAD: then the total is known as late as the last shard's size."""
+    files = _sharded({"a": "model-1.bin", "b": "model-2.bin"})
+    of_shards, whole = len(files[f"/hub/{INDEX}"]) + 2 * 11 * PART, sum(map(len, files.values()))
+    seen: list[tuple[int, int | None, str]] = []
+    with serving(FileServer(files, heads=heads)) as server:
+        fetch(f"{server.url}/hub/{INDEX}", tmp_path / "m", progress=lambda *step: seen.append(step))
+    arrived = [(done, total) for done, total, part in seen if part != "sha256"]
+    assert [done for done, _ in arrived] == sorted(done for done, _ in arrived)
+    assert all(total is None or done <= total for done, total in arrived)
+    totals = [total for _, total, part in seen if part == "model-1.bin"]
+    assert set(totals) == {of_shards if heads else None}
+    assert arrived[-1] == (whole, whole)
+    assert seen[-1] == (whole, whole, "sha256")
 
 
 def test_index_without_config(tmp_path: Path) -> None:

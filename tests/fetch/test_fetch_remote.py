@@ -222,7 +222,7 @@ def test_s3_folder(s3: Any, bucket: str, tmp_path: Path) -> None:
 def test_s3_resumes(s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri, seen = f"s3://{bucket}/model/sub dir/ü.bin", []
 
-    def give_up(path: str, here: int, size: int | None) -> None:
+    def give_up(here: int, size: int | None, path: str) -> None:
         if here > CHUNK:
             raise KeyboardInterrupt
 
@@ -232,7 +232,7 @@ def test_s3_resumes(s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.Mo
         uri,
         tmp_path / "m",
         sha256=hashlib.sha256(BODY).hexdigest(),
-        progress=lambda path, here, size: seen.append(here),
+        progress=lambda here, size, path: seen.append(here),
     )
     assert seen[0] == 2 * CHUNK
 

@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from convkit.checkpoint.progress import unmeasured
 from convkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def digest_array(algorithm: str, data: np.ndarray) -> str:
     return combine(algorithm, blocks.blocks())
 
 
-def digest_leaf(tensors: Tensors, key: str, algorithm: str) -> str:
-    """Digest a stored tensor, which is read block by block.
+def digest_leaf(tensors: Tensors, key: str, algorithm: str, advance: Callable[[int], object] = unmeasured) -> str:
+    """Digest a stored tensor, which is read block by block; ``advance`` is called with the bytes of each.
 
     Raises:
         ConvkitError: it can't be read.
@@ -119,16 +120,17 @@ def digest_leaf(tensors: Tensors, key: str, algorithm: str) -> str:
     digests = BlockDigests(algorithm)
     for _, data in tensors.blocks(key):
         digests.update(data)
+        advance(data.nbytes)
     return combine(algorithm, digests.blocks())
 
 
-def digest_file(algorithm: str, path: Path) -> str:
-    """Digest a file's bytes.
+def digest_file(algorithm: str, path: Path, advance: Callable[[int], object] = unmeasured) -> str:
+    """Digest a file's bytes; ``advance`` is called with the size of each block.
 
     Raises:
         OSError: it can't be read.
     """
-    return combine(algorithm, _blocks(algorithm, path, 0, path.stat().st_size))
+    return combine(algorithm, _blocks(algorithm, path, 0, path.stat().st_size, advance))
 
 
 def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[str]:
@@ -148,7 +150,9 @@ def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[st
         return [combine(algorithm, (block for run in file for block in run.result())) for file in runs]
 
 
-def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
+def _blocks(
+    algorithm: str, path: Path, start: int, stop: int, advance: Callable[[int], object] = unmeasured
+) -> list[bytes]:
     """Digest the blocks of a file in ``[start, stop)``; a block begins at ``start``."""
     new, blocks = hasher(algorithm), []
     buffer = memoryview(bytearray(BLOCK))
@@ -159,6 +163,7 @@ def _blocks(algorithm: str, path: Path, start: int, stop: int) -> list[bytes]:
             running.update(buffer[:length])
             blocks.append(running.digest())
             start += length
+            advance(length)
     return blocks
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from convkit.checkpoint import Leaf
-from convkit.cli.output import emit, table
+from convkit.cli.output import emit, progress, table
 from convkit.errors import UsageError
 from convkit.execute.publish import writing
 from convkit.files.document import typed
@@ -102,15 +102,17 @@ def fix(args: argparse.Namespace) -> int:
             document = planned(checkpoint, state, details).to_json()
             print("convkit: nothing was changed", file=sys.stderr)
         else:
-            document = restate(
-                checkpoint,
-                target,
-                state,
-                details,
-                overwrite=args.overwrite,
-                inplace=args.fix_inplace,
-                backup=_backup(target) if args.fix_inplace and args.backup else None,
-            )
+            with progress(f"{args.checkpoint_path} -> {target}") as advance:
+                document = restate(
+                    checkpoint,
+                    target,
+                    state,
+                    details,
+                    overwrite=args.overwrite,
+                    inplace=args.fix_inplace,
+                    backup=_backup(target) if args.fix_inplace and args.backup else None,
+                    progress=advance,
+                )
     _warn(found.warnings)
     if args.json:
         emit(document)
@@ -183,7 +185,10 @@ def _carry(args: argparse.Namespace) -> int:
         if args.dry_run:
             document = planned(checkpoint, state, details).to_json()
         else:
-            document = restate(checkpoint, args.output_file, state, details, overwrite=args.overwrite)
+            with progress(f"{args.old_checkpoint} -> {args.output_file}") as advance:
+                document = restate(
+                    checkpoint, args.output_file, state, details, overwrite=args.overwrite, progress=advance
+                )
     _warn(warnings)
     if args.json:
         emit(document)

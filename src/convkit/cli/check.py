@@ -10,7 +10,7 @@ from msgspec import structs
 
 from convkit.cli.kinds import made_by
 from convkit.cli.options import config_option, no_fail_option, source_format_option
-from convkit.cli.output import emit
+from convkit.cli.output import emit, progress
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations
 from convkit.verify.verdict import Verdict
@@ -73,7 +73,9 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 def roundtrip(args: argparse.Namespace) -> int:
     """Reconvert, compare with the source, and show the verdict."""
     kind, receipt = made_by(args.target)
-    return _answer(args, kind.roundtrip(args, receipt))
+    with progress(f"roundtrip {args.target}") as advance:
+        verdict = kind.roundtrip(args, receipt, advance)
+    return _answer(args, verdict)
 
 
 def equivalence(args: argparse.Namespace) -> int:
@@ -86,14 +88,18 @@ def diff(args: argparse.Namespace) -> int:
     """Compare two checkpoints, and show the verdict."""
     from convkit.verify.diff import diff
 
-    return _answer(args, diff(args.source, args.target))
+    with progress(f"diff {args.source} {args.target}") as advance:
+        verdict = diff(args.source, args.target, progress=advance)
+    return _answer(args, verdict)
 
 
 def verify(args: argparse.Namespace) -> int:
     """Check a checkpoint against its receipt, and show the verdict."""
     from convkit.verify.receipts import verify
 
-    return _answer(args, verify(args.path))
+    with progress(f"verify {args.path}") as advance:
+        verdict = verify(args.path, progress=advance)
+    return _answer(args, verdict)
 
 
 def _answer(args: argparse.Namespace, verdict: Verdict) -> int:

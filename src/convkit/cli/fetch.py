@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convkit.cli.output import emit
+from convkit.cli.output import emit, progress
 from convkit.fetch import fetch
 
 
@@ -22,7 +22,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch, and print a summary."""
-    record = fetch(args.uri, args.destination, sha256=args.sha256, retries=args.retries, overwrite=args.overwrite)
+    with progress(f"fetch {args.destination}") as advance:  # a URI may hold a password
+        record = fetch(
+            args.uri,
+            args.destination,
+            sha256=args.sha256,
+            retries=args.retries,
+            overwrite=args.overwrite,
+            progress=advance,
+        )
     if args.json:
         emit(record)
     else:

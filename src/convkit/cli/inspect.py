@@ -8,9 +8,10 @@ from typing import Any
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import ALGORITHMS, digest_leaf, digest_value
+from convkit.checkpoint.progress import Meter
 from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
-from convkit.cli.output import emit, table
+from convkit.cli.output import emit, progress, table
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
 from convkit.formats import detect_format
@@ -41,9 +42,11 @@ def run(args: argparse.Namespace) -> int:
         format = found.name
     with _opened(args, format) as source:
         document = _describe(source, reason)
-        for leaf in document["leaves"]:
-            if args.digest:
-                leaf["digest"] = _digest(source, leaf["key"], args.algorithm)
+        if args.digest:
+            with progress(f"inspect {args.path}") as shown:
+                advance = Meter(document["bytes"], shown)
+                for leaf in document["leaves"]:
+                    leaf["digest"] = _digest(source, leaf["key"], args.algorithm, advance)
     if args.json:
         emit(document)
     else:
@@ -103,11 +106,11 @@ def _leaf(leaf: Leaf) -> dict[str, Any]:
     return shown
 
 
-def _digest(source: Source, key: str, algorithm: str) -> str:
+def _digest(source: Source, key: str, algorithm: str, advance: Meter) -> str:
     leaf = source.checkpoint.leaves[key]
     if leaf.spec is None:
         return digest_value(algorithm, json_value(leaf.value))
-    return digest_leaf(source.checkpoint, key, algorithm)
+    return digest_leaf(source.checkpoint, key, algorithm, advance)
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -16,11 +16,14 @@ from convkit.cli.output import parse_size, steps
 from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 
 if TYPE_CHECKING:
+    from convkit.checkpoint.progress import Progress
     from convkit.verify.verdict import Verdict
 
 Row = Mapping[str, str]
 #: makes a verdict from a check's arguments, and the receipt beside its target if there is one
 Check = Callable[[argparse.Namespace, "dict[str, Any] | None"], "Verdict"]
+#: the same for a check that reads bytes, whose progress is shown
+ReadingCheck = Callable[[argparse.Namespace, "dict[str, Any] | None", "Progress"], "Verdict"]
 
 #: what ``to`` may name beside a layout -> the command that does it
 REPAIRS = {
@@ -46,7 +49,7 @@ class Kind:
     """
 
     plan: Callable[[Row], tuple[str, ...] | None]
-    roundtrip: Check
+    roundtrip: ReadingCheck
     equivalence: Check
     checks: Mapping[str, tuple[str, ...]]
 
@@ -78,11 +81,19 @@ def _plan_migration(row: Row) -> tuple[str, ...] | None:
     return None if row["to"] else ("plan", "SRC", "--format", row["format"])
 
 
-def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None, progress: Progress) -> Verdict:
     from convkit.verify.roundtrip.check import roundtrip
 
     plan = receipt["plan"] if receipt else _plan_of_others(args)
-    return roundtrip(args.source, args.target, plan, receipt=receipt, keep=args.keep, source_format=args.source_format)
+    return roundtrip(
+        args.source,
+        args.target,
+        plan,
+        receipt=receipt,
+        keep=args.keep,
+        source_format=args.source_format,
+        progress=progress,
+    )
 
 
 def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,16 +136,16 @@ def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
         )
 
 
-def _repaired(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+def _repaired(args: argparse.Namespace, receipt: dict[str, Any] | None, progress: Progress) -> Verdict:
     from convkit.verify.repaired import repaired
 
-    return repaired(args.source, args.target, receipt or {})
+    return repaired(args.source, args.target, receipt or {}, progress=progress)
 
 
-def _migrated_back(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:
+def _migrated_back(args: argparse.Namespace, receipt: dict[str, Any] | None, progress: Progress) -> Verdict:
     from convkit.migrate.orbax import checks
 
-    return checks.roundtrip(args.source, args.target, receipt or {}, keep=args.keep)
+    return checks.roundtrip(args.source, args.target, receipt or {}, keep=args.keep, progress=progress)
 
 
 def _restored(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdict:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.cli.options import no_fail_option
-from convkit.cli.output import emit, table
+from convkit.cli.output import emit, steps, table
 from convkit.errors import UsageError
 from convkit.orbax.check.calls import Verb, spelled
 from convkit.orbax.check.check import Check, agree, check, confirmed, leaves
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--devices {args.devices}", remedy="at least 1")
     checked = check(args.path, args.devices)
     if args.run:
-        checked = confirmed(checked)
+        with steps(f"check {args.path}") as advance:
+            checked = confirmed(checked, lambda done, total: advance(done, total, f"{done} of {total} calls"))
     if args.json:
         emit(_document(checked))
     else:

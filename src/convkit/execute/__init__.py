@@ -1,6 +1,6 @@
 """Carry out a plan: streamed, in bounded memory, with any number of threads."""
 
-from convkit.execute.carry import Progress
+from convkit.checkpoint.progress import Progress
 from convkit.execute.chain import plan_chain
 from convkit.execute.conversion import convert
 

@@ -15,13 +15,14 @@ chunk row of the output's format) and, for formats that must be decoded, at most
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Writer
 from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
+from convkit.checkpoint.progress import Meter, Progress
 from convkit.execute.gather import Gather
 from convkit.execute.job import Job
 from convkit.execute.runs import Range, cut, slabs
@@ -29,9 +30,6 @@ from convkit.files.staging import Staging
 
 if TYPE_CHECKING:
     import numpy as np
-
-#: called with the number of bytes done, and the total
-Progress = Callable[[int, int], None]
 
 
 class Carrier:
@@ -59,7 +57,7 @@ class Carrier:
         self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
         self.peak = 0
         self._lock = threading.Lock()
-        self._done = self._total = 0
+        self._advance = Meter(0, None)
 
     def make(self, jobs: Sequence[Job], writers: Mapping[str, Writer]) -> None:
         """Make every leaf that isn't in the journal yet; ``writers`` are keyed by the role of their jobs.
@@ -67,18 +65,20 @@ class Carrier:
         Raises:
             ConvkitError: a source can't be read, or an output can't be written.
         """
-        self._total = sum(job.spec.nbytes for job in jobs)
+        self._advance = Meter(sum(job.spec.nbytes for job in jobs), self.progress)
         ranges: list[Range] = []
+        resumed = 0
         for job in jobs:
             if (entry := self.staging.finished.get(_journal_key(job))) is not None:
                 self._note(job, entry["digest"])
-                self._advance(job.spec.nbytes)
+                resumed += job.spec.nbytes
                 continue
             writer = writers[job.role]
             whole = _stored(job, writer) is not None
             mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
             job.open_runs = len(mine)
             ranges += mine
+        self._advance(resumed)
         with ThreadPoolExecutor(self.threads) as pool:
             pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
             try:
@@ -135,12 +135,6 @@ class Carrier:
             digest = digest_array(self.algorithm, data)
             with self._lock:
                 self.digests["source"][key] = digest
-
-    def _advance(self, nbytes: int) -> None:
-        with self._lock:
-            self._done += nbytes
-            if self.progress:
-                self.progress(self._done, self._total)
 
 
 def _stored(job: Job, writer: Writer) -> Mapping[str, Path] | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.progress import Progress
 from convkit.errors import UsageError
-from convkit.execute.carry import Carrier, Progress
+from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
 from convkit.execute.publish import Output, Work, publishing

@@ -27,7 +27,7 @@ from convkit.fetch.http import Http
 from convkit.fetch.local import from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
-from convkit.fetch.source import Call, Progress, Source
+from convkit.fetch.source import Arrivals, Call, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.fetch.uri import scheme_of
@@ -67,7 +67,8 @@ def fetch(
         sha256: the digest that the source must have, in hexadecimal (for folders see :mod:`convkit.fetch.record`).
         retries: further attempts after a connection or a server fails; the count restarts when bytes arrive.
         overwrite: replace what is at the destination, and remove what other work left beside it.
-        progress: called with a file's path, the number of its bytes that have arrived, and its size or None.
+        progress: called with the bytes that have arrived, their total (None: not known) and the path of a file;
+            then with the bytes that are digested, their total and ``sha256``.
 
     Returns:
         The record, and ``fetched``: False when the destination was there already.
@@ -87,8 +88,8 @@ def fetch(
                 return held.to_json() | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
-            _fill(source, Call(place, retries, progress or (lambda path, here, size: None)))
-            files = record.describe(place.payload)
+            _fill(source, Call(place, retries, Arrivals(progress)))
+            files = record.describe(place.payload, progress and (lambda done, total: progress(done, total, "sha256")))
             if expected not in (None, record.digest(files)):
                 place.clear()
                 raise ConvkitError(

@@ -50,6 +50,18 @@ class Http(Files):
         """Always None, for one file: the web has no folders."""
         return None
 
+    def size(self, path: str) -> int | None:
+        """See :meth:`Files.size`."""
+        import requests
+
+        try:
+            url, headers = _beside(self._url, path), {"Accept-Encoding": "identity"}
+            response = self._session.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=True)
+        except (requests.RequestException, UnicodeError):  # said when the file is fetched
+            return None
+        length = response.headers.get("Content-Length", "")
+        return int(length) if response.status_code == 200 and length.isdecimal() else None
+
     def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         url = self._url if path == self.name else _beside(self._url, path)

@@ -34,6 +34,13 @@ class Local(Files):
             raise UsageError("the destination lies inside the source", path=self.uri, remedy="choose another place")
         return self._paths()
 
+    def size(self, path: str) -> int | None:
+        """See :meth:`Files.size`."""
+        try:
+            return self._at(path).stat().st_size
+        except OSError:  # said when it is fetched
+            return None
+
     def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         # in a folder of links (a download cache), follow each link to the file itself
@@ -41,8 +48,15 @@ class Local(Files):
         if not source.is_file():
             raise MissingError("isn't a file", path=source, remedy="remove it from the source, or repair the link")
         target.unlink(missing_ok=True)
-        share_file(source, target)
         times = source.stat()
+        here = 0
+
+        def advance(copied: int) -> None:
+            nonlocal here
+            here += copied
+            call.progress(path, min(here, times.st_size), times.st_size)
+
+        share_file(source, target, advance=advance)
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
         call.progress(path, times.st_size, times.st_size)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.errors import ConvkitError
 from convkit.files.document import Document, read_json, typed
 from convkit.files.neighbours import fetch_record_path
@@ -25,6 +26,8 @@ from convkit.files.sync import sync
 
 #: path of the only file of a source that is a file: ``destination / "."`` is the destination
 FILE = "."
+#: bytes of a file that are digested at a time
+_BLOCK = 1 << 20
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Meta(ge=0)]
@@ -52,9 +55,11 @@ class FetchRecord(Document, frozen=True, kw_only=True):
     fetched: bool | UnsetType = UNSET
 
 
-def describe(payload: Path) -> list[FetchedFile]:
+def describe(payload: Path, progress: Progress | None = None) -> list[FetchedFile]:
     """Path, size in bytes, sha256 and time of change (ns) of every file, read from disk."""
-    return [_entry(payload, path) for path in _paths(payload)]
+    paths = _paths(payload)
+    advance = Meter(sum((payload / path).stat().st_size for path in paths), progress)
+    return [_entry(payload, path, advance) for path in paths]
 
 
 def digest(files: Sequence[FetchedFile]) -> str:
@@ -116,8 +121,12 @@ def _paths(payload: Path) -> list[str]:
     return sorted(path.relative_to(payload).as_posix() for path in payload.rglob("*") if path.is_file())
 
 
-def _entry(payload: Path, path: str) -> FetchedFile:
-    with (payload / path).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+def _entry(payload: Path, path: str, advance: Callable[[int], object] = unmeasured) -> FetchedFile:
+    sha256 = hashlib.sha256()
+    block = memoryview(bytearray(_BLOCK))
+    with (payload / path).open("rb", buffering=0) as file:
+        while size := file.readinto(block):
+            sha256.update(block[:size])
+            advance(size)
     stat = (payload / path).stat()
-    return FetchedFile(path, stat.st_size, sha256, stat.st_mtime_ns)
+    return FetchedFile(path, stat.st_size, sha256.hexdigest(), stat.st_mtime_ns)

@@ -53,6 +53,15 @@ class Remote(Files):
         """See :meth:`Files.listing`."""
         return retrying(self._paths, self.uri, call.retries)
 
+    def size(self, path: str) -> int | None:
+        """See :meth:`Files.size`."""
+        store, _ = self._store
+        try:
+            size = store.info(f"{self._folder}/{path}")["size"]
+        except Exception:  # drivers raise what they like; it is said when the file is fetched
+            return None
+        return size if isinstance(size, int) else None
+
     def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
         store, root = self._store

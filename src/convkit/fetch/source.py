@@ -18,21 +18,55 @@ from convkit.errors import ConvkitError
 from convkit.fetch.record import FetchedFile
 from convkit.fetch.staging import Parts
 
-#: called with a file's path, the number of its bytes that have arrived, and its size (None: not known)
-Progress = Callable[[str, int, int | None], None]
+#: called with the bytes done so far, the bytes in all (None: not known), and which part of the work this is
+Progress = Callable[[int, int | None, str], None]
 
 
 class MissingError(ConvkitError):
     """The source doesn't have this file."""
 
 
+class Arrivals:
+    """Adds up the bytes of a source's files that have arrived, and reports the sum."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        #: of each file, as far as is known
+        self._sizes: dict[str, int | None] = {}
+        self._here: dict[str, int] = {}
+        self._done = self._total = 0
+        #: files of no known size
+        self._unknown = 0
+
+    def expect(self, paths: Iterable[str], size: Callable[[str], int | None]) -> None:
+        """Expect these files; ``size`` finds the bytes of one before it is fetched, or None."""
+        if self._progress is not None:
+            for path in paths:
+                self._expect(path, size(path))
+
+    def __call__(self, path: str, here: int, size: int | None) -> None:
+        """Report how many bytes of a file have arrived, and its size (None: not known)."""
+        if self._progress is None:
+            return
+        self._done += here - self._here.get(path, 0)
+        self._here[path] = here
+        self._expect(path, size)
+        self._progress(self._done, None if self._unknown else self._total, path)
+
+    def _expect(self, path: str, size: int | None) -> None:
+        before = self._sizes.get(path, 0)
+        self._total += (size or 0) - (before or 0)
+        self._unknown += (size is None) - (before is None)
+        self._sizes[path] = size
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of fetch: where the bytes go, how often it retries, and how it reports progress."""
+    """One call of fetch: where the bytes go, how often it retries, and what counts the bytes."""
 
     parts: Parts
     retries: int
-    progress: Progress
+    progress: Arrivals
 
 
 class Source(ABC):
@@ -76,6 +110,10 @@ class Files(Source):
             MissingError: the file doesn't exist.
         """
 
+    @abstractmethod
+    def size(self, path: str) -> int | None:
+        """The bytes of the file at ``path``; None where that isn't known before it is fetched. Never raises."""
+
     def fill(self, call: Call) -> None:
         """See :meth:`Source.fill`."""
         payload = call.parts.payload
@@ -87,6 +125,7 @@ class Files(Source):
             paths = self._indexed(payload, call)
         else:
             check_paths(paths, self.uri)
+            call.progress.expect(paths, self.size)
             for path in paths:
                 self.bring(path, _below(payload, path), call)
         _prune(payload, paths)
@@ -101,6 +140,7 @@ class Files(Source):
                 "is named like an index of shards but isn't one", path=self.uri, remedy="it needs a weight_map"
             ) from error
         check_paths(shards, self.uri)
+        call.progress.expect(shards, self.size)
         for shard in shards:
             self.bring(shard, _below(payload, shard), call)
         try:

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from convkit.checkpoint.progress import unmeasured
 
 #: the ioctl FICLONE (linux/fs.h), which shares the bytes of a file; a system without it returns an error
 _FICLONE = 0x40049409
 #: bytes per call; the kernel may copy fewer
-_STEP = 1 << 30
+_STEP = 1 << 28
+#: bytes per call where the kernel doesn't copy
+_BLOCK = 1 << 20
 
 
-def share_file(source: Path, target: Path, *, link: bool = True) -> str:
+def share_file(source: Path, target: Path, *, link: bool = True, advance: Callable[[int], object] = unmeasured) -> str:
     """Make ``target``, which must not exist; returns how: ``cloned``, ``linked`` or ``copied``.
 
     Args:
         source: a file, not a symbolic link to one.
         target: the second name.
         link: whether a hard link is acceptable.
+        advance: called with the bytes of each piece that is copied.
 
     Raises:
         OSError: it can't be read or written.
@@ -37,11 +42,11 @@ def share_file(source: Path, target: Path, *, link: bool = True) -> str:
             return "linked"
         except OSError:  # another file system, or another owner
             pass
-    copy_file(source, target)
+    copy_file(source, target, advance)
     return "copied"
 
 
-def copy_file(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path, advance: Callable[[int], object] = unmeasured) -> None:
     """Copy the bytes of a file, not its mode or times; ``target`` is created or overwritten.
 
     The kernel does the copying, and shares the bytes where the file system can.
@@ -51,12 +56,14 @@ def copy_file(source: Path, target: Path) -> None:
     """
     with source.open("rb") as read, target.open("wb") as write:
         try:
-            while os.copy_file_range(read.fileno(), write.fileno(), _STEP):
-                pass
+            while copied := os.copy_file_range(read.fileno(), write.fileno(), _STEP):
+                advance(copied)
         except (AttributeError, OSError):  # not supported by this system, or between these file systems
             read.seek(0)
             write.seek(0)
-            shutil.copyfileobj(read, write)
+            while block := read.read(_BLOCK):
+                write.write(block)
+                advance(len(block))
 
 
 def _clone(source: Path, target: Path) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 
 from convkit.checkpoint import Leaf, WriteOptions
 from convkit.checkpoint.digests import digest_leaf, digest_value
+from convkit.checkpoint.progress import Meter, Progress
 from convkit.checkpoint.tensors import carrier as carrier_dtype
 from convkit.checkpoint.tensors import value_dtype
 from convkit.checkpoint.views import Overlay
@@ -98,6 +99,7 @@ def restate(
     overwrite: bool = False,
     inplace: bool = False,
     backup: Path | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its receipt, which holds the ``details``; return the receipt.
 
@@ -110,6 +112,7 @@ def restate(
         overwrite: replace an existing target, and the receipt beside it.
         inplace: replace the source.
         backup: the name under which an existing target is kept.
+        progress: called with the bytes done so far and the bytes in all: those written, then those read back.
 
     Raises:
         UsageError: the target, or the backup, exists, or can't be replaced.
@@ -123,8 +126,8 @@ def restate(
     with publishing(work, _identity(source.path, state, document)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
-        digests, taken = _write(source, output, state)
-        _read_back(made, state, digests)
+        digests, taken = _write(source, output, state, progress)
+        _read_back(made, state, digests, progress)
         if target.exists():
             shutil.copymode(target, made)
         return output.publish(
@@ -190,7 +193,9 @@ def _config(source: Path, target: Path, out: Path) -> list[str]:
     return [beside.name]
 
 
-def _write(source: CerebrasCheckpoint, output: Output, state: State) -> tuple[dict[str, str], int]:
+def _write(
+    source: CerebrasCheckpoint, output: Output, state: State, progress: Progress | None
+) -> tuple[dict[str, str], int]:
     """Write the file, and return the digest of every leaf and the number of tensors copied undecoded."""
     own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
     seen = Overlay(source, own, {key: _stored(number, own[key]) for key, number in state.numbers.items()})
@@ -200,7 +205,7 @@ def _write(source: CerebrasCheckpoint, output: Output, state: State) -> tuple[di
         if key in source.datasets and key not in state.numbers and can_be_packed(leaf, source.datasets[key])
     }
     options = WriteOptions(metadata={**source.metadata, "spec": state.spec})
-    carrier = Carrier(output.staging, seen, threads=os.cpu_count() or 1, algorithm=_ALGORITHM)
+    carrier = Carrier(output.staging, seen, threads=os.cpu_count() or 1, algorithm=_ALGORITHM, progress=progress)
     resume = output.staging.resumed and output.main.exists()
     writer = CerebrasWriter(
         output.main, state.leaves, options, resume=resume, packed=packed, attributes=source.attributes
@@ -227,7 +232,7 @@ def _digests(leaves: Sequence[Leaf], made: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
+def _read_back(path: Path, state: State, digests: Mapping[str, str], progress: Progress | None) -> None:
     """Read the file back, and compare it with its intended contents.
 
     Raises:
@@ -238,8 +243,9 @@ def _read_back(path: Path, state: State, digests: Mapping[str, str]) -> None:
         if repr(list(written.leaves.values())) != repr(list(state.leaves)) or written.metadata["spec"] != state.spec:
             raise ConvkitError("the written file has another structure", path=path, remedy="report this: it is a bug")
         tensors = [leaf.key for leaf in state.leaves if leaf.spec]
+        advance = Meter(sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec), progress)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(lambda key: digest_leaf(written, key, _ALGORITHM), tensors)
+            found = pool.map(lambda key: digest_leaf(written, key, _ALGORITHM, advance), tensors)
             for key, digest in zip(tensors, found, strict=True):
                 if digest != digests[key]:
                     raise ConvkitError(

@@ -6,10 +6,11 @@ skipped the last block, the check wouldn't notice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Tensors
+from convkit.checkpoint.progress import unmeasured
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +41,12 @@ def blocks(tensors: Tensors, key: str) -> Iterator[np.ndarray]:
         yield tensors.read(key, start, stop)
 
 
-def same_bits(one: Tensors, key: str, other: Tensors, as_key: str) -> bool:
+def same_bits(
+    one: Tensors, key: str, other: Tensors, as_key: str, advance: Callable[[int], object] = unmeasured
+) -> bool:
     """Whether two tensors of one shape and dtype have the same bits; elements decoded together are read together.
+
+    ``advance`` is called with the bytes that are compared, counted once, up to the first difference.
 
     Raises:
         ConvkitError: one of them isn't there, or its bytes can't be read.
@@ -50,7 +55,8 @@ def same_bits(one: Tensors, key: str, other: Tensors, as_key: str) -> bool:
 
     spec = one.spec(key)
     unit = max(one.granularity(key), other.granularity(as_key))
-    return all(
-        np.array_equal(one.read(key, start, stop), other.read(as_key, start, stop))
-        for start, stop in spans(spec.size, BLOCK // spec.itemsize, unit)
-    )
+    for start, stop in spans(spec.size, BLOCK // spec.itemsize, unit):
+        if not np.array_equal(one.read(key, start, stop), other.read(as_key, start, stop)):
+            return False
+        advance((stop - start) * spec.itemsize)
+    return True

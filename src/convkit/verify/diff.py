@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque
+from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec
+from convkit.checkpoint.progress import Meter, Progress
 from convkit.formats import open_checkpoint
 from convkit.verify.blocks import spans
 from convkit.verify.judged import Check
@@ -47,13 +48,20 @@ class Findings:
     mixed: Tally = field(default_factory=lambda: Tally("", ""))
 
 
-def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None = None) -> Verdict:
+def diff(
+    a: Path,
+    b: Path,
+    *,
+    a_format: str | None = None,
+    b_format: str | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
     """Compare two checkpoints. They pass if they have the same leaves with the same shapes, dtypes and bits.
 
     ``measured`` counts the leaves that only one has and the leaves that differ. Over all common tensors it gives the
     number of elements that differ, their largest absolute difference, their largest relative difference (to the
     larger of the two), and their largest distance in ulps. ``details`` lists the keys and the leaves that differ, with
-    a histogram of ulps for each dtype.
+    a histogram of ulps for each dtype. ``progress`` is called with the bytes read so far, of both, and in all.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -63,9 +71,11 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
         only_a = [key for key in ours.leaves if key not in theirs.leaves]
         only_b = [key for key in theirs.leaves if key not in ours.leaves]
         findings = Findings()
-        for key in ours.leaves:
-            if key in theirs.leaves:
-                _compare_leaf(key, ours, theirs, findings)
+        common = [key for key in ours.leaves if key in theirs.leaves]
+        pairs = (_elements(ours.leaves[key], theirs.leaves[key]) for key in common)
+        advance = Meter(sum(spec.nbytes for pair in pairs for spec in pair), progress)
+        for key in common:
+            _compare_leaf(key, ours, theirs, findings, advance)
         formats = {"source": ours.format, "target": theirs.format}
     total = Tally.of([*findings.tallies.values(), findings.mixed])
     measured: dict[str, Any] = {
@@ -91,18 +101,25 @@ def diff(a: Path, b: Path, *, a_format: str | None = None, b_format: str | None 
     )
 
 
-def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Findings) -> None:
+def _elements(one: Leaf, other: Leaf) -> tuple[TensorSpec, ...]:
+    """The tensors of two leaves if their elements can be compared; else none."""
+    return (one.spec, other.spec) if one.spec and other.spec and one.spec.shape == other.spec.shape else ()
+
+
+def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Findings, advance: Meter) -> None:
     findings.compared += 1
     a, b = ours.leaves[key], theirs.leaves[key]
     kinds = (_kind(a), _kind(b))
     difference = Difference(key, kinds if kinds[0] != kinds[1] else None)
-    if a.spec and b.spec and a.spec.shape == b.spec.shape:
-        tally = Tally(a.spec.dtype, b.spec.dtype)
-        for start, stop in spans(a.spec.size, BLOCK):
+    if specs := _elements(a, b):
+        one, other = specs
+        tally = Tally(one.dtype, other.dtype)
+        for start, stop in spans(one.size, BLOCK):
             tally.add(ours.read(key, start, stop), theirs.read(key, start, stop))
+            advance((stop - start) * (one.itemsize + other.itemsize))
         difference.tally = tally
-        agree = a.spec.dtype == b.spec.dtype
-        total = findings.tallies.setdefault(a.spec.dtype, Tally("", "")) if agree else findings.mixed
+        agree = one.dtype == other.dtype
+        total = findings.tallies.setdefault(one.dtype, Tally("", "")) if agree else findings.mixed
         total.merge(tally)
     if difference.kinds or (difference.tally and difference.tally.differing):
         findings.differences.append(difference)

@@ -7,7 +7,7 @@ with the leaves whose data it holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import digest_array, digest_file, digest_value
+from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
 from convkit.formats.arrays.folders import METADATA
@@ -62,18 +63,23 @@ def other_sizes(path: Path, target: Target) -> Iterator[str]:
             yield f"{name}: the file has {file.stat().st_size} bytes, the receipt says {size}"
 
 
-def verify_files(path: Path, document: Mapping[str, Any]) -> Verdict:
+def verify_files(path: Path, document: Mapping[str, Any], *, progress: Progress | None = None) -> Verdict:
     """Check whether a migrated checkpoint still has the files of its receipt.
 
-    ``measured`` counts files and bytes. Each file that differs is a problem.
+    ``measured`` counts files and bytes. Each file that differs is a problem. ``progress`` is called with the bytes
+    digested so far and the bytes in all.
     """
     receipt = read(FileReceipt, document, path)
     check = Check("verify", receipt.source.path, path)
     recorded = {_joined(part.name, name): file for part in receipt.parts for name, file in part.files.items()}
     found: Files = dict(_files(path))
-    problems = [*edited_plan(receipt), *_altered(path, found, recorded)]
+    advance = Meter(sum(_size(file) for name, file in found.items() if name in recorded), progress)
+    problems = [*edited_plan(receipt), *_altered(path, found, recorded, advance)]
     faults = [Fault("the plan edited", any(edited_plan(replace(receipt, plan={**receipt.plan, "planted": True}))))]
-    faults += [Fault(name, any(_altered(path, spoiled, recorded))) for name, spoiled in _planted(found)]
+    faults += [
+        Fault(name, any(_altered(path, spoiled, {key: recorded[key] for key in keys if key in recorded})))
+        for name, spoiled, keys in _planted(found)
+    ]
     return check.judged(
         problems,
         faults,
@@ -87,7 +93,9 @@ def verify_files(path: Path, document: Mapping[str, Any]) -> Verdict:
     )
 
 
-def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Check) -> Verdict:
+def same_source(
+    source: Path, back: Path, document: Mapping[str, Any], check: Check, *, progress: Progress | None = None
+) -> Verdict:
     """Check whether ``back``, the target migrated back, equals the source.
 
     Files are compared, except those of items that were rewritten, whose leaves are compared, and those that the
@@ -98,6 +106,7 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
         back: the target, migrated back.
         document: the receipt of the migration.
         check: the round trip, begun before the target was migrated back.
+        progress: called with the bytes compared so far and the bytes in all: first of leaves, then of files.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -114,7 +123,7 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
         anew = [item for item in part.items.values() if item.rewritten]
         if anew:
             one, other = (_in(folder, part.name) for folder in (source, back))
-            count, wrong = _differing_leaves(one, other)
+            count, wrong = _differing_leaves(one, other, progress)
             leaves, problems = leaves + count, problems + wrong
             for item in anew:
                 inside = _joined(part.name, item.source)
@@ -122,8 +131,12 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
     if request.steps:
         kept = tuple(f"{part.name}/" for part in receipt.parts if part.name)
         ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
-    problems += _differing(ours, theirs)
-    faults = [Fault(name, any(_differing(ours, spoiled))) for name, spoiled in _planted(theirs)]
+    advance = Meter(sum(_size(file) for name, file in ours.items() if name in theirs), progress)
+    problems += _differing(ours, theirs, advance)
+    faults = [
+        Fault(name, any(_differing({key: ours[key] for key in keys if key in ours}, spoiled)))
+        for name, spoiled, keys in _planted(theirs)
+    ]
     return check.judged(
         problems,
         faults,
@@ -133,20 +146,25 @@ def same_source(source: Path, back: Path, document: Mapping[str, Any], check: Ch
     )
 
 
-def _altered(path: Path, found: Files, recorded: Mapping[str, DigestedFile]) -> Iterator[str]:
+def _altered(
+    path: Path,
+    found: Files,
+    recorded: Mapping[str, DigestedFile],
+    advance: Callable[[int], object] = unmeasured,
+) -> Iterator[str]:
     """Yield each file that differs from the receipt, and how."""
     for name, file in recorded.items():
         if name not in found:
             yield f"{name}: the file is missing{_leaves(path, name)}"
-        elif _digest(found[name], file.digest) != file.digest:
+        elif _digest(found[name], file.digest, advance) != file.digest:
             yield f"{name}: its digest differs from the receipt{_leaves(path, name)}"
     yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
 
 
-def _digest(file: Path | bytes, like: str) -> str:
+def _digest(file: Path | bytes, like: str, advance: Callable[[int], object]) -> str:
     algorithm = like.partition(":")[0]
     if isinstance(file, Path):
-        return digest_file(algorithm, file)
+        return digest_file(algorithm, file, advance)
     return digest_array(algorithm, np.frombuffer(file, np.uint8))
 
 
@@ -173,22 +191,28 @@ def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
         return {}
 
 
-def _differing(ours: Files, theirs: Files) -> Iterator[str]:
+def _size(file: Path | bytes) -> int:
+    return file.stat().st_size if isinstance(file, Path) else len(file)
+
+
+def _differing(ours: Files, theirs: Files, advance: Callable[[int], object] = unmeasured) -> Iterator[str]:
     for name in sorted({*ours, *theirs}):
         if name not in ours or name not in theirs:
             yield f"{name}: {'is missing' if name not in theirs else _STRANGER}"
-        elif not _equal(ours[name], theirs[name]):
+        elif not _equal(ours[name], theirs[name], advance):
             yield f"{name}: its bytes differ from the source"
 
 
-def _equal(one: Path | bytes, other: Path | bytes) -> bool:
+def _equal(one: Path | bytes, other: Path | bytes, advance: Callable[[int], object]) -> bool:
     if isinstance(one, Path) and isinstance(other, Path):
         if one.samefile(other):  # one file under two names
+            advance(_size(one))
             return True
         with one.open("rb") as ours, other.open("rb") as theirs:
             while block := ours.read(_BLOCK):
                 if block != theirs.read(_BLOCK):
                     return False
+                advance(len(block))
             return not theirs.read(1)
     return _bytes(one) == _bytes(other)
 
@@ -197,35 +221,36 @@ def _bytes(file: Path | bytes) -> bytes:
     return file.read_bytes() if isinstance(file, Path) else file
 
 
-def _differing_leaves(source: Path, back: Path) -> tuple[int, list[str]]:
+def _differing_leaves(source: Path, back: Path, progress: Progress | None = None) -> tuple[int, list[str]]:
     """Compare leaves: return how many were compared, and the problems found."""
     with open_checkpoint(source, "orbax-v0") as one, open_checkpoint(back, "orbax-v0") as other:
         wrong = []
+        advance = Meter(sum(leaf.spec.nbytes for leaf in one.leaves.values() if leaf.spec), progress)
         for key in {*one.leaves, *other.leaves}:
             if key not in one.leaves or key not in other.leaves:
                 wrong.append(f"{key}: {'is missing' if key in one.leaves else _STRANGER}")
-            elif not _same_leaf(one, other, key):
+            elif not _same_leaf(one, other, key, advance):
                 wrong.append(f"{key}: differs from the source")
         return len(one.leaves), wrong
 
 
-def _same_leaf(one: Checkpoint, other: Checkpoint, key: str) -> bool:
+def _same_leaf(one: Checkpoint, other: Checkpoint, key: str, advance: Meter) -> bool:
     ours, theirs = one.leaves[key], other.leaves[key]
     if ours.spec is None or ours.spec != theirs.spec:
         return ours == theirs
-    return same_bits(one, key, other, key)
+    return same_bits(one, key, other, key, advance)
 
 
-def _planted(files: Files) -> Iterator[tuple[str, Files]]:
-    """Faults by name, with the files that have that fault. They are planted in memory."""
+def _planted(files: Files) -> Iterator[tuple[str, Files, Collection[str]]]:
+    """Faults by name, each with the files in question as they are with that fault, in memory, and their names."""
     small = sorted((file.stat().st_size, name) for name, file in files.items() if isinstance(file, Path))
     for _, name in [entry for entry in small if entry[0]][:1]:
         spoiled = bytearray(_bytes(files[name]))
         spoiled[len(spoiled) // 2] ^= 1
-        yield "one bit flipped", {**files, name: bytes(spoiled)}
-        yield "a file cut", {**files, name: bytes(spoiled[:-1])}
-        yield "a file missing", {key: file for key, file in files.items() if key != name}
-    yield "a file too many", {**files, "surprise": b""}
+        yield "one bit flipped", {name: bytes(spoiled)}, [name]
+        yield "a file cut", {name: bytes(spoiled[:-1])}, [name]
+        yield "a file missing", {}, [name]
+    yield "a file too many", {"surprise": b""}, ["surprise"]
 
 
 def _files(folder: Path) -> Iterable[tuple[str, Path]]:

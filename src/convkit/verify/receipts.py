@@ -7,7 +7,7 @@ complement; and the plan's digest, which shows whether the receipt was edited.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
+from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.errors import ConvkitError
 from convkit.files.receipt import (
     COMPLEMENT_FORMAT,
@@ -35,11 +36,12 @@ from convkit.verify.roundtrip.reconvert import described, stored
 from convkit.verify.verdict import Fault, Verdict
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path, *, progress: Progress | None = None) -> Verdict:
     """Check whether a checkpoint still matches its receipt, whatever kind of work wrote it.
 
     A receipt covers the leaves of its target, or, part by part, its files. ``measured`` counts them, with those
     that were kept beside the target, and their bytes. Each mismatch is a problem, and so is an unreadable file.
+    ``progress`` is called with the bytes digested so far and the bytes in all.
 
     Raises:
         ConvkitError: ``path`` doesn't exist, or has no receipt beside it.
@@ -51,10 +53,12 @@ def verify(path: Path) -> Verdict:
     if receipt is None:
         remedy = f"give an output of convkit; its receipt would be {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
-    return verify_files(path, receipt) if "parts" in receipt else _verify_leaves(path, read(LeafReceipt, receipt, path))
+    if "parts" in receipt:
+        return verify_files(path, receipt, progress=progress)
+    return _verify_leaves(path, read(LeafReceipt, receipt, path), progress)
 
 
-def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
+def _verify_leaves(path: Path, receipt: LeafReceipt, progress: Progress | None) -> Verdict:
     check = Check("verify", receipt.source.path, path)
     plan, kept = read_plan(Described, receipt.plan, path), receipt.complement.tensors
     problems = [*edited_plan(receipt), *other_sizes(path, receipt.target), *other_config(path, plan.target)]
@@ -66,18 +70,21 @@ def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
     if kept:
         sides.append((complement_path(path), COMPLEMENT_FORMAT, kept, plan.source_leaves))
     with ExitStack() as stack:
+        opened = []
         for file, format, recorded, planned in sides:
             try:
-                checkpoint = stack.enter_context(open_checkpoint(file, format))
+                opened.append((stack.enter_context(open_checkpoint(file, format)), recorded, planned))
             except ConvkitError as error:
                 problems.append(str(error))
-                continue
-            found = _of_leaves(checkpoint, recorded, planned)
+        leaves = [leaf for checkpoint, _, _ in opened for leaf in checkpoint.leaves.values()]
+        measured["bytes"] = sum(leaf.spec.nbytes for leaf in leaves if leaf.spec)
+        advance = Meter(measured["bytes"], progress)
+        for checkpoint, recorded, planned in opened:
+            found = _of_leaves(checkpoint, recorded, planned, advance)
             problems += [f"{key}: {problem}" for key, problem in found.items()]
             faults = faults or _planted(checkpoint, recorded, planned, receipt, found)
             measured["leaves_total"] += len(recorded)
             measured["leaves_failing"] += len(found)
-            measured["bytes"] += sum(leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec)
     return check.judged(
         problems,
         faults,
@@ -89,7 +96,10 @@ def _verify_leaves(path: Path, receipt: LeafReceipt) -> Verdict:
 
 
 def _of_leaves(
-    checkpoint: Checkpoint, recorded: Mapping[str, Digested], planned: Mapping[str, Planned]
+    checkpoint: Checkpoint,
+    recorded: Mapping[str, Digested],
+    planned: Mapping[str, Planned],
+    advance: Callable[[int], object] = unmeasured,
 ) -> dict[str, str]:
     """Find each leaf that differs from the receipt, and say how."""
     problems = {key: "is missing" for key in recorded if key not in checkpoint.leaves}
@@ -107,7 +117,7 @@ def _of_leaves(
     def problem(key: str) -> str:
         digest = recorded[key].digest
         try:
-            same = _digest(checkpoint, key, digest.partition(":")[0]) == digest
+            same = _digest(checkpoint, key, digest.partition(":")[0], advance) == digest
             return "" if same else "its digest differs from the receipt"
         except ConvkitError as error:
             return f"can't be read: {error}"
@@ -117,13 +127,14 @@ def _of_leaves(
         return problems | {key: text for key, text in found if text}
 
 
-def _digest(checkpoint: Checkpoint, key: str, algorithm: str) -> str:
+def _digest(checkpoint: Checkpoint, key: str, algorithm: str, advance: Callable[[int], object]) -> str:
     leaf = checkpoint.leaves[key]
     if leaf.spec is None:
         return digest_value(algorithm, json_value(leaf.value))
     digests = BlockDigests(algorithm)
     for block in stored(checkpoint, key, leaf.spec)():
         digests.update(block)
+        advance(block.nbytes)
     return combine(algorithm, digests.blocks())
 
 

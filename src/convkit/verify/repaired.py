@@ -6,7 +6,7 @@ Then the same comparison is made with faults planted in the target, to show that
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import UNSET
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
+from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.checkpoint.tensors import value_dtype
 from convkit.checkpoint.views import Overlay
 from convkit.formats import open_checkpoint
@@ -35,10 +36,11 @@ class Expected:
     value: Any = None
 
 
-def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
+def repaired(source: Path, target: Path, record: Mapping[str, Any], *, progress: Progress | None = None) -> Verdict:
     """Compare a repaired checkpoint with its source.
 
     ``measured`` counts the leaves compared, those that the repair changed, and those that aren't as expected.
+    ``progress`` is called with the bytes compared so far and the bytes in all.
 
     Raises:
         ConvkitError: one of them can't be read.
@@ -46,7 +48,9 @@ def repaired(source: Path, target: Path, record: Mapping[str, Any]) -> Verdict:
     check = Check("roundtrip", source, target)
     with open_checkpoint(source) as one, open_checkpoint(target) as other:
         expected = _expected(one, read(RepairReceipt, record, target))
-        problems = _differing(one, other, expected, {*expected, *other.leaves})
+        named = [one.leaves[wanted.source] for wanted in expected.values() if wanted.source in one.leaves]
+        advance = Meter(sum(leaf.spec.nbytes for leaf in named if leaf.spec), progress)
+        problems = _differing(one, other, expected, {*expected, *other.leaves}, advance)
         faults = [
             Fault(name, bool(_differing(one, spoiled, expected, keys)))
             for name, spoiled, keys in _faults(other, problems)
@@ -83,14 +87,20 @@ def _flat(state: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _differing(
-    ours: Checkpoint, theirs: Checkpoint, expected: Mapping[str, Expected], keys: set[str]
+    ours: Checkpoint,
+    theirs: Checkpoint,
+    expected: Mapping[str, Expected],
+    keys: set[str],
+    advance: Callable[[int], object] = unmeasured,
 ) -> dict[str, str]:
     """Find those of these leaves that aren't as expected, and say what is wrong with them."""
-    found = {key: _difference(ours, theirs, expected.get(key), key) for key in sorted(keys)}
+    found = {key: _difference(ours, theirs, expected.get(key), key, advance) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem}
 
 
-def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, key: str) -> str | None:
+def _difference(
+    ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, key: str, advance: Callable[[int], object]
+) -> str | None:
     if key not in theirs.leaves or wanted is None:
         return "is missing" if key not in theirs.leaves else "isn't in the source"
     leaf = theirs.leaves[key]
@@ -102,7 +112,7 @@ def _difference(ours: Checkpoint, theirs: Checkpoint, wanted: Expected | None, k
     # repr: a NaN equals itself there, and 1 isn't True
     if leaf.spec != original.spec or (leaf.spec is None and repr(leaf.value) != repr(original.value)):
         return f"differs from {wanted.source} in the source"
-    if leaf.spec and not same_bits(ours, wanted.source, theirs, key):
+    if leaf.spec and not same_bits(ours, wanted.source, theirs, key, advance):
         return f"its bits differ from {wanted.source} in the source"
     return None
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from convkit.checkpoint import Checkpoint, Leaf, Tensors, WriteOptions
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.progress import Progress
 from convkit.checkpoint.views import Renamed
-from convkit.execute.carry import Carrier, Progress
+from convkit.execute.carry import Carrier
 from convkit.execute.job import copies
 from convkit.execute.publish import Output
 from convkit.files.receipt import json_value

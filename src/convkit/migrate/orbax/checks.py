@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from convkit.checkpoint.progress import Progress
 from convkit.errors import ConvkitError
 from convkit.migrate.orbax.documents import recorded
 from convkit.migrate.orbax.migrate import migrate
@@ -20,7 +21,14 @@ from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
 
 
-def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: Path | None = None) -> Verdict:
+def roundtrip(
+    source: Path,
+    target: Path,
+    receipt: Mapping[str, Any],
+    *,
+    keep: Path | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
     """Check whether the target, migrated back, gives the source: its files, and the leaves of rewritten items.
 
     Args:
@@ -28,6 +36,7 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
         target: the result.
         receipt: the migration's receipt.
         keep: the folder to migrate back to; None for one beside the target that is removed at the end.
+        progress: called with the bytes done so far and the bytes in all: those rewritten, then those compared.
 
     Raises:
         ConvkitError: the source can't be read, or the receipt is malformed. Faults of the target are problems of
@@ -39,8 +48,8 @@ def roundtrip(source: Path, target: Path, receipt: Mapping[str, Any], *, keep: P
     try:
         api, asked = record.source.format.removeprefix("orbax-"), record.plan.request
         same_api = api == asked.to and not asked.dual
-        migrate(target, back, Request(api, REWRITE if same_api else None), restored=False)
-        return same_source(source, back, receipt, check)
+        migrate(target, back, Request(api, REWRITE if same_api else None), restored=False, progress=progress)
+        return same_source(source, back, receipt, check, progress=progress)
     except ConvkitError as error:
         if not source.exists() or not target.exists():
             raise

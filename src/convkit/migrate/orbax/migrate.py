@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint.digests import digest_value
-from convkit.execute.carry import Progress
+from convkit.checkpoint.progress import Progress
 from convkit.execute.publish import Work, publishing
 from convkit.files.receipt import MIGRATION
 from convkit.files.receipt_json import MigratedSide, MigrationReceipt, Restored

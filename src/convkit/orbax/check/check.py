@@ -6,6 +6,7 @@ neither Orbax nor jax is imported, and no array is read. The calls can also be m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,13 @@ def check(path: Path, devices: int = 1) -> Check:
     return replace(checked, findings=(*checked.findings, by_itself))
 
 
-def confirmed(checked: Check) -> Check:
-    """Make the calls of a table in the installed Orbax.
+def confirmed(checked: Check, progress: Callable[[int, int], None] | None = None) -> Check:
+    """Make the calls of a table in the installed Orbax; ``progress`` is called with the calls answered, and all.
 
     Raises:
         ConvkitError: Orbax isn't installed.
     """
-    return replace(checked, ran=tuple(run.run(checked.calls, checked.path, checked.devices)))
+    return replace(checked, ran=tuple(run.run(checked.calls, checked.path, checked.devices, progress)))
 
 
 def predict(call: Call, path: Path, devices: int = 1) -> Outcome:

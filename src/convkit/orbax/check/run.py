@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile, mkdtemp
 from typing import Any
@@ -49,19 +49,27 @@ class NoAnswerError(Exception):
         self.imported = imported
 
 
-def run(calls: Sequence[Call], path: Path, devices: int = 1) -> list[Outcome]:
+def run(
+    calls: Sequence[Call], path: Path, devices: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[Outcome]:
     """Make each call on this machine's CPU, which jax sees as ``devices`` devices, and return the answers.
+
+    ``progress`` is called with the number of calls that are answered, and of all.
 
     Raises:
         ConvkitError: Orbax isn't installed, can't be imported, or doesn't answer.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(calls):
+        if progress is not None:
+            progress(len(outcomes), len(calls))
         rest = [call.to_json() for call in calls[len(outcomes) :]]
         try:
             for answer in ask(_TABLE, {"path": str(path.absolute()), "calls": rest}, devices):
                 causes = tuple((kind, reason) for kind, reason in answer["causes"])
                 outcomes.append(Outcome(answer["result"], answer["value"], causes))
+                if progress is not None:
+                    progress(len(outcomes), len(calls))
         except HungError as error:
             raise ConvkitError(str(error), path=path, remedy="try again; leave --run out if it happens again") from None
         except NoAnswerError as error:

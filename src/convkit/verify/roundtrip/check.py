@@ -7,20 +7,21 @@ prove that the model computes the same: ``equivalence`` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.progress import Meter, Progress
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
 from convkit.verify.judged import Check, named
 from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
-from convkit.verify.roundtrip.examine import THREADS, Findings, Progress, examine
+from convkit.verify.roundtrip.examine import THREADS, Findings, examine
 from convkit.verify.roundtrip.faults import plant
 from convkit.verify.roundtrip.reconvert import Kept, Sides
 from convkit.verify.roundtrip.write_reconverted import from_kept, write
@@ -49,7 +50,7 @@ def roundtrip(
         keep: a new folder for the reconverted checkpoint, whose bytes are then compared.
         source_format, target_format: formats that differ from the plan's.
         faults: whether the same comparison must also find faults planted in small leaves, in memory.
-        progress: called with the bytes compared so far and the bytes in all.
+        progress: called with the bytes done so far and the bytes in all: written for ``keep``, then compared.
 
     ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or left behind
     by others). ``details`` names the lost ones, ``deviations`` those of the plan. Each failing leaf is a problem.
@@ -65,20 +66,19 @@ def roundtrip(
         opened = stack.enter_context(open_checkpoint(source, source_format or planned.source.format))
         try:
             other = stack.enter_context(open_checkpoint(target, target_format or planned.target.format))
-        except UsageError:
-            raise
         except ConvkitError as error:
-            if not target.exists():
+            if isinstance(error, UsageError) or not target.exists():
                 raise
             return check.judged([str(error)])
         problems: list[str] = []
         kept = _complement(target, recorded, stack, problems)
         first, *later = _stages(planned, source, Sides(opened, other, kept), stack, problems)
-        claimed = _kept(keep, first.claimed, first.sides, stack, problems) if keep else first.claimed
+        claimed = _kept(keep, first, stack, problems, progress) if keep else first.claimed
+        advance = _meter([claimed, *(stage.claimed for stage in later)], progress)
         digests = recorded.source.leaves if recorded else None
-        found = examine(first.plan, first.sides, claimed=claimed, digests=digests, progress=progress)
+        found = examine(first.plan, first.sides, claimed=claimed, digests=digests, advance=advance)
         planted = _planted(first, found.failing, alone=not later) if faults else []
-        planted += [fault for stage in later for fault in _later(stage, problems, faults=faults)]
+        planted += [fault for stage in later for fault in _later(stage, problems, advance, faults=faults)]
     return check.judged(
         problems + found.problems,
         planted,
@@ -97,9 +97,14 @@ def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: 
     return stages(plan, sides, read_plan(Plan, before.plan, source) if before else None)
 
 
-def _later(stage: Stage, problems: list[str], *, faults: bool) -> list[Fault]:
+def _meter(claimed: Iterable[Claimed], progress: Progress | None) -> Meter:
+    """A meter of the bytes that are compared."""
+    return Meter(sum(claim.spec.nbytes for tensors, _ in claimed for claim in tensors), progress)
+
+
+def _later(stage: Stage, problems: list[str], advance: Meter, *, faults: bool) -> list[Fault]:
     """Check a mapping after the first one against its target, for what the source can't show."""
-    found = examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade)
+    found = examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade, advance=advance)
     problems += in_words(stage.plan, found.problems)
     return _planted(stage, found.failing, alone=False) if faults else []
 
@@ -132,10 +137,11 @@ def _complement(path: Path, receipt: LeafReceipt | None, stack: ExitStack, probl
     return Kept(tensors, complement.values)
 
 
-def _kept(keep: Path, claimed: Claimed, sides: Sides, stack: ExitStack, problems: list[str]) -> Claimed:
+def _kept(keep: Path, stage: Stage, stack: ExitStack, problems: list[str], progress: Progress | None) -> Claimed:
     """Write the source to ``keep`` and return the claims about it; if that fails, the claims about the streams."""
+    claimed, sides = stage.claimed, stage.sides
     try:
-        kept = stack.enter_context(write(keep, claimed, sides, THREADS))
+        kept = stack.enter_context(write(keep, claimed, sides, THREADS, progress))
     except UsageError:
         raise
     except ConvkitError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, digest_value
+from convkit.checkpoint.progress import unmeasured
 from convkit.errors import ConvkitError
 from convkit.verify.documents import Digested, Plan, replace
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance
@@ -28,8 +28,6 @@ from convkit.verify.roundtrip.reconvert import (
 
 #: tensors compared at the same time; each thread holds a few blocks
 THREADS = min(8, max(2, os.cpu_count() or 2))
-
-Progress = Callable[[int, int], None]
 
 _CHANGED = "its digest differs from the receipt: the leaf or the receipt was changed after the conversion"
 
@@ -64,7 +62,7 @@ def examine(
     claimed: tuple[Iterable[Claim], Iterable[ValueClaim]] | None = None,
     digests: Mapping[str, Digested] | None = None,
     remade: Collection[str] = (),
-    progress: Progress | None = None,
+    advance: Callable[[int], object] = unmeasured,
 ) -> Findings:
     """Compare every leaf with the plan's claims about it.
 
@@ -74,7 +72,7 @@ def examine(
         claimed: the claims, if they aren't those that ``sides`` gives.
         digests: of the source's leaves, from the receipt.
         remade: leaves of the source that the plan itself made, with which nothing can be compared.
-        progress: called with the bytes compared so far and the bytes in all.
+        advance: called with the bytes of each block that has been compared.
 
     Raises:
         ConvkitError: a step can't be undone.
@@ -85,7 +83,6 @@ def examine(
     of_tensors, of_values = claimed or (claims(plan, sides), value_claims(plan, sides))
     # the largest first, so that no thread is left alone with it at the end
     of_tensors = sorted(of_tensors, key=lambda claim: -claim.spec.nbytes)
-    advance = _Advance(sum(claim.spec.nbytes for claim in of_tensors), progress)
     recorded = {key: entry.digest for key, entry in (digests or {}).items()}
 
     def compared(claim: Claim) -> list[_Leaf]:
@@ -134,7 +131,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _compared(claim: Claim, recorded: dict[str, str], advance: _Advance) -> list[_Leaf]:
+def _compared(claim: Claim, recorded: dict[str, str], advance: Callable[[int], object]) -> list[_Leaf]:
     """Compare every name of a tensor, except those of another shape or dtype, which have failed already."""
     stored = {key: claim.checkpoint.leaves.get(key) for key in claim.keys}
     leaves = [
@@ -208,18 +205,3 @@ class _Leaf:
         if self.digests and same and not self.ops:
             text += "; the restored leaf is the one that the receipt records"
         return text
-
-
-class _Advance:
-    """Counts bytes, for any thread."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total, self._progress = total, progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, nbytes: int) -> None:
-        if self._progress:
-            with self._lock:
-                self._done += nbytes
-                self._progress(self._done, self._total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
+from convkit.checkpoint.progress import Meter, Progress
 from convkit.errors import UsageError
 from convkit.files.receipt import from_json_value
 from convkit.formats import get_format, open_checkpoint
@@ -18,8 +19,10 @@ from convkit.verify.roundtrip.chain import Claimed
 from convkit.verify.roundtrip.reconvert import MISSING, Claim, Sides, stored, value_of
 
 
-def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpoint:
+def write(folder: Path, claimed: Claimed, sides: Sides, threads: int, progress: Progress | None = None) -> Checkpoint:
     """Write the reconverted source, in its own format, into a new ``folder``.
+
+    ``progress`` is called with the bytes written so far and the bytes in all.
 
     Raises:
         UsageError: the folder exists.
@@ -39,11 +42,12 @@ def write(folder: Path, claimed: Claimed, sides: Sides, threads: int) -> Checkpo
         leaves = _leaves(ours, source, format.ties)
         writer = format.create(staging / name, leaves, WriteOptions())
         try:
-            written = {leaf.key for leaf in leaves if leaf.spec and leaf.same_as is None}
+            specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec and leaf.same_as is None}
+            advance = Meter(sum(spec.nbytes for spec in specs.values()), progress)
             # a leaf that a complement also holds is written from there, without rounding
             once = [claim for claim in ours[0] if claim.step is None or whole.isdisjoint(claim.keys)]
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda claim: _write(writer, claim, written), once))
+                list(pool.map(lambda claim: _write(writer, claim, specs.keys(), advance), once))
             writer.commit()
         finally:
             writer.close()
@@ -83,10 +87,11 @@ def _leaves(claimed: Claimed, source: Checkpoint, ties: bool) -> list[Leaf]:
     return [found[key] for key in source.leaves if key in found]
 
 
-def _write(writer: Writer, claim: Claim, written: set[str]) -> None:
-    for key in written.intersection(claim.keys):
+def _write(writer: Writer, claim: Claim, written: Set[str], advance: Meter) -> None:
+    for key in written & set(claim.keys):
         for start, block in _aligned(claim.blocks(), writer.granularity(key)):
             writer.write(key, start, block)
+            advance(block.nbytes)
         writer.finish(key)
 
 
