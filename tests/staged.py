@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from convkit.checkpoint.digests import digest_leaf
-from convkit.formats import open_checkpoint
 from convkit.oracles.oracle import Cut, Oracle, State, Trace
 from convkit.oracles.stage_tensors import StageTensors
-from convkit.oracles.tensors import OnDemand, Overlay, ReadTensors, shape_of
-from convkit.oracles.windows import Rows, Slice, Window
+from convkit.oracles.tensors import OnDemand, Overlay, shape_of
+from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.lanes import Lane, Models
 from convkit.verify.equivalence.noise import BASE
@@ -122,70 +115,3 @@ def check_that_a_fault_shows_in_its_stage(oracle: Oracle, inputs: Inputs, role: 
         if trace.states and apart(trace, fed) > 0:
             wrong.add(name)
     assert wrong == {oracle.stage_of(role)}
-
-
-def check_that_reading_is_enough(oracle: Oracle, inputs: Inputs, folder: Path) -> None:
-    """Over a checkpoint: nothing is read before a stage, and in it no more than its roles; of the embedding, the rows
-    that are used; of the head, one range of the vocabulary after another. The results are the same.
-    """
-    path = folder / "model.safetensors"
-    save_file(
-        {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in oracle.tensors.items()}, path
-    )
-    with open_checkpoint(path) as checkpoint:
-        read = ReadTensors(checkpoint)
-        tensors = StageTensors(read)
-        gc.collect()
-        gc.freeze()  # what was there before needn't be looked through each time
-        reading = oracle.rebuilt(tensors=tensors)
-        state = reading.begin(inputs)
-        assert read.alive.peak == 0
-        for name, entered, trace in walked(oracle, inputs):
-            after = oracle.stage(name, entered, Trace())
-            state = _check_a_stage(reading, name, reading.begin(inputs).fed(entered), trace, tensors)
-            assert state.flow.keys() == after.flow.keys(), name
-            assert all(torch.equal(value, after.flow[flow]) for flow, value in state.flow.items()), name
-            tensors.release()
-            gc.collect()
-            assert read.alive.bytes == 0, name
-        assert read.alive.peak <= max(_sizes(oracle).values())
-        named = {part.key for part in oracle.roles.values()}
-        assert named <= read.digests.keys()
-        assert all(digest == digest_leaf(checkpoint, key, "xxh3-128") for key, digest in read.digests.items())
-
-
-def _check_a_stage(reading: Oracle, name: str, state: State, expected: Trace, tensors: StageTensors) -> State:
-    found = Trace()
-    if name == reading.stages[-1] and reading.vocabulary:
-        tokens, logits = reading.facts.vocab_size, dict[str, list[Tensor]]()
-        for start in range(0, tokens, 5):
-            windows = {key: Slice(at, start, min(start + 5, tokens)) for key, at in reading.vocabulary.items()}
-            with tensors.windowed(windows):
-                left = reading.stage(name, state, found)
-            for head, value in found.outputs.items():
-                logits.setdefault(head, []).append(value)
-            tensors.release()
-        for head, parts in logits.items():
-            whole = head not in ("lm", "mlm")
-            found.outputs[head] = parts[0] if whole else torch.cat(parts, -1)
-    else:
-        ids = [value for name, value in inputs_of(state).items() if name in ("input_ids", "ids", "encoder", "decoder")]
-        rows = torch.cat([torch.as_tensor(value.tolist()).flatten() for value in ids])
-        with tensors.windowed({key: Rows(at, rows) for key, at in reading.tables.items()}):
-            left = reading.stage(name, state, found)
-    if expected.states:
-        assert apart(expected, found) <= (1e-6 if name == reading.stages[-1] else 0), name
-    return left
-
-
-def inputs_of(state: State) -> Mapping[str, Tensor]:
-    """The ids in what an oracle made of its inputs."""
-    return {**state.given, **state.given.get("inputs", {})}
-
-
-def _sizes(oracle: Oracle) -> dict[str, int]:
-    """Bytes of the tensors of each stage, in float32."""
-    sizes = dict.fromkeys(oracle.stages, 0)
-    for role in oracle.roles:
-        sizes[oracle.stage_of(role)] += 4 * math.prod(oracle.part_shape(role))
-    return sizes

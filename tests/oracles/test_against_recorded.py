@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
+from reading import check_that_reading_is_enough
 from staged import (
     check_that_a_fault_shows_in_its_stage,
-    check_that_reading_is_enough,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
 )

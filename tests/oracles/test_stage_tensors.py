@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from paired_models import llama
 from safetensors.torch import save_file
 
 from convkit.formats import open_checkpoint
+from convkit.oracles import get_oracle
+from convkit.oracles.oracle import Cut, Part
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import ReadTensors
-from convkit.oracles.windows import Rows, Slice
+from convkit.oracles.windows import Rows, Slice, Window
 
 STORED = {"a": torch.arange(12.0).reshape(3, 4).bfloat16(), "b": torch.ones(3)}
 
@@ -81,3 +84,55 @@ def test_rows_of_a_table(read: ReadTensors, axis: int) -> None:
         copy = tensors.copy("a")
         copy.zero_()
         assert torch.equal(tensors["a"], expected)
+
+
+def test_edits_are_what_an_overlay_holds(tmp_path: Path) -> None:
+    """By key, second names included, through windows too."""
+    pair = llama(tied=True)
+    save_file({key: value.clone() for key, value in pair.cs.items()}, tmp_path / "model.safetensors")
+    with open_checkpoint(tmp_path / "model.safetensors") as opened:
+        tensors = StageTensors(ReadTensors(opened))
+        oracle = get_oracle("cerebras/llama")(pair.cs_config, tensors)
+        changes = {
+            "embedding.weight": lambda: oracle.part("embedding.weight") * 3,
+            "layers.1.q.weight": torch.zeros(24, 24),
+        }
+        edits, edited = oracle.edits(changes), oracle.edited(changes)
+        embedding = oracle.roles["embedding.weight"].key
+        twins = [key for key, original in oracle.twins.items() if original == embedding]
+        assert edits.keys() == {embedding, *twins, oracle.roles["layers.1.q.weight"].key} and twins
+        whole = {key: edited[key].clone() for key in edits}
+        with tensors.changed(edits):
+            assert all(torch.equal(tensors[key], whole[key]) for key in edits)
+            for window in (Slice(0, 3, 7), Rows(0, torch.tensor([5, 2]))):
+                with tensors.windowed({embedding: window}):
+                    expected = whole[embedding][3:7] if isinstance(window, Slice) else whole[embedding][[2, 5]]
+                    found = tensors[embedding]
+                    assert torch.equal(found if isinstance(window, Slice) else found[[2, 5]], expected)
+                    assert found.count_nonzero() == expected.count_nonzero()
+
+
+@pytest.mark.parametrize(
+    ("part", "window"),
+    [
+        (Part("x"), Slice(0, 1, 3)),
+        (Part("x", transposed=True), Slice(1, 2, 4)),
+        (Cut("x", ins=(0,)), Slice(1, 0, 2)),
+        (Cut("x", ins=(0,)), Rows(1, torch.tensor([3]))),
+        (Cut("x", at=(1,)), Slice(0, 1, 2)),
+        (Cut("x", at=(1,)), Slice(0, 2, 4)),
+        (Cut("x", at=(None, 2)), Slice(1, 1, 3)),
+    ],
+)
+def test_what_a_window_shows_of_a_part_is_written(part: Part, window: Window) -> None:
+    whole = torch.arange(16.0).reshape(4, 4)
+    value, written = -part.of({"x": whole}).clone(), whole.clone()
+    part.put(written, value)
+    if isinstance(window, Rows):
+        seen = torch.zeros(4, 4)
+        part.put(seen, value, window)
+        assert torch.equal(seen[:, 3], written[:, 3]) and not seen[:, :3].any()
+        return
+    seen = whole.narrow(window.axis, window.start, window.length).clone()
+    part.put(seen, value, window)
+    assert torch.equal(seen, written.narrow(window.axis, window.start, window.length))

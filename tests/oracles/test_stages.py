@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from paired_models import bert, gpt2, llama
+from reading import check_that_reading_is_enough
 from staged import (
     Inputs,
     check_that_a_fault_shows_in_its_stage,
-    check_that_reading_is_enough,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
 )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import carried, plan_of
+from reading import check_that_reading_is_enough
 from staged import (
     check_that_a_fault_shows_in_its_stage,
-    check_that_reading_is_enough,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
     compared,

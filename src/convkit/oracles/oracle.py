@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.tensors import Made, OnDemand, Overlay, copy_of, shape_of, window_of
-from convkit.oracles.windows import Slice
+from convkit.oracles.windows import Rows, Slice, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,10 +87,21 @@ class Part:
 
         return tuple(self.of({self.key: torch.empty(tuple(whole), device="meta")}).shape)
 
-    def put(self, whole: Tensor, value: Tensor) -> None:
-        """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor."""
-        place = self.view(whole)
-        place.copy_(value.reshape(place.shape))
+    def put(self, whole: Tensor, value: Tensor, window: Window | None = None) -> None:
+        """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor.
+
+        Through a window, what it shows is written; ``value`` may be all of the part.
+        """
+        rows = window is not None and window.axis == self.rows_axis(whole.ndim)
+        if isinstance(window, Rows) and rows and value.numel() == whole.numel():
+            self.of({self.key: whole})[window.rows] = value[window.rows]
+            return
+        seen = self.within(window) if isinstance(window, Slice) else self
+        if isinstance(window, Slice) and rows and len(value) > window.length:
+            value = value[window.start : window.stop]
+        if seen is not None:
+            place = seen.view(whole)
+            place.copy_(value.reshape(place.shape))
 
 
 @dataclass(frozen=True)
@@ -348,13 +359,8 @@ class Oracle(ABC):
     def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
         whole, window = copy_of(self.tensors, key), window_of(self.tensors, key)
         for part, value in parts.items():
-            seen = part.within(window) if isinstance(window, Slice) else part
-            if seen is None:
-                continue
-            made = value() if callable(value) else value
-            if isinstance(window, Slice) and part.rows_axis(whole.ndim) == window.axis and len(made) > window.length:
-                made = made[window.start : window.stop]
-            seen.put(whole, made)
+            if not isinstance(window, Slice) or part.within(window):
+                part.put(whole, value() if callable(value) else value, window)
         return whole
 
     def rebuilt(self, config: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None) -> Oracle:
