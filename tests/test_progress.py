@@ -5,6 +5,7 @@ import pty
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -49,15 +50,35 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Make standard error a terminal; what is called returns what that shows, once the work is over."""
+    """Make standard error a terminal; what is called ends that, and returns what was shown."""
     ours, theirs = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with os.fdopen(theirs, "w") as stderr, monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", stderr)
-        os.set_blocking(ours, False)
-        yield lambda: os.read(ours, 1 << 20).decode()
-    os.close(ours)
+    stderr = os.fdopen(theirs, "w")
+    shown: list[bytes] = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: read(ours), b"")))
+    reader.start()
+
+    def ended() -> str:
+        stderr.close()
+        reader.join()
+        return b"".join(shown).decode()
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stderr)
+            yield ended
+    finally:
+        ended()
+        os.close(ours)
+
+
+def read(terminal: int) -> bytes:
+    """What was written to a terminal meanwhile; nothing once nobody can write to it any more."""
+    try:
+        return os.read(terminal, 1 << 12)
+    except OSError:
+        return b""
 
 
 def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
