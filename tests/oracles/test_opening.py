@@ -68,3 +68,20 @@ def test_a_receipt_names_the_layout_of_a_source_as_well(tmp_path: Path) -> None:
         open_model(tmp_path / "cs")
     written.write_text(json.dumps({**receipt, "plan": {"target": ["cerebras/llama"]}}))
     assert open_model(tmp_path / "cs").layout == "cerebras/gpt2"
+
+
+def test_opening_reads_no_tensor(tmp_path: Path) -> None:
+    pair = llama(tied=True)
+    save_file({key: value.bfloat16() for key, value in pair.hf.items()}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **pair.hf_config}))
+    norm = "model.layers.0.input_layernorm.weight"
+    with pytest.raises(ConvkitError, match="missing key"):
+        open_model(tmp_path, without={norm})
+    with open_model(tmp_path) as opened:
+        assert opened.layout == "hf/llama" and opened.stored == {"bfloat16": len(pair.hf)}
+        assert opened.parameters == sum(value.numel() for value in pair.hf.values())
+        assert opened.read.alive.peak == 0 and not opened.read.digests
+        opened.oracle.run({"input_ids": torch.tensor([[1, 2, 3]])})
+        assert opened.tensors["model.norm.weight"] is opened.tensors["model.norm.weight"]
+        assert opened.read.digests.keys() == pair.hf.keys()
+    assert not [*opened.tensors.holding()]

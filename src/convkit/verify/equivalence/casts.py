@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import value_dtype
 from convkit.oracles.tensors import OnDemand
-from convkit.oracles.windows import Rows, Window
+from convkit.oracles.windows import Slice, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +45,8 @@ class Rounded(OnDemand):
     def part(self, key: str, window: Window) -> Tensor:
         """See :meth:`OnDemand.part`; of a table, only the rows that are read are rounded."""
         tensor = self._below.part(key, window)
-        if not isinstance(window, Rows):
-            return self._rounded(key, tensor)
+        if isinstance(window, Slice):
+            return self._rounded(key, tensor, window)
         rows = tensor.movedim(window.axis, 0)
         for dtype in self._parts.get(key, {}).values():
             read = rows[window.rows]
@@ -54,9 +54,11 @@ class Rounded(OnDemand):
             rows[window.rows] = read
         return tensor
 
-    def _rounded(self, key: str, tensor: Tensor) -> Tensor:
+    def _rounded(self, key: str, tensor: Tensor, window: Slice | None = None) -> Tensor:
         for part, dtype in self._parts.get(key, {}).items():
-            _round(part.view(tensor), dtype)
+            seen = part.within(window) if window else part
+            if seen is not None:
+                _round(seen.view(tensor), dtype)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
