@@ -346,6 +346,14 @@ class TestStages:
         assert "rotary, in layers.1: 5 × bound" in source and "heads 7, in layers.1: not measured" in shown
         assert "4 of 5" in shown and "missed: epsilon" in shown
 
+    @pytest.mark.parametrize("measured", [{"max_rel": None, "bound": None}, {}])
+    def test_what_is_wrong_in_another_way_than_by_its_error(self, tmp_path: Path, measured: dict[str, Any]):
+        wrong = {"head": {**measured, "problems": ["lm: shapes [1, 9] and [1, 8]"]}}
+        _, shown = self.page(tmp_path, wrong=wrong, state="no", passed=False)
+        assert "The models part at head: lm: shapes [1, 9] and [1, 8]." in shown and "not finite" not in shown
+        table = format_table(summarize(read_campaign(tmp_path)))
+        assert "≤" not in table and "  NO  " in table
+
     def test_stronger_weights(self, tmp_path: Path):
         wrong = {"head": {"amplified_max_rel": 3e-4, "amplified_bound": 1e-5}}
         _, shown = self.page(tmp_path, wrong=wrong, state="no", passed=False)

@@ -76,11 +76,12 @@ class Stage:
 
     @property
     def in_words(self) -> str:
-        """``layers.3: 0.031 > 5.0e-06``."""
+        """``layers.3: 0.031 > 5.0e-06``; what is wrong, if its error doesn't say so."""
         error, bound = self.measured
+        if self.problems and (not self.ran or (error is not None and self.excess <= 1)):
+            return f"{self.name}: {self.problems[0]}"
         if error is None:
-            why = self.problems[0] if self.problems and not self.ran else NOT_FINITE
-            return f"{self.name}: {why}"
+            return f"{self.name}: {NOT_FINITE}"
         return f"{self.name}: {number(error)} {'>' if self.excess > 1 else '≤'} {number(bound)}"
 
     def height(self, excess: float | None) -> float | None:
