@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import goldens
 import once
@@ -21,8 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that the processes of a run share; look for garbage less often: a tenth of the time."""
     gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
-        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-")
+        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-", dir=_memory())
         config.add_cleanup(lambda: shutil.rmtree(folder))
+
+
+def _memory() -> Path | None:
+    """A folder in memory for what is only read, such as goldens: 30,000 small files take ten seconds on a disk."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else None
 
 
 def pytest_collection_finish() -> None:

@@ -7,7 +7,7 @@ archive isn't. A test that calls it without the mark fails, wherever it runs.
 from __future__ import annotations
 
 import os
-import tarfile
+import subprocess
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from hashlib import sha256
@@ -50,11 +50,12 @@ def _missing(name: str) -> str:
 
 
 def golden_dir(name: str, *members: str) -> Path:
-    """The archive's contents, unpacked once a run: all, or only what starts with ``members``.
+    """The archive's contents, unpacked once a run: all, or of a large archive only what starts with ``members``.
 
-    They lie in a folder called as the archive, or at the archive's top; tests copy what they change.
+    They lie in a folder called as the archive (where there are members), or at the archive's top; tests copy what
+    they change.
 
-    >>> golden_dir("cerebras.tar.gz", "llama_gqa/hf", "_format")  # doctest: +SKIP
+    >>> golden_dir("cerebras_more.tar.xz", "config/")  # doctest: +SKIP
     """
     return _unpacked(golden_archive(name), members)
 
@@ -69,14 +70,7 @@ def _unpacked(archive: Path, members: tuple[str, ...]) -> Path:
 
 
 def _unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Unpack without owners, modes and times, and without the checks of each path: the archives are ours."""
+    """Unpack with tar, which takes a tenth of the time that Python's own takes."""
     top = archive.name.split(".")[0]
-    with tarfile.open(archive) as opened:
-        opened.extraction_filter = lambda entry, folder: entry  # Python before 3.11.4 has no other way to say it
-        for entry in opened:
-            if not entry.name.removeprefix("./").removeprefix(f"{top}/").startswith(members or ("",)):
-                continue
-            if entry.isdir():
-                (folder / entry.name).mkdir(parents=True, exist_ok=True)
-            else:
-                opened.extract(entry, folder, set_attrs=False)
+    wanted = ["--wildcards", *(f"{top}/{member}*" for member in members)] if members else []
+    subprocess.run(["tar", "--no-same-owner", "--touch", "-xf", archive, "-C", folder, *wanted], check=True)

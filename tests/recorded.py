@@ -73,7 +73,7 @@ class Recorded:
     def root(self) -> Path:
         if self.here:
             return HERE / self.model
-        return golden_dir("cerebras.tar.gz", *(f"{model}/" for model in MODELS), "llama_gqa_bfloat16/") / self.model
+        return golden_dir("cerebras.tar.gz") / self.model
 
     @property
     def hf(self) -> Path:

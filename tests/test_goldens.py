@@ -134,7 +134,7 @@ def test_training_checkpoint_to_hf(model: str, release: str, tmp_path: Path) -> 
 @pytest.mark.golden
 @pytest.mark.parametrize("model", ["llama_gqa", "gpt2", "bert"])
 def test_mup_is_refused_for_now(model: str) -> None:
-    root = golden_dir("cerebras.tar.gz", f"{model}/mup") / model / "mup-cs-2.9-hf"
+    root = golden_dir("cerebras.tar.gz") / model / "mup-cs-2.9-hf"
     config = yaml.safe_load((root / "cs_params_mup.yaml").read_text())
     table = find_mapping(f"cerebras/{family(model)}", f"hf/{family(model)}").config
     with pytest.raises(ConfigError, match="muP scales this model"):

@@ -19,7 +19,7 @@ MODELS = ("llama_gqa", "llama_tied", "gpt2", "bert")
 
 def conversion(model: str) -> tuple[Path, Path, Path]:
     """The HF source, the original's Cerebras checkpoint, and its way back."""
-    folder = golden_dir("cerebras.tar.gz", f"{model}/") / model
+    folder = golden_dir("cerebras.tar.gz") / model
     (made,) = folder.glob("hf-cs-2.9/*.mdl")
     (back,) = (path for path in folder.glob("cs-2.9-hf/*") if path.is_dir())
     return folder / "hf", made, back

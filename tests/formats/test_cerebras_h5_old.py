@@ -57,7 +57,7 @@ def make(path: Path, release: str = "1.7", left_out: tuple[str, ...] = (HEAD,), 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["r17_tensorscalardict", "r17_tensorscalardict_fixed", "r19", "r19_fixed"])
 def test_reads_the_reconstructed_files(name: str) -> None:
-    folder = golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt"
+    folder = golden_dir("cerebras.tar.gz") / "_oldfmt"
     with FORMAT.open(folder / f"{name}.mdl") as checkpoint, h5py.File(folder / f"{name}.mdl") as file:
         assert checkpoint.metadata["version"] == (0.1 if name.startswith("r17") else 0.3)
         assert checkpoint.metadata["cstorch_version"] == ("1.7" if name.startswith("r17") else "1.9")

@@ -158,7 +158,7 @@ class TestOfTheOriginal:
     """What the original converter made of them: a stale msgpack, mixed dtypes, torn shapes."""
 
     def test_a_stale_msgpack_is_noted_and_the_folders_count(self) -> None:
-        path = golden_dir("te/golden.tar.gz", "t5x/fused__") / "t5x" / "fused__fw2te" / "dst"
+        path = golden_dir("te/golden.tar.gz") / "t5x" / "fused__fw2te" / "dst"
         with open_checkpoint(path) as checkpoint:
             inline = {"state.step", "state.param_states.1.0.count"}
             arrays = read_zarrs(path)
@@ -172,7 +172,7 @@ class TestOfTheOriginal:
             assert note.startswith("checkpoint is stale: it describes 114 arrays that aren't there")
 
     def test_another_dtype_is_noted(self) -> None:
-        path = golden_dir("te/golden.tar.gz", "t5x/fused_bf16__te2fw") / "t5x" / "fused_bf16__te2fw" / "dst"
+        path = golden_dir("te/golden.tar.gz") / "t5x" / "fused_bf16__te2fw" / "dst"
         with open_checkpoint(path) as checkpoint:
             (note,) = checkpoint.metadata["notes"]
             assert note.startswith("checkpoint describes 24 arrays with another dtype")
@@ -180,14 +180,14 @@ class TestOfTheOriginal:
 
     def test_another_shape_is_refused(self) -> None:
         name = "fused_wrongmlp16__te2fw"
-        path = golden_dir("te/golden.tar.gz", f"t5x/{name}") / "t5x" / name / "dst"
+        path = golden_dir("te/golden.tar.gz") / "t5x" / name / "dst"
         with pytest.raises(ConvkitError, match=r"its folder holds shape \[12, 16\], checkpoint says \[12, 10\]"):
             open_checkpoint(path)
 
     @pytest.mark.slow
     def test_all_are_readable(self) -> None:
         torn = {"fused_wrongmlp16__te2fw", "fused_wrongmlp6__te2fw"}
-        folders = sorted((golden_dir("te/golden.tar.gz", "t5x/") / "t5x").glob("*/*/"))
+        folders = sorted((golden_dir("te/golden.tar.gz") / "t5x").glob("*/*/"))
         assert len(folders) == 39
         for path in folders:
             if path.parent.name in torn and path.name == "dst":

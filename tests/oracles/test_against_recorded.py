@@ -174,7 +174,7 @@ def test_no_option_can_be_wrong_unseen(model: Recorded, change: dict[str, Any]) 
 def hf_model(family: str) -> tuple[Oracle, dict[str, Tensor]]:
     """A recorded model of transformers, and what it computed."""
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
-    config = json.loads((golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json").read_text())
+    config = json.loads((golden_dir("cerebras.tar.gz") / family / "hf" / "config.json").read_text())
     layout = NAMES.get(family, "hf/" + family.split("_", maxsplit=1)[0])
     return get_oracle(layout)(config, tensors(folder / "hf.npz")), tensors(folder / "forward.npz")
 
@@ -210,6 +210,6 @@ def test_the_stages_of_an_hf_model_are_the_model(family: str, tmp_path: Path) ->
 def test_question_answering() -> None:
     """Only the weak weights are recorded here: they show the wiring of the heads, not much more."""
     recorded = tensors(golden_dir("cerebras_forward.tar.gz") / "bert_qa" / "forward.npz")
-    folder = golden_dir("cerebras.tar.gz", "bert_qa/") / "bert_qa" / "hf-cs-2.9"
+    folder = golden_dir("cerebras.tar.gz") / "bert_qa" / "hf-cs-2.9"
     config = yaml.safe_load((folder / "config_to_cs-2.9.yaml").read_text())["model"]
     check(get_oracle("cerebras/bert")(config, tensors(folder / "flat.npz")), recorded, "cs")

@@ -44,7 +44,7 @@ def both(family: str) -> tuple[Oracle, Oracle]:
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
     fixed = folder / "params_fixed.yaml"
     said = yaml.safe_load((fixed if fixed.exists() else folder / "params.yaml").read_text())["model"]
-    config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"
+    config = golden_dir("cerebras.tar.gz") / family / "hf" / "config.json"
     hf = get_oracle(layout)(json.loads(config.read_text()) | changes, tensors(folder / "hf.npz"))
     return hf, ours(said, tensors(folder / "cs.npz"))
 

@@ -153,7 +153,7 @@ def test_what_releases_of_orbax_aggregated_is_read(release: str) -> None:
     """Arrays and values inline, and for the others the name of the place where they are stored."""
     prefix = "PLACEHOLDER://"
     for case in ("direct_aggregate_all", "direct_aggregate_mixed", "direct_pytree"):
-        folder = golden_dir("orbax/old_releases.tar.gz", f"{release}/{case}/") / release / case
+        folder = golden_dir("orbax/old_releases.tar.gz") / release / case
         truth = np.load(folder / "truth.npz")
         found = dict(leaves(flax_msgpack.load(folder / "ckpt" / "checkpoint")))
         assert set(truth.files) <= set(found)

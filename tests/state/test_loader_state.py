@@ -73,7 +73,7 @@ def refused(
 @pytest.mark.parametrize("kind", ["map", "iterable"])
 @pytest.mark.parametrize("long", [True, False])
 def test_gives_what_the_original_gave(tmp_path: Path, kind: str, long: bool) -> None:
-    folder = golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt"
+    folder = golden_dir("cerebras.tar.gz") / "_oldfmt"
     short = ["-c", "-w", "-o", "-d", "-s"]
     flags = ["old_checkpoint", "worker_data_iter_files_dir", "output_file", "dataloader_type", "shuffle_seed"]
     given = [str(folder / "r19_fixed.mdl"), str(folder / "dl_r19"), str(tmp_path / "new.mdl"), kind, "42"]

@@ -81,7 +81,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], problem: s
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["r17_tensorscalardict", "r19"])
 def test_repairs_what_the_original_repaired(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt"
+    folder = golden_dir("cerebras.tar.gz") / "_oldfmt"
     shutil.copy(folder / f"{name}.mdl", tmp_path)
     assert main([*FIX, str(tmp_path / f"{name}.mdl"), "--json"]) == 0
     repairs = document(capsys)["repairs"]
@@ -106,7 +106,7 @@ def test_what_the_original_repaired(
     name: str, repairs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its files of release 1.7 aren't loaded by 2.10, its others are."""
-    shutil.copy(golden_dir("cerebras.tar.gz", "_oldfmt") / "_oldfmt" / f"{name}.mdl", tmp_path)
+    shutil.copy(golden_dir("cerebras.tar.gz") / "_oldfmt" / f"{name}.mdl", tmp_path)
     assert main([*FIX, str(tmp_path / f"{name}.mdl"), "--json"]) == 0
     assert [repair["what"] for repair in document(capsys)["repairs"]] == repairs
 

@@ -434,7 +434,7 @@ GOLDENS = [
 @pytest.mark.parametrize("family", GOLDENS)
 def test_conversions_of_the_original(family: str) -> None:
     """Made by others, without a receipt, from weights too weak to show a fault unless amplified."""
-    folder = golden_dir("cerebras.tar.gz", f"{family}/") / family
+    folder = golden_dir("cerebras.tar.gz") / family
     for output in sorted(folder.glob("hf-cs-*")):
         assert_sound(equivalence(folder / "hf", next(output.glob("*.mdl"))))
     for output in sorted(folder.glob("cs-*-hf")):
@@ -447,7 +447,7 @@ def test_conversions_of_the_original(family: str) -> None:
 @pytest.mark.parametrize("family", ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "gptj", "codegen", "bert"])
 def test_strong_weights_converted_by_the_original(family: str, tmp_path: Path) -> None:
     folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
-    config = golden_dir("cerebras.tar.gz", f"{family}/hf/") / family / "hf" / "config.json"
+    config = golden_dir("cerebras.tar.gz") / family / "hf" / "config.json"
     hf, cs = (dict(np.load(folder / f"{side}.npz")) for side in ("hf", "cs"))
     cs_config = yaml.safe_load((folder / "params.yaml").read_text())["model"]
     pair = Pair(json.loads(config.read_text()), as_tensors(hf), cs_config, as_tensors(cs))

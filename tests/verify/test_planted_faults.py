@@ -44,7 +44,7 @@ class Recorded:
 
     @cached_property
     def hf_config(self) -> dict:
-        folder = golden_dir("cerebras.tar.gz", f"{self.name}/hf/") / self.name / "hf"
+        folder = golden_dir("cerebras.tar.gz") / self.name / "hf"
         return json.loads((folder / "config.json").read_text())
 
     @cached_property
