@@ -212,7 +212,7 @@ def test_a_repair_takes_the_place_of_a_conversion(played: Campaign):
     [
         ("", {"roundtrip", "equivalence"}),
         ("roundtrip", {"roundtrip"}),
-        ("equivalence:probe-length=64", {"equivalence"}),
+        ("equivalence:faults=all", {"equivalence"}),
         ("none", set()),
     ],
 )
@@ -247,9 +247,11 @@ def test_a_check_left_out_later_no_longer_counts(played: Campaign):
 
 
 def test_options_of_a_check_reach_the_command_quoted(played: Campaign):
-    played.write([GOOD | {"checks": "roundtrip, equivalence:probe-length= 64"}])
+    checks = "equivalence:probe-length=64,equivalence:threads=1,equivalence:stages=$(touch x):;y"
+    played.write([GOOD | {"checks": checks}, BACK | {"checks": ""}])
     commands = played.run("--dry-run", "--printshellcmds").stdout
-    assert "--probe-length 256 '--probe-length= 64' --json" in commands
+    assert " --probe-length=64 '--stages=$(touch x):;y' --threads 1 --json" in commands
+    assert "--probe-length=256 --threads 2 --json" in commands
 
 
 def test_a_changed_row_is_done_again_and_no_other(played: Campaign):
@@ -309,10 +311,17 @@ def test_dry_run_makes_nothing(played: Campaign):
             "row 1, column checks: 'equivalence:colour=red': equivalence takes no option colour here (allowed are ",
         ),
         (
-            [GOOD | {"checks": "equivalence:probe-length=long"}],
+            [GOOD | {"checks": "equivalence:probe-length=1"}],
             {},
-            "row 1, column checks: 'equivalence:probe-length=long': argument --probe-length: invalid int value: 'long'",
+            "column checks: 'equivalence:probe-length=1': argument --probe-length: '1' isn't a whole number from 2 on",
         ),
+        (
+            [GOOD | {"checks": "equivalence:faults=some"}],
+            {},
+            "'equivalence:faults=some': argument --faults: invalid choice: 'some' (choose from",
+        ),
+        ([GOOD | {"checks": "equivalence:memory=much"}], {}, "'equivalence:memory=much': 'much' isn't a size"),
+        ([GOOD | {"checks": "equivalence:stages=3"}], {}, "'3' isn't the first and the last stage, as A:B"),
         ([GOOD | {"checks": "none,roundtrip"}], {}, "column checks: 'none' beside other words"),
         ([GOOD | {"checks": "roundtrip:seed=3"}], {}, "column checks: 'roundtrip:seed=3': roundtrip takes no option"),
         (

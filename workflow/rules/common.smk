@@ -73,7 +73,7 @@ ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
-# the checks that are made of each row, with the options that the row gives to them
+# the checks that are made of each row, with the options that the row gives to their commands
 CHECKS = {id: checks_of(row) for id, row in ROWS.items()}
 
 
@@ -82,9 +82,15 @@ def checked_by(check):
     return [id for id in ROWS if check in CHECKS[id]]
 
 
-def check_options(check):
-    """The options that a row gives to a check, as arguments of its command."""
-    return lambda wildcards: CHECKS[wildcards.id][check]
+def equivalence_settings(wildcards):
+    """How the models of a row are run: the options of ``convkit equivalence`` by name."""
+    given = CHECKS[wildcards.id]["equivalence"]
+    return {"probe-length": config["probe_length"], "threads": config["threads"]} | given
+
+
+def equivalence_options(wildcards):
+    """The same as arguments, apart from the threads, whose number Snakemake decides."""
+    return [f"--{name}={value}" for name, value in equivalence_settings(wildcards).items() if name != "threads"]
 
 
 def any_of(ids):

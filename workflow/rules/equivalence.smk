@@ -14,7 +14,7 @@ rule equivalence:
         id=any_of(checked_by("equivalence")),
     conda:
         "../../environment.yml"
-    threads: config["threads"]
+    threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])
     resources:
         mem_mb=planned("bytes_read", factor=4, atleast=2000),
         runtime=minutes,
@@ -22,10 +22,9 @@ rule equivalence:
         source=source,
         target=target,
         opening=opening,
-        probe_length=config["probe_length"],
-        options=check_options("equivalence"),
+        options=equivalence_options,
     message:
         "{wildcards.id}: equivalence"
     shell:
-        "convkit equivalence {params.source} {params.target} {params.opening:q} --probe-length {params.probe_length}"
-        " {params.options:q} --json --no-fail > {output} 2> {log}"
+        "convkit equivalence {params.source} {params.target} {params.opening:q} {params.options:q}"
+        " --threads {threads} --json --no-fail > {output} 2> {log}"

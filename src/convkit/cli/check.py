@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import structs
 
 from convkit.cli.kinds import made_by
-from convkit.cli.options import config_option, no_fail_option, source_format_option
-from convkit.cli.output import emit, progress
+from convkit.cli.options import config_option, from_on, no_fail_option, source_format_option
+from convkit.cli.output import emit, parse_size, progress
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations
 from convkit.verify.verdict import Verdict
@@ -34,6 +34,13 @@ def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
     no_fail_option(parser)
 
 
+def _ends(text: str) -> str:
+    """The first and the last of some stages, ``A:B``; which there are, the model says."""
+    if text.count(":") != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't the first and the last stage, as A:B")
+    return text
+
+
 def roundtrip_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``roundtrip``."""
     _of_two_checkpoints(parser)
@@ -44,17 +51,21 @@ def roundtrip_options(parser: argparse.ArgumentParser) -> None:
 def equivalence_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``equivalence``."""
     _of_two_checkpoints(parser)
-    parser.add_argument("--probe-length", metavar="N", type=int, default=256, help="positions of the input")
+    parser.add_argument("--probe-length", metavar="N", type=from_on(2), default=256, help="positions of the input")
     parser.add_argument(
         "--faults",
         choices=("all", "spread", "none"),
         default="spread",
         help="plant every kind of fault in every layer, or each in at least one, or none, which shows nothing",
     )
-    parser.add_argument("--stages", metavar="A:B", help="only these stages, by name or number: layers.0:layers.7")
+    parser.add_argument(
+        "--stages", metavar="A:B", type=_ends, help="only these stages, by name or number: layers.0:layers.7"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs the models")
-    parser.add_argument("--threads", metavar="N", type=int, help="threads of one stage (default: all processors)")
-    parser.add_argument("--memory", metavar="SIZE", help="the most memory to take, as 4GiB")
+    parser.add_argument(
+        "--threads", metavar="N", type=from_on(1), help="threads of one stage (default: all processors)"
+    )
+    parser.add_argument("--memory", metavar="SIZE", type=parse_size, help="the most memory to take, as 4GiB")
 
 
 def diff_options(parser: argparse.ArgumentParser) -> None:

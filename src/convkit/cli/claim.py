@@ -57,8 +57,8 @@ def check_claim(row: Mapping[str, str]) -> None:
         checks_of(row)
 
 
-def checks_of(row: Mapping[str, str]) -> dict[str, list[str]]:
-    """The checks that are made of a row's output, each with the options of its command.
+def checks_of(row: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The checks that are made of a row's output, each with the options that the row gives to its command.
 
     Raises:
         UsageError: the column ``checks`` asks for a check or an option that there isn't for this kind of work.
@@ -68,24 +68,21 @@ def checks_of(row: Mapping[str, str]) -> dict[str, list[str]]:
     asked = checks_asked_for(cell)
     if cell and (other := next((check for check in asked if check not in taken), None)):
         raise UsageError(f"{other!r} isn't a check of a {kind_of(row)}", remedy=f"it takes {', '.join(taken)}")
-    return {
-        check: [_argument(check, taken[check], option, value) for option, value in given.items()]
-        for check, given in asked.items()
-        if check in taken
-    }
+    for check, given in asked.items():
+        for option, value in given.items():
+            _check_option(check, taken[check], option, value)
+    return {check: given for check, given in asked.items() if check in taken}
 
 
-def _argument(check: str, allowed: tuple[str, ...], option: str, value: str) -> str:
-    """An option given for a check, as an argument of its command."""
-    word, argument = f"{check}:{option}={value}", f"--{option}={value}"
+def _check_option(check: str, allowed: tuple[str, ...], option: str, value: str) -> None:
+    word = f"{check}:{option}={value}"
     if option not in allowed:
         remedy = f"allowed are {', '.join(allowed)}" if allowed else f"write {check} alone"
         raise UsageError(f"{word!r}: {check} takes no option {option} here", remedy=remedy)
     try:
-        parser().parse_args([check, "SRC", "DST", argument])
+        parser().parse_args([check, "SRC", "DST", f"--{option}={value}"])
     except UsageError as error:
         raise UsageError(f"{word!r}: {error.problem}", remedy=error.remedy) from None
-    return argument
 
 
 def is_one_file(row: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convkit.cli.output import parse_size, steps
+from convkit.cli.output import steps
 from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
             source_format=args.source_format,
             probe_length=args.probe_length,
             threads=args.threads,
-            choices=Choices(faults=args.faults, stages=args.stages or "", memory=parse_size(args.memory)),
+            choices=Choices(faults=args.faults, stages=args.stages or "", memory=args.memory),
             steps=advance,
         )
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 
 def config_option(parser: argparse.ArgumentParser) -> None:
     """Add the option for the config of the source."""
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of the source (default: beside it)")
+
+
+def from_on(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, at least this one."""
+
+    def number(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} on")
+        return int(text)
+
+    return number
 
 
 def source_format_option(parser: argparse.ArgumentParser) -> None:
