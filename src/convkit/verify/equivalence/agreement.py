@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from convkit.oracles.oracle import State, Trace
 
 TOP = 5
+#: columns of logits that are compared at once, in float64
+_COLUMNS = 2048
 #: how the name of what a layer adds to its input ends
 UPDATE = ".update"
 
@@ -128,12 +130,16 @@ class Distribution(Gap):
 
     def add(self, reference: Tensor, candidate: Tensor) -> None:
         """See :meth:`Gap.add`; the next slice."""
-        import torch
-
         super().add(reference, candidate)
         if self.broken:
             return
-        ours, theirs = reference.flatten(0, -2).double(), candidate.flatten(0, -2).double()
+        flat = [logits.flatten(0, -2).split(_COLUMNS, -1) for logits in (reference, candidate)]
+        for ours, theirs in zip(*flat, strict=True):
+            self._add(ours.double(), theirs.double())
+
+    def _add(self, ours: Tensor, theirs: Tensor) -> None:
+        import torch
+
         gap = ours - theirs
         if self._weighted is None:
             rows = ours.shape[0]
