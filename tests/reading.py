@@ -21,8 +21,8 @@ from convkit.oracles.windows import Rows, Slice, Window
 
 #: heads whose logits are scores of the vocabulary
 VOCABULARY = {"lm", "mlm"}
-#: tokens of a slice of the vocabulary
-FEW = 5
+#: slices of the vocabulary
+SLICES = 3
 #: what is made of the inputs, where it is ids
 IDS = {"input_ids", "ids", "encoder", "decoder"}
 
@@ -83,8 +83,9 @@ def _pieces(reading: Oracle, name: str, state: State) -> Iterator[Mapping[str, W
         yield {key: Rows(axis, rows) for key, axis in reading.tables.items()}
         return
     tokens = reading.facts.vocab_size if reading.vocabulary else 1
-    for start in range(0, tokens, FEW):
-        yield {key: Slice(axis, start, min(start + FEW, tokens)) for key, axis in reading.vocabulary.items()}
+    each = -(-tokens // SLICES)
+    for start in range(0, tokens, each):
+        yield {key: Slice(axis, start, min(start + each, tokens)) for key, axis in reading.vocabulary.items()}
 
 
 def inputs_of(state: State) -> Mapping[str, Tensor]:

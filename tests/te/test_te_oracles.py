@@ -102,9 +102,23 @@ def test_the_originals_order_of_the_gate_is_wrong_for_current_releases() -> None
     assert (wrong - right).abs().max() > 1
 
 
-@pytest.mark.parametrize("name", ["pax_gqa_real", "pax_norepeat", "pax_repeat", "t5x_adamw"])
-def test_stages(name: str, tmp_path: Path) -> None:
-    oracle = model(fw(name), genuine(name))
+@pytest.mark.parametrize(
+    ("name", "te"),
+    [
+        ("pax_gqa_real", ""),
+        ("pax_norepeat", ""),
+        ("pax_repeat", ""),
+        ("pax_repeat", "te/pax-repeat"),
+        ("t5x_adamw", ""),
+        ("t5x_adamw", "te/t5-fused"),
+    ],
+)
+def test_stages(name: str, te: str, tmp_path: Path) -> None:
+    oracle = model(fw(name), arrays := genuine(name))
+    if te:
+        mapping = find_mapping(fw(name), te)
+        plan = plan_of(mapping, arrays, format="torch")
+        oracle = model(te, carried(mapping, arrays, format="torch"), {**plan.names, **plan.variant})
     inputs = {
         "input_ids": torch.randint(1, oracle.facts.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     }

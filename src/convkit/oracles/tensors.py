@@ -96,6 +96,7 @@ class ReadTensors(OnDemand):
         self._checkpoint = checkpoint
         self._reader = DigestedReader(checkpoint, algorithm)
         self._leaves: dict[str, Leaf] = {}
+        self._same: dict[tuple[str, str], bool] = {}
         #: the dtype in which each tensor is stored
         self.dtypes: dict[str, str] = {}
         self.alive = alive or Alive()
@@ -188,17 +189,21 @@ class ReadTensors(OnDemand):
         return self._checkpoint.spec(self._leaves[key].key).shape
 
     def same(self, one: str, other: str) -> bool:
-        """See :meth:`OnDemand.same`; they are read block by block, and not where both are the same stored bytes."""
+        """See :meth:`OnDemand.same`; they are read once, block by block, unless both are the same stored bytes."""
+        if (one, other) not in self._same:
+            stored = {self._leaves[key].same_as or key for key in (one, other)}
+            self._same[one, other] = len(stored) == 1 or self._equal(one, other)
+        return self._same[one, other]
+
+    def _equal(self, one: str, other: str) -> bool:
         import numpy as np
 
-        if (self._leaves[one].same_as or one) == (self._leaves[other].same_as or other):
-            return True
         spec, tensors = self._checkpoint.spec(one), self._checkpoint
         if spec != tensors.spec(other) or tensors.granularity(one) != tensors.granularity(other):
             return super().same(one, other)
         pairs = zip(tensors.blocks(one), tensors.blocks(other), strict=True)
         dtype = value_dtype(spec.dtype)
-        return all(np.array_equal(a.view(dtype), b.view(dtype)) for (_, a), (_, b) in pairs)
+        return all(np.array_equal(a, b) or np.array_equal(a.view(dtype), b.view(dtype)) for (_, a), (_, b) in pairs)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The Hugging Face oracles: the real ``transformers`` model, loaded by its own loader.
 
 A family is a row of a table (:mod:`.decoders`, :mod:`.encoders`); everything else is here. The model is built from the
-config and from tensors in memory: float32, eager attention, evaluation mode. Code in a checkpoint is never run, and
-nothing is downloaded.
+config, with tensors that are read when a stage runs: float32, eager attention, evaluation mode. Code in a checkpoint is
+never run, and nothing is downloaded.
 """
 
 from __future__ import annotations
