@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["ConfigError", "ConvkitError", "PlanError", "UsageError"]
+__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "PlanError", "UsageError"]
 
 
 class ConvkitError(Exception):
@@ -44,3 +44,7 @@ class ConfigError(ConvkitError):
 
 class PlanError(ConvkitError):
     """A plan that isn't total, or a checkpoint that contradicts its config."""
+
+
+class ContradictionError(PlanError):
+    """A field of a config contradicts the tensors beside it; ``key`` is the field."""

@@ -115,7 +115,7 @@ def test_what_is_not_total_is_refused(arrays: Arrays, config: dict[str, Any], ke
          "axis 'x' is padded: the size of 'x' must be given"),
         ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(1, dtype="float16")}, "a.q",
          "leaves of one rule have different dtypes: float16, float32"),
-        ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(2)}, "a.q",
+        ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(2)}, "a.k",
          "axis 'x' (x=1) should have length 1, the tensor has 2"),
         ([Verbatim("a"), Verbatim("{rest:*}"), Rule("b", "a")], {"a": zeros(1), "b": zeros(1)}, "a",
          "two rules make it"),

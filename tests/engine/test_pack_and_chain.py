@@ -113,8 +113,8 @@ def test_names_of_components_do_not_meet() -> None:
             "text.l.1.q.weight",
             "missing",
         ),
-        (WHOLE | {"image.l.1.q.weight": numbers(4, 3)}, {}, "image.l.1.q.weight", "claims it"),
-        (WHOLE, {"image": CONFIGS["image"] | {"heads": 3}}, "image.l.0.q.weight", "length"),
+        (WHOLE | {"image.l.1.q.weight": numbers(4, 3)}, {}, "image.layers", "is 1, but the checkpoint has 2"),
+        (WHOLE, {"image": CONFIGS["image"] | {"heads": 3}}, "image.heads", r"is 3, but image\.l\.0\.q\.weight"),
     ],
 )
 def test_a_component_that_does_not_fit_is_named(arrays: Arrays, config: dict[str, Any], key: str, why: str) -> None:

@@ -86,7 +86,7 @@ def test_a_pack_holds_layers_of_two_kinds() -> None:
         ("l.1.cross.gate", {}, "l.1.cross.gate", "is missing"),
         ("l.2.self.k", {}, "l.2.self.k", "is missing"),
         ("", {"l.0.cross.q": numbers(2, 3)}, "l.0.cross.q", "claims it"),
-        ("", {"l.4.norm": numbers(3)}, "l.4.norm", "claims it"),
+        ("", {"l.4.norm": numbers(3)}, "layers", "is 4, but the checkpoint has 5, up to l.4.norm"),
     ],
 )
 def test_layers_that_are_not_those_of_the_list_are_noticed(gone: str, more: Arrays, key: str, why: str) -> None:

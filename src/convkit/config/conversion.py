@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convkit.config.answer import Deviation
@@ -35,6 +35,7 @@ class Converted:
         seen: paths of the source that were read.
         deviations: values that the target says only nearly.
         unknown: fields of the model's section that the source's class doesn't know.
+        origins: the field of the source that states a declared name, and the value that stands for it there.
     """
 
     config: dict[str, Any]
@@ -45,6 +46,7 @@ class Converted:
     seen: frozenset[str] = frozenset()
     deviations: tuple[Deviation, ...] = ()
     unknown: tuple[str, ...] = ()
+    origins: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
 
 
 class Conversion:
@@ -60,16 +62,28 @@ class Conversion:
         self.release = release
         self.warnings = source.warnings
         self.deviations: list[Deviation] = []
+        self.origins: dict[str, tuple[str, Any]] = {}
 
     def run(self, rows: Iterable[Row]) -> None:
         """Apply the rows.
 
         Raises:
-            ConfigError: a value can't be read or expressed.
+            ConfigError: a value can't be read or expressed, or a default of a field that the config leaves out.
         """
         for row in rows:
             if Condition.parse(row.when).holds(self.names):
-                row.convert(self)
+                try:
+                    row.convert(self)
+                except ConfigError as error:
+                    raise self._of_default(error) from None
+
+    def _of_default(self, error: ConfigError) -> ConfigError:
+        """The same error, which says where the value is a default that the config doesn't have."""
+        default = next((entry for entry in self.source.defaults if entry["name"] == error.key), None)
+        if default is None:
+            return error
+        problem = f"{error.problem}; the config leaves it out, and {shown(default['value'])} is its default"
+        return ConfigError(problem, key=error.key, remedy=error.remedy)
 
     def finish(self, elsewhere: AbstractSet[str] = frozenset()) -> Converted:
         """Judge what no row has read here, nor anybody ``elsewhere`` (paths in the whole config).
@@ -87,6 +101,7 @@ class Conversion:
             seen=frozenset(self.source.seen),
             deviations=tuple(self.deviations),
             unknown=unknown,
+            origins=self.origins,
         )
 
     def turned(self, left: T, right: T) -> tuple[T, T]:

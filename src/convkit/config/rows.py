@@ -11,7 +11,7 @@ config. A row converts by :meth:`Row.convert`, whichever side is the source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,8 @@ class Field(Row):
             value = run.computed(self.null)
         other = self._translated(run, here, value)
         run.names[name] = run.turned(value, other)[0]
+        if not self.measured or self.measured not in run.facts:
+            run.origins[name] = (run.source.found(here)[0], value)
         run.carry(here, there, other)
 
     def _read(self, run: Conversion, path: str, default: Any) -> Any:
@@ -247,6 +249,18 @@ class Flag(Row):
 Together = Callable[[dict[str, Any], dict[str, Any]], Answer]
 
 
+def _stated(names: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """The names whose value stands in a field as it is, with field and value."""
+    parts = [(path, value) for path, value in fields.items() if not isinstance(value, dict)]
+    parts += [
+        (f"{path}.{part}", value)
+        for path, section in fields.items()
+        if isinstance(section, dict)
+        for part, value in section.items()
+    ]
+    return {name: (path, value) for name, value in names.items() for path, one in parts[::-1] if same(value, one)}
+
+
 @dataclass(frozen=True)
 class Coupled(Row):
     """Fields that correspond as a group, by a pair of functions in the mapping's file."""
@@ -268,6 +282,7 @@ class Coupled(Row):
         present = {path: value for path, value in found.items() if value is not MISSING}
         answer = there(present, run.names | {"release": run.release})
         run.names |= answer.names
+        run.origins |= _stated(answer.names, present)
         run.warnings += answer.warnings
         for deviation in answer.deviations:
             run.deviate(deviation)
@@ -298,11 +313,20 @@ class Rest(Row):
 
 @dataclass(frozen=True)
 class Name(Row):
-    """A declared name that follows from others (``head_dim``)."""
+    """A declared name that follows from others (``head_dim``).
+
+    Attributes:
+        name: the name.
+        compute: its value, from the names before it.
+        of: the name of which it is a part or a multiple: errors show that one's field.
+    """
 
     name: str
     compute: Callable[[dict[str, Any]], Any]
+    of: str = ""
 
     def convert(self, run: Conversion) -> None:
         """Declare it."""
         run.names[self.name] = self.compute(run.names)
+        if self.of in run.origins:
+            run.origins[self.name] = run.origins[self.of]

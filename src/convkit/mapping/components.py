@@ -177,7 +177,8 @@ class PackedTable(ConfigTable):
             with _named_with(path):
                 inside = {one.removeprefix(at) for one in whole.source.seen if one.startswith(at)}
                 to = section.at("left" if self.reverse else "right")
-                found.append(_Part(path, _joined(base, path), to, _joined(self.written_at, to), run.finish(inside)))
+                written = _joined(self.written_at, to)
+                found.append(_Part(section.name, path, _joined(base, path), to, written, run.finish(inside)))
         for part in found:
             _plant_below(whole.target.section, part.to, part.converted.config)
         own_part = whole.finish({part.at for part in found})
@@ -186,10 +187,11 @@ class PackedTable(ConfigTable):
 
 @dataclass(frozen=True)
 class _Part:
-    """A converted section: ``path`` below the pack's section of the source, ``at`` in its whole config, and ``to`` and
-    ``written`` in the target's.
+    """A converted section called ``name``: ``path`` below the pack's section of the source, ``at`` in its whole config,
+    and ``to`` and ``written`` in the target's.
     """
 
+    name: str
     path: str
     at: str
     to: str
@@ -200,7 +202,7 @@ class _Part:
 def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable[_Part]) -> Converted:
     """The pack's own fields and those of its sections."""
     seen, defaults, warnings = set(own.seen), list(own.defaults), list(own.warnings)
-    deviations, unknown = list(own.deviations), list(own.unknown)
+    deviations, unknown, origins = list(own.deviations), list(own.unknown), dict(own.origins)
     for part in parts:
         found = part.converted
         seen |= {_joined(part.at, field) for field in found.seen}
@@ -209,6 +211,8 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         places = {"source": part.at, "target": part.written}
         deviations += [replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
         unknown += [_joined(part.path, field) for field in found.unknown]
+        for name, (path, value) in found.origins.items():
+            origins[f"{part.name}.{name}"] = (_joined(part.path, path), value)
     return replace(
         own,
         defaults=tuple(defaults),
@@ -217,6 +221,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         seen=frozenset(seen),
         deviations=tuple(deviations),
         unknown=tuple(unknown),
+        origins=origins,
     )
 
 

@@ -9,6 +9,23 @@ from dataclasses import dataclass
 
 from convkit.mapping.pattern import Atom, Axes, PatternError, Product, Sum, atoms_of
 
+
+class ExtentError(PatternError):
+    """An axis has another length than its sizes make.
+
+    Attributes:
+        atoms: the names of these sizes.
+        length: its length.
+        expected: the length that they make; None if no size of what is unknown makes its length.
+    """
+
+    def __init__(self, problem: str, atoms: tuple[str, ...], length: int, expected: int | None = None) -> None:
+        super().__init__(problem)
+        self.atoms = atoms
+        self.length = length
+        self.expected = expected
+
+
 # --- sizes -------------------------------------------------------------------------------------------
 
 
@@ -32,7 +49,8 @@ def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) ->
     An axis with one unknown atom determines that atom; an axis without unknowns must agree with the shape.
 
     Raises:
-        PatternError: names the rule, the axis and both lengths, or the size that is missing.
+        ExtentError: names the rule, the axis and both lengths.
+        PatternError: names the rule, and the size that is missing.
     """
     pending = [(dim, length) for dim, length in zip(axes.dims, shape, strict=True) if isinstance(dim, Sum)]
     while pending:
@@ -45,11 +63,13 @@ def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) ->
 
 def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
     """Solve one axis; return whether all its sizes are known now."""
-    named = ", ".join(f"{a.name}={sizes[a.name]}" for a in dict.fromkeys(atoms_of(node)) if a.name in sizes)
+    known = tuple(dict.fromkeys(atom.name for atom in atoms_of(node) if atom.name in sizes))
+    named = ", ".join(f"{name}={sizes[name]}" for name in known)
     axis = f"rule {rule}: axis '{node}'{f' ({named})' if named else ''}"
     if _known(Product((node,)), sizes):
         if extent(node, sizes) != length:
-            raise PatternError(f"{axis} should have length {extent(node, sizes)}, the tensor has {length}")
+            problem = f"{axis} should have length {extent(node, sizes)}, the tensor has {length}"
+            raise ExtentError(problem, known, length, extent(node, sizes))
         return True
     inner: Atom | Sum = node
     whole = length
@@ -61,7 +81,8 @@ def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> boo
         rest = sum(_product_extent(term, sizes) for term in inner.terms if term is not open_terms[0])
         times = _product_extent(Product(tuple(f for f in open_terms[0].factors if f is not open_factors[0])), sizes)
         if length < rest or times == 0 or (length - rest) % times:
-            raise PatternError(f"{axis} has length {whole} in the tensor, which no size of '{open_factors[0]}' fits")
+            problem = f"{axis} has length {whole} in the tensor, which no size of '{open_factors[0]}' fits"
+            raise ExtentError(problem, known, whole)
         length, inner = (length - rest) // times, open_factors[0]
     sizes[inner.name] = length
     return True

@@ -16,11 +16,12 @@ from convkit.checkpoint import Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.config import Converted
 from convkit.config.tree import missing_from
-from convkit.errors import ConfigError, PlanError, UsageError
+from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan.bind import bind
 from convkit.plan.chain import chain_plan
+from convkit.plan.contradiction import explained
 from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.deviations import declared
@@ -65,7 +66,8 @@ def make_plan(
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
-        path = (isinstance(error, ConfigError) and source.config_path) or source.path
+        in_config = isinstance(error, ConfigError | ContradictionError)
+        path = (in_config and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
     return plan
 
@@ -134,9 +136,30 @@ class Start:
 def _plan(
     start: Start, mapping: Mapping, *, release: tuple[int, ...], options: Options, earlier: Earlier | None
 ) -> Plan:
-    target_format = options.format or mapping.right.format
     known = _known(start, mapping, release, options)
     dropped = _dropped(options.drop, start.leaves)
+    try:
+        return _totalled(start, mapping, known, dropped, release=release, options=options, earlier=earlier)
+    except PlanError as error:
+        raise explained(error, mapping, start.leaves.keys() - dropped, known) from None
+
+
+def _totalled(
+    start: Start,
+    mapping: Mapping,
+    known: Known,
+    dropped: tuple[str, ...],
+    *,
+    release: tuple[int, ...],
+    options: Options,
+    earlier: Earlier | None,
+) -> Plan:
+    """The plan from what is known, with every leaf accounted for.
+
+    Raises:
+        PlanError: it isn't total.
+    """
+    target_format = options.format or mapping.right.format
     bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:

@@ -16,10 +16,13 @@ from convkit.mapping import Rule
 from convkit.mapping.keys import Bindings, KeyTemplate
 from convkit.mapping.ops import EXACT, Cast, Elementwise, Exactness, Pad
 from convkit.mapping.pattern import Axes, Pattern, PatternError
-from convkit.mapping.sizes import shape_of, solve
+from convkit.mapping.sizes import ExtentError, shape_of, solve
+from convkit.plan.contradiction import LengthError
 from convkit.plan.match import Cell, Group, Placeholders, match
 from convkit.plan.names import Names
 from convkit.plan.step import Padding, Side, Step, cropped
+
+CONTRADICTED = "the config contradicts the tensors, or the layout is another"
 
 
 class RuleBinder:
@@ -50,7 +53,7 @@ class RuleBinder:
             raise PlanError(
                 str(error),
                 key=next((key for cell in group.cells for key in cell.keys), None),
-                remedy="the config contradicts the tensors, or the layout is another",
+                remedy=CONTRADICTED,
             ) from None
 
     def _step(self, group: Group) -> Step:
@@ -129,8 +132,30 @@ class RuleBinder:
                 kept = self._axis_length(side.axes, pad.axis, sizes)
                 crop = replace(self._padding(pad, kept, shape[pad.axis]), kept_as=cropped(side.key))
                 shape[pad.axis] = kept
-            solve(side.axes, shape, sizes, str(self.rule))
+            self._solve(side, shape, sizes)
         return crop
+
+    def _solve(self, side: Side, shape: list[int], sizes: dict[str, int]) -> None:
+        """Add to ``sizes`` what one source's shape shows.
+
+        Raises:
+            LengthError: it contradicts sizes that are known.
+        """
+        try:
+            solve(side.axes, shape, sizes, str(self.rule))
+        except ExtentError as error:
+            sizes_of = {**self.places.declared, **dict(self.rule.sizes)}
+            declared = [sizes_of.get(atom) for atom in error.atoms]
+            fitting = f" where that makes {error.expected}" if len(declared) > 1 else " there"
+            if error.expected is None:
+                fitting = ", which that doesn't fit"
+            raise LengthError(
+                str(error),
+                key=side.key,
+                remedy=CONTRADICTED,
+                sizes=tuple(name for name in declared if isinstance(name, str)),
+                found=f"{side.key} of shape {shape} has {error.length}{fitting}",
+            ) from None
 
     def _size(self, atom: str, value: int | str) -> int:
         size = self.names.get(value) if isinstance(value, str) else value

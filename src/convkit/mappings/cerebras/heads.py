@@ -26,6 +26,16 @@ def heads_divide(hidden: int, heads: int, key: str) -> int:
     return hidden // heads
 
 
+def _groups_divide(heads: int, groups: int, key: str) -> None:
+    """Check that every group of heads that share keys and values has equally many.
+
+    Raises:
+        ConfigError: the number of groups doesn't divide the number of heads.
+    """
+    if groups < 1 or heads % groups:
+        raise ConfigError(f"{groups} groups don't divide {heads} heads", key=key, remedy="correct the config")
+
+
 def equal_heads(hf: str) -> Coupled:
     """The row of heads that share the hidden size out; transformers calls them ``hf``. It declares ``head_dim``."""
 
@@ -69,7 +79,7 @@ def _head_dim_to_hf(values: Values, names: Values) -> Answer:
 def _groups_to_cerebras(values: Values, names: Values) -> Answer:
     groups = values.get("num_key_value_heads")
     groups = names["heads"] if groups is None else groups
-    heads_divide(names["heads"], groups, "num_key_value_heads")
+    _groups_divide(names["heads"], groups, "num_key_value_heads")
     fields: Values = {"attention_module": "aiayn_attention"}
     if groups != names["heads"]:
         fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
@@ -84,14 +94,14 @@ def _groups_to_hf(values: Values, names: Values) -> Answer:
     if module == "aiayn_attention" and extra:
         raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
     groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)
-    heads_divide(names["heads"], groups, "extra_attention_params")
+    _groups_divide(names["heads"], groups, "extra_attention_params")
     return Answer({"num_key_value_heads": groups}, {"kv_heads": groups})
 
 
 #: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``
 WHOLE_HEADS = (
     Coupled(("head_dim",), ("rotary_dim", "attention_inner_dim"), _head_dim_to_cerebras, _head_dim_to_hf),
-    Name("half", lambda names: names["head_dim"] // 2),
+    Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
 )
 #: heads of which groups share keys and values; declares ``kv_heads``, the number of groups
 GROUPS = Coupled(
