@@ -126,8 +126,9 @@ def per_dim_scale(spec: TensorSpec, by: Read, start: int, stop: int, parts: int)
     """
     import numpy as np
 
-    scale = by.values(0, by.spec.size).astype(np.float64)
-    factors = 1.442695041 * (np.maximum(scale, 0.0) + np.log1p(np.exp(-np.abs(scale))))
+    with np.errstate(all="ignore"):
+        scale = by.values(0, by.spec.size).astype(np.float64)
+        factors = 1.442695041 * (np.maximum(scale, 0.0) + np.log1p(np.exp(-np.abs(scale))))
     layers, dim = math.prod(by.spec.shape[:-1]), by.spec.shape[-1]
     size = spec.size // layers
     place = np.arange(start, stop)

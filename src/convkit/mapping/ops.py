@@ -181,7 +181,8 @@ def bits_of(value: float, dtype: str) -> Any:
     """The bits of a number in that dtype, in the carrier dtype."""
     import numpy as np
 
-    return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray([value]).astype(value_dtype(dtype)).view(carrier(dtype))[0]
 
 
 def computed(data: np.ndarray, dtype: str, function: Any) -> np.ndarray:

@@ -59,6 +59,12 @@ class Tally:
         """Count the next elements: 1-D, each in the carrier of its dtype."""
         import numpy as np
 
+        with np.errstate(all="ignore"):  # a NaN that signals is a NaN
+            self._add(x, y)
+
+    def _add(self, x: np.ndarray, y: np.ndarray) -> None:
+        import numpy as np
+
         one, other = self.dtypes
         a, b = x.view(value_dtype(one)), y.view(value_dtype(other))
         if one == other:
@@ -85,8 +91,7 @@ class Tally:
         comparable = np.isfinite(a) & np.isfinite(b)
         self.incomparable += int(a.size - comparable.sum())
         a, b = a[comparable], b[comparable]
-        with np.errstate(over="ignore"):
-            gap = np.minimum(np.abs(a - b), np.finfo(np.float64).max)
+        gap = np.minimum(np.abs(a - b), np.finfo(np.float64).max)
         size = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.finfo(np.float64).tiny)
         self.max_abs = max(self.max_abs, float(gap.max(initial=0.0)))
         self.max_rel = max(self.max_rel, float((gap / size).max(initial=0.0)))

@@ -69,8 +69,9 @@ def differing(source: np.ndarray, back: np.ndarray, ops: Ops, dtype: str) -> np.
     """Where two runs of elements (1-D, carrier of ``dtype``) differ: one bool per element."""
     wrong = source != back
     if ops:
-        both = (run.view(value_dtype(dtype)) for run in (source, back))
-        wrong &= ~np.logical_and(*(np.isnan(values) for values in both))
+        with np.errstate(all="ignore"):
+            both = (np.isnan(run.view(value_dtype(dtype))) for run in (source, back))
+            wrong &= ~np.logical_and(*both)
     return wrong
 
 
@@ -84,9 +85,9 @@ def distance(source: np.ndarray, back: np.ndarray, dtype: str, step: Step) -> np
         *(part.dtype for part in _declared(step)),
         *(dtype for op in ops if isinstance(op, Cast) for dtype in (op.from_, op.to)),
     }
-    here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
     gain = abs(math.prod(op.by for op in ops if isinstance(op, Scale)))
     with np.errstate(all="ignore"):
+        here, there = (run.view(value_dtype(dtype)).astype(np.float64) for run in (source, back))
         made = _forward(here, ops)
         unit = np.maximum.reduce([ulp for name in dtypes for ulp in (_ulp(here, name), _ulp(made, name) / gain)])
         apart = np.abs(here - there) / unit

@@ -36,20 +36,21 @@ def derive(
             values = _RECIPES[recipe](**arguments)
         else:
             return None
-    if values.size != spec.size:
-        return None
-    return np.ascontiguousarray(values.astype(value_dtype(spec.dtype))).view(carrier(spec.dtype)).reshape(-1)
+        if values.size != spec.size:
+            return None
+        return np.ascontiguousarray(values.astype(value_dtype(spec.dtype))).view(carrier(spec.dtype)).reshape(-1)
 
 
 @contextmanager
 def _as_planned(recipe: str) -> Iterator[None]:
-    """Arguments and leaves come from a plan, and may be anything.
+    """Arguments and leaves come from a plan, and may be anything, NaN and infinities too.
 
     Raises:
         ConvkitError: the recipe can't take them.
     """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except (TypeError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
         problem = f"recipe {recipe!r} can't be followed with what the plan gives it: {error}"
         raise ConvkitError(problem, remedy="make the plan again, or report it") from None
@@ -76,8 +77,7 @@ class _Leaf:
         for start in (layer * self.spec.size // layers for layer in range(layers)):
             top = 0.0
             for low, high in spans(self.spec.size // layers, _MOST):
-                with np.errstate(all="ignore"):
-                    block = self.values(start + low, start + high).astype(np.float64)
+                block = self.values(start + low, start + high).astype(np.float64)
                 top = float(np.maximum(top, np.maximum(block.max(), -block.min())))
             found.append(np.nan if np.isnan(top) else abs(top))
         return found
@@ -118,8 +118,7 @@ def _repeated(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
 def _amax_history(shape: tuple[int, ...], of: Sequence[_Leaf]) -> np.ndarray:
     """TE 1.8 and later: the kernel's magnitude is the latest entry of its history; earlier ones are unknown, and 0."""
     layers = int(np.prod(shape[:-1]))
-    with np.errstate(over="ignore"):
-        known = np.array(of[0].largest(layers), np.float32)[:, None]
+    known = np.array(of[0].largest(layers), np.float32)[:, None]
     return np.hstack([known, np.zeros((layers, shape[-1] - 1), np.float32)])
 
 
@@ -158,7 +157,7 @@ class Seen(Tensors):
         for low, high in ((start + low, start + high) for low, high in spans(stop - start, _MOST)):
             with _as_planned(self._fold.recipe):
                 values = leaf.values(low, high).astype(np.float64) * factors(low, high)
-            blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
+                blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
         return np.concatenate(blocks)
 
     def factors(self) -> Callable[[int, int], np.ndarray]:

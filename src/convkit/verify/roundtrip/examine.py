@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -201,7 +202,8 @@ class _Leaf:
         how = f"lie more than {self.bound:g} ulp from" if self.bound else "differ from"
         text = f"{self.wrong} of {spec.size} elements {how} {self.claim.origin}, the first at {first}"
         if self.bound:
-            text += f", the worst by {self.max_ulp:.3g} ulp"
+            worst = f"by {self.max_ulp:.3g} ulp" if math.isfinite(self.max_ulp) else "finite on one side only"
+            text += f", the worst {worst}"
         if self.digests and same and not self.ops:
             text += "; the restored leaf is the one that the receipt records"
         return text

@@ -194,7 +194,8 @@ def _refolded(case: Case) -> Case | None:
         return None
     array = case.elements(fold.by, "source")
     dtype = case.plan.source_leaves[fold.by].tensor.dtype
-    changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
+    with np.errstate(all="ignore"):
+        changed = (array.view(value_dtype(dtype)).astype(np.float64) + 1).astype(value_dtype(dtype))
     return case.with_other(fold.by, changed.view(carrier(dtype)), "source")
 
 
@@ -250,7 +251,9 @@ def _with_flipped_bit(array: np.ndarray, case: Case) -> np.ndarray:
     flipped = np.array(array)
     raw = flipped.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
     if case.step.ops or case.step.folded:
-        values = np.nan_to_num(flipped.reshape(-1).view(value_dtype(case.dtype)).astype(np.float64), posinf=0, neginf=0)
+        with np.errstate(all="ignore"):
+            values = flipped.reshape(-1).view(value_dtype(case.dtype)).astype(np.float64)
+        values = np.nan_to_num(values, posinf=0, neginf=0)
         raw[np.abs(values).argmax(), -1] ^= 0x80
     else:
         raw[len(raw) // 2, 0] ^= 1
