@@ -203,7 +203,7 @@ def test_heads_by_default_are_said() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"num_hidden_layers": 3}, "layers.2."),
+        ({"num_hidden_layers": 3}, "num_hidden_layers: is 3, but the checkpoint has 2"),
         ({"num_hidden_layers": 1}, "layers.1."),
         ({"num_key_value_heads": 1}, "k_proj"),
         ({"num_attention_heads": 2}, "k_proj"),
@@ -219,3 +219,26 @@ def test_a_config_that_contradicts_the_tensors(change: dict[str, Any], named: st
 def test_two_rows_correct_one_field_with_one_warning() -> None:
     made = plan(LEAVES, CONFIG | {"attention_bias": True}, "cerebras/llama")
     assert len([warning for warning in made.warnings if "attention_bias = True" in warning]) == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "without", "taken"),
+    [
+        ("hf/llama", "rope_theta", 10000.0),
+        ("hf/llama", "num_key_value_heads", 4),
+        ("hf/llama", "head_dim", 8),
+        ("cerebras/llama", "rope_theta", 10000.0),
+        ("cerebras/llama", "pos_scaling_factor", 1.0),
+    ],
+)
+def test_a_default_that_a_group_of_fields_takes_is_listed(layout: str, without: str, taken: float) -> None:
+    table, section = find_mapping("hf/llama", "cerebras/llama").config, CONFIG
+    if layout == "cerebras/llama":
+        section, table = table.convert(CONFIG).config["model"], table.inverse()
+
+    def defaults(fields: dict[str, Any]) -> dict[str, Any]:
+        found = table.convert({"model": fields} if table.reverse else fields)
+        return {entry["name"]: entry["value"] for entry in found.defaults}
+
+    assert defaults({key: value for key, value in section.items() if key != without})[without] == taken
+    assert without not in defaults(section | {without: taken})

@@ -30,9 +30,18 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a row's function: fields of the other side, declared names, and remarks."""
+    """The answer of a row's function.
+
+    Attributes:
+        fields: fields of the other side.
+        names: declared names.
+        warnings: remarks, one sentence each.
+        deviations: values that the other side says only nearly.
+        defaults: fields that the config leaves out, and the values that are taken for them, which the plan lists.
+    """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)

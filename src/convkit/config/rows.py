@@ -282,8 +282,10 @@ class Coupled(Row):
         present = {path: value for path, value in found.items() if value is not MISSING}
         answer = there(present, run.names | {"release": run.release})
         run.names |= answer.names
-        run.origins |= _stated(answer.names, present)
+        run.origins |= _stated(answer.names, {**present, **answer.defaults})
         run.warnings += answer.warnings
+        for path, value in answer.defaults.items():
+            run.source.note_default(path, value)
         for deviation in answer.deviations:
             run.deviate(deviation)
         for path, value in answer.fields.items():

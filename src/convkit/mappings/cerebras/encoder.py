@@ -56,7 +56,8 @@ def _act_to_cerebras(values: Values, names: Values) -> Answer:
     known = CLASSIFIERS_ACTIVATIONS if choosy else dict(reversed(ACTIVATIONS))
     if act not in known:
         raise ConfigError(f"{act!r} has no counterpart", key="hidden_act", remedy=f"known: {', '.join(known)}")
-    return Answer({"encoder_nonlinearity": known[act], "mlm_nonlinearity": known[act]}, {"act": act})
+    fields = {"encoder_nonlinearity": known[act], "mlm_nonlinearity": known[act]}
+    return Answer(fields, {"act": act}, defaults={} if "hidden_act" in values else {"hidden_act": act})
 
 
 def _act_to_hf(values: Values, names: Values) -> Answer:
@@ -70,7 +71,8 @@ def _act_to_hf(values: Values, names: Values) -> Answer:
         raise ConfigError(
             f"is {mlm!r}, the encoder's {act!r}", key="mlm_nonlinearity", remedy="transformers has one field for both"
         )
-    return Answer({"hidden_act": known[act]}, {"act": known[act]})
+    left_out = {} if "encoder_nonlinearity" in values else {"encoder_nonlinearity": act}
+    return Answer({"hidden_act": known[act]}, {"act": known[act]}, defaults=left_out)
 
 
 activations = Coupled(("hidden_act",), ("encoder_nonlinearity", "mlm_nonlinearity"), _act_to_cerebras, _act_to_hf)

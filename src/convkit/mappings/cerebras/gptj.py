@@ -33,7 +33,8 @@ def _rotary(heads: str, usual: Callable[[int], int]) -> Callable[[dict[str, Any]
             raise ConfigError(problem, key="rotary_dim", remedy=remedy)
         unsaid = f"rotary_dim isn't given, and no tensor can show it: its default is taken, {rotary_dim}"
         field = {"rotary_dim": rotary_dim}
-        return Answer(field, field, warnings=(unsaid,) if stated is None else ())
+        left_out = {} if "rotary_dim" in values else field
+        return Answer(field, field, warnings=(unsaid,) if stated is None else (), defaults=left_out)
 
     return convert
 

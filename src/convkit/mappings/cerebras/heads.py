@@ -45,6 +45,11 @@ def equal_heads(hf: str) -> Coupled:
     return Coupled((), (), size(hf), size("num_heads"))
 
 
+def _left_out(values: Values, **taken: Any) -> Values:
+    """The fields that the config leaves out, with what is taken for them."""
+    return {field: value for field, value in taken.items() if field not in values}
+
+
 def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
     head_dim = values.get("head_dim") or heads_divide(names["hidden"], names["heads"], "num_attention_heads")
     inner = head_dim * names["heads"]
@@ -59,7 +64,7 @@ def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
                 remedy="Cerebras has a separate head size since release 2.3: --release 2.4",
             )
         fields["attention_inner_dim"] = inner
-    return Answer(fields, {"head_dim": head_dim})
+    return Answer(fields, {"head_dim": head_dim}, defaults=_left_out(values, head_dim=head_dim))
 
 
 def _head_dim_to_hf(values: Values, names: Values) -> Answer:
@@ -73,7 +78,9 @@ def _head_dim_to_hf(values: Values, names: Values) -> Answer:
             key="rotary_dim",
             remedy="transformers' model rotates whole heads",
         )
-    return Answer({} if inner == names["hidden"] else {"head_dim": head_dim}, {"head_dim": head_dim})
+    declared = {"head_dim": head_dim}
+    defaults = _left_out(values, attention_inner_dim=inner)
+    return Answer({} if inner == names["hidden"] else declared, declared, defaults=defaults)
 
 
 def _groups_to_cerebras(values: Values, names: Values) -> Answer:
@@ -83,7 +90,7 @@ def _groups_to_cerebras(values: Values, names: Values) -> Answer:
     fields: Values = {"attention_module": "aiayn_attention"}
     if groups != names["heads"]:
         fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
-    return Answer(fields, {"kv_heads": groups})
+    return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, num_key_value_heads=groups))
 
 
 def _groups_to_hf(values: Values, names: Values) -> Answer:
@@ -95,7 +102,8 @@ def _groups_to_hf(values: Values, names: Values) -> Answer:
         raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
     groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)
     _groups_divide(names["heads"], groups, "extra_attention_params")
-    return Answer({"num_key_value_heads": groups}, {"kv_heads": groups})
+    defaults = _left_out(values, attention_module=module)
+    return Answer({"num_key_value_heads": groups}, {"kv_heads": groups}, defaults=defaults)
 
 
 #: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``

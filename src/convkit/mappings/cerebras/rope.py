@@ -42,12 +42,12 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
     partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
     if partial not in (None, 1):
         raise ConfigError(f"is {partial!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
-    declared = {"rope_theta": 10000.0 if theta is None else theta}
+    declared, defaults = _base(theta)
     out: Values = {} if theta is None else {"rope_theta": theta}
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
-        return Answer(out | {"pos_scaling_factor": 1.0}, declared)
+        return Answer(out | {"pos_scaling_factor": 1.0}, declared, defaults=defaults)
     if kind not in SCALINGS:
         raise _refusal(field, f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
     if names["release"] and names["release"] < SCALINGS[kind]:
@@ -56,9 +56,11 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
             field, f"release {'.'.join(map(str, names['release']))} has no {kind}", f"--release {first} or later"
         )
     if kind != "linear":
-        parameters[ORIGINAL] = values.get(ORIGINAL) or parameters.get(ORIGINAL) or names["positions"]
-    if kind == "longrope":
-        parameters.setdefault("factor", names["positions"] / parameters[ORIGINAL])
+        parameters[ORIGINAL] = values.get(ORIGINAL) or parameters.get(ORIGINAL)
+        if parameters[ORIGINAL] is None:
+            parameters[ORIGINAL] = defaults[ORIGINAL] = names["positions"]
+    if kind == "longrope" and "factor" not in parameters:
+        parameters["factor"] = defaults[f"{field}.factor"] = names["positions"] / parameters[ORIGINAL]
     if kind == "longrope" and not (parameters.get("short_factor") and parameters.get("long_factor")):
         raise _refusal(field, "has no short_factor and long_factor", "add them")
     if parameters.get("factor") is None:
@@ -67,9 +69,16 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
     if kind != "linear":
         out["pos_scaling_extra_args"] = EXTRA_OF[kind](field, parameters, out["pos_scaling_factor"], names)
     if kind != "longrope" or not _switches(parameters, names):
-        return Answer(out, declared)
+        return Answer(out, declared, defaults=defaults)
     short, long = values[field]["short_factor"], parameters["long_factor"]
-    return Answer(out, declared, deviations=(Deviation(f"{field}.short_factor", short, long, LONG_ALWAYS),))
+    deviation = Deviation(f"{field}.short_factor", short, long, LONG_ALWAYS)
+    return Answer(out, declared, deviations=(deviation,), defaults=defaults)
+
+
+def _base(theta: float | None) -> tuple[Values, Values]:
+    """The declared name of the base of the frequencies, and the default that it is if the config leaves it out."""
+    base: Values = {"rope_theta": 10000.0 if theta is None else theta}
+    return base, dict(base) if theta is None else {}
 
 
 def _switches(parameters: Values, names: Values) -> bool:
@@ -110,14 +119,16 @@ EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_
 
 def _to_hf(values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
-    declared = {"rope_theta": 10000.0 if theta is None else theta}
+    declared, defaults = _base(theta)
     out: Values = {} if theta is None else {"rope_theta": theta}
-    factor = values.get("pos_scaling_factor", 1.0)
-    kind = (values.get("pos_scaling_type") or "linear").lower()
+    usual: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
+    defaults |= {key: value for key, value in usual.items() if key not in values}
+    factor, kind = ((usual | values)[key] for key in usual)
+    kind = kind.lower()
     said = values.get("pos_scaling_extra_args") or {}
     extra = {key: value for key, value in said.items() if value is not None}
     if factor == 1.0 and kind != "longrope":
-        return Answer(out | {"rope_scaling": None}, declared)
+        return Answer(out | {"rope_scaling": None}, declared, defaults=defaults)
     if kind not in SCALINGS:
         raise ConfigError(
             f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(SCALINGS)}"
@@ -125,6 +136,7 @@ def _to_hf(values: Values, names: Values) -> Answer:
     if kind == "linear":
         extra = {}
     elif kind == "llama3":
+        defaults |= {f"pos_scaling_extra_args.{key}": LLAMA3_DEFAULTS[key] for key in LLAMA3_DEFAULTS.keys() - extra}
         extra = {key: extra.get(key, default) for key, default in LLAMA3_DEFAULTS.items()}
     elif ORIGINAL not in extra:
         raise ConfigError(f"{kind} has no {ORIGINAL}", key="pos_scaling_extra_args", remedy="add it")
@@ -145,10 +157,10 @@ def _to_hf(values: Values, names: Values) -> Answer:
     spelling = "rope_type" if kind == "llama3" else "type"
     written = {spelling: kind, "factor": factor, **extra}
     if kind != "longrope" or not _switches(extra, names):
-        return Answer(out | {"rope_scaling": written}, declared)
+        return Answer(out | {"rope_scaling": written}, declared, defaults=defaults)
     short, long = extra["short_factor"], extra["long_factor"]
     deviation = Deviation("rope_scaling.short_factor", short, long, LONG_ALWAYS, side="target")
-    return Answer(out | {"rope_scaling": written}, declared, deviations=(deviation,))
+    return Answer(out | {"rope_scaling": written}, declared, deviations=(deviation,), defaults=defaults)
 
 
 def _from_yarn_extra(extra: Values, factor: float) -> Values:

@@ -167,7 +167,8 @@ def labels(field: str) -> Coupled:
 
     def to_cerebras(values: Values, names: Values) -> Answer:
         number, warnings = _labels(_stated_labels(values), "num_labels", names)
-        return Answer({field: number}, {"labels": number}, warnings)
+        left_out = {} if values or "labels" in names else {"num_labels": number}
+        return Answer({field: number}, {"labels": number}, warnings, defaults=left_out)
 
     def to_hf(values: Values, names: Values) -> Answer:
         if field not in values and "labels" not in names:
@@ -221,7 +222,8 @@ def _segments_to_hf(values: Values, names: Values) -> Answer:
     number = values.get("num_segments", 0 if disabled else 2)
     if number != 2:
         raise ConfigError(f"is {number}", key="num_segments", remedy="transformers' model has two segments: correct it")
-    return Answer()
+    taken = {"disable_nsp": disabled, "num_segments": number}
+    return Answer(defaults={field: value for field, value in taken.items() if field not in values})
 
 
 #: ModelZoo's pre-training class has a pooler and segments, unless it doesn't predict the next sentence: then it has
