@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convkit.checkpoint.digests import BlockDigests, combine
+from convkit.checkpoint.digests import BlockDigests, combine, digest_leaf
 from convkit.errors import ConvkitError
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ class DigestedReader:
         self._algorithm = algorithm
         self._progress: dict[str, _Progress] = {}
         self.digests: dict[str, str] = {}
+
+    def recall(self, digests: Mapping[str, str]) -> bool:
+        """Take over digests of an earlier run, if all tensors still have them; each is read whole for it."""
+        for key, digest in digests.items():
+            if digest_leaf(self._tensors, key, self._algorithm) != digest:
+                return False
+        self.digests |= digests
+        return True
 
     def range(self, key: str, start: int, stop: int) -> Iterator[np.ndarray]:
         """The elements ``[start, stop)``, block by block. Ranges that follow one another from 0 on are digested.

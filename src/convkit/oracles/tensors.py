@@ -111,6 +111,10 @@ class ReadTensors(OnDemand):
         """The digest of each tensor that was read: whole, in slices from its first to its last, or some rows of it."""
         return self._reader.digests
 
+    def recall(self, digests: Mapping[str, str]) -> bool:
+        """Whether these tensors still have the digests that an earlier reader took; if so, they count as read."""
+        return digests.keys() <= self._leaves.keys() and self._reader.recall(digests)
+
     def __getitem__(self, key: str) -> Tensor:
         spec = self._checkpoint.spec(self._leaves[key].key)
         return self._filled(key, self._reader.range(key, 0, spec.size), spec.shape)

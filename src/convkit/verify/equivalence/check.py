@@ -31,6 +31,7 @@ from convkit.verify.equivalence.deviations import (
     not_shown,
     shorter,
 )
+from convkit.verify.equivalence.journal import Journal
 from convkit.verify.equivalence.lanes import Comparison, Lane, Models
 from convkit.verify.equivalence.noise import BASE
 from convkit.verify.equivalence.record import Record
@@ -101,10 +102,25 @@ def equivalence(
         basis = basis_of(ours, theirs, receipt, plan, target_config)
         inputs = _inputs(ours, theirs, basis, probe_length, seed)
         models = _models(ours, theirs, basis, inputs, cast=bool(plan and plan.dtype))
-        walk = Walk(models, inputs, choices, Record(), steps)
+        journal = Journal(target, _question(ours, theirs, basis, inputs, choices), {"source": ours, "target": theirs})
+        walk = Walk(models, inputs, choices, journal.resume(models.lanes), steps)
         for _ in walk.run():
-            pass
+            journal.keep(walk.record, models.lanes)
+        journal.remove()
         return _judged(check, ours, theirs, basis, walk, headless=bool(plan and plan.names.get("headless")), seed=seed)
+
+
+def _question(
+    ours: Opened, theirs: Opened, basis: Basis, inputs: Sequence[Mapping[str, Tensor]], choices: Choices
+) -> dict[str, Any]:
+    """All that decides what a walk computes, apart from the tensors."""
+    sides = {
+        name: {"path": str(side.path.resolve()), "layout": side.layout, "config": side.fields, "dtypes": side.dtypes}
+        for name, side in {"source": ours, "target": theirs}.items()
+    }
+    given = [{name: value.tolist() for name, value in one.items()} for one in inputs]
+    deviations = [structs.asdict(one) for one in basis.taken]
+    return {**sides, "deviations": deviations, "inputs": given, "choices": asdict(choices)}
 
 
 def _inputs(ours: Opened, theirs: Opened, basis: Basis, length: int | None, seed: int) -> list[Mapping[str, Tensor]]:

@@ -1,0 +1,110 @@
+"""Keep what a walk has found, so that a run that was killed goes on from its last whole stage.
+
+The journal lies beside the target as long as the check runs. It counts only for the same question (the same
+checkpoints, models, input and choices, the same release of convkit) and the same bytes: what was read for the finished
+stages is digested again, and must have the digests that were taken as it was read. Where the folder can't be written
+to, there is no journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import DecodeError, Struct, ValidationError, msgpack
+
+import convkit
+from convkit.checkpoint.digests import digest_value
+from convkit.oracles.oracle import State
+from convkit.verify.equivalence.record import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convkit.oracles.opening import Opened
+    from convkit.verify.equivalence.lanes import Lane
+
+_ENDING = ".equivalence-journal"
+
+
+class _Array(Struct, array_like=True):
+    """A float32 tensor."""
+
+    shape: list[int]
+    data: bytes
+
+
+class _Entry(Struct):
+    """What the file holds: the question, the findings, what enters the next stage, and what was read."""
+
+    question: str
+    record: Record
+    #: by lane: what flows to its next stage, for each input
+    flows: dict[str, list[dict[str, _Array]]]
+    #: by side: the digest of each tensor that was read
+    digests: dict[str, dict[str, str]]
+
+
+class Journal:
+    """The journal of one check.
+
+    Args:
+        target: the checkpoint that is checked.
+        question: all that decides what the check computes, as JSON values.
+        sides: the checkpoints, by side.
+    """
+
+    def __init__(self, target: Path, question: Mapping[str, Any], sides: Mapping[str, Opened]) -> None:
+        self.path = target.with_name(target.name + _ENDING)
+        self._question = digest_value("sha256", {"convkit": convkit.__version__, **question})
+        self._sides = sides
+
+    def resume(self, lanes: Mapping[str, Lane]) -> Record:
+        """The record to go on from, the lanes set accordingly; an empty one where there is nothing to go on from."""
+        entry = self._read()
+        if entry is None or entry.question != self._question or entry.flows.keys() != lanes.keys():
+            return Record()
+        for name, digests in entry.digests.items():
+            if not self._sides[name].read.recall(digests):
+                return Record()
+        for name, flows in entry.flows.items():
+            own = lanes[name].states
+            lanes[name].states = [
+                State({flow: _tensor(array) for flow, array in one.items()}, state.given)
+                for one, state in zip(flows, own, strict=True)
+            ]
+        return entry.record
+
+    def _read(self) -> _Entry | None:
+        try:
+            return msgpack.decode(self.path.read_bytes(), type=_Entry)
+        except (OSError, DecodeError, ValidationError):
+            return None
+
+    def keep(self, record: Record, lanes: Mapping[str, Lane]) -> None:
+        """Write what is known after a whole stage, in place of what was known before."""
+        flows = {name: [_flow(state) for state in lane.states] for name, lane in lanes.items()}
+        digests = {name: dict(side.read.digests) for name, side in self._sides.items()}
+        entry = _Entry(self._question, record, flows, digests)
+        part = self.path.with_name(self.path.name + ".part")
+        with suppress(OSError):
+            part.write_bytes(msgpack.encode(entry))
+            part.replace(self.path)
+
+    def remove(self) -> None:
+        """The check is finished."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _flow(state: State) -> dict[str, _Array]:
+    return {name: _Array([*tensor.shape], tensor.cpu().numpy().tobytes()) for name, tensor in state.flow.items()}
+
+
+def _tensor(array: _Array) -> Tensor:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.frombuffer(array.data, np.float32).reshape(array.shape).copy())
