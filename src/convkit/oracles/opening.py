@@ -97,11 +97,13 @@ def open_model(
     format: str | None = None,
     lenient: bool = False,
     without: Container[str] = (),
+    algorithm: str = "xxh3-128",
 ) -> Opened:
     """Open a checkpoint and build its model, whose tensors are read when it runs. Its layout is the given one,
     otherwise that of the receipt of a conversion beside it, otherwise it is detected. With ``lenient`` the tensors
     overrule the fields that they overrule in a conversion (bias flags); otherwise the config is used as it is, like in
     the framework. Keys in ``without`` are ignored.
+    What is read is digested by ``algorithm``.
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
@@ -115,7 +117,7 @@ def open_model(
         family, fields = get_oracle(model.layout), model.fields
         below = recognise(checkpoint.leaves).within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
-        read = ReadTensors(checkpoint, within, without=without)
+        read = ReadTensors(checkpoint, within, without=without, algorithm=algorithm)
         tensors = StageTensors(read)
         fields, corrections = family.reconcile(fields, tensors) if lenient else (fields, [])
         oracle = family(fields, tensors, path)

@@ -301,10 +301,6 @@ class Oracle(ABC):
         """The config with the base of its rotary frequencies multiplied; None where no base matters."""
         return None
 
-    @abstractmethod
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """Config and tensors of a tied model, changed so that the head has a tensor of its own."""
-
     def refuse(self, strangers: Iterable[str]) -> None:
         """Note the keys of the file that the model doesn't have, if any."""
         keys = sorted(strangers)

@@ -127,10 +127,6 @@ class DecoderTensors(CerebrasOracle, Stack):
         if self.value("use_bias_in_output"):
             self.claim("head.lm.bias", f"{head}.bias", (self.facts.vocab_size,))
 
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`."""
-        return {**self.config, "share_embedding_weights": False}, self.with_head(f"{self.wrapper}lm_head.weight")
-
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
         """See :meth:`CerebrasOracle.reconcile`; the head has a bias flag too, and stacked experts show in the keys."""

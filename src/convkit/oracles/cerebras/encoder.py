@@ -197,8 +197,3 @@ class CerebrasBert(CerebrasOracle, Stack):
         if self.facts.heads % 2 == 0:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}
-
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`."""
-        key = f"{self.wrapper}bert_mlm_head.classifier.ffn.0.linear_layer.weight"
-        return {**self.config, "share_embedding_weights": False}, self.with_head(key)

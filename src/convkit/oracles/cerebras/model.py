@@ -15,7 +15,7 @@ from convkit.errors import ConvkitError
 from convkit.oracles.blocks.attention import Attention
 from convkit.oracles.blocks.weights import Weights
 from convkit.oracles.oracle import Cut, Oracle, Part
-from convkit.oracles.tensors import Made, Overlay, same, shape_of
+from convkit.oracles.tensors import same, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -258,11 +258,6 @@ class CerebrasOracle(Oracle):
             score_scale=self.number("attention_logits_alpha") or 1.0,
             **options,
         )
-
-    def with_head(self, key: str) -> Mapping[str, Tensor]:
-        """The tensors of a tied model, with the embedding under a head's key too."""
-        embedding = self.roles["embedding.weight"].key
-        return Overlay(self.tensors, {key: Made(shape_of(self.tensors, embedding), lambda: self.tensors[embedding])})
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:

@@ -167,7 +167,3 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
             "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
         return {name: {**self.config, **change} for name, change in wrong.items()}
-
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`: it is."""
-        return self.config, self.tensors

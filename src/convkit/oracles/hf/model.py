@@ -20,11 +20,11 @@ from convkit.oracles.hf.family import Architecture, Family, names_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
-from convkit.oracles.tensors import Made, Overlay, same, shape_of
+from convkit.oracles.tensors import same, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module, Parameter
+    from torch.nn import Module
 
 #: Tensors in checkpoints that models don't read: rebuilt buffers, and poolers under heads without one.
 _UNREAD = (
@@ -338,17 +338,6 @@ class HfOracle(Oracle):
         if not self.facts.base_matters or "rope_theta" not in rope:
             return None
         return {**self.config, "rope_parameters": {**rope, "rope_theta": factor * rope["rope_theta"]}}
-
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`."""
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        own = {copy: self._made(parameters[copy]) for copy in self.model._tied_weights_keys}
-        return {**self.config, "tie_word_embeddings": False}, Overlay(self.tensors, own)
-
-    def _made(self, parameter: Parameter) -> Tensor | Made:
-        """What a parameter holds when it is read."""
-        source = self.sources.get(parameter)
-        return Made(tuple(parameter.shape), partial(source.of, self.tensors)) if source else parameter.data
 
 
 class HfDecoder(HfOracle):

@@ -162,10 +162,6 @@ class PaxLm(JaxOracle, Stack):
         }
         return {name: {**self.config, **change} for name, change in wrong.items()}
 
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`: Pax's embedding is the head, by definition."""
-        return self.config, self.tensors
-
 
 class PaxLmRepeat(PaxLm):
     """The same model with all layers stacked on the first axis."""

@@ -24,7 +24,6 @@ from convkit.oracles.jax.model import (
 )
 from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.stacks import EncoderDecoder
-from convkit.oracles.tensors import Made, Overlay
 
 if TYPE_CHECKING:
     from jax import Array
@@ -183,13 +182,6 @@ class T5xT5(JaxOracle, EncoderDecoder):
             "wrong activation": {**self.config, "activation": "silu"},
             "wrong norm epsilon": {**self.config, "eps": 1e-3},
         }
-
-    def untied(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """See :meth:`Oracle.untied`."""
-        head = Made(
-            (self.width, self.facts.vocab_size), lambda: self.part("embedding.weight").T.contiguous() / self.width**0.5
-        )
-        return self.config, Overlay(self.tensors, {"target.decoder.logits_dense.kernel": head})
 
 
 class TeT5(T5xT5):

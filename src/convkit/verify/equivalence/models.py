@@ -1,0 +1,44 @@
+"""The models of a check: those that are compared, and those that run beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convkit.oracles.stage_tensors import StageTensors
+from convkit.verify.equivalence.casts import Rounded
+from convkit.verify.equivalence.deviations import comparisons_of, lanes_of, shorter
+from convkit.verify.equivalence.lanes import Comparison, Inputs, Lane, Models
+from convkit.verify.equivalence.noise import BASE
+from convkit.verify.equivalence.probe import make_probe, probe_length
+from convkit.verify.equivalence.sides import Sides
+
+
+def inputs_of(sides: Sides, length: int | None, seed: int) -> list[Inputs]:
+    """The input, and a short one for models that compute long inputs in another way.
+
+    Raises:
+        UsageError: fewer than two positions.
+    """
+    facts, basis = (sides.ours.oracle.facts, sides.theirs.oracle.facts), sides.basis
+    probe = make_probe(*facts, length=probe_length(*facts, asked=length), seed=seed)
+    return [probe, *shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe)]
+
+
+def models_of(sides: Sides, inputs: Sequence[Inputs]) -> Models:
+    """The lanes of a walk. For a conversion that casts, those of the source's side read its tensors rounded."""
+    ours, theirs, basis = sides.ours, sides.theirs, sides.basis
+    tensors = {"source": ours.tensors, "target": theirs.tensors}
+    comparisons = [Comparison("free", "source", "target"), *comparisons_of(basis)]
+    wanted = {"source": ("source", basis.source), "target": ("target", basis.target), **lanes_of(basis, ours, theirs)}
+    lanes: dict[str, Lane] = {}
+    if sides.cast:
+        lanes["uncast"] = Lane(basis.source, ours.tensors, inputs)
+        comparisons.append(Comparison("cast", "uncast", "target"))
+        tensors["source"] = StageTensors(Rounded(ours.read, ours.oracle, theirs.oracle, theirs.dtypes))
+    for name, (side, oracle) in wanted.items():
+        read = oracle.rebuilt(tensors=tensors[side]) if sides.cast and side == "source" else oracle
+        lanes[name] = Lane(read, tensors[side], inputs)
+    source = lanes["source"]
+    rebased = source.oracle.rebased(1 + BASE)
+    noisy = Lane(source.oracle.rebuilt(config=rebased), source.tensors, inputs) if rebased else source
+    return Models(lanes, noisy, [given["input_ids"].shape[1] for given in inputs], comparisons)

@@ -1,0 +1,82 @@
+"""Open the two checkpoints of a check, as the receipt beside the target describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.files.receipt import CONVERSION, read_receipt
+from convkit.oracles.opening import Opened, open_model
+from convkit.verify.documents import Described, read_plan
+from convkit.verify.equivalence.deviations import Basis, basis_of
+from convkit.verify.equivalence.recorded_digests import algorithm_of
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Source and target, open.
+
+    Attributes:
+        ours: the source.
+        theirs: the target.
+        basis: the models to compare, under the deviations that the receipt declares.
+        receipt: of the conversion; None where another program made the target.
+        cast: whether the conversion was to cast.
+        headless: whether it was to leave a head behind.
+    """
+
+    ours: Opened
+    theirs: Opened
+    basis: Basis
+    receipt: dict[str, Any] | None
+    cast: bool
+    headless: bool
+
+    @property
+    def named(self) -> dict[str, Opened]:
+        """Both, by name."""
+        return {"source": self.ours, "target": self.theirs}
+
+
+@contextmanager
+def opened(
+    source: Path,
+    target: Path,
+    *,
+    from_layout: str | None,
+    to_layout: str | None,
+    source_config: Path | None,
+    target_config: Path | None,
+    source_format: str | None,
+) -> Iterator[Sides]:
+    """Open both. What is None comes from the receipt beside ``target``, otherwise it is detected.
+
+    Raises:
+        ConvkitError: a side can't be read, has a layout that no oracle runs, or contradicts its config.
+    """
+    receipt = read_receipt(target, CONVERSION)
+    plan = read_plan(Described, receipt["plan"], target) if receipt else None
+    algorithm = algorithm_of(receipt)
+    with (
+        open_model(
+            source,
+            layout=from_layout or (plan.source.layout if plan else None),
+            config=source_config,
+            format=source_format or (plan.source.format if plan else None),
+            lenient=True,
+            without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
+            algorithm=algorithm,
+        ) as ours,
+        open_model(
+            target,
+            layout=to_layout or (plan.target.layout if plan else None),
+            config=target_config,
+            algorithm=algorithm,
+        ) as theirs,
+    ):
+        basis = basis_of(ours, theirs, receipt, plan, target_config)
+        headless = bool(plan and plan.names.get("headless"))
+        yield Sides(ours, theirs, basis, receipt, cast=bool(plan and plan.dtype), headless=headless)
