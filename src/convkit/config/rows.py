@@ -146,9 +146,9 @@ class Field(Row):
 
 @dataclass(frozen=True)
 class Constant(Row):
-    """A field of one side whose value is fixed by the layout. In a target it is written. In a source it must have
-    this value or one of ``also``, and those may be accepted with a warning (``warn``); if it is left out, the default
-    of the class (or ``default``: a value, or a function of the names) must be one of them.
+    """A field of one side whose value the layout fixes. In a target it is written. In a source it must have this value
+    or one of ``also``; if it is left out, the default of the class (or ``default``: a value, or a function of the
+    names) must be one of them.
     """
 
     side: Which
@@ -156,7 +156,6 @@ class Constant(Row):
     value: Any
     default: Any = OF_CLASS
     also: tuple[Any, ...] = ()
-    warn: str = ""
 
     def places(self) -> frozenset[Place]:
         """The field of its side."""
@@ -178,8 +177,6 @@ class Constant(Row):
                 key=self.field,
                 remedy="name the layout that the checkpoint really has, or correct the config",
             )
-        if self.warn:
-            run.warnings.append(f"{self.field} = {shown(value)}: {self.warn}")
 
     def _left_out(self, run: Conversion) -> Any:
         """What the field's absence says; a field without a default says nothing."""
