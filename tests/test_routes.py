@@ -106,6 +106,24 @@ def test_routes() -> None:
     assert not isinstance(find_route("hf/gpt2", "cerebras"), Chain)
 
 
+def test_on_the_way_back_a_checkpoint_gets_the_layout_that_it_had() -> None:
+    for here in ("hf/codegen", "hf/gptj"):
+        assert find_route(here, "hf", ["cerebras"]).right.name == here
+        assert find_route("cerebras/gptj", "hf", before=lambda here=here: [here]).right.name == here
+    with pytest.raises(UsageError, match="2 mappings lead"):
+        find_route("cerebras/gptj", "hf", before=lambda: ["hf/codegen", "hf/gptj"])
+
+
+def test_the_receipt_says_which_layout_it_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch("generated://codegen?layers=1", tmp_path / "codegen")
+    made, back = tmp_path / "made.mdl", tmp_path / "back"
+    assert main(["convert", str(tmp_path / "codegen"), str(made), "--to", "cerebras"]) == 0
+    assert main(["convert", str(made), str(back), "--to", "hf"]) == 0
+    assert leaves(back) == leaves(tmp_path / "codegen")
+    assert main(["plan", str(made), "--to", "hf", "--no-restore"]) == 2
+    assert "say which: hf/codegen, hf/gptj" in capsys.readouterr().err
+
+
 def test_it_is_refused_by_the_command(capsys: pytest.CaptureFixture[str], llama: Path) -> None:
     assert main(["plan", str(llama), "--to", "te"]) == 2
     assert "no mapping leads from hf/llama into te" in capsys.readouterr().err

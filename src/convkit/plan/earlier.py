@@ -72,6 +72,12 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     deviations: tuple[PlannedDeviation, ...] = ()
     through: tuple[EarlierPlan, ...] = ()
 
+    @property
+    def stages(self) -> tuple[EarlierPlan, ...]:
+        """The plans of single mappings, in their order."""
+        # early plans of chains held the steps of the last mapping, and described its source
+        return self.through if self.through and not self.steps else (self,)
+
     def __post_init__(self) -> None:
         for leaf in self.derived:
             if leaf.key not in self.source_leaves or self.source_leaves[leaf.key].spec is None:
@@ -121,23 +127,37 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]
         ConvkitError: the receipt is malformed.
     """
     found: list[Earlier | None] = [None] * len(links)
-    document = read_receipt(source.path, CONVERSION)
-    if document is None:
+    receipt = _receipt(source)
+    if receipt is None:
         return found
-    remedy = "restore it, or convert without it: --no-restore"
-    receipt = typed(EarlierReceipt, document, receipts_beside(source.path)[0], remedy=remedy)
-    files = same_files(source.checkpoint.path, source.checkpoint.files())
-    if receipt.target.files not in (files, bare_names(files)):
-        return found
-    plan, kept = receipt.plan, receipt.complement or EarlierComplement()
-    # early plans of chains held the steps of the last mapping, and described its source
-    stages = plan.through if plan.through and not plan.steps else (plan,)
+    kept, stages = receipt.complement or EarlierComplement(), receipt.plan.stages
     for number, (link, place) in enumerate(zip(links, reversed(range(len(stages))), strict=False)):
         stage = stages[place]
         if (stage.source.layout, stage.target.layout) != (link.right.name, link.left.name):
             break
         found[number] = Earlier(stage, _part(kept, place, stage) if len(stages) > 1 else kept, place)
     return found
+
+
+def layouts_before(source: Source) -> list[str]:
+    """The layouts that a source had before the conversion that its receipt records.
+
+    Raises:
+        ConvkitError: the receipt is malformed.
+    """
+    receipt = _receipt(source)
+    return [stage.source.layout for stage in receipt.plan.stages] if receipt else []
+
+
+def _receipt(source: Source) -> EarlierReceipt | None:
+    """The receipt of the conversion that wrote the source, if the source is still that conversion's."""
+    document = read_receipt(source.path, CONVERSION)
+    if document is None:
+        return None
+    remedy = "restore it, or convert without it: --no-restore"
+    receipt = typed(EarlierReceipt, document, receipts_beside(source.path)[0], remedy=remedy)
+    files = same_files(source.checkpoint.path, source.checkpoint.files())
+    return receipt if receipt.target.files in (files, bare_names(files)) else None
 
 
 def _part(kept: EarlierComplement, place: int, stage: EarlierPlan) -> EarlierComplement:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from convkit.checkpoint import Leaf
@@ -26,7 +27,7 @@ from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.deviations import declared
 from convkit.plan.document import Options, Plan
-from convkit.plan.earlier import Earlier, earlier_of
+from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
@@ -53,7 +54,7 @@ def make_plan(
         UsageError: an unknown layout, format, dtype or release; a framework into which not exactly one mapping leads.
     """
     options = options or Options()
-    mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through))
+    mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through), options.restore)
     links = mapping.links if isinstance(mapping, Chain) else (mapping,)
     _check_asked(mapping, options)
     releases = _releases(mapping, links, options.release)
@@ -72,10 +73,10 @@ def make_plan(
     return plan
 
 
-def _route(source: Source, from_: str | None, to: str, through: Sequence[str]) -> Mapping | Chain:
+def _route(source: Source, from_: str | None, to: str, through: Sequence[str], restore: bool) -> Mapping | Chain:
     """Find the way from the source's layout; the first stop helps to recognise the layout."""
     here = detect_layout(source, from_, [*through, to][0])[0].name
-    return find_route(here, to, through)
+    return find_route(here, to, through, partial(layouts_before, source) if restore else tuple)
 
 
 def _check_asked(mapping: Mapping | Chain, options: Options) -> None:

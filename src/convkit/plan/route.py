@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from convkit.errors import UsageError
 from convkit.mapping import Chain, Mapping
 from convkit.mappings import all_mappings, find_mapping, get_layout, layouts
 
 
-def find_route(here: str, to: str, through: Iterable[str] = ()) -> Mapping | Chain:
+def find_route(
+    here: str, to: str, through: Iterable[str] = (), before: Callable[[], Iterable[str]] = tuple
+) -> Mapping | Chain:
     """Find the mapping from the layout ``here`` to ``to``, or the chain of mappings that passes ``through`` others.
 
-    Each stop is a layout (``hf/llama``) or a framework (``hf``), the part of a layout's name before the slash.
+    Each stop is a layout (``hf/llama``) or a framework (``hf``), the part of a layout's name before the slash. Where
+    several layouts of a framework can be reached, the checkpoint goes back to the one that it had: on the way, or
+    ``before``, which is asked only then.
 
     Raises:
         UsageError: an unknown layout, two layouts that no mapping joins, or an ambiguous framework.
     """
     links: list[Mapping] = []
+    had = [here]
     for stop in (*through, to):
-        links.append(find_mapping(here, layout_at(here, stop)))
+        links.append(find_mapping(here, layout_at(here, stop, lambda: (*had, *before()))))
         here = links[-1].right.name
+        had.append(here)
     return links[0] if len(links) == 1 else Chain(tuple(links))
 
 
-def layout_at(here: str, stop: str) -> str:
-    """Resolve ``stop`` to a layout, for a checkpoint of layout ``here``.
+def layout_at(here: str, stop: str, before: Callable[[], Iterable[str]] = tuple) -> str:
+    """Resolve ``stop`` to a layout, for a checkpoint of layout ``here`` that had other layouts ``before``.
 
     Raises:
         UsageError: an unknown layout or framework, or a framework into which not exactly one mapping leads.
@@ -35,6 +41,9 @@ def layout_at(here: str, stop: str) -> str:
     check_stop(stop)
     reached = [name for mapping in all_mappings() for name in _others(mapping, here)]
     found = [name for name in reached if framework_of(name) == stop]
+    if len(found) > 1:
+        had = set(before())
+        found = [name for name in found if name in had] or found
     if len(found) == 1:
         return found[0]
     if found:
