@@ -16,9 +16,10 @@ from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
+from convkit.oracles.devices import check_device
 from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
 from convkit.oracles.stage_tensors import StageTensors
-from convkit.oracles.tensors import ReadTensors, shape_of
+from convkit.oracles.tensors import CPU, ReadTensors, shape_of
 
 if TYPE_CHECKING:
     from convkit.oracles.oracle import Oracle
@@ -98,16 +99,19 @@ def open_model(
     lenient: bool = False,
     without: Container[str] = (),
     algorithm: str = "xxh3-128",
+    device: str = CPU,
 ) -> Opened:
     """Open a checkpoint and build its model, whose tensors are read when it runs. Its layout is the given one,
     otherwise that of the receipt of a conversion beside it, otherwise it is detected. With ``lenient`` the tensors
     overrule the fields that they overrule in a conversion (bias flags); otherwise the config is used as it is, like in
-    the framework. Keys in ``without`` are ignored.
-    What is read is digested by ``algorithm``.
+    the framework. Keys in ``without`` are ignored. What is read is digested by ``algorithm``. A model that torch runs
+    runs on ``device`` (``cpu``, ``cuda``).
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
+        UsageError: there is no such device.
     """
+    check_device(device)
     with ExitStack() as failed:
         checkpoint = failed.enter_context(open_checkpoint(path, format))
         model = _described(checkpoint, path, layout or _recorded_layout(path), config)
@@ -118,7 +122,7 @@ def open_model(
         below = recognise(checkpoint.leaves).within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
         read = ReadTensors(checkpoint, within, without=without, algorithm=algorithm)
-        tensors = StageTensors(read)
+        tensors = StageTensors(read, device if family.in_torch else CPU)
         fields, corrections = family.reconcile(fields, tensors) if lenient else (fields, [])
         oracle = family(fields, tensors, path)
         failed.pop_all()

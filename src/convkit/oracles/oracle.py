@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from convkit.oracles.devices import CPU, device_of, moved, on
 from convkit.oracles.tensors import Made, OnDemand, Overlay, copy_of, shape_of, window_of
 from convkit.oracles.windows import Rows, Slice, Window
 
@@ -230,6 +231,8 @@ class Oracle(ABC):
 
     #: the name of the layout that it reads
     layout: ClassVar[str]
+    #: whether torch runs it, and may run it elsewhere than on the processor
+    in_torch: ClassVar[bool] = True
 
     #: the config as the framework reads it
     config: dict[str, Any]
@@ -268,19 +271,34 @@ class Oracle(ABC):
             return self.layer_stages[0]
         return self.stages[0] if name in _BEFORE else self.stages[-1]
 
-    @abstractmethod
     def begin(self, inputs: Mapping[str, Tensor]) -> State:
         """The state before the first stage, from ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``,
         if the model takes them.
         """
+        device = device_of(self.tensors)
+        with on(device):
+            return self.start(moved(inputs, device))
 
     @abstractmethod
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`begin`; the inputs are where the tensors are."""
+
     def stage(self, name: str, state: State, trace: Trace) -> State:
         """Run one stage: the state after it; hidden states, points and outputs are left in ``trace``.
 
         A stage depends on nothing else, and reads its tensors when it runs: it can be run again, and fed with what
-        flows elsewhere (:meth:`State.fed`).
+        flows elsewhere (:meth:`State.fed`). It runs where the tensors are; what flows and the trace are on the CPU.
         """
+        device, found = device_of(self.tensors), Trace(trace.detail)
+        with on(device):
+            left = self.step(name, State(moved(state.flow, device), state.given), found)
+        trace.states |= moved(found.states, CPU)
+        trace.outputs |= moved(found.outputs, CPU)
+        return State(moved(left.flow, CPU), left.given)
+
+    @abstractmethod
+    def step(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`stage`; what flows is where the tensors are."""
 
     def run(self, inputs: Mapping[str, Tensor], detail: int | None = None) -> Trace:
         """Run all stages on the inputs of :meth:`begin`; of layer ``detail``, inner points are kept as well."""

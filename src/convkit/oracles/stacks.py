@@ -31,8 +31,8 @@ class Stack(Oracle):
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
         """The hidden states after the last layer; those and the heads' outputs are left in ``trace``."""
 
-    def stage(self, name: str, state: State, trace: Trace) -> State:
-        """See :meth:`Oracle.stage`."""
+    def step(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.step`."""
         if name == self.stages[0]:
             x = self.before(state.given)
             trace.state("embedding", x)
@@ -89,8 +89,8 @@ class EncoderDecoder(Oracle):
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
         """The hidden states after the last layer; those and the heads' outputs are left in ``trace``."""
 
-    def stage(self, name: str, state: State, trace: Trace) -> State:
-        """See :meth:`Oracle.stage`."""
+    def step(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.step`."""
         flow, given = state.flow, state.given
         if name == "embedding":
             left = {"hidden": self.embedded("encoder", given)}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-from convkit.oracles.tensors import OnDemand
+from convkit.oracles.tensors import CPU, OnDemand
 from convkit.oracles.windows import Rows, Window, copied
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ Edits = Mapping[str, Callable[[], "Tensor"]]
 
 
 class StageTensors(OnDemand):
-    """Tensors of another mapping, each read at its first use and held until :meth:`release`.
+    """Tensors of another mapping, each read at its first use and held on ``device`` until :meth:`release`.
 
     For a while, some keys can give other tensors (:meth:`changed`), or parts of theirs (:meth:`windowed`). A window
     counts wherever its tensor is read: a function that makes a changed tensor sees the same part, and gives it.
     """
 
-    def __init__(self, below: OnDemand) -> None:
-        self._below = below
+    def __init__(self, below: OnDemand, device: str = CPU) -> None:
+        self._below, self._device = below, device
         self._held: dict[tuple[str, Window | None], Tensor] = {}
         self._windows: Mapping[str, Window] = {}
         self._changes: tuple[Edits, ...] = ()
@@ -47,7 +47,7 @@ class StageTensors(OnDemand):
         found = self._held.get((key, window))
         if found is None:
             found = self._below[key] if window is None else self._below.part(key, window)
-            self._held[key, window] = found
+            found = self._held[key, window] = found.to(self._device)
         return found
 
     def holding(self) -> Iterator[tuple[str, Window | None, Tensor]]:
@@ -87,7 +87,9 @@ class StageTensors(OnDemand):
     def copy(self, key: str) -> Tensor:
         """See :meth:`OnDemand.copy`: of a table, the rows that are seen."""
         window = self._windows.get(key)
-        return copied(self[key], window) if isinstance(window, Rows) else self[key].clone()
+        if isinstance(window, Rows) and self._device == CPU:
+            return copied(self[key], window)
+        return self[key].clone()
 
     @contextmanager
     def _seeing(self, changes: tuple[Edits, ...], making: bool) -> Iterator[None]:
@@ -106,6 +108,11 @@ class StageTensors(OnDemand):
 
     def __contains__(self, key: object) -> bool:
         return key in self._below
+
+    @property
+    def device(self) -> str:
+        """See :attr:`OnDemand.device`."""
+        return self._device
 
     def shape(self, key: str) -> tuple[int, ...]:
         """See :meth:`OnDemand.shape`."""

@@ -47,8 +47,17 @@ class Alive:
         self.bytes -= nbytes
 
 
+#: the device of tensors that are read
+CPU = "cpu"
+
+
 class OnDemand(Mapping[str, "Tensor"]):
     """Float32 tensors by key. Each access makes the tensor anew; the mapping keeps none."""
+
+    @property
+    def device(self) -> str:
+        """Where the tensors are given."""
+        return CPU
 
     @abstractmethod
     def shape(self, key: str) -> tuple[int, ...]:
@@ -137,7 +146,7 @@ class ReadTensors(OnDemand):
 
         shape, rows, axis = self.shape(key), window.rows, window.axis
         inner = math.prod(shape[axis + 1 :])
-        found = torch.empty(math.prod(shape[:axis]), len(rows), inner)
+        found = torch.empty(math.prod(shape[:axis]), len(rows), inner, device=CPU)
         if axis == 0:
             pieces = self._reader.ranges(key, [(row * inner, (row + 1) * inner) for row in rows])
             self._fill(found.numpy().reshape(-1), key, pieces)
@@ -250,6 +259,11 @@ class Overlay(OnDemand):
     def window(self, key: str) -> Window | None:
         """See :meth:`OnDemand.window`."""
         return window_of(self._below, key)
+
+    @property
+    def device(self) -> str:
+        """See :attr:`OnDemand.device`."""
+        return self._below.device if isinstance(self._below, OnDemand) else CPU
 
     def copy(self, key: str) -> Tensor:
         """See :meth:`OnDemand.copy`."""

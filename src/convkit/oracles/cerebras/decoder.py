@@ -122,8 +122,8 @@ class CerebrasDecoder(DecoderTensors):
             raise self.uncovered("moe", said, "covered: gated experts of the optimized implementation")
         return count, top
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`; the model attends causally and takes only ``input_ids``."""
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`; the model attends causally and takes only ``input_ids``."""
         ids = inputs["input_ids"]
         length = ids.shape[1]
         given = {"ids": ids, "all": causal(length), "window": causal(length, self.window or None)}

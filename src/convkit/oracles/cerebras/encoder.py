@@ -145,8 +145,8 @@ class CerebrasBert(CerebrasOracle, Stack):
             rows = shape_of(self.tensors, f"{classifier}.weight")[0]  # the yaml has num_labels, num_classes or neither
             self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`; takes ``attention_mask`` and, with a segment table, ``token_type_ids``."""
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`; takes ``attention_mask`` and, with a segment table, ``token_type_ids``."""
         import torch
 
         ids = inputs["input_ids"]

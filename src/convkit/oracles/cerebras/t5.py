@@ -124,8 +124,8 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
             for norm, name in _NORMS[stack].items():
                 self.claim_norm(f"{role}{norm}", f"{module}{name}", hidden, bias=False)
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`: ``input_ids`` and ``attention_mask`` go to the encoder; ``decoder_input_ids`` to
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`: ``input_ids`` and ``attention_mask`` go to the encoder; ``decoder_input_ids`` to
         the decoder, by default the encoder's, shifted by one after a 0.
         """
         import torch

@@ -141,15 +141,22 @@ def _sources(model: Module, stand_ins: StandIns) -> Sources:
 @contextmanager
 def reading(modules: Iterable[Module], sources: Sources, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """The parameters of these modules (not of those in them) hold their tensors for a while."""
-    own = {parameter for module in modules for parameter in module.parameters(recurse=False)}
-    held = {parameter: parameter.data for parameter in own if parameter in sources}
+    from torch.nn import Parameter
+
+    own = [
+        (module, name, stand_in)
+        for module in modules
+        for name, stand_in in module._parameters.items()
+        if stand_in is not None and stand_in in sources
+    ]
+    made = {stand_in: Parameter(sources[stand_in].of(tensors), False) for _, _, stand_in in own}
     try:
-        for parameter in held:
-            parameter.data = sources[parameter].of(tensors)
+        for module, name, stand_in in own:
+            module._parameters[name] = made[stand_in]
         yield
     finally:
-        for parameter, stand_in in held.items():
-            parameter.data = stand_in
+        for module, name, stand_in in own:
+            module._parameters[name] = stand_in
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
+from convkit.oracles.devices import device_of, moved
 from convkit.oracles.hf.family import Architecture, Family, names_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
@@ -219,12 +220,18 @@ class HfOracle(Oracle):
 
         return frozenset(name for name, module in self.base.named_modules() if isinstance(module, Conv1D))
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`."""
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`; what the model computed when it was built goes where its tensors are."""
+        device = device_of(self.tensors)
+        for module in self.model.modules():
+            held = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+            module._buffers.update(moved(held, device))
+        for parameter in set(self.model.parameters()) - self.sources.keys():
+            parameter.data = parameter.data.to(device)
         return State(given={"inputs": inputs, "calls": self.parts.calls(inputs)})
 
-    def stage(self, name: str, state: State, trace: Trace) -> State:
-        """See :meth:`Oracle.stage`."""
+    def step(self, name: str, state: State, trace: Trace) -> State:
+        """See :meth:`Oracle.step`."""
         with reading(self._modules(name), self.sources, self.tensors):
             hidden = self._stage(name, state, trace)
         return State({"hidden": hidden}, state.given)

@@ -111,8 +111,8 @@ class PaxLm(JaxOracle, Stack):
         """The config's activation; by default SiLU for a LLaMA-like model, else GELU."""
         return self.config.get("activation", "silu" if self.gated and not self.centred else "gelu")
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`; the model attends causally and takes only ``input_ids``."""
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`; the model attends causally and takes only ``input_ids``."""
         return State({}, {"ids": to_jax(inputs["input_ids"])})
 
     def before(self, given: Mapping[str, Any]) -> Tensor:

@@ -100,8 +100,8 @@ class T5xT5(JaxOracle, EncoderDecoder):
         ids = {"input_ids": encoder, "decoder_input_ids": decoder}
         return self.run({name: torch.as_tensor(value) for name, value in ids.items()})
 
-    def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.begin`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0,
+    def start(self, inputs: Mapping[str, Tensor]) -> State:
+        """See :meth:`Oracle.start`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0,
         unless ``decoder_input_ids`` are given.
         """
         import jax.numpy as jnp
