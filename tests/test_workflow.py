@@ -16,6 +16,8 @@ import pytest
 from warm import warm
 
 from convkit.generate.old_mdl import write_old
+from convkit.verify.documents import Described, read_plan
+from convkit.verify.equivalence.need import need
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = ("id", "source", "sha256", "from", "to", "format", "options")
@@ -274,6 +276,19 @@ def test_resources_come_out_of_the_plan(played: Campaign):
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
     assert "'mem_mb': 7500" in recorded
     assert "'disk_mb': 140050" in recorded
+
+
+def test_resources_of_equivalence_follow_the_largest_stage(played: Campaign):
+    limited = GOOD | {"id": "limited", "checks": "equivalence:memory=2GB"}
+    played.write([GOOD | {"checks": "equivalence:probe-length=512"}, limited])
+    played.run("results/good/equivalence.json", "results/limited/equivalence.json", "--benchmark-extended")
+    plan = read_plan(Described, played.document("good/plan.json"))
+    good, other = (
+        (played.directory / f"results/{row}/benchmarks/equivalence.tsv").read_text() for row in ("good", "limited")
+    )
+    assert f"'mem_mb': {1 + need(plan, positions=512).memory // 1_000_000}" in good
+    assert f"'runtime': {10 + int(need(plan, positions=512, threads=2).seconds / 60)}" in good
+    assert "'mem_mb': 2001" in other
 
 
 def test_dry_run_makes_nothing(played: Campaign):

@@ -11,7 +11,10 @@ import yaml
 
 from convkit.cli.claim import check_claim, checks_of, is_one_file
 from convkit.cli.kinds import kind_of
+from convkit.cli.output import parse_size
 from convkit.errors import UsageError
+from convkit.verify.documents import Described, read_plan
+from convkit.verify.equivalence.need import need
 
 # Find the convkit beside the interpreter even if its environment isn't activated.
 shell.prefix(f'PATH="$PATH:{Path(sys.executable).parent}"; ')
@@ -160,6 +163,37 @@ def planned(figure, *, factor=1.0, atleast=0):
         return atleast + int(factor * summary[figure] / 1e6)
 
     return resource
+
+
+def equivalence_need(wildcards, input):
+    """What the equivalence check of a conversion needs, out of the plan; None for a migration, whose plan is another."""
+    if kind_of(ROWS[wildcards.id]) != "conversion":
+        return None
+    settings = equivalence_settings(wildcards)
+    return need(
+        read_plan(Described, json.loads(Path(input.plan).read_text())),
+        positions=int(settings["probe-length"]),
+        threads=int(settings["threads"]),
+        faults=settings.get("faults", "spread"),
+    )
+
+
+def equivalence_memory(wildcards, input):
+    """Megabytes for an equivalence check: those that the row allows, otherwise those that it will need."""
+    if allowed := equivalence_settings(wildcards).get("memory"):
+        return 1 + parse_size(allowed) // 1_000_000
+    predicted = equivalence_need(wildcards, input)
+    return (
+        1 + predicted.memory // 1_000_000
+        if predicted
+        else planned("bytes_read", factor=4, atleast=2000)(wildcards, input)
+    )
+
+
+def equivalence_minutes(wildcards, input):
+    """Run time of an equivalence check."""
+    predicted = equivalence_need(wildcards, input)
+    return 10 + int(predicted.seconds / 60) if predicted else minutes(wildcards, input)
 
 
 def minutes(wildcards, input):

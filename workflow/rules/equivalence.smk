@@ -1,4 +1,4 @@
-# Both models are in memory in float32, in the worst case twice as large as their files.
+# Both models are walked a stage at a time: memory follows the largest stage, in float32.
 rule equivalence:
     input:
         source_record,
@@ -16,8 +16,8 @@ rule equivalence:
         "../../environment.yml"
     threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])
     resources:
-        mem_mb=planned("bytes_read", factor=4, atleast=2000),
-        runtime=minutes,
+        mem_mb=equivalence_memory,
+        runtime=equivalence_minutes,
     params:
         source=source,
         target=target,

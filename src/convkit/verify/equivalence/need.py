@@ -1,0 +1,131 @@
+"""Predict what an equivalence check needs, from the shapes in a plan: memory and time.
+
+Both models are walked a stage at a time, and the tensors of one side are in memory at a time, in float32. So the
+largest stage decides: a layer, together with the one after it (a planted fault takes that one's weights) and with what
+a layer computes; or a slice of a head, with the logits of its tokens. The factors were fitted to measured processes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convkit.verify.documents import Described, Planned
+from convkit.verify.equivalence.probe import POSITIONS, ROWS
+from convkit.verify.equivalence.schedule import Mode
+from convkit.verify.equivalence.walk import SLICE
+
+_FLOAT = 4
+#: the number of a layer in a key: the first number that stands alone, as in ``layers.3.weight`` and ``layers_3/kernel``
+_NUMBER = re.compile(r"(?<![^._/])\d+(?![^._/])")
+#: the field of a config that says up to which length a longrope model computes as it was first trained
+_SWITCH = "original_max_position_embeddings"
+#: how the keys of an optimizer's state begin, which no model reads
+_OPTIMIZER = re.compile(r"(state|opt_states?|optimizer)[._/]")
+#: a process that has opened two small models: mostly PyTorch and transformers
+_PROCESS = 350_000_000
+#: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
+_WIDEST, _SCORES = 5, 10
+#: the logits of a slice that are in memory at one time: of the source, of the target fed and free, and differences
+_LOGITS = 7
+#: a head is at least this wide
+_HEAD = 64
+#: seconds before the first stage, on a slow machine
+_START = 60
+#: how often a stage is run, on average, by which faults are planted: as it is, again, aside, fed, free, and with those
+_RUNS = {"none": 6, "spread": 12, "all": 40}
+#: floating-point operations in a second, by one slow thread
+_SPEED = 4e9
+#: bytes in a second, from a slow disk
+_DISK = 20e6
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a check needs at most: anonymous memory of its process in bytes, and time in seconds."""
+
+    memory: int
+    seconds: float
+
+
+def need(plan: Described, *, positions: int = POSITIONS, threads: int = 1, faults: Mode = "spread") -> Need:
+    """Predict what the equivalence check of a conversion needs.
+
+    Args:
+        plan: of the conversion.
+        positions: the length of the input, as it is asked for.
+        threads: that run the models.
+        faults: which are planted.
+    """
+    switch = max(_switch(plan.source.config), _switch(plan.target.config))
+    tokens = ROWS * max(positions, switch + POSITIONS // 4 if switch else 0)
+    sides = [_Side(leaves, tokens) for leaves in (plan.source_leaves, plan.target_leaves)]
+    computing = 2 * max(side.elements for side in sides) * tokens * _RUNS[faults] / (_SPEED * threads)
+    reading = sum(side.stored for side in sides) / _DISK
+    return Need(_PROCESS + max(side.memory for side in sides), _START + computing + reading)
+
+
+class _Side:
+    """The tensors of one side that its model reads."""
+
+    def __init__(self, leaves: Mapping[str, Planned], tokens: int) -> None:
+        self._tokens = tokens
+        self._layers = defaultdict[str, list[tuple[int, ...]]](list)
+        outside: list[tuple[int, ...]] = []
+        self.stored = self.elements = 0
+        for key, leaf in leaves.items():
+            spec = leaf.spec
+            if spec is None or "float" not in spec.dtype or _OPTIMIZER.match(key):
+                continue
+            number = _NUMBER.search(key)
+            (self._layers[key[: number.end()]] if number else outside).append(spec.shape)
+            self.stored += spec.nbytes
+            self.elements += spec.size
+        if not self._layers:  # layers lie stacked in tensors, and are at worst all read at once
+            self._layers[""] = outside
+        self._table = max(outside, key=math.prod, default=())
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the largest stage: its tensors, and what it computes."""
+        return _FLOAT * (self._computed + max(self._head, *map(self._layer, self._layers.values())))
+
+    @property
+    def _computed(self) -> int:
+        """Elements of what a layer computes; the process keeps that memory for later."""
+        layers = (shape for shapes in self._layers.values() for shape in shapes if len(shape) > 1)
+        scores = self._tokens // ROWS * min(self._table, default=0) // _HEAD
+        return self._tokens * (_WIDEST * max(map(max, layers), default=0) + _SCORES * scores)
+
+    @staticmethod
+    def _layer(shapes: list[tuple[int, ...]]) -> int:
+        """Elements of a layer, the one after it, and a changed tensor."""
+        sizes = [math.prod(shape) for shape in shapes]
+        return 2 * sum(sizes) + max(sizes)
+
+    @property
+    def _head(self) -> int:
+        """Elements of a slice of the largest table, the same of the embedding, a changed one, and their logits."""
+        elements = min(math.prod(self._table), SLICE)
+        logits = self._tokens * (elements // max(1, min(self._table, default=1)))
+        return 3 * elements + _LOGITS * logits
+
+
+def _switch(config: Mapping[str, Any]) -> int:
+    """Up to which input length a longrope model computes as it was first trained; 0 for others."""
+    values = dict(_flat(config))
+    if "longrope" not in [str(value).lower() for value in values.values()]:
+        return 0
+    return max((int(value) for name, value in values.items() if name == _SWITCH and value), default=0)
+
+
+def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield name, value
