@@ -114,6 +114,7 @@ def test_predicting_needs_no_framework():
     "model",
     [
         "llama?layers=2",
+        "t5x?layers=2",
         "gpt2?layers=2&hidden=768&heads=12&intermediate=3072&vocab=50257",
         "llama?layers=4&hidden=1024&heads=16&kv_heads=4&intermediate=4096&vocab=32000&dtype=bfloat16",
         "llama?layers=2&hidden=2048&heads=32&kv_heads=8&intermediate=5632&vocab=8000&dtype=bfloat16",
@@ -123,7 +124,8 @@ def test_a_process_takes_what_is_predicted(model: str, tmp_path: Path, capsys: p
     pytest.importorskip("transformers")
     source, target = tmp_path / "source", tmp_path / "target.mdl"
     assert main(["fetch", f"generated://{model}", str(source)]) == 0
-    to = f"cerebras/{model.partition('?')[0]}"
+    family = model.partition("?")[0]
+    to = {"t5x": "te/t5-fused"}.get(family, f"cerebras/{family}")
     assert main(["convert", str(source), str(target), "--to", to]) == 0
     capsys.readouterr()
     assert main(["plan", str(source), "--to", to, "--json"]) == 0

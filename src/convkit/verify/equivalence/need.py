@@ -26,8 +26,8 @@ _NUMBER = re.compile(r"(?<![^._/])\d+(?![^._/])")
 _SWITCH = "original_max_position_embeddings"
 #: how the keys of an optimizer's state begin, which no model reads
 _OPTIMIZER = re.compile(r"(state|opt_states?|optimizer)[._/]")
-#: a process that has opened two small models: mostly PyTorch and transformers
-_PROCESS = 350_000_000
+#: a process that has opened two small models: PyTorch, transformers, and what reads the formats of JAX
+_PROCESS = 400_000_000
 #: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
 _WIDEST, _SCORES = 5, 10
 #: the logits of a slice that are in memory at one time: of the source, of the target fed and free, and differences
