@@ -29,8 +29,8 @@ CONFIG = {
     "probe_length": 256,
 }
 
-#: what the convkit command imports to make and run models, and to report
-MODELS = ("transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2", "convkit.report")
+#: the order of a few small jobs needs no solver, which is a process each time
+QUICK = ("--scheduler", "greedy")
 
 
 def claim(**cells: str) -> dict[str, str]:
@@ -83,27 +83,27 @@ def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "convkit.report") as command:
+    with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "warm_report") as command:
         yield command
 
 
 @pytest.fixture(scope="module")
 def convkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The real command, and the models that it is asked for."""
-    with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", *MODELS) as command:
+    with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", "warm_convkit", "warm_report") as command:
         yield command
 
 
 @pytest.fixture
 def played(tmp_path: Path, snakemake: Path, fake: Path) -> Campaign:
     """A campaign whose convkit command is played."""
-    return Campaign(tmp_path, f"{fake.parent}:{os.environ['PATH']}", snakemake)
+    return Campaign(tmp_path, f"{fake.parent}:{os.environ['PATH']}", snakemake, *QUICK)
 
 
 @pytest.fixture
 def real(tmp_path: Path, snakemake: Path, convkit: Path) -> Campaign:
     """A campaign of the real command."""
-    return Campaign(tmp_path, f"{convkit.parent}:{os.environ['PATH']}", snakemake)
+    return Campaign(tmp_path, f"{convkit.parent}:{os.environ['PATH']}", snakemake, *QUICK)
 
 
 @pytest.fixture

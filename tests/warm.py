@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import json
+import marshal
 import os
 import select
 import signal
@@ -21,15 +21,17 @@ from importlib import import_module
 from pathlib import Path
 from traceback import print_exc
 
-#: what is called: it imports little, so that it starts at once
+#: what is called: it imports only what is built into Python, so that it starts at once
 COMMAND = """\
 #!{python} -IS
-import json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
-    call = dict(words=sys.argv, folder=os.getcwd(), environment=dict(os.environ))
-    socket.send_fds(server, [json.dumps(call).encode() + b"\\n"], [0, 1, 2])
-    sys.exit(int(server.makefile().readline()))
+import _socket, marshal, posix, sys
+server = _socket.socket(_socket.AF_UNIX)
+server.connect({address!r})
+call = marshal.dumps((sys.argv, posix.getcwd(), posix.environ))
+files = b"".join(file.to_bytes(4, sys.byteorder) for file in (0, 1, 2))
+server.sendmsg([len(call).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
+server.sendall(call)
+sys.exit(int(server.recv(16)))
 """
 
 
@@ -80,18 +82,17 @@ def calls(listening: socket.socket) -> Iterator[socket.socket]:
 
 def become(caller: socket.socket) -> None:
     """Make this process that of a call."""
-    said, files, *_ = socket.recv_fds(caller, 1 << 16, 3)
-    while not said.endswith(b"\n"):
-        said += caller.recv(1 << 16)
+    size, files, *_ = socket.recv_fds(caller, 4, 3)
+    said = caller.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
     caller.close()
-    call = json.loads(said)
+    words, folder, environment = marshal.loads(said)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    os.chdir(call["folder"])
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(call["environment"])
-    sys.argv = call["words"]
+    os.environb.update(environment)
+    sys.argv = words
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

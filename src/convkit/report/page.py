@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -42,8 +43,9 @@ MOST_LEAVES = 400
 _UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
-def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
-    """Render the whole page."""
+@cache
+def _environment() -> jinja2.Environment:
+    """The templates, which are compiled once."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convkit.report"),
         autoescape=True,
@@ -68,9 +70,15 @@ def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
         "times": text.times,
         "capitalized": text.capitalized,
     }
+    return environment
+
+
+def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
+    """Render the whole page."""
     axis = axis_over(conversions)
     sections = [_section(row, conversion, axis) for row, conversion in zip(summary.rows, conversions, strict=True)]
-    return environment.get_template("report.html.j2").render(
+    template = _environment().get_template("report.html.j2")
+    return template.render(
         summary=summary,
         headline=headline(summary),
         axis=axis,
