@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from torch.utils._pytree import tree_leaves
 
 from convkit.errors import UsageError
 from convkit.oracles import get_oracle
-from convkit.oracles.devices import check_device
+from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle, Trace
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import Overlay
+from convkit.verify.equivalence import equivalence
 from convkit.verify.equivalence.probe import make_probe
 
 ATEN = torch.ops.aten
@@ -92,8 +94,8 @@ def test_recorded_models_run_where_their_tensors_are(model: str) -> None:
     check_where_it_runs(RECORDED[model]())
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
-    check_device("cpu")
-    if not torch.cuda.is_available():
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for use in (open_model, partial(equivalence, tmp_path)):
         with pytest.raises(UsageError, match="--device cuda: torch finds no CUDA device"):
-            check_device("cuda")
+            use(tmp_path, device="cuda")

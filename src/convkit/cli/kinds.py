@@ -131,6 +131,7 @@ def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
             source_format=args.source_format,
             probe_length=args.probe_length,
             threads=args.threads,
+            device=args.device,
             choices=Choices(faults=args.faults, stages=args.stages or "", memory=args.memory),
             steps=advance,
         )

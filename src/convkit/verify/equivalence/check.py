@@ -37,6 +37,7 @@ def equivalence(
     probe_length: int | None = None,
     seed: int = SEED,
     threads: int | None = None,
+    device: str = "cpu",
     choices: Choices | None = None,
     steps: Steps | None = None,
 ) -> Verdict:
@@ -55,7 +56,7 @@ def equivalence(
 
     Raises:
         ConvkitError: a side can't be read, has a layout that no oracle runs, or contradicts its config.
-        UsageError: a probe of fewer than two positions.
+        UsageError: a probe of fewer than two positions, or no such device.
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
     choices = choices or Choices()
@@ -69,6 +70,7 @@ def equivalence(
         source_config=source_config,
         target_config=target_config,
         source_format=source_format,
+        device=device,
     ) as sides:
         inputs = inputs_of(sides, probe_length, seed)
         models = models_of(sides, inputs)
@@ -94,4 +96,6 @@ def _question(sides: Sides, inputs: Sequence[Inputs], choices: Choices) -> dict[
     }
     given = [{name: value.tolist() for name, value in one.items()} for one in inputs]
     deviations = [structs.asdict(one) for one in sides.basis.taken]
-    return {**described, "deviations": deviations, "inputs": given, "choices": asdict(choices)}
+    devices = {name: side.tensors.device for name, side in sides.named.items()}
+    asked = {"inputs": given, "choices": asdict(choices), "devices": devices}
+    return {**described, "deviations": deviations, **asked}

@@ -34,7 +34,8 @@ def models_of(sides: Sides, inputs: Sequence[Inputs]) -> Models:
     if sides.cast:
         lanes["uncast"] = Lane(basis.source, ours.tensors, inputs)
         comparisons.append(Comparison("cast", "uncast", "target"))
-        tensors["source"] = StageTensors(Rounded(ours.read, ours.oracle, theirs.oracle, theirs.dtypes))
+        rounded = Rounded(ours.read, ours.oracle, theirs.oracle, theirs.dtypes)
+        tensors["source"] = StageTensors(rounded, ours.tensors.device)
     for name, (side, oracle) in wanted.items():
         read = oracle.rebuilt(tensors=tensors[side]) if sides.cast and side == "source" else oracle
         lanes[name] = Lane(read, tensors[side], inputs)

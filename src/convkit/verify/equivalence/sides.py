@@ -51,11 +51,13 @@ def opened(
     source_config: Path | None,
     target_config: Path | None,
     source_format: str | None,
+    device: str,
 ) -> Iterator[Sides]:
     """Open both. What is None comes from the receipt beside ``target``, otherwise it is detected.
 
     Raises:
         ConvkitError: a side can't be read, has a layout that no oracle runs, or contradicts its config.
+        UsageError: there is no such device.
     """
     receipt = read_receipt(target, CONVERSION)
     plan = read_plan(Described, receipt["plan"], target) if receipt else None
@@ -69,12 +71,14 @@ def opened(
             lenient=True,
             without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
             algorithm=algorithm,
+            device=device,
         ) as ours,
         open_model(
             target,
             layout=to_layout or (plan.target.layout if plan else None),
             config=target_config,
             algorithm=algorithm,
+            device=device,
         ) as theirs,
     ):
         basis = basis_of(ours, theirs, receipt, plan, target_config)
