@@ -38,6 +38,14 @@ def model(layout: str, arrays: Arrays, config: dict[str, Any] | None = None) -> 
     return get_oracle(layout)(config or {}, tensors)
 
 
+def random_inputs(oracle: Oracle, length: int) -> dict[str, torch.Tensor]:
+    """Ids for each stack, without padding; the decoder gets fewer than the encoder."""
+    generator, inputs = torch.Generator().manual_seed(0), dict[str, torch.Tensor]()
+    for n, name in enumerate(oracle.inputs):
+        inputs[name] = torch.randint(1, oracle.facts.vocab_size, (2, length - 3 * n), generator=generator)
+    return inputs
+
+
 def fw(name: str) -> str:
     return "t5x/t5" if name in T5X else "pax/lm-repeat" if name == "pax_repeat" else "pax/lm"
 
@@ -52,7 +60,8 @@ def test_pax_is_what_paxml_computed(name: str) -> None:
 @pytest.mark.parametrize("name", T5X)
 def test_t5_is_what_t5x_computed(name: str) -> None:
     recorded = forward("t5x")
-    found = model("t5x/t5", genuine(name)).forward(recorded["enc"], recorded["dec"])  # type: ignore[attr-defined]
+    inputs = {"input_ids": recorded["enc"], "decoder_input_ids": recorded["dec"]}
+    found = model("t5x/t5", genuine(name)).run({key: torch.from_numpy(ids).long() for key, ids in inputs.items()})
     np.testing.assert_allclose(found.outputs["lm"], recorded["logits"], rtol=0, atol=CLOSE)
 
 
@@ -79,8 +88,7 @@ def test_te_computes_what_its_source_computes_and_faults_show(name: str, te: str
     source = model(fw(name), arrays)
     target = model(te, carried(mapping, arrays, format="torch", choices=choices), {**plan.names, **plan.variant})
     assert not source.problems + target.problems
-    ids = torch.randint(1, source.facts.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids}
+    inputs = random_inputs(source, 64)
     logits = source.run(inputs).outputs["lm"], target.run(inputs).outputs["lm"]
     torch.testing.assert_close(*logits, rtol=0, atol=CLOSE)
     found = compared(source, target, inputs)
@@ -119,9 +127,7 @@ def test_stages(name: str, te: str, tmp_path: Path) -> None:
         mapping = find_mapping(fw(name), te)
         plan = plan_of(mapping, arrays, format="torch")
         oracle = model(te, carried(mapping, arrays, format="torch"), {**plan.names, **plan.variant})
-    inputs = {
-        "input_ids": torch.randint(1, oracle.facts.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
-    }
+    inputs = random_inputs(oracle, 16)
     check_that_stages_are_the_run(oracle, inputs)
     check_that_roles_are_read_where_said(oracle, inputs)
     check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")

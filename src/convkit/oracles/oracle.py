@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.devices import CPU, device_of, moved, on
+from convkit.oracles.inputs import Input
 from convkit.oracles.tensors import Made, OnDemand, Overlay, copy_of, shape_of, window_of
 from convkit.oracles.windows import Rows, Slice, Window
 
@@ -271,10 +272,13 @@ class Oracle(ABC):
             return self.layer_stages[0]
         return self.stages[0] if name in _BEFORE else self.stages[-1]
 
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What :meth:`begin` takes, by name."""
+        return {"input_ids": Input(self.facts.vocab_size, positions=self.facts.positions, needed=True)}
+
     def begin(self, inputs: Mapping[str, Tensor]) -> State:
-        """The state before the first stage, from ``input_ids`` [b, s] with ``attention_mask`` and ``token_type_ids``,
-        if the model takes them.
-        """
+        """The state before the first stage, from the model's :attr:`inputs`, int64."""
         device = device_of(self.tensors)
         with on(device):
             return self.start(moved(inputs, device))

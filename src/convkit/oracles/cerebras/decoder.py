@@ -123,7 +123,7 @@ class CerebrasDecoder(DecoderTensors):
         return count, top
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.start`; the model attends causally and takes only ``input_ids``."""
+        """See :meth:`Oracle.start`; the model attends causally."""
         ids = inputs["input_ids"]
         length = ids.shape[1]
         given = {"ids": ids, "all": causal(length), "window": causal(length, self.window or None)}

@@ -16,6 +16,7 @@ from convkit.oracles.blocks.block import Block
 from convkit.oracles.blocks.feed_forward import FeedForward
 from convkit.oracles.blocks.norms import Norm
 from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
+from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.stacks import Stack
 from convkit.oracles.tensors import shape_of
@@ -145,8 +146,16 @@ class CerebrasBert(CerebrasOracle, Stack):
             rows = shape_of(self.tensors, f"{classifier}.weight")[0]  # the yaml has num_labels, num_classes or neither
             self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
 
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """See :attr:`Oracle.inputs`."""
+        found = {**super().inputs, "attention_mask": Input(2, like="input_ids")}
+        if self.facts.segments:
+            found["token_type_ids"] = Input(self.facts.segments, like="input_ids")
+        return found
+
     def start(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.start`; takes ``attention_mask`` and, with a segment table, ``token_type_ids``."""
+        """See :meth:`Oracle.start`; by default no position is padding, and all tokens are of the first type."""
         import torch
 
         ids = inputs["input_ids"]

@@ -17,6 +17,7 @@ from convkit.oracles.blocks.feed_forward import FeedForward
 from convkit.oracles.blocks.norms import Norm
 from convkit.oracles.blocks.relative import relative
 from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
+from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.stacks import EncoderDecoder
 
@@ -124,16 +125,20 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
             for norm, name in _NORMS[stack].items():
                 self.claim_norm(f"{role}{norm}", f"{module}{name}", hidden, bias=False)
 
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """See :attr:`Oracle.inputs`."""
+        longest = self.number("tgt_max_position_embeddings")
+        decoder = Input(self.facts.vocab_size, positions=longest, needed=True)
+        return {**super().inputs, "attention_mask": Input(2, like="input_ids"), "decoder_input_ids": decoder}
+
     def start(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.start`: ``input_ids`` and ``attention_mask`` go to the encoder; ``decoder_input_ids`` to
-        the decoder, by default the encoder's, shifted by one after a 0.
-        """
+        """See :meth:`Oracle.start`: ``input_ids`` and ``attention_mask`` go to the encoder."""
         import torch
 
         ids = inputs["input_ids"]
-        shifted = torch.nn.functional.pad(ids, (1, 0))[:, :-1]
         seen = padding(inputs.get("attention_mask", torch.ones_like(ids)))
-        return State({}, {"encoder": ids, "decoder": inputs.get("decoder_input_ids", shifted), "seen": seen})
+        return State({}, {"encoder": ids, "decoder": inputs["decoder_input_ids"], "seen": seen})
 
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`EncoderDecoder.embedded`."""

@@ -20,6 +20,7 @@ from convkit.oracles.devices import device_of, moved
 from convkit.oracles.hf.family import Architecture, Family, names_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
+from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
 from convkit.oracles.tensors import same, shape_of
 
@@ -219,6 +220,16 @@ class HfOracle(Oracle):
         from transformers.pytorch_utils import Conv1D
 
         return frozenset(name for name, module in self.base.named_modules() if isinstance(module, Conv1D))
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """See :attr:`Oracle.inputs`; a model without a table of positions may name no limit."""
+        longest = getattr(self.parsed, "max_position_embeddings", None)
+        ids = Input(self.facts.vocab_size, positions=longest, needed=True)
+        found = {"input_ids": ids, "attention_mask": Input(2, like="input_ids")}
+        if self.facts.segments:
+            found["token_type_ids"] = Input(self.facts.segments, like="input_ids")
+        return found
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
         """See :meth:`Oracle.start`; what the model computed when it was built goes where its tensors are."""

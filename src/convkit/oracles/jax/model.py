@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
+from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Cut, Facts, Oracle
 from convkit.oracles.tensors import shape_of
 
@@ -43,6 +44,11 @@ class JaxOracle(Oracle):
         self.claim()
         used = {part.key for part in self.roles.values()}
         self.refuse(key for key in tensors if key.startswith(self.weights) and key not in used)
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """See :attr:`Oracle.inputs`; no table limits the positions."""
+        return {"input_ids": Input(self.facts.vocab_size, needed=True)}
 
     #: prefix of the model's own tensors
     weights: str

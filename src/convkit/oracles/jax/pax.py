@@ -112,7 +112,7 @@ class PaxLm(JaxOracle, Stack):
         return self.config.get("activation", "silu" if self.gated and not self.centred else "gelu")
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.start`; the model attends causally and takes only ``input_ids``."""
+        """See :meth:`Oracle.start`; the model attends causally."""
         return State({}, {"ids": to_jax(inputs["input_ids"])})
 
     def before(self, given: Mapping[str, Any]) -> Tensor:

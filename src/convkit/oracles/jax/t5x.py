@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from convkit.oracles.inputs import Input
 from convkit.oracles.jax.model import (
     POSITIONS,
     UNSEEN,
@@ -93,24 +94,16 @@ class T5xT5(JaxOracle, EncoderDecoder):
         """The config's activation; by default ``gelu`` (T5 1.1) for a gated layer, else ``relu`` (the first T5)."""
         return self.config.get("activation", "gelu" if self.gated else "relu")
 
-    def forward(self, encoder: Any, decoder: Any) -> Trace:
-        """Run with encoder ids ``[b, s]`` and decoder ids ``[b, t]``, int."""
-        import torch
-
-        ids = {"input_ids": encoder, "decoder_input_ids": decoder}
-        return self.run({name: torch.as_tensor(value) for name, value in ids.items()})
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """See :attr:`Oracle.inputs`."""
+        return {**super().inputs, "decoder_input_ids": Input(self.facts.vocab_size, needed=True)}
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
-        """See :meth:`Oracle.start`: ``input_ids`` go to the encoder, and to the decoder shifted by one, after a 0,
-        unless ``decoder_input_ids`` are given.
-        """
+        """See :meth:`Oracle.start`: ``input_ids`` go to the encoder."""
         import jax.numpy as jnp
 
-        encoder = to_jax(inputs["input_ids"])
-        if "decoder_input_ids" in inputs:
-            decoder = to_jax(inputs["decoder_input_ids"])
-        else:
-            decoder = jnp.pad(encoder, ((0, 0), (1, 0)))[:, :-1]
+        encoder, decoder = to_jax(inputs["input_ids"]), to_jax(inputs["decoder_input_ids"])
         seen = jnp.where(encoder > 0, 0.0, UNSEEN)[:, None, None, :]
         return State({}, {"encoder": encoder, "decoder": decoder, "seen": seen})
 

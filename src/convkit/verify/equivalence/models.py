@@ -20,7 +20,8 @@ def inputs_of(sides: Sides, length: int | None, seed: int) -> list[Inputs]:
         UsageError: fewer than two positions.
     """
     facts, basis = (sides.ours.oracle.facts, sides.theirs.oracle.facts), sides.basis
-    probe = make_probe(*facts, length=probe_length(*facts, asked=length), seed=seed)
+    takes = sides.ours.oracle.inputs.keys() & sides.theirs.oracle.inputs.keys()
+    probe = make_probe(*facts, length=probe_length(*facts, asked=length), seed=seed, takes=takes)
     return [probe, *shorter(max(basis.source.facts.switches_at, basis.target.facts.switches_at), probe)]
 
 

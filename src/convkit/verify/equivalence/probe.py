@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from convkit.errors import UsageError
@@ -16,6 +17,8 @@ POSITIONS = 256
 ROWS = 2
 _FEWEST = 2
 SEED = 20261122
+#: what encoders take
+TEXT = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
@@ -31,21 +34,26 @@ def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
     return min(wanted, source.positions, target.positions)
 
 
-def make_probe(source: Facts, target: Facts, length: int, seed: int = SEED) -> dict[str, Tensor]:
+def make_probe(
+    source: Facts, target: Facts, length: int, seed: int = SEED, takes: Collection[str] = TEXT
+) -> dict[str, Tensor]:
     """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
 
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
-    ``token_type_ids``: two types if the models have them.
+    ``token_type_ids``: two types if the models have them. ``takes`` names what both models take.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     vocab = min(source.vocab_size, target.vocab_size)
     probe = {"input_ids": torch.randint(vocab, (ROWS, length), generator=generator)}
-    if not source.causal:
+    if "decoder_input_ids" in takes:
+        probe["decoder_input_ids"] = torch.randint(vocab, (ROWS, length), generator=generator)
+    if not source.causal and "attention_mask" in takes:
         seen = torch.ones(ROWS, length, dtype=torch.long)
         seen[1, length - length // 6 :] = 0
         probe["attention_mask"] = seen
+    if not source.causal and "token_type_ids" in takes:
         kinds = max(1, min(source.segments, target.segments))
         probe["token_type_ids"] = (torch.arange(length) * kinds // length).expand(ROWS, length).contiguous()
     return probe
