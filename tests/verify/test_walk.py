@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -15,7 +16,7 @@ from test_equivalence import NO_FAULTS, agrees, generated_pair, plant, write
 
 from convkit.cli import main
 from convkit.errors import UsageError
-from convkit.verify.equivalence import check
+from convkit.verify.equivalence import check, walk
 from convkit.verify.equivalence.check import equivalence
 from convkit.verify.equivalence.walk import Choices, Walk
 
@@ -122,6 +123,31 @@ class TestAPart:
     def test_what_is_no_part_is_refused(self, stages: str, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"--stages {stages}"):
             equivalence(*write(gpt2(), tmp_path), choices=Choices(stages=stages))
+
+
+class TestMemory:
+    def test_the_head_is_read_in_thinner_slices(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cut: list[int] = []
+
+        def pieces(*args: Any) -> Any:
+            found = real(*args)
+            cut.append(len(found))
+            return found
+
+        real = walk.pieces
+        monkeypatch.setattr(walk, "pieces", pieces)
+        pair = write(llama(vocab=60_000, layers=1), tmp_path)
+        whole = equivalence(*pair, choices=NO_FAULTS, probe_length=32)
+        assert max(cut) == 1
+        sliced = equivalence(*pair, choices=Choices(faults="none", memory=450_000_000), probe_length=32)
+        assert max(cut) > 1
+        assert agrees(whole) and agrees(sliced)
+        for name in ("max_rel", "free_max_rel", "max_kl"):
+            assert sliced.measured[name] == pytest.approx(whole.measured[name])
+
+    def test_too_little_is_refused_with_what_is_needed(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"--memory: 100 MB .* \(at least 4\d\d MB are needed\)"):
+            equivalence(*write(gpt2(), tmp_path), choices=Choices(memory=100_000_000))
 
 
 class TestFaults:

@@ -1,9 +1,4 @@
-"""Predict what an equivalence check needs, from the shapes in a plan: memory and time.
-
-Both models are walked a stage at a time, and the tensors of one side are in memory at a time, in float32. So the
-largest stage decides: a layer, together with the one after it (a planted fault takes that one's weights) and with what
-a layer computes; or a slice of a head, with the logits of its tokens. The factors were fitted to measured processes.
-"""
+"""Predict what an equivalence check needs, from the plan of its conversion: memory and time."""
 
 from __future__ import annotations
 
@@ -17,23 +12,14 @@ from typing import Any
 from convkit.verify.documents import Described, Planned
 from convkit.verify.equivalence.probe import POSITIONS, ROWS
 from convkit.verify.equivalence.schedule import Mode
-from convkit.verify.equivalence.walk import SLICE
+from convkit.verify.equivalence.stage_memory import Shape, StageShapes
 
-_FLOAT = 4
 #: the number of a layer in a key: the first number that stands alone, as in ``layers.3.weight`` and ``layers_3/kernel``
 _NUMBER = re.compile(r"(?<![^._/])\d+(?![^._/])")
 #: the field of a config that says up to which length a longrope model computes as it was first trained
 _SWITCH = "original_max_position_embeddings"
 #: how the keys of an optimizer's state begin, which no model reads
 _OPTIMIZER = re.compile(r"(state|opt_states?|optimizer)[._/]")
-#: a process that has opened two small models: PyTorch, transformers, and what reads the formats of JAX
-_PROCESS = 400_000_000
-#: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
-_WIDEST, _SCORES = 5, 10
-#: the logits of a slice that are in memory at one time: of the source, of the target fed and free, and differences
-_LOGITS = 7
-#: a head is at least this wide
-_HEAD = 64
 #: seconds before the first stage, on a slow machine
 _START = 60
 #: how often a stage is run, on average, by which faults are planted: as it is, again, aside, fed, free, and with those
@@ -66,53 +52,26 @@ def need(plan: Described, *, positions: int = POSITIONS, threads: int = 1, fault
     sides = [_Side(leaves, tokens) for leaves in (plan.source_leaves, plan.target_leaves)]
     computing = 2 * max(side.elements for side in sides) * tokens * _RUNS[faults] / (_SPEED * threads)
     reading = sum(side.stored for side in sides) / _DISK
-    return Need(_PROCESS + max(side.memory for side in sides), _START + computing + reading)
+    return Need(max(side.stages.memory() for side in sides), _START + computing + reading)
 
 
 class _Side:
     """The tensors of one side that its model reads."""
 
     def __init__(self, leaves: Mapping[str, Planned], tokens: int) -> None:
-        self._tokens = tokens
-        self._layers = defaultdict[str, list[tuple[int, ...]]](list)
-        outside: list[tuple[int, ...]] = []
+        layers = defaultdict[str, list[Shape]](list)
+        outside: list[Shape] = []
         self.stored = self.elements = 0
         for key, leaf in leaves.items():
             spec = leaf.spec
             if spec is None or "float" not in spec.dtype or _OPTIMIZER.match(key):
                 continue
             number = _NUMBER.search(key)
-            (self._layers[key[: number.end()]] if number else outside).append(spec.shape)
+            (layers[key[: number.end()]] if number else outside).append(spec.shape)
             self.stored += spec.nbytes
             self.elements += spec.size
-        if not self._layers:  # layers lie stacked in tensors, and are at worst all read at once
-            self._layers[""] = outside
-        self._table = max(outside, key=math.prod, default=())
-
-    @property
-    def memory(self) -> int:
-        """Bytes of the largest stage: its tensors, and what it computes."""
-        return _FLOAT * (self._computed + max(self._head, *map(self._layer, self._layers.values())))
-
-    @property
-    def _computed(self) -> int:
-        """Elements of what a layer computes; the process keeps that memory for later."""
-        layers = (shape for shapes in self._layers.values() for shape in shapes if len(shape) > 1)
-        scores = self._tokens // ROWS * min(self._table, default=0) // _HEAD
-        return self._tokens * (_WIDEST * max(map(max, layers), default=0) + _SCORES * scores)
-
-    @staticmethod
-    def _layer(shapes: list[tuple[int, ...]]) -> int:
-        """Elements of a layer, the one after it, and a changed tensor."""
-        sizes = [math.prod(shape) for shape in shapes]
-        return 2 * sum(sizes) + max(sizes)
-
-    @property
-    def _head(self) -> int:
-        """Elements of a slice of the largest table, the same of the embedding, a changed one, and their logits."""
-        elements = min(math.prod(self._table), SLICE)
-        logits = self._tokens * (elements // max(1, min(self._table, default=1)))
-        return 3 * elements + _LOGITS * logits
+        # without numbers, layers lie stacked in tensors, and are at worst all read at once
+        self.stages = StageShapes([*layers.values()] or [outside], max(outside, key=math.prod, default=()), tokens)
 
 
 def _switch(config: Mapping[str, Any]) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from convkit.oracles.oracle import Oracle
     from convkit.oracles.windows import Window
 
+#: elements of a slice of a head's weight, at most
+SLICE = 16 << 20
 #: inputs that are token ids
 _IDS = ("input_ids", "decoder_input_ids")
 _EMBEDDINGS = ("embedding", "decoder.embedding")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.verify.equivalence.budget import slice_within
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, Kind, Place, of_configs
 from convkit.verify.equivalence.findings import enter
 from convkit.verify.equivalence.lanes import Inputs, Lane, Models
@@ -20,8 +21,6 @@ from convkit.verify.verdict import Stage
 if TYPE_CHECKING:
     from convkit.oracles.windows import Window
 
-#: elements of a slice of a head's weight, at most
-SLICE = 16 << 20
 #: called with the work done, all of it, and what is being done
 Steps = Callable[[float, float, str], None]
 
@@ -59,6 +58,7 @@ class Walk:
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
         self._rows = used_rows(inputs)
+        self._slice = slice_within(choices.memory, (source, target), max(one["input_ids"].numel() for one in inputs))
         self._heads = frozenset(role.split(".")[1] for role in source.roles if role.startswith("head."))
         self._wrong: dict[str, Lane | None] = {}
         self._steps, self._costs = steps or (lambda done, total, label: None), costs(source)
@@ -150,7 +150,7 @@ class Walk:
 
     def _pieces(self, stage: str) -> list[list[dict[str, Window]]]:
         oracles = [self.models.source.oracle, self.models.target.oracle]
-        return pieces(oracles, stage, self._rows, SLICE)
+        return pieces(oracles, stage, self._rows, self._slice)
 
     @contextmanager
     def _windows(self, windows: Sequence[Mapping[str, Window]]) -> Iterator[None]:
