@@ -14,6 +14,7 @@ chunk row of the output's format) and, for formats that must be decoded, at most
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -147,11 +148,9 @@ def _journal_key(job: Job) -> str:
 
 
 def _anonymous_bytes() -> int:
-    """The current anonymous memory of this process (Linux; 0 elsewhere)."""
+    """The current anonymous memory of this process (Linux; 0 elsewhere): pages that are there and of no file."""
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) << 10
+        there, of_files = Path("/proc/self/statm").read_bytes().split()[1:3]
     except OSError:
-        pass
-    return 0
+        return 0
+    return (int(there) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")

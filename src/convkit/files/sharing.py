@@ -54,7 +54,7 @@ def copy_file(source: Path, target: Path, advance: Callable[[int], object] = unm
     Raises:
         OSError: it can't be read or written.
     """
-    with source.open("rb") as read, target.open("wb") as write:
+    with source.open("rb", buffering=0) as read, target.open("wb") as write:
         try:
             while copied := os.copy_file_range(read.fileno(), write.fileno(), _STEP):
                 advance(copied)

@@ -37,8 +37,14 @@ def sync_tree(path: Path) -> None:
     if not path.is_dir():
         _sync_own(path)
         return
-    folders = [Path(folder) for folder, _, _ in os.walk(path)]
-    files = [file for folder in folders for file in folder.iterdir() if file.is_file()]
+    folders, files = [path], []
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry))
+                elif entry.is_file():
+                    files.append(Path(entry))
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(_sync_own, files))
         list(pool.map(sync, folders))

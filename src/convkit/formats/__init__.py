@@ -5,6 +5,7 @@ Packages add formats through the entry point group ``convkit.formats`` (name -> 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -28,7 +29,13 @@ _MODULES = {
 
 def names() -> list[str]:
     """Names of all formats, ours first, then those of other packages."""
-    return [*_MODULES, *(name for name in _plugins() if name not in _MODULES)]
+    return list(_names())
+
+
+def _names() -> Iterator[str]:
+    """Yield the names of ours before other packages are looked through."""
+    yield from _MODULES
+    yield from (name for name in _plugins() if name not in _MODULES)
 
 
 def get_format(name: str) -> Format:
@@ -53,7 +60,7 @@ def detect_format(path: Path) -> tuple[Format, str]:
     """
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
-    for name in names():
+    for name in _names():
         candidate = get_format(name)
         reason = candidate.detect(path)
         if reason:

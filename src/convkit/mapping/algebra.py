@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import overload
 
 from convkit.config import ConfigTable
@@ -42,6 +43,19 @@ class Mapping:
         """``hf/llama <-> cerebras/llama``."""
         return f"{self.left.name} <-> {self.right.name}"
 
+    @cached_property
+    def _inverse(self) -> Mapping:
+        return Mapping(
+            left=self.right,
+            right=self.left,
+            rules=tuple(rule.inverse() for rule in self.rules),
+            config=self.config.inverse(),
+            variants=tuple(variant.inverse() for variant in self.variants),
+            facts=tuple(fact.inverse() for fact in self.facts),
+            measures=tuple(measure.inverse() for measure in self.measures),
+            axes=self.axes,
+        )
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -71,16 +85,7 @@ class Chain:
 
 def inverse(mapping: Mapping) -> Mapping:
     """The mapping from right to left; ``inverse(inverse(m)) == m``."""
-    return Mapping(
-        left=mapping.right,
-        right=mapping.left,
-        rules=tuple(rule.inverse() for rule in mapping.rules),
-        config=mapping.config.inverse(),
-        variants=tuple(variant.inverse() for variant in mapping.variants),
-        facts=tuple(fact.inverse() for fact in mapping.facts),
-        measures=tuple(measure.inverse() for measure in mapping.measures),
-        axes=mapping.axes,
-    )
+    return mapping._inverse
 
 
 @overload

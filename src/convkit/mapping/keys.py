@@ -22,7 +22,7 @@ matched gives the same key back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -47,6 +47,11 @@ class Placeholder:
     def is_axis(self) -> bool:
         """Whether it is an axis, along which leaves are numbered."""
         return not (self.config or self.wild)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it stands for whole numbers."""
+        return not (self.choices or self.wild or self.config)
 
     def scoped(self, scope: str) -> Placeholder:
         """Put the scope before a declared name; other placeholders stay as they are."""
@@ -112,14 +117,17 @@ class KeyTemplate:
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
         """Return what the placeholders stand for in ``key``; None if the key doesn't match."""
-        found = _compiled(self, _config_values(self, names)).fullmatch(key)
-        if found is None:
-            return None
-        bound: Bindings = {}
-        for name, one in self.bound.items():
-            text = found[name]
-            bound[name] = text if one.choices or one.wild else int(text)
-        return bound
+        return next((bound for _, bound in self.matching((key,), names)), None)
+
+    def matching(self, keys: Collection[str], names: Mapping[str, Any]) -> Iterator[tuple[str, Bindings]]:
+        """Yield each key that matches, with what the placeholders stand for in it."""
+        if not keys:
+            return
+        pattern = _compiled(self.text, tuple([str(names[name]) for name in self.config]))
+        for key in keys:
+            if (found := pattern.fullmatch(key)) is not None:
+                texts = found.groupdict()
+                yield key, {name: int(texts[name]) if one.numbered else texts[name] for name, one in self.bound.items()}
 
     def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
         """Make the key for these bindings.
@@ -167,13 +175,11 @@ def _placeholder(found: re.Match[str], text: str) -> Placeholder:
     return Placeholder(name, plain, frozenset(choice[:-1] for choice in names if choice.endswith("?")))
 
 
-def _config_values(template: KeyTemplate, names: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(names[name])) for name in template.config)
-
-
 @lru_cache(maxsize=4096)
-def _compiled(template: KeyTemplate, config: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    values = dict(config)
+def _compiled(text: str, config: tuple[str, ...]) -> re.Pattern[str]:
+    """A template as a regular expression, with the values of the declared names in it."""
+    template = KeyTemplate.parse(text)
+    values = dict(zip(template.config, config, strict=True))
     seen: set[str] = set()
     out = []
     for part in template.parts:

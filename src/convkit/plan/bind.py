@@ -152,8 +152,7 @@ class _Claims:
         return replace(step, rule=str(rule))
 
     def _matched(self, template: str) -> list[str]:
-        parsed = KeyTemplate.parse(template)
-        return [key for key in self.leaves if parsed.match(key, self.names) is not None]
+        return [key for key, _ in KeyTemplate.parse(template).matching(self.leaves, self.names)]
 
     def _unclaimed(self, template: str) -> list[str]:
         taken = self.claimed.keys() | self.bound.left_behind.keys()

@@ -40,20 +40,19 @@ def made_derived(mapping: Mapping, leaves: abc.Mapping[str, TensorSpec], names: 
             template, beside = KeyTemplate.parse(rule.key), KeyTemplate.parse(rule.of[0])
             own = {name: field.choices for name, field in template.axes.items() if name not in beside.axes}
             shape = tuple(names[length] if isinstance(length, str) else length for length in rule.shape)
-            for key, spec in leaves.items():
-                if (bound := beside.match(key, names)) is not None:
-                    for choices in itertools.product(*own.values()):
-                        at = bound | dict(zip(own, choices, strict=True))
-                        made = TensorSpec(shape, rule.dtype or spec.dtype)
-                        found.append(_derived_leaf(rule, template.format(at, names), made, at, names))
+            for key, bound in beside.matching(leaves, names):
+                for choices in itertools.product(*own.values()):
+                    at = bound | dict(zip(own, choices, strict=True))
+                    made = TensorSpec(shape, rule.dtype or leaves[key].dtype)
+                    found.append(_derived_leaf(rule, template.format(at, names), made, at, names))
     return found
 
 
 def found_derived(rule: Derived, leaves: abc.Mapping[str, Leaf], names: Names) -> Iterator[tuple[Leaf, DerivedLeaf]]:
     """Yield the leaves that a rule derives, as they are stored and as its recipe describes them."""
     template = KeyTemplate.parse(rule.key)
-    for key, leaf in leaves.items():
-        if leaf.spec is not None and (bound := template.match(key, names)) is not None:
+    for key, bound in template.matching(leaves, names):
+        if (leaf := leaves[key]).spec is not None:
             yield leaf, _derived_leaf(rule, key, leaf.spec, bound, names)
 
 

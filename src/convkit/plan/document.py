@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,8 +11,9 @@ from msgspec import UNSET
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
+from convkit.errors import UsageError
 from convkit.files.complement import kept_as
-from convkit.formats import get_format, names
+from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan.following import followed_fates, followed_origins
 from convkit.plan.plan_json import (
@@ -166,9 +168,9 @@ class Plan:
         """Predicted peak of anonymous memory with two threads: a fixed part, and the decoded sources that they hold."""
         if self.through:
             return sum(plan.peak_bytes() for plan in self.through)
-        # a caller's own checkpoint may have no format
-        if self.source_format in names() and get_format(self.source_format).mapped:
-            return 96 << 20
+        with contextlib.suppress(UsageError):  # a caller's own checkpoint may have no format
+            if get_format(self.source_format).mapped:
+                return 96 << 20
         steps = (step for step in self.bound.steps if not step.value)
         held = max((sum(side.spec.nbytes for side in step.sources) for step in steps), default=0)
         return (256 << 20) + 2 * held

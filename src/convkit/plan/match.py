@@ -108,12 +108,10 @@ def match(rule: Rule, places: Placeholders, keys: Iterable[str], names: Names) -
 def _found(rule: Rule, keys: list[str], names: Names) -> Found:
     found: Found = {}
     for number, template in enumerate(map(KeyTemplate.parse, rule.left + rule.left_copies)):
-        for key in keys:
-            bound = template.match(key, names)
-            if bound is not None:
-                own, copies = found.setdefault(tuple(sorted(bound.items())), ([], []))
-                # if no other name is there, the first copy is the leaf
-                (own if number < len(rule.left) or not own else copies).append(key)
+        for key, bound in template.matching(keys, names):
+            own, copies = found.setdefault(tuple(sorted(bound.items())), ([], []))
+            # if no other name is there, the first copy is the leaf
+            (own if number < len(rule.left) or not own else copies).append(key)
     return found
 
 

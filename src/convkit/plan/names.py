@@ -101,7 +101,7 @@ def _seen_choice(variant: Variant, keys: list[str], names: abc.Mapping[str, Any]
         return None
     for choice in variant.choices:
         known = {**names, variant.name: choice}
-        if any(probe.match(key, known) is not None for key in keys):
+        if any(probe.matching(keys, known)):
             return choice
     return None
 
@@ -112,7 +112,7 @@ def detect_facts(facts: Iterable[Fact], keys: Iterable[str], names: abc.Mapping[
     found = {}
     for fact in facts:
         probe = KeyTemplate.parse(fact.left)
-        found[fact.name] = any(probe.match(key, names) is not None for key in keys)
+        found[fact.name] = any(probe.matching(keys, names))
     return found
 
 
@@ -136,7 +136,7 @@ def measured(
             length: int | None = _run(template, axis, leaves, names)
             key, why = template.text, f"'{axis}' in the keys"
         else:
-            alike = (leaf for key, leaf in leaves.items() if leaf.spec and template.match(key, names) is not None)
+            alike = (leaf for key, _ in template.matching(leaves, names) if (leaf := leaves[key]).spec)
             leaf = next(alike, Leaf("", TensorSpec((), "bool")))
             shape = leaf.spec.shape if leaf.spec else ()
             length = shape[axis] if -len(shape) <= axis < len(shape) else None
@@ -150,7 +150,7 @@ def measured(
     return found
 
 
-def _run(template: KeyTemplate, name: str, keys: Iterable[str], names: abc.Mapping[str, Any]) -> int:
+def _run(template: KeyTemplate, name: str, keys: abc.Collection[str], names: abc.Mapping[str, Any]) -> int:
     """Count how far an integer placeholder runs in the keys, or over how many of its names."""
-    seen = {bound[name] for key in keys if (bound := template.match(key, names)) is not None}
+    seen = {bound[name] for _, bound in template.matching(keys, names)}
     return len(seen) if template.axes[name].choices else max((int(value) for value in seen), default=-1) + 1

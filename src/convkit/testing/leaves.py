@@ -327,9 +327,7 @@ class LeafMaker:
                 break
 
     def _matching(self, template: str) -> list[tuple[str, Bindings]]:
-        parsed = KeyTemplate.parse(template)
-        found = ((key, parsed.match(key, self.names)) for key in self.made.specs)
-        return [(key, bound) for key, bound in found if bound is not None]
+        return list(KeyTemplate.parse(template).matching(self.made.specs, self.names))
 
     def _formatted(
         self, template: KeyTemplate, start: Bindings | None = None, own: Mapping[str, Placeholder] | None = None

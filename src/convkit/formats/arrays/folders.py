@@ -40,9 +40,9 @@ def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool 
     Raises:
         ConvkitError: no metadata and no ``missing``, or a chunk is missing or truncated.
     """
-    described = next((path for name in METADATA if (path := folder / name).is_file()), None)
+    described = next(filter(None, (_metadata(folder / name) for name in METADATA)), None)
     if described is not None:
-        zarray, files = parse_metadata(described), [described]
+        zarray, files = described, [folder / described.name]
     elif missing is not None:
         zarray, files = missing, []
     else:
@@ -65,6 +65,14 @@ def parse_metadata(path: Path) -> ZarrArray:
     return (zarr3 if path.name == zarr3.NAME else zarr2).parse(path.read_bytes(), path)
 
 
+def _metadata(path: Path) -> ZarrArray | None:
+    """What a metadata file describes; None if there is no such file."""
+    try:
+        return parse_metadata(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
 def not_written(folder: Path, key: str) -> ConvkitError:
     """The error for an array that isn't complete at commit."""
     return ConvkitError("was not written in full", path=folder, key=key, remedy="convert again from the start")
@@ -80,6 +88,8 @@ class LeafFolderWriter(StoredArrayWriter):
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
         top = folder.absolute()
         super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
+        #: what lies in each folder, once all are written: a copied array may have other chunks than a written one
+        self.found: dict[str, ZarrArray] = {}
         #: folders that hold other arrays, so they aren't replaced
         self._above = {parent for key in arrays for parent in _parents(key)}
 
@@ -100,10 +110,10 @@ class LeafFolderWriter(StoredArrayWriter):
         with written_below(self.folder):
             for leftover in (part, final):
                 remove(leftover)
+            for folder in dict.fromkeys((part / name).parent for name in files):
+                folder.mkdir(parents=True, exist_ok=True)
             for name, file in files.items():
-                target = part / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                copy_file(file, target)
+                copy_file(file, part / name)
             part.rename(final)
         return True
 
@@ -113,7 +123,7 @@ class LeafFolderWriter(StoredArrayWriter):
             _clear(self.folder)
             for key in self.arrays:
                 try:
-                    read_leaf(self.folder / key, complete=True)
+                    self.found[key] = read_leaf(self.folder / key, complete=True).zarray
                 except ConvkitError:
                     raise not_written(self.folder, key) from None
             self.complete()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint.tensors import carrier, value_dtype
@@ -58,7 +59,10 @@ class StoredArray:
 
 def file_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """tensorstore's spec of a folder of chunk files; it takes no ".." in a path."""
-    return {"driver": "file", "path": f"{os.path.realpath(folder)}/"}
+    path = Path(folder)
+    # following links costs a call for each folder above, and a checkpoint may have thousands of arrays
+    whole = path.resolve() if ".." in path.parts else path.absolute()
+    return {"driver": "file", "path": f"{whole}/"}
 
 
 class ArrayReader:

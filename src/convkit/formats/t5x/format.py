@@ -262,7 +262,7 @@ class T5XWriter(Zarr2FolderWriter):
                     ) from None
                 inline[key] = ArrayBytes(leaf.spec, (data,))
             else:
-                inline[key] = InFolder(key, leaf_folders.read_leaf(self.folder / key).zarray)
+                inline[key] = InFolder(key, self.found[key])
         leaf_folders.write_file(self.folder / t5x_tree.FILE, t5x_tree.dumps(inline))
         leaf_folders.remove(self._beside)
 
