@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from goldens import golden_cases, golden_dir
+from once import once
+
+from convkit.cli import main
 
 Arrays = dict[str, np.ndarray]
 
@@ -98,6 +101,22 @@ def genuine(name: str) -> Arrays:
     """The leaves of a checkpoint that T5X or Paxml wrote."""
     step = next(iter(sorted((unpacked("sources") / name).iterdir())))
     return arrays(step / "state" if (step / "state").is_dir() else step)
+
+
+def there_and_back(name: str, *flags: str) -> Path:
+    """A folder that holds a genuine checkpoint converted for TE, ``te``, and that one converted back, ``fw``."""
+    called = "".join((name, *flags)).replace(".", "_")  # what follows a point would be taken for a suffix
+    return once(called, partial(_convert_both_ways, name, flags))
+
+
+def _convert_both_ways(name: str, flags: tuple[str, ...], folder: Path) -> None:
+    step = next(iter(sorted((unpacked("sources") / name).iterdir())))
+    source = step / "state" if (step / "state").is_dir() else step
+    back = [flag for flag in flags if flag.startswith(("--kernel", "--t5x-fuse"))]
+    ways = (source, "te", "fw2te", flags), (folder / "te", "fw", "te2fw", back)
+    for path, target, direction, said in ways:
+        paths = f"--input-path={path}", f"--output-path={folder / target}"
+        assert main(["te", *paths, f"--fw={name.partition('_')[0]}", f"--direction={direction}", *said]) == 0
 
 
 def forward(name: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from te_runs import Run, arrays, cases, recorded, unpacked
+from te_runs import Run, arrays, cases, recorded, there_and_back, unpacked
 from test_te_goldens import WRONG_AMAX, failed, rightly, rightly_converted, same_dtype_aside
 
 from convkit.cli import main
@@ -70,19 +70,16 @@ SOURCES = {
 @pytest.mark.parametrize(
     ("name", "flags"), [(name, flags) for name, cases in SOURCES.items() for flags in cases], ids=str
 )
-def test_there_and_back_is_exact(name: str, flags: list[str], tmp_path: Path) -> None:
+def test_there_and_back_is_exact(name: str, flags: list[str]) -> None:
     """And the round trip, from the plan alone, says so."""
     step = next(iter(sorted((unpacked("sources") / name).iterdir())))
     source = step / "state" if (step / "state").is_dir() else step
-    fw = f"--fw={name.partition('_')[0]}"
-    assert te(source, tmp_path / "te", fw, "--direction=fw2te", *flags) == 0
-    back = [flag for flag in flags if flag.startswith(("--kernel", "--t5x-fuse"))]
-    assert te(tmp_path / "te", tmp_path / "fw", fw, "--direction=te2fw", *back) == 0
-    there, again = arrays(source), arrays(tmp_path / "fw")
+    folder = there_and_back(name, *flags)
+    there, again = arrays(source), arrays(folder / "fw")
     assert sorted(there) == sorted(again)
     for key, array in there.items():
         assert (array.dtype, array.shape, array.tobytes()) == (again[key].dtype, again[key].shape, again[key].tobytes())
-    assert main(["roundtrip", str(source), str(tmp_path / "te")]) == 0
+    assert main(["roundtrip", str(source), str(folder / "te")]) == 0
 
 
 @pytest.mark.parametrize(

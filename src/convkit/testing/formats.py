@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -117,17 +117,23 @@ def bits(spec: TensorSpec, seed: int) -> np.ndarray:
 
 def holdable(format: Format, sample: Sample) -> Sample:
     """The part of a sample that the format accepts (a refusal must name the key), with ties only if it has them."""
-    leaves: list[Leaf] = []
-    for leaf in sample.leaves:
-        with TemporaryDirectory() as folder:
-            try:
-                format.create(Path(folder) / "staging", [Leaf(leaf.key, leaf.spec, leaf.value)], WriteOptions()).close()
-            except ConvkitError as refusal:
-                assert refusal.key == leaf.key, f"the refusal doesn't name the key: {refusal}"
-            else:
-                leaves.append(leaf if format.ties else replace(leaf, same_as=None))
-    kept = {leaf.key for leaf in leaves}
-    return Sample(tuple(leaves), {key: array for key, array in sample.data.items() if key in kept})
+    untied = [replace(leaf, same_as=None) for leaf in sample.leaves]
+    refused: set[str] = set()
+    if _refused_key(format, untied) is not None:  # most samples are accepted as they are
+        refused = {leaf.key for leaf in untied if _refused_key(format, [leaf]) is not None}
+    kept = [leaf if format.ties else replace(leaf, same_as=None) for leaf in sample.leaves if leaf.key not in refused]
+    return Sample(tuple(kept), {key: array for key, array in sample.data.items() if key not in refused})
+
+
+def _refused_key(format: Format, leaves: Sequence[Leaf]) -> str | None:
+    """The key of a leaf that the format refuses; None if it accepts them all."""
+    with TemporaryDirectory() as folder:
+        try:
+            format.create(Path(folder) / "staging", leaves, WriteOptions()).close()
+        except ConvkitError as refusal:
+            assert refusal.key in {leaf.key for leaf in leaves}, f"the refusal doesn't name the key: {refusal}"
+            return refusal.key
+    return None
 
 
 def returns_what_was_written(format: Format, folder: Path, sample: Sample, random: Random) -> None:
