@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from convkit.oracles.oracle import Cut, Oracle, State, Trace
+from convkit.oracles.oracle import Oracle, State, Trace
+from convkit.oracles.parts import Cut
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import OnDemand, Overlay, shape_of
 from convkit.oracles.windows import Slice, Window

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle
-from convkit.oracles.oracle import Cut, Part
+from convkit.oracles.parts import Cut, Part
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import ReadTensors
 from convkit.oracles.windows import Rows, Slice, Window
@@ -136,3 +136,16 @@ def test_what_a_window_shows_of_a_part_is_written(part: Part, window: Window) ->
     seen = whole.narrow(window.axis, window.start, window.length).clone()
     part.put(seen, value, window)
     assert torch.equal(seen, written.narrow(window.axis, window.start, window.length))
+    assert not part.is_whole or torch.equal(part.stored(value, window), seen)
+
+
+def test_a_whole_tensor_is_edited_without_reading_it(tmp_path: Path) -> None:
+    pair = llama()
+    save_file({key: value.clone() for key, value in pair.cs.items()}, tmp_path / "model.safetensors")
+    with open_checkpoint(tmp_path / "model.safetensors") as opened:
+        tensors = StageTensors(read := ReadTensors(opened))
+        oracle = get_oracle("cerebras/llama")(pair.cs_config, tensors)
+        weight = torch.randn(oracle.part_shape("layers.0.up.weight"))
+        with tensors.changed(oracle.edits({"layers.0.up.weight": weight})):
+            assert torch.equal(oracle.part("layers.0.up.weight"), weight)
+        assert read.alive.peak == 0

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from convkit.checkpoint import Checkpoint
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle
-from convkit.oracles.oracle import Cut, Part
+from convkit.oracles.parts import Cut, Part
 from convkit.oracles.tensors import Made, Overlay, ReadTensors, same, shape_of
 
 STORED = {

@@ -9,16 +9,17 @@ and a disagreement is attributed to one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.devices import CPU, device_of, moved, on
 from convkit.oracles.inputs import Input
-from convkit.oracles.tensors import Made, OnDemand, Overlay, copy_of, shape_of, window_of
-from convkit.oracles.windows import Rows, Slice, Window
+from convkit.oracles.parts import Part
+from convkit.oracles.tensors import Made, Overlay, copy_of, shape_of, window_of
+from convkit.oracles.windows import Slice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,104 +46,6 @@ POINTS: dict[str, tuple[str, ...]] = {
     "ffn": ("down",),
     "norm_ffn_post": ("norm_ffn_post",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The place of a role: a tensor, or a part of a fused one.
-
-    A fused tensor has ``groups`` equal groups of rows; each group holds the parts one after another, their numbers of
-    rows in the proportion of ``sizes``. Three parts of the whole: ``sizes=(1, 1, 1)``; fused by head: as many
-    ``groups`` as heads; grouped keys, fused by key head: ``sizes=(queries per key, 1, 1)``.
-    """
-
-    key: str
-    #: the layout stores ``[in, out]``
-    transposed: bool = False
-    #: which of the parts
-    index: int = 0
-    sizes: tuple[int, ...] = (1,)
-    groups: int = 1
-
-    def view(self, whole: Tensor) -> Tensor:
-        """The part of the fused tensor, ``[groups, rows, in]`` (or ``[groups, rows]``): writing to it changes that."""
-        whole = whole.movedim(-1, 0) if self.transposed else whole
-        grouped = whole.unflatten(0, (self.groups, -1))
-        unit = grouped.shape[1] // sum(self.sizes)
-        return grouped.narrow(1, unit * sum(self.sizes[: self.index]), unit * self.sizes[self.index])
-
-    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The part as ``[out, in]`` (or ``[out]``)."""
-        return self.view(tensors[self.key]).flatten(0, 1)
-
-    def rows_axis(self, ndim: int) -> int:
-        """The axis of a tensor of ``ndim`` axes on which the rows of the part lie."""
-        return ndim - 1 if self.transposed else 0
-
-    def within(self, window: Slice) -> Part | None:
-        """The part in a tensor that is narrowed; None where nothing of it is seen."""
-        return self
-
-    def shape_of(self, whole: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the part as :meth:`of` gives it, from that of the whole."""
-        import torch
-
-        return tuple(self.of({self.key: torch.empty(tuple(whole), device="meta")}).shape)
-
-    def put(self, whole: Tensor, value: Tensor, window: Window | None = None) -> None:
-        """Write the part, ``[out, in]`` (or ``[out]``), to its place in the fused tensor.
-
-        Through a window, what it shows is written; ``value`` may be all of the part.
-        """
-        rows = window is not None and window.axis == self.rows_axis(whole.ndim)
-        if isinstance(window, Rows) and rows and value.numel() == whole.numel():
-            self.of({self.key: whole})[window.rows] = value[window.rows]
-            return
-        seen = self.within(window) if isinstance(window, Slice) else self
-        if isinstance(window, Slice) and rows and len(value) > window.length:
-            value = value[window.start : window.stop]
-        if seen is not None:
-            place = seen.view(whole)
-            place.copy_(value.reshape(place.shape))
-
-
-@dataclass(frozen=True)
-class Cut(Part):
-    """A part of a tensor of several axes: ``at`` fixes axes, ``ins`` are those of the rest that are contracted."""
-
-    at: tuple[int | None, ...] = ()
-    ins: tuple[int, ...] = ()
-
-    def view(self, whole: Tensor) -> Tensor:
-        """See :meth:`Part.view`: ``[out, in]``, or ``[out]`` if nothing is contracted."""
-        for axis in reversed(range(len(self.at))):
-            index = self.at[axis]
-            whole = whole if index is None else whole.select(axis, index)
-        outs = [axis for axis in range(whole.ndim) if axis not in self.ins]
-        turned = whole.permute(*outs, *self.ins)
-        rows = turned.flatten(0, len(outs) - 1) if outs else turned
-        return rows.flatten(1) if self.ins else rows
-
-    def rows_axis(self, ndim: int) -> int:
-        """See :meth:`Part.rows_axis`: the first that is neither fixed nor contracted."""
-        free = [axis for axis in range(ndim) if axis >= len(self.at) or self.at[axis] is None]
-        return next(axis for place, axis in enumerate(free) if place not in self.ins)
-
-    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`Part.of`. Of tensors that are stacked on the first axis, the one is read."""
-        if isinstance(tensors, OnDemand) and self.at and (first := self.at[0]) is not None:
-            whole = tensors.part(self.key, Slice(0, first, first + 1))
-            return replace(self, at=(0, *self.at[1:])).view(whole)
-        return self.view(tensors[self.key])
-
-    def within(self, window: Slice) -> Cut | None:
-        """See :meth:`Part.within`."""
-        at = [*self.at, *[None] * (window.axis + 1 - len(self.at))]
-        if (index := at[window.axis]) is not None:
-            at[window.axis] = index - window.start
-            if not window.start <= index < window.stop:
-                return None
-        return replace(self, at=tuple(at))
 
 
 @dataclass(frozen=True)
@@ -375,7 +278,11 @@ class Oracle(ABC):
         return Overlay(self.tensors, {key: Made(shape_of(self.tensors, key), make) for key, make in edits.items()})
 
     def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
-        whole, window = copy_of(self.tensors, key), window_of(self.tensors, key)
+        window = window_of(self.tensors, key)
+        for part, value in parts.items():
+            if part.is_whole:  # and then it's the only one: nothing of the tensor as it was is needed
+                return part.stored(value() if callable(value) else value, window)
+        whole = copy_of(self.tensors, key)
         for part, value in parts.items():
             if not isinstance(window, Slice) or part.within(window):
                 part.put(whole, value() if callable(value) else value, window)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convkit.errors import ConvkitError
 from convkit.oracles.blocks.attention import Attention
 from convkit.oracles.blocks.weights import Weights
-from convkit.oracles.oracle import Cut, Oracle, Part
+from convkit.oracles.oracle import Oracle
+from convkit.oracles.parts import Cut, Part
 from convkit.oracles.tensors import same, shape_of
 
 if TYPE_CHECKING:

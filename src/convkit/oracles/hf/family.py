@@ -47,7 +47,7 @@ class Family:
         attention: module of a layer that returns its output and the probabilities.
         feed_forward: module of a layer whose output is that of the feed-forward part, where no role ``down`` has it.
         architectures: its classes; the first that fits a checkpoint is taken, the last is the base model.
-        cut: the groups and sizes (:class:`~convkit.oracles.oracle.Part`) of a fused module, from the config.
+        cut: the groups and sizes (:class:`~convkit.oracles.parts.Part`) of a fused module, from the config.
         rotary: ``half`` or ``interleaved``, unless the config says that the model has no rotary positions.
         activation: field of the config; empty where the model has no choice.
         epsilon: field of the config: the norms'.

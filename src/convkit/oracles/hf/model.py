@@ -21,7 +21,8 @@ from convkit.oracles.hf.family import Architecture, Family, names_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.inputs import Input
-from convkit.oracles.oracle import Facts, Oracle, Part, State, Trace
+from convkit.oracles.oracle import Facts, Oracle, State, Trace
+from convkit.oracles.parts import Part
 from convkit.oracles.tensors import same, shape_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from convkit.oracles.oracle import Part
+    from convkit.oracles.parts import Part
 
 #: the name of a state, the module whose output holds it, and how it's taken from that
 Listener = tuple[str, "Module", Callable[[Any], "Tensor"]]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
 from convkit.oracles.inputs import Input
-from convkit.oracles.oracle import Cut, Facts, Oracle
+from convkit.oracles.oracle import Facts, Oracle
+from convkit.oracles.parts import Cut
 from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from convkit.oracles.windows import Slice, Window
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convkit.oracles.oracle import Oracle, Part
+    from convkit.oracles.oracle import Oracle
+    from convkit.oracles.parts import Part
 
 
 class Rounded(OnDemand):
