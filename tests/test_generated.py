@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from convkit.errors import UsageError
+from convkit.fetch import fetch
 from convkit.generate import generate
 from convkit.generate.families import FAMILIES
 from convkit.generate.options import parse
@@ -154,6 +155,16 @@ def test_may_be_larger_than_memory(tmp_path: Path, transformers: Any) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, limits)
     assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) > 150e6
+
+
+def test_progress_of_fetching_one(tmp_path: Path, transformers: Any) -> None:
+    seen: list[tuple[int, int | None, str]] = []
+    fetch("generated://llama?vocab=4000", tmp_path / "m", progress=lambda *step: seen.append(step))
+    drawn = [done for done, _, part in seen if part == "weights"]
+    assert len({*drawn}) > 10
+    assert drawn == sorted(drawn)
+    assert {total for _, total, part in seen if part == "weights"} == {drawn[-1]}
+    assert drawn[-1] == sum(tensor.nbytes for tensor in _tensors(tmp_path / "m").values())
 
 
 def _swap(owner: Any, one: str, other: str) -> None:

@@ -17,4 +17,4 @@ class Generated(Source):
     def fill(self, call: Call) -> None:
         """See :meth:`Source.fill`."""
         call.parts.clear()
-        generate(self._family, call.parts.payload)
+        generate(self._family, call.parts.payload, lambda done, total: call.progress("weights", done, total))

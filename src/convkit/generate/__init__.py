@@ -23,15 +23,20 @@ from convkit.generate.training import Training
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from convkit.checkpoint.progress import Progress
+
 __all__ = ["FAMILIES", "Family", "OldCerebras", "OrbaxTraining", "Training", "generate", "parse"]
 
 
-def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, folder: Path) -> None:
+def generate(
+    family: Family | OldCerebras | Training | OrbaxTraining | str, folder: Path, progress: Progress | None = None
+) -> None:
     """Write a model's weights and configuration into ``folder``.
 
     Args:
         family: the options, or their URI.
         folder: made if it doesn't exist.
+        progress: called with the bytes of weights that are drawn, and those of all of them; of the library's families.
 
     Raises:
         UsageError: the URI has an unknown family or option.
@@ -43,7 +48,7 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
         family.write(folder)
         return
     try:
-        model = _model(family, folder)
+        model = _model(family, folder, progress)
     except ImportError as error:
         raise ConvkitError(
             f"making models needs {error.name}, which isn't installed", remedy="pip install it"
@@ -56,7 +61,7 @@ def generate(family: Family | OldCerebras | Training | OrbaxTraining | str, fold
         _save_torch(model, folder, family.shard_size)
 
 
-def _model(family: Family, folder: Path) -> PreTrainedModel:
+def _model(family: Family, folder: Path, progress: Progress | None) -> PreTrainedModel:
     """The model, its parameters in a file below ``folder`` as long as it is used."""
     import torch
 
@@ -66,7 +71,7 @@ def _model(family: Family, folder: Path) -> PreTrainedModel:
     with torch.device("meta"):
         model = family.architecture()(family.config()).to(getattr(torch, family.dtype))
     lay_out(model, folder)
-    fill(model, family.seed)
+    fill(model, family.seed, progress)
     return model
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convkit.checkpoint.progress import Meter, Progress
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -44,14 +46,20 @@ def draw(seed: int, key: str, size: int) -> np.ndarray:
     return np.concatenate([np.empty(0), *drawn(seed, key, size)])
 
 
-def fill(model: PreTrainedModel, seed: int) -> None:
+def fill(model: PreTrainedModel, seed: int, progress: Progress | None = None) -> None:
     """Set every parameter's weights by its name without the base model's prefix, so a headless model gets the same.
 
     Numbers are float32 before they are rounded to the parameter's dtype.
+
+    Args:
+        model: its parameters are contiguous.
+        seed: of the numbers.
+        progress: called with the bytes that are set, and those of all parameters.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    advance = Meter(sum(parameter.nbytes for parameter in model.parameters()), progress)
     embeddings = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for key, parameter in model.named_parameters():
         owner, _, name = key.rpartition(".")
@@ -67,3 +75,4 @@ def fill(model: PreTrainedModel, seed: int) -> None:
             values = (mean + std * numbers).astype(np.float32)
             flat[start : start + values.size] = torch.from_numpy(values)
             start += values.size
+            advance(values.size * parameter.element_size())
