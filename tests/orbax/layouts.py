@@ -1,8 +1,8 @@
 """Checkpoints that the installed Orbax writes with both of its APIs, in every layout, with their contents.
 
-``write("v0_manager_root", folder)`` writes one; :data:`MATRIX` names the paths of the recorded compatibility
-matrix, each a layout or a folder below one. Where a layout needs several devices or 64 bits, it is written in a
-process of its own: ``python layouts.py v0_sharded FOLDER``.
+``write(("v0_manager_root",), folder)`` writes one; :data:`MATRIX` names the paths of the recorded compatibility
+matrix, each a layout or a folder below one. Layouts that need several devices or 64 bits are written together, in a
+process of their own: ``python layouts.py FOLDER v0_sharded v1_sharded``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -385,20 +385,29 @@ WRITERS: dict[str, Writer] = {
     "v1_sharded": _v1_save(sharded),
 }
 _ON_SEVERAL_DEVICES = ("v0_sharded", "v0_sharded_folders", "v1_sharded")
-_ALONE = ("v0_wide", "v1_wide")
+_OF_64_BITS = ("v0_wide", "v1_wide")
 
 
-def write(name: str, folder: Path) -> Path:
-    """Write one layout into ``folder``, which must not exist; returns it."""
-    if name in (*_ON_SEVERAL_DEVICES, *_ALONE):
-        count = DEVICES if name in _ON_SEVERAL_DEVICES else 1
+def written_with(name: str) -> tuple[str, ...]:
+    """The layouts that are written together with one, itself among them."""
+    return next((group for group in (_ON_SEVERAL_DEVICES, _OF_64_BITS) if name in group), (name,))
+
+
+def write(names: tuple[str, ...], folder: Path) -> None:
+    """Write layouts that are written together, each below ``folder`` under its name."""
+    if names in (_ON_SEVERAL_DEVICES, _OF_64_BITS):
+        count = DEVICES if names == _ON_SEVERAL_DEVICES else 1
         flags = f"--xla_force_host_platform_device_count={count}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-        subprocess.run([sys.executable, __file__, name, folder], env=environment, check=True, capture_output=True)
+        subprocess.run([sys.executable, __file__, folder, *names], env=environment, check=True, capture_output=True)
     else:
-        WRITERS[name](folder)
-    return folder
+        _write(names, folder)
+
+
+def _write(names: Iterable[str], folder: Path) -> None:
+    for name in names:
+        WRITERS[name](folder / name)
 
 
 if __name__ == "__main__":
-    WRITERS[sys.argv[1]](Path(sys.argv[2]))
+    _write(sys.argv[2:], Path(sys.argv[1]))
