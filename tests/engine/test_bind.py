@@ -50,6 +50,7 @@ def test_what_is_there_is_claimed(prefix: str, biased: bool) -> None:
     assert sorted(plan_of(inverse(LLAMA), carried(LLAMA, llama(), CONFIG), CONFIG).target_leaves) == sorted(llama())
 
 
+LAYERS = [key for key in llama() if ".layers." in key]
 REFUSED: list[tuple[str, Arrays, dict[str, Any], str, str]] = [
     ("a key that no rule knows", llama() | {"model.layers.0.scale": zeros(3)}, {},
      "model.layers.0.scale", "no rule of left/model <-> right/model claims it"),
@@ -58,16 +59,18 @@ REFUSED: list[tuple[str, Arrays, dict[str, Any], str, str]] = [
     ("a missing key", without(llama(), "model.norm"), {}, "model.norm", "is missing; rule {=hf}norm <-> ln_f"),
     ("a missing layer", without(llama(biased=False), "model.layers.1.q.weight"), {},
      "model.layers.1.q.weight", "is missing"),
-    ("a layer more than the config says", llama(), {"layers": 2}, "model.layers.2.q.weight", "claims it"),
-    ("a layer less", llama(), {"layers": 4}, "model.layers.3.q.weight", "is missing (and 1 more)"),
-    ("more layers than memory", llama(), {"layers": 10**30}, "layers", "no checkpoint has more than 100000 of them"),
+    ("a layer more than the config says", llama(), {"layers": 2}, "layers", "is 2, but the checkpoint has 3"),
+    ("a layer less", llama(), {"layers": 4}, "layers", "is 4, but the checkpoint has 3"),
+    ("more layers than memory", llama(), {"layers": 10**30}, "layers", "but the checkpoint has 3"),
+    ("more layers than memory, and no layer", without(llama(), *LAYERS), {"layers": 10**30}, "layers",
+     "no checkpoint has more than 100000 of them"),
     ("some of the biases", without(llama(), "model.layers.2.q.bias"), {}, "model.layers.2.q.bias", "is missing; rule"),
     ("the biases alone", without(llama(), *(f"model.layers.{i}.q.weight" for i in range(3))), {},
      "model.layers.0.q.weight", "is missing (and 2 more)"),
-    ("another number of heads", llama(), {"heads": 4}, "model.layers.0.q.weight",
-     "axis '(h two r)' (h=4, two=2, r=3) should have length 24, the tensor has 12"),
-    ("another hidden size", llama(), {"hidden": 10}, "model.norm",
-     "rule {=hf}norm <-> ln_f: axis 'd' (d=10) should have length 10, the tensor has 8"),
+    ("another number of heads", llama(), {"heads": 4}, "heads",
+     "is 4 and half is 3, but model.layers.0.q.weight of shape [12, 8] has 12 where that makes 24"),
+    ("another hidden size", llama(), {"hidden": 10}, "hidden",
+     "is 10, but model.norm of shape [8] has 8 there"),
     ("an axis too many", llama() | {"model.norm": zeros(8, 1)}, {}, "model.norm", "'d' has 1 axes, the tensor has 2"),
     ("a scalar", llama() | {"model.layers.0.q.bias": zeros()}, {}, "model.layers.0.q.bias",
      "has at least 1 axes, the tensor has 0"),

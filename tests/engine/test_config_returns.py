@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convkit.config import COUNT, TEXT, ClassField, ConfigClass, ConfigTable, Field
+from convkit.fetch import fetch
 from convkit.files.config_file import read_config, write_config
 from convkit.mapping import Rule, inverse
 from convkit.plan import Options, make_plan, open_source
@@ -34,7 +35,17 @@ CONFIGS: list[dict[str, Any]] = [
     {"width": 3, "activation": "relu", "new": {"a": [1]}},
     {"size": 3, "d_model": 3, "act": "tanh_gelu"},
     {"d_model": 3, "activation": "tanh_gelu", "new": None},
+    {"width": 3},
+    {"size": 3, "new": {}},
 ]
+#: fields whose defaults are these tiny models' values, and that may be left out
+OPTIONAL = {
+    "llama?kv_heads=6": ("architectures", "num_key_value_heads", "head_dim", "attention_bias", "mlp_bias",
+                         "initializer_range", "attention_dropout", "rope_theta", "rope_parameters", "rope_scaling"),
+    "gpt2": ("architectures", "activation_function", "scale_attn_weights", "resid_pdrop", "attn_pdrop",
+             "initializer_range", "tie_word_embeddings"),
+    "bert": ("architectures", "hidden_act", "hidden_dropout_prob", "initializer_range", "classifier_dropout"),
+}  # fmt: skip
 
 
 def test_numbers_that_json_cannot_say_come_back_through_valid_json(tmp_path: Path) -> None:
@@ -57,6 +68,23 @@ def test_a_config_comes_back_as_it_was(config: dict[str, Any], tmp_path: Path) -
     proven(tmp_path, MAPPING, {"a": np.zeros(3, "float32")}, config)
     with open_source(tmp_path / "back") as back:
         assert back.config == config
+
+
+@pytest.mark.parametrize("uri", OPTIONAL)
+def test_what_a_config_left_out_is_left_out_again(uri: str, tmp_path: Path) -> None:
+    family, _, _ = uri.partition("?")
+    source, made, back = (tmp_path / name for name in ("source", "made.mdl", "back"))
+    fetch(f"generated://{uri}", source)
+    config = {key: value for key, value in read_config(source / "config.json").items() if key not in OPTIONAL[uri]}
+    write_config(source / "config.json", config)
+    converted(source, made, f"cerebras/{family}")
+    converted(made, back, f"hf/{family}")
+    assert read_config(back / "config.json") == config
+    changed = read_config(tmp_path / "made.yaml")
+    changed["model"]["initializer_range"] = 0.5
+    write_config(tmp_path / "made.yaml", changed)
+    converted(made, tmp_path / "again", f"hf/{family}")
+    assert read_config(tmp_path / "again" / "config.json") == config | {"initializer_range": 0.5}
 
 
 def test_the_plan_lists_what_the_class_does_not_know(tmp_path: Path) -> None:

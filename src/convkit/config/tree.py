@@ -1,4 +1,4 @@
-"""Nested dicts by dotted path: read, set, merge and compare."""
+"""Nested dicts by dotted path: read, set, remove, merge and compare."""
 
 from __future__ import annotations
 
@@ -52,6 +52,34 @@ def plant(config: dict[str, Any], path: str, value: Any) -> None:
         here[int(last)] = value
     else:
         here[last] = value
+
+
+def uproot(config: dict[str, Any], path: str) -> None:
+    """Remove the value at a dotted path, and sections that are empty without it.
+
+    >>> config = {"model": {"rope": {"theta": 1}, "name": "gpt2"}}
+    >>> uproot(config, "model.rope.theta")
+    >>> config
+    {'model': {'name': 'gpt2'}}
+    """
+    above, _, name = path.rpartition(".")
+    section = dig(config, above)
+    del section[name]
+    if above and not section:
+        uproot(config, above)
+
+
+def paths_of(config: abc.Mapping[str, Any], at: str = "") -> abc.Iterator[str]:
+    """The dotted paths of all values that aren't sections.
+
+    >>> list(paths_of({"model": {"name": "gpt2", "rope": {}}, "seed": 1}))
+    ['model.name', 'model.rope', 'seed']
+    """
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from paths_of(value, f"{at}{name}.")
+        else:
+            yield f"{at}{name}"
 
 
 def same(one: Any, other: Any) -> bool:

@@ -8,12 +8,12 @@ that no file holds: where one field of the first config says the same, it is nam
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from convkit.config.tree import MISSING, dig, plant, same
+from convkit.config.tree import MISSING, dig, paths_of, plant, same
 from convkit.errors import ConfigError
 from convkit.mapping import Mapping
 from convkit.plan.plan_json import PlannedDeviation
@@ -82,7 +82,7 @@ def _carried(
             was, would_be = (table.convert(one, plan.names, plan.release).config for one in (was, would_be))
     except ConfigError:
         return between
-    changed = [path for path in {*_fields(was), *_fields(would_be)} if not same(dig(was, path), dig(would_be, path))]
+    changed = [path for path in {*paths_of(was), *paths_of(would_be)} if not same(dig(was, path), dig(would_be, path))]
     if len(changed) != 1:
         return between
     (path,) = changed
@@ -90,12 +90,3 @@ def _carried(
     if MISSING in (value, taken_as) or dig(end, path) not in (MISSING, value):
         return between
     return msgspec.structs.replace(deviation, field=path, value=value, taken_as=taken_as)
-
-
-def _fields(config: Any, at: str = "") -> Iterator[str]:
-    """The dotted paths of all values that aren't sections."""
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _fields(value, f"{at}{name}.")
-        else:
-            yield f"{at}{name}"

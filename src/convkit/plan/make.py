@@ -164,7 +164,7 @@ def _totalled(
     bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:
-        parts = put_back(mapping, bound.steps, known, earlier)
+        parts = put_back(mapping, bound.steps, known, earlier, release)
     if options.existing:
         parts = _as_others_did(mapping, parts, known, target_format, options.existing)
     to_compute = parts.to_compute + _made(mapping, parts, known)

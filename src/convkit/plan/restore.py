@@ -17,6 +17,7 @@ from convkit.mapping.ops import EXACT, Exactness
 from convkit.plan.derived import recorded_derived
 from convkit.plan.deviations import put_values_back
 from convkit.plan.earlier import Earlier
+from convkit.plan.left_out import left_out
 from convkit.plan.names import Known
 from convkit.plan.plan_json import PlannedDeviation, PlannedFold
 from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
@@ -51,7 +52,7 @@ def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mappin
     return sizes
 
 
-def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier) -> Returned:
+def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier, release: tuple[int, ...]) -> Returned:
     """Restore the names, buffers, left-behind leaves and config fields that the source once had.
 
     Raises:
@@ -70,6 +71,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     whole = {key: Leaf(key, had[key].spec) for key in kept if key in had and key not in moved}
     config = copy.deepcopy(known.converted.config)
     mapping.config.respelled(config, earlier.plan.source.config)
+    config = left_out(config, earlier.plan.source.config, mapping, known, release)
     deviations = put_values_back(config, earlier.plan.deviations)
     merge(config, earlier.complement.config)
     return Returned(
