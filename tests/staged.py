@@ -9,7 +9,7 @@ from torch import Tensor
 from convkit.oracles.oracle import Oracle, State, Trace
 from convkit.oracles.parts import Cut
 from convkit.oracles.stage_tensors import StageTensors
-from convkit.oracles.tensors import OnDemand, Overlay, shape_of
+from convkit.oracles.tensors import OnDemand
 from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.lanes import Lane, Models
@@ -18,6 +18,33 @@ from convkit.verify.equivalence.record import Record
 from convkit.verify.equivalence.walk import Choices, Walk
 
 Inputs = Mapping[str, Tensor]
+
+
+class InMemory(OnDemand):
+    """The tensors of a dict as a checkpoint would give them: anew at each access."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.tensors[key].clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.tensors
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self.tensors[key].shape)
+
+
+def edited(oracle: Oracle, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model with these roles' parts replaced."""
+    return {**oracle.tensors, **{key: make() for key, make in oracle.edits(changes).items()}}
 
 
 def apart(one: Trace, other: Trace) -> float:
@@ -31,7 +58,7 @@ def apart(one: Trace, other: Trace) -> float:
 
 def compared(source: Oracle, target: Oracle, inputs: Inputs, choices: Choices | None = None) -> Record:
     """What a walk of two models in memory finds."""
-    ours, theirs = StageTensors(Overlay(source.tensors, {})), StageTensors(Overlay(target.tensors, {}))
+    ours, theirs = StageTensors(InMemory(source.tensors)), StageTensors(InMemory(target.tensors))
     lanes = {
         "source": Lane(source.rebuilt(tensors=ours), ours, [inputs]),
         "target": Lane(target.rebuilt(tensors=theirs), theirs, [inputs]),
@@ -44,11 +71,12 @@ def compared(source: Oracle, target: Oracle, inputs: Inputs, choices: Choices | 
     return record
 
 
-class Logged(OnDemand):
+class Logged(InMemory):
     """Tensors that note which of them are read."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors, self.read = tensors, set[tuple[str, int | None]]()
+        super().__init__(tensors)
+        self.read = set[tuple[str, int | None]]()
 
     def __getitem__(self, key: str) -> Tensor:
         self.read.add((key, None))
@@ -58,18 +86,6 @@ class Logged(OnDemand):
         assert isinstance(window, Slice) and window.axis == 0 and window.length == 1
         self.read.add((key, window.start))
         return self.tensors[key][window.start : window.stop]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.tensors
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        return shape_of(self.tensors, key)
 
 
 def walked(oracle: Oracle, inputs: Inputs) -> Iterator[tuple[str, State, Trace]]:
@@ -108,7 +124,7 @@ def check_that_roles_are_read_where_said(oracle: Oracle, inputs: Inputs) -> None
 
 def check_that_a_fault_shows_in_its_stage(oracle: Oracle, inputs: Inputs, role: str) -> None:
     """Fed with what enters the sound stage, only the stage with the fault gives something else."""
-    faulty = oracle.rebuilt(tensors=oracle.edited({role: oracle.part(role) * 1.01}))
+    faulty = oracle.rebuilt(tensors=edited(oracle, {role: oracle.part(role) * 1.01}))
     own, wrong = faulty.begin(inputs), set()
     for name, entered, trace in walked(oracle, inputs):
         fed = Trace()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from paired_models import bert, gpt2, llama
+from staged import InMemory
 from test_against_recorded import OPTIONS, hf_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -19,7 +20,6 @@ from convkit.oracles import get_oracle
 from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle, Trace
 from convkit.oracles.stage_tensors import StageTensors
-from convkit.oracles.tensors import Overlay
 from convkit.verify.equivalence import equivalence
 from convkit.verify.equivalence.probe import make_probe
 
@@ -68,9 +68,9 @@ RECORDED: dict[str, Callable[[], Oracle]] = {
 
 
 def check_where_it_runs(oracle: Oracle) -> None:
-    tensors = StageTensors(Overlay(oracle.tensors, {}), "meta")
+    tensors = StageTensors(InMemory(oracle.tensors), "meta")
     reading = oracle.rebuilt(tensors=tensors)
-    probe = make_probe(oracle.facts, oracle.facts, length=16)
+    probe = make_probe(oracle.facts, oracle.facts, length=16, takes=oracle.inputs)
     with OneDevice():
         state = reading.begin(probe)
         for name in reading.stages:

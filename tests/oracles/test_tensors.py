@@ -17,7 +17,8 @@ from convkit.checkpoint import Checkpoint
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle
 from convkit.oracles.parts import Cut, Part
-from convkit.oracles.tensors import Made, Overlay, ReadTensors, same, shape_of
+from convkit.oracles.stage_tensors import StageTensors
+from convkit.oracles.tensors import ReadTensors, same
 
 STORED = {
     "a.weight": torch.arange(12.0).reshape(3, 4).bfloat16(),
@@ -54,20 +55,6 @@ def test_bytes_are_counted_as_long_as_anything_uses_them(checkpoint: Checkpoint)
     assert (tensors.alive.bytes, tensors.alive.peak) == (0, 60)
 
 
-def test_an_overlay_makes_a_tensor_when_it_is_read() -> None:
-    below, made = {"a": torch.zeros(2, 3), "b": torch.ones(2)}, []
-
-    def make() -> torch.Tensor:
-        made.append(1)
-        return torch.full((2, 3), 7.0)
-
-    overlay = Overlay(below, {"a": Made((2, 3), make), "c": torch.ones(4)})
-    assert list(overlay) == ["a", "b", "c"] and len(overlay) == 3
-    assert shape_of(overlay, "a") == (2, 3) and shape_of(overlay, "b") == (2,) and shape_of(overlay, "c") == (4,)
-    assert not made
-    assert overlay["a"].sum() == 42 and overlay["b"] is below["b"] and len(made) == 1
-
-
 def test_two_names_of_one_tensor_are_compared_without_holding_them(tmp_path: Path) -> None:
     shared, zero = torch.ones(3), torch.tensor([0.0, 1, 2])
     stored = {"a": shared, "b": shared, "c": torch.ones(3), "d": torch.ones(3).bfloat16(), "e": zero, "f": -zero.abs()}
@@ -78,8 +65,9 @@ def test_two_names_of_one_tensor_are_compared_without_holding_them(tmp_path: Pat
         assert not same(tensors, "a", "e") and not same(tensors, "e", "f")
         assert tensors.alive.peak == 0
         assert same(tensors, "a", "d") and tensors.alive.peak == 24  # of two dtypes
-        overlay = Overlay(tensors, {"b": torch.zeros(3)})
-        assert not same(overlay, "a", "b") and same(overlay, "a", "c")
+        stage = StageTensors(tensors)
+        with stage.changed({"b": lambda: torch.zeros(3)}):
+            assert not same(stage, "a", "b") and same(stage, "a", "c")
 
 
 def test_an_edit_reads_nothing_before_it_is_read() -> None:
@@ -92,9 +80,10 @@ def test_an_edit_reads_nothing_before_it_is_read() -> None:
         asked.append(1)
         return oracle.part(role) * 2
 
-    edited = oracle.rebuilt(tensors=oracle.edited({role: doubled}))
+    edits = oracle.edits({role: doubled})
     assert not asked
-    assert torch.equal(edited.part(role), oracle.part(role) * 2)
+    (made,) = (make() for make in edits.values())
+    assert torch.equal(made, oracle.part(role) * 2) and asked == [1]
 
 
 @given(st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1, max_size=4), st.integers(1, 3), st.booleans())

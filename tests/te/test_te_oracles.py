@@ -11,6 +11,7 @@ import torch
 from engine.memory import carried, plan_of
 from reading import check_that_reading_is_enough
 from staged import (
+    InMemory,
     check_that_a_fault_shows_in_its_stage,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
@@ -21,7 +22,6 @@ from te_runs import Arrays, forward, genuine, unpacked
 from convkit.mappings import find_mapping
 from convkit.oracles import get_oracle
 from convkit.oracles.oracle import Oracle
-from convkit.oracles.tensors import Made, Overlay
 from convkit.oracles.windows import Slice
 from convkit.verify.equivalence.casts import Rounded
 
@@ -136,8 +136,7 @@ def test_stages(name: str, te: str, tmp_path: Path) -> None:
 
 def test_a_layer_of_a_stack_is_rounded_as_all_of_it() -> None:
     source = model("pax/lm-repeat", genuine("pax_repeat"))
-    below = Overlay(source.tensors, {key: Made(tuple(t.shape), t.clone) for key, t in source.tensors.items()})
-    rounded = Rounded(below, source, source, dict.fromkeys(source.tensors, "bfloat16"))
+    rounded = Rounded(InMemory(source.tensors), source, source, dict.fromkeys(source.tensors, "bfloat16"))
     key = source.roles["layers.1.up.weight"].key
     assert torch.equal(rounded.part(key, Slice(0, 1, 2)), source.tensors[key][1:2].bfloat16().float())
     assert torch.equal(rounded[key], source.tensors[key].bfloat16().float())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convkit.oracles.devices import CPU, device_of, moved, on
 from convkit.oracles.inputs import Input
 from convkit.oracles.parts import Part
-from convkit.oracles.tensors import Made, Overlay, copy_of, shape_of, window_of
+from convkit.oracles.tensors import copy_of, shape_of, window_of
 from convkit.oracles.windows import Slice
 
 if TYPE_CHECKING:
@@ -271,11 +271,6 @@ class Oracle(ABC):
             by_key.setdefault(part.key, {})[part] = value
         made: dict[str, Callable[[], Tensor]] = {key: partial(self._edit, key, parts) for key, parts in by_key.items()}
         return made | {copy: made[original] for copy, original in self.twins.items() if original in made}
-
-    def edited(self, changes: Mapping[str, Tensor | Callable[[], Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors with :meth:`edits`, each of which is made when it is read."""
-        edits = self.edits(changes)
-        return Overlay(self.tensors, {key: Made(shape_of(self.tensors, key), make) for key, make in edits.items()})
 
     def _edit(self, key: str, parts: Mapping[Part, Tensor | Callable[[], Tensor]]) -> Tensor:
         window = window_of(self.tensors, key)

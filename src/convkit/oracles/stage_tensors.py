@@ -28,18 +28,13 @@ class StageTensors(OnDemand):
         self._held: dict[tuple[str, Window | None], Tensor] = {}
         self._windows: Mapping[str, Window] = {}
         self._changes: tuple[Edits, ...] = ()
-        self._making = False
 
     def __getitem__(self, key: str) -> Tensor:
         for i, edits in reversed([*enumerate(self._changes)]):
             if key in edits:
-                with self._seeing(self._changes[:i], making=True):
+                with self._seeing(self._changes[:i]):
                     return edits[key]()
         return self.held(key)
-
-    def unchanged(self, key: str) -> Tensor:
-        """The tensor without a change; in a function that makes one, without that change and those within it."""
-        return self[key] if self._making else self.held(key)
 
     def held(self, key: str) -> Tensor:
         """The tensor as it was read, or the window's part of it. What is written to it stays until it's released."""
@@ -63,7 +58,7 @@ class StageTensors(OnDemand):
 
         What a function reads is without its own change. Changes within others come before them, and read them.
         """
-        return self._seeing((*self._changes, dict(edits)), making=self._making)
+        return self._seeing((*self._changes, dict(edits)))
 
     @contextmanager
     def windowed(self, windows: Mapping[str, Window]) -> Iterator[None]:
@@ -92,13 +87,13 @@ class StageTensors(OnDemand):
         return self[key].clone()
 
     @contextmanager
-    def _seeing(self, changes: tuple[Edits, ...], making: bool) -> Iterator[None]:
-        outer = self._changes, self._making
-        self._changes, self._making = changes, making
+    def _seeing(self, changes: tuple[Edits, ...]) -> Iterator[None]:
+        outer = self._changes
+        self._changes = changes
         try:
             yield
         finally:
-            self._changes, self._making = outer
+            self._changes = outer
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._below)

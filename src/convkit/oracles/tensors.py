@@ -1,7 +1,7 @@
 """Tensors of a model that are read when they are asked for, and counted as long as they are in use.
 
-An oracle takes a mapping from keys to float32 tensors. The mappings here hold none of them: :class:`ReadTensors` reads
-a checkpoint, :class:`Overlay` replaces some tensors of another mapping. A plain dict serves as well.
+An oracle takes a mapping from keys to float32 tensors. :class:`ReadTensors` reads those of a checkpoint and holds none
+of them. A plain dict serves as well.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -217,65 +217,6 @@ class ReadTensors(OnDemand):
         pairs = zip(tensors.blocks(one), tensors.blocks(other), strict=True)
         dtype = value_dtype(spec.dtype)
         return all(np.array_equal(a, b) or np.array_equal(a.view(dtype), b.view(dtype)) for (_, a), (_, b) in pairs)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A tensor that is made when it is asked for: its shape, and how it's made."""
-
-    shape: tuple[int, ...]
-    make: Callable[[], Tensor]
-
-
-class Overlay(OnDemand):
-    """Another mapping with some tensors replaced or added. A :class:`Made` one is made at each access."""
-
-    def __init__(self, below: Mapping[str, Tensor], above: Mapping[str, Tensor | Made]) -> None:
-        self._below = below
-        self._above = dict(above)
-
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self._above:
-            return self._below[key]
-        found = self._above[key]
-        return found.make() if isinstance(found, Made) else found
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._below
-        yield from (key for key in self._above if key not in self._below)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._above or key in self._below
-
-    def part(self, key: str, window: Window) -> Tensor:
-        """See :meth:`OnDemand.part`."""
-        if key in self._above or not isinstance(self._below, OnDemand):
-            return super().part(key, window)
-        return self._below.part(key, window)
-
-    def window(self, key: str) -> Window | None:
-        """See :meth:`OnDemand.window`."""
-        return window_of(self._below, key)
-
-    @property
-    def device(self) -> str:
-        """See :attr:`OnDemand.device`."""
-        return self._below.device if isinstance(self._below, OnDemand) else CPU
-
-    def copy(self, key: str) -> Tensor:
-        """See :meth:`OnDemand.copy`."""
-        return self[key].clone() if key in self._above else copy_of(self._below, key)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """See :meth:`OnDemand.shape`."""
-        return tuple(self._above[key].shape) if key in self._above else shape_of(self._below, key)
-
-    def same(self, one: str, other: str) -> bool:
-        """See :meth:`OnDemand.same`."""
-        return super().same(one, other) if {one, other} & self._above.keys() else same(self._below, one, other)
 
 
 def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
