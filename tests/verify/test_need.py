@@ -86,6 +86,13 @@ def test_layers_are_found_in_keys(layer: str):
     assert need(planned(alone | slots)) == need(planned(alone))
 
 
+def test_a_head_with_a_number_is_no_layer():
+    """Cerebras' BERT calls the weight of its head so."""
+    bert = {"embedding.weight": (30522, 768), "layers.0.ffn.weight": (3072, 768), "layers.0.ffn.bias": (3072,)}
+    head = {"mlm_head.classifier.ffn.0.weight": (30522, 768), "mlm_head.classifier.ffn.0.bias": (30522,)}
+    assert need(planned(bert | head)).memory == need(planned(bert)).memory
+
+
 def test_stacked_layers_are_one_stage():
     stacked = {"repeat.sub.ff.w": (30, 5000, 1000), "emb": (100, 1000)}
     assert need(planned(stacked)).memory > 4 * 30 * 5000 * 1000
@@ -116,6 +123,7 @@ def test_predicting_needs_no_framework():
     [
         "llama?layers=2",
         "t5x?layers=2",
+        "bert?layers=2&hidden=768&heads=12&intermediate=3072&vocab=30522",
         "gpt2?layers=2&hidden=768&heads=12&intermediate=3072&vocab=50257",
         "llama?layers=4&hidden=1024&heads=16&kv_heads=4&intermediate=4096&vocab=32000&dtype=bfloat16",
         "llama?layers=2&hidden=2048&heads=32&kv_heads=8&intermediate=5632&vocab=8000&dtype=bfloat16",

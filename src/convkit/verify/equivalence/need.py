@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"(?<![^._/])\d+(?![^._/])")
 _SWITCH = "original_max_position_embeddings"
 #: how the keys of an optimizer's state begin, which no model reads
 _OPTIMIZER = re.compile(r"(state|opt_states?|optimizer)[._/]")
+#: tensors of a head: weight and bias
+_OF_A_HEAD = 2
 #: seconds before the first stage, on a slow machine
 _START = 60
 #: how often a stage is run, on average, by which faults are planted: as it is, again, aside, fed, free, and with those
@@ -70,8 +72,11 @@ class _Side:
             (layers[key[: number.end()]] if number else outside).append(spec.shape)
             self.stored += spec.nbytes
             self.elements += spec.size
+        table = max(outside, key=math.prod, default=())
+        # a head may have a number too, as in ``classifier.ffn.0.weight``: its rows are those of the largest table
+        found = [shapes for shapes in layers.values() if table not in shapes or len(shapes) > _OF_A_HEAD]
         # without numbers, layers lie stacked in tensors, and are at worst all read at once
-        self.stages = StageShapes([*layers.values()] or [outside], max(outside, key=math.prod, default=()), tokens)
+        self.stages = StageShapes(found or [outside], table, tokens)
 
 
 def _switch(config: Mapping[str, Any]) -> int:

@@ -22,7 +22,7 @@ _FLOAT = 4
 #: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
 _WIDEST, _SCORES = 5, 10
 #: the logits of a slice that are in memory at one time: of the source, of the target fed and free, and differences
-_LOGITS = 7
+_LOGITS = 6
 #: a head is at least this wide
 _HEAD = 64
 
