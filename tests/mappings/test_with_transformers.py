@@ -7,6 +7,8 @@ receipt, and give the logits that they gave before: bit by bit, since the tensor
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +69,32 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def there_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any, Plan]]:
+    """A model, and the folder where it lies as ``hf`` and on Cerebras' side as ``cs.mdl``, with the plan; made once."""
+
+    @cache
+    def made(name: str) -> tuple[Path, Any, Plan]:
+        architecture, config, arguments = MODELS[name]
+        cls, folder = getattr(transformers, architecture), tmp_path_factory.mktemp("there")
+        model = cls(cls.config_class(**config), **arguments).eval()
+        fill(model, seed=3)
+        model.save_pretrained(folder / "hf")
+        return folder, model, _convert(folder / "hf", f"cerebras/{name.partition(' ')[0]}", folder / "cs.mdl")
+
+    return made
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("receipt", [True, False], ids=["receipt", "no receipt"])
-def test_there_and_back(name: str, receipt: bool, tmp_path: Path) -> None:
-    architecture, config, arguments = MODELS[name]
+def test_there_and_back(name: str, receipt: bool, there_of: Callable[..., Any], tmp_path: Path) -> None:
+    architecture, _, arguments = MODELS[name]
     cls = getattr(transformers, architecture)
     family = name.partition(" ")[0]
-    model = cls(cls.config_class(**config), **arguments).eval()
-    fill(model, seed=3)
-    model.save_pretrained(tmp_path / "hf")
-    there = _convert(tmp_path / "hf", f"cerebras/{family}", tmp_path / "cs.mdl")
+    folder, model, there = there_of(name)
     assert there.exact
     tied_base = not receipt and family != "bert" and "base" in name  # which no Cerebras checkpoint can show
-    back = _convert(tmp_path / "cs.mdl", f"hf/{family}", tmp_path / "back", restore=receipt, headless=tied_base)
+    back = _convert(folder / "cs.mdl", f"hf/{family}", tmp_path / "back", restore=receipt, headless=tied_base)
     assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [architecture]
     again, loading = cls.from_pretrained(tmp_path / "back", output_loading_info=True, **arguments)
     assert not any(loading.values()), loading
@@ -89,7 +104,7 @@ def test_there_and_back(name: str, receipt: bool, tmp_path: Path) -> None:
     assert meaning(again.config) == meaning(model.config)
     if receipt:
         assert set(back.target_leaves) == set(there.source_leaves)
-        before = json.loads((tmp_path / "hf" / "config.json").read_text())
+        before = json.loads((folder / "hf" / "config.json").read_text())
         after = json.loads((tmp_path / "back" / "config.json").read_text())
         assert before.keys() <= after.keys()
 

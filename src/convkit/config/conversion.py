@@ -71,7 +71,7 @@ class Conversion:
             ConfigError: a value can't be read or expressed, or a default of a field that the config leaves out.
         """
         for row in rows:
-            if Condition.parse(row.when).holds(self.names):
+            if not row.when or Condition.parse(row.when).holds(self.names):
                 try:
                     row.convert(self)
                 except ConfigError as error:

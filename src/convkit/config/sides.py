@@ -46,13 +46,15 @@ class Side:
 
     def declared(self, path: str) -> ClassField | None:
         """The class's field at a path; before the class is chosen, that of any class that has it."""
-        decided = self.cls
-        classes = (decided,) if decided else every(self.classes)
-        return next((found for one in classes if (found := one.find(path)) is not None), None)
+        if (decided := self.cls) is not None:
+            return decided.find(path)
+        return next((found for one in every(self.classes) if (found := one.find(path)) is not None), None)
 
     def whole(self, path: str) -> str:
         """The path in the whole config, of a path in the model's section or of one that begins with ``/``."""
-        return path[1:] if path.startswith("/") else ".".join(filter(None, (self.at, path)))
+        if path.startswith("/"):
+            return path[1:]
+        return f"{self.at}.{path}" if self.at and path else self.at or path
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import string
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -68,7 +69,9 @@ def values() -> st.SearchStrategy[Any]:
 @cache
 def keys() -> st.SearchStrategy[str]:
     """Dotted names, with numbers in the middle."""
-    name = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,7}", fullmatch=True)
+    letters = f"{string.ascii_letters}_"
+    text = st.text(letters + string.digits, min_size=1, max_size=8)  # several times as quick as a regular expression
+    name = text.map(lambda text: text if text[0] in letters else f"_{text[1:]}")
     middle = st.lists(name | st.integers(0, 99).map(str), max_size=2)
     return st.builds(lambda first, rest, last: ".".join([first, *rest, last]), name, middle, name)
 
