@@ -320,7 +320,8 @@ def test_not_a_number_is_never_close(tmp_path: Path) -> None:
     pair.cs["model.transformer_decoder.layers.0.norm1.weight"][3] = float("nan")
     verdict = equivalence(*write(pair, tmp_path))
     key = "model.layers.0.input_layernorm.weight"
-    assert not verdict.passed and verdict.problems[0].startswith(f"layers.0: layers.0 is not finite: {key} of the")
+    assert not verdict.passed and verdict.problems[0].startswith(f"layers.0: not finite: {key} of the")
+    assert verdict.measured["free_max_rel"] is None
     json.dumps(verdict.to_json(), allow_nan=False)
 
 

@@ -224,8 +224,10 @@ def _figure(name: str, gap: Gap) -> Figure:
 
 
 def summary(found: Iterable[Figure]) -> dict[str, float]:
-    """The worst of all figures, by their names in a verdict."""
+    """The worst of all figures, by their names in a verdict; infinite where a state can't be measured."""
     found = list(found)
+    if any(figure.max_rel is None for figure in found):
+        return {"max_rel": math.inf, "max_abs": math.inf}
     worst: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
         "max_rel": ("max_rel", max),
         "max_abs": ("max_abs", max),

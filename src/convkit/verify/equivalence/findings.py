@@ -72,7 +72,8 @@ def _problems(record: Record, check: StageCheck) -> Iterator[str]:
             strange = [name for name, why in broken.items() if not measured.fed[name].shapes]
             if strange:
                 named = [*not_finite(check.models, check.stage)]
-                yield f"{strange[0]} is not finite" + (f": {'; '.join(named)}" if named else "")
+                what = "" if strange[0] == check.stage else f"{strange[0]} is "
+                yield f"{what}not finite" + (f": {'; '.join(named)}" if named else "")
             return
         if beyond := measured.beyond():
             parted = parting(check, beyond[0], measured.bound(beyond[0]), n)

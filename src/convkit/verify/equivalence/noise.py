@@ -33,8 +33,8 @@ def move_aside(tensor: Tensor, key: str) -> None:
     import torch
 
     random = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-    steps = torch.randint(0, 4, (_BLOCK,), generator=random, dtype=torch.int32)
-    steps = ((steps == 0).int() - (steps == 1).int()).to(tensor.device)
+    drawn = torch.randint(0, 4, (min(_BLOCK, tensor.numel()),), generator=random, dtype=torch.int8)
+    steps = ((drawn == 0).int() - (drawn == 1).int()).to(tensor.device)
     flat = tensor.view(-1) if tensor.is_contiguous() else tensor.reshape(-1)
     for start in range(0, flat.numel(), _BLOCK):
         block = flat[start : start + _BLOCK]
