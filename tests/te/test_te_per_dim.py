@@ -190,7 +190,7 @@ def test_without_the_receipt_it_is_a_model_without_a_scale(tmp_path: Path) -> No
     assert te(tmp_path / "te", tmp_path / "fw", "--direction=te2fw", "--weight-only", "--num-of-head=2") == 0
     back = arrays(tmp_path / "fw")
     assert not any(key.startswith("mdl_vars") and key.endswith(SCALE) for key in back)
-    ids = {"input_ids": torch.arange(1, 17)[None]}
+    ids = {"input_ids": torch.arange(16)[None]}
     logits = [model("pax/lm", side).run(ids).outputs["lm"] for side in (combined(), back)]
     torch.testing.assert_close(*logits, rtol=0, atol=CLOSE)
 
@@ -217,7 +217,7 @@ def test_grouped_keys_are_folded_where_the_user_says_so() -> None:
     choices = {"per_dim_scale": "folded"}
     plan = plan_of(mapping, arrays, format="torch", choices=choices)
     made = carried(mapping, arrays, format="torch", choices=choices)
-    ids = {"input_ids": torch.arange(1, 17)[None]}
+    ids = {"input_ids": torch.arange(16)[None]}
     added = {"positions": "sinusoidal"}
     pax = model("pax/lm", arrays, added).run(ids).outputs["lm"]
     folded = model("te/pax", made, {**plan.names, **plan.variant, **added}).run(ids).outputs["lm"]

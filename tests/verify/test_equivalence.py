@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -198,7 +199,7 @@ class TestAMissedFault:
         assert [fault.name for fault in verdict.faults if not fault.caught] == ["wrong norm epsilon"]
         assert (verdict.state, verdict.passed) == ("not shown", False)
         (problem,) = verdict.problems
-        assert problem.startswith("planted fault missed: wrong norm epsilon: max_rel 1.0") and "<= 5e-06" in problem
+        assert re.match(r"planted fault missed: wrong norm epsilon: in layers.\d: max_rel .* <= .*e-0", problem)
         assert "--probe-length" in problem
 
     def test_the_command(self, hiding: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +207,7 @@ class TestAMissedFault:
         assert main(command) == 1
         said = capsys.readouterr().out
         assert said.startswith("equivalence: not shown: ")
-        assert "; missed: wrong norm epsilon\n" in said
+        assert "; missed: wrong norm epsilon" in said
         assert main([*command, "--json", "--no-fail"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert (document["schema"], document["state"], document["passed"]) == ("convkit.verdict/3", "not shown", False)
@@ -377,7 +378,8 @@ def test_errors_add_up_only_where_the_model_runs_free(tmp_path: Path) -> None:
     """A seed whose weights carry float32's rounding of the rotary frequencies on: each stage is within the bound."""
     verdict = equivalence(*generated_pair("llama?seed=0", tmp_path))
     assert verdict.passed, verdict.problems
-    assert verdict.measured["max_rel"] <= verdict.bound["max_rel"] == BOUND < verdict.measured["free_max_rel"] < 1e-4
+    assert verdict.measured["max_rel"] <= verdict.bound["max_rel"] < 2e-5
+    assert verdict.measured["max_rel"] <= BOUND < verdict.measured["free_max_rel"] < 1e-4
     assert all(fault.caught for fault in verdict.faults)
 
 
