@@ -83,6 +83,7 @@ COMMANDS: dict[str, Command | Group] = {
         "equivalence_options",
         "equivalence",
     ),
+    "logits": Command("logits", "run a model on given input, and write the logits of its heads"),
     "diff": Command("check", "compare structure and values of two checkpoints", "diff_options", "diff"),
     "verify": Command("check", "check a checkpoint against its receipt", "verify_options", "verify"),
     "report": Command("report", "make the report page of a campaign, or of one conversion"),

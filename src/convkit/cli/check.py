@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import structs
 
-from convkit.cli.kinds import made_by
-from convkit.cli.options import config_option, from_on, no_fail_option, source_format_option
+from convkit.cli.kinds import RECORDED, made_by
+from convkit.cli.options import config_option, from_on, no_fail_option, running_options, source_format_option
 from convkit.cli.output import emit, parse_size, progress
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations
@@ -61,11 +61,15 @@ def equivalence_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages", metavar="A:B", type=_ends, help="only these stages, by name or number: layers.0:layers.7"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs the models")
-    parser.add_argument(
-        "--threads", metavar="N", type=from_on(1), help="threads of one stage (default: all processors)"
-    )
+    running_options(parser)
     parser.add_argument("--memory", metavar="SIZE", type=parse_size, help="the most memory to take, as 4GiB")
+    for side, path in zip(RECORDED, ("SRC", "DST"), strict=True):
+        parser.add_argument(
+            f"--{side}-recorded",
+            metavar="FILE",
+            type=Path,
+            help=f"inputs and logits that its own framework computed for {path}, a .npz: its reference must agree",
+        )
 
 
 def diff_options(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,8 @@ REPAIRS = {
 }
 #: options of ``convkit equivalence`` that the column ``checks`` may give: how the models are run, not what they are
 EQUIVALENCE_OPTIONS = ("device", "faults", "memory", "probe-length", "stages", "threads")
+#: the sides of which the framework's own logits may be given
+RECORDED = ("source", "target")
 #: formats to which an Orbax checkpoint is migrated if ``to`` doesn't name a layout
 MIGRATIONS = ("orbax-v0", "orbax-v1")
 
@@ -134,6 +136,7 @@ def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
             device=args.device,
             choices=Choices(faults=args.faults, stages=args.stages or "", memory=args.memory),
             steps=advance,
+            recorded={side: file for side in RECORDED if (file := getattr(args, f"{side}_recorded"))},
         )
 
 

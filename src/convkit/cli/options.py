@@ -28,6 +28,14 @@ def source_format_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-format", metavar="FORMAT", help="default: detected; safetensors wins")
 
 
+def running_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how models are run."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs the models")
+    parser.add_argument(
+        "--threads", metavar="N", type=from_on(1), help="threads of one stage (default: all processors)"
+    )
+
+
 def no_fail_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that makes the command succeed if the verdict is no."""
     parser.add_argument("--no-fail", action="store_true", help="exit 0 when the verdict is no")

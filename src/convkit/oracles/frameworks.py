@@ -20,7 +20,7 @@ class Framework:
 
     Attributes:
         layout: the layout's name, from the names of the leaves and the config; empty where they don't say it.
-        leaf: how a key ends that all its checkpoints have, and no others.
+        leaf: how a key ends, in one of these ways, that all its checkpoints have, and no others.
         config: the suffix of the config beside a checkpoint; empty where checkpoints have none.
         missing: what to say where that config isn't found.
         named_in: the field of the config that names the model.
@@ -28,7 +28,7 @@ class Framework:
     """
 
     layout: Callable[[Collection[str], Config], str] = lambda keys, config: ""
-    leaf: str = ""
+    leaf: tuple[str, ...] = ()
     config: str = ""
     missing: str = ""
     named_in: str | None = None
@@ -61,7 +61,7 @@ _HF = Framework(_hf, config=".json", missing="no config.json is beside it", name
 _FRAMEWORKS = {
     "cerebras": Framework(
         _cerebras,
-        leaf="embedding_layer.word_embeddings.weight",
+        leaf=("embedding_layer.word_embeddings.weight", "encoder_embeddings.word_embeddings.weight"),
         config=".yaml",
         missing="no config is beside it, or several yamls are",
         within="model.",

@@ -1,9 +1,7 @@
-"""What models take as input: declared by an oracle, and read from a ``.npz`` that somebody else wrote."""
+"""What models take as input, as their oracles declare it; and whether given arrays are that."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,36 +29,6 @@ class Input:
     like: str = ""
     positions: int | None = None
     needed: bool = False
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` by name. Nothing is unpickled.
-
-    Raises:
-        ConvkitError: it isn't a ``.npz``, or one of its arrays can't be read.
-    """
-    import numpy as np
-
-    remedy = "write it with numpy.savez"
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConvkitError("isn't a .npz file", path=path, remedy=remedy) from error
-    if not isinstance(opened, np.lib.npyio.NpzFile):
-        raise ConvkitError("is a single array, not a .npz file", path=path, remedy=remedy)
-    found: dict[str, np.ndarray] = {}
-    with opened:
-        for name in opened.files:
-            try:
-                array = opened[name]
-            except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-                pickled = "pickle" in str(error)
-                problem = "holds Python objects, which aren't unpickled" if pickled else "can't be read"
-                raise ConvkitError(problem, path=path, key=name, remedy=f"{remedy}, as numbers") from error
-            if not isinstance(array, np.ndarray):
-                raise ConvkitError("isn't an array", path=path, key=name, remedy=remedy)
-            found[name] = array
-    return found
 
 
 def model_inputs(arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Input], path: Path) -> dict[str, Tensor]:

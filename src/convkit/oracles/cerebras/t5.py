@@ -127,10 +127,14 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """See :attr:`Oracle.inputs`."""
+        """See :attr:`Oracle.inputs`; ModelZoo's model takes a mask for its decoder too, which has no effect."""
         longest = self.number("tgt_max_position_embeddings")
-        decoder = Input(self.facts.vocab_size, positions=longest, needed=True)
-        return {**super().inputs, "attention_mask": Input(2, like="input_ids"), "decoder_input_ids": decoder}
+        return {
+            **super().inputs,
+            "attention_mask": Input(2, like="input_ids"),
+            "decoder_input_ids": Input(self.facts.vocab_size, positions=longest, needed=True),
+            "decoder_attention_mask": Input(2, like="decoder_input_ids"),
+        }
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
         """See :meth:`Oracle.start`: ``input_ids`` and ``attention_mask`` go to the encoder."""

@@ -7,7 +7,7 @@ same comparison is made with faults planted in the target, to show that it can f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from convkit.verify.equivalence.judging import REMEDY, judge
 from convkit.verify.equivalence.lanes import Inputs
 from convkit.verify.equivalence.models import inputs_of, models_of
 from convkit.verify.equivalence.probe import SEED
+from convkit.verify.equivalence.recorded import hold
 from convkit.verify.equivalence.sides import Sides, opened
 from convkit.verify.equivalence.walk import Choices, Steps, Walk
 from convkit.verify.judged import Check
@@ -40,6 +41,7 @@ def equivalence(
     device: str = "cpu",
     choices: Choices | None = None,
     steps: Steps | None = None,
+    recorded: Mapping[str, Path] | None = None,
 ) -> Verdict:
     """Run both checkpoints in float32 on the same input and compare, a stage at a time.
 
@@ -49,7 +51,8 @@ def equivalence(
     trusted. If the receipt says that a cast was requested, the source is rounded in the same way, and
     ``measured["cast_max_rel"]`` is the error of the cast itself. If it declares deviations, the models are compared
     under them, ``measured["deviation_max_rel"]`` is how far they are apart as they are, and the verdict's
-    ``deviations`` give the size of each (:mod:`.deviations`).
+    ``deviations`` give the size of each (:mod:`.deviations`). Logits that a framework ``recorded`` for its own
+    checkpoint, by the side's name, show whether that side's oracle is right (:mod:`.recorded`).
 
     ``measured`` gives the worst figures, ``stages`` those of each stage, ``faults`` the planted faults, and
     ``details["parted"]`` where the models first differ.
@@ -72,6 +75,7 @@ def equivalence(
         source_format=source_format,
         device=device,
     ) as sides:
+        held = hold(sides.named, recorded or {}, steps)
         inputs = inputs_of(sides, probe_length, seed)
         models = models_of(sides, inputs)
         journal = Journal(target, _question(sides, inputs, choices), sides.named)
@@ -79,7 +83,7 @@ def equivalence(
         for _ in walk.run():
             journal.keep(walk.record, models.lanes)
         journal.remove()
-        return judge(check, sides, walk, {"positions": models.lengths[0], "seed": seed})
+        return judge(check, sides, walk, {"positions": models.lengths[0], "seed": seed}, held)
 
 
 def _use(threads: int) -> None:

@@ -10,6 +10,7 @@ from msgspec import structs
 from convkit.verify.equivalence.agreement import summary
 from convkit.verify.equivalence.deviations import measured, not_shown
 from convkit.verify.equivalence.record import Record
+from convkit.verify.equivalence.recorded import Held
 from convkit.verify.equivalence.recorded_digests import other_than_recorded
 from convkit.verify.equivalence.sides import Sides
 from convkit.verify.equivalence.walk import Walk
@@ -21,21 +22,22 @@ REMEDY = "its effect on this model is too small to be seen; more positions may s
 _NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
-def judge(check: Check, sides: Sides, walk: Walk, probe: dict[str, int]) -> Verdict:
-    """The verdict on a finished walk; ``probe`` describes its input."""
+def judge(check: Check, sides: Sides, walk: Walk, probe: dict[str, int], held: Held) -> Verdict:
+    """The verdict on a finished walk, whose input ``probe`` describes, and on its references."""
     record = walk.record
     problems, unshown = _problems(sides, walk)
     figures, bounds = _figures(record)
     return check.judged(
         problems,
         record.all_faults,
-        measured=figures,
-        bound=bounds,
+        measured=figures | held.measured,
+        bound=bounds | held.bound,
         stages=record.stages,
         covered=walk.covered,
         details={"probe": probe, **_details(sides, record)},
         deviations=measured(sides.basis, record.figures),
         unshown=unshown,
+        in_doubt=held.in_doubt,
     )
 
 
