@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from convkit.oracles.windows import Rows, spread, table
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,9 +53,8 @@ def _multiplied(oracle: Oracle, role: str, gain: float, rows: Tensor | None) -> 
     part = oracle.part(role)
     if role != "embedding.weight" or rows is None:
         return part * gain
-    table = part.new_empty(part.shape)
-    table[rows] = part[rows] * gain
-    return table
+    window = Rows(0, rows)
+    return spread(part[rows] * gain, window, table(window, part.shape))
 
 
 def _weights(oracle: Oracle, stage: str) -> list[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from convkit.oracles.windows import Rows, spread, table
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -220,12 +222,11 @@ def _reverse_slopes(place: Place) -> Changes:
 def _shift_vocabulary(place: Place) -> Changes:
     """Give each id the row before its own."""
     role = "embedding.weight"
-    table, rows = place.oracle.part(role), place.rows
+    whole, rows = place.oracle.part(role), place.rows
     if rows is None:
-        return {role: table.roll(1, 0)}
-    shifted = table.new_empty(table.shape)
-    shifted[rows] = table[(rows - 1) % table.shape[0]]
-    return {role: shifted}
+        return {role: whole.roll(1, 0)}
+    window = Rows(0, rows)
+    return {role: spread(whole[(rows - 1) % whole.shape[0]], window, table(window, whole.shape))}
 
 
 def _roll(role: str, place: Place) -> Changes:
