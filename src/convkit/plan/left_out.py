@@ -32,7 +32,12 @@ def left_out(
     section = next((path for path in places if isinstance(dig(had, path), dict)), None)
     if section is None:
         return config
-    recognised = {field for alternative in mapping.right.signature for field in alternative}
+    recognised = {
+        field
+        for alternative in mapping.right.signature
+        for field, value in alternative.items()
+        if None not in (value if isinstance(value, tuple) else (value,))
+    }
     here = table.written_at
     means = _meaning(table, config, known, release)
     for path in list(paths_of(dig(config, here))):
