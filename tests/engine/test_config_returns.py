@@ -87,6 +87,14 @@ def test_what_a_config_left_out_is_left_out_again(uri: str, tmp_path: Path) -> N
     assert read_config(tmp_path / "again" / "config.json") == config | {"initializer_range": 0.5}
 
 
+def test_the_model_comes_back_to_its_place_in_the_config(tmp_path: Path) -> None:
+    placed = replace(BARE, config=ConfigTable(ROWS, left=CLASS, left_at=("model", "trainer.init.model")))
+    config = {"trainer": {"init": {"model": {"width": 3, "act": "tanh_gelu"}, "seed": 1}}, "more": {}}
+    proven(tmp_path, placed, {"a": np.zeros(3, "float32")}, config)
+    with open_source(tmp_path / "back") as back:
+        assert back.config == config
+
+
 def test_the_plan_lists_what_the_class_does_not_know(tmp_path: Path) -> None:
     source = write(tmp_path / "left", {"a": np.zeros(3, "float32")}, {"size": "3", "new": 1, "newer": {"b": 2}})
     with open_source(source) as opened:

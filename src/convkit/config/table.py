@@ -10,7 +10,7 @@ from convkit.config.classes import Classes, Release, every
 from convkit.config.conversion import Conversion, Converted
 from convkit.config.rows import Row
 from convkit.config.sides import Source, Target, Which
-from convkit.config.tree import MISSING, dig, plant
+from convkit.config.tree import MISSING, dig, plant, uproot
 from convkit.errors import ConfigError
 
 
@@ -85,6 +85,15 @@ class ConfigTable:
                     plant(section, spelling, value)
                 if there and name in section and name not in had:
                     del section[name]
+
+    def placed(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
+        """Move the model's section of a converted config, which is changed, to where it lies in an ``earlier`` one."""
+        places = self.left_at if self.reverse else self.right_at
+        had = next((path for path in places if isinstance(dig(earlier, path), dict)), self.written_at)
+        if had != self.written_at:
+            section = dig(config, self.written_at)
+            uproot(config, self.written_at)
+            plant(config, had, section)
 
     def section_path(self, config: abc.Mapping[str, Any]) -> str:
         """Where the source's model section lies.

@@ -72,6 +72,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     config = copy.deepcopy(known.converted.config)
     mapping.config.respelled(config, earlier.plan.source.config)
     config = left_out(config, earlier.plan.source.config, mapping, known, release)
+    mapping.config.placed(config, earlier.plan.source.config)
     deviations = put_values_back(config, earlier.plan.deviations)
     merge(config, earlier.complement.config)
     return Returned(
