@@ -146,7 +146,8 @@ def test_it_ends_with_the_process_that_started_it(task_with_orbax: str, then: st
     """Also while it is at work, and however that process ends."""
     code = (
         "from convkit.orbax.check import run\n"
-        f"for answer in run.ask({task_with_orbax!r}, {{'then': {then!r}}}): print(answer['pid'], answer['scratch'], flush=True)\n"
+        f"for answer in run.ask({task_with_orbax!r}, {{'then': {then!r}}}):\n"
+        "    print(answer['pid'], answer['scratch'], flush=True)\n"
         "import time; time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -50,7 +50,9 @@ def model_inputs(arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Input], 
             raise ConvkitError(problem, path=path, key=name, remedy=f"it takes {', '.join(inputs)}")
     for name, wanted in inputs.items():
         if wanted.needed and name not in arrays:
-            raise ConvkitError("missing", path=path, key=name, remedy="the model needs it: whole numbers [batch, s]")
+            raise ConvkitError(
+                "missing", path=path, key=name, remedy="the model needs it: whole numbers [batch, positions]"
+            )
     given = {name: arrays[name] for name in inputs if name in arrays}
     for name, array in given.items():
         if wrong := _problem(array, inputs[name], given):
