@@ -86,7 +86,7 @@ class Conversion:
         return ConfigError(problem, key=error.key, remedy=error.remedy)
 
     def finish(self, elsewhere: AbstractSet[str] = frozenset()) -> Converted:
-        """Judge what no row has read here, nor anybody ``elsewhere`` (paths in the whole config).
+        """Judge what no row has read, neither here nor ``elsewhere`` (paths in the whole config).
 
         Raises:
             ConfigError: a field that no row reads has an effect.

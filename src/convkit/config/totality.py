@@ -14,11 +14,11 @@ from convkit.errors import ConfigError
 
 
 def judge(source: Source, target: Target, seen: AbstractSet[str]) -> tuple[str, ...]:
-    """The fields that the source's class doesn't know, of those in its section that nobody has read.
+    """The fields that the source's class doesn't know, of those in its section that no row has read.
 
     Raises:
-        ConfigError: nobody has read a field of the class, and it isn't neutral, in the config or by default; or its
-            value is of another kind than the field's.
+        ConfigError: no row has read a field of the class, and its value or default has an effect, or its value is of
+            another kind than the field's.
     """
     cls = source.cls
     if cls is None:
@@ -49,7 +49,7 @@ def _above(paths: AbstractSet[str]) -> set[str]:
 
 
 def _is_known(source: Source, target: Target, cls: ConfigClass, path: str, value: Any) -> bool:
-    """Whether the class has a field that nobody has read, or its section.
+    """Whether the class has a field that no row has read, or its section.
 
     Raises:
         ConfigError: it has, and the value has an effect, or can't be a value of the field.
@@ -82,7 +82,7 @@ def _standing(source: Source, looked: AbstractSet[str], spellings: Iterable[str]
 def _unread(
     source: Source, section: Mapping[str, Any], seen: AbstractSet[str], inside: AbstractSet[str], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The paths and values that nobody has read; a section of which a part was read, or declared, field by field."""
+    """The paths and values that no row has read; a section of which a part was read, or declared, field by field."""
     declared = source.cls.within if source.cls else lambda name: iter(())
     for name, value in section.items():
         path = f"{prefix}{name}"

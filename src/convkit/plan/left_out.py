@@ -16,7 +16,7 @@ from convkit.plan.names import Known
 def left_out(
     config: dict[str, Any], had: Mapping[str, Any], mapping: LayoutMapping, known: Known, release: Release
 ) -> dict[str, Any]:
-    """The config without each field that wasn't there before and without which it means the same.
+    """The config without the fields that weren't there before, as far as it means the same without them.
 
     Fields by which its layout is recognised stay.
 
