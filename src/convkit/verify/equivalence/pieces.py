@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convkit.oracles.windows import Window
 
 #: elements of a slice of a head's weight, at most
-SLICE = 16 << 20
+SLICE = 8 << 20
 #: inputs that are token ids
 _IDS = ("input_ids", "decoder_input_ids")
 _EMBEDDINGS = ("embedding", "decoder.embedding")
