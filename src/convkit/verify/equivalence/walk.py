@@ -115,7 +115,8 @@ class Walk:
 
         def plant() -> list[Trial]:
             due = self.schedule.due(place, outside.get(stage, ())) if self.record.sound else []
-            return [Trial(kind, self._lane(kind)) for kind in due]
+            new = [kind for kind in due if layer is not None or not self.record.caught(kind.name)]
+            return [Trial(kind, self._lane(kind)) for kind in new]
 
         check, cut = (
             StageCheck(self.models, stage, place, lambda what: self._report(n, stage, what)),
