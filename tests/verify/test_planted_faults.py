@@ -23,6 +23,7 @@ from convkit.verify.equivalence.amplify import gains, left_weak
 from convkit.verify.equivalence.check import equivalence
 from convkit.verify.equivalence.measured import BOUND
 from convkit.verify.equivalence.probe import make_probe
+from convkit.verify.equivalence.walk import Choices
 
 pytestmark = pytest.mark.golden
 
@@ -131,3 +132,16 @@ def test_weights_that_one_side_names_are_left_weak_and_reported() -> None:
     ]
     assert found.sound and found.weak == weak and found.amplified is not None
     assert found.amplified[0] < BOUND / 5
+
+
+def test_an_expert_that_no_token_chose_is_named_as_not_shown() -> None:
+    """One token chooses two of the experts."""
+    mixtral = next(model for model in PLANTED if model.name == "mixtral")
+    hf, cs = mixtral.tensors("hf"), mixtral.tensors("cs")
+    probe = {"input_ids": torch.tensor([[3]])}
+    source = get_oracle("hf/mixtral")(mixtral.hf_config, hf)
+    target = get_oracle("cerebras/llama")(mixtral.cs_config, cs)
+    found = compared(source, target, probe, Choices(faults="none"))
+    layers = [stage for stage in found.stages if stage.name.startswith("layers.")]
+    assert len(layers) == 2 and all(stage.unshown.startswith("no token chose experts ") for stage in layers)
+    assert found.sound

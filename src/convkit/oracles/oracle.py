@@ -80,6 +80,10 @@ class Facts:
         return bool(self.rotary) and self.rotary_dim > 2
 
 
+#: the point at which a layer leaves the numbers of the experts that no token chose
+IDLE = "idle"
+
+
 @dataclass
 class Trace:
     """The record of a run: hidden states ``[batch, positions, hidden]`` by name, in order, and outputs."""
@@ -89,14 +93,18 @@ class Trace:
     states: dict[str, Tensor] = field(default_factory=dict)
     #: logits by the name of their head
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    #: the experts of the layer that no token chose
+    idle: list[int] = field(default_factory=list)
 
     def state(self, name: str, value: Tensor) -> None:
         """Keep a hidden state."""
         self.states[name] = value
 
     def point(self, layer: int, point: str, value: Tensor) -> None:
-        """Keep a state inside ``layer``, if that layer was requested."""
-        if layer == self.detail:
+        """Keep a state inside ``layer``, if that layer was requested, and the numbers of its :data:`IDLE` experts."""
+        if point == IDLE:
+            self.idle = value.tolist()
+        elif layer == self.detail:
             self.states[f"layers.{layer}.{point}"] = value
 
 
@@ -201,6 +209,7 @@ class Oracle(ABC):
             left = self.step(name, State(moved(state.flow, device), state.given), found)
         trace.states |= moved(found.states, CPU)
         trace.outputs |= moved(found.outputs, CPU)
+        trace.idle = found.idle
         return State(moved(left.flow, CPU), left.given)
 
     @abstractmethod

@@ -44,12 +44,13 @@ class Experts:
     top: int
 
     def __call__(self, weights: Weights, x: Tensor, leave: Leave) -> Tensor:
-        """``[b, s, hidden]`` to the same; the router's scores are left to ``leave``."""
+        """``[b, s, hidden]`` to the same; the router's scores, and which experts are idle, are left to ``leave``."""
         import torch
 
         scores = weights.linear("router", x)
         leave("router", scores)
         largest, chosen = torch.softmax(scores, -1).topk(self.top, -1)
+        leave("idle", torch.tensor([e for e in range(scores.shape[-1]) if not (chosen == e).any()]))
         shares = largest / largest.sum(-1, keepdim=True)
         out = torch.zeros_like(x)
         for expert in chosen.unique().tolist():

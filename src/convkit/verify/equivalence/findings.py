@@ -56,8 +56,13 @@ def _stage(check: StageCheck, problems: list[str]) -> Stage:
         free_max_rel=max(free, default=0.0),
         amplified_max_rel=strong.error if strong else UNSET,
         amplified_bound=strong.bound if strong else UNSET,
+        unshown=f"no token chose {_experts(check.idle)}: a longer input may (--probe-length)" if check.idle else "",
         problems=tuple(problems),
     )
+
+
+def _experts(numbers: list[int]) -> str:
+    return f"expert{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _largest(gaps: Any) -> float:

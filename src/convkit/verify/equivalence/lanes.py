@@ -26,12 +26,14 @@ class Lane:
         #: what enters the next stage, by input
         self.states = [oracle.begin(one) for one in inputs]
         self._left = self.states
+        #: the experts of the last stage that no token of the first input chose
+        self.idle: list[int] = []
 
     def free(self, stage: str) -> list[Seen]:
         """Run a stage on what the lane's own stages left; what it shows, by input."""
         found = [self._run(stage, state) for state in self.states]
-        self._left = [left for left, _ in found]
-        return [shown for _, shown in found]
+        self._left, self.idle = [left for left, _, _ in found], found[0][2].idle
+        return [shown for _, shown, _ in found]
 
     def advance(self) -> None:
         """Go on to the next stage: what left this one enters it."""
@@ -40,12 +42,14 @@ class Lane:
     def fed(self, stage: str, entered: Sequence[State], detail: int | None = None) -> list[Seen]:
         """Run a stage on what entered another model's; of layer ``detail``, inner points are shown too."""
         pairs = zip(self.states, entered, strict=False)
-        return [self._run(stage, own.fed(other), detail)[1] for own, other in pairs]
+        found = [self._run(stage, own.fed(other), detail) for own, other in pairs]
+        self.idle = found[0][2].idle
+        return [shown for _, shown, _ in found]
 
-    def _run(self, stage: str, state: State, detail: int | None = None) -> tuple[State, Seen]:
+    def _run(self, stage: str, state: State, detail: int | None = None) -> tuple[State, Seen, Trace]:
         trace = Trace(detail)
         left = self.oracle.stage(stage, state, trace)
-        return left, seen(stage, state, left, trace)
+        return left, seen(stage, state, left, trace), trace
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class StageCheck:
         self.weak: list[str] = []
         #: the gaps of each input, by the comparison's name
         self.compared: dict[str, list[dict[str, Gap]]] = {one.name: [{} for _ in inputs] for one in models.comparisons}
+        #: experts that no token chose, as far as a side says which
+        self.idle: list[int] = []
         self.only_in_source: dict[str, None] = {}
         self.only_in_target: dict[str, None] = {}
         self._gains: dict[str, float] | None = None
@@ -63,7 +65,9 @@ class StageCheck:
         shown = self._source()
         references = shown["source"]
         self.report("target")
+        idle = self.models.source.idle
         fed = self.models.target.fed(self.stage, self.models.source.states)
+        self.idle = sorted({*idle, *self.models.target.idle})
         for measured, reference, candidate in zip(self.measured, references, fed, strict=True):
             measure(measured.fed, reference, candidate)
             self.only_in_source |= dict.fromkeys(name for name in reference if name not in candidate)
