@@ -138,6 +138,8 @@ def show(verdict: Verdict) -> None:
     document = verdict.to_json()
     if walked := headline(stages_of(document)):
         print(f"stages: {walked}")
+    if probe := verdict.details.get("probe"):
+        print(f"input: {probe['positions']} positions")
     if verdict.sensitivity:
         missed = [fault.in_words for fault in faults_of(document) if not fault.caught]
         more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,9 @@ def parse_size(text: str | None) -> int | None:
     try:
         amount = float(number) * _UNITS[unit]
     except (ValueError, KeyError):
-        raise UsageError(f"{text!r} isn't a size", remedy="write 5GB, 500MB or 2GiB") from None
+        amount = math.nan
+    if not math.isfinite(amount):
+        raise UsageError(f"{text!r} isn't a size", remedy="write 5GB, 500MB or 2GiB")
     if amount < 1:
         raise UsageError(f"{text!r} isn't a size", remedy="give at least one byte")
     return int(amount)

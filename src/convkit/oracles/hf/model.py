@@ -79,6 +79,8 @@ class HfOracle(Oracle):
         with self._refusing(), quiet():
             self.parsed = getattr(transformers, f"{family.name}Config").from_dict(dict(config))
         self.config = self.parsed.to_dict()
+        if not self.parsed.num_hidden_layers:
+            raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")
         self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
         self.prefix = f"{family.trunk}." if f"{family.trunk}.{self._embedding}.weight" in tensors else ""
         if f"{self.prefix}{self._embedding}.weight" not in tensors:

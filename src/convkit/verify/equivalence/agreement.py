@@ -34,7 +34,7 @@ def seen(stage: str, entered: State, left: State, trace: Trace) -> dict[str, Ten
 
     Errors hide in the whole where a model's states are far larger than what one layer adds.
     """
-    shown = trace.states or {stage: left.flow["hidden"]}
+    shown = trace.states or ({} if stage == "head" else {stage: left.flow["hidden"]})
     found = {**shown, **trace.outputs}
     before = entered.flow.get("hidden")
     for name, state in shown.items():

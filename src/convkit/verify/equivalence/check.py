@@ -7,6 +7,7 @@ same comparison is made with faults planted in the target, to show that it can f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from msgspec import structs
 
+from convkit.verify.equivalence.beyond import look_beyond
 from convkit.verify.equivalence.journal import Journal
 from convkit.verify.equivalence.judging import REMEDY, judge
 from convkit.verify.equivalence.lanes import Inputs
@@ -83,13 +85,15 @@ def equivalence(
         for _ in walk.run():
             journal.keep(walk.record, models.lanes)
         journal.remove()
-        return judge(check, sides, walk, {"positions": models.lengths[0], "seed": seed}, held)
+        beyond = look_beyond(models, walk.record, walk.rows, probe_length)
+        probe = {"positions": models.lengths[0], "seed": seed}
+        return judge(check, sides, walk, probe=probe, held=held, beyond=beyond)
 
 
 def _use(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 def _question(sides: Sides, inputs: Sequence[Inputs], choices: Choices) -> dict[str, Any]:

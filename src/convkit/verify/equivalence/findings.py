@@ -107,7 +107,7 @@ def _enter_trial(record: Record, check: StageCheck, trial: Trial, schedule: Sche
         record.faults.append(fault)
         return
     before = record.wrong.get(trial.kind.name)
-    if before is None or found.ratio > before[1]:
+    if before is None or found.ratio > before[1] or (not before[1] and check.place.layer is not None):
         record.wrong[trial.kind.name] = fault, found.ratio
     if check.place.layer is not None:
         record.in_layers = [*dict.fromkeys([*record.in_layers, trial.kind.name])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Journal:
 
     def __init__(self, target: Path, question: Mapping[str, Any], sides: Mapping[str, Opened]) -> None:
         self.path = target.with_name(target.name + _ENDING)
-        self._question = digest_value("sha256", {"convkit": convkit.__version__, **question})
+        self._question = digest_value("sha256", {"versions": _versions(), **question})
         self._sides = sides
 
     def resume(self, lanes: Mapping[str, Lane]) -> Record:
@@ -97,6 +98,15 @@ class Journal:
         """The check is finished."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _versions() -> dict[str, str]:
+    """Of all that computes."""
+    found = {"convkit": convkit.__version__}
+    for name in ("torch", "transformers", "jax"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _flow(state: State) -> dict[str, _Array]:

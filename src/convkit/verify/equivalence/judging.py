@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from convkit.verify.equivalence.agreement import summary
+from convkit.verify.equivalence.beyond import Beyond
 from convkit.verify.equivalence.deviations import measured, not_shown
 from convkit.verify.equivalence.record import Record
 from convkit.verify.equivalence.recorded import Held
@@ -22,10 +23,10 @@ REMEDY = "its effect on this model is too small to be seen; more positions may s
 _NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
-def judge(check: Check, sides: Sides, walk: Walk, probe: dict[str, int], held: Held) -> Verdict:
-    """The verdict on a finished walk, whose input ``probe`` describes, and on its references."""
+def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, int], held: Held, beyond: Beyond) -> Verdict:
+    """The verdict on a finished walk, whose input ``probe`` describes, and on what else was compared."""
     record = walk.record
-    problems, unshown = _problems(sides, walk)
+    problems, unshown = _problems(sides, walk, beyond)
     figures, bounds = _figures(record)
     return check.judged(
         problems,
@@ -34,14 +35,14 @@ def judge(check: Check, sides: Sides, walk: Walk, probe: dict[str, int], held: H
         bound=bounds | held.bound,
         stages=record.stages,
         covered=walk.covered,
-        details={"probe": probe, **_details(sides, record)},
+        details={"probe": probe, **_details(sides, record, beyond.notes)},
         deviations=measured(sides.basis, record.figures),
         unshown=unshown,
         in_doubt=held.in_doubt,
     )
 
 
-def _problems(sides: Sides, walk: Walk) -> tuple[list[str], list[str]]:
+def _problems(sides: Sides, walk: Walk, beyond: Beyond) -> tuple[list[str], list[str]]:
     """What is wrong apart from the stages, and what couldn't be shown."""
     basis, record = sides.basis, walk.record
     source, target = walk.models.source.oracle, walk.models.target.oracle
@@ -52,10 +53,11 @@ def _problems(sides: Sides, walk: Walk) -> tuple[list[str], list[str]]:
         # a head may be left out on request, or if it is the embedding: hidden states are compared anyway
         if not sides.headless and (name != "lm" or not source.facts.tied):
             problems.append(f"{name} can't be computed: the target has no tensors for it")
+    problems += beyond.problems
     if basis.refused and (problems or not record.sound):
         problems.append(basis.refused)
-    unshown = not_shown(basis)
-    if unshown:
+    unshown = [*not_shown(basis), *beyond.unshown]
+    if basis.unproved:
         # where nothing can be compared under a deviation, a difference may be what it declares
         for n, stage in enumerate(record.stages):
             record.stages[n] = structs.replace(stage, problems=(), unshown="; ".join(stage.problems))
@@ -81,7 +83,7 @@ def _figures(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     return figures, bounds
 
 
-def _details(sides: Sides, record: Record) -> dict[str, Any]:
+def _details(sides: Sides, record: Record, beyond: list[str]) -> dict[str, Any]:
     both = sides.named
     notes = [f"{name}: {note}" for name, side in both.items() for note in (*side.corrections, *side.oracle.notes)]
     refused = [sides.basis.refused] if sides.basis.refused else []
@@ -95,5 +97,12 @@ def _details(sides: Sides, record: Record) -> dict[str, Any]:
         "states": [structs.asdict(figure) for figure in record.figures.get("free", [[]])[0]],
         "only_in_source": list(dict.fromkeys(record.only_in_source)),
         "only_in_target": list(dict.fromkeys(record.only_in_target)),
-        "notes": [*other_than_recorded(both, sides.receipt), *notes, *record.weak, *refused],
+        "notes": [
+            *other_than_recorded(both, sides.receipt),
+            *sides.reconfigured,
+            *beyond,
+            *notes,
+            *record.weak,
+            *refused,
+        ],
     }

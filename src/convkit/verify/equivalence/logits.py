@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def logits(
     if threads:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
     with open_model(source, layout=layout, config=config, format=format, lenient=True, device=device) as opened:
         if opened.oracle.problems:
             remedy = "the framework would refuse it; correct the config, or the checkpoint"

@@ -35,7 +35,7 @@ def models_of(sides: Sides, inputs: Sequence[Inputs]) -> Models:
     if sides.cast:
         lanes["uncast"] = Lane(basis.source, ours.tensors, inputs)
         comparisons.append(Comparison("cast", "uncast", "target"))
-        rounded = Rounded(ours.read, ours.oracle, theirs.oracle, theirs.dtypes)
+        rounded = Rounded(ours.read, ours.oracle, theirs.oracle, {**theirs.dtypes, **sides.planned})
         tensors["source"] = StageTensors(rounded, ours.tensors.device)
     for name, (side, oracle) in wanted.items():
         read = oracle.rebuilt(tensors=tensors[side]) if sides.cast and side == "source" else oracle

@@ -18,13 +18,16 @@ _FEEDS = {
     "embedding": ("embedding", "positions", "segments", "norm_embedding"),
     "encoded": ("norm_encoder",),
     "decoder.embedding": ("embedding", "embedding_decoder", "positions"),
-    "final": ("norm_final",),
+    "final": ("norm_final", "norm_decoder"),
     "pooled": ("pooler",),
     "lm": ("head.lm",),
     "mlm": ("transform", "norm_transform", "head.mlm"),
     "nsp": ("head.nsp",),
     "classifier": ("head.classifier",),
 }
+
+#: roles of positions that each layer adds to its scores
+_POSITIONS = ("positions_encoder", "positions_decoder", "slopes")
 
 
 def parting(check: StageCheck, beyond: str, bound: float, n: int, *, strong: bool = False) -> dict[str, Any]:
@@ -44,15 +47,17 @@ def parting(check: StageCheck, beyond: str, bound: float, n: int, *, strong: boo
         gaps = check.inside(layer, n, strong)
         names = (name for name, gap in gaps.items() if gap.relative > bound and not name.endswith(UPDATE))
         point = next(names, state)
-        feeds = tuple(f"layers.{layer}.{role}" for role in POINTS.get(point.rsplit(".", 1)[-1], ()))
+        inner = point.rsplit(".", 1)[-1]
+        feeds = tuple(f"layers.{layer}.{role}" for role in POINTS.get(inner, ()))
+        feeds += _POSITIONS if inner == "probabilities" else ()
     sides = {"source": check.models.source, "target": check.models.target}
     return {"state": state, "point": point, **{name: _keys(lane.oracle, feeds) for name, lane in sides.items()}}
 
 
 def _keys(oracle: Oracle, feeds: tuple[str, ...]) -> list[str]:
-    """The tensors of these roles, weights and biases."""
-    named = [f"{feed}.{end}" for feed in feeds for end in ("weight", "bias")]
-    return list(dict.fromkeys(oracle.roles[role].key for role in named if role in oracle.roles))
+    """The tensors of these roles: weights, biases, scales."""
+    named = [[role for role in oracle.roles if role == feed or role.startswith(f"{feed}.")] for feed in feeds]
+    return list(dict.fromkeys(oracle.roles[role].key for roles in named for role in roles))
 
 
 def not_finite(models: Models, stage: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
+from convkit.verify.configs import other_config
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.deviations import Basis, basis_of
 from convkit.verify.equivalence.recorded_digests import algorithm_of
@@ -26,6 +27,8 @@ class Sides:
         receipt: of the conversion; None where another program made the target.
         cast: whether the conversion was to cast.
         headless: whether it was to leave a head behind.
+        planned: the dtype that the plan gives to each tensor of the target.
+        reconfigured: where the target's config isn't what the receipt records, a line each.
     """
 
     ours: Opened
@@ -34,6 +37,8 @@ class Sides:
     receipt: dict[str, Any] | None
     cast: bool
     headless: bool
+    planned: Mapping[str, str]
+    reconfigured: tuple[str, ...]
 
     @property
     def named(self) -> dict[str, Opened]:
@@ -83,4 +88,13 @@ def opened(
     ):
         basis = basis_of(ours, theirs, receipt, plan, target_config)
         headless = bool(plan and plan.names.get("headless"))
-        yield Sides(ours, theirs, basis, receipt, cast=bool(plan and plan.dtype), headless=headless)
+        yield Sides(
+            ours,
+            theirs,
+            basis,
+            receipt,
+            cast=bool(plan and plan.dtype),
+            headless=headless,
+            planned={key: leaf.dtype for key, leaf in (plan.target_leaves if plan else {}).items() if leaf.dtype},
+            reconfigured=tuple(other_config(target, plan.target, target_config)) if plan else (),
+        )

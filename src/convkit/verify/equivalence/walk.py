@@ -57,7 +57,7 @@ class Walk:
         self.schedule = Schedule(choices.faults, of_configs(target), layers, choices.seed)
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
-        self._rows = used_rows(inputs)
+        self.rows = used_rows(inputs)
         self._slice = slice_within(choices.memory, (source, target), max(one["input_ids"].numel() for one in inputs))
         self._heads = frozenset(role.split(".")[1] for role in source.roles if role.startswith("head."))
         self._wrong: dict[str, Lane | None] = {}
@@ -108,7 +108,7 @@ class Walk:
             self.record.stopped = True
             return
         layer = source.layer_stages.index(stage) if stage in source.layer_stages else None
-        rows = None if layer is not None or stage == self.stages[-1] else self._rows
+        rows = None if layer is not None or stage == self.stages[-1] else self.rows
         place = Place(target, layer, rows, self._heads)
 
         outside = {self.stages[0]: BEFORE_THE_LAYERS, self.stages[-1]: AFTER_THE_LAYERS}
@@ -151,7 +151,7 @@ class Walk:
 
     def _pieces(self, stage: str) -> list[list[dict[str, Window]]]:
         oracles = [self.models.source.oracle, self.models.target.oracle]
-        return pieces(oracles, stage, self._rows, self._slice)
+        return pieces(oracles, stage, self.rows, self._slice)
 
     @contextmanager
     def _windows(self, windows: Sequence[Mapping[str, Window]]) -> Iterator[None]:
