@@ -1,4 +1,4 @@
-"""What no stage shows on the input is compared too: rows that it doesn't use, limits, heads of one side, a cast's dtype."""
+"""What no stage shows on the input is compared too: unused rows, limits, heads of one side, the dtype of a cast."""
 
 from __future__ import annotations
 
