@@ -48,17 +48,24 @@ def trees() -> st.SearchStrategy[Any]:
         return st.dictionaries(KEYS, inner, min_size=1, max_size=3) | some | some.map(tuple)
 
     tree = st.dictionaries(KEYS, st.recursive(leaf, deeper, max_leaves=6), min_size=1, max_size=4)
-    return tree.filter(lambda tree: len(set(names := list(storage_names(tree)))) == len(names))
+    return tree.filter(is_storable)
 
 
-def storage_names(tree: Any, where: tuple[str, ...] = ()) -> Iterator[str]:
-    """The names that Orbax gives leaves and empty nodes, except for a last slash: duplicates are refused."""
+def is_storable(tree: Any) -> bool:
+    """Whether Orbax can save it: all names differ, and no text lies where the names of other texts go on by a slash."""
+    names = [name for name, _ in stored(tree)]
+    texts = [name for name, leaf in stored(tree) if isinstance(leaf, str)]
+    return len(set(names)) == len(names) and not any(b.startswith(f"{a}/") for a in texts for b in texts)
+
+
+def stored(tree: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Leaves and empty nodes under the names that Orbax gives them, except for a last slash."""
     if isinstance(tree, dict | list | tuple) and tree:
         children = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for name, child in children:
-            yield from storage_names(child, (*where, str(name)))
+            yield from stored(child, (*where, str(name)))
     else:
-        yield ".".join(where).removesuffix("/")
+        yield ".".join(where).removesuffix("/"), tree
 
 
 def save(api: str, path: Path, tree: Any) -> Any:
