@@ -205,3 +205,14 @@ def test_the_error_names_the_place(made: Path, capsys: pytest.CaptureFixture[str
     del receipt["target"]["leaves"]
     assert with_receipt(made, receipt, "verify", str(made / "made.mdl")) == 3
     assert "made.mdl.convkit.json: $.target: object missing required field leaves (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["source", "target", "summary", "source_leaves", "target_leaves", "names"])
+def test_a_report_on_a_plan_whose_part_is_null(
+    part: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = json.loads((made / "made.mdl.convkit.json").read_text())
+    receipt["plan"][part] = None
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    assert main(["report", str(tmp_path)]) == 3
+    assert f"plan.{part}" in capsys.readouterr().err

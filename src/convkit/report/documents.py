@@ -1,4 +1,4 @@
-"""What the report needs of documents, so that a malformed one is one clear error; all of it may be missing.
+"""What the report needs of documents, so that a malformed one is one clear error; most of it may be missing, not null.
 
 The page shows documents of every release, however much of one is there: what is read stays as it is, once its form is
 checked.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from convkit.files.document import typed
 
@@ -102,7 +102,7 @@ class Deviation(Struct):
     taken_as: Any
     reason: str
     side: str = "source"
-    measured: Values | None = None
+    measured: Values | UnsetType = UNSET
 
 
 class Plan(Struct):
@@ -110,17 +110,17 @@ class Plan(Struct):
 
     schema: str = ""
     mapping: str | None = None
-    source: Side | None = None
-    target: Side | None = None
-    source_leaves: dict[str, Planned] | None = None
-    target_leaves: dict[str, Planned] | None = None
+    source: Side | UnsetType = UNSET
+    target: Side | UnsetType = UNSET
+    source_leaves: dict[str, Planned] | UnsetType = UNSET
+    target_leaves: dict[str, Planned] | UnsetType = UNSET
     steps: tuple[Step, ...] = ()
-    summary: Counts | None = None
+    summary: Counts | UnsetType = UNSET
     defaults: tuple[Default, ...] = ()
     repairs: tuple[Repair, ...] = ()
-    lost_config: Values | None = None
-    variant: Values | None = None
-    names: Values | None = None
+    lost_config: Values | UnsetType = UNSET
+    variant: Values | UnsetType = UNSET
+    names: Values | UnsetType = UNSET
     deviations: tuple[Deviation, ...] = ()
     unknown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -149,8 +149,8 @@ class Target(Struct):
 class Receipt(Struct):
     """A receipt."""
 
-    target: Target | None = None
-    complement: Values | None = None
+    target: Target | UnsetType = UNSET
+    complement: Values | UnsetType = UNSET
     started: str = ""
     seconds: float = 0.0
     bytes_read: int | None = None
@@ -158,7 +158,7 @@ class Receipt(Struct):
     peak_anonymous_bytes: int | None = None
     threads: int | None = None
     plan_digest: str = ""
-    versions: dict[str, str] | None = None
+    versions: dict[str, str] | UnsetType = UNSET
     warnings: tuple[str, ...] = ()
 
 
@@ -167,7 +167,7 @@ class Fault(Struct):
 
     name: str
     caught: bool
-    measured: Values | None = None
+    measured: Values | UnsetType = UNSET
     stage: str = ""
 
 
@@ -192,14 +192,14 @@ class Verdict(Struct):
     check: str
     state: str = ""
     passed: bool = False
-    measured: Values | None = None
-    bound: Values | None = None
+    measured: Values | UnsetType = UNSET
+    bound: Values | UnsetType = UNSET
     sensitivity: str = ""
     faults: tuple[Fault, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     stages: tuple[Stage, ...] = ()
     covered: str = ""
-    details: Values | None = None
+    details: Values | UnsetType = UNSET
     problems: tuple[str, ...] = ()
     seconds: float | None = None
 
