@@ -1,7 +1,8 @@
-"""Where a model runs: on the processor, or on a CUDA device."""
+"""Where a model runs: on the processor, with how many threads, or on a CUDA device."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -43,3 +44,12 @@ def check_device(device: str) -> None:
     if not torch.cuda.is_available():
         remedy = "use --device cpu, or a torch with CUDA and a driver for it"
         raise UsageError(f"--device {device}: torch finds no CUDA device", remedy=remedy)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch run that many threads from now on, at most one a processor; as many as it chooses if it is None."""
+    if threads is None:
+        return
+    import torch
+
+    torch.set_num_threads(min(threads, os.cpu_count() or 1))

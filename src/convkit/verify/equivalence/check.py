@@ -7,7 +7,6 @@ same comparison is made with faults planted in the target, to show that it can f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
+from convkit.oracles.devices import use_threads
 from convkit.verify.equivalence.beyond import look_beyond
 from convkit.verify.equivalence.journal import Journal
 from convkit.verify.equivalence.judging import REMEDY, judge
@@ -65,8 +65,7 @@ def equivalence(
     """
     check = Check("equivalence", source, target, remedy=REMEDY)
     choices = choices or Choices()
-    if threads:
-        _use(threads)
+    use_threads(threads)
     with opened(
         source,
         target,
@@ -88,12 +87,6 @@ def equivalence(
         beyond = look_beyond(models, walk.record, walk.rows, probe_length)
         probe = {"positions": models.lengths[0], "seed": seed}
         return judge(check, sides, walk, probe=probe, held=held, beyond=beyond)
-
-
-def _use(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 def _question(sides: Sides, inputs: Sequence[Inputs], choices: Choices) -> dict[str, Any]:

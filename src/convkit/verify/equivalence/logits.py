@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.npz import ArrayFiles, read_arrays
 from convkit.files.staging import Staging
+from convkit.oracles.devices import use_threads
 from convkit.oracles.inputs import model_inputs
 from convkit.oracles.opening import Opened, open_model
 from convkit.verify.equivalence.outputs import Steps, outputs
@@ -51,10 +51,7 @@ def logits(
     """
     if out.is_dir():
         raise UsageError("is a folder", path=out, remedy="name a file")
-    if threads:
-        import torch
-
-        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+    use_threads(threads)
     with open_model(source, layout=layout, config=config, format=format, lenient=True, device=device) as opened:
         if opened.oracle.problems:
             remedy = "the framework would refuse it; correct the config, or the checkpoint"
