@@ -8,7 +8,7 @@ bytes alone: shape and dtype are recorded beside it. Written ``algorithm:hex``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
@@ -124,13 +124,31 @@ def digest_leaf(tensors: Tensors, key: str, algorithm: str, advance: Callable[[i
     return combine(algorithm, digests.blocks())
 
 
-def digest_file(algorithm: str, path: Path, advance: Callable[[int], object] = unmeasured) -> str:
+def digest_file(
+    algorithm: str,
+    path: Path,
+    advance: Callable[[int], object] = unmeasured,
+    *,
+    without: Sequence[tuple[int, int]] = (),
+) -> str:
     """Digest a file's bytes; ``advance`` is called with the size of each block.
+
+    ``without`` are ranges of bytes to leave out, each ``[start, stop)``, in order. The blocks then begin anew after
+    each of them.
 
     Raises:
         OSError: it can't be read.
     """
-    return combine(algorithm, _blocks(algorithm, path, 0, path.stat().st_size, advance))
+    starts, stops = (0, *(stop for _, stop in without)), (*(start for start, _ in without), path.stat().st_size)
+    return combine(
+        algorithm,
+        (
+            block
+            for start, stop in zip(starts, stops, strict=True)
+            if start < stop
+            for block in _blocks(algorithm, path, start, stop, advance)
+        ),
+    )
 
 
 def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[str]:
@@ -155,10 +173,10 @@ def _blocks(
 ) -> list[bytes]:
     """Digest the blocks of a file in ``[start, stop)``; a block begins at ``start``."""
     new, blocks = hasher(algorithm), []
-    buffer = memoryview(bytearray(BLOCK))
+    buffer = memoryview(bytearray(max(0, min(BLOCK, stop - start))))
     with path.open("rb", buffering=0) as file:
         file.seek(start)
-        while start < stop and (length := _fill(file, buffer)):
+        while start < stop and (length := _fill(file, buffer[: stop - start])):
             running = new()
             running.update(buffer[:length])
             blocks.append(running.digest())

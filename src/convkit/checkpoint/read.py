@@ -130,6 +130,14 @@ class Checkpoint(Tensors):
         """The files that hold the bytes."""
         return [self.path]
 
+    def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
+        """Where tensors lie in the files as they are: byte ranges ``[start, stop)`` that the leaves' digests cover.
+
+        Each range holds all elements of a leaf, or a part of them, in C order and undecoded, and nothing else. Bytes
+        that must be decoded first are in none.
+        """
+        return {}
+
     def close(self) -> None:
         """Close the files."""
 

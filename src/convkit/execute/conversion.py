@@ -21,7 +21,8 @@ from convkit.execute.publish import Output, Work, publishing
 from convkit.files.config_file import write_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
-from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, LeafDigest
+from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, FileEntry, LeafDigest
+from convkit.files.written import Digesting, Span
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
 
@@ -99,7 +100,9 @@ class _Conversion:
                 writer.commit()
         unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
         beside += self._side_files()
-        return output.publish(ConversionReceipt, plan.to_json(), beside, **self._said([*plan.warnings, *unforeseen]))
+        files, digesting = self._look_back()
+        said = self._said([*plan.warnings, *unforeseen], files)
+        return output.publish(ConversionReceipt, plan.to_json(), beside, digesting=digesting, **said)
 
     # --- what has to be written ----------------------------------------------------------------------
 
@@ -170,11 +173,22 @@ class _Conversion:
             path.name for path in (companions, beside) if path.parent == main.parent and path != main and path.exists()
         ]
 
-    def _said(self, warnings: list[str]) -> dict[str, Any]:
+    def _look_back(self) -> tuple[list[FileEntry], Digesting]:
+        """The target's files, and how all files are digested: without tensors that lie in them as they are."""
+        sides = [(self.output.main, self.plan.target_format)]
+        if "complement" in self.writers:
+            sides.append((complement_path(self.output.main), COMPLEMENT_FORMAT))
+        files: list[FileEntry] = []
+        leaf_bytes: dict[Path, list[Span]] = {}
+        for path, format in sides:
+            with open_checkpoint(path, format) as written:
+                files = files or same_files(path, written.files())
+                leaf_bytes |= written.leaf_bytes()
+        return files, Digesting(self.carrier.algorithm, self.carrier.threads, leaf_bytes)
+
+    def _said(self, warnings: list[str], files: list[FileEntry]) -> dict[str, Any]:
         """The contents of the receipt beside the plan."""
-        plan, main, digests = self.plan, self.output.main, self.carrier.digests
-        with open_checkpoint(main, plan.target_format) as written:
-            target_files = same_files(main, written.files())
+        plan, digests = self.plan, self.carrier.digests
         return {
             "source": ConvertedSide(
                 path=str(self.source.path),
@@ -185,7 +199,7 @@ class _Conversion:
             "target": ConvertedSide(
                 path=self.output.target.name,
                 format=plan.target_format,
-                files=target_files,
+                files=files,
                 leaves={key: LeafDigest(digests["target"][key]) for key in plan.target_leaves},
             ),
             "complement": ConversionComplement(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,12 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
 from convkit.files.receipt_json import Receipt
+from convkit.files.seal import sealed
 from convkit.files.staging import Staging, remove
+from convkit.files.written import Digesting, recorded
+
+#: every byte
+_ALL = Digesting()
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Output:
         beside: Sequence[str] = (),
         *,
         warnings: Sequence[str] = (),
+        digesting: Digesting = _ALL,
         within: AbstractContextManager[object] | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
@@ -114,25 +119,29 @@ class Output:
             plan: the plan that was carried out; its digest goes into the receipt.
             beside: names in ``out`` that are published beside the target. The complement is, if it is there.
             warnings: warnings for the user; those of the staging are added.
+            digesting: how the files that are published are digested for the receipt.
             within: context manager that is entered while names change.
             fields: what a receipt of the type says beyond that: ``source``, ``target``, figures.
 
         Returns:
             The receipt.
         """
-        receipt = type_(
-            convkit=convkit.__version__,
-            plan=dict(plan),
-            plan_digest=digest_value("sha256", plan),
-            warnings=[*warnings, *self.staging.warnings],
-            started=self.begun.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self.started, 3),
-            resumed=self.staging.resumed,
-            **fields,
-        ).to_json()
         path, kept = receipt_path(self.target), complement_path(self.target)
-        (self.out / path.name).write_text(json.dumps(receipt, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         complement = [kept.name] if (self.out / kept.name).exists() else []
+        receipt, data = sealed(
+            type_(
+                convkit=convkit.__version__,
+                plan=dict(plan),
+                plan_digest=digest_value("sha256", plan),
+                warnings=[*warnings, *self.staging.warnings],
+                started=self.begun.isoformat(timespec="seconds"),
+                seconds=round(time.monotonic() - self.started, 3),
+                resumed=self.staging.resumed,
+                written=recorded(self.out, [*complement, *beside, self.target.name], digesting),
+                **fields,
+            ).to_json()
+        )
+        (self.out / path.name).write_bytes(data)
         names = [*complement, path.name, *beside, self.target.name]
         left = [*receipts_beside(self.target), kept]
         if not self.work.in_place:

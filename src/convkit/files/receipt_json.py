@@ -17,13 +17,17 @@ from convkit.files.document import Document
 
 Natural = Annotated[int, Meta(ge=0)]
 Digest = Annotated[str, Meta(pattern="^[a-z0-9-]+:[0-9a-f]+$")]
+Seal = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Api = Annotated[str, Meta(pattern="^v[01]$")]
 OrbaxFormat = Annotated[str, Meta(pattern="^orbax-v[01]$")]
 #: by name, the versions of what has a part in the work
 Versions = dict[str, str]
 
 #: these keys of a receipt come last
-_LAST = ("bytes_read", "bytes_written", "peak_anonymous_bytes", "warnings", "started", "seconds", "resumed")
+_LAST = (
+    *("bytes_read", "bytes_written", "peak_anonymous_bytes", "warnings", "started", "seconds", "resumed"),
+    *("written", "digest"),
+)
 
 
 class FileEntry(Struct, frozen=True):
@@ -42,8 +46,21 @@ class LeafDigest(Struct, frozen=True):
         _check_digest(self.digest)
 
 
+class WrittenFile(Struct, frozen=True, kw_only=True):
+    """A file of the output set, as it was when it got its final name."""
+
+    name: Annotated[str, Meta(description="its path from the folder in which the target lies")]
+    bytes: Natural
+    mtime_ns: Annotated[int, Meta(description="its time of change, in nanoseconds")]
+    digest: Annotated[Digest, Meta(description="of its bytes, except leaf_bytes")]
+    leaf_bytes: Annotated[
+        list[tuple[Natural, Natural]] | UnsetType,
+        Meta(description="ranges of bytes that the digests of leaves cover, each from a start up to an end"),
+    ] = UNSET
+
+
 class Receipt(Document, frozen=True, kw_only=True):
-    """What every receipt says."""
+    """What every receipt says. The last two fields are those that receipts of earlier releases don't have."""
 
     schema: Literal["convkit.receipt/2"] = "convkit.receipt/2"
     kind: str
@@ -56,6 +73,8 @@ class Receipt(Document, frozen=True, kw_only=True):
     started: str
     seconds: Annotated[float, Meta(ge=0)]
     resumed: Annotated[bool, Meta(description="whether the run went on with what a killed one had made")]
+    written: Annotated[list[WrittenFile] | UnsetType, Meta(description="every file beside the receipt itself")] = UNSET
+    digest: Annotated[Seal | UnsetType, Meta(description="of the receipt's own bytes")] = UNSET
 
     def to_json(self) -> dict[str, Any]:
         """The document; what was done comes first, then figures."""

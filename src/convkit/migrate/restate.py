@@ -32,6 +32,7 @@ from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, json_value, same_files
 from convkit.files.receipt_json import LeafDigest, RepairedSource, RepairedTarget, RepairReceipt
+from convkit.files.written import Digesting, Span
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
 from convkit.migrate.state_plan import (
@@ -127,13 +128,14 @@ def restate(
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
         digests, taken = _write(source, output, state, progress)
-        _read_back(made, state, digests, progress)
+        leaf_bytes = _read_back(made, state, digests, progress)
         if target.exists():
             shutil.copymode(target, made)
         return output.publish(
             RepairReceipt,
             document,
             _config(source.path, target, output.out),
+            digesting=Digesting(_ALGORITHM, os.cpu_count() or 1, leaf_bytes),
             within=_kept(target, backup),
             **details,
             source=RepairedSource(str(source.path), source.metadata["version"]),
@@ -232,8 +234,10 @@ def _digests(leaves: Sequence[Leaf], made: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _read_back(path: Path, state: State, digests: Mapping[str, str], progress: Progress | None) -> None:
-    """Read the file back, and compare it with its intended contents.
+def _read_back(
+    path: Path, state: State, digests: Mapping[str, str], progress: Progress | None
+) -> dict[Path, list[Span]]:
+    """Read the file back, compare it with its intended contents, and return where tensors lie as they are.
 
     Raises:
         ConvkitError: it differs.
@@ -251,6 +255,7 @@ def _read_back(path: Path, state: State, digests: Mapping[str, str], progress: P
                     raise ConvkitError(
                         "the written file differs from the source", path=path, key=key, remedy="check the disk"
                     )
+        return written.leaf_bytes()
 
 
 @contextmanager

@@ -55,6 +55,10 @@ class Array(ABC):
         """The whole tensor without a copy; None if that isn't possible."""
         return None
 
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Byte ranges of the file, each from a start up to an end, that hold nothing but elements as they are."""
+        return iter(())
+
 
 def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> Array:
     """The reader for a dataset: mapped, by chunks, or through the library.
@@ -75,7 +79,7 @@ def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, c
     offset = dataset.id.get_offset()
     if dataset.chunks or offset is None:
         return LibraryArray(dataset, dtype)
-    return MappedArray(np.ndarray(dataset.shape, dtype, mapped, offset))
+    return MappedArray(np.ndarray(dataset.shape, dtype, mapped, offset), offset)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class MappedArray(Array):
     """A contiguous dataset without filters."""
 
     array: np.ndarray
+    offset: int
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The whole."""
+        yield self.offset, self.offset + self.array.nbytes
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """A view."""
@@ -174,6 +183,15 @@ class ChunkedArray(Array):
                 source = tuple(slice(a - low, b - low) for (a, b), low in zip(overlap, corner, strict=True))
                 into[target] = self._decoded(corner)[source]
         return out
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The chunks that are stored raw and lie whole within the tensor."""
+        nbytes = math.prod(self._chunk) * self._dtype.itemsize
+        for corner, (mask, offset, size) in self._chunks().items():
+            sides = zip(corner, self._chunk, self._shape, strict=True)
+            inside = all(low + length <= end for low, length, end in sides)
+            if (mask or not self._filtered) and size == nbytes and inside:
+                yield offset, offset + size
 
     def _decoded(self, corner: tuple[int, ...]) -> np.ndarray:
         entry = self._chunks().get(corner)

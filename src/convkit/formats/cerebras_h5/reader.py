@@ -77,6 +77,10 @@ class CerebrasCheckpoint(Checkpoint):
         """The tensor, where it is stored contiguously."""
         return self._tensor(key)[0].view()
 
+    def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
+        """Contiguous tensors, and chunks that aren't packed."""
+        return {self.path: [place for array in self._arrays.values() for place in array.places()]}
+
     def close(self) -> None:
         """Close the file; views into it stay valid."""
         self._file.close()

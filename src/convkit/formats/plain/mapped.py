@@ -65,6 +65,14 @@ class MappedCheckpoint(Checkpoint):
         """The files that hold the bytes."""
         return list(self._files)
 
+    def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
+        """The places of all tensors, except strided ones."""
+        found: dict[Path, list[tuple[int, int]]] = {}
+        for key, place in self._places.items():
+            if place.strides is None:
+                found.setdefault(place.file, []).append((place.offset, place.offset + self.spec(key).nbytes))
+        return found
+
     def close(self) -> None:
         """Drop the maps; each is unmapped when the last view into it is gone."""
         self._maps.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
 from convkit.execute.publish import Work, publishing
 from convkit.files.receipt import MIGRATION
-from convkit.files.receipt_json import MigratedSide, MigrationReceipt, Restored
+from convkit.files.receipt_json import MigratedPart, MigratedSide, MigrationReceipt, Restored
+from convkit.files.written import Digesting
 from convkit.migrate.orbax.carry_out import CarryOut
 from convkit.migrate.orbax.parts import Part
 from convkit.migrate.orbax.plan_json import plan_document
@@ -66,6 +68,7 @@ def migrate(
         return output.publish(
             MigrationReceipt,
             document,
+            digesting=Digesting(algorithm, threads or os.cpu_count() or 1, known=_digests(parts, output.main)),
             source=MigratedSide(str(source), plan.source.format),
             target=MigratedSide(target.name, plan.target.format),
             parts=parts,
@@ -75,6 +78,11 @@ def migrate(
             bytes_written=sum(file.bytes for part in parts for file in part.files.values()),
             warnings=migration.notes,
         )
+
+
+def _digests(parts: Iterable[MigratedPart], main: Path) -> dict[Path, str]:
+    """The digests of all files of these parts below ``main``."""
+    return {main / part.name / name: file.digest for part in parts for name, file in part.files.items()}
 
 
 def _identity(migration: Migration, plan: dict[str, Any], algorithm: str) -> dict[str, Any]:

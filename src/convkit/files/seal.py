@@ -1,0 +1,56 @@
+"""The seal of a receipt: a digest of its own bytes, which shows that the receipt is as it was written.
+
+A sealed document is JSON in UTF-8, whose last field is ``digest``: ``"sha256:"`` and 64 hexadecimal digits. They are
+the SHA-256 of the file's bytes, in which 64 zeros stand for those digits. The file ends with them, a quotation mark,
+a line feed, a closing brace and a line feed, so that they are found without reading JSON. The bytes are sealed and not
+the values that they say: also a changed digit that rounds to the same number breaks the seal.
+
+A seal shows damage, not forgery: who edits a receipt on purpose can seal it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIELD = "digest"
+_ALGORITHM, _DIGITS, _END = "sha256", 64, b'"\n}\n'
+_BLANK = "0" * _DIGITS
+_SEAL = re.compile(rf'"{FIELD}": "({_ALGORITHM}:[0-9a-f]{{{_DIGITS}}})"\n}}\n\Z'.encode())
+#: bytes at a document's end that hold its seal
+_TAIL = 128
+
+
+def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """A document with its seal, and the bytes of its file. Half a surrogate pair is written as JSON's escape."""
+    blank = {**{name: value for name, value in document.items() if name != FIELD}, FIELD: f"{_ALGORITHM}:{_BLANK}"}
+    data = (json.dumps(blank, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    digits = hashlib.sha256(data).hexdigest()
+    return {**blank, FIELD: f"{_ALGORITHM}:{digits}"}, _with_digits(data, digits.encode())
+
+
+def unbroken(data: bytes, document: Mapping[str, Any]) -> bool:
+    """Whether a sealed document has the seal that its file's bytes need."""
+    digits = hashlib.sha256(_with_digits(data, _BLANK.encode())).hexdigest()
+    return data.endswith(f"{digits}{_END.decode()}".encode()) and document.get(FIELD) == f"{_ALGORITHM}:{digits}"
+
+
+def seal_of(path: Path) -> str | None:
+    """The seal that a file bears, unchecked; None where there is no such file, or it bears none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            found = _SEAL.search(file.read(_TAIL))
+    except OSError:
+        return None
+    return found[1].decode() if found else None
+
+
+def _with_digits(data: bytes, digits: bytes) -> bytes:
+    """The same bytes with these digits in the place of the seal's."""
+    return data[: -_DIGITS - len(_END)] + digits + _END
