@@ -14,14 +14,17 @@ from typing import Any
 import sample_campaign as sample
 
 from convkit.cli import main
+from convkit.files.uri import without_secrets
+from convkit.report.table import row_of
 
 
 def answer(command: str, words: list[str]) -> dict[str, Any]:
     """What the command would print."""
     if command == "fetch":
+        uri = row_of(words[0], words[words.index("--row") + 1])["source"]
         Path(words[1]).mkdir()
-        (Path(words[1]) / "uri").write_text(words[0])
-        return {"uri": words[0]}
+        (Path(words[1]) / "uri").write_text(uri)
+        return {"uri": without_secrets(uri)}
     uri = (Path(words[0]) / "uri").read_text()
     if command == "plan" and "seed=13" in uri:
         sys.exit("convkit: no rule takes this leaf")

@@ -191,8 +191,7 @@ def test_what_a_row_asks_for_reaches_the_command(played: Campaign):
     ]
     assert played.document("back/inspect.json")["words"] == [
         "results/good/target.mdl",
-        "--config",
-        "a b.json",
+        "--config=a b.json",
         "--json",
     ]
 

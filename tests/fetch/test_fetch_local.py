@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_file_uri(source: Path, tmp_path: Path, host: str) -> None:
 
 @pytest.mark.parametrize("uri", ["file://elsewhere/m", "file://m", "file:///m?x", "file:///m#1"])
 def test_file_uri_that_is_none(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=uri.replace("?", r"\?")):
+    with pytest.raises(UsageError, match=re.split("[?#]", uri)[0]):
         fetch(uri, tmp_path / "m")
 
 

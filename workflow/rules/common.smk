@@ -1,7 +1,9 @@
 """The config and the table of claims, checked; and what the stages need to know of a row."""
 
-import csv
+import hashlib
 import json
+import os
+import re
 import shlex
 import sys
 from pathlib import Path, PurePosixPath
@@ -9,15 +11,18 @@ from pathlib import Path, PurePosixPath
 import jsonschema
 import yaml
 
-from convkit.cli.claim import check_claim, checks_of, is_one_file
+from convkit.cli.claim import check_claim, checks_of, is_one_file, opening_of
 from convkit.cli.kinds import kind_of
 from convkit.cli.output import parse_size
-from convkit.errors import UsageError
+from convkit.errors import ConvkitError, UsageError
+from convkit.files.uri import hide_secrets, scheme_of, without_secrets
+from convkit.report import build_report, format_table, read_summary
+from convkit.report.table import read_rows
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
 
 # Find the convkit beside the interpreter even if its environment isn't activated.
-shell.prefix(f'PATH="$PATH:{Path(sys.executable).parent}"; ')
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
 
 SCHEMAS = {
     name: yaml.safe_load(Path(workflow.source_path(f"../schemas/{name}.schema.yaml")).read_text())
@@ -27,7 +32,7 @@ SCHEMAS = {
 
 def refuse(mistake):
     """End with one line: no job was begun, so no trace would help."""
-    sys.exit(f"convkit: {mistake}")
+    sys.exit(f"convkit: {hide_secrets(' '.join(str(mistake).split()))}")
 
 
 def check(document, name, place):
@@ -41,28 +46,31 @@ def check(document, name, place):
             refuse(f"{place} {field}: is not known")
     for mistake in jsonschema.Draft202012Validator(schema).iter_errors(document):
         field = mistake.absolute_path[0]
-        refuse(f"{place} {field}: {mistake.instance!r} is not {schema['properties'][field]['description']}")
+        said = without_secrets(mistake.instance) if field == "source" else mistake.instance
+        refuse(f"{place} {field}: {said!r} is not {schema['properties'][field]['description']}")
 
 
 def read_table(path):
     """The rows of the table of claims by their id."""
     if not Path(path).is_file():
         refuse(f"config: checkpoints: there is no file {path}")
+    try:
+        table = read_rows(path)
+    except UsageError as error:
+        refuse(error)
     rows = {}
-    with open(path, encoding="utf-8", newline="") as lines:
-        table = csv.DictReader(lines, delimiter="\t", restval="", restkey="beyond the last")
-        for number, row in enumerate(table, start=1):
-            place = f"{path}: row {number}, column"
-            check(row, "checkpoints", place)
-            if row["id"] in rows:
-                refuse(f"{place} id: {row['id']!r} is taken by an earlier row")
-            if origin(row) and origin(row) not in rows:
-                refuse(f"{place} source: {row['source']!r} names no earlier row")
-            try:
-                check_claim(row)
-            except UsageError as error:
-                refuse(f"{place} {error}")
-            rows[row["id"]] = row
+    for number, row in enumerate(table, start=1):
+        place = f"{path}: row {number}, column"
+        check(row, "checkpoints", place)
+        if row["id"] in rows:
+            refuse(f"{place} id: {row['id']!r} is taken by an earlier row")
+        if origin(row) and origin(row) not in rows:
+            refuse(f"{place} source: {row['source']!r} names no earlier row")
+        try:
+            check_claim(row)
+        except UsageError as error:
+            refuse(f"{place} {error}")
+        rows[row["id"]] = row
     return rows or refuse(f"{path}: holds no row")
 
 
@@ -116,7 +124,15 @@ def source(wildcards):
     row = ROWS[wildcards.id]
     if origin(row):
         return target_of(origin(row))
-    return f"{config['results']}/{wildcards.id}/source{PurePosixPath(row['source'].partition('?')[0]).suffix}"
+    return f"{config['results']}/{wildcards.id}/source{suffix_of(row['source'])}"
+
+
+def suffix_of(source):
+    """The ending of a file's name; nothing where it has none, or one that no format has."""
+    if scheme_of(source):
+        source = source.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
+    suffix = PurePosixPath(source).suffix
+    return suffix if re.fullmatch(r"\.[A-Za-z0-9_]{1,20}", suffix) else ""
 
 
 def source_record(wildcards):
@@ -125,10 +141,10 @@ def source_record(wildcards):
     return f"<results>/{before}/convert.json" if before else "<results>/{id}/fetch.json"
 
 
-def expected_digest(wildcards):
-    """The digest that a fetched source must have, as arguments of ``convkit fetch``."""
-    digest = ROWS[wildcards.id]["sha256"]
-    return ["--sha256", digest] if digest else []
+def claimed_source(wildcards):
+    """What changes with a row's source. The source itself may hold a password, and Snakemake records parameters."""
+    row = ROWS[wildcards.id]
+    return hashlib.sha256(json.dumps([row["source"], row["sha256"]]).encode()).hexdigest()
 
 
 def request(wildcards):
@@ -150,9 +166,16 @@ def repairing(wildcards):
 
 def opening(wildcards):
     """Those options of a row that say how its source is opened, which every stage needs to know."""
-    words = shlex.split(ROWS[wildcards.id]["options"])
-    pairs = zip(words, words[1:], strict=False)
-    return [word for pair in pairs if pair[0] in ("--config", "--source-format") for word in pair]
+    return opening_of(ROWS[wildcards.id])
+
+
+def report_failure():
+    """Write the page of a campaign that ended with an error, and print its table."""
+    try:
+        page = build_report(Path(config["results"]), table=Path(config["checkpoints"]))
+        print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
+    except ConvkitError as error:
+        print(f"convkit: {error}", file=sys.stderr)
 
 
 def planned(figure, *, factor=1.0, atleast=0):

@@ -26,5 +26,5 @@ rule convert:
     message:
         "{wildcards.id}: convert"
     shell:
-        "convkit convert {params.source} {params.target} {params.request:q} --digest {params.digest}"
-        " --threads {threads} --overwrite --json > {output} 2> {log}"
+        "convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
+        " --threads {threads:q} --overwrite --json > {output:q} 2> {log:q}"

@@ -26,5 +26,5 @@ rule equivalence:
     message:
         "{wildcards.id}: equivalence"
     shell:
-        "convkit equivalence {params.source} {params.target} {params.opening:q} {params.options:q}"
-        " --threads {threads} --json --no-fail > {output} 2> {log}"
+        "convkit equivalence {params.source:q} {params.target:q} {params.opening:q} {params.options:q}"
+        " --threads {threads:q} --json --no-fail > {output:q} 2> {log:q}"

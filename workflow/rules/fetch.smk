@@ -1,3 +1,4 @@
+# The command looks up the source in the table: words of a rule are printed and recorded.
 rule fetch:
     output:
         "<results>/{id}/fetch.json",
@@ -12,10 +13,11 @@ rule fetch:
         mem_mb=1000,
         runtime=240,
     params:
-        uri=lambda wildcards: ROWS[wildcards.id]["source"],
-        digest=expected_digest,
+        table=lambda wildcards: config["checkpoints"],
         path=source,
+        claimed=claimed_source,
     message:
         "{wildcards.id}: fetch"
     shell:
-        "convkit fetch {params.uri:q} {params.path} {params.digest} --overwrite --json > {output} 2> {log}"
+        "convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --overwrite --json"
+        " > {output:q} 2> {log:q}"

@@ -15,7 +15,7 @@ rule inspect:
     message:
         "{wildcards.id}: inspect"
     shell:
-        "convkit inspect {params.path} {params.opening:q} --json > {output} 2> {log}"
+        "convkit inspect {params.path:q} {params.opening:q} --json > {output:q} 2> {log:q}"
 
 
 rule plan:
@@ -37,4 +37,4 @@ rule plan:
     message:
         "{wildcards.id}: plan"
     shell:
-        "convkit plan {params.path} {params.request:q} --json > {output} 2> {log}"
+        "convkit plan {params.path:q} {params.request:q} --json > {output:q} 2> {log:q}"

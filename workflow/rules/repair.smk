@@ -18,7 +18,7 @@ rule plan_repair:
     message:
         "{wildcards.id}: plan"
     shell:
-        "convkit cerebras {params.command:q} --dry-run --json > {output} 2> {log}"
+        "convkit cerebras {params.command:q} --dry-run --json > {output:q} 2> {log:q}"
 
 
 rule repair:
@@ -44,4 +44,4 @@ rule repair:
     message:
         "{wildcards.id}: repair"
     shell:
-        "convkit cerebras {params.command:q} --overwrite --json > {output} 2> {log}"
+        "convkit cerebras {params.command:q} --overwrite --json > {output:q} 2> {log:q}"

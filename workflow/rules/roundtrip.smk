@@ -23,4 +23,5 @@ rule roundtrip:
     message:
         "{wildcards.id}: round trip"
     shell:
-        "convkit roundtrip {params.source} {params.target} {params.opening:q} --json --no-fail > {output} 2> {log}"
+        "convkit roundtrip {params.source:q} {params.target:q} {params.opening:q} --json --no-fail"
+        " > {output:q} 2> {log:q}"

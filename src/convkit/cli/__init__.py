@@ -174,14 +174,14 @@ def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def _say(error: ConvkitError, *, json_too: bool) -> int:
-    print(f"convkit: {error}", file=sys.stderr)
+    from convkit.files.uri import hide_secrets
+
+    print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)
     if json_too:
+        said = {"error": str(error), "path": error.path, "key": error.key, "problem": error.problem}
         document: dict[str, Any] = {
             "schema": "convkit.error/1",
-            "error": str(error),
-            "path": error.path,
-            "key": error.key,
-            "problem": error.problem,
+            **{name: hide_secrets(text) if text else text for name, text in said.items()},
             "remedy": error.remedy,
             "exit_code": error.exit_code,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -46,15 +47,29 @@ def check_claim(row: Mapping[str, str]) -> None:
     with _column("to"):
         is_one_file(row)
     with _column("options"):
-        command = KINDS[kind_of(row)].plan(row) or ()
-        try:
-            asked = parser().parse_args([*command, *shlex.split(row["options"])])
-        except (ValueError, SystemExit) as error:
-            raise UsageError(f"{row['options']!r}: {error or 'asks for help'}") from None
-        for stop in getattr(asked, "through", ()):
+        for stop in getattr(_asked(row), "through", ()):
             check_stop(stop)
     with _column("checks"):
         checks_of(row)
+
+
+def opening_of(row: Mapping[str, str]) -> list[str]:
+    """Those options of a row that say how its source is opened, which every stage needs to know, as arguments."""
+    asked = vars(_asked(row))
+    given = {"--config": asked.get("config"), "--source-format": asked.get("source_format")}
+    return [f"{option}={value}" for option, value in given.items() if value is not None]
+
+
+def _asked(row: Mapping[str, str]) -> argparse.Namespace:
+    """What the command that plans a row would be asked for."""
+    command = KINDS[kind_of(row)].plan(row) or ()
+    try:
+        words = shlex.split(row["options"])
+        if "" in words:  # Snakemake doesn't quote an empty word
+            raise UsageError(f"{row['options']!r}: holds an empty word")
+        return parser().parse_args([*command, *words])
+    except (ValueError, SystemExit) as error:
+        raise UsageError(f"{row['options']!r}: {error or 'asks for help'}") from None
 
 
 def checks_of(row: Mapping[str, str]) -> dict[str, dict[str, str]]:

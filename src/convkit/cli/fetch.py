@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convkit.cli.output import emit, progress
 from convkit.fetch import fetch
+from convkit.report.table import row_of
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
     )
     parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument(
+        "--row", metavar="ID", help="URI is a campaign's table: fetch the source of this row, with its sha256"
+    )
     parser.add_argument("--sha256", metavar="HEX", help="the digest that the source must have")
     parser.add_argument("--retries", metavar="N", type=int, default=3)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing destination")
@@ -22,11 +26,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch, and print a summary."""
+    row = row_of(args.uri, args.row) if args.row is not None else {"source": args.uri, "sha256": ""}
     with progress(f"fetch {args.destination}") as advance:  # a URI may hold a password
         record = fetch(
-            args.uri,
+            row["source"],
             args.destination,
-            sha256=args.sha256,
+            sha256=args.sha256 or row["sha256"] or None,
             retries=args.retries,
             overwrite=args.overwrite,
             progress=advance,

@@ -14,12 +14,15 @@ from convkit.report.summary import format_table, read_summary
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument(
+        "--table", metavar="FILE", type=Path, help="the campaign's table; DIR gets a copy without credentials"
+    )
     no_fail_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
-    page = build_report(args.directory)
+    page = build_report(args.directory, table=args.table)
     summary = read_summary(args.directory / "summary.json")
     if args.json:
         emit(summary.to_json() | {"page": str(page)})

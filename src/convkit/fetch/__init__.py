@@ -30,9 +30,9 @@ from convkit.fetch.remote import Remote
 from convkit.fetch.source import Arrivals, Call, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
-from convkit.fetch.uri import scheme_of
 from convkit.files.neighbours import fetch_record_path, left_beside
 from convkit.files.staging import remove
+from convkit.files.uri import hide_secrets, scheme_of
 
 __all__ = ["fetch"]
 
@@ -129,6 +129,8 @@ def _hexadecimal(sha256: str | None) -> str | None:
 
 def _source(uri: str) -> Source:
     scheme = scheme_of(uri)
+    if scheme is None and "://" in uri:  # it would be taken for a path, and printed as one
+        raise UsageError("isn't a URI", path=hide_secrets(uri), remedy="it begins with a scheme such as s3://")
     try:
         return _SOURCES.get(scheme, Remote)(uri)
     except ValueError as error:  # urllib rejects a bracket or a port; its message may contain a password

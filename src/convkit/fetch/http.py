@@ -18,7 +18,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.source import Call, Files, MissingError
 from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, TransientError, download
-from convkit.fetch.uri import without_secrets
+from convkit.files.uri import without_secrets
 
 if TYPE_CHECKING:
     import requests

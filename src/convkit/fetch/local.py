@@ -16,6 +16,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.record import FILE, FetchedFile
 from convkit.fetch.source import Call, Files, MissingError
 from convkit.files.sharing import share_file
+from convkit.files.uri import without_secrets
 
 
 class Local(Files):
@@ -101,7 +102,7 @@ def from_file_uri(uri: str) -> Local:
     """Make the source of ``file:///absolute/path``, percent-encoded (RFC 8089)."""
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise UsageError("names another machine", path=uri, remedy="write file:///absolute/path")
+        raise UsageError("names another machine", path=without_secrets(uri), remedy="write file:///absolute/path")
     if parts.query or parts.fragment:
-        raise UsageError("has a bare ? or #", path=uri, remedy="write %3F and %23")
+        raise UsageError("has a bare ? or #", path=without_secrets(uri), remedy="write %3F and %23")
     return Local(Path(unquote(parts.path)), uri)

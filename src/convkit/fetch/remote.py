@@ -17,7 +17,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.source import Call, Files, MissingError
 from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, TransientError, download, retrying
-from convkit.fetch.uri import scheme_of, without_secrets
+from convkit.files.uri import hide_secrets_of, scheme_of, without_secrets
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -43,8 +43,7 @@ class Remote(Files):
                 remedy="use file, package, generated, http, https, s3, gs, hf, or a scheme of fsspec",
             )
         self._given = uri
-        # the @ of hf:// names a revision, not a user
-        self.uri = uri if scheme_of(uri) == "hf" else without_secrets(uri)
+        self.uri = without_secrets(uri)
         parts = urlsplit(uri)
         self.masked = self.uri != uri and bool(parts.query or parts.fragment)
         self.name = parts.path.rstrip("/").rpartition("/")[2]
@@ -91,7 +90,9 @@ class Remote(Files):
         except ImportError as error:
             package = _DRIVERS.get(str(scheme_of(self._given)))
             raise ConvkitError(
-                "the driver isn't installed", path=self.uri, remedy=f"pip install {package}" if package else f"{error}"
+                "the driver isn't installed",
+                path=self.uri,
+                remedy=f"pip install {package}" if package else hide_secrets_of(self._given, f"{error}"),
             ) from error
         return store, root.rstrip("/")
 
@@ -135,5 +136,5 @@ class Remote(Files):
         except PermissionError as error:
             raise ConvkitError("access denied", path=self._shown(full), remedy="check its credentials") from error
         except Exception as error:
-            words = str(error).strip().partition("\n")[0]
+            words = hide_secrets_of(self._given, str(error).strip().partition("\n")[0])
             raise TransientError(f"{type(error).__name__}: {words}") from error

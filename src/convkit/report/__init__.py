@@ -14,20 +14,27 @@ import json
 import os
 from pathlib import Path
 
-from convkit.report.campaign import read_campaign
+from convkit.report.campaign import TABLE, read_campaign
 from convkit.report.summary import Summary, format_table, read_summary, summarize
+from convkit.report.table import without_credentials
 
 __all__ = ["Summary", "build_report", "format_table", "read_campaign", "read_summary", "summarize"]
 
 
-def build_report(directory: Path) -> Path:
+def build_report(directory: Path, *, table: Path | None = None) -> Path:
     """Write ``report.html`` and ``summary.json`` into a results folder, and return the page's path.
 
+    Args:
+        directory: the results folder.
+        table: the campaign's table of claims. A copy without credentials is left in the folder, as ``checkpoints.tsv``.
+
     Raises:
-        ConvkitError: the folder holds nothing to report on.
+        ConvkitError: the folder holds nothing to report on, or the table can't be read.
     """
     from convkit.report.page import render
 
+    if table is not None:
+        _write(directory / TABLE, without_credentials(table))
     conversions = read_campaign(directory)
     summary = summarize(conversions)
     _write(directory / "summary.json", json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")

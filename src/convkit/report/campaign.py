@@ -14,11 +14,15 @@ from typing import Any, Literal
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.document import from_json
 from convkit.files.receipt import STATE_SCHEMA
+from convkit.files.uri import without_secrets
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
+from convkit.report.table import read_rows
 
 #: the stages in the order in which they run; each leaves a document, a log and a benchmark
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
+#: the copy of the table of claims in a campaign's results
+TABLE = "checkpoints.tsv"
 #: what one check says
 State = Literal["yes", "no", "reference in doubt", "not shown"]
 #: the worst first
@@ -124,7 +128,7 @@ def read_campaign(directory: Path) -> list[Conversion]:
     """
     if not directory.is_dir():
         raise ConvkitError("is not a folder", path=directory, remedy="give the folder in which the receipt lies")
-    claims = _read_claims(directory / "checkpoints.tsv")
+    claims = _read_claims(directory / TABLE)
     rows: dict[str, Conversion] = {}
     for name in claims or sorted(path.name for path in directory.iterdir() if path.is_dir()):
         row = _read_conversion(directory / name, claims.get(name, {}))
@@ -155,8 +159,7 @@ def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversio
 def _read_claims(table: Path) -> dict[str, dict[str, str]]:
     if not table.exists():
         return {}
-    with table.open(encoding="utf-8", newline="") as lines:
-        claims = {row["id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+    claims = {row["id"]: row | {"source": without_secrets(row["source"])} for row in read_rows(table)}
     for name, claim in claims.items():
         try:
             checks_asked_for(claim.get("checks") or "")
