@@ -193,7 +193,10 @@ def test_verify_counts_what_it_digests(converted: Path) -> None:
     seen = Seen()
     assert verify(converted, progress=seen).passed
     kept = sum(path.stat().st_size > 0 and nbytes(path) for path in converted.parent.glob("*complement*.safetensors"))
-    assert seen.parts() == [nbytes(converted) + kept]
+    written = (read_receipt(converted) or {})["written"]
+    leaf_bytes = [span for file in written for span in file.get("leaf_bytes", [])]
+    rest = sum(file["bytes"] for file in written) - sum(stop - start for start, stop in leaf_bytes)
+    assert seen.parts() == [nbytes(converted) + kept + rest]
 
 
 def test_roundtrip_counts_what_it_compares_and_what_it_keeps(converted: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from corruption import copy, cut_short, edit, flip_a_bit, swap
 from recorded import HERE
 
 from convkit.checkpoint import TensorSpec, WriteOptions
+from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.execute import convert
 from convkit.files.receipt import complement_path, receipt_path
+from convkit.files.seal import sealed
 from convkit.plan import Options, make_plan, open_source
 from convkit.verify.receipts import verify
 
@@ -42,10 +45,18 @@ def problems(target: Path) -> tuple[str, ...]:
 
 
 def edit_receipt(target: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Edit a receipt, and seal it anew."""
     path = receipt_path(target)
     receipt = json.loads(path.read_text())
     change(receipt)
-    path.write_text(json.dumps(receipt))
+    path.write_bytes(sealed(receipt)[1])
+
+
+def of_an_earlier_release(target: Path) -> None:
+    """Leave of a receipt what earlier releases wrote."""
+    path = receipt_path(target)
+    receipt = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in receipt.items() if name not in ("written", "digest")}))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -53,7 +64,7 @@ def test_a_fresh_conversion_is_what_its_receipt_says(format: str, tmp_path: Path
     verdict = verify(converted(tmp_path, format))
     assert verdict.passed, verdict.problems
     assert verdict.measured["leaves_total"] == 22 and verdict.measured["leaves_failing"] == 0
-    assert verdict.sensitivity == "caught 4 of 4"
+    assert verdict.sensitivity == "caught 9 of 9"
 
 
 def test_a_conversion_to_hugging_face_too(tmp_path: Path) -> None:
@@ -141,9 +152,11 @@ def test_the_complement_is_looked_at(tmp_path: Path) -> None:
     assert problems(tmp_path / "hf") == ()
     complement = complement_path(tmp_path / "hf")
     edit(complement, "optimizer.state.0", lambda array: array[::-1].copy())
-    assert problems(tmp_path / "hf") == ("optimizer.state.0: its digest differs from the receipt",)
+    name = complement.name
+    changed = [f"{name}: its digest differs from the receipt", "optimizer.state.0: its digest differs from the receipt"]
+    assert problems(tmp_path / "hf") == tuple(changed)
     complement.unlink()
-    assert len(problems(tmp_path / "hf")) == 1
+    assert problems(tmp_path / "hf")[0] == f"{name}: the file is missing"
 
 
 def test_values_are_digested_too(tmp_path: Path) -> None:
@@ -174,3 +187,61 @@ def test_a_receipt_that_is_none_is_refused(tmp_path: Path) -> None:
     receipt_path(target).write_text("{")
     with pytest.raises(ConvkitError, match="not valid JSON"):
         verify(target)
+
+
+def test_a_receipt_whose_bytes_changed_vouches_for_nothing(tmp_path: Path) -> None:
+    target = converted(tmp_path, "cerebras-h5")
+    path = receipt_path(target)
+    path.write_text(path.read_text().replace('"threads": 2', '"threads": 3'))
+    (problem,) = problems(target)
+    assert problem.startswith(f"{path.name}: the receipt was changed after it was written")
+    path.write_text(json.dumps(json.loads(path.read_text())))  # written anew: also without its seal's place
+    assert len(problems(target)) == 1
+    receipt = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in receipt.items() if name != "digest"}))
+    assert len(problems(target)) == 1
+
+
+def test_a_receipt_of_an_earlier_release_is_verified_as_far_as_it_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = converted(tmp_path, "cerebras-h5")
+    of_an_earlier_release(target)
+    verdict = verify(target)
+    assert verdict.passed and verdict.sensitivity == "caught 4 of 4" and "files_total" not in verdict.measured
+    assert main(["verify", str(target)]) == 0
+    assert "not compared: the receipt is of an earlier release" in capsys.readouterr().out
+    flip_a_bit(target, K0)
+    assert problems(target)[-1] == f"{K0}: its digest differs from the receipt"
+
+
+def test_a_target_that_was_renamed_with_all_that_lies_beside_it_is_the_same(tmp_path: Path) -> None:
+    target = converted(tmp_path, "cerebras-h5")
+    for path in list(tmp_path.iterdir()):
+        path.rename(path.with_name(path.name.replace("cs", "renamed", 1)))
+    assert problems(tmp_path / "renamed.mdl") == ()
+    assert not target.exists()
+
+
+def test_files_added_removed_exchanged_and_renamed_are_named(tmp_path: Path) -> None:
+    mdl = converted(tmp_path, "cerebras-h5")
+    target, away = tmp_path / "hf", tmp_path / "away"
+    with open_source(mdl) as opened:
+        convert(opened, make_plan(opened, "hf/llama"), target, options=WriteOptions(shard_size=20_000))
+    one, other = sorted(target.glob("model-0000[12]-*"))
+    (target / "sub").mkdir()
+    (target / "sub" / "more").write_text("")
+    assert problems(target) == ("sub/more: is not in the receipt",)
+    (target / "sub" / "more").unlink()
+    (target / "config.json").rename(target / "config.yaml")
+    assert {"config.yaml: is not in the receipt", "config.json: the config is missing"} <= set(problems(target))
+    (target / "config.yaml").rename(target / "config.json")
+    one.rename(away), other.rename(one), away.rename(other)
+    assert [line for line in problems(target) if line.startswith(one.name)]
+    one.rename(away), other.rename(one), away.rename(other)
+    with one.open("ab") as file:
+        file.write(b"\0")
+    assert any(line.startswith(f"{one.name}: the file has") for line in problems(target))
+    os.truncate(one, one.stat().st_size - 1)
+    complement_path(target).write_bytes(b"")
+    assert "hf.complement.safetensors: is not in the receipt" in problems(target)

@@ -145,6 +145,8 @@ def show(verdict: Verdict) -> None:
         more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
         named = f"; missed: {', '.join(missed[:_SHOWN])}{more}" if missed else ""
         print(f"planted faults: {verdict.sensitivity}{named}")
+    if gap := verdict.details.get("not_compared"):
+        print(f"not compared: {gap}")
     for problem in verdict.problems[:_SHOWN]:
         print(f"  {problem}")
     if len(verdict.problems) > _SHOWN:

@@ -58,6 +58,13 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
         Meta(description="ranges of bytes that the digests of leaves cover, each from a start up to an end"),
     ] = UNSET
 
+    def __post_init__(self) -> None:
+        _check_digest(self.digest)
+        _check_below([self.name])
+        ends = [end for span in self.leaf_bytes or () for end in span]
+        if ends != sorted(ends) or (ends and ends[-1] > self.bytes):
+            raise ValueError("the ranges of leaf_bytes aren't in order within the file")
+
 
 class Receipt(Document, frozen=True, kw_only=True):
     """What every receipt says. The last two fields are those that receipts of earlier releases don't have."""

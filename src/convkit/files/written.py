@@ -70,6 +70,20 @@ def files_below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
         yield name, path
 
 
+def called_today(name: str, made_as: str, target: str) -> str:
+    """What a file of the set is called now that the target, made under the name ``made_as``, is called ``target``.
+
+    >>> [called_today(name, "a.mdl", "b.mdl") for name in ("a.mdl", "a.mdl.companions/LICENSE", "a.yaml", "c.yaml")]
+    ['b.mdl', 'b.mdl.companions/LICENSE', 'b.yaml', 'c.yaml']
+    """
+    top, slash, below = name.partition("/")
+    if top == made_as or top.startswith(f"{made_as}."):
+        top = target + top.removeprefix(made_as)
+    elif not slash and made_as and top == Path(made_as).with_suffix(Path(top).suffix).name:
+        top = Path(target).with_suffix(Path(top).suffix).name
+    return top + slash + below
+
+
 def _entry(name: str, path: Path, digest: str, spans: Sequence[Span] | None) -> WrittenFile:
     status = path.stat()
     return WrittenFile(

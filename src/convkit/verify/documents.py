@@ -18,9 +18,9 @@ from convkit.checkpoint.digests import ALGORITHMS
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.files.document import typed
 from convkit.files.receipt import receipts_beside
+from convkit.files.receipt_json import Natural, WrittenFile
 
 _T = TypeVar("_T")
-Natural = Annotated[int, Meta(ge=0)]
 _REMEDY = "make it again: convert again, or report it"
 
 
@@ -270,8 +270,14 @@ class Source(Struct, frozen=True):
     leaves: dict[str, Digested] = field(default_factory=dict)
 
 
-class Target(Struct, frozen=True):
-    """What was written."""
+class Written(Struct, frozen=True):
+    """What was written: its name."""
+
+    path: str = ""
+
+
+class Target(Written, frozen=True, kw_only=True):
+    """What was written, and its leaves."""
 
     format: str
     files: tuple[File, ...]
@@ -293,6 +299,8 @@ class Receipt(Struct, frozen=True, kw_only=True):
     source: Source
     plan: dict[str, Any]
     plan_digest: str
+    target: Written
+    written: tuple[WrittenFile, ...] | UnsetType = UNSET  # of earlier releases
 
 
 class LeafReceipt(Receipt, frozen=True, kw_only=True):

@@ -7,14 +7,14 @@ with the leaves whose data it holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from msgspec import UNSET
 
 from convkit.checkpoint import Checkpoint
-from convkit.checkpoint.digests import digest_array, digest_file, digest_value
+from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
@@ -22,12 +22,10 @@ from convkit.formats.arrays.folders import METADATA
 from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
 from convkit.state.orbax import tree
 from convkit.verify.blocks import same_bits
-from convkit.verify.documents import DigestedFile, FileReceipt, MigrationPlan, Receipt, Target, read, read_plan, replace
+from convkit.verify.documents import FileReceipt, MigrationPlan, Receipt, Target, read, read_plan, replace
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Verdict
-
-#: files by their paths below the checkpoint: where each lies, or its bytes if a fault is planted in it
-Files = dict[str, Path | bytes]
+from convkit.verify.written import Files, Listing, about, bytes_of, seal_of, size, spoiled, written_files
 
 #: bytes of a file that are compared at a time
 _BLOCK = 1 << 20
@@ -71,25 +69,28 @@ def verify_files(path: Path, document: Mapping[str, Any], *, progress: Progress 
     """
     receipt = read(FileReceipt, document, path)
     check = Check("verify", receipt.source.path, path)
-    recorded = {_joined(part.name, name): file for part in receipt.parts for name, file in part.files.items()}
-    found: Files = dict(_files(path))
-    advance = Meter(sum(_size(file) for name, file in found.items() if name in recorded), progress)
-    problems = [*edited_plan(receipt), *_altered(path, found, recorded, advance)]
-    faults = [Fault("the plan edited", any(edited_plan(replace(receipt, plan={**receipt.plan, "planted": True}))))]
-    faults += [
-        Fault(name, any(_altered(path, spoiled, {key: recorded[key] for key in keys if key in recorded})))
-        for name, spoiled, keys in _planted(found)
-    ]
+    broken, faults = seal_of(path, document)
+    if broken:
+        return check.judged(broken)
+    if receipt.written is UNSET:
+        recorded = {_joined(part.name, name): file for part in receipt.parts for name, file in part.files.items()}
+        listing = Listing(dict(_files(path)), recorded)
+    else:
+        listing = written_files(path, receipt)
+    altered = listing.altered(Meter(listing.nbytes, progress))
+    problems = [*edited_plan(receipt), *(f"{name}: {what}{_leaves(path, name)}" for name, what in altered.items())]
+    faults += [Fault("the plan edited", any(edited_plan(replace(receipt, plan={**receipt.plan, "planted": True}))))]
+    faults += listing.planted()
     return check.judged(
         problems,
         faults,
         measured={
-            "files_total": len(recorded),
-            "files_failing": len(problems),
-            "bytes": sum(file.bytes for file in recorded.values()),
+            "files_total": len(listing.recorded),
+            "files_failing": len(altered),
+            "bytes": sum(file.bytes for file in listing.recorded.values()),
         },
         bound={"files_failing": 0},
-        details={"plan": receipt.plan_digest, "convkit": receipt.convkit, "started": receipt.started},
+        details=about(receipt),
     )
 
 
@@ -131,11 +132,11 @@ def same_source(
     if request.steps:
         kept = tuple(f"{part.name}/" for part in receipt.parts if part.name)
         ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
-    advance = Meter(sum(_size(file) for name, file in ours.items() if name in theirs), progress)
+    advance = Meter(sum(size(file) for name, file in ours.items() if name in theirs), progress)
     problems += _differing(ours, theirs, advance)
     faults = [
-        Fault(name, any(_differing({key: ours[key] for key in keys if key in ours}, spoiled)))
-        for name, spoiled, keys in _planted(theirs)
+        Fault(name, any(_differing({key: ours[key] for key in keys if key in ours}, files)))
+        for name, files, keys in spoiled(theirs)
     ]
     return check.judged(
         problems,
@@ -144,28 +145,6 @@ def same_source(
         bound={"different": 0},
         details={"exactness": "bit by bit"},
     )
-
-
-def _altered(
-    path: Path,
-    found: Files,
-    recorded: Mapping[str, DigestedFile],
-    advance: Callable[[int], object] = unmeasured,
-) -> Iterator[str]:
-    """Yield each file that differs from the receipt, and how."""
-    for name, file in recorded.items():
-        if name not in found:
-            yield f"{name}: the file is missing{_leaves(path, name)}"
-        elif _digest(found[name], file.digest, advance) != file.digest:
-            yield f"{name}: its digest differs from the receipt{_leaves(path, name)}"
-    yield from (f"{name}: is not in the receipt" for name in found if name not in recorded)
-
-
-def _digest(file: Path | bytes, like: str, advance: Callable[[int], object]) -> str:
-    algorithm = like.partition(":")[0]
-    if isinstance(file, Path):
-        return digest_file(algorithm, file, advance)
-    return digest_array(algorithm, np.frombuffer(file, np.uint8))
 
 
 def _leaves(path: Path, name: str) -> str:
@@ -191,10 +170,6 @@ def _in_database(item: Path) -> Mapping[str, DatabaseArray]:
         return {}
 
 
-def _size(file: Path | bytes) -> int:
-    return file.stat().st_size if isinstance(file, Path) else len(file)
-
-
 def _differing(ours: Files, theirs: Files, advance: Callable[[int], object] = unmeasured) -> Iterator[str]:
     for name in sorted({*ours, *theirs}):
         if name not in ours or name not in theirs:
@@ -206,7 +181,7 @@ def _differing(ours: Files, theirs: Files, advance: Callable[[int], object] = un
 def _equal(one: Path | bytes, other: Path | bytes, advance: Callable[[int], object]) -> bool:
     if isinstance(one, Path) and isinstance(other, Path):
         if one.samefile(other):  # one file under two names
-            advance(_size(one))
+            advance(size(one))
             return True
         with one.open("rb") as ours, other.open("rb") as theirs:
             while block := ours.read(_BLOCK):
@@ -214,11 +189,7 @@ def _equal(one: Path | bytes, other: Path | bytes, advance: Callable[[int], obje
                     return False
                 advance(len(block))
             return not theirs.read(1)
-    return _bytes(one) == _bytes(other)
-
-
-def _bytes(file: Path | bytes) -> bytes:
-    return file.read_bytes() if isinstance(file, Path) else file
+    return bytes_of(one) == bytes_of(other)
 
 
 def _differing_leaves(source: Path, back: Path, progress: Progress | None = None) -> tuple[int, list[str]]:
@@ -239,18 +210,6 @@ def _same_leaf(one: Checkpoint, other: Checkpoint, key: str, advance: Meter) -> 
     if ours.spec is None or ours.spec != theirs.spec:
         return ours == theirs
     return same_bits(one, key, other, key, advance)
-
-
-def _planted(files: Files) -> Iterator[tuple[str, Files, Collection[str]]]:
-    """Faults by name, each with the files in question as they are with that fault, in memory, and their names."""
-    small = sorted((file.stat().st_size, name) for name, file in files.items() if isinstance(file, Path))
-    for _, name in [entry for entry in small if entry[0]][:1]:
-        spoiled = bytearray(_bytes(files[name]))
-        spoiled[len(spoiled) // 2] ^= 1
-        yield "one bit flipped", {name: bytes(spoiled)}, [name]
-        yield "a file cut", {name: bytes(spoiled[:-1])}, [name]
-        yield "a file missing", {}, [name]
-    yield "a file too many", {"surprise": b""}, ["surprise"]
 
 
 def _files(folder: Path) -> Iterable[tuple[str, Path]]:

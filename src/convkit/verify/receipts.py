@@ -1,18 +1,22 @@
 """``convkit verify`` compares a checkpoint with the receipt of the conversion or repair that made it.
 
-All that the receipt says about the target is checked again: its files, the digest of every leaf, its config and its
-complement; and the plan's digest, which shows whether the receipt was edited.
+All that the receipt says about the target is checked again: every file that was written (:mod:`convkit.files.written`
+says which, and what of each), the digest of every leaf, its config and its complement; and first the receipt itself, by
+its seal (:mod:`convkit.files.seal`), for one that was damaged vouches for nothing. A receipt of an earlier release
+records neither files nor seal: then sizes, leaves and config are all that is checked, and the verdict says so.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
@@ -34,6 +38,7 @@ from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.roundtrip.faults import LIMIT, changed
 from convkit.verify.roundtrip.reconvert import described, stored
 from convkit.verify.verdict import Fault, Verdict
+from convkit.verify.written import about, seal_of, written_files
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> Verdict:
@@ -55,15 +60,27 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verdict:
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)
     if "parts" in receipt:
         return verify_files(path, receipt, progress=progress)
-    return _verify_leaves(path, read(LeafReceipt, receipt, path), progress)
+    return _verify_leaves(path, receipt, progress)
 
 
-def _verify_leaves(path: Path, receipt: LeafReceipt, progress: Progress | None) -> Verdict:
+def _verify_leaves(path: Path, document: Mapping[str, Any], progress: Progress | None) -> Verdict:
+    receipt = read(LeafReceipt, document, path)
     check = Check("verify", receipt.source.path, path)
     plan, kept = read_plan(Described, receipt.plan, path), receipt.complement.tensors
-    problems = [*edited_plan(receipt), *other_sizes(path, receipt.target), *other_config(path, plan.target)]
+    broken, faults = seal_of(path, document)
+    if broken:
+        return check.judged(broken)
+    advance = Meter(_nbytes(path, receipt, plan), progress)
+    problems = [*edited_plan(receipt), *other_config(path, plan.target)]
     measured = {"leaves_total": 0, "leaves_failing": 0, "bytes": 0}
-    faults: tuple[Fault, ...] = ()
+    if receipt.written is UNSET:
+        problems[1:1] = other_sizes(path, receipt.target)
+    else:
+        files = written_files(path, receipt)
+        altered = files.altered(advance)
+        problems += _unnamed(altered, problems)
+        measured |= {"files_total": len(files.recorded), "files_failing": len(altered)}
+        faults += files.planted()
     sides: list[tuple[Path, str, Mapping[str, Digested], Mapping[str, Planned]]] = [
         (path, receipt.target.format, receipt.target.leaves, plan.target_leaves)
     ]
@@ -78,21 +95,34 @@ def _verify_leaves(path: Path, receipt: LeafReceipt, progress: Progress | None) 
                 problems.append(str(error))
         leaves = [leaf for checkpoint, _, _ in opened for leaf in checkpoint.leaves.values()]
         measured["bytes"] = sum(leaf.spec.nbytes for leaf in leaves if leaf.spec)
-        advance = Meter(measured["bytes"], progress)
-        for checkpoint, recorded, planned in opened:
+        for number, (checkpoint, recorded, planned) in enumerate(opened):
             found = _of_leaves(checkpoint, recorded, planned, advance)
             problems += [f"{key}: {problem}" for key, problem in found.items()]
-            faults = faults or _planted(checkpoint, recorded, planned, receipt, found)
+            faults += _planted(checkpoint, recorded, planned, receipt, found) if number == 0 else ()
             measured["leaves_total"] += len(recorded)
             measured["leaves_failing"] += len(found)
     return check.judged(
         problems,
         faults,
         measured=measured,
-        bound={"leaves_failing": 0},
+        bound={name: 0 for name in measured if name.endswith("_failing")},
         deviations=named(plan.deviations),
-        details={"plan": receipt.plan_digest, "convkit": receipt.convkit, "started": receipt.started},
+        details=about(receipt),
     )
+
+
+def _nbytes(path: Path, receipt: LeafReceipt, plan: Described) -> int:
+    """The bytes that are to be digested, of leaves and of what else files hold."""
+    sides = (receipt.target.leaves, plan.target_leaves), (receipt.complement.tensors, plan.source_leaves)
+    specs = [planned[key].spec for recorded, planned in sides for key in recorded if key in planned]
+    rest = 0 if receipt.written is UNSET else written_files(path, receipt).nbytes
+    return rest + sum(spec.nbytes for spec in specs if spec)
+
+
+def _unnamed(altered: Mapping[str, str], problems: Iterable[str]) -> list[str]:
+    """A problem for each altered file that no other problem names."""
+    named = {problem.partition(":")[0] for problem in problems}
+    return [f"{name}: {what}" for name, what in altered.items() if name not in named]
 
 
 def _of_leaves(
