@@ -67,18 +67,36 @@ def test_file_uri_that_is_none(uri: str, tmp_path: Path) -> None:
         fetch(uri, tmp_path / "m")
 
 
-def test_costs_no_disk_unless_it_must(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clone if the file system can; this test distinguishes the other two."""
-    weights = source / "model.safetensors"
+@pytest.fixture
+def no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that can't clone."""
     monkeypatch.setattr("convkit.files.sharing._clone", lambda source, target: False)
-    fetch(str(weights), tmp_path / "linked")
+
+
+@pytest.mark.usefixtures("no_clones")
+def test_who_edits_the_source_does_not_edit_what_was_fetched(source: Path, tmp_path: Path) -> None:
+    fetch(str(source), tmp_path / "m")
+    with (source / "model.safetensors").open("r+b") as file:
+        file.write(b"edited")
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == bytes(5000)
+
+
+@pytest.mark.usefixtures("no_clones")
+def test_a_hard_link_only_on_request(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = source / "model.safetensors"
+    fetch(str(weights), tmp_path / "linked", link=True)
     assert (tmp_path / "linked").samefile(weights)
+    assert fetch(str(weights), tmp_path / "linked", link=True)["fetched"] is False
+    with pytest.raises(UsageError, match="exists, as a hard link to its source"):  # as earlier releases left it
+        fetch(str(weights), tmp_path / "linked")
+    fetch(str(weights), tmp_path / "linked", overwrite=True)
+    assert not (tmp_path / "linked").samefile(weights)
 
     def refuse(self: Path, target: Path) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    fetch(str(weights), tmp_path / "copied")
+    fetch(str(weights), tmp_path / "copied", link=True)
     assert not (tmp_path / "copied").samefile(weights)
     assert (tmp_path / "copied").read_bytes() == bytes(5000)
 

@@ -19,6 +19,7 @@ from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import read_receipt, receipt_path
 from convkit.migrate.orbax import checks, real
+from convkit.migrate.orbax.carry_out import CarryOut
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import Request, plan_migration
 from convkit.migrate.orbax.restore import job
@@ -319,3 +320,23 @@ def test_the_report_shows_a_migration(layout: Layout, tmp_path: Path, capsys: py
     (row,) = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert (row["verdict"], row["from"], row["to"]) == ("yes", "orbax-v0", "orbax-v1")
     assert row["leaves"]["source"] == row["leaves"]["target"] > 0
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_source_that_changes_meanwhile_fails_it(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: bool
+) -> None:
+    """Hard links to the source's files count as no change of them: the migration makes them itself."""
+    source = shutil.copytree(layout("v0_leaves"), tmp_path / "source")
+    assert moved(source, tmp_path / "sound", copy=copy)
+    run, metadata = CarryOut.run, next(source.rglob("_METADATA"))
+
+    def changing(self: CarryOut) -> Any:
+        found = run(self)
+        metadata.write_bytes(metadata.read_bytes() + b" ")
+        return found
+
+    monkeypatch.setattr(CarryOut, "run", changing)
+    with pytest.raises(ConvkitError, match="_METADATA: changed while it was read"):
+        moved(source, tmp_path / "there", copy=copy)
+    assert not (tmp_path / "there").exists()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from convkit import __version__
+from convkit.cli.recorded import look_up
 from convkit.errors import ConvkitError, UsageError
 
 
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by this name
     try:
+        look_up(args)
         code: int = args.call(args)
         return code
     except ConvkitError as error:

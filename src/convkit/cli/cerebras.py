@@ -19,10 +19,12 @@ from convkit.checkpoint import Leaf
 from convkit.cli.output import emit, progress, table
 from convkit.errors import UsageError
 from convkit.execute.publish import writing
+from convkit.files.config_file import find_config
 from convkit.files.document import typed
 from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path, receipts_beside
 from convkit.files.receipt_json import Repair, RepairComplement, StreamedWorkers
 from convkit.files.staging import Staging
+from convkit.files.unchanged import Watch
 from convkit.formats.cerebras_h5.format import file_of
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.migrate.restate import State, planned, restate
@@ -85,6 +87,8 @@ def fix(args: argparse.Namespace) -> int:
     """Repair a checkpoint, or show what would be repaired."""
     args.checkpoint_path = file_of(args.checkpoint_path)
     target = _target(args)
+    watch = args.watch or Watch(args.checkpoint_path)
+    watch.reads(_beside(args.checkpoint_path))
     with CerebrasCheckpoint(args.checkpoint_path) as checkpoint:
         found = repaired(checkpoint)
         details = {
@@ -112,6 +116,7 @@ def fix(args: argparse.Namespace) -> int:
                     inplace=args.fix_inplace,
                     backup=_backup(target) if args.fix_inplace and args.backup else None,
                     progress=advance,
+                    watch=watch,
                 )
     _warn(found.warnings)
     if args.json:
@@ -123,6 +128,12 @@ def fix(args: argparse.Namespace) -> int:
         _show_repairs(found)
         _show(document, target)
     return 0
+
+
+def _beside(path: Path) -> list[Path]:
+    """A checkpoint, and what a repair reads beside it."""
+    config = find_config(path)
+    return [path, *receipts_beside(path), *([config] if config else [])]
 
 
 def _target(args: argparse.Namespace) -> Path:
@@ -163,10 +174,15 @@ def _carry(args: argparse.Namespace) -> int:
     """Put the files of release 1.9 into a checkpoint."""
     if args.output_file is None:
         raise UsageError("--output_file is missing", remedy="name the checkpoint to write: -o")
-    workers = read_workers(args.worker_data_iter_files_dir, allow_missing=args.allow_missing_workers)
+    folder = args.worker_data_iter_files_dir
+    watch = args.watch or Watch(args.old_checkpoint)
+    watch.reads(folder.iterdir() if folder.is_dir() else ())
+    workers = read_workers(folder, allow_missing=args.allow_missing_workers)
+    path = file_of(args.old_checkpoint)
+    watch.reads(_beside(path))
     kind = args.dataloader_type
     branch = map_state(workers, args.shuffle_seed) if kind == "map" else iterable_state(workers)
-    with CerebrasCheckpoint(file_of(args.old_checkpoint)) as checkpoint:
+    with CerebrasCheckpoint(path) as checkpoint:
         leaves, spec = with_branch(checkpoint, branch, replace_it=args.replace)
         warnings = [f"{name} isn't a worker's file: ignored" for name in workers.ignored]
         step = checkpoint.leaves.get("global_step", Leaf("global_step")).value
@@ -187,7 +203,13 @@ def _carry(args: argparse.Namespace) -> int:
         else:
             with progress(f"{args.old_checkpoint} -> {args.output_file}") as advance:
                 document = restate(
-                    checkpoint, args.output_file, state, details, overwrite=args.overwrite, progress=advance
+                    checkpoint,
+                    args.output_file,
+                    state,
+                    details,
+                    overwrite=args.overwrite,
+                    progress=advance,
+                    watch=watch,
                 )
     _warn(warnings)
     if args.json:

@@ -118,6 +118,9 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def _answer(args: argparse.Namespace, verdict: Verdict) -> int:
+    """Show a verdict, unless the recorded source that it is about has changed meanwhile."""
+    if args.watch is not None:
+        args.watch.check()
     if args.json:
         emit(verdict.to_json())
     else:

@@ -21,6 +21,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sha256", metavar="HEX", help="the digest that the source must have")
     parser.add_argument("--retries", metavar="N", type=int, default=3)
+    parser.add_argument(
+        "--link", action="store_true", help="hard-link files of this machine: who edits one then edits the other"
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="leave a checkpoint of more than 64 MiB on this machine where it lies, and write only its record, "
+        "DST.fetch.json, by whose name other commands read it",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing destination")
 
 
@@ -34,11 +43,13 @@ def run(args: argparse.Namespace) -> int:
             sha256=args.sha256 or row["sha256"] or None,
             retries=args.retries,
             overwrite=args.overwrite,
+            link=args.link,
+            in_place=args.in_place,
             progress=advance,
         )
     if args.json:
         emit(record)
     else:
-        word = "fetched" if record["fetched"] else "already here"
-        print(f"{args.destination}: {word}, {len(record['files'])} files, sha256 {record['sha256']}")
+        word = "recorded where it lies" if record["in_place"] else "fetched" if record["fetched"] else "already here"
+        print(f"{record['path']}: {word}, {len(record['files'])} files, sha256 {record['sha256']}")
     return 0

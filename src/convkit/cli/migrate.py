@@ -119,6 +119,7 @@ def _migrate(args: argparse.Namespace, request: Request, *, restored: bool = Tru
             algorithm=args.digest,
             threads=args.threads,
             progress=advance,
+            watch=args.watch,
         )
     show(args, receipt)
     return 0

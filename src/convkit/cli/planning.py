@@ -56,7 +56,7 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
 
 def opened(args: argparse.Namespace) -> Source:
     """Open the source that the arguments name."""
-    return open_source(args.source, format=args.source_format, config=args.config)
+    return open_source(args.source, format=args.source_format, config=args.config, watch=args.watch)
 
 
 def planned(args: argparse.Namespace, source: Source) -> Plan:

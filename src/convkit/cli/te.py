@@ -107,7 +107,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, and print a summary."""
     _check(args)
-    with open_source(args.source, format=args.fw) as source, progress(f"{args.source} -> {args.target}") as advance:
+    with (
+        open_source(args.source, format=args.fw, watch=args.watch) as source,
+        progress(f"{args.source} -> {args.target}") as advance,
+    ):
         here = _layout(args, source)
         plan = make_plan(source, OTHER[here][-1 if args.t5x_fuse_qkv else 0], here, _options(args))
         for warning in _warnings(args, plan):

@@ -45,8 +45,8 @@ def convert(
 
     Raises:
         UsageError: the target exists, is part of the source, or another process is writing it.
-        ConvkitError: the source can't be read, tied copies differ, or the disk is full. Nothing is
-            left under a final name.
+        ConvkitError: the source can't be read, or changes meanwhile, tied copies differ, or the disk is full.
+            Nothing is left under a final name.
     """
     files = source.checkpoint.files()
     identity = {
@@ -56,7 +56,7 @@ def convert(
         "digest": digest,
     }
     nested = any(file.parent != source.path for file in files)
-    work = Work(CONVERSION, source.path, target, overwrite=overwrite, below_source=not nested)
+    work = Work(CONVERSION, source.path, target, overwrite=overwrite, below_source=not nested, watch=source.watch)
     with publishing(work, identity) as output:
         carrier = Carrier(
             output.staging,

@@ -32,6 +32,7 @@ from convkit.files.receipt import CONVERSION, complement_path, read_receipt, rec
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
 from convkit.files.staging import Staging, remove
+from convkit.files.unchanged import Watch
 from convkit.files.written import Digesting, recorded
 
 #: every byte
@@ -50,6 +51,7 @@ class Work:
         in_place: whether the target is the source.
         below_source: whether the target may lie in the source's folder.
         only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
+        watch: the files that are read: nothing is published if one of them has changed.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class Work:
     in_place: bool = False
     below_source: bool = True
     only_own: bool = False
+    watch: Watch | None = None
 
 
 @dataclass
@@ -125,6 +128,9 @@ class Output:
 
         Returns:
             The receipt.
+
+        Raises:
+            ConvkitError: the source has changed since it was opened.
         """
         path, kept = receipt_path(self.target), complement_path(self.target)
         complement = [kept.name] if (self.out / kept.name).exists() else []
@@ -146,6 +152,8 @@ class Output:
         left = [*receipts_beside(self.target), kept]
         if not self.work.in_place:
             left = left_beside(self.target, self.work.source.absolute())
+        if self.work.watch is not None:
+            self.work.watch.check()
         with within or nullcontext():
             self.staging.publish(names)
         for stale in left:

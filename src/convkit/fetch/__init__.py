@@ -1,7 +1,7 @@
 """Fetch a checkpoint from this machine, a package, a generator, the web, or a store.
 
 ========================================= ====================================================
-``path``, ``file:///path``                this machine; cloned or hard-linked (:mod:`.local`)
+``path``, ``file:///path``                this machine; cloned or copied (:mod:`.local`)
 ``package://module/path``                 in an installed Python package (:mod:`.package`)
 ``generated://family?option=value&...``   made from a seed (:mod:`convkit.generate`)
 ``http://...``, ``https://...``           one file, or an index and its shards (:mod:`.http`)
@@ -20,11 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import record
 from convkit.fetch.generated import Generated
 from convkit.fetch.http import Http
-from convkit.fetch.local import from_file_uri, from_path
+from convkit.fetch.in_place import is_large
+from convkit.fetch.local import Local, from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
 from convkit.fetch.source import Arrivals, Call, Progress, Source
@@ -54,6 +57,8 @@ def fetch(
     sha256: str | None = None,
     retries: int = 3,
     overwrite: bool = False,
+    link: bool = False,
+    in_place: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fetch the file or folder at ``uri`` to ``destination``, and write ``<destination>.fetch.json`` beside it.
@@ -67,6 +72,9 @@ def fetch(
         sha256: the digest that the source must have, in hexadecimal (for folders see :mod:`convkit.fetch.record`).
         retries: further attempts after a connection or a server fails; the count restarts when bytes arrive.
         overwrite: replace what is at the destination, and remove what other work left beside it.
+        link: hard-link files of this machine where the file system can't clone: they stay the source's own files.
+        in_place: leave a source on this machine where it lies, and only record it there, if its files have more than
+            :data:`~convkit.fetch.in_place.COPIED_UP_TO` bytes; the record's ``path`` says where the checkpoint lies.
         progress: called with the bytes that have arrived, their total (None: not known) and the path of a file;
             then with the bytes that are digested, their total and ``sha256``.
 
@@ -84,26 +92,16 @@ def fetch(
     source = _source(uri)
     try:
         with Parts(destination, source.uri) as place:
-            if held := _held(destination, source, expected):
+            call = Call(place, retries, Arrivals(progress), link)
+            lies = source if in_place and isinstance(source, Local) and is_large(source, call) else None
+            if held := _held(destination, source, expected, link=link, in_place=lies is not None):
                 return held.to_json() | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
-            _fill(source, Call(place, retries, Arrivals(progress)))
-            files = record.describe(place.payload, progress and (lambda done, total: progress(done, total, "sha256")))
-            if expected not in (None, record.digest(files)):
-                place.clear()
-                raise ConvkitError(
-                    f"sha256 is {record.digest(files)}, not {expected}",
-                    path=source.uri,
-                    remedy="nothing was kept; correct the sha256 if you trust the source",
-                )
-            # the record first: alone it is harmless, but a destination without its record can't be recognised
-            written = record.write(destination, source.uri, files)
-            stale = [path for path in left_beside(destination) if path != fetch_record_path(destination)]
-            place.publish_payload()
-            for path in stale:
-                remove(path)
-            return written.to_json() | {"fetched": True}
+            if lies is None:
+                _fill(source, call)
+            files = _described(lies, place, expected, progress)
+            return _published(source.uri, place, lies, files).to_json() | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
 
@@ -117,6 +115,50 @@ def _fill(source: Source, call: Call) -> None:
         if hopeless or not source.resumable:
             call.parts.clear()
         raise
+
+
+def _described(
+    lies: Local | None, place: Parts, expected: str | None, progress: Progress | None
+) -> list[record.FetchedFile]:
+    """Digest the files of the payload, or of a source where it ``lies``.
+
+    Raises:
+        ConvkitError: the digest isn't the expected one.
+    """
+
+    def digested(done: int, total: int | None) -> None:
+        if progress is not None:
+            progress(done, total, "sha256")
+
+    if lies is None:
+        files = record.describe(place.payload, digested)
+    else:
+        files = record.describe(lies.folder, digested, list(lies.files()))
+    if expected in (None, record.digest(files)):
+        return files
+    place.clear()
+    raise ConvkitError(
+        f"sha256 is {record.digest(files)}, not {expected}",
+        path=lies.uri if lies else place.uri,
+        remedy="nothing was kept; correct the sha256 if you trust the source",
+    )
+
+
+def _published(uri: str, place: Parts, lies: Local | None, files: list[record.FetchedFile]) -> record.FetchRecord:
+    """Write the record, put the payload in its place, and remove what lay there and isn't true any more."""
+    destination, path = place.target, fetch_record_path(place.target)
+    stale = [other for other in left_beside(destination) if other != path]
+    if lies is not None:
+        stale += [destination] if path.exists() else []  # what an earlier fetch brought
+        written = record.write(destination, uri, files, lies.path)
+    else:
+        # the record first: alone it is harmless, but a destination without its record can't be recognised
+        record.write(destination, uri, files)
+        place.publish_payload()
+        written = record.settle(destination)
+    for other in stale:
+        remove(other)
+    return written
 
 
 def _hexadecimal(sha256: str | None) -> str | None:
@@ -137,13 +179,21 @@ def _source(uri: str) -> Source:
         raise UsageError("isn't a URI", path=f"{scheme}://...", remedy="check its host and port") from error
 
 
-def _held(destination: Path, source: Source, expected: str | None) -> record.FetchRecord | None:
-    """The record of the destination, if it already holds the requested source."""
+def _held(
+    destination: Path, source: Source, expected: str | None, *, link: bool, in_place: bool
+) -> record.FetchRecord | None:
+    """The record of the destination, if it already holds the requested source, as it is to be held."""
     held = record.read(destination)
-    if held is None or source.stale(held.files):
+    if held is None or source.stale(held.files) or held.in_place != in_place:
+        return None
+    if not link and not in_place and _is_source(destination, source, held):
         return None
     asked = held.sha256 == expected if expected else held.uri == source.uri and not source.masked
-    return held if asked else None
+    return structs.replace(held, path=str(held.place(destination))) if asked else None
+
+
+def _is_source(destination: Path, source: Source, held: record.FetchRecord) -> bool:
+    return isinstance(source, Local) and source.is_at(destination, held.files)
 
 
 def _taken(destination: Path, source: Source) -> UsageError:
@@ -156,6 +206,8 @@ def _taken(destination: Path, source: Source) -> UsageError:
         problem = "exists, and a URI with a query can't be recognised without a sha256"
     elif source.stale(held.files):
         problem = "exists, and its source has changed since"
+    elif _is_source(destination, source, held):
+        problem = "exists, as a hard link to its source"
     else:
         problem = f"exists with the sha256 {held.sha256}"
     return UsageError(problem, path=destination, remedy="remove it, or overwrite")

@@ -62,11 +62,15 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of fetch: where the bytes go, how often it retries, and what counts the bytes."""
+    """One call of fetch: where the bytes go, how often it retries, and what counts the bytes.
+
+    ``link`` allows a hard link to a file on this machine.
+    """
 
     parts: Parts
     retries: int
     progress: Arrivals
+    link: bool = False
 
 
 class Source(ABC):
@@ -118,7 +122,7 @@ class Files(Source):
         """See :meth:`Source.fill`."""
         payload = call.parts.payload
         paths = self.listing(call)
-        if paths is None and not self.name.endswith((".safetensors.index.json", ".bin.index.json")):
+        if paths is None and not is_index(self.name):
             self.bring(self.name, payload, call)
             return
         if paths is None:
@@ -133,13 +137,7 @@ class Files(Source):
     def _indexed(self, payload: Path, call: Call) -> list[str]:
         index = _below(payload, self.name)
         self.bring(self.name, index, call)
-        try:
-            shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConvkitError(
-                "is named like an index of shards but isn't one", path=self.uri, remedy="it needs a weight_map"
-            ) from error
-        check_paths(shards, self.uri)
+        shards = shards_in(index, self.uri)
         call.progress.expect(shards, self.size)
         for shard in shards:
             self.bring(shard, _below(payload, shard), call)
@@ -148,6 +146,27 @@ class Files(Source):
         except MissingError:
             return [self.name, *shards]
         return [self.name, *shards, "config.json"]
+
+
+def is_index(name: str) -> bool:
+    """Whether a file is named like an index of shards."""
+    return name.endswith((".safetensors.index.json", ".bin.index.json"))
+
+
+def shards_in(index: Path, uri: str) -> list[str]:
+    """The shards that an index names.
+
+    Raises:
+        ConvkitError: it isn't an index, or names what isn't a plain path.
+    """
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConvkitError(
+            "is named like an index of shards but isn't one", path=uri, remedy="it needs a weight_map"
+        ) from error
+    check_paths(shards, uri)
+    return shards
 
 
 def check_paths(paths: Iterable[object], uri: str) -> None:

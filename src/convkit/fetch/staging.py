@@ -35,7 +35,7 @@ class Parts(Staging):
     def __init__(self, destination: Path, uri: str) -> None:
         super().__init__(destination, overwrite=True)  # fetch itself decides what it may replace
         self.payload = self.folder / "payload"
-        self._uri = uri
+        self.uri = uri
         self._versions: dict[str, Version] = {}
 
     def prepare(self) -> None:
@@ -43,7 +43,7 @@ class Parts(Staging):
         try:
             state = json.loads((self.folder / "state.json").read_bytes())
             self._versions = {path: Version(**version) for path, version in state["versions"].items()}
-            known = state["uri"] == self._uri
+            known = state["uri"] == self.uri
         except (OSError, ValueError, KeyError, TypeError):
             known = False
         if not known:
@@ -67,7 +67,7 @@ class Parts(Staging):
         self._versions[path] = version
         versions = {name: {"tag": each.tag, "size": each.size} for name, each in self._versions.items()}
         written = self.folder / "state.json.new"
-        written.write_text(json.dumps({"uri": self._uri, "versions": versions}))
+        written.write_text(json.dumps({"uri": self.uri, "versions": versions}))
         written.replace(self.folder / "state.json")
 
     def clear(self) -> None:

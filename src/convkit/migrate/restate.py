@@ -32,6 +32,7 @@ from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, json_value, same_files
 from convkit.files.receipt_json import LeafDigest, RepairedSource, RepairedTarget, RepairReceipt
+from convkit.files.unchanged import Watch
 from convkit.files.written import Digesting, Span
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
@@ -101,6 +102,7 @@ def restate(
     inplace: bool = False,
     backup: Path | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its receipt, which holds the ``details``; return the receipt.
 
@@ -114,16 +116,15 @@ def restate(
         inplace: replace the source.
         backup: the name under which an existing target is kept.
         progress: called with the bytes done so far and the bytes in all: those written, then those read back.
+        watch: the files that are read, looked at before the source was opened; if one changes, nothing is published.
 
     Raises:
         UsageError: the target, or the backup, exists, or can't be replaced.
-        ConvkitError: the source can't be read, the disk is full, or the written file differs. Nothing is
-            left under a final name.
+        ConvkitError: the source can't be read, the disk is full, or the written file differs. Nothing is published.
     """
     _check_target(source.path, target, inplace, backup)
-    work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace)
-    plan = planned(source, state, details)
-    document = plan.to_json()
+    work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace, watch=watch)
+    document = (plan := planned(source, state, details)).to_json()
     with publishing(work, _identity(source.path, state, document)) as output:
         made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)

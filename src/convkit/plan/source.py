@@ -10,6 +10,8 @@ from typing import Any
 from convkit.checkpoint import Checkpoint
 from convkit.files.config_file import find_config, read_config
 from convkit.files.neighbours import companions_path
+from convkit.files.receipt import complement_path, receipts_beside
+from convkit.files.unchanged import Watch
 from convkit.formats import open_checkpoint
 from convkit.mappings import layouts
 
@@ -18,7 +20,8 @@ from convkit.mappings import layouts
 class Source:
     """An opened checkpoint with its config; use as a context manager.
 
-    ``config_path`` is None if there is no config, or if the checkpoint itself holds it.
+    ``config_path`` is None if there is no config, or if the checkpoint itself holds it. ``watch`` knows the files that
+    are read, as they were before.
     """
 
     path: Path
@@ -26,6 +29,7 @@ class Source:
     config: dict[str, Any] | None
     config_path: Path | None
     companions: tuple[Path, ...]
+    watch: Watch | None = None
 
     def __enter__(self) -> Source:
         return self
@@ -34,24 +38,46 @@ class Source:
         self.checkpoint.close()
 
 
-def open_source(path: str | Path, *, format: str | None = None, config: str | Path | None = None) -> Source:
+def open_source(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    config: str | Path | None = None,
+    watch: Watch | None = None,
+) -> Source:
     """Open a checkpoint and find its config.
+
+    ``watch`` is one that was made of the path earlier; None makes one now.
 
     Raises:
         ConvkitError: the checkpoint or the config can't be read.
     """
     path = Path(path)
+    watch = watch or Watch(path)
     checkpoint = open_checkpoint(path, format)
     config_path = Path(config) if config is not None else None
     if config_path is None and checkpoint.config is None:
         config_path = find_config(path) or _named_by_a_layout(path)
-    return Source(
+    source = Source(
         path=path,
         checkpoint=checkpoint,
         config=read_config(config_path) if config_path is not None else checkpoint.config,
         config_path=config_path,
         companions=tuple(_companions(path)),
+        watch=watch,
     )
+    watch.reads(_files(source))
+    return source
+
+
+def _files(source: Source) -> Iterator[Path]:
+    """Every file that a conversion of the source reads."""
+    path = source.path
+    yield from source.checkpoint.files()
+    yield from source.companions
+    yield from path.glob("*.index.json") if path.is_dir() else [path]
+    yield from [source.config_path] if source.config_path else []
+    yield from (file for file in (*receipts_beside(path), complement_path(path)) if file.is_file())
 
 
 def _named_by_a_layout(path: Path) -> Path | None:

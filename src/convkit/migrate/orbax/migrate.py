@@ -16,8 +16,9 @@ from typing import Any
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
 from convkit.execute.publish import Work, publishing
-from convkit.files.receipt import MIGRATION
+from convkit.files.receipt import MIGRATION, receipts_beside
 from convkit.files.receipt_json import MigratedPart, MigratedSide, MigrationReceipt, Restored
+from convkit.files.unchanged import Watch
 from convkit.files.written import Digesting
 from convkit.migrate.orbax.carry_out import CarryOut
 from convkit.migrate.orbax.parts import Part
@@ -36,6 +37,7 @@ def migrate(
     algorithm: str = "xxh3-128",
     threads: int | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Write ``target`` and its receipt, and return the receipt. The same call resumes a killed run.
 
@@ -48,15 +50,18 @@ def migrate(
         algorithm: algorithm of the files' digests.
         threads: number of threads; by default one per core.
         progress: called with the bytes rewritten so far, and their total.
+        watch: one that was made of the source earlier.
 
     Raises:
         UsageError: the target exists, or lies where it would change the source; there is nothing to do.
-        ConvkitError: the source can't be read, the disk is full, or what Orbax restores differs from the source.
-            Nothing is left under a final name.
+        ConvkitError: the source can't be read, or changes meanwhile, the disk is full, or what Orbax restores differs
+            from the source. Nothing is left under a final name.
     """
     source, target = source.absolute(), target.absolute()
-    work = Work(MIGRATION, source, target, overwrite=overwrite, below_source=False, only_own=True)
+    watch = watch or Watch(source)
+    work = Work(MIGRATION, source, target, overwrite=overwrite, below_source=False, only_own=True, watch=watch)
     migration = plan_migration(source, request)
+    watch.reads([*receipts_beside(source), *(file for part in migration.parts for file in _read(part))])
     plan = plan_document(migration)
     document = plan.to_json()
     with publishing(work, _identity(migration, document, algorithm)) as output:
@@ -97,11 +102,20 @@ def _identity(migration: Migration, plan: dict[str, Any], algorithm: str) -> dic
 
 def _part_identity(part: Part) -> dict[str, Any]:
     """The files that a part is made from: those of the source by size and time, new ones by their bytes."""
-    files = {**part.own, **part.files} if part.folder.is_dir() else {part.folder.name: part.folder, **part.files}
     return {
         name: origin.hex() if isinstance(origin, bytes) else [str(origin), *_state(origin)]
-        for name, origin in files.items()
+        for name, origin in _origins(part).items()
     }
+
+
+def _origins(part: Part) -> dict[str, Path | bytes]:
+    """What each file of a part is made from, by its name."""
+    return {**part.own, **part.files} if part.folder.is_dir() else {part.folder.name: part.folder, **part.files}
+
+
+def _read(part: Part) -> list[Path]:
+    """The files of the source that are read for a part."""
+    return [origin for origin in _origins(part).values() if isinstance(origin, Path)]
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -1,0 +1,103 @@
+"""Notice that a source's files change while they are read: by what the system says of each, before and after.
+
+A :class:`Watch` is made before a source is opened, so that nothing is read from a file whose state isn't known. What
+the system says of a file changes with every write through ``write``, with every new file in its place, and when its
+times are set. It may be late for a writer that holds the file in a memory map.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from convkit.errors import ConvkitError
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the system says of a file, links followed: times in nanoseconds, ``size`` in bytes, its number of names."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    names: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> State:
+        """What ``stat`` says."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink)
+
+    def is_that_of(self, other: State) -> bool:
+        """Whether nothing was written between the two: all is equal, or the file got or lost only a name.
+
+        A new name (a hard link) sets ``ctime_ns``; migrations and backups make some.
+        """
+        same = (self.device, self.inode, self.size, self.mtime_ns) == (
+            other.device,
+            other.inode,
+            other.size,
+            other.mtime_ns,
+        )
+        return same and (self.ctime_ns == other.ctime_ns or self.names != other.names)
+
+
+def state_of(path: Path) -> State | None:
+    """The state of a file; None where there is none."""
+    try:
+        return State.of(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class Watch:
+    """The files of a source, each with the state that it had first.
+
+    Args:
+        path: the file or folder that will be opened. What lies in the folder, or beside the file, is looked at now.
+        known: states of files from before, for those that were looked at already.
+    """
+
+    def __init__(self, path: Path, known: Mapping[Path, State] | None = None) -> None:
+        self._first: dict[Path, State | None] = {**{file: state_of(file) for file in _around(path)}, **(known or {})}
+        #: the files that must not change
+        self._read: dict[Path, State | None] = dict(known or {})
+
+    def reads(self, files: Iterable[Path]) -> None:
+        """From now on these files count; a folder stands for the files that it held first."""
+        for file in files:
+            path = Path(file).absolute()
+            if path.is_dir():
+                self._read |= {one: state for one, state in self._first.items() if path in one.parents}
+            else:
+                self._read[path] = self._first[path] if path in self._first else state_of(path)
+
+    def check(self) -> None:
+        """Check that no file has changed.
+
+        Raises:
+            ConvkitError: one has.
+        """
+        for path, first in self._read.items():
+            now = state_of(path)
+            if now != first and not (now and first and now.is_that_of(first)):
+                raise ConvkitError(
+                    "changed while it was read" if now else "is gone since it was read",
+                    path=path,
+                    remedy="let nothing write to the source, and start again",
+                )
+
+
+def _around(path: Path) -> Iterator[Path]:
+    """The files below a folder, or beside a file."""
+    path = Path(path).absolute()
+    if path.is_dir():
+        for folder, _, names in os.walk(path):
+            yield from (Path(folder, name) for name in names)
+        return
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_file())
