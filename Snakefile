@@ -54,10 +54,16 @@ include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    begin_run()
+
+
 onsuccess:
+    end_run()
     print(Path(config["results"], "verdict.txt").read_text(encoding="utf-8"), end="", flush=True)
 
 
 # A row that could not be carried out to its verdicts is on the page too.
 onerror:
+    end_run()
     report_failure()

@@ -10,12 +10,14 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import goldens
 import once
 import pytest
+from campaigns import QUICK, Campaign
+from warm import warm
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,3 +66,21 @@ def pytest_runtest_makereport(
     report.outcome = "failed"
     report.longrepr = f"{item.nodeid}: {problem}"
     return report
+
+
+@pytest.fixture(scope="module")
+def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm(tmp_path_factory.mktemp("s") / "snakemake", "snakemake_runs:main") as command:
+        yield command
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "warm_report") as command:
+        yield command
+
+
+@pytest.fixture
+def played(tmp_path: Path, snakemake: Path, fake: Path) -> Campaign:
+    """A campaign whose convkit command is played."""
+    return Campaign(tmp_path, f"{fake.parent}:{os.environ['PATH']}", snakemake, *QUICK)

@@ -5,86 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from campaigns import BACK, BLUNT, GOOD, QUICK, REFUSED, ROOT, WRONG, Campaign, claim
 from warm import warm
 
 from convkit.generate.old_mdl import write_old
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
-
-ROOT = Path(__file__).parent.parent
-COLUMNS = ("id", "source", "sha256", "from", "to", "format", "options")
-CONFIG = {
-    "checkpoints": "claims.tsv",
-    "results": "results",
-    "threads": 2,
-    "digest": "xxh3-128",
-    "probe_length": 256,
-}
-
-#: the order of a few small jobs needs no solver, which is a process each time
-QUICK = ("--scheduler", "greedy")
-
-
-def claim(**cells: str) -> dict[str, str]:
-    return dict.fromkeys(COLUMNS, "") | {"to": "cerebras/llama"} | cells
-
-
-GOOD = claim(id="good", source="generated://llama?kv_heads=2&tied=false")
-BACK = claim(id="back", source="row:good", to="hf/llama", format="torch", options="--release 2.9 --config 'a b.json'")
-WRONG = claim(id="wrong", source="generated://llama?seed=14")
-BLUNT = claim(id="blunt", source="generated://llama?seed=15")
-REFUSED = claim(id="refused", source="generated://llama?seed=13")
-
-
-class Campaign:
-    """A working directory with a config and a table of claims."""
-
-    def __init__(self, directory: Path, search: str, *snakemake: str | Path) -> None:
-        self.directory = directory
-        self.search = search
-        self.command = [*(snakemake or (sys.executable, "-m", "snakemake")), "--snakefile", ROOT / "Snakefile"]
-
-    def write(self, rows: list[dict[str, str]], **config: Any) -> None:
-        lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
-        (self.directory / "claims.tsv").write_text("\n".join(lines) + "\n")
-        (self.directory / "config.json").write_text(json.dumps(CONFIG | config))
-
-    def run(self, *options: str, config: str = "config.json") -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PATH": self.search, "XDG_CACHE_HOME": str(self.directory / "cache")}
-        return subprocess.run(
-            [*self.command, *options, "--configfile", config],
-            cwd=self.directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def document(self, path: str) -> Any:
-        return json.loads((self.directory / "results" / path).read_text())
-
-    def verdicts(self) -> dict[str, str]:
-        return {row["id"]: row["verdict"] for row in self.document("summary.json")["rows"]}
-
-
-@pytest.fixture(scope="module")
-def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with warm(tmp_path_factory.mktemp("s") / "snakemake", "snakemake_runs:main") as command:
-        yield command
-
-
-@pytest.fixture(scope="module")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "warm_report") as command:
-        yield command
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +24,6 @@ def convkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The real command, and the models that it is asked for."""
     with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", "warm_convkit", "warm_report") as command:
         yield command
-
-
-@pytest.fixture
-def played(tmp_path: Path, snakemake: Path, fake: Path) -> Campaign:
-    """A campaign whose convkit command is played."""
-    return Campaign(tmp_path, f"{fake.parent}:{os.environ['PATH']}", snakemake, *QUICK)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import jsonschema
 import yaml
 
 from convkit.cli.claim import check_claim, checks_of, is_one_file, opening_of
+from convkit.cli.killed_runs import Run, remove_stale_locks
 from convkit.cli.kinds import kind_of
 from convkit.cli.output import parse_size
 from convkit.errors import ConvkitError, UsageError
@@ -22,7 +23,10 @@ from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
 
 # Find the convkit beside the interpreter even if its environment isn't activated.
-os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+os.environ.update(PATH=os.pathsep.join([os.getenv("PATH", os.defpath), str(Path(sys.executable).parent)]))
+
+if stale := remove_stale_locks():
+    print("convkit: removed the locks of a run that was killed:", *stale, file=sys.stderr)
 
 SCHEMAS = {
     name: yaml.safe_load(Path(workflow.source_path(f"../schemas/{name}.schema.yaml")).read_text())
@@ -80,6 +84,7 @@ def origin(row):
 
 
 check(config, "config", "config:")
+config["results"] = str(PurePosixPath(config["results"]))
 ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
@@ -167,6 +172,21 @@ def repairing(wildcards):
 def opening(wildcards):
     """Those options of a row that say how its source is opened, which every stage needs to know."""
     return opening_of(ROWS[wildcards.id])
+
+
+RUN = None
+
+
+def begin_run():
+    """Record this run, so that the next one knows what it left if it is killed."""
+    global RUN
+    RUN = Run(getattr(workflow.persistence, "_lockfile", {}).values())
+
+
+def end_run():
+    """Forget this run."""
+    if RUN:
+        RUN.end()
 
 
 def report_failure():
