@@ -412,8 +412,9 @@ class TestBadInput:
         ids=["lists", "tuples", "cycle", "dict cycle", "laughs", "key"],
     )
     def test_bombs(self, tmp_path: Path, bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("convkit.formats.torch.pickle.LEAF_LIMIT", 1000)
-        self.refuse(archive(tmp_path / "bomb.bin", b"\x80\x02" + bomb), "nested deeper than 64 levels, or over")
+        monkeypatch.setattr("convkit.state.budget.NODE_LIMIT", 1000)
+        refused = "nested deeper than 64 levels|over 1000 leaves|key of over 4096 characters"
+        self.refuse(archive(tmp_path / "bomb.bin", b"\x80\x02" + bomb), refused)
 
     def test_a_deep_key_is_not_hashed(self, tmp_path: Path) -> None:
         self.refuse(archive(tmp_path / "bomb.bin", b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s."), "key of type tuple")
@@ -466,8 +467,8 @@ class TestBadInput:
         self.refuse(tmp_path / "bad.pt", "archive/data/0 is compressed")
 
     def test_a_compressed_pickle_of_zeros(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch_files, "PICKLE_LIMIT", 1000)
-        self.refuse(archive(tmp_path / "bomb.pt", bytes(1001)), "data.pkl is over 1000 bytes")
+        monkeypatch.setattr(torch_files, "BYTES_LIMIT", 1000)
+        self.refuse(archive(tmp_path / "bomb.pt", bytes(1001)), "data.pkl has 1001 bytes, over 1000")
 
     def test_a_big_endian_legacy_file(self, tmp_path: Path) -> None:
         head = b"".join(pickle.dumps(item, 2) for item in (1001, {"little_endian": False}))

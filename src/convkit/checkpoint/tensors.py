@@ -9,6 +9,8 @@ a bfloat16.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +54,24 @@ NARROW = {"int2": 2, "int4": 4, "float4_e2m1fn": 4}
 _CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "V16"}
 
 
+#: most axes of a tensor: numpy's limit
+AXES_LIMIT = 64
+#: most bytes of a tensor: numpy and tensorstore count them in 63 bits
+BYTES_LIMIT = (1 << 63) - 1
+#: most bytes of a tensor that aren't stored (one element repeated, chunks left out), or a small file would fill a disk:
+#: above the largest tensors that frameworks write so, moments of an embedding that are still zero (19 GB)
+UNSTORED_LIMIT = 1 << 35
+
+
+_REDO = "fetch the file again; don't trust it if it stays so"
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Shape and dtype of a tensor.
+
+    Raises:
+        ConvkitError: an unknown dtype, or over :data:`AXES_LIMIT` or :data:`BYTES_LIMIT`.
 
     >>> TensorSpec((2, 3), "bfloat16").nbytes
     12
@@ -66,6 +83,25 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if self.dtype not in ITEMSIZE:
             raise ConvkitError(f"dtype {self.dtype!r} is not supported", remedy=f"supported: {', '.join(ITEMSIZE)}")
+        if len(self.shape) > AXES_LIMIT:
+            raise ConvkitError(f"has {len(self.shape)} axes, over {AXES_LIMIT}, the most that numpy has", remedy=_REDO)
+        # a tensor without elements may have any other axes, up to the same limit
+        if math.prod(filter(None, self.shape)) * self.itemsize > BYTES_LIMIT:
+            raise ConvkitError(f"has over {BYTES_LIMIT} bytes, the most of a tensor", remedy=_REDO)
+
+    @classmethod
+    def found(
+        cls, shape: Iterable[int], dtype: str, path: str | os.PathLike[str], key: str | None = None
+    ) -> TensorSpec:
+        """The spec that a file states.
+
+        Raises:
+            ConvkitError: see the class; it names the file and the key.
+        """
+        try:
+            return cls(tuple(shape), dtype)
+        except ConvkitError as error:
+            raise ConvkitError(error.problem, path=path, key=key, remedy=error.remedy) from None
 
     @property
     def size(self) -> int:
@@ -81,6 +117,21 @@ class TensorSpec:
     def nbytes(self) -> int:
         """Bytes of the whole tensor."""
         return self.size * self.itemsize
+
+
+def check_unstored(
+    nbytes: int, stored: int, path: str | os.PathLike[str] | None = None, key: str | None = None
+) -> None:
+    """Check that a tensor isn't far larger than what is stored of it.
+
+    Raises:
+        ConvkitError: over :data:`UNSTORED_LIMIT` bytes aren't.
+    """
+    if nbytes - stored > UNSTORED_LIMIT:
+        problem = (
+            f"has {nbytes} bytes, of which {stored} are stored: over {UNSTORED_LIMIT}, the most that may be absent"
+        )
+        raise ConvkitError(problem, path=path, key=key, remedy=_REDO)
 
 
 def carrier(dtype: str) -> np.dtype[Any]:

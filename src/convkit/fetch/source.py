@@ -7,13 +7,13 @@ folder: the index, its shards, and ``config.json`` if the source has one.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from unicodedata import category
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 from convkit.fetch.record import FetchedFile
 from convkit.fetch.staging import Parts
@@ -160,7 +160,7 @@ def shards_in(index: Path, uri: str) -> list[str]:
         ConvkitError: it isn't an index, or names what isn't a plain path.
     """
     try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        shards = sorted(set(json_text.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConvkitError(
             "is named like an index of shards but isn't one", path=uri, remedy="it needs a weight_map"

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 from convkit.files.staging import Staging, remove
 
@@ -41,7 +42,7 @@ class Parts(Staging):
     def prepare(self) -> None:
         """Continue an earlier call for the same source; remove files of another source."""
         try:
-            state = json.loads((self.folder / "state.json").read_bytes())
+            state = json_text.loads((self.folder / "state.json").read_bytes())
             self._versions = {path: Version(**version) for path, version in state["versions"].items()}
             known = state["uri"] == self.uri
         except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.files import yaml_text
 from convkit.files.document import as_json, from_json
+
+#: most bytes of a config in JSON: the largest, with the names of 20 000 classes, have one million
+JSON_LIMIT = 1 << 22
+#: most bytes of one in YAML, which takes 200 times as much memory, and four seconds
+YAML_LIMIT = 1 << 20
 
 
 def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> Path | None:
@@ -36,29 +42,25 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConvkitError: the file doesn't exist, or isn't a dict in JSON or YAML.
     """
+    is_json = path.suffix in (".json", "")
+    limit = JSON_LIMIT if is_json else YAML_LIMIT
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConvkitError(f"can't be read: {error}", path=path, remedy="check the path") from None
+    if len(data) > limit:
+        problem = f"has over {limit} bytes, the most that are read of a config"
+        raise ConvkitError(problem, path=path, remedy="name the model's own config: --config")
     try:
-        config = from_json(text) if path.suffix in (".json", "") else _yaml(text)
-    except RecursionError:
-        raise ConvkitError("is nested too deeply", path=path, remedy="restore the file") from None
+        config = from_json(text) if is_json else yaml_text.loads(text)
     except ValueError as error:
-        kind = "JSON" if path.suffix in (".json", "") else "YAML"
+        kind = "JSON" if is_json else "YAML"
         raise ConvkitError(f"is not valid {kind}: {error}", path=path, remedy="restore the file") from None
     if not isinstance(config, dict):
         raise ConvkitError("is not a config: its top level isn't a dict", path=path, remedy="restore the file")
     return config
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ written as ``{"__float__": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``, as trans
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 
 _T = TypeVar("_T")
@@ -54,10 +54,9 @@ def from_json(text: str | bytes) -> Any:
     """What a JSON text says, with numbers for what :func:`as_json` made of those that aren't finite.
 
     Raises:
-        ValueError: it isn't JSON.
-        RecursionError: it is nested too deeply.
+        ValueError: it isn't JSON, or over a limit (:mod:`convkit.checkpoint.json_text`).
     """
-    return json.loads(text, object_hook=_number)
+    return json_text.loads(text, object_hook=_number)
 
 
 def _number(found: dict[str, Any]) -> Any:
@@ -70,13 +69,11 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
     """What a file holds, as JSON.
 
     Raises:
-        ConvkitError: it isn't JSON, or is nested too deeply.
+        ConvkitError: it isn't JSON, or over a limit.
         OSError: it can't be read.
     """
     try:
         return from_json(path.read_bytes())
-    except RecursionError:
-        raise ConvkitError("is nested too deeply", path=path, remedy=remedy) from None
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=remedy) from None
 

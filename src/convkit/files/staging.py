@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import convkit
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.sync import sync, sync_tree
 
@@ -198,7 +199,7 @@ def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Journal entries up to the first line that isn't one; a kill may have cut the last."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
+            entry = json_text.loads(line)
         except ValueError:
             return
         if not isinstance(entry, dict):

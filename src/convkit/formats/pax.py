@@ -18,13 +18,12 @@ Source: paxml ``checkpoints.py``, ``checkpoint_paths.py``, ``checkpoint_version.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer, json_text
 from convkit.errors import ConvkitError
 from convkit.files.sync import sync_tree
 from convkit.formats.arrays import folders as leaf_folders
@@ -227,7 +226,7 @@ def _checked_json(path: Path, known: list[Path]) -> list[Path]:
     if not path.is_file() or path in known:
         return []
     try:
-        json.loads(path.read_bytes())
+        json_text.loads(path.read_bytes())
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="fetch the file again") from None
     return [path]

@@ -154,7 +154,7 @@ def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]
         raise ConvkitError(
             f"dtype {dtype!r} is not supported", path=file, key=key, remedy=f"supported: {', '.join(DTYPES)}"
         )
-    spec = TensorSpec(tuple(shape), DTYPES[dtype])
+    spec = TensorSpec.found(shape, DTYPES[dtype], file, key)
     if end - begin != spec.nbytes:
         problem = f"{dtype}{shape} needs {spec.nbytes} bytes, its offsets span {end - begin}"
         raise ConvkitError(problem, path=file, key=key, remedy=_REFETCH)

@@ -199,7 +199,7 @@ def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = from_json(path.read_bytes())
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     if not isinstance(document, dict):
         return {}

@@ -178,10 +178,7 @@ class _Walk:
         shape, name = self.object(where), self._raw(where)
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
             raise self.error("holds an array without a shape", where)
-        try:
-            spec = TensorSpec(tuple(shape), str(name, "ascii", "replace"))
-        except ConvkitError as error:
-            raise ConvkitError(error.problem, path=self.path, key=".".join(where), remedy=error.remedy) from None
+        spec = TensorSpec.found(shape, str(name, "ascii", "replace"), self.path, ".".join(where))
         return self.array(spec, (self._raw(where),), where)
 
     def _raw(self, where: tuple[str, ...]) -> memoryview:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 
 _REMEDY = "fetch the file again"
@@ -18,10 +18,10 @@ def read_object(path: Path) -> dict[str, Any]:
         ConvkitError: the file can't be read, isn't JSON, or holds something else.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json_text.loads(path.read_bytes())
     except OSError as error:
         raise ConvkitError(f"can't be read: {error.strerror or error}", path=path, remedy=_REMEDY) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=_REMEDY) from None
     if not isinstance(found, dict):
         raise ConvkitError("doesn't hold a JSON object", path=path, remedy=_REMEDY)

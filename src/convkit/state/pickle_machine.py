@@ -2,7 +2,7 @@
 
 ``pickletools`` decodes the opcodes; the machine interprets them and makes plain data only. A pickle can name any
 callable: here a subclass lists the allowed names and what each makes when it is called, and refuses all others. Nothing
-is ever imported or called by name.
+is ever imported or called by name. What a small pickle can grow to is bounded: see the limits below.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickletools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from io import BytesIO
 from mmap import mmap
 from typing import Any, ClassVar
 
@@ -34,6 +35,16 @@ _LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
         "PUT GET POP DICT LIST",
     )
 )
+
+
+#: most opcodes of one pickle: a tensor takes about 30, so this is 280 000 tensors. Each opcode makes at most one
+#: object or one entry of the memo, about 80 bytes, and takes a microsecond
+OPCODE_LIMIT = 1 << 23
+#: most bytes of one pickle: 240 for each of those tensors. Its texts take up to four times as many in memory
+BYTES_LIMIT = 1 << 26
+#: most bits of an integer that is a key or a place in the memo: Python hashes larger ones to the same few values, and a
+#: dict of those takes quadratic time
+_KEY_BITS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +82,15 @@ class PickleMachine(ABC):
         """The object that the pickle makes; bytes after its end are ignored.
 
         Raises:
-            ConvkitError: it does something not allowed. ValueError, IndexError, KeyError, TypeError, OverflowError: it
-                is corrupt.
+            ConvkitError: it does something not allowed, or is over :data:`OPCODE_LIMIT` or :data:`BYTES_LIMIT`.
+            ValueError, IndexError, KeyError, TypeError, OverflowError: it is corrupt.
         """
         stack, memo = self._stack, self._memo
         decode: Any = pickletools.genops  # typed for files only, with arguments that may always be None
-        for opcode, arg, _ in decode(pickle):
+        source = _Bounded(BytesIO(pickle) if isinstance(pickle, bytes) else pickle, self)
+        for count, (opcode, arg, _) in enumerate(decode(source)):
+            if count >= OPCODE_LIMIT:
+                raise self.refusal(f"{self.subject} has over {OPCODE_LIMIT} opcodes, the most that are read")
             name = opcode.name
             if name not in self.opcodes:
                 raise self.refusal(f"{self.subject} uses {name}, which {self.never}")
@@ -85,6 +99,8 @@ class PickleMachine(ABC):
             elif name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
             elif name in _PUTS:
+                if arg.bit_length() > _KEY_BITS:
+                    raise ValueError(f"a place of {arg.bit_length()} bits in its memo")
                 memo[arg] = stack[-1]
             elif name == "MEMOIZE":
                 memo[len(memo)] = stack[-1]
@@ -177,4 +193,41 @@ class PickleMachine(ABC):
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, self.keys):
                 raise self.refusal(f"a dict has a key of type {type(key).__name__}")
+            if isinstance(key, int) and key.bit_length() > _KEY_BITS:
+                raise self.refusal(f"a dict has a key of {key.bit_length()} bits")
             target[key] = value
+
+
+class _Bounded:
+    """The file of a pickle, from which at most :data:`BYTES_LIMIT` bytes are read, however long a text says it is."""
+
+    def __init__(self, file: BytesIO | mmap, machine: PickleMachine) -> None:
+        self._file = file
+        self._machine = machine
+        self._left = BYTES_LIMIT
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; fewer at the end of the file."""
+        found = self._file.read(min(count, self._left + 1))
+        self._take(len(found))
+        return found
+
+    def readline(self) -> bytes:
+        """The next line."""
+        if isinstance(self._file, BytesIO):
+            line = self._file.readline(self._left + 1)
+        else:  # a map's readline takes no limit
+            at = self._file.tell()
+            end = self._file.find(b"\n", at, at + self._left + 1)
+            line = self._file.read(end + 1 - at if end >= 0 else self._left + 1)
+        self._take(len(line))
+        return line
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._file.tell()
+
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise self._machine.refusal(f"{self._machine.subject} is over {BYTES_LIMIT} bytes, the most that are read")

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint.tensors import check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.arrays import zarr2, zarr3
 from convkit.formats.arrays.ocdbt_entries import MANIFEST, read_entries
@@ -118,7 +121,8 @@ def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, D
     for folder, entries in stores.items():
         where |= {key: folder for key in entries if key not in where}
     arrays = {}
-    for key in sorted(where):
+    keys = sorted(where)
+    for key in keys:
         name, _, part = key.rpartition("/")
         if part not in _PARSERS:
             continue
@@ -126,17 +130,27 @@ def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, D
             zarray = _PARSERS[part](stores[where[key]][key].value(), f"{top}/{key}")
         except OSError as error:
             raise ConvkitError(f"can't be read: {error}", path=top, key=name, remedy="fetch it again") from None
+        may_lack = zarray.sparse and not complete
         homes = {}
-        for chunk in zarray.chunk_names():
+        for chunk in _stored_names(keys, name, zarray) if may_lack else zarray.chunk_names():
             home = where.get(key_of(name, chunk))
-            if home is not None:
-                homes[chunk] = home
-            elif complete or not zarray.sparse:
+            if home is None:
                 raise ConvkitError(f"chunk {chunk} is missing", path=top, key=name, remedy="fetch the checkpoint again")
+            homes[chunk] = home
+        check_unstored(zarray.spec.nbytes, len(homes) * zarray.chunk_nbytes, top, name)
         held = [stores[home][key_of(name, chunk)].file for chunk, home in homes.items()]
         files = tuple(dict.fromkeys(file for file in held if file))
         arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files, tuple(all_files))
     return arrays
+
+
+def _stored_names(keys: Sequence[str], name: str, zarray: ZarrArray) -> list[str]:
+    """The chunks of an array that are among the sorted keys, in C order."""
+    prefix = key_of(name, "")
+    first = bisect_left(keys, prefix)
+    below = takewhile(lambda key: key.startswith(prefix), islice(keys, first, None))
+    there = (key.removeprefix(prefix) for key in below)
+    return sorted(filter(zarray.is_chunk, there), key=lambda chunk: [int(n) for n in re.findall(r"\d+", chunk)])
 
 
 def _kvstore(name: str, zarray: ZarrArray, home: Path, homes: Mapping[str, Path]) -> dict[str, Any]:

@@ -336,5 +336,5 @@ def _flat(data: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
 
 def _row_of_chunks(zarray: ZarrArray) -> int:
     """Decoded bytes of one row of chunks."""
-    columns = (math.ceil(n / c) for n, c in zip(zarray.spec.shape[1:], zarray.decoded[1:], strict=True))
+    columns = (-(-n // c) for n, c in zip(zarray.spec.shape[1:], zarray.decoded[1:], strict=True))
     return zarray.decoded_nbytes * math.prod(columns)

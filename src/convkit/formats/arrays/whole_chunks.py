@@ -9,10 +9,12 @@ tensorstore writes it has no checksum.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from convkit.checkpoint.tensors import check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray
 from convkit.formats.arrays.zarr3 import Zarr3Array
@@ -34,18 +36,24 @@ def stored_chunks(folder: Path, zarray: ZarrArray, key: str, *, complete: bool =
     Raises:
         ConvkitError: a chunk is missing and the array isn't sparse, or a chunk is truncated.
     """
-    found = []
-    for name in zarray.chunk_names():
+    found: list[Path] = []
+    may_lack = zarray.sparse and not complete
+    for name in _stored_names(folder, zarray) if may_lack else zarray.chunk_names():
         file = folder / name
         try:
             with file.open("rb", buffering=0) as opened:  # a few bytes of each are read
                 _check_whole(file, opened, zarray, key)
         except FileNotFoundError:
-            if complete or not zarray.sparse:
-                raise ConvkitError(f"chunk {name} is missing", path=folder, key=key, remedy=REFETCH) from None
-        else:
-            found.append(file)
+            raise ConvkitError(f"chunk {name} is missing", path=folder, key=key, remedy=REFETCH) from None
+        found.append(file)
+    check_unstored(zarray.spec.nbytes, len(found) * zarray.chunk_nbytes, folder, key)
     return found
+
+
+def _stored_names(folder: Path, zarray: ZarrArray) -> list[str]:
+    """The chunks that are there, in C order: an array whose chunks may be absent may be far larger than its files."""
+    there = (Path(path, file).relative_to(folder).as_posix() for path, _, files in os.walk(folder) for file in files)
+    return sorted(filter(zarray.is_chunk, there), key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
 
 
 def _check_whole(path: Path, file: BinaryIO, zarray: ZarrArray, key: str) -> None:

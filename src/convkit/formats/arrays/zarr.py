@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeGuard
 
 from convkit.checkpoint import TensorSpec
+from convkit.errors import ConvkitError
 
 REFETCH = "fetch the file again"
+#: most chunks of one array, which are looked up one by one: a tebibyte in chunks of a mebibyte
+COUNT_LIMIT = 1 << 20
+#: most bytes of a packed chunk, which is unpacked in memory as a whole: above any that one device writes
+PACKED_LIMIT = 1 << 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class ZarrArray(ABC):
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
-        return tuple(math.ceil(n / c) for n, c in zip(self.spec.shape, self.chunks, strict=True))
+        return tuple(-(-n // c) for n, c in zip(self.spec.shape, self.chunks, strict=True))
 
     @property
     def chunk_nbytes(self) -> int:
@@ -80,8 +86,41 @@ class ZarrArray(ABC):
 
     def chunk_names(self) -> Iterator[str]:
         """Names of all chunks, in C order."""
-        for position in itertools.product(*(range(n) for n in self.grid)):
-            yield self.chunk_name(position)
+        grid = self.grid
+        for number in range(math.prod(grid)):
+            yield self.chunk_name(_position(number, grid))
+
+    def is_chunk(self, name: str) -> bool:
+        """Whether one of the chunks has this name."""
+        grid = self.grid
+        position = tuple(int(n) for n in re.findall(r"\d{1,19}", name))[: len(grid)]
+        inside = len(position) == len(grid) and all(n < m for n, m in zip(position, grid, strict=True))
+        return inside and self.chunk_name(position) == name
+
+    def check_size(self, path: Path | str) -> None:
+        """Check that it has no more chunks, and no larger ones, than are read.
+
+        Raises:
+            ConvkitError: over :data:`COUNT_LIMIT` or :data:`PACKED_LIMIT`.
+        """
+        count = math.prod(self.grid)
+        if count > COUNT_LIMIT:
+            problem = f"has {count} chunks, over {COUNT_LIMIT}, the most that are read"
+            raise ConvkitError(problem, path=path, remedy="fetch the file again, or save it in larger chunks")
+        if self.packing is not None and self.decoded_nbytes > PACKED_LIMIT:
+            problem = (
+                f"has packed chunks of {self.decoded_nbytes} bytes, over {PACKED_LIMIT}, the most that are unpacked"
+            )
+            raise ConvkitError(problem, path=path, remedy="fetch the file again, or save it in smaller chunks")
+
+
+def _position(number: int, grid: Sequence[int]) -> tuple[int, ...]:
+    """The position of the chunk of this number in C order."""
+    position = []
+    for length in reversed(grid):
+        number, at = divmod(number, length)
+        position.append(at)
+    return tuple(reversed(position))
 
 
 def is_shape(value: Any, least: int = 0) -> TypeGuard[list[int]]:

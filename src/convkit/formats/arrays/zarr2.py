@@ -8,14 +8,13 @@ and then every chunk.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from convkit.checkpoint import TensorSpec
+from convkit.checkpoint import TensorSpec, json_text
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.errors import ConvkitError, UsageError
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray, is_shape
@@ -95,7 +94,7 @@ def parse(text: bytes | str, path: Path | str) -> Zarray:
         ConvkitError: not JSON, not version 2, no shape or chunks, or an unsupported dtype or compressor.
     """
     try:
-        found = json.loads(text)
+        found = json_text.loads(text)
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=REFETCH) from None
     if not isinstance(found, dict) or found.get("zarr_format") != 2:
@@ -117,8 +116,8 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
             f"compressor {compressor!r} is not supported", path=path, remedy=f"supported: {', '.join(_COMPRESSORS)}"
         )
     dtype, big_endian = _our_name(found.get("dtype"), path)
-    return Zarray(
-        TensorSpec(tuple(shape), dtype),
+    array = Zarray(
+        TensorSpec.found(shape, dtype, path),
         tuple(chunks),
         compressor,
         found.get("fill_value"),
@@ -127,6 +126,8 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
         big_endian,
         found.get("filters"),
     )
+    array.check_size(path)
+    return array
 
 
 def parse_compressor(text: str) -> dict[str, Any] | None:

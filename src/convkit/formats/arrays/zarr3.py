@@ -8,14 +8,13 @@ that isn't stored is the fill value: Orbax writes all chunks, but releases up to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from convkit.checkpoint import TensorSpec
+from convkit.checkpoint import TensorSpec, json_text
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray, is_shape
@@ -144,7 +143,7 @@ def parse(text: bytes | str, path: Path | str) -> Zarr3Array:
         ConvkitError: not JSON, not an array of version 3, or an unsupported shape, grid, dtype or codec.
     """
     try:
-        found = json.loads(text)
+        found = json_text.loads(text)
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=REFETCH) from None
     if not isinstance(found, dict) or found.get("zarr_format") != 3 or found.get("node_type") != "array":
@@ -165,13 +164,15 @@ def parse(text: bytes | str, path: Path | str) -> Zarr3Array:
             remedy=f"supported: {', '.join(_SEPARATORS)}",
         )
     codecs = _codecs(found.get("codecs"), path)
-    array = Zarr3Array(TensorSpec(tuple(shape), dtype), tuple(chunks), codecs, found.get("fill_value"), name, separator)
+    spec = TensorSpec.found(shape, dtype, path)
+    array = Zarr3Array(spec, tuple(chunks), codecs, found.get("fill_value"), name, separator)
     if array.shard:
         inner = array.shard.get("chunk_shape")
         _codecs(array.shard.get("codecs"), path)
         _codecs(array.shard.get("index_codecs"), path)
         if not (is_shape(inner, 1) and len(inner) == len(chunks)) or any(map(mod, chunks, inner)):
             raise ConvkitError(f"chunks of {inner} don't divide shards of {chunks}", path=path, remedy=REFETCH)
+    array.check_size(path)
     return array
 
 

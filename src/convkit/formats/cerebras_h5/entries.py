@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convkit.checkpoint import Leaf, TensorSpec
-from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.checkpoint.tensors import carrier, check_unstored, value_dtype
 from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import records
 from convkit.formats.cerebras_h5.arrays import Array, ChunkCache, FilledArray, open_array
@@ -84,12 +84,18 @@ class Datasets:
             raise ValueError(f"its dataset has the shape {dataset.shape}, its metadata says {spec.shape}")
         if stored != records.stored_dtype(spec.dtype):
             raise ValueError(f"its dataset holds {stored}, its metadata says {spec.dtype}")
+        check_unstored(spec.nbytes, dataset.id.get_storage_size())
         array = open_array(dataset, carrier(spec.dtype), self._mapped, self._cache)
         return Entry(Leaf(key, spec), array, numpy, name)
 
 
 def filled(key: str, spec: TensorSpec, fill: Any) -> Entry:
-    """A tensor of one repeated value, without a dataset; 0 where the original leaves memory uninitialised."""
+    """A tensor of one repeated value, without a dataset; 0 where the original leaves memory uninitialised.
+
+    Raises:
+        ConvkitError: larger than such a tensor may be.
+    """
+    check_unstored(spec.nbytes, 0)
     element = np.asarray(fill or 0).astype(value_dtype(spec.dtype))
     return Entry(Leaf(key, spec), FilledArray(element.view(carrier(spec.dtype))))
 

@@ -7,7 +7,6 @@ overwritten, 5 crashed or hung HDF5 2.0 while it read an attribute.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec
+from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, json_text
 from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import records
 from convkit.formats.cerebras_h5.arrays import Array
@@ -178,7 +177,7 @@ def _version(attributes: dict[str, Any]) -> float:
 def _tree(text: str) -> tuple[treespec.Tree, tuple[str, ...]]:
     """The structure, and which of its dicts were a ``TensorScalarDict``."""
     if _is_json(text):
-        _, inner = json.loads(text)
+        _, inner = json_text.loads(text)
         return treespec.loads(inner), ()
     try:
         pickle = bytes.fromhex(text)

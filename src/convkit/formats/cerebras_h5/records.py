@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from convkit.checkpoint import Leaf, Opaque, TensorSpec
+from convkit.checkpoint import Leaf, Opaque, TensorSpec, json_text
 from convkit.errors import ConvkitError
 from convkit.state.cerebras import treespec
 
@@ -55,7 +55,7 @@ def loads(text: str) -> Record:
         ConvkitError: an object of several parts (a traced graph), which only the framework can evaluate.
         ValueError, TypeError, KeyError: corrupt.
     """
-    record = json.loads(text)
+    record = json_text.loads(text)
     objects = record["__objects__"]
     if len(objects) != 1:
         kinds = {notes["__TYPE__"] for name, notes in record.items() if name.endswith(".__metadata__")}

@@ -6,13 +6,12 @@ A leaf's key is its storage name: its path joined with ".". If several items hav
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Leaf
+from convkit.checkpoint import Leaf, json_text
 from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.ocdbt import DatabaseArray
@@ -115,7 +114,7 @@ def _text(file: Path, kind: str) -> str:
     try:
         text = file.read_text(encoding="utf-8")
         if kind != handlers.PROTO:
-            json.loads(text)
+            json_text.loads(text)
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=file, remedy=REFETCH) from None
     return text

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from convkit.checkpoint import Leaf
+from convkit.checkpoint import Leaf, json_text
 from convkit.errors import ConvkitError, UsageError
 
 #: suffix of an index, after the name that a single file would have
@@ -35,8 +35,8 @@ def parse_json(text: bytes | str, path: Path) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        return json_text.loads(text, object_pairs_hook=unique)
+    except ValueError as error:
         raise ConvkitError(f"holds no valid JSON: {error}", path=path, remedy="fetch the file again") from error
 
 

@@ -8,21 +8,32 @@ object, the storages' keys), then every storage, preceded by its length.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
+from functools import partial
+from io import FileIO
+from itertools import pairwise
 from mmap import ACCESS_READ, mmap
+from os import fstat
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from convkit.errors import ConvkitError
 from convkit.formats.torch.pickle import load
-from convkit.formats.torch.zip_places import find
+from convkit.formats.torch.zip_places import Entry, find
+from convkit.state.pickle_machine import BYTES_LIMIT
 
 ZIP_MAGIC = b"PK\3\4"
 #: the magic number 0x1950A86A20F9469CFC6C, pickled, near the start of files before torch 1.6
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-#: two million tensors need less; a compressed pickle that unpacks to more is a bomb
-PICKLE_LIMIT = 1 << 28
+#: most bytes of the entry ``byteorder``: it holds "little" or "big"
+BYTEORDER_LIMIT = 16
+#: most bytes of an archive's directory: the names of half a million storages, which take a kilobyte each in memory
+DIRECTORY_LIMIT = 1 << 25
+
+#: bytes unpacked at once
+_PIECE = 1 << 20
 
 _REFETCH = "fetch the file again"
 
@@ -49,7 +60,7 @@ def read(file: Path) -> tuple[Any, Spans]:
 
 def _read_zip(file: Path) -> tuple[Any, Spans]:
     try:
-        with file.open("rb") as opened, ZipFile(opened) as archive:
+        with _File(file) as opened, ZipFile(opened) as archive:
             infos = {info.filename: info for info in archive.infolist()}
             if len(infos) != len(archive.infolist()):
                 raise BadZipFile("two entries have one name")
@@ -61,21 +72,71 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
             root = roots[0]
             if root + "constants.pkl" in infos:
                 raise ConvkitError("is a TorchScript program", path=file, remedy="save the state_dict of the model")
-            if root + "byteorder" in infos and archive.read(root + "byteorder") != b"little":
+            byteorder = infos.get(root + "byteorder")
+            if byteorder is not None and _unpacked(archive, byteorder, BYTEORDER_LIMIT) != b"little":
                 raise ConvkitError("is big-endian", path=file, remedy="save it anew on a little-endian machine")
-            if infos[root + "data.pkl"].file_size > PICKLE_LIMIT:
-                raise BadZipFile(f"data.pkl is over {PICKLE_LIMIT} bytes")
-            pickle = archive.read(root + "data.pkl")
+            pickle = _unpacked(archive, infos[root + "data.pkl"], BYTES_LIMIT)
             prefix = root + "data/"
             entries = {
                 name.removeprefix(prefix): find(opened.fileno(), info)
                 for name, info in infos.items()
                 if name.startswith(prefix)
             }
-    except (BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error) as error:
+            _check_apart(entries.values())
+    except (
+        BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        OverflowError,
+        zlib.error,
+    ) as error:
         raise ConvkitError(f"isn't a complete file of torch.save: {error}", path=file, remedy=_REFETCH) from error
     data, _ = load(pickle, file)
     return data, {key: (entry.start, entry.size) for key, entry in entries.items()}
+
+
+class _File(FileIO):
+    """An archive's file. ``zipfile`` reads the whole directory at once: no read may be larger than that may be."""
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        """The next bytes.
+
+        Raises:
+            BadZipFile: more than :data:`DIRECTORY_LIMIT`.
+        """
+        if count is None or count < 0:
+            count = fstat(self.fileno()).st_size - self.tell()
+        if count > DIRECTORY_LIMIT:
+            raise BadZipFile(f"its directory has {count} bytes, over {DIRECTORY_LIMIT}, the most that are read")
+        return super().read(count) or b""
+
+
+def _unpacked(archive: ZipFile, info: ZipInfo, limit: int) -> bytes:
+    """The bytes of an entry, of which no more are unpacked than its size says, and than ``limit``.
+
+    Raises:
+        BadZipFile: larger, or compressed by a method that unpacks more than it is asked for.
+    """
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise BadZipFile(f"the entry {info.filename} is compressed by method {info.compress_type}")
+    if info.file_size > limit:
+        raise BadZipFile(f"the entry {info.filename} has {info.file_size} bytes, over {limit}, the most that are read")
+    with archive.open(info) as entry:
+        return b"".join(iter(partial(entry.read, _PIECE), b""))
+
+
+def _check_apart(entries: Collection[Entry]) -> None:
+    """Check that no two entries share bytes, or a small file would be read as a large checkpoint.
+
+    Raises:
+        BadZipFile: two do.
+    """
+    for before, after in pairwise(sorted(entries, key=lambda entry: (entry.header, entry.end))):
+        if before.end > after.header:
+            raise BadZipFile(f"the entries {before.name} and {after.name} share bytes")
 
 
 def _read_legacy(file: Path) -> tuple[Any, Spans]:

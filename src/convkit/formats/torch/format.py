@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
-from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.plain.io_errors import written_below
 from convkit.formats.plain.mapped import MappedCheckpoint, Place
@@ -152,8 +152,10 @@ def _leaves(file: Path) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
         if not isinstance(item, torch_pickle.Tensor):
             yield key, (Leaf(key, value=item), None)
             continue
+        spec = TensorSpec.found(item.shape, item.dtype, file, key)
+        check_unstored(spec.nbytes, item.storage.nbytes, file, key)
         owner = first.setdefault(item, key)
-        leaf = Leaf(key, TensorSpec(item.shape, item.dtype), same_as=None if owner == key else owner)
+        leaf = Leaf(key, spec, same_as=None if owner == key else owner)
         yield key, (leaf, _place(file, key, item, spans))
 
 

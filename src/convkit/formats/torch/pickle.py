@@ -14,13 +14,14 @@ from typing import Any
 
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError
+from convkit.state.budget import DISTRUST, Budget
 from convkit.state.pickle_machine import DATA, MORE_DATA, Name, PickleMachine
 
-#: Limits far beyond any checkpoint, against pickles that refer to themselves or that expand exponentially (a list of
-#: two references to a list of two references to ...).
+#: most levels of nested containers, against pickles that refer to themselves; how many nodes a pickle's containers may
+#: hold together, see :mod:`convkit.state.budget`
 DEPTH_LIMIT = 64
+#: most characters of a dotted key
 KEY_LIMIT = 4096
-LEAF_LIMIT = 1 << 21
 
 #: most bits of an integer: the limit of the pickle's own short form
 INT_LIMIT = 8 * 255
@@ -98,22 +99,20 @@ def flatten(data: Any, path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         ConvkitError: too many leaves, nested too deep, or something that is neither data nor a tensor.
     """
-    count = 0
+    budget = Budget(path)
 
     def walk(key: str, item: Any, depth: int) -> Iterator[tuple[str, Any]]:
-        nonlocal count
-        if depth > DEPTH_LIMIT or len(key) > KEY_LIMIT or count > LEAF_LIMIT:
-            raise ConvkitError(
-                f"nested deeper than {DEPTH_LIMIT} levels, or over {LEAF_LIMIT} leaves",
-                path=path,
-                key=key[:80],
-                remedy="don't trust this checkpoint",
-            )
+        if depth > DEPTH_LIMIT:
+            problem = f"is nested deeper than {DEPTH_LIMIT} levels, the most that are read"
+            raise ConvkitError(problem, path=path, key=key[:80], remedy=DISTRUST)
+        if len(key) > KEY_LIMIT:
+            problem = f"has a key of over {KEY_LIMIT} characters, the most that are read"
+            raise ConvkitError(problem, path=path, key=key[:80], remedy=DISTRUST)
+        budget.take(key, item if isinstance(item, str) else "")
         if isinstance(item, dict | list | tuple) and item:
             for name, inner in item.items() if isinstance(item, dict) else enumerate(item):
                 yield from walk(f"{key}.{name}" if depth else str(name), inner, depth + 1)
             return
-        count += 1
         if not _is_leaf(item):
             what = item.name if isinstance(item, Name) else f"a {type(item).__name__}"
             raise ConvkitError(f"is neither a tensor nor a small value but {what}", path=path, key=key, remedy=_RESAVE)

@@ -6,12 +6,12 @@ devices other than CPUs are restored to one CPU.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 from convkit.files.receipt_json import Restored
 from convkit.migrate.orbax.parts import Fate, Part, root_metadata
@@ -93,7 +93,7 @@ def _devices(migration: Migration) -> float:
 def _part(part: Part, folder: Path, apis: Sequence[str]) -> dict[str, Any]:
     target = folder.absolute() / part.name
     values = {
-        fate.target: json.loads(fate.item.file.read_bytes())
+        fate.target: json_text.loads(fate.item.file.read_bytes())
         for fate in part.fates
         if fate.kind == handlers.JSON and fate.item.file
     }
@@ -167,4 +167,4 @@ def _root(migration: Migration, folder: Path, apis: Sequence[str]) -> dict[str, 
 
 def _metrics(part: Part) -> Any:
     files = [fate.item.file for fate in part.fates if fate.kind == handlers.METRICS and fate.item.file]
-    return json.loads(files[0].read_bytes()) if files else None
+    return json_text.loads(files[0].read_bytes()) if files else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint import json_text
 from convkit.orbax.check.outcome import OrbaxError
 
 
@@ -16,7 +16,7 @@ def read(file: Path) -> Any:
         OrbaxError: it isn't JSON.
     """
     try:
-        return json.loads(file.read_bytes())
+        return json_text.loads(file.read_bytes())
     except ValueError as error:
         raise OrbaxError("JSONDecodeError", f"{file.name} isn't JSON: {error}") from None
 

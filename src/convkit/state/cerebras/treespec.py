@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 
 _PROTOCOL = 1
@@ -34,7 +35,7 @@ class Tree:
     @property
     def keys(self) -> list[Any]:
         """A dict's keys, or the positions in another container."""
-        return json.loads(self.context or "[]") if self.type in DICTS else list(range(len(self.children)))
+        return json_text.loads(self.context or "[]") if self.type in DICTS else list(range(len(self.children)))
 
     @property
     def empty(self) -> list | dict:
@@ -58,7 +59,7 @@ def loads(text: str) -> Tree:
         ConvkitError: not a tree spec, or a container whose children can't be named.
     """
     try:
-        protocol, node = json.loads(text)
+        protocol, node = json_text.loads(text)
         if protocol != _PROTOCOL:
             raise ConvkitError(f"a tree spec of protocol {protocol!r}", remedy=f"protocol {_PROTOCOL} is read")
         return _parse(node)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Leaf, TensorSpec
+from convkit.checkpoint import Leaf, TensorSpec, json_text
 from convkit.errors import ConvkitError
 
 #: the item, and its only file
@@ -32,7 +32,7 @@ def read(step: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = json_text.loads(path.read_bytes())
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy="fetch the file again") from None
     if not isinstance(found, dict) or not isinstance(found.get("version"), int | float):

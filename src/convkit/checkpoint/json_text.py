@@ -1,0 +1,41 @@
+"""JSON in checkpoints and beside them, read within limits: a small text can stand for far more memory than it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+#: most bytes of a text: as for the header of safetensors, the longest JSON in checkpoints, in its reference
+#: implementation
+BYTES_LIMIT = 100_000_000
+#: most commas and brackets of a text: 260 000 tensors of safetensors, three times as many as the largest models have.
+#: Each stands for at most one value more, of 70 to 100 bytes
+VALUES_LIMIT = 1 << 21
+
+
+def loads(
+    text: bytes | str,
+    *,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """What a JSON text says; see :func:`json.loads` for the hooks.
+
+    Raises:
+        ValueError: it isn't JSON, isn't Unicode, is nested too deeply, or is over :data:`BYTES_LIMIT` or
+            :data:`VALUES_LIMIT`.
+    """
+    if len(text) > BYTES_LIMIT:
+        raise ValueError(f"it has {len(text)} bytes, over {BYTES_LIMIT}, the most that are read")
+    whole = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
+    values = sum(map(whole.count, ",[{"))
+    if values > VALUES_LIMIT:
+        raise ValueError(f"it holds {values} values, over {VALUES_LIMIT}, the most that are read")
+    try:
+        found = json.loads(whole, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
+        if "\\ud" in whole or "\\uD" in whole:  # half of a pair can be read, but neither printed nor written
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return found
