@@ -193,7 +193,10 @@ def test_a_receipt_nested_too_deeply_is_an_error(made: Path, capsys: pytest.Capt
         assert main(["verify", str(made / "made.mdl")]) == 3
     finally:
         path.write_text(sound)
-    assert "made.mdl.convkit.json: is not valid JSON: it is nested too deeply (restore it, or remove it)" in capsys.readouterr().err
+    assert (
+        "made.mdl.convkit.json: is not valid JSON: it is nested too deeply (restore it, or remove it)"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_error_names_the_place(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from convkit.checkpoint import TensorSpec
 from convkit.errors import ConvkitError
+from convkit.state.budget import Budget
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
@@ -86,6 +87,7 @@ class _Walk:
         self.path = path
         self.data = data
         self.position = 0
+        self._budget = Budget(path)
 
     def error(self, problem: str, where: tuple[str, ...] = ()) -> ConvkitError:
         """The error to raise; ``where`` is the path in the tree."""
@@ -95,6 +97,7 @@ class _Walk:
         """Read the object at the position, which is at ``where`` in the tree."""
         if len(where) > _DEPTH:
             raise self.error(f"is nested more than {_DEPTH} deep")
+        self._budget.take(".".join(where))
         kind = self.take(1, where)[0]
         if kind <= 0x7F:
             return kind
@@ -165,7 +168,13 @@ class _Walk:
         if header != (0x92 if kind == _COMPLEX else 0x93):
             raise self.error("holds an array of another form than flax's", where)
         if kind == _COMPLEX:
-            parts = struct.pack("<2d", self.object(where), self.object(where))
+            numbers = self.object(where), self.object(where)
+            if not all(isinstance(number, int | float) for number in numbers):
+                raise self.error("holds a complex number that isn't two numbers", where)
+            try:
+                parts = struct.pack("<2d", *numbers)
+            except (struct.error, OverflowError):
+                raise self.error("holds a complex number that isn't two numbers", where) from None
             array = ArrayBytes(TensorSpec((), "complex128"), (parts,))
         else:
             array = self.ndarray(where)

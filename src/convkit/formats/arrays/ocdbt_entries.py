@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +19,10 @@ from convkit.formats.arrays.store import file_store, store_error
 
 MANIFEST = "manifest.ocdbt"
 _REFETCH = "fetch the checkpoint again"
+#: most levels of the tree of a database, against one that holds itself: each level multiplies the entries by a hundred
+DEPTH_LIMIT = 16
+#: most entries of a database: a million chunks
+ENTRY_LIMIT = 1 << 20
 #: a manifest's first bytes; before the format's release zstd's magic stood at offset 6, where a length stands now
 _MAGIC, _ZSTD_MAGIC = b"\x0c\xdb\x3a\x2a", b"\x28\xb5\x2f\xfd"
 
@@ -62,26 +67,47 @@ def read_entries(folder: Path, files: dict[Path, int] | None = None, *, whole: b
     try:
         store = tensorstore.KvStore.open(file_store(folder)).result()
         root = tensorstore.ocdbt.dump(store).result()["versions"][-1]["root"].get("location")
-        return dict(_walk(folder, store, root, b"", files if whole else None)) if root else {}
-    except (ValueError, OSError) as error:
+        if not root:
+            return {}
+        return dict(_Walk(folder, store, files if whole else None, count()).below(root))
+    except (ValueError, OSError, KeyError, IndexError) as error:
         raise store_error(error, str(folder)) from None
 
 
-def _walk(
-    folder: Path, store: Any, location: str, prefix: bytes, sizes: dict[Path, int] | None
-) -> Iterator[tuple[str, Entry]]:
-    """The entries below a node."""
-    import tensorstore
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Walks a database's tree; ``sizes`` as in :func:`_place`, ``seen`` counts the entries of all nodes."""
 
-    _place(folder, location, sizes)
-    for found in tensorstore.ocdbt.dump(store, location).result()["entries"]:
-        key = prefix + found["key"]
-        if "location" in found:
-            yield from _walk(folder, store, found["location"], prefix + found["subtree_common_prefix"], sizes)
-        elif "inline_value" in found:
-            yield key.decode(), Entry(found["inline_value"])
-        else:
-            yield key.decode(), Entry(None, *_place(folder, found["indirect_value"], sizes))
+    folder: Path
+    store: Any
+    sizes: dict[Path, int] | None
+    seen: Iterator[int]
+
+    def below(self, location: str, above: tuple[bytes, ...] = ()) -> Iterator[tuple[str, Entry]]:
+        """The entries below a node; ``above`` holds the part of their keys that each node above says.
+
+        Raises:
+            ConvkitError: over :data:`DEPTH_LIMIT` or :data:`ENTRY_LIMIT`.
+        """
+        import tensorstore
+
+        if len(above) > DEPTH_LIMIT:
+            raise self._over(f"the database's tree has over {DEPTH_LIMIT} levels")
+        _place(self.folder, location, self.sizes)
+        prefix = b"".join(above)
+        for found in tensorstore.ocdbt.dump(self.store, location).result()["entries"]:
+            if next(self.seen) >= ENTRY_LIMIT:
+                raise self._over(f"the database has over {ENTRY_LIMIT} entries")
+            key = prefix + found["key"]
+            if "location" in found:
+                yield from self.below(found["location"], (*above, found["subtree_common_prefix"]))
+            elif "inline_value" in found:
+                yield key.decode(), Entry(found["inline_value"])
+            else:
+                yield key.decode(), Entry(None, *_place(self.folder, found["indirect_value"], self.sizes))
+
+    def _over(self, problem: str) -> ConvkitError:
+        return ConvkitError(f"{problem}, the most that are read", path=self.folder, remedy=_REFETCH)
 
 
 def _place(folder: Path, location: str, sizes: dict[Path, int] | None) -> tuple[Path, int, int]:

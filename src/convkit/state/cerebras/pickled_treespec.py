@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.state.budget import DISTRUST, Budget
 from convkit.state.cerebras.treespec import DICTS, LEAF, Tree
 from convkit.state.pickle_machine import DATA, Name, PickleMachine
 
-#: Limits far beyond any state, against specs that expand exponentially.
+#: most levels of a spec, against one that holds itself; how many nodes it may have, see :mod:`convkit.state.budget`
 _DEPTH_LIMIT = 64
-_NODE_LIMIT = 1 << 20
 _KEY_BITS = 1 << 12
 
 _STAND_IN = "cerebras_pytorch.utils.tensor_scalar_dict.TensorScalarDict"
@@ -105,16 +105,14 @@ class _Nodes:
 
     def __init__(self, stand_ins: list[str]) -> None:
         self._stand_ins = stand_ins
-        self._count = 0
+        self._budget = Budget()
 
     def tree(self, spec: Any, path: tuple[str, ...]) -> Tree:
         """The tree below a spec."""
-        self._count += 1
-        if len(path) > _DEPTH_LIMIT or self._count > _NODE_LIMIT:
-            raise ConvkitError(
-                f"its tree spec has over {_DEPTH_LIMIT} levels, or over {_NODE_LIMIT} nodes",
-                remedy="don't trust this checkpoint",
-            )
+        if len(path) > _DEPTH_LIMIT:
+            problem = f"its tree spec has over {_DEPTH_LIMIT} levels, the most that are read"
+            raise ConvkitError(problem, remedy=DISTRUST)
+        self._budget.take(".".join(path))
         if not isinstance(spec, _Spec):
             raise ValueError(f"a {type(spec).__name__} in place of a tree spec")
         named, children = spec.state["type"], spec.state["children_specs"]

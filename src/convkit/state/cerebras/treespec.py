@@ -16,6 +16,7 @@ from typing import Any
 
 from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
+from convkit.state.budget import Budget
 
 _PROTOCOL = 1
 #: containers whose children have keys
@@ -72,12 +73,22 @@ def dumps(tree: Tree) -> str:
     return json.dumps([_PROTOCOL, _node(tree)])
 
 
-def terminals(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Tree]]:
-    """Leaves and empty containers in order, by name. The outermost container has none."""
+def terminals(tree: Tree) -> Iterator[tuple[str, Tree]]:
+    """Leaves and empty containers in order, by name. The outermost container has none.
+
+    Raises:
+        ConvkitError: more, or with longer names, than are read (:mod:`convkit.state.budget`).
+    """
+    return _terminals(tree, (), Budget())
+
+
+def _terminals(tree: Tree, path: tuple[str, ...], budget: Budget) -> Iterator[tuple[str, Tree]]:
     if tree.type is None or (path and not tree.children):
-        yield ".".join(path), tree
+        name = ".".join(path)
+        budget.take(name)
+        yield name, tree
     for key, child in zip(tree.keys, tree.children, strict=True):
-        yield from terminals(child, (*path, str(key)))
+        yield from _terminals(child, (*path, str(key)), budget)
 
 
 def template(tree: Tree) -> Any:

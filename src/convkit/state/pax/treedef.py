@@ -13,11 +13,14 @@ import re
 from collections.abc import Iterator
 
 from convkit.errors import ConvkitError
+from convkit.state.budget import DISTRUST, Budget
 
 #: paxml ``train_states.py``: fields in the order in which jax flattens them
 _FIELDS = {"TrainState": ("step", "mdl_vars", "opt_states", "extra_state")}
 _TOKEN = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|([A-Za-z_][\w.]*)|(\*|[\[\](){}:,]))")
 _DEPTH = 100
+#: most tokens of a text, which take a microsecond each: four for each leaf that a file may hold
+_TOKENS = 1 << 21
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -46,11 +49,17 @@ class _Parser:
         self.text = text
         self.position = 0
         self.token, self.quoted = "", False
+        self._tokens = 0
+        self._budget = Budget()
         self.advance()
 
     def advance(self) -> str:
         """Take the token and read the next one: a string, a name, a sign, or "" at the end."""
         taken = self.token
+        self._tokens += 1
+        if self._tokens > _TOKENS:
+            problem = f"str_pytree_state has over {_TOKENS} tokens, the most that are read"
+            raise ConvkitError(problem, remedy=DISTRUST)
         match = _TOKEN.match(self.text, self.position)
         if match is None and self.text[self.position :].strip():
             raise self.error()
@@ -76,6 +85,7 @@ class _Parser:
         """The names of the arrays of the node that starts at the token."""
         if depth > _DEPTH or self.quoted:
             raise self.error()
+        self._budget.take(name)
         sign = self.advance()
         if sign == "*":
             yield name
