@@ -273,8 +273,9 @@ def test_a_conversion_is_replaced_where_it_may_go(tmp_path: Path) -> None:
     (target / "more").write_text("of the old one")
     with pytest.raises(UsageError, match="exists"):
         converted(source, target, MAPPING)
-    converted(source, target, MAPPING, overwrite=True)
+    receipt = converted(source, target, MAPPING, overwrite=True)
     assert not (target / "more").exists()
+    assert f"{target / 'more'}: convkit didn't write it; it went with what was replaced" in receipt["warnings"]
     assert_same(read(target), carried(MAPPING, arrays(), CONFIG))
     beside = ["right", "right.complement.safetensors", "right.convkit.json"]  # shifting rounds
     assert sorted(path.name for path in tmp_path.iterdir()) == ["left", *beside]
@@ -284,7 +285,9 @@ def test_overwriting_takes_the_old_complement_along(tmp_path: Path) -> None:
     mapping = mapping_of(Rule("large", "small", "v -> v", v=3))
     source = write(tmp_path / "left", {"large": np.arange(3)}, {})
     (tmp_path / "right.complement.safetensors").write_bytes(b"of an earlier conversion")
-    converted(source, tmp_path / "right", mapping)
+    with pytest.raises(UsageError, match=r"right\.complement\.safetensors: exists"):
+        converted(source, tmp_path / "right", mapping)
+    converted(source, tmp_path / "right", mapping, overwrite=True)
     assert not (tmp_path / "right.complement.safetensors").exists()
 
 

@@ -90,9 +90,9 @@ class Steps:
     def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:
             with self.lock:
-                if self.count == self.deadly:
-                    self.death()
                 self.count += 1
+                if self.count - 1 == self.deadly:
+                    self.death()
             return real(*args, **kwargs)
 
         return step
@@ -284,7 +284,7 @@ def test_what_another_version_had_begun_is_not_resumed_and_that_is_said(
 
 def test_a_journal_of_another_form_is_not_resumed(half_done: tuple[Path, Path]) -> None:
     source, target = half_done
-    with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/3"):
+    with patch.object(staging, "JOURNAL_SCHEMA", "convkit.journal/0"):
         receipt = converted(source, target, MAPPING)
     assert not receipt["resumed"]
     assert [line for line in receipt["warnings"] if "can't be resumed" in line]

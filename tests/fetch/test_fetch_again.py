@@ -121,7 +121,7 @@ def test_failure_leaves_what_was_there(source: Path, tmp_path: Path) -> None:
 
 
 def test_death_before_the_rename(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(self: Parts) -> None:
+    def die(self: Parts, *published: object, **how: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -392,7 +392,7 @@ def test_a_failing_rename_leaves_nothing(
         raise OSError(errno.EROFS, "Read-only file system")
 
     path = make(tmp_path)
-    monkeypatch.setattr("convkit.files.staging.sync_tree", fail)
+    monkeypatch.setattr("convkit.files.publication.sync_tree", fail)
     refused(capsys, [*FIX, str(path)], "Read-only file system")
     refused(capsys, [*FIX, str(path), "--fix_inplace", "--yes"], "Read-only file system")
 

@@ -23,7 +23,8 @@ from convkit.files.config_file import find_config
 from convkit.files.document import typed
 from convkit.files.receipt import REPAIR, STATE_SCHEMA, read_receipt, receipt_path, receipts_beside
 from convkit.files.receipt_json import Repair, RepairComplement, StreamedWorkers
-from convkit.files.staging import Staging
+from convkit.files.staging import Staging, heal
+from convkit.files.taken import refuse_taken
 from convkit.files.unchanged import Watch
 from convkit.formats.cerebras_h5.format import file_of
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
@@ -85,6 +86,9 @@ def data_iter_state_options(parser: argparse.ArgumentParser) -> None:
 
 def fix(args: argparse.Namespace) -> int:
     """Repair a checkpoint, or show what would be repaired."""
+    if args.fix_inplace:
+        with writing(args.checkpoint_path):
+            heal(args.checkpoint_path.resolve())
     args.checkpoint_path = file_of(args.checkpoint_path)
     target = _target(args)
     watch = args.watch or Watch(args.checkpoint_path)
@@ -270,7 +274,7 @@ def _workers(recorded: StreamedWorkers) -> Workers:
 
 
 def _make_files(folder: Path, workers: Workers) -> None:
-    with writing(folder), Staging(folder) as staging:
+    with writing(folder), Staging(folder, lambda: refuse_taken(folder, overwrite=False)) as staging:
         write_workers(staging.out / folder.name, workers)
         staging.publish([folder.name])
 

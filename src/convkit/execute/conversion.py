@@ -13,11 +13,11 @@ from typing import Any
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
-from convkit.errors import UsageError
 from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
-from convkit.execute.publish import Output, Work, publishing
+from convkit.execute.places import Work
+from convkit.execute.publish import Output, publishing
 from convkit.files.config_file import write_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
@@ -25,6 +25,7 @@ from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, 
 from convkit.files.written import Digesting, Span
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
+from convkit.plan.source import companion_names
 
 #: options that leave everything to the format
 _PLAIN = WriteOptions()
@@ -56,7 +57,16 @@ def convert(
         "digest": digest,
     }
     nested = any(file.parent != source.path for file in files)
-    work = Work(CONVERSION, source.path, target, overwrite=overwrite, below_source=not nested, watch=source.watch)
+    reads = [*files, *source.companions, *([source.config_path] if source.config_path else [])]
+    work = Work(
+        CONVERSION,
+        source.path,
+        target,
+        overwrite=overwrite,
+        below_source=not nested,
+        reads=reads,
+        watch=source.watch,
+    )
     with publishing(work, identity) as output:
         carrier = Carrier(
             output.staging,
@@ -88,7 +98,8 @@ class _Conversion:
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
             written = self._written_leaves()
             self._open_writer("target", output.main, written, plan.target_format, self._continued())
-            beside = self._write_beside(self.writers["target"].beside())
+            self._write_beside(self.writers["target"].beside())
+            self._claim_side_files()
             if kept.jobs:
                 leaves = {job.key: Leaf(job.key, job.spec) for job in kept.jobs}
                 self._open_writer("complement", complement_path(output.main), leaves, COMPLEMENT_FORMAT)
@@ -99,10 +110,10 @@ class _Conversion:
             for writer in self.writers.values():
                 writer.commit()
         unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
-        beside += self._side_files()
+        self._write_side_files()
         files, digesting = self._look_back()
         said = self._said([*plan.warnings, *unforeseen], files)
-        return output.publish(ConversionReceipt, plan.to_json(), beside, digesting=digesting, **said)
+        return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, **said)
 
     # --- what has to be written ----------------------------------------------------------------------
 
@@ -144,34 +155,56 @@ class _Conversion:
 
     # --- what lies beside ----------------------------------------------------------------------------
 
-    def _write_beside(self, files: dict[str, bytes]) -> list[str]:
-        """Write the files that the format needs beside the target, and return the names to publish.
+    def _write_beside(self, files: dict[str, bytes]) -> None:
+        """Write the files that the format needs beside the target, unless the same are there.
 
         Raises:
-            UsageError: another file has that name already.
+            UsageError: something else has such a name.
         """
         for name, data in files.items():
             final, staged = self.output.target.parent / name, self.output.out / name
-            if final.is_file() and final.read_bytes() != data and not self.output.work.overwrite:
-                raise UsageError("exists", path=final, remedy="name another target, or say --overwrite")
+            if final.is_file() and final.read_bytes() == data:
+                continue
+            folder, _, inner = name.rpartition("/")
+            self.output.claim(folder or name, [inner] if folder else None)
             staged.parent.mkdir(exist_ok=True)
             staged.write_bytes(data)
-        return list(dict.fromkeys(name.partition("/")[0] for name in files))
 
-    def _side_files(self) -> list[str]:
-        """Write the config, copy the companions, and return the names to publish beside the target."""
+    def _companions(self) -> Path:
+        """The folder of the companions, staged."""
+        main = self.output.main
+        return main if main.is_dir() and not self._within() else companions_path(main)
+
+    def _config(self) -> Path | None:
+        """Where the config is staged, if it isn't within the checkpoint."""
         layout, main = self.plan.mapping.right, self.output.main
-        within = get_format(self.plan.target_format).holds_config
-        companions = main if main.is_dir() and not within else companions_path(main)
+        if not self.plan.target_config or self._within():
+            return None
+        return main / layout.config_file if main.is_dir() else main.with_suffix(Path(layout.config_file).suffix)
+
+    def _within(self) -> bool:
+        return get_format(self.plan.target_format).holds_config
+
+    def _claim_side_files(self) -> None:
+        """Announce the config and the folder of companions, where they lie beside the target.
+
+        Raises:
+            UsageError: something else has such a name.
+        """
+        main, config, companions = self.output.main, self._config(), self._companions()
+        if config and config.parent == main.parent:
+            self.output.claim(config.name)
+        if self.source.companions and companions != main:
+            self.output.claim(companions.name, companion_names())
+
+    def _write_side_files(self) -> None:
+        """Write the config, and copy the companions."""
+        config, companions = self._config(), self._companions()
         for path in self.source.companions:
             companions.mkdir(exist_ok=True)
             shutil.copyfile(path, companions / path.name)
-        beside = main / layout.config_file if main.is_dir() else main.with_suffix(Path(layout.config_file).suffix)
-        if self.plan.target_config and not within:
-            write_config(beside, self.plan.target_config)
-        return [
-            path.name for path in (companions, beside) if path.parent == main.parent and path != main and path.exists()
-        ]
+        if config:
+            write_config(config, self.plan.target_config)
 
     def _look_back(self) -> tuple[list[FileEntry], Digesting]:
         """The target's files, and how all files are digested: without tensors that lie in them as they are."""

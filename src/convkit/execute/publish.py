@@ -4,8 +4,9 @@ Conversions, repairs and migrations use it like this::
 
     with publishing(Work(REPAIR, source.path, target, overwrite=overwrite), identity) as output:
         output.make_room(nbytes)
+        output.claim(config.name)    # what is to lie beside the target
         ...                          # write output.main, and the files beside it into output.out
-        return output.publish(RepairReceipt, plan, beside=[config.name], target=..., warnings=[...])
+        return output.publish(RepairReceipt, plan, target=..., warnings=[...])
 
 Until ``publish``, everything is in a staging folder (:mod:`convkit.files.staging`). A run that was killed is
 resumed by the next one with the same ``identity``, which finds the finished leaves in ``output.staging``.
@@ -17,8 +18,7 @@ import contextlib
 import errno
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,42 +26,16 @@ from typing import Any
 
 import convkit
 from convkit.checkpoint.digests import digest_value
-from convkit.errors import ConvkitError, UsageError
-from convkit.files.neighbours import left_beside
-from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
+from convkit.errors import ConvkitError
+from convkit.execute.places import Places, Work
+from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
-from convkit.files.staging import Staging, remove
-from convkit.files.unchanged import Watch
+from convkit.files.staging import Staging
 from convkit.files.written import Digesting, recorded
 
 #: every byte
 _ALL = Digesting()
-
-
-@dataclass(frozen=True)
-class Work:
-    """A task: its source, its target, and what it may replace.
-
-    Attributes:
-        kind: the word for it in the receipt.
-        source: the file or folder that is read; it is only read, except ``in_place``.
-        target: the file or folder to make.
-        overwrite: replace an existing target, once the new one is complete.
-        in_place: whether the target is the source.
-        below_source: whether the target may lie in the source's folder.
-        only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
-        watch: the files that are read: nothing is published if one of them has changed.
-    """
-
-    kind: str
-    source: Path
-    target: Path
-    overwrite: bool = False
-    in_place: bool = False
-    below_source: bool = True
-    only_own: bool = False
-    watch: Watch | None = None
 
 
 @dataclass
@@ -70,6 +44,7 @@ class Output:
 
     work: Work
     staging: Staging
+    places: Places
     started: float = field(default_factory=time.monotonic)
     begun: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -104,26 +79,36 @@ class Output:
                 remedy="free space, or name a target elsewhere",
             )
 
+    def claim(self, name: str, files: Collection[str] | None = None, *, aside: str | None = None) -> None:
+        """Announce a file or folder that will be published beside the target, before it is made in ``out``.
+
+        Args:
+            name: its name.
+            files: names of the files that a folder of this name may have, to be replaced; None for a file.
+            aside: it isn't a part of the output: the receipt doesn't vouch for it, and it replaces nothing. This is
+                the remedy if something is there.
+
+        Raises:
+            UsageError: what is there may not be replaced.
+        """
+        self.places.claim(name, files, aside)
+
     def publish(
         self,
         type_: type[Receipt],
         plan: Mapping[str, Any],
-        beside: Sequence[str] = (),
         *,
         warnings: Sequence[str] = (),
         digesting: Digesting = _ALL,
-        within: AbstractContextManager[object] | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
-        """Write the receipt, give everything its final name, remove what was left beside the one that is replaced.
+        """Write the receipt, and give everything its final name; what was left beside the one that is replaced goes.
 
         Args:
             type_: of the receipt.
             plan: the plan that was carried out; its digest goes into the receipt.
-            beside: names in ``out`` that are published beside the target. The complement is, if it is there.
             warnings: warnings for the user; those of the staging are added.
             digesting: how the files that are published are digested for the receipt.
-            within: context manager that is entered while names change.
             fields: what a receipt of the type says beyond that: ``source``, ``target``, figures.
 
         Returns:
@@ -133,32 +118,26 @@ class Output:
             ConvkitError: the source has changed since it was opened.
         """
         path, kept = receipt_path(self.target), complement_path(self.target)
-        complement = [kept.name] if (self.out / kept.name).exists() else []
+        beside = [name for name in (kept.name, *self.places.claimed) if (self.out / name).exists()]
+        vouched = [name for name in beside if name not in self.places.aside]
         receipt, data = sealed(
             type_(
                 convkit=convkit.__version__,
                 plan=dict(plan),
                 plan_digest=digest_value("sha256", plan),
-                warnings=[*warnings, *self.staging.warnings],
+                warnings=[*warnings, *self.staging.warnings, *self.places.removed()],
                 started=self.begun.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - self.started, 3),
                 resumed=self.staging.resumed,
-                written=recorded(self.out, [*complement, *beside, self.target.name], digesting),
+                written=recorded(self.out, [*vouched, self.target.name], digesting),
                 **fields,
             ).to_json()
         )
         (self.out / path.name).write_bytes(data)
-        names = [*complement, path.name, *beside, self.target.name]
-        left = [*receipts_beside(self.target), kept]
-        if not self.work.in_place:
-            left = left_beside(self.target, self.work.source.absolute())
+        names = list(dict.fromkeys([*beside, path.name, self.target.name]))
         if self.work.watch is not None:
             self.work.watch.check()
-        with within or nullcontext():
-            self.staging.publish(names)
-        for stale in left:
-            if stale.name not in names:
-                remove(stale)
+        self.staging.publish(names, [stale for stale in self.places.stale() if stale.name not in names])
         return receipt
 
 
@@ -174,13 +153,10 @@ def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
         UsageError: the target exists, is or holds the source, isn't from convkit, or another process is writing it.
         ConvkitError: the system can't write it.
     """
-    target = work.target.absolute()
-    _refuse_place(work, target)
-    if work.overwrite or work.in_place:
-        _refuse_to_replace(work, target)
-    identity = identity | {"kind": work.kind}
-    with writing(target), Staging(target, identity, work.overwrite or work.in_place) as staging:
-        yield Output(work, staging)
+    places = Places(work)
+    target = places.target
+    with writing(target), Staging(target, places.refuse, identity | {"kind": work.kind}) as staging:
+        yield Output(work, staging, places)
 
 
 @contextlib.contextmanager
@@ -192,35 +168,3 @@ def writing(target: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free space, or name a target elsewhere" if full else "check the path, permissions and free space"
         raise ConvkitError(f"can't be written: {error.strerror or error}", path=target, remedy=remedy) from None
-
-
-def _refuse_place(work: Work, target: Path) -> None:
-    """Check that the target isn't a part of the source.
-
-    Raises:
-        UsageError: it is a part of the source.
-    """
-    if not work.below_source and work.source.resolve() in target.resolve().parents:
-        raise UsageError("lies inside the source", path=target, remedy="name a target elsewhere")
-
-
-def _refuse_to_replace(work: Work, target: Path) -> None:
-    """Check that only convkit's own output is replaced, and the source only on request.
-
-    Raises:
-        UsageError: it is something else; or a conversion in place, whose receipt would become false.
-    """
-    real, kept = target.resolve(), work.source.resolve()
-    if work.in_place:
-        if read_receipt(target, CONVERSION) is not None:
-            raise UsageError("is a conversion with a receipt, which would be false", path=target, remedy="name another")
-        return
-    if real == kept or real in kept.parents:
-        raise UsageError("is the source, or holds it", path=target, remedy="name another target")
-    if receipts_beside(target):
-        return
-    if target.exists() and (work.only_own or (target.is_dir() and any(target.iterdir()))):
-        what = "folder" if target.is_dir() else "file"
-        raise UsageError(
-            f"is a {what} that convkit didn't write", path=target, remedy="remove it yourself, or name another target"
-        )

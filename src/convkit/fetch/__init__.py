@@ -34,7 +34,6 @@ from convkit.fetch.source import Arrivals, Call, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, left_beside
-from convkit.files.staging import remove
 from convkit.files.uri import hide_secrets, scheme_of
 
 __all__ = ["fetch"]
@@ -145,20 +144,15 @@ def _described(
 
 
 def _published(uri: str, place: Parts, lies: Local | None, files: list[record.FetchedFile]) -> record.FetchRecord:
-    """Write the record, put the payload in its place, and remove what lay there and isn't true any more."""
+    """Write the record, and put it and the payload in their places, all or none; what isn't true any more goes."""
     destination, path = place.target, fetch_record_path(place.target)
     stale = [other for other in left_beside(destination) if other != path]
-    if lies is not None:
-        stale += [destination] if path.exists() else []  # what an earlier fetch brought
-        written = record.write(destination, uri, files, lies.path)
-    else:
-        # the record first: alone it is harmless, but a destination without its record can't be recognised
-        record.write(destination, uri, files)
-        place.publish_payload()
-        written = record.settle(destination)
-    for other in stale:
-        remove(other)
-    return written
+    if lies is not None and path.exists():
+        stale.append(destination)  # what an earlier fetch brought
+    staged = place.folder / path.name
+    written = record.write(staged, destination, uri, files, lies.path if lies else None)
+    place.publish_payload(staged, stale, with_payload=lies is None)
+    return written if lies else record.settle(destination)
 
 
 def _hexadecimal(sha256: str | None) -> str | None:

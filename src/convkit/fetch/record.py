@@ -103,8 +103,10 @@ def digest(files: Sequence[FetchedFile]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def write(destination: Path, uri: str, files: Sequence[FetchedFile], place: Path | None = None) -> FetchRecord:
-    """Leave the record beside the destination; returns it. ``place`` is that of a checkpoint that wasn't copied."""
+def write(
+    path: Path, destination: Path, uri: str, files: Sequence[FetchedFile], place: Path | None = None
+) -> FetchRecord:
+    """Write the record of a destination to ``path``; returns it. ``place`` is that of one that isn't copied."""
     record = FetchRecord(
         uri=uri,
         kind="file" if files[0].path == FILE else "folder",
@@ -115,7 +117,7 @@ def write(destination: Path, uri: str, files: Sequence[FetchedFile], place: Path
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         files=tuple(files),
     )
-    return _written(destination, record)
+    return _written(path, record)
 
 
 def settle(destination: Path) -> FetchRecord:
@@ -125,11 +127,10 @@ def settle(destination: Path) -> FetchRecord:
     if record.kind == "folder" or state is None or file.has(state):
         return record
     now = structs.replace(file, ctime_ns=state.ctime_ns, inode=state.inode, device=state.device)
-    return _written(destination, structs.replace(record, files=(now,)))
+    return _written(fetch_record_path(destination), structs.replace(record, files=(now,)))
 
 
-def _written(destination: Path, record: FetchRecord) -> FetchRecord:
-    path = fetch_record_path(destination)
+def _written(path: Path, record: FetchRecord) -> FetchRecord:
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(record.to_json(), indent=2) + "\n")
     sync(new)

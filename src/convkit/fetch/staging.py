@@ -8,12 +8,15 @@ continue.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
-from convkit.files.staging import Staging, remove
+from convkit.files import publication
+from convkit.files.publication import remove
+from convkit.files.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Parts(Staging):
     """
 
     def __init__(self, destination: Path, uri: str) -> None:
-        super().__init__(destination, overwrite=True)  # fetch itself decides what it may replace
+        super().__init__(destination, lambda: None)  # fetch itself decides what it may replace
         self.payload = self.folder / "payload"
         self.uri = uri
         self._versions: dict[str, Version] = {}
@@ -76,6 +79,9 @@ class Parts(Staging):
         self._versions = {}
         remove(self.payload)
 
-    def publish_payload(self) -> None:
-        """Give the payload its final name; an existing file or folder of that name is removed."""
-        self.rename({self.payload: self.target})
+    def publish_payload(self, record: Path, stale: Iterable[Path], *, with_payload: bool = True) -> None:
+        """Give the payload and its record their final names, all or none, in place of what is there and is stale."""
+        staged = {self.target.with_name(record.name): record}
+        if with_payload:
+            staged[self.target] = self.payload
+        publication.publish(self.folder, staged, stale)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from convkit.checkpoint.digests import ALGORITHMS, digest_file
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
@@ -22,22 +26,72 @@ def fetch_record_path(target: Path) -> Path:
 def left_beside(target: Path, source: Path | None = None) -> list[Path]:
     """What earlier work left beside ``target``: receipts, a complement, the record of a fetch, companions, a config.
 
-    A config is counted only if it is what the receipt says, so that no edited one is lost, and if ``source``, from
-    which the target is to be made, doesn't use it.
+    Files that the receipt doesn't name count only if their name says what they are; a config that somebody has edited
+    doesn't, nor one that ``source``, from which the target is to be made, uses.
     """
-    receipts = receipts_beside(target)
-    left = [*receipts, complement_path(target), fetch_record_path(target)]
-    if receipts:
-        left += [companions_path(target), *_configs(target, source)]
-    return [path for path in left if path.exists()]
+    left = [*receipts_beside(target), complement_path(target), fetch_record_path(target)]
+    receipt = _receipt(target)
+    used = find_config(source) if source else None
+    if receipt:
+        own = _unchanged(target, receipt) if "written" in receipt else _of_earlier_releases(target, receipt)
+        left += [path for path in own if path != used and path not in left]
+    return [path for path in left if os.path.lexists(path)]
 
 
-def _configs(target: Path, source: Path | None) -> list[Path]:
-    try:
-        receipt = read_receipt(target, CONVERSION)
-        config = receipt["plan"]["target"]["config"] if receipt else None
-        own = [target.with_suffix(suffix) for suffix in (".yaml", ".json")]
-        used = find_config(source) if source else None
-        return [path for path in own if config and path.is_file() and path != used and read_config(path) == config]
-    except (ConvkitError, KeyError, TypeError):  # what can't be read isn't known to be convkit's
+def foreign_files(target: Path) -> list[Path]:
+    """Files in a target's folder that its receipt doesn't name, except hidden ones; none where it names no files."""
+    receipt = _receipt(target)
+    if receipt is None or "written" not in receipt or not target.is_dir():
         return []
+    known = {path for path, _ in _written(target, receipt)}
+    if not known:
+        return []
+    found = (Path(folder, name) for folder, _, names in os.walk(target) for name in names)
+    return sorted(path for path in found if path not in known and not path.name.startswith("."))
+
+
+def _receipt(target: Path) -> dict[str, Any] | None:
+    try:
+        return read_receipt(target)
+    except ConvkitError:  # what can't be read isn't known to be convkit's
+        return None
+
+
+def _written(target: Path, receipt: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that a receipt names, where they are now; none if it is malformed."""
+    found = []
+    try:
+        for entry in receipt["written"]:
+            top, slash, inner = entry["name"].partition("/")
+            name = target.name if top == receipt["target"]["path"] else top
+            found.append((target.parent / (name + slash + inner), entry))
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return found
+
+
+def _unchanged(target: Path, receipt: dict[str, Any]) -> Iterator[Path]:
+    """What a receipt names beside its target: files, and folders of which nothing was changed."""
+    tops: dict[Path, list[tuple[Path, dict[str, Any]]]] = {}
+    for path, entry in _written(target, receipt):
+        tops.setdefault(target.parent / path.relative_to(target.parent).parts[0], []).append((path, entry))
+    yield from (top for top, files in tops.items() if top != target and all(_as_written(*one) for one in files))
+
+
+def _as_written(path: Path, entry: dict[str, Any]) -> bool:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != entry.get("bytes"):
+        return False
+    digest = str(entry.get("digest"))
+    algorithm = digest.partition(":")[0]
+    return "leaf_bytes" in entry or (algorithm in ALGORITHMS and digest_file(algorithm, path) == digest)
+
+
+def _of_earlier_releases(target: Path, receipt: dict[str, Any]) -> list[Path]:
+    """What belongs to a target whose receipt doesn't name its files: companions, and a conversion's unedited config."""
+    try:
+        config = receipt["plan"]["target"]["config"] if receipt["kind"] == CONVERSION else None
+        configs = [target.with_suffix(suffix) for suffix in (".yaml", ".json")]
+        same = [path for path in configs if config and path.is_file() and read_config(path) == config]
+    except (ConvkitError, KeyError, TypeError):
+        same = []
+    return [companions_path(target), *same]

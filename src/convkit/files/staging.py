@@ -3,7 +3,8 @@
 While ``DST`` is being made, the folder ``.DST.convkit-part`` lies beside it: it has a lock, a journal of
 the finished leaves, and ``out/`` with the files to publish. A run that was killed is
 resumed by the same convkit with the same plan over the same source, unless the machine went down with it;
-any other run starts afresh. Publishing renames, the target last; a replaced file is removed only after its rename.
+any other run starts afresh. A publication that was interrupted is finished or taken back before anything else
+(:mod:`convkit.files.publication`).
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import convkit
 from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.sync import sync, sync_tree
+from convkit.files import publication
+from convkit.files.publication import clear
 
 JOURNAL = "journal.jsonl"
 #: the version of the journal and of the staged files; a run of another version isn't resumed
-JOURNAL_SCHEMA = "convkit.journal/2"
+JOURNAL_SCHEMA = "convkit.journal/3"
+LOCK = "lock"
 #: how often to try again if the lock's owner removes the lock meanwhile
 _ATTEMPTS = 10
 
@@ -36,16 +38,17 @@ class Staging:
         target: the final file or folder.
         identity: JSON values that identify the output, so that a later run may resume if they are equal; None if
             nothing is journaled.
-        overwrite: whether an existing target may be replaced.
+        refuse: raises a :class:`UsageError` if something under the final names may not be replaced. It is called
+            before anything is written, and again before files get their final names.
 
     Raises:
-        UsageError: the target exists, or another process is writing it.
+        UsageError: as ``refuse`` says, or another process is writing the target.
         OSError: the system can't write it; every method may raise it.
     """
 
-    def __init__(self, target: Path, identity: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+    def __init__(self, target: Path, refuse: Callable[[], None], identity: Mapping[str, Any] | None = None) -> None:
         self.target = target
-        self.overwrite = overwrite
+        self._refuse = refuse
         self.folder = target.with_name(f".{target.name}.convkit-part")
         self.out = self.folder / "out"
         self.resumed = False
@@ -56,12 +59,19 @@ class Staging:
         self._identity = None if identity is None else {**identity, "boot": _boot()}
         self._journal: Any = None
         self._lock: int | None = None
+        #: whether all is made, and only what came up under a final name keeps it from being published
+        self._held_up = False
 
     def __enter__(self) -> Self:
-        self._refuse_existing()
-        self._take_lock()
+        if not publication.interrupted(self.folder):
+            self._refuse()
+        self.hold()
         try:
-            self._refuse_existing()  # again: the process that held the lock may have published since
+            self._refuse()  # also because the process that held the lock may have published since
+        except BaseException:
+            self.leave()
+            raise
+        try:
             self.prepare()
         except BaseException as error:
             self.__exit__(type(error))
@@ -69,25 +79,40 @@ class Staging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._journal:
-            with contextlib.suppress(OSError):  # closing tries again to write what a full disk couldn't take
-                self._journal.close()
-        if not self.keeps(kind):
-            shutil.rmtree(self.folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        self._close_journal()
+        if not self.keeps(kind) and not publication.interrupted(self.folder):
+            with contextlib.suppress(OSError):
+                clear(self.folder, keep=[LOCK])
+        self.leave()
+
+    def hold(self) -> None:
+        """Take the lock, and end what a kill interrupted."""
+        self._take_lock()
+        try:
+            publication.recover(self.folder)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give up the lock, and remove the folder if it holds nothing else."""
+        with contextlib.suppress(OSError):
+            if [path.name for path in self.folder.iterdir()] == [LOCK]:
+                # the lock first: a process that locks the next one finds no folder that is being emptied
+                (self.folder / LOCK).unlink()
+                self.folder.rmdir()
+        self._let_go()
 
     def prepare(self) -> None:
         """Resume an earlier run, or start afresh."""
         self._read_journal()
         if not self.resumed:
             self._start_afresh()
-        if self._identity is not None:
-            self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
+        self._open_journal()
 
     def keeps(self, error: type[BaseException] | None) -> bool:
         """Whether to keep the folder after a run that ended with ``error``, so that a later run can resume it."""
-        return error is not None and issubclass(error, KeyboardInterrupt)
+        return self._held_up or (error is not None and issubclass(error, KeyboardInterrupt))
 
     def busy(self) -> ConvkitError:
         """The error to raise if another process holds the lock."""
@@ -100,33 +125,32 @@ class Staging:
         self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
 
-    def publish(self, names: Sequence[str]) -> None:
-        """Move files from ``out/`` to their places beside the target, in this order (the target last)."""
-        self.rename({self.out / name: self.target.with_name(name) for name in names})
+    def restart(self, why: str) -> None:
+        """Forget what a killed run left, and start afresh; ``why`` becomes a warning."""
+        self.warnings.append(f"{why}: started afresh")
+        self._close_journal()
+        self.resumed = False
+        self.finished = {}
+        self._start_afresh()
+        self._open_journal()
 
-    def rename(self, finals: Mapping[Path, Path]) -> None:
-        """Sync the staged files, then move them to their final names, in this order; what was there is removed."""
-        for staged in finals:
-            sync_tree(staged)
-        # if killed from here on, the next run finds no journal, so it doesn't expect files that have moved
-        (self.folder / JOURNAL).unlink(missing_ok=True)
-        for staged, final in finals.items():
-            old = self.folder / f"old-{final.name}"
-            # folders can't be exchanged portably: a kill between the renames leaves no target, but never half of one
-            if os.path.lexists(final) and (final.is_dir() or staged.is_dir()):
-                remove(old)
-                final.rename(old)
-            staged.replace(final)
-            remove(old)
-        for folder in dict.fromkeys(final.parent for final in finals.values()):
-            sync(folder)
+    def publish(self, names: Sequence[str], stale: Iterable[Path] = ()) -> None:
+        """Give files in ``out/`` their places beside the target, all or none, and remove those that are stale.
 
-    def _refuse_existing(self) -> None:
-        if self.target.exists() and not self.overwrite:
-            raise UsageError("exists", path=self.target, remedy="name another target, or say --overwrite")
+        Args:
+            names: what to publish, the target last.
+            stale: files and folders beside the target that make way.
+
+        Raises:
+            UsageError: something has come up there that may not be replaced.
+        """
+        self._held_up = True
+        self._refuse()
+        self._held_up = False
+        publication.publish(self.folder, {self.target.with_name(name): self.out / name for name in names}, stale)
 
     def _take_lock(self) -> None:
-        path = self.folder / "lock"
+        path = self.folder / LOCK
         for _ in range(_ATTEMPTS):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -149,9 +173,18 @@ class Staging:
         raise self.busy()
 
     def _let_go(self) -> None:
-        assert self._lock is not None
-        os.close(self._lock)
-        self._lock = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_journal(self) -> None:
+        if self._identity is not None:
+            self._journal = (self.folder / JOURNAL).open("a", encoding="utf-8")
+
+    def _close_journal(self) -> None:
+        if self._journal:
+            with contextlib.suppress(OSError):  # closing tries again to write what a full disk couldn't take
+                self._journal.close()
 
     def _read_journal(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -168,9 +201,7 @@ class Staging:
         return {"schema": JOURNAL_SCHEMA, "convkit": convkit.__version__, "identity": self._identity}
 
     def _start_afresh(self) -> None:
-        for path in self.folder.iterdir():
-            if path.name != "lock":
-                remove(path)
+        clear(self.folder, keep=[LOCK])
         self.out.mkdir()
         if self._identity is not None:
             self._write_journal([self._head()])
@@ -180,12 +211,19 @@ class Staging:
         (self.folder / JOURNAL).write_text("".join(lines), encoding="utf-8")
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def heal(target: Path) -> None:
+    """Finish or take back the publication of ``target`` that a kill interrupted, if one did.
+
+    A command that reads what it replaces calls this before it reads.
+
+    Raises:
+        ConvkitError: another process is writing it, or somebody has changed the files since.
+        OSError: a move failed.
+    """
+    staging = Staging(target, lambda: None)
+    if publication.interrupted(staging.folder):
+        staging.hold()
+        staging.leave()
 
 
 def _boot() -> str:

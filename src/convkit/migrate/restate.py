@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from convkit.checkpoint.views import Overlay
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute.carry import Carrier
 from convkit.execute.job import copies
-from convkit.execute.publish import Output, Work, publishing
+from convkit.execute.places import Work
+from convkit.execute.publish import Output, publishing
 from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, json_value, same_files
@@ -122,31 +122,26 @@ def restate(
         UsageError: the target, or the backup, exists, or can't be replaced.
         ConvkitError: the source can't be read, the disk is full, or the written file differs. Nothing is published.
     """
-    _check_target(source.path, target, inplace, backup)
+    _check_target(source.path, target, inplace)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace, watch=watch)
     document = (plan := planned(source, state, details)).to_json()
     with publishing(work, _identity(source.path, state, document)) as output:
-        made = output.main
         output.make_room(source.path.stat().st_size + _OVERHEAD)
+        _copy_config(source.path, output)
+        if backup is not None:
+            output.claim(backup.name, aside="move the earlier backup away, or say --no-backup")
         digests, taken = _write(source, output, state, progress)
-        leaf_bytes = _read_back(made, state, digests, progress)
+        leaf_bytes = _read_back(output.main, state, digests, progress)
         if target.exists():
-            shutil.copymode(target, made)
+            shutil.copymode(target, output.main)
+        if backup is not None:
+            _keep(target, output.out / backup.name)
         return output.publish(
             RepairReceipt,
             document,
-            _config(source.path, target, output.out),
             digesting=Digesting(_ALGORITHM, os.cpu_count() or 1, leaf_bytes),
-            within=_kept(target, backup),
             **details,
-            source=RepairedSource(str(source.path), source.metadata["version"]),
-            target=RepairedTarget(
-                path=target.name,
-                format=source.format,
-                bytes=made.stat().st_size,
-                files=same_files(made, [made]),
-                leaves={key: LeafDigest(digest) for key, digest in digests.items()},
-            ),
+            **_sides(source, output, digests),
             tensors_taken_undecoded=taken,
             tensors=sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
             bytes_read=plan.summary.bytes_read,
@@ -154,14 +149,27 @@ def restate(
         )
 
 
-def _check_target(source: Path, target: Path, inplace: bool, backup: Path | None) -> None:
-    """Check that the target is a file, and the source only on request, and that a backup replaces nothing.
+def _sides(source: CerebrasCheckpoint, output: Output, digests: Mapping[str, str]) -> dict[str, Any]:
+    """What the receipt says of the source and of the target."""
+    made = output.main
+    return {
+        "source": RepairedSource(str(source.path), source.metadata["version"]),
+        "target": RepairedTarget(
+            path=made.name,
+            format=source.format,
+            bytes=made.stat().st_size,
+            files=same_files(made, [made]),
+            leaves={key: LeafDigest(digest) for key, digest in digests.items()},
+        ),
+    }
+
+
+def _check_target(source: Path, target: Path, inplace: bool) -> None:
+    """Check that the target is a file, and the source only on request.
 
     Raises:
         UsageError: one of these doesn't hold.
     """
-    if backup is not None and backup.exists():
-        raise UsageError("exists", path=backup, remedy="move the earlier backup away, or say --no-backup")
     if target.is_dir():
         raise UsageError("is a folder", path=target, remedy="name a file")
     if not inplace and target.exists() and target.samefile(source):
@@ -186,14 +194,20 @@ def _described(leaf: Leaf) -> dict[str, Any]:
     return {"shape": list(leaf.spec.shape), "dtype": leaf.spec.dtype}
 
 
-def _config(source: Path, target: Path, out: Path) -> list[str]:
-    """Copy the source's config if it wouldn't be found from the target, and return its new name."""
+def _copy_config(source: Path, output: Output) -> None:
+    """Copy the source's config if it wouldn't be found from the target.
+
+    Raises:
+        UsageError: something else has the name that it would get.
+    """
     config = find_config(source)
-    beside = target.with_suffix(config.suffix) if config else target
-    if config is None or find_config(target) == config or (beside.exists() and beside not in left_beside(target)):
-        return []
-    shutil.copyfile(config, out / beside.name)
-    return [beside.name]
+    if config is None or find_config(output.target) == config:
+        return
+    beside = output.target.with_suffix(config.suffix)
+    if beside.is_file() and beside.read_bytes() == config.read_bytes() and beside not in left_beside(output.target):
+        return
+    output.claim(beside.name)
+    shutil.copyfile(config, output.out / beside.name)
 
 
 def _write(
@@ -259,19 +273,10 @@ def _read_back(
         return written.leaf_bytes()
 
 
-@contextmanager
-def _kept(target: Path, backup: Path | None) -> Iterator[None]:
-    """Keep an existing target under a second name, unless the work fails and the target is still there."""
-    if backup is None:
-        yield
-        return
+def _keep(target: Path, backup: Path) -> None:
+    """Give an existing target a second name."""
+    backup.unlink(missing_ok=True)
     try:
         os.link(target, backup)
     except OSError:  # no links on this file system
         shutil.copy2(target, backup)
-    try:
-        yield
-    except BaseException:
-        if backup.samefile(target):
-            backup.unlink()
-        raise

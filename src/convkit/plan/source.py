@@ -94,5 +94,9 @@ def _companions(path: Path) -> Iterator[Path]:
     else:
         at_home = any((path.parent / layout.config_file).is_file() for layout in known)
         folder = path.parent if at_home else companions_path(path)
-    names = dict.fromkeys(name for layout in known for name in layout.companions)
-    return (folder / name for name in names if (folder / name).is_file())
+    return (folder / name for name in companion_names() if (folder / name).is_file())
+
+
+def companion_names() -> list[str]:
+    """The names of all files that a layout names as companions."""
+    return list(dict.fromkeys(name for layout in layouts().values() for name in layout.companions))

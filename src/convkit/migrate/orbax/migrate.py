@@ -15,7 +15,8 @@ from typing import Any
 
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
-from convkit.execute.publish import Work, publishing
+from convkit.execute.places import Work
+from convkit.execute.publish import publishing
 from convkit.files.receipt import MIGRATION, receipts_beside
 from convkit.files.receipt_json import MigratedPart, MigratedSide, MigrationReceipt, Restored
 from convkit.files.unchanged import Watch

@@ -8,6 +8,7 @@ from typing import Any
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.npz import ArrayFiles, read_arrays
 from convkit.files.staging import Staging
+from convkit.files.taken import refuse_taken
 from convkit.oracles.devices import use_threads
 from convkit.oracles.inputs import model_inputs
 from convkit.oracles.opening import Opened, open_model
@@ -57,7 +58,7 @@ def logits(
             remedy = "the framework would refuse it; correct the config, or the checkpoint"
             raise ConvkitError(opened.oracle.problems[0], path=source, remedy=remedy)
         inputs = model_inputs(read_arrays(ids), opened.oracle.inputs, ids)
-        with Staging(out, overwrite=overwrite) as staging:
+        with Staging(out, lambda: refuse_taken(out, overwrite=overwrite)) as staging:
             files, finite = ArrayFiles(staging.out), dict[str, bool]()
             for some in outputs(opened.oracle, opened.tensors, inputs, steps):
                 shape = (*some.values.shape[:-1], some.width)

@@ -1,0 +1,131 @@
+"""The final names of an output, and what is under them: what may be replaced, and what is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convkit.errors import UsageError
+from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside
+from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
+from convkit.files.taken import refuse_taken
+from convkit.files.unchanged import Watch
+from convkit.plan.source import companion_names
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task: its source, its target, and what it may replace.
+
+    Attributes:
+        kind: the word for it in the receipt.
+        source: the file or folder that is read; it is only read, except ``in_place``.
+        target: the file or folder to make.
+        overwrite: replace what is under the names of the output, once the new one is complete.
+        in_place: whether the target is the source.
+        below_source: whether the target may lie in the source's folder.
+        only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
+        reads: files that the work reads, which are never replaced.
+        watch: the files that are read: nothing is published if one of them has changed.
+    """
+
+    kind: str
+    source: Path
+    target: Path
+    overwrite: bool = False
+    in_place: bool = False
+    below_source: bool = True
+    only_own: bool = False
+    reads: Sequence[Path] = ()
+    watch: Watch | None = None
+
+
+class Places:
+    """The final names of a work's output: the target, what always may come beside it, and what was claimed.
+
+    Attributes:
+        claimed: by name beside the target, the names of files that a folder there may hold; None for a file.
+        aside: names that aren't of the output itself, and replace nothing, with the remedy if something is there.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.target = work.target.absolute()
+        self.claimed: dict[str, Collection[str] | None] = {}
+        self.aside: dict[str, str] = {}
+
+    def refuse(self) -> None:
+        """Check all names.
+
+        Raises:
+            UsageError: something is there that may not be replaced.
+        """
+        self._refuse_target()
+        companions = companions_path(self.target)
+        for path in (*self._always(), *self.stale()):
+            self._refuse_neighbour(path, companion_names() if path == companions else None)
+        for name, files in self.claimed.items():
+            self._refuse_neighbour(self.target.with_name(name), files)
+
+    def claim(self, name: str, files: Collection[str] | None, aside: str | None) -> None:
+        """Add a name beside the target, and check it.
+
+        Raises:
+            UsageError: something is there that may not be replaced.
+        """
+        self.claimed[name] = files
+        if aside is not None:
+            self.aside[name] = aside
+        self._refuse_neighbour(self.target.with_name(name), files)
+
+    def stale(self) -> list[Path]:
+        """What earlier work left beside the target."""
+        if self.work.in_place:
+            return receipts_beside(self.target)
+        return left_beside(self.target, self.work.source.absolute())
+
+    def removed(self) -> list[str]:
+        """Warnings of files in the target's folder that convkit didn't write, and that go with it."""
+        return [
+            f"{path}: convkit didn't write it; it went with what was replaced" for path in foreign_files(self.target)
+        ]
+
+    def _always(self) -> list[Path]:
+        if self.work.in_place:
+            return [receipt_path(self.target)]
+        return [receipt_path(self.target), complement_path(self.target), fetch_record_path(self.target)]
+
+    def _refuse_target(self) -> None:
+        work, target = self.work, self.target
+        real, source = target.resolve(), work.source.resolve()
+        if not work.below_source and source in real.parents:
+            raise UsageError("lies inside the source", path=target, remedy="name a target elsewhere")
+        if work.in_place:
+            if read_receipt(target, CONVERSION) is not None:
+                raise UsageError(
+                    "is a conversion with a receipt, which would be false", path=target, remedy="name another"
+                )
+        elif work.overwrite and (real == source or real in source.parents):
+            raise UsageError("is the source, or holds it", path=target, remedy="name another target")
+        own = bool(receipts_beside(target))
+        if work.overwrite and work.only_own and target.is_file() and not own:
+            raise UsageError(
+                "is a file that convkit didn't write", path=target, remedy="remove it yourself, or name another target"
+            )
+        empty = not work.only_own and target.is_dir() and not any(target.iterdir())
+        refuse_taken(target, overwrite=work.overwrite or work.in_place, folder=own or empty)
+
+    def _refuse_neighbour(self, path: Path, files: Collection[str] | None) -> None:
+        if path.exists() and any(path.samefile(read) for read in self.work.reads):
+            raise UsageError("belongs to the source", path=path, remedy="name another target")
+        if path.name in self.aside:
+            refuse_taken(path, overwrite=False, remedy=self.aside[path.name])
+        refuse_taken(path, overwrite=self.work.overwrite or self.work.in_place, folder=files is not None)
+        inside = sorted(path.iterdir()) if files is not None and path.is_dir() else []
+        if foreign := [one for one in inside if one.name not in (files or ()) or one.is_dir()]:
+            raise UsageError(
+                f"holds {foreign[0].name}, which convkit didn't write",
+                path=path,
+                remedy="move it elsewhere, or name another target",
+            )
