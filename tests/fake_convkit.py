@@ -31,14 +31,16 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
     known = seed.read_text()
     if command == "plan" and known == "seed=13":
         sys.exit("convkit: no rule takes this leaf")
+    made = sample.receipt(sample.plan())
     if command == "convert":
+        made["target"] |= {"path": Path(words[1]).name, "files": []}
         Path(words[1]).mkdir(exist_ok=True)
         Path(words[1]).with_name("seed").write_text(known)
     right = known != "seed=14"
     return {
         "inspect": {"words": words},
         "plan": sample.plan(),
-        "convert": sample.receipt(sample.plan()) | {"words": words},
+        "convert": made | {"words": words},
         "roundtrip": sample.roundtrip(right),
         "equivalence": sample.equivalence(right, missed="cast to bfloat16" if known == "seed=15" else ""),
     }[command]

@@ -468,6 +468,7 @@ def test_one_conversion(tmp_path: Path):
     documents = sample.all_stages()
     for name in ("convert", "roundtrip", "equivalence"):
         (tmp_path / f"any {name}.json").write_text(json.dumps(documents[name]))
+    sample.write_target(tmp_path, documents["convert"])
     found = summary(tmp_path)
     assert found["passed"]
     assert [row["id"] for row in found["rows"]] == [tmp_path.name]

@@ -15,6 +15,7 @@ from convkit.cli.claim import check_claim, checks_of, is_one_file, opening_of
 from convkit.cli.killed_runs import Run, remove_stale_locks
 from convkit.cli.kinds import kind_of
 from convkit.cli.output import parse_size
+from convkit.cli.report import altered
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.uri import hide_secrets, scheme_of, without_secrets
 from convkit.report import build_report, format_table, read_summary
@@ -192,7 +193,7 @@ def end_run():
 def report_failure():
     """Write the page of a campaign that ended with an error, and print its table."""
     try:
-        page = build_report(Path(config["results"]), table=Path(config["checkpoints"]))
+        page = build_report(Path(config["results"]), table=Path(config["checkpoints"]), judge=altered)
         print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
     except ConvkitError as error:
         print(f"convkit: {error}", file=sys.stderr)

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from convkit.cli.options import no_fail_option
-from convkit.cli.output import emit
+from convkit.cli.output import emit, progress
+from convkit.errors import ConvkitError
 from convkit.report import build_report
 from convkit.report.summary import format_table, read_summary
 
@@ -17,12 +18,28 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table", metavar="FILE", type=Path, help="the campaign's table; DIR gets a copy without credentials"
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare every byte of the outputs with the receipts; default: sizes and times of change",
+    )
     no_fail_option(parser)
+
+
+def altered(target: Path) -> tuple[str, ...]:
+    """What is wrong with an output, by its receipt and every byte."""
+    from convkit.verify.receipts import verify
+
+    try:
+        with progress(f"verify {target}") as advance:
+            return verify(target, progress=advance).problems
+    except ConvkitError as error:
+        return (str(error),)
 
 
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
-    page = build_report(args.directory, table=args.table)
+    page = build_report(args.directory, table=args.table, judge=altered, verify=args.verify)
     summary = read_summary(args.directory / "summary.json")
     if args.json:
         emit(summary.to_json() | {"page": str(page)})

@@ -40,7 +40,7 @@ def unbroken(data: bytes, document: Mapping[str, Any]) -> bool:
     return data.endswith(f"{digits}{_END.decode()}".encode()) and document.get(FIELD) == f"{_ALGORITHM}:{digits}"
 
 
-def seal_of(path: Path) -> str | None:
+def seal_on(path: Path) -> str | None:
     """The seal that a file bears, unchecked; None where there is no such file, or it bears none."""
     try:
         with path.open("rb") as file:

@@ -5,7 +5,7 @@
     PosixPath('results/report.html')
 
 It is made from whatever documents the stages have left: records, plans, receipts, verdicts, benchmarks. No model
-is run and no checkpoint opened.
+is run. Whether the outputs are still there and unchanged, :mod:`convkit.report.standing` finds out.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ import os
 from pathlib import Path
 
 from convkit.report.campaign import TABLE, read_campaign
+from convkit.report.standing import Judge
 from convkit.report.summary import Summary, format_table, read_summary, summarize
 from convkit.report.table import without_credentials
 
 __all__ = ["Summary", "build_report", "format_table", "read_campaign", "read_summary", "summarize"]
 
 
-def build_report(directory: Path, *, table: Path | None = None) -> Path:
+def build_report(
+    directory: Path, *, table: Path | None = None, judge: Judge | None = None, verify: bool = False
+) -> Path:
     """Write ``report.html`` and ``summary.json`` into a results folder, and return the page's path.
 
     Args:
         directory: the results folder.
+        judge: compares the bytes of an output with its receipt: the problems of :func:`convkit.verify.receipts.verify`.
+            Without it, a file with another time of change counts as changed.
+        verify: whether to compare all bytes; else sizes and times of change are enough.
         table: the campaign's table of claims. A copy without credentials is left in the folder, as ``checkpoints.tsv``.
 
     Raises:
@@ -35,7 +41,7 @@ def build_report(directory: Path, *, table: Path | None = None) -> Path:
 
     if table is not None:
         _write(directory / TABLE, without_credentials(table))
-    conversions = read_campaign(directory)
+    conversions = read_campaign(directory, judge, verify=verify)
     summary = summarize(conversions)
     _write(directory / "summary.json", json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
     return _write(directory / "report.html", render(summary, conversions))

@@ -17,6 +17,7 @@ from convkit.files.receipt import STATE_SCHEMA
 from convkit.files.uri import without_secrets
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
+from convkit.report.standing import Judge, stale
 from convkit.report.table import read_rows
 
 #: the stages in the order in which they run; each leaves a document, a log and a benchmark
@@ -47,6 +48,8 @@ class Conversion:
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
+    #: why the documents say nothing about the output as it is now
+    stale: tuple[str, ...] = ()
 
     @property
     def receipt(self) -> dict[str, Any]:
@@ -90,13 +93,16 @@ class Conversion:
         return (missing or [stage for stage in last if stage not in self.documents])[0]
 
     @property
-    def verdict(self) -> Literal[State, "left out", "stopped"]:
+    def verdict(self) -> Literal[State, "left out", "stopped", "stale"]:
         """What all checks together say.
 
-        That of the worst check: ``no``, ``reference in doubt`` or ``not shown``. ``yes``: every check was made and
+        ``stale``: nothing about the output as it is now, for it is gone, or isn't what the receipt or a check is about.
+        Else that of the worst check: ``no``, ``reference in doubt`` or ``not shown``. ``yes``: every check was made and
         passed; ``stopped``: one is missing, and none of the others says anything worse; ``left out``: those that were
         made passed, but the claim leaves out another.
         """
+        if self.stale:
+            return "stale"
         states = {state_of(self.documents[check]) for check in CHECKS if check in self.documents}
         worst: State = next((state for state in _STATES if state in states), "yes")
         if worst != "yes":
@@ -118,10 +124,15 @@ def state_of(verdict: dict[str, Any]) -> State:
     return "yes" if all(fault.get("caught") for fault in verdict.get("faults", [])) else "not shown"
 
 
-def read_campaign(directory: Path) -> list[Conversion]:
+def read_campaign(directory: Path, judge: Judge | None = None, *, verify: bool = False) -> list[Conversion]:
     """Read every conversion of a results folder, in the order of its table.
 
     Documents of an earlier run don't count if they belong to stages that the latest run hasn't reached.
+
+    Args:
+        directory: the results folder.
+        judge: compares the bytes of an output with its receipt, where times of change don't show that it is the same.
+        verify: whether to compare all bytes.
 
     Raises:
         ConvkitError: there is nothing to report on, or a document is malformed.
@@ -133,8 +144,10 @@ def read_campaign(directory: Path) -> list[Conversion]:
     for name in claims or sorted(path.name for path in directory.iterdir() if path.is_dir()):
         row = _read_conversion(directory / name, claims.get(name, {}))
         if claims or row.documents or row.complaints:
-            rows[name] = _without_stale(row, rows)
-    found = list(rows.values()) or [row for row in [_read_conversion(directory, {})] if row.documents]
+            rows[name] = _with_standing(_without_later(row, rows), directory / name, rows, judge, verify)
+    if not rows and (alone := _read_conversion(directory, {})).documents:
+        rows[""] = _with_standing(alone, directory, rows, judge, verify)
+    found = list(rows.values())
     if not found:
         raise ConvkitError(
             "holds no receipt, plan or verdict",
@@ -144,7 +157,7 @@ def read_campaign(directory: Path) -> list[Conversion]:
     return found
 
 
-def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
+def _without_later(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
     """The row without the documents of stages after one that failed in the latest run, for itself or for its source."""
     origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
     if origin is not None and "convert" not in origin.documents:
@@ -154,6 +167,23 @@ def _without_stale(row: Conversion, earlier: dict[str, Conversion]) -> Conversio
         return row
     kept = STAGES[: STAGES.index(failed[0])]
     return replace(row, documents={stage: row.documents[stage] for stage in kept if stage in row.documents})
+
+
+def _with_standing(
+    row: Conversion, directory: Path, earlier: dict[str, Conversion], judge: Judge | None, verify: bool
+) -> Conversion:
+    """The row, and why it is stale, if it is: also where the row that it starts from has another output since."""
+    reasons = [*stale(directory, row.documents, judge, always=verify)]
+    origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
+    sides = ((origin.receipt.get("target") or {}), (row.receipt.get("source") or {})) if origin else ({}, {})
+    made, read = (side.get("leaves") for side in sides)
+    if origin and made and read and made != read and _algorithms(made) == _algorithms(read):
+        reasons.append(f"its source is another than the output of row {origin.id}: convert it again")
+    return replace(row, stale=tuple(reasons))
+
+
+def _algorithms(leaves: dict[str, Any]) -> set[str]:
+    return {str(leaf.get("digest")).partition(":")[0] for leaf in leaves.values()}
 
 
 def _read_claims(table: Path) -> dict[str, dict[str, str]]:

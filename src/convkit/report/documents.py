@@ -140,9 +140,16 @@ class File(Struct):
     bytes: Natural
 
 
+class WrittenFile(File):
+    """A file of the output set."""
+
+    mtime_ns: int
+
+
 class Target(Struct):
     """What was written."""
 
+    path: str = ""
     files: tuple[File, ...] = ()
 
 
@@ -160,6 +167,8 @@ class Receipt(Struct):
     plan_digest: str = ""
     versions: dict[str, str] | UnsetType = UNSET
     warnings: tuple[str, ...] = ()
+    written: tuple[WrittenFile, ...] = ()
+    digest: str = ""
 
 
 class Fault(Struct):
@@ -190,6 +199,7 @@ class Verdict(Struct):
     """The outcome of a check."""
 
     check: str
+    receipt: str = ""
     state: str = ""
     passed: bool = False
     measured: Values | UnsetType = UNSET

@@ -25,6 +25,7 @@ VERDICTS = {
     "not shown": "NOT SHOWN",
     "left out": "NOT PROVED",
     "stopped": "STOPPED",
+    "stale": "STALE",
 }
 
 #: what stands in the place of a check's outcome if the claim leaves the check out
@@ -89,7 +90,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    verdict: Literal[State, "left out", "stopped"]
+    verdict: Literal[State, "left out", "stopped", "stale"]
     stopped_at: str | None
     problem: str | None
     source: str | None
@@ -106,6 +107,8 @@ class Row(Struct, frozen=True, kw_only=True):
     deviations: tuple[Deviation, ...] = ()
     #: checks that the row's claim leaves out: what they would show isn't proved
     left_out: tuple[str, ...] = ()
+    #: why nothing is shown about the output as it is now
+    stale: tuple[str, ...] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -197,6 +200,7 @@ def _row(conversion: Conversion) -> Row:
         seconds=_seconds(conversion),
         deviations=tuple(_deviation(declared) for declared in conversion.deviations),
         left_out=conversion.left_out,
+        stale=conversion.stale,
     )
 
 
@@ -233,6 +237,9 @@ def in_words(exactness: Any) -> str:
 
 def _problem(conversion: Conversion) -> str | None:
     """Why this row isn't proved, in one line; None if it is."""
+    if conversion.stale:
+        more = f" (and {len(conversion.stale) - 1} more)" if len(conversion.stale) > 1 else ""
+        return f"stale: {conversion.stale[0]}{more}"
     for check in CHECKS:
         verdict = conversion.documents.get(check, {"passed": True})
         state = state_of(verdict)

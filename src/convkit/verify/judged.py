@@ -15,6 +15,8 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
+from convkit.files.receipt import receipt_path
+from convkit.files.seal import seal_on
 from convkit.verify.documents import Deviation
 from convkit.verify.verdict import Deviated, Fault, Stage, State, Verdict
 
@@ -35,6 +37,7 @@ class Check:
     def __init__(self, name: str, source: Path | str, target: Path | str, *, remedy: str = REPORT_IT) -> None:
         self._started = time.monotonic()
         self._name, self._source, self._target = name, str(source), str(target)
+        self._receipt = seal_on(receipt_path(Path(target).absolute()))
         self._remedy = remedy
 
     def judged(
@@ -76,6 +79,7 @@ class Check:
             state=_state(problems, in_doubt, faults, unshown),
             source=self._source,
             target=self._target,
+            receipt=self._receipt or UNSET,
             measured=measured or {},
             bound=bound or {},
             faults=faults,

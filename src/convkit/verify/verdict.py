@@ -135,6 +135,9 @@ class Verdict(Document, frozen=True, kw_only=True):
     passed: Annotated[bool, Meta(description="Whether the state is yes.")] = False
     source: str
     target: str
+    receipt: Annotated[
+        str | UnsetType, Meta(description="The digest of the target's receipt, as it was when the check began.")
+    ] = UNSET
     measured: dict[str, Any] = field(default_factory=dict)
     bound: dict[str, Any] = field(default_factory=dict)
     #: ``caught 12 of 12``; empty where no fault was planted
