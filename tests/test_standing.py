@@ -14,6 +14,7 @@ import sample_campaign as sample
 from once import once
 from recorded import HERE
 
+from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
 from convkit.files.receipt import read_receipt, receipt_path
 from convkit.report import build_report
@@ -73,6 +74,15 @@ def test_what_is_as_it_was_written_is_proved(target: Path, capsys: pytest.Captur
     assert (code, row["verdict"], row["stale"]) == (0, "yes", [])
     assert report(target, "--verify")[0] == 0
     assert "STALE" not in capsys.readouterr().out
+
+
+def test_the_page_shows_the_digest_of_what_was_read(target: Path) -> None:
+    files = [{"path": "model.safetensors", "size": 5, "sha256": "ab" * 32}, "no file"]
+    (target.parent / "fetch.json").write_text(json.dumps({"schema": "convkit.fetch/1", "files": files}))
+    page = build_report(target.parent).read_text()
+    receipt = read_receipt(target) or {}
+    assert digest_value("sha256", receipt["source"]["leaves"]) in page
+    assert receipt["digest"] in page and "ab" * 32 in page
 
 
 def gone(target: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -134,3 +135,50 @@ def test_a_few_flipped_bits_are_all_found(made: Path) -> None:
 @pytest.mark.slow
 def test_a_thousand_flipped_bits_are_all_found(made: Path) -> None:
     assert unnoticed(made, -(-1000 // len(KINDS)), seed=1) == []
+
+
+def test_other_damage_to_files_is_found_and_named(made: Path) -> None:
+    """Each file cut, grown, gone, renamed, or exchanged with another; and one more."""
+    target = target_in(made)
+    files = [path for path in sorted(made.rglob("*")) if path.is_file() and not path.name.endswith(".convkit.json")]
+    for path in random.Random(3).sample(files, min(2, len(files))):
+        size, away = path.stat().st_size, path.with_name("away")
+        with path.open("ab") as file:
+            file.write(b"\0")
+        assert found(target, path)
+        os.truncate(path, size)
+        if size:
+            last = path.read_bytes()[-1:]
+            os.truncate(path, size - 1)
+            assert found(target, path)
+            with path.open("ab") as file:
+                file.write(last)
+        path.rename(away)
+        assert found(target, path)
+        away.rename(path)
+    if target.is_dir():
+        (target / "more").write_bytes(b"")
+        assert "more: is not in the receipt" in verify(target).problems
+        (target / "more").unlink()
+    one, other = files[0], next((path for path in files[1:] if path.read_bytes() != files[0].read_bytes()), files[0])
+    if one != other:
+        exchange(one, other)
+        assert found(target, one) and found(target, other)
+        exchange(one, other)
+    assert verify(target).passed
+
+
+def found(target: Path, path: Path) -> bool:
+    """Whether the file is named, or where it is the target itself, that it isn't there."""
+    name = path.relative_to(target).as_posix() if target in path.parents else path.relative_to(target.parent).as_posix()
+    try:
+        return any(line.startswith(f"{name}: ") for line in verify(target).problems)
+    except ConvkitError as error:
+        return not path.exists() and "no such file" in str(error)
+
+
+def exchange(one: Path, other: Path) -> None:
+    away = one.with_name("away")
+    one.rename(away)
+    other.rename(one)
+    away.rename(other)

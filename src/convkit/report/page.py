@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.report import text
 from convkit.report.campaign import STAGES, Conversion, state_of
@@ -115,6 +116,19 @@ class Section:
     parted: str
     plot: StagePlot | None
     stages: list[Stage]
+    #: one digest over those of all leaves that were read; None if the receipt gives none
+    as_read: str | None
+    #: the files of the source, as they were fetched
+    fetched: list[Fetched]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file of a source: its path, its size and its digest."""
+
+    path: str
+    size: int | None
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,27 @@ def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
         parted=headline_of_stages(walked),
         plot=stage_plot(walked) if walked else None,
         stages=_stages(conversion),
+        as_read=as_read(conversion.receipt),
+        fetched=_fetched(conversion.documents.get("fetch", {})),
     )
+
+
+def as_read(receipt: dict[str, Any]) -> str | None:
+    """One digest over the digests of all leaves that were read, in the order of their keys."""
+    source = receipt.get("source")
+    leaves = source.get("leaves") if isinstance(source, dict) else None
+    return digest_value("sha256", leaves) if leaves else None
+
+
+def _fetched(record: dict[str, Any]) -> list[Fetched]:
+    """The files of a record of a fetch; what isn't one is left out."""
+    files = record.get("files")
+    found = [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return [
+        Fetched(file["path"], file.get("size"), file["sha256"])
+        for file in found
+        if isinstance(file.get("path"), str) and isinstance(file.get("sha256"), str)
+    ]
 
 
 def _receipts(conversions: Iterable[Conversion]) -> Iterable[dict[str, Any]]:
