@@ -118,6 +118,12 @@ def without_receipt(target: Path) -> str:
     return f"{receipt_path(target).name}, its receipt, is gone"
 
 
+def with_a_changed_receipt(target: Path) -> str:
+    shutil.copyfile(receipt_path(target), target.with_name("convert.json"))
+    flip(receipt_path(target), receipt_path(target).read_bytes().index(b'"started"') + 14)
+    return f"{receipt_path(target).name}, its receipt, was changed"
+
+
 def made_again(target: Path) -> str:
     source, words = once("standing", make) / "source", ["--to", "cerebras/llama", "--overwrite"]
     words += ["--format", "safetensors", "--shard-size", "20KB"] if target.is_dir() else []
@@ -204,3 +210,9 @@ def test_a_row_whose_origin_was_made_again_otherwise_is_stale(tmp_path: Path) ->
     rows = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert [row["verdict"] for row in rows] == ["yes", "stale"]
     assert rows[1]["problem"] == "stale: its source is another than the output of row one: convert it again"
+
+
+def test_a_target_may_lie_elsewhere_behind_a_link(target: Path, tmp_path: Path) -> None:
+    target.rename(tmp_path / "elsewhere")
+    target.symlink_to(tmp_path / "elsewhere")
+    assert report(target, "--verify")[0] == 0

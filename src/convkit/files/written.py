@@ -61,13 +61,21 @@ def recorded(folder: Path, names: Iterable[str], how: Digesting) -> list[Written
 
 
 def files_below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """All that isn't a folder at this name or below it, by names from ``folder``, in order; links aren't followed."""
+    """All that isn't a folder at this name or below it, by names from ``folder``, in order.
+
+    Links below it aren't followed; if the name itself is a link, it stands for what it leads to.
+    """
     path = folder / name
-    if path.is_dir() and not path.is_symlink():
-        for inner in sorted(entry.name for entry in path.iterdir()):
-            yield from files_below(folder, f"{name}/{inner}")
-    elif os.path.lexists(path):
-        yield name, path
+    if not path.is_dir():
+        if os.path.lexists(path):
+            yield name, path
+        return
+    for inner in sorted(path.iterdir()):
+        below = f"{name}/{inner.name}"
+        if inner.is_dir() and not inner.is_symlink():
+            yield from files_below(folder, below)
+        else:
+            yield below, inner
 
 
 def called_today(name: str, made_as: str, target: str) -> str:

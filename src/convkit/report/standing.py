@@ -14,7 +14,7 @@ from typing import Any
 
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import complement_path, receipt_path
-from convkit.files.seal import seal_on
+from convkit.files.seal import seal_on, unbroken
 from convkit.files.written import called_today, files_below
 from convkit.report.checks import CHECKS
 
@@ -71,11 +71,19 @@ def _found(directory: Path, made_as: str, receipt: Mapping[str, Any], documents:
 
 
 def _of_receipt(target: Path, receipt: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the receipt beside the target is the one that is reported on."""
+    """Whether the receipt beside the target is the one that is reported on, byte by byte."""
     seal, beside = receipt.get("digest"), receipt_path(target)
-    if seal and (borne := seal_on(beside)) != seal:
-        again = f"{target.name} was written again since: {beside.name} is another receipt"
-        yield again if borne else f"{beside.name}, its receipt, is {'damaged' if beside.exists() else 'gone'}"
+    if not seal:
+        return
+    try:
+        same = unbroken(beside.read_bytes(), {"digest": seal})
+    except OSError:
+        yield f"{beside.name}, its receipt, is gone"
+        return
+    if not same and seal_on(beside) in (None, seal):
+        yield f"{beside.name}, its receipt, was changed after it was written"
+    elif not same:
+        yield f"{target.name} was written again since: {beside.name} is another receipt"
 
 
 def _of_files(target: Path, made_as: str, receipt: Mapping[str, Any]) -> Iterator[str]:
