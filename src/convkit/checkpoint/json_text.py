@@ -19,8 +19,15 @@ def loads(
     *,
     object_hook: Callable[[dict[str, Any]], Any] | None = None,
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    halves: bool = False,
 ) -> Any:
     """What a JSON text says; see :func:`json.loads` for the hooks.
+
+    Args:
+        text: the text.
+        object_hook: makes a value of an object.
+        object_pairs_hook: makes one of its pairs.
+        halves: allow escaped halves of a surrogate pair, which stand for the bytes of a file's name that isn't Unicode.
 
     Raises:
         ValueError: it isn't JSON, isn't Unicode, is nested too deeply, or is over :data:`BYTES_LIMIT` or
@@ -34,7 +41,7 @@ def loads(
         raise ValueError(f"it holds {values} values, over {VALUES_LIMIT}, the most that are read")
     try:
         found = json.loads(whole, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
-        if "\\ud" in whole or "\\uD" in whole:  # half of a pair can be read, but neither printed nor written
+        if not halves and ("\\ud" in whole or "\\uD" in whole):  # half of a pair can neither be printed nor written
             json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

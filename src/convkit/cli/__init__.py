@@ -1,14 +1,13 @@
 """The ``convkit`` command: parse arguments, call the package once, and print text or one JSON document.
 
 Exit codes: 0 success, 1 a check says no, 2 wrong usage, 3 the input can't be read or isn't supported, or
-the plan isn't total. Each command's module is imported only when the command is called.
+the plan isn't total, 70 a fault of convkit itself, 130 an interrupt. Each command's module is imported only when the
+command is called.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from convkit import __version__
+from convkit.cli.ending import ended, refused
 from convkit.cli.recorded import look_up
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -92,31 +92,31 @@ COMMANDS: dict[str, Command | Group] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command, and return the exit code."""
-    try:
-        args = parser().parse_args(argv)
-    except UsageError as error:
-        return _say(error, json_too="--json" in (sys.argv[1:] if argv is None else argv))
+    """Run one command, and return the exit code, whatever happens."""
+    return ended(lambda: run(argv), json_too=_asks_for_json(argv))
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run one command, and return the exit code.
+
+    Raises:
+        Exception: a fault of convkit itself. What is wrong with the command or its input is printed.
+    """
+    return refused(lambda: _call(argv), json_too=_asks_for_json(argv))
+
+
+def _call(argv: list[str] | None) -> int:
+    args = parser().parse_args(argv)
     for name, value in vars(args).items():
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by this name
-    try:
-        look_up(args)
-        code: int = args.call(args)
-        return code
-    except ConvkitError as error:
-        return _say(error, json_too=args.json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        refusal = ConvkitError(
-            error.strerror or str(error), path=error.filename, remedy="check the path and permissions"
-        )
-        return _say(refusal, json_too=args.json)
-    except KeyboardInterrupt:
-        print("convkit: interrupted; the same command resumes", file=sys.stderr)
-        return 130
+    look_up(args)
+    code: int = args.call(args)
+    return code
+
+
+def _asks_for_json(argv: list[str] | None) -> bool:
+    return "--json" in (sys.argv[1:] if argv is None else argv)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -149,7 +149,8 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="convkit",
         description="Converts model checkpoints between frameworks and proves that each conversion is right.",
-        epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total.",
+        epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total, "
+        "70 a fault of convkit itself, 130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"convkit {__version__}")
     _add_commands(top, "command", COMMANDS, json_default=False)
@@ -173,19 +174,3 @@ def _add_commands(
 
 def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("--json", action="store_true", default=default, help="print one JSON document")
-
-
-def _say(error: ConvkitError, *, json_too: bool) -> int:
-    from convkit.files.uri import hide_secrets
-
-    print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)
-    if json_too:
-        said = {"error": str(error), "path": error.path, "key": error.key, "problem": error.problem}
-        document: dict[str, Any] = {
-            "schema": "convkit.error/1",
-            **{name: hide_secrets(text) if text else text for name, text in said.items()},
-            "remedy": error.remedy,
-            "exit_code": error.exit_code,
-        }
-        print(json.dumps(document, indent=1))
-    return error.exit_code

@@ -29,7 +29,8 @@ def emit(document: Any) -> None:
     """Print one JSON document."""
     from convkit.files.document import as_json
 
-    print(json.dumps(as_json(document), indent=1, ensure_ascii=False))
+    shows_all = (sys.stdout.encoding or "").lower().startswith("utf")  # else what it can't show is escaped
+    print(json.dumps(as_json(document), indent=1, ensure_ascii=not shows_all))
 
 
 def table(rows: Sequence[Sequence[object]]) -> None:

@@ -50,13 +50,13 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def from_json(text: str | bytes) -> Any:
+def from_json(text: str | bytes, *, halves: bool = False) -> Any:
     """What a JSON text says, with numbers for what :func:`as_json` made of those that aren't finite.
 
     Raises:
         ValueError: it isn't JSON, or over a limit (:mod:`convkit.checkpoint.json_text`).
     """
-    return json_text.loads(text, object_hook=_number)
+    return json_text.loads(text, object_hook=_number, halves=halves)
 
 
 def _number(found: dict[str, Any]) -> Any:
@@ -73,7 +73,7 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
         OSError: it can't be read.
     """
     try:
-        return from_json(path.read_bytes())
+        return from_json(path.read_bytes(), halves=True)  # a record may name a file whose name isn't Unicode
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=remedy) from None
 

@@ -14,11 +14,15 @@ VALUES_LIMIT = 1 << 20
 DEPTH_LIMIT = 100
 #: most characters of a number: those of base 60, ``1:30:00``, take quadratic time
 NUMBER_LIMIT = 400
+_DATE, _TEXT = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
+#: what JSON can't say
+_OTHER = ("tag:yaml.org,2002:binary", "tag:yaml.org,2002:set")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def loads(text: str) -> Any:
-    """What a YAML text says, of plain data only.
+    """What a YAML text says, of plain data only: what JSON can say. Dates, and keys of any kind, are texts.
 
     Raises:
         ValueError: it isn't YAML, a value holds itself, or it is over :data:`VALUES_LIMIT` or :data:`DEPTH_LIMIT`.
@@ -63,6 +67,10 @@ class _Size:
         if id(node) not in self._known:
             if depth > DEPTH_LIMIT:
                 raise ValueError(f"{place}: it is nested more than {DEPTH_LIMIT} deep, the most that is read")
+            if node.tag == _DATE:
+                node.tag = _TEXT
+            if node.tag in _OTHER:
+                raise ValueError(f"{place}: !!{node.tag.rpartition(':')[2]} is nothing that JSON can say")
             if node.tag in _NUMBERS and len(node.value) > NUMBER_LIMIT:
                 raise ValueError(f"{place}: a number has over {NUMBER_LIMIT} characters, the most that are read")
             self._above.add(id(node))
@@ -80,4 +88,7 @@ class _Size:
 def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node.value, str):
         return []
+    for item in node.value:
+        if isinstance(item, tuple) and isinstance(item[0].value, str) and item[0].tag != _MERGE:
+            item[0].tag = _TEXT
     return [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]

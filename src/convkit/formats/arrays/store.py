@@ -322,6 +322,8 @@ def store_error(error: Exception, place: str, key: str | None = None, verb: str 
     """tensorstore's error in one line: the file that it names, else ``place``, and the reason."""
     text = _ADDED.sub("", str(error))
     match = _FILE_ERROR.search(text)
+    if match and "/" not in match[1]:  # a field of the metadata
+        match = None
     remedy = "fetch the file again" if verb == "read" else "check free space and permissions"
     return ConvkitError(
         f"can't be {verb}: {match[2] if match else text}", path=match[1] if match else place, key=key, remedy=remedy

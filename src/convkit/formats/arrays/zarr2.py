@@ -31,6 +31,8 @@ _COMPRESSORS = ("blosc", "bz2", "gzip", "zlib", "zstd")
 #: compressors that convkit writes, and their levels
 _LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 
+#: fields that may be absent, and what is meant then
+_USUAL = {"order": "C", "dimension_separator": ".", "filters": None}
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
 
@@ -115,16 +117,20 @@ def from_json(found: dict[str, Any], path: Path | str) -> Zarray:
         raise ConvkitError(
             f"compressor {compressor!r} is not supported", path=path, remedy=f"supported: {', '.join(_COMPRESSORS)}"
         )
+    order, separator, filters = (found.get(name, usual) for name, usual in _USUAL.items())
+    if order not in ("C", "F") or separator not in (".", "/") or not isinstance(filters, list | None):
+        problem = f"order {order!r}, dimension_separator {separator!r} and filters {filters!r} aren't zarr's"
+        raise ConvkitError(problem, path=path, remedy=REFETCH)
     dtype, big_endian = _our_name(found.get("dtype"), path)
     array = Zarray(
         TensorSpec.found(shape, dtype, path),
         tuple(chunks),
         compressor,
         found.get("fill_value"),
-        found.get("order", "C"),
-        found.get("dimension_separator", "."),
+        order,
+        separator,
         big_endian,
-        found.get("filters"),
+        filters,
     )
     array.check_size(path)
     return array

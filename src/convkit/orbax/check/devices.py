@@ -5,19 +5,38 @@ Source: orbax-checkpoint 0.12.8, ``_src/metadata/sharding.py``.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from convkit.checkpoint import json_text
+
 #: names that jax gives to CPU devices
 _CPU = re.compile(r"(TFRT_CPU_|cpu:)(\d+)")
 
 
+#: what a sharding raises that isn't described as Orbax does
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+
 def foreign(text: str, devices: int) -> str | None:
     """Say why a stored sharding can't be used on the first ``devices`` CPU devices; None if it can."""
-    found = json.loads(text)
+    try:
+        return _foreign(json_text.loads(text), devices)
+    except _MALFORMED:
+        return "a sharding that can't be read"
+
+
+def needed(text: str) -> float:
+    """Count the CPU devices that a stored sharding needs; infinite for devices that aren't CPUs."""
+    try:
+        return _needed(json_text.loads(text))
+    except _MALFORMED:
+        return math.inf
+
+
+def _foreign(found: dict[str, Any], devices: int) -> str | None:
     match found.get("sharding_type"):
         case "SingleDeviceSharding":
             name = str(found.get("device_str"))
@@ -33,9 +52,7 @@ def foreign(text: str, devices: int) -> str | None:
             return f"a sharding of kind {kind}"
 
 
-def needed(text: str) -> float:
-    """Count the CPU devices that a stored sharding needs; infinite for devices that aren't CPUs."""
-    found = json.loads(text)
+def _needed(found: dict[str, Any]) -> float:
     if "device_str" in found:
         match = _CPU.fullmatch(str(found["device_str"]))
         return int(match[2]) + 1 if match else math.inf
@@ -50,6 +67,6 @@ def _ids(mesh: Any) -> Iterator[int]:
             yield from _ids(part)
     elif isinstance(mesh, dict):
         if "id" in mesh:
-            yield mesh["id"]
+            yield int(mesh["id"])
         else:
             yield from _ids(list(mesh.values()))

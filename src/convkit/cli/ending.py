@@ -1,0 +1,111 @@
+"""How a command ends where it can't go on: one line on standard error, an exit code, and no trace.
+
+Standard output may be full, closed, or unable to show a name; an interrupt may come at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convkit.errors import ConvkitError
+
+FAULT, INTERRUPTED = 70, 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+#: the environment variable that shows the trace of a fault of convkit itself
+TRACE = "CONVKIT_TRACE"
+
+
+def refused(call: Callable[[], int], *, json_too: bool) -> int:
+    """Run a command, and print what it refuses.
+
+    Raises:
+        Exception: what is no :class:`~convkit.errors.ConvkitError`, no error of the system, and no interrupt.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show is escaped
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = call()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ConvkitError as error:
+        return _say(error, json_too)
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except OSError as error:
+        place = error.filename
+        if place is None and error.errno in _NO_ROOM:  # errors of files have their names
+            place = "standard output"
+            _drop_output()
+        problem = error.strerror or str(error)
+        return _say(ConvkitError(problem, path=place, remedy="check the path and permissions"), json_too)
+    except MemoryError:
+        return _say(ConvkitError("there is not enough memory", remedy="lower --memory, or free some"), json_too)
+    except KeyboardInterrupt:
+        return _interrupted()
+    return code
+
+
+def ended(call: Callable[[], int], *, json_too: bool) -> int:
+    """Run a command that prints what it refuses; anything else that it raises is a fault of convkit itself."""
+    try:
+        return call()
+    except KeyboardInterrupt:  # while another error was printed
+        return _interrupted()
+    except Exception as error:
+        if _is_interrupt(error):  # some libraries raise an error of their own when their import is interrupted
+            return _interrupted()
+        if os.environ.get(TRACE):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"a fault of convkit itself: {type(error).__name__}: {error}, at {Path(frame.filename).name}"
+        fault = ConvkitError(f"{problem}:{frame.lineno}", remedy=f"report it; {TRACE}=1 shows the trace")
+        _say(fault, json_too, FAULT)
+        return FAULT
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    seen = 0
+    while error is not None and seen < 100 and not isinstance(error, KeyboardInterrupt):
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _interrupted() -> int:
+    print("convkit: interrupted; the same command resumes", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere, or Python would try again at its end, and say so."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(error: ConvkitError, json_too: bool, code: int | None = None) -> int:
+    print(f"convkit: {error}", file=sys.stderr)
+    if json_too:
+        document: dict[str, Any] = {
+            "schema": "convkit.error/1",
+            "error": str(error),
+            "path": error.path,
+            "key": error.key,
+            "problem": error.problem,
+            "remedy": error.remedy,
+            "exit_code": error.exit_code if code is None else code,
+        }
+        try:
+            print(json.dumps(document, indent=1), flush=True)
+        except OSError:
+            _drop_output()
+    return error.exit_code
