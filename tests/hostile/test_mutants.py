@@ -35,17 +35,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 def test_mutants(source: Source, made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    shutil.copytree(made / source.name, whole)
-    files = sorted({path for pattern in source.files for path in whole.glob(pattern) if path.is_file()})
-    faults = [fault for seed in range(MUTANTS) for fault in _faults(source, seed, whole, files, tmp_path, capsys)]
+    shutil.copytree(made / source.name, tmp_path / "whole")
+    faults = [fault for seed in range(MUTANTS) for fault in _faults(source, seed, tmp_path, capsys)]
     assert not faults, "\n".join(faults)
 
 
-def _faults(
-    source: Source, seed: int, whole: Path, files: list[Path], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[str]:
+def _faults(source: Source, seed: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
     random = Random(f"{source.name}{seed}")
+    whole = folder / "whole"
+    files = sorted({path for pattern in source.files for path in whole.glob(pattern) if path.is_file()})
     path = random.choice(files)
     sound = path.read_bytes()
     path.write_bytes(mutated(path, random))
