@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from convkit.errors import UsageError
-from convkit.execute import runs
+from convkit.execute import conversion, runs
 from convkit.files import staging
 from convkit.files.staging import Staging
 from convkit.formats.cerebras_h5 import writer as cerebras_h5_writer
@@ -214,6 +214,49 @@ def test_a_changed_source_starts_afresh(half_done: tuple[Path, Path]) -> None:
     write(source, changed, CONFIG)
     assert not converted(source, target, MAPPING)["resumed"]
     assert np.array_equal(read(target)["up"], changed["down"].T)
+
+
+def other_model(source: Path) -> Path:
+    """Put another model in the source's place, of which the system says the same."""
+    before = {path: path.stat() for path in source.iterdir()}
+    write(source, {key: -array for key, array in arrays().items()}, CONFIG)
+    for path, status in before.items():
+        assert path.stat().st_size == status.st_size
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return source
+
+
+def test_two_models_that_look_the_same_are_never_mixed(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = half_done
+    source = other_model(source)
+    with patch.object(conversion, "identities", lambda files: ["the same"]):
+        # the journal's head has what the system said of the first model
+        head, *entries = journal(target)
+        head["identity"]["source"] = ["the same"]
+        lines = "".join(json.dumps(entry) + "\n" for entry in (head, *entries))
+        (part_of(target) / "journal.jsonl").write_text(lines)
+        receipt = converted(source, target, MAPPING)
+    assert not receipt["resumed"]
+    assert [
+        line for line in receipt["warnings"] if "a killed run had made it of another source: started afresh" in line
+    ]
+    converted(source, tmp_path / "again", MAPPING)
+    assert_same(read(target), read(tmp_path / "again"))
+
+
+def test_what_was_finished_and_changed_since_is_made_again(half_done: tuple[Path, Path], tmp_path: Path) -> None:
+    """Bytes of the staged file turn between the two runs."""
+    source, target = half_done
+    (staged,) = (part_of(target) / "out" / "right").glob("*.safetensors")
+    data = bytearray(staged.read_bytes())
+    data[-200:] = bytes(byte ^ 255 for byte in data[-200:])
+    for start in range(len(data) // 2, len(data), 64):
+        data[start] ^= 1
+    staged.write_bytes(data)
+    receipt = converted(source, target, MAPPING)
+    assert not receipt["resumed"]
+    assert [line for line in receipt["warnings"] if "had written has changed since: started afresh" in line]
+    assert everything_below(target) == everything_below(tmp_path / "plain")
 
 
 def test_nothing_is_resumed_after_the_machine_went_down(half_done: tuple[Path, Path], tmp_path: Path) -> None:

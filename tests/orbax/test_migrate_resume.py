@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +118,32 @@ def texts(source: Path) -> int:
     """How many leaves aren't arrays."""
     with open_checkpoint(source) as opened:
         return sum(leaf.spec is None for leaf in opened.leaves.values())
+
+
+@pytest.mark.parametrize("when", ["within", "behind"])
+def test_two_checkpoints_that_look_the_same_are_never_mixed(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Killed within an item, or when all is written; then each array's bytes are others of the same size and time."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(layout("v0_legacy_msgpack_only"), source)
+    entries = journaled(monkeypatch)
+    migrate(source, tmp_path / "count", IN_FOLDERS, restored=False, threads=1)
+    killed(source, target, 4 if when == "within" else len(entries), "folders")
+    path = source / "checkpoint"
+    status, data = path.stat(), bytearray(path.read_bytes())
+    with open_checkpoint(source) as opened:
+        values = [opened.read(key).tobytes() for key, leaf in opened.leaves.items() if leaf.spec]
+    for value in values:
+        start = data.find(value)
+        data[start : start + len(value)] = value[::-1]
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    receipt = migrate(source, target, IN_FOLDERS, restored=False, threads=1)
+    migrate(source, tmp_path / "plain", IN_FOLDERS, restored=False, threads=1)
+    assert not receipt["resumed"]
+    assert [line for line in receipt["warnings"] if "of another source: started afresh" in line]
+    assert files(target) == files(tmp_path / "plain")
 
 
 def test_a_killed_migration_starts_afresh_where_something_else_is_asked(

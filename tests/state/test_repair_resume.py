@@ -92,6 +92,26 @@ def test_a_changed_source_starts_afresh(source: Path, tmp_path: Path) -> None:
     assert main(["roundtrip", str(source), str(target)]) == 0
 
 
+def test_two_checkpoints_that_look_the_same_are_never_mixed(source: Path, tmp_path: Path) -> None:
+    """In the other one, each tensor has other values; path, inode, size and time are the same."""
+    target, status = tmp_path / "target.mdl", source.stat()
+    killed(source, target, 4)
+    data = source.read_bytes()
+    with open_checkpoint(source) as checkpoint:
+        for key in [key for key, leaf in checkpoint.leaves.items() if leaf.spec]:
+            held_as = checkpoint.read(key).tobytes()
+            data = data.replace(held_as, held_as[::-1])
+    assert data != source.read_bytes()
+    source.write_bytes(data)
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert main([*FIX, str(source), "--fixed_checkpoint_path", str(target)]) == 0
+    receipt = read_receipt(target) or {}
+    assert not receipt["resumed"]
+    assert [line for line in receipt["warnings"] if "of another source: started afresh" in line]
+    assert main(["verify", str(target)]) == 0
+    assert main(["roundtrip", str(source), str(target)]) == 0
+
+
 def test_what_reads_back_otherwise_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bit that turns on its way to the disk."""
     target, real = tmp_path / "target.mdl", CerebrasWriter.write

@@ -94,6 +94,10 @@ class Tensors(ABC):
                 yield start + low, data[low : low + step]
             start = end
 
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """The stored leaves that this one is made of, each with what holds it; a view names those below it."""
+        yield self, key
+
     def spec(self, key: str) -> TensorSpec:
         """Shape and dtype of a tensor.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,10 @@ class Renamed(Tensors):
         """See :meth:`Tensors.leaf_files`."""
         return self._tensors.leaf_files(self._names[key])
 
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """See :meth:`Tensors.origins`."""
+        return self._tensors.origins(self._names[key])
+
 
 class Joined(Tensors):
     """All leaves of several checkpoints; where more than one has a key, the first is read."""
@@ -71,6 +75,10 @@ class Joined(Tensors):
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """See :meth:`Tensors.leaf_files`."""
         return self._of[key].leaf_files(key)
+
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """See :meth:`Tensors.origins`."""
+        return self._of[key].origins(key)
 
 
 class Overlay(Checkpoint):

@@ -21,13 +21,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.checkpoint import Checkpoint, Writer
+from convkit.checkpoint import Checkpoint, Tensors, Writer
 from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
 from convkit.checkpoint.progress import Meter, Progress
+from convkit.errors import ConvkitError
 from convkit.execute.gather import Gather
 from convkit.execute.job import Job
+from convkit.execute.origins import Origins
 from convkit.execute.runs import Range, cut, slabs
-from convkit.files.staging import Staging
+from convkit.files.staging import Staging, StaleError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +57,10 @@ class Carrier:
         self.threads = threads
         self.algorithm = algorithm
         self.progress = progress
-        self.digests: dict[str, dict[str, str]] = {"source": {}, "target": {}, "complement": {}}
+        self.origins = Origins(source, algorithm)
+        self.digests: dict[str, dict[str, str]] = {"source": self.origins.digests, "target": {}, "complement": {}}
+        #: keys of leaves that a killed run had made, by role
+        self.taken_over: dict[str, list[str]] = {}
         self.peak = 0
         self._lock = threading.Lock()
         self._advance = Meter(0, None)
@@ -65,21 +70,16 @@ class Carrier:
 
         Raises:
             ConvkitError: a source can't be read, or an output can't be written.
+            StaleError: the journal's leaves were made of another source.
         """
         self._advance = Meter(sum(job.spec.nbytes for job in jobs), self.progress)
         ranges: list[Range] = []
-        resumed = 0
-        for job in jobs:
-            if (entry := self.staging.finished.get(_journal_key(job))) is not None:
-                self._note(job, entry["digest"])
-                resumed += job.spec.nbytes
-                continue
+        for job in self._left_to_make(jobs):
             writer = writers[job.role]
             whole = _stored(job, writer) is not None
             mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
             job.open_runs = len(mine)
             ranges += mine
-        self._advance(resumed)
         with ThreadPoolExecutor(self.threads) as pool:
             pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
             try:
@@ -90,12 +90,45 @@ class Carrier:
                 raise
 
     def digest_source(self) -> None:
-        """Digest the source leaves whose bytes weren't copied unchanged."""
+        """Digest the source leaves that no leaf is made of."""
         leaves = self.source.leaves
         rest = [key for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]]
         with ThreadPoolExecutor(self.threads) as pool:
-            found = pool.map(lambda key: digest_leaf(self.source, key, self.algorithm), rest)
-            self.digests["source"].update(zip(rest, found, strict=True))
+            list(pool.map(lambda key: self.origins.digest(self.source, key), rest))
+
+    def check_taken_over(self, role: str, made: Tensors) -> None:
+        """Digest the leaves that a killed run had made, as they lie in the output now.
+
+        Raises:
+            StaleError: one isn't as the journal has it.
+        """
+
+        def differs(key: str) -> bool:
+            try:
+                return digest_leaf(made, key, self.algorithm) != self.digests[role][key]
+            except ConvkitError:
+                return True
+
+        keys = self.taken_over.get(role, [])
+        with ThreadPoolExecutor(self.threads) as pool:
+            for key, different in zip(keys, pool.map(differs, keys), strict=True):
+                if different:
+                    raise StaleError(f"{key}: what a killed run had written has changed since")
+
+    def _left_to_make(self, jobs: Sequence[Job]) -> list[Job]:
+        """Take over what the journal has, if it was made of the source as it is now; return the other jobs."""
+        found = [(job, self.staging.finished.get(_journal_key(job))) for job in jobs]
+        taken = [(job, entry) for job, entry in found if entry is not None]
+        with ThreadPoolExecutor(self.threads) as pool:
+            for (job, entry), sources in zip(
+                taken, pool.map(lambda each: self.origins.of(each[0]), taken), strict=True
+            ):
+                if entry.get("sources") != sources:
+                    raise StaleError(f"{job.key}: a killed run had made it of another source")
+                self.digests.setdefault(job.role, {})[job.key] = entry["digest"]
+                self.taken_over.setdefault(job.role, []).append(job.key)
+        self._advance(sum(job.spec.nbytes for job, _ in taken))
+        return [job for job, entry in found if entry is None]
 
     def _work(self, part: Range, writer: Writer) -> None:
         job = part.job
@@ -120,22 +153,21 @@ class Carrier:
             if not copied:
                 writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
+            if job.digest_of is not None:
+                self.origins.note(self.source, job.digest_of, digest)
+            elif job.stored:
+                for tensors, key in job.origins():
+                    self.origins.note(tensors, key, digest)
+            sources = self.origins.of(job)
             with self._lock:
-                self._note(job, digest)
-                self.staging.record({"key": _journal_key(job), "digest": digest})
+                self.digests.setdefault(job.role, {})[job.key] = digest
+                self.staging.record({"key": _journal_key(job), "digest": digest, "sources": sources})
                 self.peak = max(self.peak, _anonymous_bytes())
-
-    def _note(self, job: Job, digest: str) -> None:
-        self.digests.setdefault(job.role, {})[job.key] = digest
-        if job.digest_of is not None:
-            self.digests["source"][job.digest_of] = digest
 
     def _digest_whole(self, key: str, data: np.ndarray) -> None:
         """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
         if key not in self.digests["source"]:
-            digest = digest_array(self.algorithm, data)
-            with self._lock:
-                self.digests["source"][key] = digest
+            self.origins.note(self.source, key, digest_array(self.algorithm, data))
 
 
 def _stored(job: Job, writer: Writer) -> Mapping[str, Path] | None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
-from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.digests import digest_file, digest_value
 from convkit.checkpoint.progress import Progress
+from convkit.errors import ConvkitError
 from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
@@ -22,6 +23,8 @@ from convkit.files.config_file import write_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
 from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, FileEntry, LeafDigest
+from convkit.files.staging import StaleError
+from convkit.files.unchanged import identities
 from convkit.files.written import Digesting, Span
 from convkit.formats import get_format, open_checkpoint
 from convkit.plan import Plan, Source
@@ -50,12 +53,7 @@ def convert(
             Nothing is left under a final name.
     """
     files = source.checkpoint.files()
-    identity = {
-        "plan": plan.digest,
-        "source": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
-        "options": [options.shard_size, sorted(options.chunks.items()), options.compressor],
-        "digest": digest,
-    }
+    identity = _identity(source, plan, options, digest)
     nested = any(file.parent != source.path for file in files)
     reads = [*files, *source.companions, *([source.config_path] if source.config_path else [])]
     work = Work(
@@ -68,14 +66,32 @@ def convert(
         watch=source.watch,
     )
     with publishing(work, identity) as output:
-        carrier = Carrier(
-            output.staging,
-            source.checkpoint,
-            threads=threads or os.cpu_count() or 1,
-            algorithm=digest,
-            progress=progress,
-        )
-        return _Conversion(source, plan, output, carrier, options).run()
+
+        def run() -> dict[str, Any]:
+            carrier = Carrier(
+                output.staging,
+                source.checkpoint,
+                threads=threads or os.cpu_count() or 1,
+                algorithm=digest,
+                progress=progress,
+            )
+            return _Conversion(source, plan, output, carrier, options).run()
+
+        return output.attempt(run)
+
+
+def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) -> dict[str, Any]:
+    """What a run must have in common with a killed one to resume it; of tensors the journal has digests."""
+    checkpoint = source.checkpoint
+    values = {key: json_value(leaf.value) for key, leaf in checkpoint.leaves.items() if leaf.spec is None}
+    return {
+        "plan": plan.digest,
+        "source": identities(checkpoint.files()),
+        "values": digest_value("sha256", [values, checkpoint.metadata, options.metadata]),
+        "companions": [[path.name, digest_file("sha256", path)] for path in source.companions],
+        "options": [options.shard_size, sorted(options.chunks.items()), options.compressor],
+        "digest": digest,
+    }
 
 
 class _Conversion:
@@ -127,7 +143,12 @@ class _Conversion:
         self, role: str, path: Path, leaves: dict[str, Leaf], format: str, options: WriteOptions = _PLAIN
     ) -> None:
         resume = self.output.staging.resumed and path.exists()
-        self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
+        try:
+            self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
+        except ConvkitError as error:
+            if resume:
+                raise StaleError(f"what a killed run had written {error.problem}") from None
+            raise
         self.stack.callback(self.writers[role].close)
 
     def _continued(self) -> WriteOptions:
@@ -208,13 +229,14 @@ class _Conversion:
 
     def _look_back(self) -> tuple[list[FileEntry], Digesting]:
         """The target's files, and how all files are digested: without tensors that lie in them as they are."""
-        sides = [(self.output.main, self.plan.target_format)]
+        sides = [("target", self.output.main, self.plan.target_format)]
         if "complement" in self.writers:
-            sides.append((complement_path(self.output.main), COMPLEMENT_FORMAT))
+            sides.append(("complement", complement_path(self.output.main), COMPLEMENT_FORMAT))
         files: list[FileEntry] = []
         leaf_bytes: dict[Path, list[Span]] = {}
-        for path, format in sides:
+        for role, path, format in sides:
             with open_checkpoint(path, format) as written:
+                self.carrier.check_taken_over(role, written)
                 files = files or same_files(path, written.files())
                 leaf_bytes |= written.leaf_bytes()
         return files, Digesting(self.carrier.algorithm, self.carrier.threads, leaf_bytes)

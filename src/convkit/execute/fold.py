@@ -5,6 +5,7 @@ The product is computed in float64 and rounded once, to the leaf's dtype.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Tensors, TensorSpec
@@ -51,3 +52,9 @@ class Multiplied(Tensors):
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(key)
+
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """See :meth:`Tensors.origins`."""
+        yield from self._tensors.origins(key)
+        if key == self._fold.key and self._fold.by:
+            yield from self._tensors.origins(self._fold.by)

@@ -20,7 +20,7 @@ def target_jobs(plan: Plan, checkpoint: Tensors, earlier: Tensors | None) -> lis
     """Every tensor of the target, from the source, recipes, and the complement of an ``earlier`` conversion."""
     jobs = [job for step in plan.bound.steps if not step.value for job in _of_step(step, checkpoint, earlier)]
     jobs += copies("target", Computed(plan.to_compute, Gathered(jobs)))
-    return jobs + (copies("target", earlier, plan.restored) if earlier else [])
+    return jobs + (copies("target", earlier, plan.restored, stored=True) if earlier else [])
 
 
 def from_complement(plan: Plan) -> bool:
@@ -37,7 +37,7 @@ def _of_step(step: Step, checkpoint: Tensors, earlier: Tensors | None) -> Iterat
     reader = Multiplied(checkpoint, fold) if fold and fold.side == "source" else checkpoint
     for side in step.targets:
         if earlier and side.key in _held_whole(step):
-            (job,) = copies("target", earlier, {side.key: Leaf(side.key, side.spec)})
+            (job,) = copies("target", earlier, {side.key: Leaf(side.key, side.spec)}, stored=True)
         else:
             mine = [piece for piece in parts if piece.target == side.key]
             job = Job("target", side.key, side.spec, reader, mine, step, moved)

@@ -18,11 +18,11 @@ import contextlib
 import errno
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import convkit
 from convkit.checkpoint.digests import digest_value
@@ -31,8 +31,10 @@ from convkit.execute.places import Places, Work
 from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
-from convkit.files.staging import Staging
+from convkit.files.staging import Staging, StaleError
 from convkit.files.written import Digesting, recorded
+
+_T = TypeVar("_T")
 
 #: every byte
 _ALL = Digesting()
@@ -78,6 +80,14 @@ class Output:
                 path=self.target,
                 remedy="free space, or name a target elsewhere",
             )
+
+    def attempt(self, work: Callable[[], _T]) -> _T:
+        """Do the work, and once more from the start if what a killed run left turns out to be of no use."""
+        try:
+            return work()
+        except StaleError as stale:
+            self.staging.restart(str(stale))
+            return work()
 
     def claim(self, name: str, files: Collection[str] | None = None, *, aside: str | None = None) -> None:
         """Announce a file or folder that will be published beside the target, before it is made in ``out``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from threading import local
 from typing import TYPE_CHECKING
@@ -38,6 +38,11 @@ class Computed(Tensors):
         values = np.ascontiguousarray(made.astype(value_dtype(leaf.spec.dtype)))
         return values.view(carrier(leaf.spec.dtype)).reshape(-1)[start:stop]
 
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """See :meth:`Tensors.origins`."""
+        for name in self.derived[key].of:
+            yield from self.beside.origins(name)
+
     def gives(self, leaf: DerivedLeaf, stored: Tensors) -> bool:
         """Whether the recipe gives the stored leaf, bit by bit."""
         import numpy as np
@@ -60,7 +65,12 @@ class Gathered(Tensors):
         made = {job.key: job for job in jobs}
         self.leaves = {key: Leaf(key, job.spec) for key, job in made.items()}
         self._own = _Own(made)
+        self._made = made
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`."""
         return self._own.gather(key)(start, self.spec(key).size if stop is None else stop)
+
+    def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
+        """See :meth:`Tensors.origins`."""
+        return self._made[key].origins()

@@ -31,6 +31,10 @@ LOCK = "lock"
 _ATTEMPTS = 10
 
 
+class StaleError(Exception):
+    """What a killed run left can't be taken over; the text says why."""
+
+
 class Staging:
     """The unfinished output of one target path. Use it as a context manager, which holds the lock.
 

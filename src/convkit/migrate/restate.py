@@ -32,7 +32,7 @@ from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, json_value, same_files
 from convkit.files.receipt_json import LeafDigest, RepairedSource, RepairedTarget, RepairReceipt
-from convkit.files.unchanged import Watch
+from convkit.files.unchanged import Watch, identities
 from convkit.files.written import Digesting, Span
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
 from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
@@ -130,7 +130,7 @@ def restate(
         _copy_config(source.path, output)
         if backup is not None:
             output.claim(backup.name, aside="move the earlier backup away, or say --no-backup")
-        digests, taken = _write(source, output, state, progress)
+        digests, taken = output.attempt(lambda: _write(source, output, state, progress))
         leaf_bytes = _read_back(output.main, state, digests, progress)
         if target.exists():
             shutil.copymode(target, output.main)
@@ -178,12 +178,11 @@ def _check_target(source: Path, target: Path, inplace: bool) -> None:
 
 def _identity(source: Path, state: State, plan: Mapping[str, Any]) -> dict[str, Any]:
     """What a run must have in common with a killed one to resume it."""
-    status = source.stat()
     return {
         "plan": digest_value("sha256", plan),
         "spec": state.spec,
         "numbers": dict(state.numbers),
-        "source": [status.st_size, status.st_mtime_ns],
+        "source": identities([source]),
     }
 
 
@@ -232,6 +231,9 @@ def _write(
         writer.commit()
     finally:
         writer.close()
+    if carrier.taken_over:
+        with CerebrasCheckpoint(output.main) as made:
+            carrier.check_taken_over("target", made)
     return _digests(state.leaves, carrier.digests["target"]), len(packed)
 
 

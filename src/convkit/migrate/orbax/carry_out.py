@@ -49,8 +49,10 @@ class CarryOut:
 
         Raises:
             ConvkitError: a leaf can't be read or written, or the disk is too small.
+            StaleError: what a killed run left isn't of use.
             OSError: a file can't be read or written.
         """
+        self.done = 0
         parts, copied = self.migration.parts, 0
         if self.migration.request.copy:
             paths = (path for part in parts for path in part.files.values())
@@ -61,8 +63,8 @@ class CarryOut:
     def _part(self, part: Part) -> MigratedPart:
         folder = self.output.main / part.name
         made = f"files of {part.name}"
+        make(folder, part.files, link=not self.migration.request.copy)  # anew: a killed run may have had other files
         if made not in self.staging.finished:
-            make(folder, part.files, link=not self.migration.request.copy)
             self.staging.record({"key": made})
         leaves = {fate.target: self._write_anew(part, fate) for fate in part.fates if fate.rewritten}
         record = part_record(part, folder, self.algorithm, self.threads, leaves)
@@ -79,12 +81,14 @@ class CarryOut:
         folder, step = self.output.main / role, self.staging.folder / "rewritten" / role
         with open_orbax(part.folder) as checkpoint:
             record, source = _item(checkpoint, fate)
-            jobs = copies(role, source)
+            jobs = copies(role, source, stored=True)
             carrier = Carrier(
                 self.staging, checkpoint, threads=self.threads, algorithm=self.algorithm, progress=self._progress()
             )
             written = f"written: {role}"
             if written in self.staging.finished:
+                if folder.exists() and not (step / fate.target).exists():  # it had its place already
+                    folder.rename(step / fate.target)
                 carrier.make(jobs, {})  # each is in the journal
             else:
                 step.parent.mkdir(parents=True, exist_ok=True)
@@ -102,11 +106,21 @@ class CarryOut:
                 for key, leaf in source.leaves.items()
                 if leaf.spec is None
             }
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            (step / fate.target).rename(folder)
+        self._check_taken_over(carrier, role, step)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        (step / fate.target).rename(folder)
         self.done += _nbytes(fate)
         return {**carrier.digests.get(role, {}), **values}
+
+    def _check_taken_over(self, carrier: Carrier, role: str, step: Path) -> None:
+        """Check what a killed run had made of an item.
+
+        Raises:
+            StaleError: it isn't as the journal has it.
+        """
+        if carrier.taken_over:
+            with open_orbax(step) as made:
+                carrier.check_taken_over(role, made)
 
     def _progress(self) -> Progress | None:
         """Turn progress within one item into progress of the whole."""

@@ -64,7 +64,7 @@ def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None
     """Make the folder with these files in it.
 
     Args:
-        folder: is made, with its parents; none of the files may be there.
+        folder: is made, with its parents; files of these names that are there are replaced.
         files: the files to make.
         link: whether data files may be hard links to the source's.
 
@@ -78,6 +78,7 @@ def make(folder: Path, files: Mapping[str, Path | bytes], *, link: bool) -> None
             path.mkdir(parents=True, exist_ok=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         if isinstance(origin, bytes):
             path.write_bytes(origin)
             continue

@@ -66,10 +66,8 @@ def migrate(
     plan = plan_document(migration)
     document = plan.to_json()
     with publishing(work, _identity(migration, document, algorithm)) as output:
-        steps = CarryOut(
-            migration, output, threads=threads or os.cpu_count() or 1, algorithm=algorithm, progress=progress
-        )
-        parts = steps.run()
+        cores = threads or os.cpu_count() or 1
+        parts = output.attempt(CarryOut(migration, output, threads=cores, algorithm=algorithm, progress=progress).run)
         verdict = restore(migration, output.main) if restored else Restored(skipped="--no-restore")
         return output.publish(
             MigrationReceipt,
