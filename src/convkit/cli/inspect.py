@@ -20,6 +20,7 @@ from convkit.mappings import all_mappings
 from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
+from convkit.plan.encoded import encoding_of
 from convkit.plan.names import detect_facts, detect_variants
 from convkit.report.text import size
 
@@ -75,6 +76,7 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         "config_path": str(source.config_path) if source.config_path else None,
         "config": source.config,
         "bytes": sum(leaf.spec.nbytes for leaf in leaves.values() if leaf.spec),
+        "encoding": (found := encoding_of(source)) and found.what,
         "notes": source.checkpoint.metadata.get("notes", []),
         "not_carried": source.checkpoint.metadata.get("companions", []),
         "leaves": [_leaf(leaf) for leaf in leaves.values()],
@@ -123,6 +125,7 @@ def _show(document: dict[str, Any]) -> None:
             ("variant", ", ".join(f"{name}={value!r}" for name, value in choices.items()) or "-"),
             ("config", document["config_path"] or ("within the checkpoint" if document["config"] else "none")),
             ("leaves", f"{len(document['leaves'])}, {size(document['bytes'])}"),
+            *([("weights", document["encoding"])] if document["encoding"] else []),
             *(("note", note) for note in document["notes"]),
             *(("not carried", name) for name in document["not_carried"]),
         ]

@@ -22,6 +22,8 @@ from convkit.formats.plain.shards import INDEX, arrange, check_shard, locate, pa
 
 SUFFIX = ".safetensors"
 SINGLE = "model.safetensors"
+#: the weights of an adapter, as peft names them
+ADAPTER = "adapter_model.safetensors"
 
 #: the reference implementation refuses longer headers
 HEADER_LIMIT = 100_000_000
@@ -66,7 +68,7 @@ class Safetensors(Format):
     def detect(self, path: Path) -> str | None:
         """Recognise a file or folder by its name, or by a plausible header."""
         if path.is_dir():
-            found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
+            found = next((name for name in (SINGLE, SINGLE + INDEX, ADAPTER) if (path / name).is_file()), None)
             return f"the folder holds {found}" if found else None
         if path.name.endswith((SUFFIX, SUFFIX + INDEX)):
             return f"the file is named {path.name}"
@@ -80,7 +82,7 @@ class Safetensors(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """Read the header, or the index and every shard's header, but no tensor."""
-        index, listed = locate(path, SINGLE)
+        index, listed = locate(path, SINGLE, ADAPTER)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
         metadata: dict[str, str] = {}

@@ -28,6 +28,7 @@ from convkit.plan.detect import detect_layout
 from convkit.plan.deviations import declared
 from convkit.plan.document import Options, Plan
 from convkit.plan.earlier import Earlier, earlier_of, layouts_before
+from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
@@ -54,9 +55,11 @@ def make_plan(
         UsageError: an unknown layout, format, dtype or release; a framework into which not exactly one mapping leads.
     """
     options = options or Options()
+    check_adapter_beside(source)
     mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through), options.restore)
     links = mapping.links if isinstance(mapping, Chain) else (mapping,)
     _check_asked(mapping, options)
+    check_encoded(source, links[0], dtype=options.dtype, dropped=_dropped(options.drop, source.checkpoint.leaves))
     releases = _releases(mapping, links, options.release)
     restoring = options.restore and not options.headless
     earlier = earlier_of(source, links) if restoring else [None] * len(links)

@@ -117,16 +117,17 @@ class Output:
     index: dict[str, bytes]
 
 
-def locate(path: Path, single: str) -> tuple[Path | None, dict[Path, set[str]]]:
+def locate(path: Path, *singles: str) -> tuple[Path | None, dict[Path, set[str]]]:
     """The index, if there is one, and the files to read, each with the keys that the index lists for it.
 
     Args:
-        path: a file, an index, or a folder with the file ``single`` (which wins) or its index.
-        single: ``model.safetensors`` or ``pytorch_model.bin``.
+        path: a file, an index, or a folder with one of the files ``singles`` (which wins) or its index.
+        singles: ``model.safetensors`` or ``pytorch_model.bin`` first; the first of them that is there counts.
 
     Raises:
         ConvkitError: the folder holds neither, or the index is wrong.
     """
+    single = next((name for name in singles if any((path / (name + end)).is_file() for end in ("", INDEX))), singles[0])
     index = path / (single + INDEX) if path.is_dir() else path
     if path.is_dir() and (path / single).is_file():
         return None, {path / single: set()}

@@ -28,6 +28,8 @@ from convkit.formats.torch.zip_places import CRC_FIELD, Entry, directory, local_
 
 SUFFIXES = (".bin", ".pt", ".pth")
 SINGLE = "pytorch_model.bin"
+#: the weights of an adapter, as peft names them
+ADAPTER = "adapter_model.bin"
 
 #: the folder inside every archive; torch takes any name
 ROOT = "archive"
@@ -48,7 +50,7 @@ class Torch(Format):
     def detect(self, path: Path) -> str | None:
         """Recognise a file or folder by its name, or by its first bytes."""
         if path.is_dir():
-            found = next((name for name in (SINGLE, SINGLE + INDEX) if (path / name).is_file()), None)
+            found = next((name for name in (SINGLE, SINGLE + INDEX, ADAPTER) if (path / name).is_file()), None)
             return f"the folder holds {found}" if found else None
         if path.suffix in (".pt", ".pth") or (
             path.name.startswith("pytorch_model") and path.suffix in (".bin", ".json")
@@ -65,7 +67,7 @@ class Torch(Format):
 
     def open(self, path: Path) -> Checkpoint:
         """Interpret the pickle of the file or of every shard, without reading a storage."""
-        index, listed = locate(path, SINGLE)
+        index, listed = locate(path, SINGLE, ADAPTER)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
         for file, keys in listed.items():
