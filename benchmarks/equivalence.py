@@ -49,7 +49,7 @@ def campaign(size: Size, work: Path) -> dict[str, list[Run]]:
     made, source, target = (str(work / name) for name in ("made", "source", "target.mdl"))
     stages = {
         "generate": ("fetch", f"generated://llama?dtype=bfloat16&{size.options}", made),
-        "fetch": ("fetch", f"file://{made}", source),
+        "fetch": ("fetch", f"file://{made}", source, "--link"),
         "inspect": ("inspect", source),
         "plan": ("plan", source, "--to", "cerebras/llama"),
         "convert": ("convert", source, target, "--to", "cerebras/llama"),

@@ -25,7 +25,7 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
     seed = Path(words[0]).with_name("seed") if command != "fetch" else Path(words[1]).with_name("seed")
     if command == "fetch":
         uri = row_of(words[0], words[words.index("--row") + 1])["source"]
-        Path(words[1]).mkdir()
+        Path(words[1]).mkdir(exist_ok=True)
         seed.write_text("".join(re.findall(r"seed=\d+", uri)))
         return {"uri": without_secrets(uri)}
     known = seed.read_text()

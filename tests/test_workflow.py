@@ -52,7 +52,7 @@ def test_a_framework_alone_and_layouts_on_the_way(played: Campaign):
     through = claim(id="through", source="row:good", to="hf", options="--through hf/llama --through cerebras")
     played.write([GOOD | {"to": "cerebras"}, through])
     commands = played.run("-n", "-p").stdout
-    assert re.search(r"convkit plan \S*good/source --to cerebras ", commands)
+    assert re.search(r"convkit plan \S*good/fetch.json --to cerebras ", commands)
     assert "--to hf --through hf/llama --through cerebras" in commands
     assert "results/good/target.mdl" in commands
     assert "results/through/target.mdl" not in commands
@@ -126,7 +126,7 @@ def test_a_repair_takes_the_place_of_a_conversion(played: Campaign):
     state = claim(id="state", source="old.mdl", to="data-iter-state", options="-w files -d iterable")
     played.write([state, claim(id="fixed", source="row:state", to="fix-checkpoint-spec")])
     commands = played.run("--dry-run", "--printshellcmds").stdout
-    carried = "convkit cerebras data-iter-state --old_checkpoint results/state/source.mdl"
+    carried = "convkit cerebras data-iter-state --old_checkpoint results/state/fetch.json"
     assert f"{carried} --output_file results/state/target.mdl -w files -d iterable --overwrite" in commands
     fixed = "results/state/target.mdl --fixed_checkpoint_path results/fixed/target.mdl --copy-healthy"
     assert f"convkit cerebras fix-checkpoint-spec {fixed} --dry-run" in commands

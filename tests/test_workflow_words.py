@@ -91,7 +91,7 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
         assert in_a_shell(rules.opening(good)) == ([f"--config={words[1]}"] if words[:1] == ["--config"] else [])
         stages = [f"--stages={cell.partition('=')[2]}"] if column == "checks" else []
         assert in_a_shell(rules.equivalence_options(good))[1:] == stages
-        assert re.fullmatch(r"results/good/source(\.\w+)?", rules.source(good), re.ASCII), cell
+        assert re.fullmatch(r"results/good/source(\.\w+)?", rules.fetched(good), re.ASCII), cell
         assert re.fullmatch("[0-9a-f]{64}", rules.claimed_source(good))
     assert (carried > 9) == (column in ("source", "options", "checks"))
 
@@ -139,10 +139,10 @@ def test_nothing_is_run_and_nothing_is_changed_on_the_way(played: Campaign):
     calls = [json.loads(line) for line in (played.directory / "words.jsonl").read_text().splitlines()]
     stages = {name: words for name, *words in calls}
     asked = ["--to", "cerebras/llama", "--config", text, "--drop", "{x} " + text, f"--drop=--{text}"]
-    assert stages["fetch"] == [table, "results/good/source", "--row", "good", "--overwrite", "--json"]
-    assert stages["inspect"] == ["results/good/source", f"--config={text}", "--json"]
-    assert stages["plan"] == ["results/good/source", *asked, "--json"]
-    assert stages["convert"][:9] == ["results/good/source", "results/good/target.mdl", *asked]
+    assert stages["fetch"] == [table, "results/good/source", "--row", "good", "--in-place", "--overwrite", "--json"]
+    assert stages["inspect"] == ["results/good/fetch.json", f"--config={text}", "--json"]
+    assert stages["plan"] == ["results/good/fetch.json", *asked, "--json"]
+    assert stages["convert"][:9] == ["results/good/fetch.json", "results/good/target.mdl", *asked]
     assert f"--stages={text}:" in stages["equivalence"]
     assert stages["report"][:3] == ["results", "--table", table]
     assert not list(played.directory.rglob("canary*"))

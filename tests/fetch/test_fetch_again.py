@@ -12,6 +12,7 @@ import pytest
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import fetch
 from convkit.fetch.staging import Parts
+from convkit.files.unchanged import state_of
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def texts(folder: Path) -> dict[str, str]:
 
 def test_same_again_does_nothing(source: Path, tmp_path: Path) -> None:
     first = fetch(str(source), tmp_path / "m")
-    before = (tmp_path / "m").stat()
+    before = state_of(tmp_path / "m")
     second = fetch(str(source), tmp_path / "m")
     assert first | {"fetched": False} == second
-    assert (tmp_path / "m").stat() == before
+    assert state_of(tmp_path / "m") == before
     assert fetch("https://elsewhere.invalid/x", tmp_path / "m", sha256=first["sha256"]) == second
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,3 +193,19 @@ def test_it_judges_what_lies_there_and_says_that_the_receipt_records_other_bytes
     verdict = equivalence(source, target, choices=NO_FAULTS)
     assert verdict.state == "no" and [one.name for one in verdict.stages or () if one.problems] == ["layers.1"]
     assert verdict.details["notes"] == [f"the target isn't what the receipt records: {key}; what lies there was judged"]
+
+
+def test_a_source_that_was_changed_since_is_another_one_however_little_it_differs(tmp_path: Path) -> None:
+    source, target = generated_pair("llama?layers=1", tmp_path, "cerebras/llama")
+    flip_a_bit(source / "model.safetensors")
+    verdict = equivalence(source, target, choices=NO_FAULTS)
+    assert verdict.state == "no" and not [one.name for one in verdict.stages or () if one.problems]
+    (problem,) = verdict.problems
+    assert re.match(r"the source was changed since the conversion: \S+ \(convert again", problem)
+
+
+def flip_a_bit(file: Path) -> None:
+    """The last bit that counts for least in the last tensor."""
+    data = bytearray(file.read_bytes())
+    data[-4] ^= 1
+    file.write_bytes(data)

@@ -17,8 +17,9 @@ from convkit.cli.kinds import kind_of
 from convkit.cli.output import parse_size
 from convkit.cli.report import altered
 from convkit.errors import ConvkitError, UsageError
+from convkit.fetch import seen_now
 from convkit.files.uri import hide_secrets, scheme_of, without_secrets
-from convkit.report import build_report, format_table, read_summary
+from convkit.report import build_report, format_table, read_summary, standing
 from convkit.report.table import read_rows
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
@@ -126,11 +127,20 @@ def target(wildcards):
 
 
 def source(wildcards):
-    """Where this row's source lies; a file keeps its suffix, by which formats are recognised."""
-    row = ROWS[wildcards.id]
-    if origin(row):
-        return target_of(origin(row))
-    return f"{config['results']}/{wildcards.id}/source{suffix_of(row['source'])}"
+    """What the stages of this row read: another row's output, or what the record of the fetch describes."""
+    before = origin(ROWS[wildcards.id])
+    return target_of(before) if before else f"{config['results']}/{wildcards.id}/fetch.json"
+
+
+def fetched(wildcards):
+    """Where a source is brought; a file keeps its suffix, by which formats are recognised."""
+    return f"{config['results']}/{wildcards.id}/source{suffix_of(ROWS[wildcards.id]['source'])}"
+
+
+def seen_source(wildcards):
+    """What changes when a source on this machine does, so that it is fetched again."""
+    record = Path(config["results"], wildcards.id, "fetch.json")
+    return seen_now(ROWS[wildcards.id]["source"], record)
 
 
 def suffix_of(source):
@@ -151,6 +161,28 @@ def claimed_source(wildcards):
     """What changes with a row's source. The source itself may hold a password, and Snakemake records parameters."""
     row = ROWS[wildcards.id]
     return hashlib.sha256(json.dumps([row["source"], row["sha256"]]).encode()).hexdigest()
+
+
+def again(wildcards):
+    """Why an output must be made again although its row is the same: a file of it is gone, or was changed since.
+
+    That is noted, and the note stands until another reason is found: what a job was given must not change once it has
+    mended the output, otherwise it would be done a second time.
+    """
+    folder = Path(config["results"], wildcards.id)
+    document, note = folder / "convert.json", folder / "again.txt"
+    if document.exists() and (reason := damage(document)):
+        note.write_text(reason, encoding="utf-8")
+    return note.read_text(encoding="utf-8") if note.exists() else ""
+
+
+def damage(document):
+    """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time."""
+    try:
+        wrong = next(standing.stale(document.parent, {"convert": json.loads(document.read_bytes())}), None)
+    except (ValueError, AttributeError, KeyError):
+        wrong = f"{document.name} is damaged"
+    return wrong and f"{wrong} ({document.stat().st_mtime_ns})"
 
 
 def request(wildcards):

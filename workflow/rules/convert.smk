@@ -1,4 +1,5 @@
 # convkit itself publishes the output atomically and resumes after a kill, so the workflow only tracks the receipt.
+# An output that is gone, or was changed since, is a reason to convert again.
 rule convert:
     input:
         source_record,
@@ -23,6 +24,7 @@ rule convert:
         target=target,
         request=request,
         digest=config["digest"],
+        again=again,
     message:
         "{wildcards.id}: convert"
     shell:

@@ -1,3 +1,4 @@
+# A large checkpoint on this machine is read where it lies: its record says where, and shows whether it was changed.
 # The command looks up the source in the table: words of a rule are printed and recorded.
 rule fetch:
     output:
@@ -14,10 +15,11 @@ rule fetch:
         runtime=240,
     params:
         table=lambda wildcards: config["checkpoints"],
-        path=source,
+        path=fetched,
         claimed=claimed_source,
+        seen=seen_source,
     message:
         "{wildcards.id}: fetch"
     shell:
-        "convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --overwrite --json"
+        "convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --in-place --overwrite --json"
         " > {output:q} 2> {log:q}"

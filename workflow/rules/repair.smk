@@ -41,6 +41,7 @@ rule repair:
         runtime=minutes,
     params:
         command=repairing,
+        again=again,
     message:
         "{wildcards.id}: repair"
     shell:

@@ -20,23 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import record
 from convkit.fetch.generated import Generated
 from convkit.fetch.http import Http
-from convkit.fetch.in_place import is_large
+from convkit.fetch.in_place import is_large, seen
 from convkit.fetch.local import Local, from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
-from convkit.fetch.source import Arrivals, Call, Progress, Source
+from convkit.fetch.source import Arrivals, Call, MissingError, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, left_beside
 from convkit.files.uri import hide_secrets, scheme_of
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "seen_now"]
 
 #: the constructor of each scheme's source; other schemes go to fsspec
 _SOURCES: dict[str | None, Callable[[str], Source]] = {
@@ -97,12 +97,31 @@ def fetch(
                 return held.to_json() | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
+            shows = seen(source) if isinstance(source, Local) else UNSET
             if lies is None:
                 _fill(source, call)
             files = _described(lies, place, expected, progress)
-            return _published(source.uri, place, lies, files).to_json() | {"fetched": True}
+            return _published(source.uri, place, lies, files, shows).to_json() | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
+
+
+def seen_now(uri: str, before: Path) -> str:
+    """What changes when a source on this machine does; empty for others. No file is read.
+
+    A source that isn't there, or can't be fetched, is taken for the one that the record at ``before`` describes.
+    """
+    if scheme_of(uri) not in (None, "file", "package"):
+        return ""
+    try:
+        source = _source(uri)
+        assert isinstance(source, Local)
+        return seen(source)
+    except (ConvkitError, OSError):
+        try:
+            return record.load(before).seen or ""
+        except (ConvkitError, OSError):
+            return ""
 
 
 def _fill(source: Source, call: Call) -> None:
@@ -143,14 +162,16 @@ def _described(
     )
 
 
-def _published(uri: str, place: Parts, lies: Local | None, files: list[record.FetchedFile]) -> record.FetchRecord:
+def _published(
+    uri: str, place: Parts, lies: Local | None, files: list[record.FetchedFile], shows: str | UnsetType
+) -> record.FetchRecord:
     """Write the record, and put it and the payload in their places, all or none; what isn't true any more goes."""
     destination, path = place.target, fetch_record_path(place.target)
     stale = [other for other in left_beside(destination) if other != path]
     if lies is not None and path.exists():
         stale.append(destination)  # what an earlier fetch brought
     staged = place.folder / path.name
-    written = record.write(staged, destination, uri, files, lies.path if lies else None)
+    written = record.write(staged, destination, uri, files, place=lies.path if lies else None, seen=shows)
     place.publish_payload(staged, stale, with_payload=lies is None)
     return written if lies else record.settle(destination)
 
@@ -178,12 +199,22 @@ def _held(
 ) -> record.FetchRecord | None:
     """The record of the destination, if it already holds the requested source, as it is to be held."""
     held = record.read(destination)
-    if held is None or source.stale(held.files) or held.in_place != in_place:
+    if held is None or _changed(source, held) or held.in_place != in_place:
         return None
     if not link and not in_place and _is_source(destination, source, held):
         return None
     asked = held.sha256 == expected if expected else held.uri == source.uri and not source.masked
     return structs.replace(held, path=str(held.place(destination))) if asked else None
+
+
+def _changed(source: Source, held: record.FetchRecord) -> bool:
+    """Whether a source on this machine isn't the one that was fetched; one that isn't there any more is."""
+    if source.stale(held.files):
+        return True
+    try:
+        return isinstance(source, Local) and held.seen not in (UNSET, seen(source))
+    except MissingError:
+        return False
 
 
 def _is_source(destination: Path, source: Source, held: record.FetchRecord) -> bool:
@@ -198,7 +229,7 @@ def _taken(destination: Path, source: Source) -> UsageError:
         problem = f"exists, fetched from {held.uri}"
     elif source.masked:
         problem = "exists, and a URI with a query can't be recognised without a sha256"
-    elif source.stale(held.files):
+    elif _changed(source, held):
         problem = "exists, and its source has changed since"
     elif _is_source(destination, source, held):
         problem = "exists, as a hard link to its source"

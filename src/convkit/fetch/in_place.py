@@ -63,19 +63,13 @@ def _place(record: FetchRecord, path: Path) -> Path:
     return record.place(path.parent / name)
 
 
-def fingerprint(local: Local, before: Path) -> str:
-    """What changes when a local source does: of paths, sizes, times and inodes of its files; no file is read.
+def seen(local: Local) -> str:
+    """What changes when a local source does: a digest of paths, sizes, times and inodes of its files; none is read.
 
-    A source that isn't there is taken for the one that the record at ``before`` describes, if there is one.
+    Raises:
+        ConvkitError: it can't be fetched.
     """
-    try:
-        known = [(path, *_said(state_of(file))) for path, file in local.files().items()]
-    except ConvkitError:
-        try:
-            files = load(before).files
-        except (ConvkitError, OSError):
-            return "not there"
-        known = [(each.path, each.size, each.mtime_ns, each.inode) for each in files]
+    known = [(path, *_said(state_of(file))) for path, file in local.files().items()]
     return hashlib.sha256(json.dumps(sorted(known)).encode()).hexdigest()
 
 

@@ -72,6 +72,7 @@ class FetchRecord(Document, frozen=True, kw_only=True):
     sha256: Sha256
     bytes: Bytes
     time: str
+    seen: Annotated[str | UnsetType, Meta(description="what changes when a source on this machine does")] = UNSET
     files: tuple[FetchedFile, ...]
     fetched: bool | UnsetType = UNSET
 
@@ -104,7 +105,13 @@ def digest(files: Sequence[FetchedFile]) -> str:
 
 
 def write(
-    path: Path, destination: Path, uri: str, files: Sequence[FetchedFile], place: Path | None = None
+    path: Path,
+    destination: Path,
+    uri: str,
+    files: Sequence[FetchedFile],
+    *,
+    place: Path | None = None,
+    seen: str | UnsetType = UNSET,
 ) -> FetchRecord:
     """Write the record of a destination to ``path``; returns it. ``place`` is that of one that isn't copied."""
     record = FetchRecord(
@@ -115,6 +122,7 @@ def write(
         sha256=digest(files),
         bytes=sum(each.size for each in files),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
+        seen=seen,
         files=tuple(files),
     )
     return _written(path, record)

@@ -12,7 +12,7 @@ from convkit.verify.equivalence.beyond import Beyond
 from convkit.verify.equivalence.deviations import measured, not_shown
 from convkit.verify.equivalence.record import Record
 from convkit.verify.equivalence.recorded import Held
-from convkit.verify.equivalence.recorded_digests import other_than_recorded
+from convkit.verify.equivalence.recorded_digests import changed_source, changed_target
 from convkit.verify.equivalence.sides import Sides
 from convkit.verify.equivalence.walk import Walk
 from convkit.verify.judged import Check
@@ -56,6 +56,7 @@ def _problems(sides: Sides, walk: Walk, beyond: Beyond) -> tuple[list[str], list
     problems += beyond.problems
     if basis.refused and (problems or not record.sound):
         problems.append(basis.refused)
+    problems += changed_source(sides.ours, sides.receipt)
     unshown = [*not_shown(basis), *beyond.unshown]
     if basis.unproved:
         # where nothing can be compared under a deviation, a difference may be what it declares
@@ -98,7 +99,7 @@ def _details(sides: Sides, record: Record, beyond: list[str]) -> dict[str, Any]:
         "only_in_source": list(dict.fromkeys(record.only_in_source)),
         "only_in_target": list(dict.fromkeys(record.only_in_target)),
         "notes": [
-            *other_than_recorded(both, sides.receipt),
+            *changed_target(sides.theirs, sides.receipt),
             *sides.reconfigured,
             *beyond,
             *notes,

@@ -30,6 +30,7 @@ from convkit.verify.roundtrip.reconvert import (
 #: tensors compared at the same time; each thread holds a few blocks
 THREADS = min(8, max(2, os.cpu_count() or 2))
 
+_SOURCE_CHANGED = "the source was changed since the conversion"
 _CHANGED = "its digest differs from the receipt: the leaf or the receipt was changed after the conversion"
 
 
@@ -205,5 +206,7 @@ class _Leaf:
             worst = f"by {self.max_ulp:.3g} ulp" if math.isfinite(self.max_ulp) else "finite on one side only"
             text += f", the worst {worst}"
         if self.digests and same and not self.ops:
-            text += "; the restored leaf is the one that the receipt records"
+            text += f"; {_SOURCE_CHANGED}: the restored leaf is the one that the receipt records"
+        elif not same and self.ops:
+            text += f"; {_SOURCE_CHANGED}: its digest differs from the receipt"
         return text
