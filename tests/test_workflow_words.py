@@ -99,18 +99,18 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
 @pytest.mark.parametrize("key", CONFIG)
 def test_a_setting_is_carried_through_or_refused_in_one_line(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch):
     carried = set()
-    for value in (*HOSTILE, 0, -1, 2.5, True, None, [], {}, ["$(touch canary)"], "a//b", ""):
+    for value in (*HOSTILE, 0, -1, 2.0, 2.5, True, None, [], {}, ["$(touch canary)"], "a//b", ""):
         if key == "checkpoints" and isinstance(value, str) and value and "/" not in value and "\0" not in value:
             (tmp_path / value).write_text("\t".join(GOOD) + "\n" + "\t".join(GOOD.values()) + "\n")
         try:
-            read_rules(tmp_path, [GOOD], monkeypatch, **{key: value})
+            shared = read_rules(tmp_path, [GOOD], monkeypatch, **{key: value})
+            assert type(shared.config[key]) is not float
             carried.add(value)
         except SystemExit as refusal:
             assert re.fullmatch(r"convkit: config[^\n\r]+", str(refusal)), value
-    plain = {"results": {"../../x", "a//b"}}
+    plain = {"results": {"../../x", "a//b"}, "threads": {2.0}, "probe_length": {2.0}}
     assert carried == plain.get(key, set()) or key == "checkpoints"
-    for value in carried:
-        assert in_a_shell([value]) == [value]
+    assert [in_a_shell([value])[0] for value in carried] == list(map(str, carried)) or key != "checkpoints"
 
 
 def test_every_word_of_a_rule_is_quoted():

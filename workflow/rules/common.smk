@@ -87,6 +87,7 @@ def origin(row):
 
 check(config, "config", "config:")
 config["results"] = str(PurePosixPath(config["results"]))
+config.update({name: int(config[name]) for name in ("threads", "probe_length")})  # 2.0 is a whole number too
 ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
@@ -228,7 +229,7 @@ def report_failure():
         page = build_report(Path(config["results"]), table=Path(config["checkpoints"]), judge=altered)
         print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
     except ConvkitError as error:
-        print(f"convkit: {error}", file=sys.stderr)
+        print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)
 
 
 def planned(figure, *, factor=1.0, atleast=0):
