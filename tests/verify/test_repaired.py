@@ -120,7 +120,7 @@ def test_a_repair_is_what_its_record_says(repaired: tuple[Path, Path], capsys: p
     assert verdict["passed"], verdict["problems"]
     assert verdict["measured"]["leaves_total"] == 5
     assert verdict["source"] == str(repaired[0])
-    assert verdict["sensitivity"] == "caught 3 of 3"
+    assert verdict["sensitivity"] == "caught 8 of 8"
 
 
 def test_a_loader_state_is_what_its_record_says(

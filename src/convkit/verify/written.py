@@ -32,7 +32,10 @@ Files = dict[str, Path | bytes]
 #: bytes of the largest file in which a fault is planted, in memory
 _PLANTED = 1 << 22
 #: the verdict on a receipt whose seal is broken: what it says is not to be relied on
-_BROKEN = "the receipt was changed after it was written, so it vouches for nothing (restore it, or convert again)"
+_BROKEN = (
+    "the receipt isn't as it was written: it was edited or damaged, so it vouches for nothing"
+    " (restore it, or make the output again)"
+)
 #: what verdicts say under a receipt that records no digests of files
 _EARLIER = (
     "the receipt is of an earlier release: of what it doesn't record, nothing was compared"
