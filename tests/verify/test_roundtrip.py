@@ -169,11 +169,20 @@ def test_a_source_that_changed_since_is_told_from_a_target_that_did(tmp_path: Pa
     target = converted(source, "cerebras/llama", tmp_path / "cs", format="safetensors")
     flip_a_bit(source, HF_K0)
     (problem,) = judged(source, target).problems
-    assert problem.startswith(HF_K0) and problem.endswith("the restored leaf is the one that the receipt records")
+    says = "the source was changed since the conversion: the restored leaf is the one that the receipt records"
+    assert problem.startswith(HF_K0) and problem.endswith(says)
     flip_a_bit(source, HF_K0)
     flip_a_bit(target, K0)
     (problem,) = judged(source, target).problems
     assert problem.startswith(HF_K0) and problem.endswith("the first at [15, 31]")
+
+
+def test_a_source_that_changed_since_a_cast_is_another_one_even_within_the_bound(tmp_path: Path) -> None:
+    source = copied(HERE / "llama_gqa" / "hf", tmp_path / "hf")
+    target = converted(source, "cerebras/llama", tmp_path / "cs", format="safetensors", dtype="bfloat16")
+    flip_a_bit(source, HF_K0)
+    verdict = judged(source, target)
+    assert verdict.state == "no" and "its digest differs from the receipt" in verdict.problems[0]
 
 
 def test_a_digest_that_was_edited_is_found(tmp_path: Path) -> None:

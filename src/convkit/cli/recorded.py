@@ -21,7 +21,7 @@ def look_up(args: argparse.Namespace) -> None:
     for name in _SOURCES:
         path = getattr(args, name, None)
         if isinstance(path, Path) and (path.name == "fetch.json" or path.name.endswith(".fetch.json")):
-            from convkit.fetch.in_place import recorded
+            from convkit.fetch import recorded
             from convkit.files.unchanged import Watch
 
             place, states = recorded(path)

@@ -26,7 +26,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import record
 from convkit.fetch.generated import Generated
 from convkit.fetch.http import Http
-from convkit.fetch.in_place import is_large, seen
+from convkit.fetch.in_place import is_large, recorded, seen
 from convkit.fetch.local import Local, from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
@@ -36,7 +36,7 @@ from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, left_beside
 from convkit.files.uri import hide_secrets, scheme_of
 
-__all__ = ["fetch", "seen_now"]
+__all__ = ["fetch", "recorded", "seen_now"]
 
 #: the constructor of each scheme's source; other schemes go to fsspec
 _SOURCES: dict[str | None, Callable[[str], Source]] = {
