@@ -13,7 +13,7 @@ import pytest
 
 from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch import fetch
+from convkit.fetch import fetch, seen_now
 from convkit.fetch.in_place import COPIED_UP_TO, recorded
 from convkit.files.unchanged import state_of
 
@@ -239,3 +239,22 @@ def test_a_record_names_a_source_for_every_command(
     for command in (["inspect"], ["plan", "--to", "cerebras/llama"], ["cerebras", "fix-checkpoint-spec"]):
         assert main([*command, str(record_of(tmp_path))]) == 3
         assert "changed since it was fetched" in capsys.readouterr().err
+
+
+def test_what_shows_that_a_source_changed(source: Path, tmp_path: Path) -> None:
+    """For the workflow: no file is read, and a source that isn't there is what it was."""
+    weights, record = source / "model.safetensors", record_of(tmp_path)
+    shown = [seen_now(str(weights), record)]
+    assert in_place(weights, tmp_path)["seen"] == shown[0]
+    for change in (
+        lambda: same_times(weights, replace),
+        lambda: os.utime(weights),
+        lambda: (source / "config.json").write_text("{ }"),
+    ):
+        change()
+        shown.append(seen_now(str(weights), record))
+        assert seen_now(weights.as_uri(), record) == shown[-1]
+    assert len(set(shown)) == len(shown)
+    weights.unlink()
+    assert seen_now(str(weights), record) == shown[0]
+    assert seen_now(str(weights), tmp_path / "none") == seen_now("s3://bucket/model", record) == ""

@@ -15,6 +15,7 @@ from convkit.errors import ConvkitError
 from convkit.fetch.local import Local
 from convkit.fetch.record import FetchRecord, changes, load
 from convkit.fetch.source import Call
+from convkit.files.config_file import find_config
 from convkit.files.unchanged import State, state_of
 
 #: bytes of a source's files, in all, that are copied although the source could be read where it lies: so few cost
@@ -66,10 +67,14 @@ def _place(record: FetchRecord, path: Path) -> Path:
 def seen(local: Local) -> str:
     """What changes when a local source does: a digest of paths, sizes, times and inodes of its files; none is read.
 
+    The config beside a file counts, as it is read where the file is read in place.
+
     Raises:
         ConvkitError: it can't be fetched.
     """
-    known = [(path, *_said(state_of(file))) for path, file in local.files().items()]
+    config = None if local.path.is_dir() else find_config(local.path)
+    files = local.files() | ({f"../{config.name}": config} if config else {})
+    known = [(path, *_said(state_of(file))) for path, file in files.items()]
     return hashlib.sha256(json.dumps(sorted(known)).encode()).hexdigest()
 
 

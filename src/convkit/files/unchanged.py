@@ -76,9 +76,9 @@ class Watch:
     """
 
     def __init__(self, path: Path, known: Mapping[Path, State] | None = None) -> None:
-        self._first: dict[Path, State | None] = {**{file: state_of(file) for file in _around(path)}, **(known or {})}
         #: the files that must not change
-        self._read: dict[Path, State | None] = dict(known or {})
+        self._read: dict[Path, State | None] = {file.absolute(): state for file, state in (known or {}).items()}
+        self._first: dict[Path, State | None] = {file: state_of(file) for file in _around(path)} | self._read
 
     def reads(self, files: Iterable[Path]) -> None:
         """From now on these files count; a folder stands for the files that it held first."""
