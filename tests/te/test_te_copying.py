@@ -109,7 +109,7 @@ class TestReceipts:
         path = receipt_path(tmp_path / "te")
         receipt = json.loads(path.read_text())
         receipt["target"]["files"] = [{**file, "name": Path(file["name"]).name} for file in receipt["target"]["files"]]
-        path.write_text(json.dumps(receipt))
+        path.write_text(json.dumps({name: receipt[name] for name in receipt if name not in ("written", "digest")}))
         assert verify(tmp_path / "te").passed
         back = ["te", f"--input-path={tmp_path / 'te'}", f"--output-path={tmp_path / 'back'}", "--fw=t5x"]
         assert main([*back, "--direction=te2fw"]) == 0
