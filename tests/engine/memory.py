@@ -23,13 +23,12 @@ RIGHT = Layout("right/model", "the right side", "safetensors", "config.json", si
 
 
 class Memory(Checkpoint):
-    """Arrays as a checkpoint; anything that isn't an array is a value. ``mapped`` says whether it gives views."""
+    """Arrays as a checkpoint; anything that isn't an array is a value."""
 
-    def __init__(self, arrays: Arrays, ties: Mapping[str, str] | None = None, mapped: bool = True) -> None:
+    def __init__(self, arrays: Arrays, ties: Mapping[str, str] | None = None) -> None:
         self.path = Path("memory")
         self.format = "memory"
         self.metadata = {}
-        self.mapped = mapped
         self.arrays = {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}
         self.leaves = {
             key: Leaf(key, TensorSpec(array.shape, array.dtype.name), same_as=(ties or {}).get(key))
@@ -37,9 +36,6 @@ class Memory(Checkpoint):
             else Leaf(key, value=array)
             for key, array in arrays.items()
         }
-
-    def view(self, key: str) -> np.ndarray | None:
-        return self._bits(key) if self.mapped else None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         return self._bits(key).reshape(-1)[start:stop]

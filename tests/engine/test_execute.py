@@ -227,11 +227,10 @@ def test_the_order_of_work_changes_nothing(chance: random.Random) -> None:
         assert everything_below(folder / "a") == everything_below(folder / "b")
 
 
-@pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("length", [1, 17, 100])
-def test_sources_that_must_be_decoded_give_the_same(mapped: bool, length: int) -> None:
+def test_sources_that_must_be_decoded_give_the_same(length: int) -> None:
     """In whatever pieces the target is asked for."""
-    left = Memory(arrays(), mapped=mapped)
+    left = Memory(arrays())
     made = Converted(links_of(plan_of(MAPPING, left, CONFIG), left, None)[-1])
     with ExitStack() as stack:
         small(stack, TILE=4)
@@ -404,7 +403,7 @@ def test_a_source_that_fails_names_itself_and_leaves_nothing(tmp_path: Path) -> 
                 raise ConvkitError("is damaged", path="somewhere", key=key, remedy="fetch it again")
             return super().read(key, start, stop)
 
-    checkpoint = Failing(arrays(), mapped=False)
+    checkpoint = Failing(arrays())
     plan = plan_of(MAPPING, checkpoint, CONFIG)
     with pytest.raises(ConvkitError, match=r"somewhere: l\.1\.up: is damaged \(fetch it again\)"):
         convert(source_of(checkpoint, CONFIG), plan, tmp_path / "right", threads=4)

@@ -18,7 +18,7 @@ class Chunked(Memory):
     """Arrays that are decoded in pieces of n elements, and a count of how often each piece was decoded."""
 
     def __init__(self, arrays: Arrays, grain: int) -> None:
-        super().__init__(arrays, mapped=False)
+        super().__init__(arrays)
         self.grain = grain
         self.decoded: Counter[tuple[str, int]] = Counter()
         self.largest = 0

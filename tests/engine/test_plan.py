@@ -50,9 +50,6 @@ class Unreadable(Memory):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         raise AssertionError(f"{key} was read")
 
-    def view(self, key: str) -> np.ndarray | None:
-        raise AssertionError(f"{key} was looked at")
-
 
 def test_a_plan_reads_no_tensor() -> None:
     plan = plan_of(MAPPING, Unreadable(arrays()), CONFIG, drop=("scratch",))
@@ -101,9 +98,6 @@ def test_no_tensor_is_read() -> None:
     class Untouchable(Memory):
         def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
             raise AssertionError(f"{key} was read")
-
-        def view(self, key: str) -> np.ndarray | None:
-            raise AssertionError(f"{key} was seen")
 
     assert plan_of(MAPPING, Untouchable(arrays()), CONFIG, drop=("scratch",)).digest
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.formats import get_format, open_checkpoint
-from convkit.formats.plain.mapped import MappedCheckpoint
+from convkit.formats.plain.placed import PlacedCheckpoint
 
 
 def edit(path: Path, key: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -20,8 +20,8 @@ def edit(path: Path, key: str, change: Callable[[np.ndarray], np.ndarray]) -> No
     with open_checkpoint(path) as checkpoint:
         old = np.array(checkpoint.read(key))
         new = change(old.copy())
-        if isinstance(checkpoint, MappedCheckpoint):
-            place = checkpoint._places[key]
+        if isinstance(checkpoint, PlacedCheckpoint):
+            place = checkpoint.places[key]
             with place.file.open("r+b") as file:
                 file.seek(place.offset)
                 file.write(new.tobytes())

@@ -32,17 +32,15 @@ def random_bits(seed: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     return bits(TensorSpec(shape, dtype), seed).view(value_dtype(dtype)).reshape(shape)
 
 
-def examined(mapping: Mapping, left: Arrays, right: Arrays, mapped: bool = True, **options: Any) -> Findings:
-    source = Memory(left, mapped=mapped)
+def examined(mapping: Mapping, left: Arrays, right: Arrays, **options: Any) -> Findings:
+    source = Memory(left)
     plan = json.loads(json.dumps(plan_of(mapping, source, **options).to_json()))
-    return examine(read_plan(Plan, plan), Sides(source, Memory(right, mapped=mapped)))
+    return examine(read_plan(Plan, plan), Sides(source, Memory(right)))
 
 
 @settings(deadline=None)
-@given(st.lists(cases(), min_size=1, max_size=3), st.booleans(), st.integers(0, 2**32), st.data())
-def test_any_mapping_is_undone_and_any_flipped_bit_found(
-    chosen: list[Case], mapped: bool, seed: int, data: st.DataObject
-) -> None:
+@given(st.lists(cases(), min_size=1, max_size=3), st.integers(0, 2**32), st.data())
+def test_any_mapping_is_undone_and_any_flipped_bit_found(chosen: list[Case], seed: int, data: st.DataObject) -> None:
     rules, left = [], {}
     for number, case in enumerate(chosen):
         rules.append(Rule(f"l{number}{case.left.fields}", f"r{number}{case.right.fields}", case.pattern, **case.sizes))
@@ -50,13 +48,13 @@ def test_any_mapping_is_undone_and_any_flipped_bit_found(
         left |= {f"l{number}{key}": random_bits(seed, dtype, shape) for key, (_, shape) in case.left.leaves.items()}
     mapping = mapping_of(*rules)
     right = {key: np.array(array) for key, array in carried(mapping, left).items()}
-    found = examined(mapping, left, right, mapped)
+    found = examined(mapping, left, right)
     assert not found.problems and sorted(found.exact) == sorted(left)
     with_elements = [key for key, array in right.items() if array.size]
     if with_elements:
         raw = right[data.draw(st.sampled_from(with_elements))].reshape(-1).view(np.uint8)
         raw[data.draw(st.integers(0, raw.size - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        found = examined(mapping, left, right, mapped)
+        found = examined(mapping, left, right)
         assert len(found.problems) == 1 and ": 1 of " in found.problems[0]
 
 

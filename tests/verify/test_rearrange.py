@@ -21,21 +21,18 @@ from convkit.verify.roundtrip.rearrange import Undone, runs
 
 
 class Held(Checkpoint):
-    """Arrays of 16 bits, mapped or to be decoded."""
+    """Arrays of 16 bits, and a count of the elements that were read."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], mapped: bool) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.path, self.format, self.metadata = Path("held"), "held", {}
         self.leaves = {key: Leaf(key, TensorSpec(array.shape, "uint16")) for key, array in arrays.items()}
-        self._arrays, self._mapped = arrays, mapped
+        self._arrays = arrays
         self.read_elements = 0
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         part = self._arrays[key].reshape(-1)[start:stop]
         self.read_elements += part.size
         return part
-
-    def view(self, key: str) -> np.ndarray | None:
-        return self._arrays[key] if self._mapped else None
 
 
 def side(key: str, axes: str, **at: int) -> dict[str, Any]:
@@ -87,12 +84,11 @@ def undone_of(step: dict[str, Any], key: str, shape: tuple[int, ...], target: Ch
 def check(step: dict[str, Any], limit: int = 1 << 20) -> None:
     check_bijection(typed(step))
     source, target = both_sides(step)
-    for mapped in (True, False):
-        for key, array in source.items():
-            undone = undone_of(step, key, array.shape, Held(target, mapped))
-            blocks = [block.copy() for block in undone.blocks(limit)]
-            assert all(block.ndim == 1 and block.size <= limit for block in blocks)
-            assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), (key, mapped)
+    for key, array in source.items():
+        undone = undone_of(step, key, array.shape, Held(target))
+        blocks = [block.copy() for block in undone.blocks(limit)]
+        assert all(block.ndim == 1 and block.size <= limit for block in blocks)
+        assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), key
 
 
 #: what the systems need: see the fact sheet of each
@@ -191,15 +187,15 @@ def test_padding_is_left_out_and_what_was_cut_is_filled_in() -> None:
     kept, sizes = np.arange(15, dtype=np.uint16).reshape(5, 3), {"v": 5, "d": 3}
     step: dict[str, Any] = {"rule": "", "sources": [side("a", "v d")], "targets": [side("b", "v d")], "sizes": sizes}
     padded = np.concatenate([kept, np.full((2, 3), 9, np.uint16)])
-    undone = undone_of({**step, "pad": {"axis": 0, "keep": 5, "fill": 9}}, "a", (5, 3), Held({"b": padded}, False))
+    undone = undone_of({**step, "pad": {"axis": 0, "keep": 5, "fill": 9}}, "a", (5, 3), Held({"b": padded}))
     assert np.array_equal(np.concatenate([*undone.blocks()]), kept.reshape(-1))
     cut = {**step, "crop": {"axis": -1, "keep": 3, "fill": 7}}
-    back = np.concatenate([*undone_of(cut, "a", (5, 5), Held({"b": kept}, True), fill=7).blocks()]).reshape(5, 5)
+    back = np.concatenate([*undone_of(cut, "a", (5, 5), Held({"b": kept}), fill=7).blocks()]).reshape(5, 5)
     assert np.array_equal(back[:, :3], kept) and (back[:, 3:] == 7).all()
     cut["crop"]["kept_as"] = "rest"
-    rest = Held({"rest": np.arange(10, dtype=np.uint16).reshape(5, 2)}, False)
+    rest = Held({"rest": np.arange(10, dtype=np.uint16).reshape(5, 2)})
     for limit in (1, 4, 100):
-        undone = undone_of(cut, "a", (5, 5), Held({"b": kept}, True), kept=rest)
+        undone = undone_of(cut, "a", (5, 5), Held({"b": kept}), kept=rest)
         back = np.concatenate([*undone.blocks(limit)]).reshape(5, 5)
         assert np.array_equal(back[:, :3], kept) and np.array_equal(back[:, 3:], rest.read("rest").reshape(5, 2))
 
@@ -213,14 +209,14 @@ def test_large_transpositions_go_tile_by_tile() -> None:
         "sizes": {"l": 3, "x": 700, "y": 300},
     }
     turned = {"b": np.ascontiguousarray(array.transpose(2, 0, 1))}
-    blocks = undone_of(step, "a", array.shape, Held(turned, True)).blocks()
+    blocks = undone_of(step, "a", array.shape, Held(turned)).blocks()
     assert np.array_equal(np.concatenate([*blocks]), array.reshape(-1))
 
 
 def test_of_what_must_be_decoded_only_the_rows_of_a_run_are_read() -> None:
     sizes = {"h": 8, "two": 2, "r": 4, "d": 16}
     step = {"rule": "", "sources": [side("a", "(h two r) d")], "targets": [side("b", "(h r two) d")], "sizes": sizes}
-    target = Held(both_sides(step)[1], mapped=False)
+    target = Held(both_sides(step)[1])
     undone = undone_of(step, "a", (64, 16), target)
     first = next(undone.blocks(64))
     assert first.size == 64 and target.read_elements == 128  # half a head is asked for, a head is read
@@ -263,8 +259,8 @@ def test_what_is_no_bijection_is_refused(name: str) -> None:
 
 def test_a_shape_that_the_sizes_contradict_is_refused() -> None:
     step = {"rule": "", "sources": [side("a", "x y")], "targets": [side("b", "y x")], "sizes": {"x": 2, "y": 3}}
-    held = Held({"b": np.zeros((3, 3), np.uint16)}, True)
+    held = Held({"b": np.zeros((3, 3), np.uint16)})
     with pytest.raises(ConvkitError, match="don't give the shape"):
         undone_of(step, "a", (2, 3), held)
     with pytest.raises(ConvkitError, match="don't give the shape"):
-        undone_of(step, "a", (3, 3), Held({"b": np.zeros((3, 2), np.uint16)}, True))
+        undone_of(step, "a", (3, 3), Held({"b": np.zeros((3, 2), np.uint16)}))

@@ -103,7 +103,7 @@ def combine(algorithm: str, blocks: Iterable[bytes]) -> str:
 
 
 def digest_array(algorithm: str, data: np.ndarray) -> str:
-    """Digest a tensor that is in memory or mapped (C order)."""
+    """Digest a tensor that is in memory (C order)."""
     import numpy as np
 
     blocks = BlockDigests(algorithm)

@@ -53,18 +53,11 @@ class Tensors(ABC):
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Elements ``[start, stop)`` of a tensor in C order: 1-D, in the carrier dtype.
+        """Elements ``[start, stop)`` of a tensor in C order: 1-D, in the carrier dtype; not to be written to.
 
         Raises:
             ConvkitError: the bytes can't be read; names file, key and remedy.
         """
-
-    def view(self, key: str) -> np.ndarray | None:
-        """The whole tensor in its shape and carrier dtype, as a memory map: nothing is read or copied.
-
-        None where the bytes must be decoded first (compressed chunks).
-        """
-        return None
 
     def granularity(self, key: str) -> int:
         """How many elements are decoded together: ranges that start and end at its multiples decode none twice.

@@ -34,10 +34,6 @@ class Renamed(Tensors):
         """See :meth:`Tensors.read`."""
         return self._tensors.read(self._names[key], start, stop)
 
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Tensors.view`."""
-        return self._tensors.view(self._names[key])
-
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(self._names[key])
@@ -63,10 +59,6 @@ class Joined(Tensors):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`."""
         return self._of[key].read(key, start, stop)
-
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Tensors.view`."""
-        return self._of[key].view(key)
 
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
@@ -110,13 +102,6 @@ class Overlay(Checkpoint):
         if key in self._changed:
             return self._changed[key].reshape(-1)[start:stop]
         return self._checkpoint.read(key, start, stop)
-
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Tensors.view`."""
-        spec = self.spec(key)
-        if key in self._changed:
-            return self._changed[key].reshape(spec.shape)
-        return self._checkpoint.view(key)
 
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""

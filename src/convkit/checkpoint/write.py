@@ -98,7 +98,7 @@ class Format(ABC):
     config_files: tuple[str, ...] = ()
     #: whether a leaf may be a value; else it holds tensors only
     holds_values: bool = True
-    #: whether tensors are seen through memory maps (:meth:`Checkpoint.view`), and needn't be decoded
+    #: whether tensors lie in files as they are, and needn't be decoded
     mapped: bool = False
     #: one line for ``convkit list formats``
     summary: str

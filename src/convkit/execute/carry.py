@@ -2,7 +2,7 @@
 
 A job's leaf is cut into *ranges* (64 MiB or less, so that one large leaf feeds several threads), a range into slabs
 of a few MiB. A slab is gathered by strided copies from the source, its ops are applied, then it is digested and
-written. A leaf that only moves goes from the mapped source to the output without a buffer. The stored files of an
+written. A leaf that only moves is written from the buffer that it was read into. The stored files of an
 unchanged leaf are copied if the output's writer accepts them (:meth:`Writer.copy_leaf`), and decoded only for the
 digest. Leaves whose bytes must be decoded first are read in the range that a slab needs, or whole if the slab
 transposes them.
@@ -26,7 +26,7 @@ from convkit.checkpoint.digests import BlockDigests, combine, digest_array, dige
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.errors import ConvkitError
 from convkit.execute.gather import Gather
-from convkit.execute.job import Job
+from convkit.execute.job import Held, Job
 from convkit.execute.origins import Origins
 from convkit.execute.runs import Range, cut, slabs
 from convkit.files.staging import Staging, StaleError
@@ -79,6 +79,7 @@ class Carrier:
             whole = _stored(job, writer) is not None
             mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
             job.open_runs = len(mine)
+            job.held = Held() if len(mine) > 1 else None
             ranges += mine
         with ThreadPoolExecutor(self.threads) as pool:
             pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
@@ -150,6 +151,7 @@ class Carrier:
             job.open_runs -= 1
             last = job.open_runs == 0
         if last:
+            job.held = None
             if not copied:
                 writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))

@@ -45,10 +45,6 @@ class Multiplied(Tensors):
         factors = FACTORS[self._fold.recipe](spec, by, start, start + part.size, **self._fold.arguments)
         return computed(part, spec.dtype, lambda values: values * factors)
 
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Tensors.view`."""
-        return None if key == self._fold.key else self._tensors.view(key)
-
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(key)

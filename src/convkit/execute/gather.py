@@ -18,7 +18,7 @@ _CLOSE = 1.25
 
 
 class Gather:
-    """Gives a slab of one leaf: from the mapped source directly, or through a buffer.
+    """Gives a slab of one leaf: as it was read, or through a buffer.
 
     Args:
         decoded_whole: called with every source leaf that was decoded whole, and its elements.
@@ -32,16 +32,9 @@ class Gather:
         self.pad = step.pad if step else None
         self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
-        self.held: dict[str, np.ndarray] = {}
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
-        #: pieces of sources that must be decoded, and how much of the leaf is best made from each at once
-        self.units: list[tuple[Piece, int]] = []
-        for key in dict.fromkeys(piece.source for piece in job.pieces):
-            view = job.reader.view(key)
-            if view is None:
-                self.units += [(piece, _dense(piece)) for piece in job.pieces if piece.source == key]
-            else:
-                self.held[key] = view.reshape(-1) if view.flags.c_contiguous else job.reader.read(key)
+        #: pieces of sources, and how much of the leaf is best made from each at once
+        self.units: list[tuple[Piece, int]] = [(piece, _dense(piece)) for piece in job.pieces]
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view if they need no work."""
@@ -53,13 +46,13 @@ class Gather:
             key, box = boxes[0]
             low, high = box.source_span
             if high - low == stop - start:
-                first, data = self._holding(key)
+                first, data = self.decoded[key]
                 return data[low - first : high - first]
         buffer = np.empty(stop - start, dtype=carrier(self.dtype))
         if self.pad:
             buffer[:] = bits_of(self.pad.fill, self.dtype)
         for key, box in boxes:
-            first, data = self._holding(key)
+            first, data = self.decoded[key]
             copy_box(box, data, first, buffer, start)
         dtype = self.dtype
         for op in self.ops:
@@ -67,13 +60,9 @@ class Gather:
             dtype = op.dtype(dtype)
         return buffer
 
-    def _holding(self, key: str) -> tuple[int, np.ndarray]:
-        """Elements of a source, and the position of the first of them."""
-        held = self.held.get(key)
-        return self.decoded[key] if held is None else (0, held)
-
     def _decode(self, start: int, stop: int) -> None:
-        """Decode what a range needs from sources that must be decoded."""
+        """Read what a range needs of the sources, and what must be decoded with it."""
+        together = {piece.source for piece, unit in self.units if unit > 1}
         spans: dict[str, list[tuple[int, int]]] = {}
         for piece, unit in self.units:
             before, after = start - piece.target_offset, stop - piece.target_offset
@@ -88,24 +77,33 @@ class Gather:
             covered = held is not None and held[0] <= low and high <= held[0] + held[1].size
             del held  # the last reference, except that of the dict
             if not covered:
-                self.decoded[key] = self._read_on(key, low, high)
+                self.decoded[key] = self._read_on(key, low, high, shared=key in together)
 
-    def _read_on(self, key: str, low: int, high: int) -> tuple[int, np.ndarray]:
-        """Elements ``[low, high)`` of a source and those decoded with them; elements already held aren't read again."""
+    def _read_on(self, key: str, low: int, high: int, *, shared: bool) -> tuple[int, np.ndarray]:
+        """Elements ``[low, high)`` of a source and those decoded with them; elements already held aren't read again.
+
+        What is ``shared`` is needed by other threads too.
+        """
         import numpy as np
 
         grain = self.job.reader.granularity(key)
-        first, stop = low - low % grain, -(-high // grain) * grain
+        first, stop = low - low % grain, min(self.job.reader.spec(key).size, -(-high // grain) * grain)
         held_first, held = self.decoded.pop(key, (0, None))
+        if shared and self.job.held:
+            held = None
+            return first, self.job.held.part(key, first, stop, lambda: self._read(key, first, stop))
         tail = None
-        if held is not None and held_first <= low < held_first + held.size:
+        if grain > 1 and held is not None and held_first <= low < held_first + held.size:
             first, tail = low, held[low - held_first :].copy()
         held = None  # release it before reading more
-        data = self.job.reader.read(key, first + (0 if tail is None else tail.size), stop)
-        spec = self.job.reader.leaves[key].spec
-        if self.decoded_whole and spec and spec.size == data.size:
-            self.decoded_whole(key, data)
+        data = self._read(key, first + (0 if tail is None else tail.size), stop)
         return first, data if tail is None else np.concatenate([tail, data])
+
+    def _read(self, key: str, start: int, stop: int) -> np.ndarray:
+        data = self.job.reader.read(key, start, stop)
+        if self.decoded_whole and self.job.reader.spec(key).size == data.size:
+            self.decoded_whole(key, data)
+        return data
 
 
 def _crosswise(piece: Piece) -> bool:

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Leaf, Tensors, TensorSpec
 from convkit.execute.slabs import Piece
 from convkit.plan.step import Step
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Held:
+    """Parts of sources that several threads need for one leaf: of each source the last part that was read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: dict[str, _Part] = {}
+
+    def part(self, key: str, low: int, high: int, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Elements ``[low, high)`` of a source; whoever asks first reads them, and others wait."""
+        with self._lock:
+            part = self._parts.get(key)
+            if part is None or part.span != (low, high):
+                part = self._parts[key] = _Part((low, high))
+        with part.lock:
+            if part.data is None:
+                part.data = read()
+            return part.data
+
+    def clear(self) -> None:
+        """Drop them."""
+        with self._lock:
+            self._parts.clear()
+
+
+@dataclass
+class _Part:
+    span: tuple[int, int]
+    data: np.ndarray | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -16,7 +52,7 @@ class Job:
     """One leaf to make, with its origin and its output (``target``, ``complement``).
 
     ``digest_of`` names the source leaf that has the same bytes. ``stored`` says that the reader has the leaf as it is
-    stored somewhere.
+    stored somewhere. ``held`` is there while several threads make the leaf.
     """
 
     role: str
@@ -27,6 +63,7 @@ class Job:
     step: Step | None = None
     digest_of: str | None = None
     stored: bool = False
+    held: Held | None = None
     open_runs: int = 0
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
+from convkit.checkpoint import Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.formats.plain.mapped import MappedCheckpoint, Place
+from convkit.formats.plain.placed import Place, PlacedCheckpoint
 from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter
 from convkit.formats.plain.shards import INDEX, arrange, check_shard, locate, parse_json, split
 
@@ -80,7 +80,7 @@ class Safetensors(Format):
         plausible = start[8:] == b"{" and length <= min(HEADER_LIMIT, path.stat().st_size - 8)
         return "the file starts with a safetensors header" if plausible else None
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: Path) -> PlacedCheckpoint:
         """Read the header, or the index and every shard's header, but no tensor."""
         index, listed = locate(path, SINGLE, ADAPTER)
         leaves: dict[str, Leaf] = {}
@@ -93,7 +93,7 @@ class Safetensors(Format):
             leaves |= found
             places |= own_places
             metadata |= own_metadata
-        return MappedCheckpoint(path, self.name, leaves=leaves, places=places, metadata=metadata, files=list(listed))
+        return PlacedCheckpoint(path, self.name, leaves=leaves, places=places, metadata=metadata, files=list(listed))
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         """Lay out a file (``path`` ends in .safetensors) or a folder; tied leaves are written in full each.

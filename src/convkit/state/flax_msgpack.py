@@ -3,23 +3,28 @@
 Source: flax ``flax/serialization.py`` (the same from 0.3 to 0.12): msgpack with three extension types: 1 an ndarray and
 3 a numpy scalar, both (shape, dtype name, bytes in C order), and 2 a complex number, (real, imaginary). An array over 1
 GiB is chunked: a dict with ``__msgpack_chunked_array__``, ``shape`` and ``chunks``, the last two being dicts by
-position. First bytes follow the msgpack specification. A file is mapped and walked once; the arrays are views into it.
+position. First bytes follow the msgpack specification. A file is walked once, past the bytes of large arrays.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convkit.checkpoint import TensorSpec
+from convkit.checkpoint.source_files import SourceFiles, Span, truncated
 from convkit.errors import ConvkitError
 from convkit.state.budget import Budget
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
+#: bytes of an array that are read with the tree; more are left in the file
+_SMALL = 4096
 #: deepest nesting: flax's own trees are a dozen or so levels deep
 _DEPTH = 100
 
@@ -42,10 +47,35 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 @dataclass(frozen=True, slots=True)
 class ArrayBytes:
-    """An array: its spec, and its bytes in C order, little-endian, in one or several pieces."""
+    """An array: its spec, and its bytes in C order, little-endian, in one or several pieces, in memory or in a file."""
 
     spec: TensorSpec
-    pieces: tuple[bytes | memoryview, ...]
+    pieces: tuple[bytes | Span, ...]
+
+    def read(self, files: SourceFiles, start: int, stop: int, key: str | None = None) -> np.ndarray:
+        """The bytes of the elements ``[start, stop)``: 1-D, uint8.
+
+        Raises:
+            ConvkitError: the file can't be read, or was cut short.
+        """
+        import numpy as np
+
+        low, high = start * self.spec.itemsize, stop * self.spec.itemsize
+        data, first = np.empty(high - low, np.uint8), 0
+        for piece in self.pieces:
+            begin, end = max(low, first), min(high, first + len(piece))
+            if begin < end:
+                into = data[begin - low : end - low]
+                if isinstance(piece, Span):
+                    files.fill(piece.path, piece.start + begin - first, into, key)
+                else:
+                    into[:] = np.frombuffer(piece, np.uint8)[begin - first : end - first]
+            first += len(piece)
+        return data
+
+    def tobytes(self) -> bytes:
+        """All bytes."""
+        return self.read(SourceFiles(), 0, self.spec.size).tobytes()
 
 
 def load(path: Path) -> Any:
@@ -57,11 +87,10 @@ def load(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise ConvkitError("is truncated: 0 bytes", path=path, remedy="fetch the file again")
     with path.open("rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    walk = _Walk(path, data)
-    tree = walk.object(())
-    if walk.position != len(data):
-        raise walk.error(f"holds {len(data) - walk.position} bytes after its end")
+        walk = _Walk(path, file, path.stat().st_size)
+        tree = walk.object(())
+    if walk.position != walk.size:
+        raise walk.error(f"holds {walk.size - walk.position} bytes after its end")
     return tree
 
 
@@ -74,18 +103,19 @@ def dumps(tree: Any) -> bytes:
     import msgpack
 
     def array(value: ArrayBytes) -> msgpack.ExtType:
-        parts = (value.spec.shape, value.spec.dtype, b"".join(value.pieces))
+        parts = (value.spec.shape, value.spec.dtype, value.tobytes())
         return msgpack.ExtType(_NDARRAY, msgpack.packb(parts))
 
     return msgpack.packb(tree, default=array)
 
 
 class _Walk:
-    """Reads one object after another from a buffer."""
+    """Reads one object after another from a file."""
 
-    def __init__(self, path: Path, data: memoryview) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path = path
-        self.data = data
+        self.file = file
+        self.size = size
         self.position = 0
         self._budget = Budget(path)
 
@@ -120,12 +150,20 @@ class _Walk:
             return self.extension(size, where)
         raise self.error(f"is not flax's msgpack: byte {kind:#04x} at {self.position - 1}", where)
 
-    def take(self, count: int, where: tuple[str, ...]) -> memoryview:
+    def take(self, count: int, where: tuple[str, ...]) -> bytes:
         """The next bytes."""
+        start = self.advance(count, where)
+        taken = self.file.read(count)
+        if len(taken) < count:
+            raise truncated(self.path, ".".join(where) or None, start, count - len(taken))
+        return taken
+
+    def advance(self, count: int, where: tuple[str, ...]) -> int:
+        """Count the next bytes as read; the offset of the first."""
         start, self.position = self.position, self.position + count
-        if self.position > len(self.data):
-            raise self.error(f"is truncated: {len(self.data)} bytes, of at least {self.position}", where)
-        return self.data[start : self.position]
+        if self.position > self.size:
+            raise self.error(f"is truncated: {self.size} bytes, of at least {self.position}", where)
+        return start
 
     def length(self, width: int, where: tuple[str, ...]) -> int:
         """An unsigned number of ``length`` bytes."""
@@ -184,23 +222,32 @@ class _Walk:
 
     def ndarray(self, where: tuple[str, ...]) -> ArrayBytes:
         """The array in a triple of shape, dtype name and bytes."""
-        shape, name = self.object(where), self._raw(where)
+        shape, name = self.object(where), self.take(self._raw_length(where), where)
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
             raise self.error("holds an array without a shape", where)
         spec = TensorSpec.found(shape, str(name, "ascii", "replace"), self.path, ".".join(where))
         return self.array(spec, (self._raw(where),), where)
 
-    def _raw(self, where: tuple[str, ...]) -> memoryview:
-        """The bytes of a string or a bin; flax's readers accept either."""
+    def _raw(self, where: tuple[str, ...]) -> bytes | Span:
+        """The bytes of an array, or their place if they are many."""
+        count = self._raw_length(where)
+        if count <= _SMALL:
+            return self.take(count, where)
+        start = self.advance(count, where)
+        self.file.seek(self.position)
+        return Span(self.path, start, count)
+
+    def _raw_length(self, where: tuple[str, ...]) -> int:
+        """The length of a string or a bin that follows; flax's readers accept either."""
         kind = self.take(1, where)[0]
         if 0xA0 <= kind <= 0xBF:
-            return self.take(kind & 0x1F, where)
+            return kind & 0x1F
         width = (_STRINGS | _BYTES).get(kind)
         if width is None:
             raise self.error("holds an array of another form than flax's", where)
-        return self.take(self.length(width, where), where)
+        return self.length(width, where)
 
-    def array(self, spec: TensorSpec, pieces: tuple[bytes | memoryview, ...], where: tuple[str, ...]) -> ArrayBytes:
+    def array(self, spec: TensorSpec, pieces: tuple[bytes | Span, ...], where: tuple[str, ...]) -> ArrayBytes:
         """The array, after checking its length."""
         stored = sum(len(piece) for piece in pieces)
         if stored != spec.nbytes:

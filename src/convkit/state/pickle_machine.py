@@ -11,8 +11,7 @@ import pickletools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from io import BytesIO
-from mmap import mmap
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from convkit.errors import ConvkitError
 
@@ -78,7 +77,7 @@ class PickleMachine(ABC):
     def refusal(self, problem: str) -> ConvkitError:
         """The error for a pickle that does something not allowed."""
 
-    def run(self, pickle: bytes | mmap) -> Any:
+    def run(self, pickle: bytes | BinaryIO) -> Any:
         """The object that the pickle makes; bytes after its end are ignored.
 
         Raises:
@@ -201,7 +200,7 @@ class PickleMachine(ABC):
 class _Bounded:
     """The file of a pickle, from which at most :data:`BYTES_LIMIT` bytes are read, however long a text says it is."""
 
-    def __init__(self, file: BytesIO | mmap, machine: PickleMachine) -> None:
+    def __init__(self, file: BinaryIO, machine: PickleMachine) -> None:
         self._file = file
         self._machine = machine
         self._left = BYTES_LIMIT
@@ -214,12 +213,7 @@ class _Bounded:
 
     def readline(self) -> bytes:
         """The next line."""
-        if isinstance(self._file, BytesIO):
-            line = self._file.readline(self._left + 1)
-        else:  # a map's readline takes no limit
-            at = self._file.tell()
-            end = self._file.find(b"\n", at, at + self._left + 1)
-            line = self._file.read(end + 1 - at if end >= 0 else self._left + 1)
+        line = self._file.readline(self._left + 1)
         self._take(len(line))
         return line
 

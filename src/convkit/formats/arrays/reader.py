@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint.source_files import SourceFiles
 from convkit.checkpoint.tensors import carrier
-from convkit.errors import ConvkitError
 from convkit.formats.arrays.ranges import block
 from convkit.formats.arrays.store import ArrayReader, StoredArray
 from convkit.state.flax_msgpack import ArrayBytes
@@ -52,41 +51,27 @@ class ArrayCheckpoint(Checkpoint):
         self._inline = {key: array for key, array in arrays.items() if isinstance(array, ArrayBytes)}
         self._stored = {key: array for key, array in arrays.items() if isinstance(array, StoredArray)}
         self._reader = ArrayReader(self._stored)
+        self._sources = SourceFiles()
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Elements ``[start, stop)``: decoded, or a view where :meth:`view` gives one."""
+        """Elements ``[start, stop)``: decoded, or as they lie in a file."""
         spec = self.spec(key)
         low, high, _ = slice(start, stop).indices(spec.size)
-        view = self.view(key)
-        if view is not None:
-            return view.reshape(-1)[low:high]
+        dtype = carrier(spec.dtype)
         if low >= high:
-            return np.empty(0, carrier(spec.dtype))
+            return np.empty(0, dtype)
         if key in self._inline:
-            data = b"".join(self._inline[key].pieces)
-            return np.frombuffer(data, carrier(spec.dtype))[low:high]
+            return self._inline[key].read(self._sources, low, high, key).view(dtype)
+        if (file := self._raw_file(key)) is not None:
+            return self._sources.read(file, low * dtype.itemsize, high - low, dtype, key)
         return self._reader.read(key, low, high)
 
-    def view(self, key: str) -> np.ndarray | None:
-        """Inline tensors and uncompressed ones of a single chunk, memory-mapped."""
-        spec = self.spec(key)
-        if not spec.size:
-            return None
-        if key in self._inline:
-            pieces = self._inline[key].pieces
-            return np.frombuffer(pieces[0], carrier(spec.dtype)).reshape(spec.shape) if len(pieces) == 1 else None
+    def _raw_file(self, key: str) -> Path | None:
+        """The file of an array that is one chunk, uncompressed."""
         array = self._stored[key]
-        if not (isinstance(array, FolderArray) and array.zarray.raw):
-            return None
-        file = array.folder / next(array.zarray.chunk_names())
-        try:
-            with file.open("rb") as opened:
-                mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            return np.ndarray(spec.shape, carrier(spec.dtype), mapped)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConvkitError(
-                f"can't be mapped: {error}", path=file, key=key, remedy="fetch the file again"
-            ) from error
+        if isinstance(array, FolderArray) and array.zarray.raw:
+            return array.folder / next(array.zarray.chunk_names())
+        return None
 
     def granularity(self, key: str) -> int:
         """Elements that are decoded together."""
@@ -114,3 +99,4 @@ class ArrayCheckpoint(Checkpoint):
     def close(self) -> None:
         """Release the arrays."""
         self._reader.close()
+        self._sources.close()

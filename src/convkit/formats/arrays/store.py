@@ -189,7 +189,7 @@ class ArrayWriter:
         import numpy as np
 
         array = self._arrays[key]
-        # memory-mapped data may be unaligned
+        # elements may be unaligned
         values = np.require(data.view(value_dtype(array.zarray.spec.dtype)), requirements=["C", "A"])
         position = 0
         copies = []

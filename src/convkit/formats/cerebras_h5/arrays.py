@@ -1,4 +1,4 @@
-"""Reads tensors in HDF5 datasets from a memory map, bypassing the HDF5 library where possible.
+"""Reads tensors in HDF5 datasets from the file itself, bypassing the HDF5 library where possible.
 
 HDF5 works under one global lock and reads whole chunks. So the library is asked only for the offsets of the bytes; they
 are then read and decoded in the calling thread. Layouts and filters that this module doesn't know are left to the
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import itertools
 import math
-import mmap
 import struct
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convkit.checkpoint.source_files import SourceFiles
 from convkit.formats.arrays.ranges import Box, boxes
 
 if TYPE_CHECKING:
@@ -51,20 +52,33 @@ class Array(ABC):
             ValueError, OSError: the bytes are corrupt.
         """
 
-    def view(self) -> np.ndarray | None:
-        """The whole tensor without a copy; None if that isn't possible."""
-        return None
-
     def places(self) -> Iterator[tuple[int, int]]:
         """Byte ranges of the file, each from a start up to an end, that hold nothing but elements as they are."""
         return iter(())
 
 
-def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> Array:
-    """The reader for a dataset: mapped, by chunks, or through the library.
+@dataclass(frozen=True)
+class RawBytes:
+    """The bytes of a file, which had this size when it was opened."""
+
+    files: SourceFiles
+    path: Path
+    size: int
+
+    def read(self, offset: int, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """Elements from an offset on, 1-D.
+
+        Raises:
+            ConvkitError: the file can't be read, or was cut short.
+        """
+        return self.files.read(self.path, offset, count, dtype)
+
+
+def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], raw: RawBytes, cache: ChunkCache) -> Array:
+    """The reader for a dataset: in one piece, by chunks, or through the library.
 
     Raises:
-        ValueError: the data lies in other files, or behind a user block.
+        ValueError: the data lies in other files, behind a user block, or beyond the end of the file.
     """
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count():
@@ -75,31 +89,32 @@ def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, c
         return LibraryArray(dataset, dtype)
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if dataset.chunks and filters in ([], [LZ4_FILTER]):
-        return ChunkedArray(dataset, dtype, mapped, cache)
+        return ChunkedArray(dataset, dtype, raw, cache)
     offset = dataset.id.get_offset()
     if dataset.chunks or offset is None:
         return LibraryArray(dataset, dtype)
-    return MappedArray(np.ndarray(dataset.shape, dtype, mapped, offset), offset)
+    size = math.prod(dataset.shape)
+    if offset + size * dtype.itemsize > raw.size:
+        raise ValueError("its data lies beyond the end of the file")
+    return PlacedArray(raw, offset, size, dtype)
 
 
 @dataclass(frozen=True)
-class MappedArray(Array):
-    """A contiguous dataset without filters."""
+class PlacedArray(Array):
+    """A contiguous dataset without filters, from the offset of its first byte on."""
 
-    array: np.ndarray
+    raw: RawBytes
     offset: int
+    size: int
+    dtype: np.dtype[Any]
 
     def places(self) -> Iterator[tuple[int, int]]:
         """The whole."""
-        yield self.offset, self.offset + self.array.nbytes
+        yield self.offset, self.offset + self.size * self.dtype.itemsize
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """A view."""
-        return self.array.reshape(-1)[start:stop]
-
-    def view(self) -> np.ndarray:
-        """The array."""
-        return self.array
+        """Read them from the file."""
+        return self.raw.read(self.offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -156,10 +171,10 @@ class ChunkCache:
 class ChunkedArray(Array):
     """A chunked dataset, raw or LZ4. A chunk that was never written holds the fill value, as in HDF5."""
 
-    def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[Any], mapped: mmap.mmap, cache: ChunkCache) -> None:
+    def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[Any], raw: RawBytes, cache: ChunkCache) -> None:
         self._dataset = dataset
         self._dtype = dtype
-        self._mapped = mapped
+        self._raw = raw
         self._cache = cache
         self._shape: tuple[int, ...] = dataset.shape
         self._chunk: tuple[int, ...] = dataset.chunks
@@ -200,17 +215,17 @@ class ChunkedArray(Array):
                 np.asarray(self._dataset.fillvalue, self._dataset.dtype).view(self._dtype), self._chunk
             )
         mask, offset, size = entry
-        if offset + size > len(self._mapped):
+        if offset + size > self._raw.size:
             raise ValueError("a chunk lies beyond the end of the file")
         nbytes = math.prod(self._chunk) * self._dtype.itemsize
         if mask or not self._filtered:
             if size != nbytes:
                 raise ValueError(f"a chunk has {size} bytes for {nbytes}")
-            return np.ndarray(self._chunk, self._dtype, self._mapped, offset)
+            return self._raw.read(offset, math.prod(self._chunk), self._dtype).reshape(self._chunk)
         chunk = self._cache.get(offset)
         if chunk is None:
-            raw = lz4_decode(memoryview(self._mapped)[offset : offset + size], nbytes)
-            chunk = np.frombuffer(raw, self._dtype).reshape(self._chunk)
+            packed = self._raw.read(offset, size, np.dtype(np.uint8))
+            chunk = np.frombuffer(lz4_decode(packed.data, nbytes), self._dtype).reshape(self._chunk)
             self._cache.put(offset, chunk)
         return chunk
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convkit.checkpoint import Leaf, TensorSpec
+from convkit.checkpoint.source_files import SourceFiles
 from convkit.checkpoint.tensors import carrier, check_unstored, value_dtype
 from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import records
-from convkit.formats.cerebras_h5.arrays import Array, ChunkCache, FilledArray, open_array
+from convkit.formats.cerebras_h5.arrays import Array, ChunkCache, FilledArray, RawBytes, open_array
 
 if TYPE_CHECKING:
     import h5py
@@ -43,8 +43,7 @@ class Datasets:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
         self._file = file
-        with path.open("rb") as opened:
-            self._mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = RawBytes(SourceFiles(), path, path.stat().st_size)
         self._cache = ChunkCache()
 
     def find(self, name: str) -> h5py.Dataset:
@@ -85,7 +84,7 @@ class Datasets:
         if stored != records.stored_dtype(spec.dtype):
             raise ValueError(f"its dataset holds {stored}, its metadata says {spec.dtype}")
         check_unstored(spec.nbytes, dataset.id.get_storage_size())
-        array = open_array(dataset, carrier(spec.dtype), self._mapped, self._cache)
+        array = open_array(dataset, carrier(spec.dtype), self._bytes, self._cache)
         return Entry(Leaf(key, spec), array, numpy, name)
 
 

@@ -72,16 +72,12 @@ class CerebrasCheckpoint(Checkpoint):
         with _telling(self.path, key):
             return array.read(start, spec.size if stop is None else min(stop, spec.size))
 
-    def view(self, key: str) -> np.ndarray | None:
-        """The tensor, where it is stored contiguously."""
-        return self._tensor(key)[0].view()
-
     def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
         """Contiguous tensors, and chunks that aren't packed."""
         return {self.path: [place for array in self._arrays.values() for place in array.places()]}
 
     def close(self) -> None:
-        """Close the file; views into it stay valid."""
+        """Close the file."""
         self._file.close()
 
     def _tensor(self, key: str) -> tuple[Array, TensorSpec]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from convkit.checkpoint.source_files import Span
 from convkit.errors import ConvkitError
 from convkit.formats.orbax.pytree import Pytree
 from convkit.formats.safetensors import SUFFIX, Safetensors
@@ -44,7 +43,7 @@ def as_checkpoint(found: Found) -> Found:
 
 
 def read_safetensors(path: Path) -> Pytree:
-    """The tree of a file or a folder: views into the files.
+    """The tree of a file or a folder, whose arrays are left in the files.
 
     Raises:
         ConvkitError: a file is damaged, or several files hold the same tensor.
@@ -57,7 +56,7 @@ def read_safetensors(path: Path) -> Pytree:
                 if key in found:
                     raise ConvkitError("lies in several files", path=file, key=key, remedy="remove one of them")
                 if leaf.spec:
-                    data = opened.read(key).view(np.uint8)
-                    found[key] = ArrayBytes(leaf.spec, (data.data,))
+                    place = opened.places[key]
+                    found[key] = ArrayBytes(leaf.spec, (Span(place.file, place.offset, leaf.spec.nbytes),))
     nodes = tuple(tree.node(((key, tree.DICT),), tree.NDARRAY) for key in found)
     return Pytree(tree.Tree(nodes, None, None), found, files=tuple(files))

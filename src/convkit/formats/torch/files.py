@@ -12,8 +12,7 @@ from collections.abc import Collection
 from functools import partial
 from io import FileIO
 from itertools import pairwise
-from mmap import ACCESS_READ, mmap
-from os import fstat
+from os import SEEK_CUR, fstat
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -140,7 +139,8 @@ def _check_apart(entries: Collection[Entry]) -> None:
 
 
 def _read_legacy(file: Path) -> tuple[Any, Spans]:
-    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as stream:
+    with file.open("rb") as stream:
+        size = fstat(stream.fileno()).st_size
         _magic, protocol, system = (load(stream, file)[0] for _ in range(3))
         if protocol != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise ConvkitError(
@@ -154,8 +154,8 @@ def _read_legacy(file: Path) -> tuple[Any, Spans]:
                 raise ConvkitError("holds a storage that no tensor uses", path=file, remedy=_REFETCH)
             length = int.from_bytes(stream.read(8), "little")
             storage = storages[key]
-            if length != storage.numel or stream.tell() + storage.nbytes > len(stream):
+            if length != storage.numel or stream.tell() + storage.nbytes > size:
                 raise ConvkitError(f"is truncated, or corrupt, at storage {key}", path=file, remedy=_REFETCH)
             spans[key] = (stream.tell(), storage.nbytes)
-            stream.seek(storage.nbytes, 1)
+            stream.seek(storage.nbytes, SEEK_CUR)
     return data, spans

@@ -18,7 +18,7 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOption
 from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.plain.io_errors import written_below
-from convkit.formats.plain.mapped import MappedCheckpoint, Place
+from convkit.formats.plain.placed import Place, PlacedCheckpoint
 from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
 from convkit.formats.plain.shards import INDEX, Output, arrange, check_shard, locate, split
 from convkit.formats.torch import emit as torch_emit
@@ -76,7 +76,7 @@ class Torch(Format):
                 check_shard(index, file, keys, found)
             leaves |= {key: leaf for key, (leaf, _) in found.items()}
             places |= {key: place for key, (_, place) in found.items() if place}
-        return MappedCheckpoint(path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed))
+        return PlacedCheckpoint(path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed))
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         """Lay out a file (``path`` ends in .bin, .pt or .pth) or a folder. Keys are written flat.

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError
@@ -76,11 +75,11 @@ _STORAGE_CLASSES: dict[str, str | None] = {
 _DTYPES = {f"torch.{dtype}": dtype for dtype in ITEMSIZE}
 
 
-def load(pickle: bytes | mmap, path: Path) -> tuple[Any, dict[str, Storage]]:
+def load(pickle: bytes | BinaryIO, path: Path) -> tuple[Any, dict[str, Storage]]:
     """The data of one pickle (dicts, lists, tuples, scalars, :class:`Tensor`, :class:`Name`), and its storages.
 
     Args:
-        pickle: bytes, or a mapped file, whose position is then after the pickle's end.
+        pickle: bytes, or an opened file, whose position is then after the pickle's end.
         path: the file to name in errors.
 
     Raises:

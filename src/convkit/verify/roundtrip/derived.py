@@ -167,10 +167,6 @@ class Seen(Tensors):
         with _as_planned(fold.recipe):
             return _FOLDS[fold.recipe](leaf.spec, by, fold.arguments)
 
-    def view(self, key: str) -> np.ndarray | None:
-        """See :meth:`Tensors.view`."""
-        return None if key == self._fold.key else self._checkpoint.view(key)
-
 
 def _number(_: TensorSpec, by: None, arguments: Mapping[str, Any]) -> Callable[[int, int], np.ndarray]:
     """The same number for all elements: muP multiplies by it when the model runs, others have it in their weights."""

@@ -2,7 +2,7 @@
 
 A leaf's ``axes`` give the atoms of each dimension: products ``(a b)``, parts laid end to end ``(a + b)``, ``1``. Its
 ``at`` gives the atoms in its key, with their index. Multiplied out, a leaf is a few *pieces*, each an array with an
-axis for every atom: einops splits products, parts are slices, so a piece of a mapped tensor is a view. Pieces of the
+axis for every atom: einops splits products, parts are slices, so a piece is a view. Pieces of the
 two sides that have the same atoms, including those in keys, hold the same elements. :func:`check_bijection` proves that
 each element has exactly one place on each side.
 """

@@ -76,9 +76,8 @@ class Stored:
             kept[keep[0]] = keep[1]
         if tuple(kept) != shape_of(axes, sizes):
             raise undoable(f"{key}: its axes and sizes don't give the shape {kept}")
-        self._view = tensors.view(key)
         #: the slowest atom, if rows are read by it
-        self._leading = next(iter(slow & _leading(axes)), None) if self._view is None else None
+        self._leading = next(iter(slow & _leading(axes)), None)
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
 
     def piece(self, atoms: Iterable[str], where: Where, order: Sequence[str]) -> np.ndarray:
@@ -103,14 +102,13 @@ class Stored:
 
     def _array(self, low: int, sizes: Sizes) -> np.ndarray:
         """The leaf without padding, or its rows by the leading atom, from ``low`` on."""
-        array = self._view
-        if array is None and self._leading:
+        if self._leading:
             whole, wanted = (shape_of(self._axes, known)[0] for known in (self._sizes, sizes))
             start = low * (whole // max(1, self._sizes[self._leading]))
             row = math.prod(self._shape[1:])
             array = self._tensors.read(self._key, start * row, (start + wanted) * row)
             array = array.reshape(wanted, *self._shape[1:])
-        elif array is None:
+        else:
             array = self._tensors.read(self._key).reshape(self._shape)
         if self._keep:
             axis, length = self._keep

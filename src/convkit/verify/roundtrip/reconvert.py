@@ -7,6 +7,7 @@ leaf, or one restored from an earlier complement.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -156,9 +157,7 @@ def overfilled(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
             leaf, spec, pad = sides.target.leaves.get(key), plan.target_leaves[key].spec, step.pad
             if pad is None or spec is None or leaf is None or leaf.spec != spec:
                 continue
-            array = sides.target.view(key)
-            array = sides.target.read(key).reshape(spec.shape) if array is None else array
-            beyond = array[(slice(None),) * (pad.axis % array.ndim) + (slice(pad.keep, None),)]
+            beyond = _beyond(sides.target, key, spec, pad.axis % len(spec.shape), pad.keep)
             if name := pad.kept_as:
                 try:
                     held = [*_held(sides.earlier, name, TensorSpec(beyond.shape, spec.dtype))]
@@ -173,6 +172,13 @@ def overfilled(plan: Plan, sides: Sides) -> Iterator[tuple[str, str]]:
             wrong = np.count_nonzero(beyond != expected)
             if wrong:
                 yield key, f"{wrong} elements beyond {pad.keep} on axis {pad.axis} aren't {what}"
+
+
+def _beyond(checkpoint: Checkpoint, key: str, spec: TensorSpec, axis: int, keep: int) -> np.ndarray:
+    """The elements of a tensor from an index of an axis on; rows are read alone."""
+    if axis == 0:
+        return checkpoint.read(key, keep * math.prod(spec.shape[1:])).reshape(-1, *spec.shape[1:])
+    return checkpoint.read(key).reshape(spec.shape)[(slice(None),) * axis + (slice(keep, None),)]
 
 
 def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:

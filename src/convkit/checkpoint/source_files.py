@@ -1,0 +1,136 @@
+"""Reads parts of files that somebody else may change meanwhile.
+
+Bytes are asked of the system (``pread``), never looked at through a memory map: what lies beyond the end of a map
+whose file was cut short, or on a disk that fails, kills the process by a signal. ``pread`` says it, and costs no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convkit.errors import ConvkitError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: files that are kept open at a time: systems allow a process 256 or more
+_OPEN = 64
+
+_LEAVE_ALONE = "fetch it again, let nothing write to it, and start again"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes that lie in a file, from an offset on."""
+
+    path: Path
+    start: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class _Descriptor:
+    """An opened file, closed when nobody reads it any more."""
+
+    __slots__ = ("identity", "number")
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        status = os.fstat(self.number)
+        self.identity = (status.st_dev, status.st_ino)
+
+    def __del__(self) -> None:
+        if number := getattr(self, "number", None):
+            os.close(number)
+
+
+class SourceFiles:
+    """Files that are read in parts, by any thread. A file is opened when it is first read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._identities: dict[Path, tuple[int, int]] = {}
+
+    def fill(self, path: Path, offset: int, into: np.ndarray, key: str | None = None) -> None:
+        """Read bytes from an offset on, as many as the array has (contiguous, any dtype).
+
+        Raises:
+            ConvkitError: they can't be read, the file is shorter now, or another one has its name.
+        """
+        import numpy as np
+
+        rest = into.reshape(-1).view(np.uint8).data
+        with readable(path, key):
+            descriptor = self._descriptor(path, key)
+            while rest:
+                count = os.preadv(descriptor.number, [rest], offset)
+                if not count:
+                    raise truncated(path, key, offset, len(rest))
+                rest = rest[count:]
+                offset += count
+
+    def read(self, path: Path, offset: int, count: int, dtype: Any = "uint8", key: str | None = None) -> np.ndarray:
+        """``count`` elements from the byte at ``offset`` on: 1-D, in a dtype.
+
+        Raises:
+            ConvkitError: as :meth:`fill`.
+        """
+        import numpy as np
+
+        data = np.empty(count, dtype)
+        self.fill(path, offset, data, key)
+        return data
+
+    def close(self) -> None:
+        """Close the files that no thread reads."""
+        with self._lock:
+            self._opened.clear()
+
+    def _descriptor(self, path: Path, key: str | None) -> _Descriptor:
+        with self._lock:
+            found = self._opened.get(path)
+            if found is None:
+                found = self._opened[path] = _Descriptor(path)
+                if self._identities.setdefault(path, found.identity) != found.identity:
+                    del self._opened[path]
+                    raise ConvkitError(
+                        "was replaced by another file while it was read", path=path, key=key, remedy=_LEAVE_ALONE
+                    )
+                while len(self._opened) > _OPEN:
+                    self._opened.popitem(last=False)
+            else:
+                self._opened.move_to_end(path)
+            return found
+
+
+def truncated(path: Path, key: str | None, offset: int, missing: int) -> ConvkitError:
+    """The error for a file that ends before the bytes that it had when it was opened."""
+    return ConvkitError(
+        f"was truncated while it was read: {missing} bytes are missing from byte {offset} on",
+        path=path,
+        key=key,
+        remedy=_LEAVE_ALONE,
+    )
+
+
+@contextmanager
+def readable(path: Path, key: str | None = None) -> Iterator[None]:
+    """Raise :class:`ConvkitError` for an :class:`OSError` while a file is read."""
+    try:
+        yield
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE
+        problem = "vanished while it was read" if gone else f"can't be read: {error.strerror or error}"
+        remedy = _LEAVE_ALONE if gone else "check the disk, and who may read the file"
+        raise ConvkitError(problem, path=path, key=key, remedy=remedy) from error

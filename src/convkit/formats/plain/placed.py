@@ -1,0 +1,106 @@
+"""Tensors stored uncompressed in files, each at its place: read as they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint.source_files import SourceFiles
+from convkit.checkpoint.tensors import carrier
+from convkit.formats.arrays.ranges import boxes
+
+#: bytes that are read at once for a part of a strided tensor, though it needs fewer
+_SPAN = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor's place: its file, the byte offset of its first element, byte strides (None: C order)."""
+
+    file: Path
+    offset: int
+    strides: tuple[int, ...] | None = None
+
+
+class PlacedCheckpoint(Checkpoint):
+    """A checkpoint in which every tensor has a :class:`Place`. Files are opened when they are first read."""
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        *,
+        leaves: Mapping[str, Leaf],
+        places: Mapping[str, Place],
+        metadata: Mapping[str, Any],
+        files: Sequence[Path],
+    ) -> None:
+        self.path = path
+        self.format = format
+        self.leaves = dict(leaves)
+        self.metadata = dict(metadata)
+        self.places = dict(places)
+        self._files = list(files)
+        self._sources = SourceFiles()
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See :meth:`Tensors.read`; a new array each time."""
+        spec, place = self.spec(key), self.places[key]
+        dtype = carrier(spec.dtype)
+        start, stop, _ = slice(start, stop).indices(spec.size)
+        data = np.empty(max(0, stop - start), dtype)
+        if place.strides is None:
+            self._sources.fill(place.file, place.offset + start * dtype.itemsize, data, key)
+            return data
+        at = 0
+        for box in boxes(spec.shape, start, stop):
+            part = data[at:][: math.prod(side.stop - side.start for side in box)]
+            at += part.size
+            offset = place.offset + sum(side.start * n for side, n in zip(box, place.strides, strict=True))
+            self._strided(key, place, offset, part.reshape([side.stop - side.start for side in box]))
+        return data
+
+    def granularity(self, key: str) -> int:
+        """1, except for tensors whose axes lie in another order in the file: what must be read together."""
+        spec, place = self.spec(key), self.places[key]
+        strides = [n if length > 1 else 0 for length, n in zip(spec.shape, place.strides or (), strict=False)]
+        for axis, stride in enumerate(strides):
+            if 0 < stride < max(strides[axis:]):
+                return max(1, math.prod(spec.shape[axis:]))
+        return 1
+
+    def files(self) -> list[Path]:
+        """The files that hold the bytes."""
+        return list(self._files)
+
+    def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
+        """The places of all tensors, except strided ones."""
+        found: dict[Path, list[tuple[int, int]]] = {}
+        for key, place in self.places.items():
+            if place.strides is None:
+                found.setdefault(place.file, []).append((place.offset, place.offset + self.spec(key).nbytes))
+        return found
+
+    def close(self) -> None:
+        """Close the files."""
+        self._sources.close()
+
+    def _strided(self, key: str, place: Place, offset: int, into: np.ndarray) -> None:
+        """Fill an array from the strided elements that begin at an offset: in parts that aren't far apart."""
+        strides = place.strides or ()
+        span = into.itemsize + sum((length - 1) * n for length, n in zip(into.shape, strides, strict=True))
+        if span <= max(_SPAN, 2 * into.nbytes):
+            data = self._sources.read(place.file, offset, span, key=key)
+            np.copyto(into, np.ndarray(into.shape, into.dtype, data, strides=strides))
+            return
+        axis = max(range(into.ndim), key=lambda n: (into.shape[n] - 1) * strides[n])
+        half = into.shape[axis] // 2
+        low, high = np.split(into, [half], axis)
+        self._strided(key, place, offset, low)
+        self._strided(key, place, offset + half * strides[axis], high)
