@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from convkit.cli import main
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch import fetch, seen_now
 from convkit.fetch.in_place import COPIED_UP_TO, recorded
+from convkit.files.receipt import read_receipt
 from convkit.files.unchanged import state_of
 
 
@@ -258,3 +260,40 @@ def test_what_shows_that_a_source_changed(source: Path, tmp_path: Path) -> None:
     weights.unlink()
     assert seen_now(str(weights), record) == shown[0]
     assert seen_now(str(weights), tmp_path / "none") == seen_now("s3://bucket/model", record) == ""
+
+
+@pytest.mark.usefixtures("few")
+def test_a_source_that_changes_while_it_is_read_by_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A check says nothing about it, and a conversion leaves what was there."""
+    pytest.importorskip("transformers")
+    source, record, target = tmp_path / "model", record_of(tmp_path), tmp_path / "target.mdl"
+    fetch("generated://llama?layers=1&seed=5", source)
+    in_place(source, tmp_path)
+    commands = {
+        "convkit.execute.carry.Carrier.digest_source": ["convert", str(record), str(target), "--to", "cerebras/llama"],
+        "convkit.verify.roundtrip.check.roundtrip": ["roundtrip", str(record), str(target)],
+        "convkit.verify.equivalence.check.equivalence": ["equivalence", str(record), str(target), "--faults", "none"],
+    }
+    convert, roundtrip, _ = commands.values()
+    assert main(convert) == main(roundtrip) == 0
+    receipt = read_receipt(target)
+    assert receipt is not None and receipt["source"]["path"] == str(source)
+    for name, command in commands.items():
+        real = resolve_name(name)
+
+        def work(*args: Any, real: Callable[..., Any] = real, **more: Any) -> Any:
+            found = real(*args, **more)
+            os.utime(source / "config.json")
+            return found
+
+        in_place(source, tmp_path, overwrite=True)
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(name, work)
+            assert main([*command, *(["--overwrite"] if command is convert else [])]) == 3
+        said = capsys.readouterr()
+        assert f"{source / 'config.json'}: changed while it was read" in said.err
+        assert said.out == ""
+        assert read_receipt(target) == receipt

@@ -20,7 +20,7 @@ def look_up(args: argparse.Namespace) -> None:
     args.watch = None
     for name in _SOURCES:
         path = getattr(args, name, None)
-        if isinstance(path, Path) and (path.name == "fetch.json" or path.name.endswith(".fetch.json")):
+        if isinstance(path, Path) and f".{path.name}".endswith(".fetch.json") and path.is_file():
             from convkit.fetch import recorded
             from convkit.files.unchanged import Watch
 
