@@ -95,7 +95,7 @@ def typed(type_: type[_T], found: Any, path: Path | None = None, *, root: str = 
         return msgspec.convert(found, type_)
     except RecursionError:
         raise ConvkitError("is nested too deeply", path=path, key=root, remedy=remedy) from None
-    except (msgspec.ValidationError, OverflowError) as error:
+    except (msgspec.ValidationError, OverflowError, UnicodeError) as error:
         text = str(error)
         placed = _PLACE.fullmatch(text)
         problem, place = placed.groups() if placed else (text, "$")

@@ -15,6 +15,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.gzip import packed_chunks
 from convkit.formats.arrays.ranges import block, box_size, boxes
+from convkit.formats.arrays.unpacked import check, is_unpacked_here
+from convkit.formats.arrays.unpacked import read as read_unpacked
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.arrays.zarr2 import CHUNK_BYTES, Zarray
 
@@ -72,6 +75,8 @@ class ArrayReader:
         self._arrays = arrays
         self._opened: dict[tuple[str, bool], tensorstore.TensorStore] = {}
         self._context: tensorstore.Context | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._checked: set[Path] = set()
         self._lock = threading.Lock()
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
@@ -82,10 +87,18 @@ class ArrayReader:
         """
         import numpy as np
 
-        zarray = self._arrays[key].zarray
+        array = self._arrays[key]
+        zarray = array.zarray
         kind = carrier(zarray.spec.dtype)
         step = _step(zarray)
         try:
+            if isinstance(zarray, Zarray) and is_unpacked_here(zarray) and array.kvstore["driver"] == "file":
+                folder, bounds = Path(array.place), (start, stop)
+                if _whole_chunks(zarray, start, stop):
+                    unpacked = read_unpacked(zarray, folder, key, bounds, self._pool())
+                    if unpacked is not None:
+                        return unpacked
+                check(zarray, folder, key, bounds, self._checked)
             store = self._open(key, _whole_chunks(zarray, start, stop))
             found = list(boxes(zarray.spec.shape, start, stop))
             if len(found) == 1 and stop - start <= step:
@@ -102,6 +115,15 @@ class ArrayReader:
         with self._lock:
             self._opened.clear()
             self._context = None
+            if self._threads is not None:
+                self._threads.shutdown()
+                self._threads = None
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "unpack")
+            return self._threads
 
     def _open(self, key: str, passing: bool) -> tensorstore.TensorStore:
         """The opened array, with decoded chunks cached unless ``passing``; no I/O, because its metadata is known."""

@@ -1,9 +1,9 @@
 """Checks that an array's stored chunks are present and complete, without decompressing them.
 
 An uncompressed chunk has an exact length. A gzip file ends with the length of its contents (RFC 1952), a zstd frame
-gives the length of each of its blocks (RFC 8878), and a shard has an index of its chunks; so a truncated file is found
-when the checkpoint is opened. Damage within a chunk is found when the chunk is read, if it was packed by gzip: zstd as
-tensorstore writes it has no checksum.
+gives the length of each of its blocks (RFC 8878), blosc starts with both lengths, and a shard has an index of its
+chunks; so a truncated file is found when the checkpoint is opened, and one that says more than a chunk. Damage within a
+chunk is found when the chunk is read, if it was packed by gzip: zstd as tensorstore writes it has no checksum.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ _GZIP_MAGIC, _GZIP_LEAST = b"\x1f\x8b", 18
 #: of a shard's index: bytes per inner chunk, bytes of crc32c, and the offset of a chunk that isn't stored
 _INDEX_ENTRY, _INDEX_CHECKSUM, _ABSENT = 16, 4, 2**64 - 1
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: of a block: its kind if it is compressed, the largest; zstd cuts one into a few smaller ones where that packs better
+_ZSTD_COMPRESSED, _ZSTD_BLOCK, _ZSTD_SPLIT = 2, 1 << 17, 64
+#: at the start of a chunk of blosc: after four bytes its length, after four more that of what is packed
+_BLOSC = struct.Struct("<4xI4xI")
 #: by the frame descriptor's two low bits, and by its two high ones
 _ZSTD_DICTIONARY, _ZSTD_CONTENT = (0, 1, 2, 4), (0, 2, 4, 8)
 
@@ -95,14 +99,19 @@ def _is_whole(file: BinaryIO, zarray: ZarrArray, start: int, stop: int) -> bool:
             file.seek(stop - 4)
             return int.from_bytes(file.read(4), "little") == expected % 2**32
         case "zstd":
-            return _zstd_ends(file, start, stop)
+            return _zstd_ends(file, start, stop, expected)
+        case "blosc":
+            length = file.read(_BLOSC.size)
+            return len(length) == _BLOSC.size and _BLOSC.unpack(length) == (expected, size)
         case _:
             return size > 0
 
 
-def _zstd_ends(file: BinaryIO, position: int, stop: int) -> bool:
-    """Whether zstd frames follow one another from the position to the end."""
-    start = position
+def _zstd_ends(file: BinaryIO, position: int, stop: int, expected: int) -> bool:
+    """Whether zstd frames follow one another from the position to the end, and can hold the expected bytes and not many
+    more: a block says its length, except that a compressed one may have any up to the largest.
+    """
+    start, least, most = position, 0, 0
     while position < stop:
         file.seek(position)
         head = file.read(5)
@@ -117,8 +126,11 @@ def _zstd_ends(file: BinaryIO, position: int, stop: int) -> bool:
             block = int.from_bytes(entry := file.read(3), "little")
             if len(entry) < 3:
                 return False
+            kind, length = block >> 1 & 3, block >> 3
+            least += length if kind != _ZSTD_COMPRESSED else 0
+            most += length if kind != _ZSTD_COMPRESSED else _ZSTD_BLOCK
             # a block of kind 1 is one byte, repeated
-            position += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+            position += 3 + (1 if kind == 1 else length)
             last = bool(block & 1)
         position += 4 * checksum
-    return start < position == stop
+    return start < position == stop and least <= expected <= most <= _ZSTD_SPLIT * (expected + _ZSTD_BLOCK)

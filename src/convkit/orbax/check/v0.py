@@ -6,7 +6,6 @@ Sources: orbax-checkpoint 0.12.8, ``_src/checkpointers/checkpointer.py``, ``_src
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,10 @@ def _lone_array(path: Path, name: str) -> str:
 def _jax_key(path: Path, trees: Trees) -> Any:
     loaded = _composite(path, {_KEY: "ArrayCheckpointHandler", f"{_KEY}_metadata": "JsonCheckpointHandler"}, trees)
     shape = str(loaded[_KEY]).partition("[")[2]
-    typed = json.loads((path / f"{_KEY}_metadata" / "metadata").read_bytes())["typed"]
+    noted = json_item.read(path / f"{_KEY}_metadata" / "metadata")
+    if not isinstance(noted, dict) or "typed" not in noted:
+        raise OrbaxError("KeyError", "typed")
+    typed = noted["typed"]
     # the algorithm isn't stored, so it is jax's default
     return f"jax.Array key<threefry2x32>[{shape.rpartition(',')[0]}]" if typed else loaded[_KEY]
 

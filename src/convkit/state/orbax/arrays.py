@@ -14,12 +14,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from convkit.errors import ConvkitError
 from convkit.state.json_object import read_object
 
 SHARDING_FILE = "_sharding"
 ARRAYS_FOLDER = "array_metadatas"
 _ENTRY, _NAME, _EXTENSION, _KEY_ALGORITHM = "array_metadata", "param_name", "ext_metadata", "random_key_impl"
+
+
+class _ArrayMetadata(msgspec.Struct):
+    """The form of an entry."""
+
+    param_name: str
+    write_shape: list[int] | None = None
+    chunk_shape: list[int] | None = None
+    ext_metadata: dict[str, Any] | None = None
 
 
 def read_shardings(folder: Path) -> dict[str, str]:
@@ -64,8 +75,9 @@ def read_array_metadatas(folder: Path) -> dict[str, dict[str, Any]]:
         entries = read_object(path).get("array_metadatas")
         try:
             for entry in entries or []:
+                msgspec.convert(entry[_ENTRY], _ArrayMetadata)
                 found.setdefault(entry[_ENTRY][_NAME], entry[_ENTRY])
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise ConvkitError("holds no array metadata", path=path, remedy="fetch the file again") from None
     return found
 

@@ -185,8 +185,13 @@ def _node(entry: Any, path: Path, key: str) -> Node:
     try:
         keys = [(part["key"], part["key_type"]) for part in entry[_KEYS]]
         value = entry[_VALUE]
-        if isinstance(value, dict) and all(isinstance(name, str) for name, _ in keys):
+        shape = value.get("write_shape") or []
+        if (
+            isinstance(shape, list)
+            and all(type(n) is int for n in shape)
+            and all(isinstance(name, str) for name, _ in keys)
+        ):
             return Node(tuple(name for name, _ in keys), tuple(int(kind) for _, kind in keys), value)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         pass
     raise ConvkitError("isn't an entry of a tree", path=path, key=key, remedy="fetch the file again")
