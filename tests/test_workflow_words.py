@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from base64 import b64encode
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,13 @@ def test_every_word_of_a_rule_is_quoted():
     assert [word for line in lines for word in re.findall(r"\{[^{}]*\}", line) if not word.endswith(":q}")] == []
     ways_round = re.compile(r"^ *(run:|shell\()|shell\.(prefix|suffix)", re.MULTILINE)
     assert not [rule for rule in (*rules, ROOT / "Snakefile") if ways_round.search(rule.read_text())]
+
+
+def test_the_interpreter_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = "/opt/it's $(touch canary) {x}"
+    monkeypatch.setattr(sys, "executable", f"{folder}/python")
+    read_rules(tmp_path, [GOOD], monkeypatch)
+    assert os.environ["PATH"].split(os.pathsep)[-1] == folder
 
 
 def test_nothing_is_run_and_nothing_is_changed_on_the_way(played: Campaign):

@@ -38,6 +38,9 @@ NAMES = [
     (["W_q"], None, "HQQ"),
     (["q_weight", "q_scale", "q_groups"], None, "EXL2"),
     (["Qidxs"], None, "codebooks"),
+    (["codebooks", "codes"], None, "codebooks"),
+    (["w_quantized_scale"], NARROW, "scaled weights"),
+    (["qrhs.frozen.qvalue"], None, "scaled weights"),
     (["weight._data", "weight._scale"], None, "scaled weights"),
     (["gate_up_proj_blocks", "gate_up_proj_scales"], FLOAT, "blocks of 4 bits"),
 ]
@@ -49,6 +52,8 @@ ADAPTERS = [
     (["lora_down.weight", "lora_up.weight", "alpha"], "LoRA r=2"),
     (["lora_a", "lora_b"], "LoRA r=2"),
     (["base_layer.weight"], "peft"),
+    (["modules_to_save.default.weight", "original_module.weight"], "peft"),
+    (["adapter_down.0.weight", "adapter_up.weight"], "bottleneck"),
     (["hada_w1_a"], "LoHa"),
     (["lokr_w1"], "LoKr"),
     (["ia3_l"], "IA3"),

@@ -5,8 +5,8 @@ know them would carry over numbers that aren't the weights, so they are refused,
 whose rules name such leaves, or whose config table reads ``quantization_config``, is left to itself, as is a change of
 format alone.
 
-Names are those of transformers, bitsandbytes, GPTQ, AWQ, HQQ, compressed-tensors, ModelOpt, quanto, ExLlamaV2, MLX and
-gpt-oss; of peft, kohya's scripts and MLX for adapters.
+Names are those of transformers, bitsandbytes, GPTQ, AWQ, HQQ, compressed-tensors, ModelOpt, quanto, ExLlamaV2, MLX,
+gpt-oss, AQT and Praxis; of peft, AdapterHub, kohya's scripts and MLX for adapters.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _QUANTISED = {
     "qweight|qzeros|scales|g_idx|weight_g_idx": "GPTQ or AWQ",
     "weight_scale_inv": "fp8",
     "weight_scale|weight_scales|weight_zero_point|weight_global_scale|weight_scale_2|weight_packed": "scaled weights",
-    "_data|_scale|_amax|_packed_params|zero_point": "scaled weights",
+    r"_data|_scale|_amax|_packed_params|zero_point|qvalue|qscale|\w*_quantized_(?:scale|zp)": "scaled weights",
     "W_q": "HQQ",
     "q_weight|q_scale|q_scale_max|q_groups|q_perm|q_invperm": "EXL2",
-    "Qidxs|codebooks": "codebooks",
+    "Qidxs|codebooks|centroids|res_centroids": "codebooks",
     r"\w*(?:proj|experts)_(?:blocks|scales)": "blocks of 4 bits",
 }
 #: how peft wraps a layer, whatever adapts it
@@ -48,7 +48,8 @@ _ADAPTERS = {
     "ia3_l": "IA3",
     "oft_[rR]|boft_[RrSs]": "OFT",
     r"vera_lambda_[bd]|randlora_\w+": "VeRA",
-    "base_layer": _WRAPPED,
+    "adapter_(?:down|up)": "bottleneck",
+    "base_layer|modules_to_save|original_module": _WRAPPED,
 }
 _SCALE = re.compile(rf"(?:^|[./])({'|'.join(_QUANTISED)})$")
 _ADAPTER = re.compile(rf"(?:^|[./])({'|'.join(_ADAPTERS)})(?=[./]|$)")
