@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -116,3 +117,17 @@ def test_locks_are_removed_only_where_their_run_has_ended_here(tmp_path: Path, m
     record.write_bytes(content)
     assert remove_stale_locks() == [Path("mine")]
     assert Path("other").exists()
+
+
+def test_without_locks_of_the_file_system_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONVKIT_RUN", "")
+    monkeypatch.setattr("fcntl.flock", refused)
+    Path("mine").touch()
+    run = Run(["mine"])
+    assert not list(RECORDS.iterdir())
+    run.end()
+    assert remove_stale_locks() == []

@@ -56,9 +56,12 @@ class Run:
         RECORDS.mkdir(parents=True, exist_ok=True)
         self._path = RECORDS / f"{uuid4().hex}.json"
         self._file = self._path.open("wb", buffering=0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
         record = Record(socket.gethostname(), os.getpid(), tuple(filter(None, map(_lock_file, locks))))
-        self._file.write(msgspec.json.encode(record))
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._file.write(msgspec.json.encode(record))
+        except OSError:  # a file system without locks: there, no run's end can be proved
+            self._path.unlink()
         os.environ[VARIABLE] = self._path.stem  # the jobs inherit it
 
     def end(self) -> None:
