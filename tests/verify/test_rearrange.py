@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,23 +17,27 @@ from hypothesis import strategies as st
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.verify.documents import Step, read
+from convkit.verify.roundtrip import windows
 from convkit.verify.roundtrip.notation import check_bijection, read_axes, shape_of
 from convkit.verify.roundtrip.rearrange import Undone, runs
 
 
 class Held(Checkpoint):
-    """Arrays of 16 bits, and a count of the elements that were read."""
+    """Arrays of 16 bits, and a count of the elements that were read; as they are, or to be decoded."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], lies_open: bool = False) -> None:
         self.path, self.format, self.metadata = Path("held"), "held", {}
         self.leaves = {key: Leaf(key, TensorSpec(array.shape, "uint16")) for key, array in arrays.items()}
-        self._arrays = arrays
+        self._arrays, self._open = arrays, lies_open
         self.read_elements = 0
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         part = self._arrays[key].reshape(-1)[start:stop]
         self.read_elements += part.size
         return part
+
+    def lies_open(self, key: str) -> bool:
+        return self._open
 
 
 def side(key: str, axes: str, **at: int) -> dict[str, Any]:
@@ -84,11 +89,13 @@ def undone_of(step: dict[str, Any], key: str, shape: tuple[int, ...], target: Ch
 def check(step: dict[str, Any], limit: int = 1 << 20) -> None:
     check_bijection(typed(step))
     source, target = both_sides(step)
-    for key, array in source.items():
-        undone = undone_of(step, key, array.shape, Held(target))
-        blocks = [block.copy() for block in undone.blocks(limit)]
-        assert all(block.ndim == 1 and block.size <= limit for block in blocks)
-        assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), key
+    for lies_open, window in ((False, 0), (True, 16), (True, 1 << 20)):
+        with patch.object(windows, "WINDOW", window):
+            for key, array in source.items():
+                undone = undone_of(step, key, array.shape, Held(target, lies_open))
+                blocks = [block.copy() for block in undone.blocks(limit)]
+                assert all(block.ndim == 1 and block.size <= limit for block in blocks)
+                assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), (key, lies_open, window)
 
 
 #: what the systems need: see the fact sheet of each

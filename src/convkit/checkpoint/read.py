@@ -8,7 +8,7 @@ bytes and never a layout. ``convkit.testing`` holds the laws that every format o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -65,6 +65,20 @@ class Tensors(ABC):
         It is 1 where any range can be read at no extra cost. :meth:`blocks` reads by it.
         """
         return 1
+
+    def lies_open(self, key: str) -> bool:
+        """Whether elements lie somewhere as they are and in order, so that :meth:`rows` costs no more than they do."""
+        return False
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """The ``length`` elements from each of some positions on: 2-D, in the carrier dtype.
+
+        Raises:
+            ConvkitError: the bytes can't be read.
+        """
+        import numpy as np
+
+        return np.array([self.read(key, start, start + length) for start in starts])
 
     def blocks(
         self, key: str, size: int = BLOCK, *, start: int = 0, stop: int | None = None

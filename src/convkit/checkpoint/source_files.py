@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,23 @@ class SourceFiles:
                     raise truncated(path, key, offset, len(rest))
                 rest = rest[count:]
                 offset += count
+
+    def fill_rows(self, path: Path, offsets: Sequence[int], into: np.ndarray, key: str | None = None) -> None:
+        """Fill each row of a 2-D array from its own offset on; of many short rows, each costs a call of the system.
+
+        Raises:
+            ConvkitError: as :meth:`fill`.
+        """
+        import numpy as np
+
+        wanted = into.shape[1] * into.itemsize
+        rest, at = into.reshape(-1).view(np.uint8).data, 0
+        with readable(path, key):
+            number = self._descriptor(path, key)
+            for offset in offsets:
+                if os.preadv(number.number, [rest[at : at + wanted]], offset) < wanted:
+                    self.fill(path, offset, into[at // max(1, wanted)], key)
+                at += wanted
 
     def read(self, path: Path, offset: int, count: int, dtype: Any = "uint8", key: str | None = None) -> np.ndarray:
         """``count`` elements from the byte at ``offset`` on: 1-D, in a dtype.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,14 @@ class Renamed(Tensors):
         """See :meth:`Tensors.read`."""
         return self._tensors.read(self._names[key], start, stop)
 
+    def lies_open(self, key: str) -> bool:
+        """See :meth:`Tensors.lies_open`."""
+        return self._tensors.lies_open(self._names[key])
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """See :meth:`Tensors.rows`."""
+        return self._tensors.rows(self._names[key], starts, length)
+
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(self._names[key])
@@ -59,6 +67,14 @@ class Joined(Tensors):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`."""
         return self._of[key].read(key, start, stop)
+
+    def lies_open(self, key: str) -> bool:
+        """See :meth:`Tensors.lies_open`."""
+        return self._of[key].lies_open(key)
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """See :meth:`Tensors.rows`."""
+        return self._of[key].rows(key, starts, length)
 
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
@@ -102,6 +118,14 @@ class Overlay(Checkpoint):
         if key in self._changed:
             return self._changed[key].reshape(-1)[start:stop]
         return self._checkpoint.read(key, start, stop)
+
+    def lies_open(self, key: str) -> bool:
+        """See :meth:`Tensors.lies_open`."""
+        return key in self._changed or self._checkpoint.lies_open(key)
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """See :meth:`Tensors.rows`."""
+        return super().rows(key, starts, length) if key in self._changed else self._checkpoint.rows(key, starts, length)
 
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, json_text
 from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import records
-from convkit.formats.cerebras_h5.arrays import Array
+from convkit.formats.cerebras_h5.arrays import Array, PlacedArray
 from convkit.formats.cerebras_h5.entries import DAMAGED, ERRORS, Datasets, Entry, elsewhere, filled
 from convkit.formats.cerebras_h5.old import FIRST, RELEASES, OldEntries
 from convkit.state.cerebras import pickled_treespec, treespec
@@ -71,6 +71,10 @@ class CerebrasCheckpoint(Checkpoint):
         array, spec = self._tensor(key)
         with _telling(self.path, key):
             return array.read(start, spec.size if stop is None else min(stop, spec.size))
+
+    def lies_open(self, key: str) -> bool:
+        """Tensors in one piece."""
+        return isinstance(self._tensor(key)[0], PlacedArray)
 
     def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
         """Contiguous tensors, and chunks that aren't packed."""

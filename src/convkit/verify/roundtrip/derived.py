@@ -160,6 +160,14 @@ class Seen(Tensors):
                 blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
         return np.concatenate(blocks)
 
+    def lies_open(self, key: str) -> bool:
+        """See :meth:`Tensors.lies_open`."""
+        return key != self._fold.key and self._checkpoint.lies_open(key)
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """See :meth:`Tensors.rows`."""
+        return self._checkpoint.rows(key, starts, length)
+
     def factors(self) -> Callable[[int, int], np.ndarray]:
         """The factors by which the elements of a range of the leaf are multiplied."""
         fold, leaf = self._fold, _Leaf(self._checkpoint, self._fold.key)

@@ -1,8 +1,8 @@
 """Make source leaves again from target leaves, by the notation of :mod:`.notation`.
 
 A leaf is made in *runs* of consecutive elements in C order: some atoms at one index, one in a range, the others whole.
-Only one run is held in memory. If the leaf that is read must be decoded, the rows that a run needs are held too, or
-the whole leaf if its runs cut across the rows.
+Only one run is held in memory, and the rows that it needs of the leaf that is read. Where runs cut across those rows,
+a window of them is held (:mod:`.windows`), or the whole leaf if it must be decoded.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from convkit.verify.roundtrip.notation import (
     size_of,
     undoable,
 )
+from convkit.verify.roundtrip.windows import Windows
 
 #: one index of an atom, or a range of them
 Where = Mapping[str, "int | slice"]
@@ -78,10 +79,18 @@ class Stored:
             raise undoable(f"{key}: its axes and sizes don't give the shape {kept}")
         #: the slowest atom, if rows are read by it
         self._leading = next(iter(slow & _leading(axes)), None)
+        self._windows: Windows | None = None
+        if self._leading is None and tensors.lies_open(key):
+            self._windows = Windows(tensors, key, axes, sizes, keep)
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
 
     def piece(self, atoms: Iterable[str], where: Where, order: Sequence[str]) -> np.ndarray:
         """The part ``where`` of the piece with these atoms, its axes in this order."""
+        if self._windows:
+            atoms = frozenset(atoms)
+            wanted = {name: span(where.get(name, slice(None)), self._sizes[name]) for name in atoms}
+            kept = [name for name in atoms if isinstance(where.get(name, slice(None)), slice)]
+            return self._windows.piece(atoms, wanted, kept, order)
         low, held = self._rows(where)
         names, array = held[frozenset(atoms)]
         spots = [_moved(where.get(name, slice(None)), low if name == self._leading else 0) for name in names]
