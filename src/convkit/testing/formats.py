@@ -247,6 +247,24 @@ def refuses_unknown_keys(format: Format, folder: Path, sample: Sample, random: R
                 raise AssertionError(f"{key} was read")
 
 
+def says_where_leaves_lie(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """A byte that :meth:`Checkpoint.leaf_bytes` names is a leaf's: if a bit of it flips, a leaf is read as other."""
+    path = write(format, folder / "staging", sample, random)
+    with format.open(path) as checkpoint:
+        places = [(file, *span) for file, spans in checkpoint.leaf_bytes().items() for span in spans]
+    places = [(file, start, stop) for file, start, stop in places if start < stop]
+    for file, start, stop in random.sample(places, min(2, len(places))):
+        whole, at = file.read_bytes(), random.randrange(start, stop)
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << random.randrange(8)]) + whole[at + 1 :])
+        try:
+            with format.open(path) as checkpoint:
+                same = all(checkpoint.read(key).tobytes() == data.tobytes() for key, data in sample.data.items())
+        except ConvkitError:  # the format has a checksum
+            same = False
+        assert not same, f"byte {at} of {file.name} is no leaf's"
+        file.write_bytes(whole)
+
+
 Law = Callable[[Format, Path, Sample, Random], None]
 
 LAWS: tuple[Law, ...] = (
@@ -258,6 +276,7 @@ LAWS: tuple[Law, ...] = (
     knows_its_own,
     refuses_what_is_truncated,
     refuses_unknown_keys,
+    says_where_leaves_lie,
 )
 
 
