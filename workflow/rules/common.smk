@@ -178,9 +178,12 @@ def again(wildcards):
 
 
 def damage(document):
-    """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time."""
+    """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time.
+
+    Bytes are read only where nothing but a file's time of change differs, as after a copy of the results.
+    """
     try:
-        wrong = next(standing.stale(document.parent, {"convert": json.loads(document.read_bytes())}), None)
+        wrong = next(standing.stale(document.parent, {"convert": json.loads(document.read_bytes())}, altered), None)
     except (ValueError, AttributeError, KeyError):
         wrong = f"{document.name} is damaged"
     return wrong and f"{wrong} ({document.stat().st_mtime_ns})"
