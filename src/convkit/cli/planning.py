@@ -36,6 +36,11 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
+    parser.add_argument(
+        "--allow-overflow",
+        action="store_true",
+        help="with --dtype, accept finite values that the dtype can't hold: they become infinite, or NaN",
+    )
     parser.add_argument("--headless", action="store_true", help="write the base model's keys, without a head")
     parser.add_argument(
         "--size",
@@ -66,6 +71,7 @@ def planned(args: argparse.Namespace, source: Source) -> Plan:
         release=parse_release(args.release),
         drop=tuple(args.drop),
         dtype=args.dtype,
+        allow_overflow=args.allow_overflow,
         headless=args.headless,
         restore=args.restore,
         given={name: _number(name, text) for name, text in _pairs("--size", args.size)},

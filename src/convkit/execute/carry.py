@@ -30,6 +30,7 @@ from convkit.execute.job import Held, Job
 from convkit.execute.origins import Origins
 from convkit.execute.runs import Range, cut, slabs
 from convkit.files.staging import Staging, StaleError
+from convkit.mapping.ops import Overflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,12 +52,15 @@ class Carrier:
         threads: int,
         algorithm: str,
         progress: Progress | None = None,
+        allow_overflow: bool = False,
     ) -> None:
         self.staging = staging
         self.source = source
         self.threads = threads
         self.algorithm = algorithm
         self.progress = progress
+        self.allow_overflow = allow_overflow
+        self.overflowed: dict[str, str] = {}
         self.origins = Origins(source, algorithm)
         self.digests: dict[str, dict[str, str]] = {"source": self.origins.digests, "target": {}, "complement": {}}
         #: keys of leaves that a killed run had made, by role
@@ -126,6 +130,7 @@ class Carrier:
             ):
                 if entry.get("sources") != sources:
                     raise StaleError(f"{job.key}: a killed run had made it of another source")
+                self._check_overflow(job.key, job.spec.dtype, Overflow(*entry.get("overflow", ())))
                 self.digests.setdefault(job.role, {})[job.key] = entry["digest"]
                 self.taken_over.setdefault(job.role, []).append(job.key)
         self._advance(sum(job.spec.nbytes for job, _ in taken))
@@ -149,9 +154,11 @@ class Carrier:
         with self._lock:
             job.blocks[part.start] = digests.blocks()
             job.open_runs -= 1
+            job.overflow += gather.overflow
             last = job.open_runs == 0
         if last:
             job.held = None
+            self._check_overflow(job.key, job.spec.dtype, job.overflow)
             if not copied:
                 writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
@@ -163,8 +170,24 @@ class Carrier:
             sources = self.origins.of(job)
             with self._lock:
                 self.digests.setdefault(job.role, {})[job.key] = digest
-                self.staging.record({"key": _journal_key(job), "digest": digest, "sources": sources})
+                lost = [job.overflow.count, job.overflow.largest]
+                entry = {"key": _journal_key(job), "digest": digest, "sources": sources}
+                self.staging.record(entry | ({"overflow": lost} if job.overflow.count else {}))
                 self.peak = max(self.peak, _anonymous_bytes())
+
+    def _check_overflow(self, key: str, dtype: str, lost: Overflow) -> None:
+        """Note what a cast made of values that the dtype can't hold.
+
+        Raises:
+            ConvkitError: that isn't allowed.
+        """
+        if not lost.count:
+            return
+        if not self.allow_overflow:
+            remedy = "choose a dtype of a wider range, or accept what becomes of them: --allow-overflow"
+            raise ConvkitError(lost.said(dtype), path=self.source.path, key=key, remedy=remedy)
+        with self._lock:
+            self.overflowed[key] = lost.said(dtype)
 
     def _digest_whole(self, key: str, data: np.ndarray) -> None:
         """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""

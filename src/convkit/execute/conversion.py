@@ -74,6 +74,7 @@ def convert(
                 threads=threads or os.cpu_count() or 1,
                 algorithm=digest,
                 progress=progress,
+                allow_overflow=any(stage.allow_overflow for stage in plan.stages),
             )
             return _Conversion(source, plan, output, carrier, options).run()
 
@@ -126,9 +127,10 @@ class _Conversion:
             for writer in self.writers.values():
                 writer.commit()
         unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
+        overflowed = [f"{key}: {said}" for key, said in sorted(self.carrier.overflowed.items())]
         self._write_side_files()
         files, digesting = self._look_back()
-        said = self._said([*plan.warnings, *unforeseen], files)
+        said = self._said([*plan.warnings, *unforeseen, *overflowed], files)
         return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, **said)
 
     # --- what has to be written ----------------------------------------------------------------------

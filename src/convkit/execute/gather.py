@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import carrier
 from convkit.execute.slabs import Piece, clip, copy_box
-from convkit.mapping.ops import bits_of
+from convkit.mapping.ops import Cast, Overflow, bits_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,8 @@ class Gather:
         self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
         self.crosswise = any(_crosswise(piece) for piece in job.pieces)
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
+        #: of the values that were cast so far
+        self.overflow = Overflow()
         #: pieces of sources, and how much of the leaf is best made from each at once
         self.units: list[tuple[Piece, int]] = [(piece, _dense(piece)) for piece in job.pieces]
 
@@ -56,7 +58,10 @@ class Gather:
             copy_box(box, data, first, buffer, start)
         dtype = self.dtype
         for op in self.ops:
-            buffer = op.apply(buffer, dtype)
+            made = op.apply(buffer, dtype)
+            if isinstance(op, Cast):
+                self.overflow += op.overflow(buffer, made)
+            buffer = made
             dtype = op.dtype(dtype)
         return buffer
 

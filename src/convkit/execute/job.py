@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Leaf, Tensors, TensorSpec
 from convkit.execute.slabs import Piece
+from convkit.mapping.ops import Overflow
 from convkit.plan.step import Step
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Job:
     digest_of: str | None = None
     stored: bool = False
     held: Held | None = None
+    overflow: Overflow = field(default_factory=Overflow)
     open_runs: int = 0
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 

@@ -146,6 +146,36 @@ class Cast:
             out[odd] = _nans(data[odd], self.source, self.target)
         return out
 
+    def overflow(self, before: np.ndarray, after: np.ndarray) -> Overflow:
+        """Finite values that :meth:`apply` made infinite, or NaN where the target has no infinity."""
+        import numpy as np
+
+        lost = ~np.isfinite(after.view(value_dtype(self.target)))
+        if not lost.any():
+            return Overflow()
+        values = np.abs(before.view(value_dtype(self.source))[lost].astype(np.float64))
+        values = values[np.isfinite(values)]
+        return Overflow(values.size, float(values.max())) if values.size else Overflow()
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """How many finite values a dtype can't hold, and the largest magnitude of them."""
+
+    count: int = 0
+    largest: float = 0.0
+
+    def __add__(self, other: Overflow) -> Overflow:
+        return Overflow(self.count + other.count, max(self.largest, other.largest))
+
+    def said(self, dtype: str) -> str:
+        """What happened, in words."""
+        import ml_dtypes
+
+        top = float(ml_dtypes.finfo(value_dtype(dtype)).max)
+        values = "1 finite value" if self.count == 1 else f"{self.count} finite values"
+        return f"{values} of up to {self.largest:g} can't be held by {dtype}, whose largest value is {top:g}"
+
 
 Elementwise = Shift | Scale | Cast
 

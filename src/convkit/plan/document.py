@@ -44,6 +44,7 @@ class Options:
     release: tuple[int, ...] = ()
     drop: tuple[str, ...] = ()
     dtype: str | None = None
+    allow_overflow: bool = False
     headless: bool = False
     restore: bool = True
     given: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Plan:
     target_leaves: dict[str, Leaf]
     warnings: list[str]
     dtype: str | None = None
+    allow_overflow: bool = False
     deviations: tuple[PlannedDeviation, ...] = ()
     unknown: tuple[str, ...] = ()
     restored_from: int = 0
@@ -217,6 +219,7 @@ class Plan:
             lost_config=self.lost_config,
             exact=self.exact,
             dtype=self.dtype,
+            allow_overflow=self.allow_overflow or UNSET,
             square=self.square(),
             steps=[planned_step(step) for step in self.bound.steps],
             derived=[planned_recipe(leaf) for leaf in self.bound.derived],

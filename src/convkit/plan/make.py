@@ -190,6 +190,7 @@ def _totalled(
         target_leaves=_target_leaves(parts, to_compute, start.leaves),
         warnings=list(known.converted.warnings),
         dtype=options.dtype,
+        allow_overflow=options.allow_overflow,
         deviations=(*declared(known.converted), *parts.deviations),
         unknown=known.converted.unknown,
         restored_from=earlier.place if earlier else 0,

@@ -207,6 +207,9 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     lost_config: dict[str, Any]
     exact: bool
     dtype: str | None
+    allow_overflow: Annotated[
+        bool | UnsetType, Meta(description="finite values that the dtype can't hold are accepted")
+    ] = UNSET
     square: list[str]
     steps: list[PlannedStep]
     derived: list[PlannedRecipe]
