@@ -94,6 +94,8 @@ class Remote(Files):
                 path=self.uri,
                 remedy=f"pip install {package}" if package else hide_secrets_of(self._given, f"{error}"),
             ) from error
+        except Exception as error:  # some drivers ask their server at once
+            raise ConvkitError(self._words(error), path=self.uri, remedy="check the URI") from error
         return store, root.rstrip("/")
 
     @cached_property
@@ -124,7 +126,7 @@ class Remote(Files):
             yield chunk
 
     def _shown(self, full: str) -> str:
-        return without_secrets(f"{scheme_of(self._given)}://{full}")
+        return hide_secrets_of(self._given, f"{scheme_of(self._given)}://{full}")
 
     @contextmanager
     def _one_line(self, full: str) -> Iterator[None]:
@@ -136,5 +138,9 @@ class Remote(Files):
         except PermissionError as error:
             raise ConvkitError("access denied", path=self._shown(full), remedy="check its credentials") from error
         except Exception as error:
-            words = hide_secrets_of(self._given, str(error).strip().partition("\n")[0])
-            raise TransientError(f"{type(error).__name__}: {words}") from error
+            raise TransientError(self._words(error)) from error
+
+    def _words(self, error: Exception) -> str:
+        """What a driver says, in one line without our secrets."""
+        first = str(error).strip().partition("\n")[0]
+        return hide_secrets_of(self._given, f"{type(error).__name__}: {first}")
