@@ -107,7 +107,7 @@ class ArrayReader:
             for low, high, future in _ahead(store, zarray, step, start, stop):
                 data[low - start : high - start] = _flat(future.result(), kind)
             return data
-        except (ValueError, OSError, NotImplementedError) as error:
+        except (ValueError, OSError, NotImplementedError, OverflowError) as error:
             raise store_error(error, self._arrays[key].place, key) from None
 
     def close(self) -> None:
