@@ -4,12 +4,12 @@ A job's leaf is cut into *ranges* (64 MiB or less, so that one large leaf feeds 
 of a few MiB. A slab is gathered by strided copies from the source, its ops are applied, then it is digested and
 written. A leaf that only moves is written from the buffer that it was read into. The stored files of an
 unchanged leaf are copied if the output's writer accepts them (:meth:`Writer.copy_leaf`), and decoded only for the
-digest. Leaves whose bytes must be decoded first are read in the range that a slab needs, or whole if the slab
-transposes them.
+digest. A source is read in the range that a slab needs; one that is transposed (of stacked layers, a layer at a time)
+is read whole, once for all threads, because its rows are too short to be read one by one.
 
 Peak anonymous memory: each thread holds a slab (:data:`~convkit.execute.slabs.SLAB` bytes, up to
 :data:`~convkit.execute.runs.MAX_SLAB` if a transposition needs :data:`~convkit.execute.slabs.TILE` rows, or one
-chunk row of the output's format) and, for formats that must be decoded, at most the source leaves of one step.
+chunk row of the output's format), and at most the source leaves of one step where they are transposed or decoded.
 """
 
 from __future__ import annotations

@@ -82,6 +82,8 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
                 if name.startswith(prefix)
             }
             _check_apart(entries.values())
+    except ConvkitError as error:
+        raise ConvkitError(error.problem, path=file, remedy=error.remedy) from None
     except (
         BadZipFile,
         NotImplementedError,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
+from convkit.errors import ConvkitError
+
 #: from this size, offset or count on, Zip64 records hold it, and the fields of 4 or 2 bytes are all ones
 LIMIT32 = 0xFFFFFFFF
 LIMIT16 = 0xFFFF
@@ -88,10 +90,15 @@ def find(file: int, info: ZipInfo) -> Entry:
         info: the entry.
 
     Raises:
-        BadZipFile: compressed, encrypted, or outside the file.
+        BadZipFile: outside the file.
+        ConvkitError: compressed or encrypted, as torch never writes it.
     """
     if info.compress_type != ZIP_STORED or info.flag_bits & 1:
-        raise BadZipFile(f"the entry {info.filename} is compressed or encrypted")
+        how, remedy = ("encrypted", "decrypt it") if info.flag_bits & 1 else ("compressed", "zip it uncompressed")
+        raise ConvkitError(
+            f"was zipped again: its record {info.filename} is {how}",
+            remedy=f"{remedy}, or load it with torch.load and save it with torch.save",
+        )
     raw = os.pread(file, _LOCAL.size, info.header_offset)
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\3\4":
         raise BadZipFile(f"the entry {info.filename} has no header")
