@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "PlanError", "UsageError"]
+__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "IncompleteError", "PlanError", "UsageError"]
 
 
 class ConvkitError(Exception):
@@ -48,3 +48,7 @@ class PlanError(ConvkitError):
 
 class ContradictionError(PlanError):
     """A field of a config contradicts the tensors beside it; ``key`` is the field."""
+
+
+class IncompleteError(PlanError):
+    """A leaf isn't there though something else says that it must be; ``key`` is the leaf."""

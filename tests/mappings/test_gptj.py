@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from keys_only import carried, plan
+from keys_only import carried, plan, refused
 
 from convkit.checkpoint import TensorSpec
 from convkit.errors import ConfigError
@@ -51,7 +51,8 @@ def test_the_bias_of_the_head() -> None:
 
 def test_a_head_without_a_bias() -> None:
     without = {key: spec for key, spec in GPTJ.items() if key != "lm_head.bias"}
-    made = plan(without, CONFIG, "cerebras/gptj")
+    assert "lm_head.bias: is missing" in refused(without, CONFIG, "cerebras/gptj")
+    made = plan(without, CONFIG, "cerebras/gptj", allow_missing=("lm_head.bias",))
     assert made.target_config["model"]["use_bias_in_output"] is False
     assert any("use_bias_in_output" in warning for warning in made.warnings)
     assert "model.lm_head.bias" not in made.target_leaves

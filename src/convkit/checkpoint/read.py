@@ -136,6 +136,8 @@ class Checkpoint(Tensors):
     metadata: dict[str, Any]
     #: the model's config, where the checkpoint itself holds it
     config: dict[str, Any] | None = None
+    #: the leaves that a description within the checkpoint lists, here or not; empty where there is none
+    described: frozenset[str] = frozenset()
 
     def files(self) -> list[Path]:
         """The files that hold the bytes."""

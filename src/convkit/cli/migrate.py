@@ -91,6 +91,7 @@ def asked_for(args: argparse.Namespace) -> Request | None:
         "drop",
         "dtype",
         "headless",
+        "allow_missing",
         "size",
         "variant",
         "config",

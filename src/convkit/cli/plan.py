@@ -61,6 +61,8 @@ def _show(plan: dict[str, Any]) -> None:
     for key, leaf in plan["source_leaves"].items():
         if leaf["fate"] in ("left behind", "dropped"):
             print(f"{leaf['fate']}: {key} ({leaf['reason']})")
+    for key, why in plan.get("missing", {}).items():
+        print(f"missing: {key} (accepted, though {why})")
     if plan["square"]:
         print(f"note: {len(plan['square'])} transposed tensors are square, so their shape can't show their orientation")
     for warning in plan["warnings"]:

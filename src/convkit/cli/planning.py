@@ -35,6 +35,13 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
         help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
     )
     parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
+    parser.add_argument(
+        "--allow-missing",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a leaf, by name or glob, that may be missing though the config or other leaves say that it must be there",
+    )
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
     parser.add_argument(
         "--allow-overflow",
@@ -73,6 +80,7 @@ def planned(args: argparse.Namespace, source: Source) -> Plan:
         dtype=args.dtype,
         allow_overflow=args.allow_overflow,
         headless=args.headless,
+        allow_missing=tuple(args.allow_missing),
         restore=args.restore,
         given={name: _number(name, text) for name, text in _pairs("--size", args.size)},
         choices=dict(_pairs("--variant", args.variant)),

@@ -89,6 +89,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         choices=("qkv_packed", "kv_packed"),
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
+    parser.add_argument(
+        "--allow-missing",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a leaf, by name or glob, that may be missing though others say that it must be there",
+    )
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
     parser.add_argument("--gen-fp8-meta", action="store_true", help="make FP8 metas for TE, in fw2te")
     parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of the amax histories (default: 1024)")
@@ -191,7 +198,7 @@ def _options(args: argparse.Namespace) -> Options:
     if args.gen_fp8_meta and args.direction == "fw2te":
         choices["fp8"] = next(since for since, first in FP8_NAMES.items() if _release(args) >= first)
         given |= {"amax_history": args.amax_history_len} if args.amax_history_len else {}
-    return Options(format=args.fw, given=given, choices=choices)
+    return Options(format=args.fw, given=given, choices=choices, allow_missing=tuple(args.allow_missing))
 
 
 def _release(args: argparse.Namespace) -> tuple[int, ...]:

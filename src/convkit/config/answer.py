@@ -38,6 +38,8 @@ class Answer:
         warnings: remarks, one sentence each.
         deviations: values that the other side says only nearly.
         defaults: fields that the config leaves out, and the values that are taken for them, which the plan lists.
+        claims: what the config says that the checkpoint has: facts of the mapping, or keys of leaves, each with the
+            words of the config ("architectures = BertForMaskedLM"). A claim that the leaves don't meet is refused.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -45,3 +47,4 @@ class Answer:
     warnings: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)

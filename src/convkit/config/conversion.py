@@ -36,6 +36,7 @@ class Converted:
         deviations: values that the target says only nearly.
         unknown: fields of the model's section that the source's class doesn't know.
         origins: the field of the source that states a declared name, and the value that stands for it there.
+        claims: facts and leaves that the config says the checkpoint has, with the config's words.
     """
 
     config: dict[str, Any]
@@ -47,6 +48,7 @@ class Converted:
     deviations: tuple[Deviation, ...] = ()
     unknown: tuple[str, ...] = ()
     origins: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 class Conversion:
@@ -63,6 +65,7 @@ class Conversion:
         self.warnings = source.warnings
         self.deviations: list[Deviation] = []
         self.origins: dict[str, tuple[str, Any]] = {}
+        self.claims: dict[str, str] = {}
 
     def run(self, rows: Iterable[Row]) -> None:
         """Apply the rows.
@@ -102,6 +105,7 @@ class Conversion:
             deviations=tuple(self.deviations),
             unknown=unknown,
             origins=self.origins,
+            claims=self.claims,
         )
 
     def turned(self, left: T, right: T) -> tuple[T, T]:

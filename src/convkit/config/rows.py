@@ -205,8 +205,8 @@ class Written(Row):
 @dataclass(frozen=True)
 class Flag(Row):
     """A boolean that the tensors themselves decide, such as whether there are biases. ``fact`` is the name of a
-    ``Fact`` of the mapping. If the checkpoint's tensors are known they win, and a config that contradicts them is
-    corrected with a warning.
+    ``Fact`` of the mapping. If the checkpoint's tensors are known they win, and a config that denies them is corrected
+    with a warning. One that claims tensors which aren't there is refused by the plan, unless the user accepts it.
     """
 
     left: str
@@ -231,6 +231,8 @@ class Flag(Row):
         elif bool(stated) != true:
             have = "has" if true else "has no"
             run.warnings.append(f"the config says {here} = {stated}, the checkpoint {have} such tensors: corrected")
+            if not true:
+                run.claims[self.fact] = f"{here} = {stated}"
         run.names[self.fact] = true
         if dig(run.target.section, there) not in (MISSING, true):
             raise ConfigError(
@@ -281,6 +283,7 @@ class Coupled(Row):
         run.names |= answer.names
         run.origins |= _stated(answer.names, {**present, **answer.defaults})
         run.warnings += answer.warnings
+        run.claims |= answer.claims
         for path, value in answer.defaults.items():
             run.source.note_default(path, value)
         for deviation in answer.deviations:

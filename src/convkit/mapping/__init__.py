@@ -3,6 +3,7 @@
 from convkit.mapping.algebra import Chain, Mapping, compose, for_slots, inverse, under
 from convkit.mapping.components import Component, pack
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
+from convkit.mapping.parts import Part
 from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Refused, Rule, Verbatim
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LeftBehind",
     "Mapping",
     "Measure",
+    "Part",
     "Refused",
     "Rule",
     "Variant",

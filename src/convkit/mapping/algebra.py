@@ -18,6 +18,7 @@ from convkit.config import ConfigTable
 from convkit.errors import ConvkitError
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.ops import Pad, Shift
+from convkit.mapping.parts import Part
 from convkit.mapping.rules import AnyRule, Folded, Rule
 
 
@@ -27,6 +28,7 @@ class Mapping:
 
     ``axes`` gives the declared name that is the length of an integer placeholder (``i`` -> ``layers``), so that a
     missing layer is noticed. The name may also stand for a list of numbers: the layers that the rules describe.
+    ``parts`` say which leaves must be there together, where rules leave that open.
     """
 
     left: Layout
@@ -37,6 +39,7 @@ class Mapping:
     facts: tuple[Fact, ...] = ()
     measures: tuple[Measure, ...] = ()
     axes: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    parts: tuple[Part, ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,6 +57,7 @@ class Mapping:
             facts=tuple(fact.inverse() for fact in self.facts),
             measures=tuple(measure.inverse() for measure in self.measures),
             axes=self.axes,
+            parts=tuple(part.inverse() for part in self.parts),
         )
 
 
@@ -105,6 +109,7 @@ def under(left: str, right: str, rules: Mapping | Iterable[AnyRule]) -> Mapping 
         variants=tuple(variant.under(left, right) for variant in rules.variants),
         facts=tuple(fact.under(left, right) for fact in rules.facts),
         measures=tuple(measure.under(left, right) for measure in rules.measures),
+        parts=tuple(part.under(left, right) for part in rules.parts),
     )
 
 

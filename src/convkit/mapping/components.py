@@ -57,6 +57,7 @@ class Component:
             variants=tuple(self._chosen(variant).scoped(scope) for variant in own.variants),
             facts=tuple(fact.scoped(scope) for fact in own.facts),
             measures=tuple(measure.scoped(scope) for measure in own.measures),
+            parts=tuple(part.scoped(scope) for part in own.parts),
         )
         return algebra.under(
             scope if self.left is None else self.left, scope if self.right is None else self.right, mapping
@@ -110,6 +111,7 @@ def pack(
         variants=tuple(variant for mapping in placed for variant in mapping.variants),
         facts=tuple(fact for mapping in placed for fact in mapping.facts),
         measures=tuple(measure for mapping in placed for measure in mapping.measures),
+        parts=tuple(part for mapping in placed for part in mapping.parts),
     )
     whole = algebra.under(*under, whole)
     return replace(whole, rules=(*whole.rules, *rules), variants=(*variants, *whole.variants))
@@ -203,6 +205,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
     """The pack's own fields and those of its sections."""
     seen, defaults, warnings = set(own.seen), list(own.defaults), list(own.warnings)
     deviations, unknown, origins = list(own.deviations), list(own.unknown), dict(own.origins)
+    claims = dict(own.claims)
     for part in parts:
         found = part.converted
         seen |= {_joined(part.at, field) for field in found.seen}
@@ -213,6 +216,8 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         unknown += [_joined(part.path, field) for field in found.unknown]
         for name, (path, value) in found.origins.items():
             origins[f"{part.name}.{name}"] = (_joined(part.path, path), value)
+        facts = found.claims.keys() & found.names.keys()  # keys of leaves would need the component's prefix
+        claims |= {f"{part.name}.{name}": _joined(part.path, found.claims[name]) for name in sorted(facts)}
     return replace(
         own,
         defaults=tuple(defaults),
@@ -222,6 +227,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         deviations=tuple(deviations),
         unknown=tuple(unknown),
         origins=origins,
+        claims=claims,
     )
 
 

@@ -83,12 +83,14 @@ class Variant(Declaration):
 class Fact(Declaration):
     """A fact that only the tensors can show: whether a leaf of this form is there.
 
-    It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``.
+    It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``. ``lack`` is why a model
+    may be without it, where neither the config nor other leaves say that it must be there; one sentence.
     """
 
     name: str = field(metadata=declared_name())
     left: str = field(metadata=keys("left"))
     right: str = field(metadata=keys("right"))
+    lack: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def chain_plan(chain: Chain, plans: Sequence[Plan]) -> Plan:
         release=next((plan.release for plan in reversed(plans) if plan.release), ()),
         bound=Bound(),
         dropped=first.dropped,
+        missing=first.missing,
         to_compute=[],
         restored={},
         source_leaves=first.source_leaves,

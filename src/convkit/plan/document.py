@@ -35,6 +35,7 @@ from convkit.plan.step import Bound, DerivedLeaf
 class Options:
     """The options of a conversion, beside its destination.
 
+    ``allow_missing`` are names or patterns of leaves that may be missing though something says that they must be there.
     ``given`` are sizes by declared name, ``choices`` are variants' choices by their name. ``existing``
     are the leaves of a target that another program made and that the plan must describe: where it may choose
     or leave out names, it follows that target.
@@ -46,6 +47,7 @@ class Options:
     dtype: str | None = None
     allow_overflow: bool = False
     headless: bool = False
+    allow_missing: tuple[str, ...] = ()
     restore: bool = True
     given: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
@@ -57,7 +59,8 @@ class Plan:
     """A mapping bound to one checkpoint, or a chain of mappings.
 
     ``to_compute`` are leaves of the target that recipes compute, ``restored`` those from the complement of an earlier
-    conversion, where ``restored_from`` is the place of the mapping that lost them. ``deviations`` are values of a
+    conversion, where ``restored_from`` is the place of the mapping that lost them. ``missing`` are leaves that the
+    source lacks, as the user accepts, each with what says that it ought to be there. ``deviations`` are values of a
     config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know. The
     plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the one
     before.
@@ -82,6 +85,7 @@ class Plan:
     warnings: list[str]
     dtype: str | None = None
     allow_overflow: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
     deviations: tuple[PlannedDeviation, ...] = ()
     unknown: tuple[str, ...] = ()
     restored_from: int = 0
@@ -226,6 +230,7 @@ class Plan:
             owed=[planned_recipe(leaf) for leaf in self.to_compute],
             source_leaves={key: source_leaf(self.source_leaves[key], fate) for key, fate in fates.items()},
             target_leaves={key: target_leaf(leaf, origins[key]) for key, leaf in self.target_leaves.items()},
+            missing=self.missing or UNSET,
             deviations=list(self.deviations) or UNSET,
             unknown=list(self.unknown) or UNSET,
             warnings=self.warnings,

@@ -8,6 +8,7 @@ derived, restored from the complement of an earlier conversion).
 from __future__ import annotations
 
 import fnmatch
+from collections import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +23,7 @@ from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan.bind import bind
 from convkit.plan.chain import chain_plan
+from convkit.plan.completeness import Evidence, given_up
 from convkit.plan.contradiction import explained
 from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
@@ -102,7 +104,13 @@ def _plans(
     ``drop`` names leaves of the source; the other options for one side apply to the last target.
     """
     plans: list[Plan] = []
-    start = Start(source.checkpoint.leaves, source.config or {}, source.checkpoint.format)
+    start = Start(
+        source.checkpoint.leaves,
+        source.config or {},
+        source.checkpoint.format,
+        asked=options,
+        described=source.checkpoint.described,
+    )
     on_the_way = replace(options, format=None, dtype=None, headless=False, existing={})
     for link, release, before in zip(links, releases, earlier, strict=True):
         if before:
@@ -128,13 +136,19 @@ def _after(plan: Plan, following: Sequence[Mapping]) -> Start:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a mapping starts, with the choices and names that are known already."""
+    """Where a mapping starts, with the choices and names that are known already.
+
+    The first mapping starts from the user's checkpoint, whose completeness is checked by what the user ``asked`` and by
+    its own description.
+    """
 
     leaves: dict[str, Leaf]
     config: dict[str, Any]
     format: str
     variant: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    asked: Options | None = None
+    described: frozenset[str] = frozenset()
 
 
 def _plan(
@@ -165,6 +179,7 @@ def _totalled(
     """
     target_format = options.format or mapping.right.format
     bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
+    missing = _given_up(start, mapping, dropped, release, options)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:
         parts = put_back(mapping, bound.steps, known, earlier, release)
@@ -184,6 +199,7 @@ def _totalled(
         release=release,
         bound=replace(bound, steps=parts.steps),
         dropped=dropped,
+        missing=missing,
         to_compute=to_compute,
         restored=parts.leaves,
         source_leaves=start.leaves,
@@ -199,7 +215,34 @@ def _totalled(
     return plan
 
 
-def _known(start: Start, mapping: Mapping, release: tuple[int, ...], options: Options) -> Known:
+def _given_up(
+    start: Start, mapping: Mapping, dropped: tuple[str, ...], release: tuple[int, ...], options: Options
+) -> dict[str, str]:
+    """The leaves that the user's checkpoint lacks, as the user accepts, and why they ought to be there.
+
+    Raises:
+        IncompleteError: it lacks others.
+    """
+    asked = start.asked
+    if asked is None:
+        return {}
+
+    def suppose(facts: abc.Mapping[str, bool], headless: bool) -> Known:
+        return _known(start, mapping, release, replace(options, headless=headless), facts)
+
+    kept = {key: leaf for key, leaf in start.leaves.items() if key not in dropped}
+    allowed = ("*",) if asked.existing else asked.allow_missing  # another program has accepted it
+    evidence = Evidence(mapping, kept, start.described, suppose)
+    return given_up(evidence, headless=asked.headless, dropped=dropped, allowed=allowed)
+
+
+def _known(
+    start: Start,
+    mapping: Mapping,
+    release: tuple[int, ...],
+    options: Options,
+    supposed: abc.Mapping[str, bool] | None = None,
+) -> Known:
     """Gather what is known from the source, from an existing target, and from the user."""
     theirs = [variant.inverse() for variant in mapping.variants if variant.side == "right"]
     spelled = detect_variants(theirs, options.existing, {}) if options.existing else {}
@@ -211,6 +254,7 @@ def _known(start: Start, mapping: Mapping, release: tuple[int, ...], options: Op
         choices=start.variant | spelled | options.choices,
         sizes=remembered(mapping, start.names, options.given) | options.given,
         headless=options.headless or bool(start.names.get("headless")),
+        supposed=supposed,
     )
 
 

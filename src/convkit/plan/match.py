@@ -179,13 +179,25 @@ def _every_key(rule: Rule, places: Placeholders, found: Found, names: Names) -> 
                 yield template.format({**bound, **cell}, names)
 
 
-def _missing(rule: Rule, keys: list[str]) -> PlanError:
+class MissingError(PlanError):
+    """Leaves of a rule aren't there.
+
+    Attributes:
+        keys: their names, as far as they are known.
+    """
+
+    keys: tuple[str, ...] = ()
+
+
+def _missing(rule: Rule, keys: list[str]) -> MissingError:
     more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-    return PlanError(
+    error = MissingError(
         f"is missing{more}; rule {rule}",
         key=keys[0] if keys else rule.left[0],
         remedy="the checkpoint is incomplete, or isn't of the named layout",
     )
+    error.keys = tuple(keys)
+    return error
 
 
 def _numbers(rule: Rule, name: str, listed: abc.Sequence[Any]) -> list[int]:

@@ -40,17 +40,20 @@ def know(
     choices: abc.Mapping[str, str],
     sizes: abc.Mapping[str, Any],
     headless: bool = False,
+    supposed: abc.Mapping[str, bool] | None = None,
 ) -> Known:
     """Gather all that a mapping's left side shows before its rules are bound.
 
-    ``choices`` decide variants that the keys can't show; ``sizes`` are lengths that are known already.
+    ``choices`` decide variants that the keys can't show; ``sizes`` are lengths that are known already. ``supposed`` are
+    facts that are taken to be so, whatever the keys show.
 
     Raises:
         PlanError: a choice doesn't exist, or a size contradicts the checkpoint.
         ConfigError: the config can't be expressed in the target layout.
     """
     seen = detect_variants(mapping.variants, leaves, choices)
-    found = detect_facts(mapping.facts, leaves, seen) | measured(mapping.measures, leaves, seen, sizes)
+    facts = {**detect_facts(mapping.facts, leaves, seen), **(supposed or {})}
+    found = facts | measured(mapping.measures, leaves, seen, sizes)
     converted = mapping.config.convert(config, {**found, **seen, "headless": headless}, release)
     chosen = choose_variants(mapping.variants, choices, converted.names)
     return Known(seen | chosen, converted, converted.names | chosen)

@@ -216,6 +216,10 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     owed: list[PlannedRecipe]
     source_leaves: dict[str, SourceLeaf]
     target_leaves: dict[str, TargetLeaf]
+    missing: Annotated[
+        dict[str, str] | UnsetType,
+        Meta(description="leaves that the source lacks, as the user accepts, and why they ought to be there"),
+    ] = UNSET
     deviations: list[PlannedDeviation] | UnsetType = UNSET
     unknown: Annotated[
         list[str] | UnsetType,

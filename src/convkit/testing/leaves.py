@@ -6,17 +6,19 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config.condition import Condition
-from convkit.mapping import AnyRule, Derived, Fact, Folded, LeftBehind, Measure, Rule, Verbatim
+from convkit.mapping import AnyRule, Derived, Fact, Folded, LeftBehind, Measure, Part, Rule, Verbatim
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
 from convkit.mapping.ops import Pad
 from convkit.mapping.pattern import ELLIPSIS, Axes, Pattern, Sum, atoms_of
 from convkit.mapping.sizes import shape_of, solve
+from convkit.plan.kin import UNKNOWN, missing_kin
 
 #: what ``{rest:*}`` stands for in leaves that are made up, with the placeholder's name
 SPARE = "spare_{}"
@@ -26,8 +28,10 @@ LENGTHS = (2, 3, 4)
 PLAIN = (("", "... -> ..."),)
 #: recipes that read single numbers
 OF_NUMBERS = ("repeated",)
+#: how often what is there may ask for more
+COMPLETIONS = 4
 #: more leaves of a rule are too many for a tiny model, which has then few choices of each placeholder
-MOST, FEW = 24, 3
+MOST, FEW = 21, 2
 
 
 class Chances:
@@ -88,6 +92,7 @@ class LeafMaker:
         self._extra_sizes: dict[str, int] = {}
         self._sizes: dict[str, dict[str, int]] = {}
         self._measured: dict[str, list[Measure]] = {}
+        self._parts_of: dict[str, list[Part]] = {}
         self.dtype = chances.pick("dtype", ("float32", "float32", "bfloat16"))
 
     def run(self) -> Made:
@@ -98,6 +103,9 @@ class LeafMaker:
         """
         rules = [rule for rule in self.mapping.rules if self._applies(rule)]
         carrying = [rule for rule in rules if isinstance(rule, Rule)]
+        for one in carrying:
+            if str(one) == self.chances.aim:
+                self._decide(one)
         needed = [least for rule in carrying if (least := self._least_extra(rule)) is not None]
         self.extra = max(needed) if needed else self.chances.pick("...", (0, 1, 1, 2))
         for one in carrying:
@@ -107,6 +115,7 @@ class LeafMaker:
         for fact in self.mapping.facts:
             if fact.left and self.names.get(fact.name) and not self._matching(fact.left):
                 self._extra(fact)
+        self._complete(carrying)
         for rule in rules:
             if isinstance(rule, Folded) and rule.by:
                 self._factors(rule)
@@ -114,7 +123,67 @@ class LeafMaker:
                 self._computed(rule)
             elif isinstance(rule, LeftBehind | Verbatim) and self.chances.says(str(rule)):
                 self._spare(rule)
+        self._complete(carrying)
         return self.made
+
+    def _complete(self, carrying: list[Rule]) -> None:
+        """Add what parts of the mapping ask for beside the leaves that there are."""
+        forms = [KeyTemplate.parse(form) for part in self._own_parts for form in (*part.keys, part.beside)]
+        for _ in range(COMPLETIONS):
+            missing = [kin.key for kin in missing_kin(self.mapping, self.made.specs.keys(), self.names)]
+            for key in (key.replace(UNKNOWN, SPARE.format("any")) for key in missing):
+                if self._is_computed(key) or not any(form.match(key, self.names) is not None for form in forms):
+                    continue
+                rule = next((one for one in carrying if self._at(one, key) is not None), None)
+                if rule:
+                    self._add_one(rule, key)
+                else:
+                    self.made.specs[key] = TensorSpec((2,), self.dtype)
+                    self.made.spare.add(key)
+            if not missing:
+                return
+
+    def _is_computed(self, key: str) -> bool:
+        """Whether a recipe makes the leaf."""
+        computed = (rule for rule in self.mapping.rules if isinstance(rule, Derived) and self._applies(rule))
+        return any(KeyTemplate.parse(rule.key).match(key, self.names) is not None for rule in computed)
+
+    def _at(self, rule: Rule, key: str) -> Bindings | None:
+        return KeyTemplate.parse(rule.left[0]).match(key, self.names)
+
+    def _add_one(self, rule: Rule, key: str) -> None:
+        """Add one leaf of a rule."""
+        cell = self._at(rule, key) or {}
+        left, right = (KeyTemplate.parse(side[0]).bound for side in (rule.left, rule.right))
+        declared = {**self.mapping.axes, **dict(rule.sizes)}
+        runs = {name: self._run(one, declared.get(name), rule) for name, one in (left | right).items()}
+        self._add(rule, cell, {name: value for name, value in cell.items() if name not in right}, runs)
+
+    def _decide(self, rule: Rule) -> None:
+        """Make up the parts to which the leaves of a rule belong."""
+        for text in rule.left:
+            for key, _ in self._formatted(KeyTemplate.parse(text)):
+                for part in self._parts(key):
+                    self.chances.says(part.keys, 1.0)
+
+    def _parts(self, key: str) -> list[Part]:
+        """The parts that are there as a whole or not at all to which a leaf belongs, itself or as what they need."""
+        if key not in self._parts_of:
+            self._parts_of[key] = self._wholes(key)
+        return self._parts_of[key]
+
+    def _wholes(self, key: str) -> list[Part]:
+        mine = [part for part in self._own_parts if self._is_of(part, key)]
+        wholes = [part for part in self._own_parts if not part.needed]
+        return [one for one in wholes if one in mine or any(part.beside in one.keys for part in mine if part.needed)]
+
+    @cached_property
+    def _own_parts(self) -> list[Part]:
+        parts = (part for part in self.mapping.parts if part.side == "left")
+        return [part for part in parts if Condition.parse(part.when).holds(self.names)]
+
+    def _is_of(self, part: Part, key: str) -> bool:
+        return any(KeyTemplate.parse(form).match(key, self.names) is not None for form in part.keys)
 
     def _applies(self, rule: AnyRule) -> bool:
         return getattr(rule, "side", "left") == "left" and Condition.parse(rule.when).holds(self.names)
@@ -171,7 +240,17 @@ class LeafMaker:
             for measure in self._measures(key):
                 if not self.names.get(measure.name):
                     return False
+        for part in (part for key in keys for part in self._parts(key)):
+            for fact in self.mapping.facts:
+                if fact.left and any(self._belongs(fact, form) for form in part.keys):
+                    return bool(self.names[fact.name])
+            return self.chances.says(part.keys, share)
         return self.chances.says(question, share)
+
+    def _belongs(self, fact: Fact, form: str) -> bool:
+        """Whether a fact's leaves are of a form."""
+        key = next((key for key, _ in self._formatted(KeyTemplate.parse(fact.left))), "")
+        return KeyTemplate.parse(form).match(key, self.names) is not None
 
     def _add(self, rule: Rule, cell: Bindings, at: Bindings, runs: Mapping[str, list[Any]]) -> None:
         templates = [KeyTemplate.parse(text) for text in rule.left]

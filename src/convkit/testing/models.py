@@ -20,7 +20,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec, WriteOptions
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.config.condition import Condition, Part
-from convkit.errors import ConfigError, PlanError
+from convkit.errors import ConfigError, IncompleteError, PlanError
 from convkit.execute.chain import Converted, links_of
 from convkit.execute.recipes import OF_LEAVES, RECIPES, Read
 from convkit.files.config_file import write_config
@@ -145,6 +145,8 @@ class Search:
         parts: tuple[Part, ...] = ()
         if aim := self._aim():
             chances.aim, parts = str(aim), Condition.parse(aim.when).parts
+            if f"rule {aim}" in self.one_way:  # nothing beside it, which the way back may refuse
+                facts = dict.fromkeys(facts, False)
         wanted = {part.name: _meets(part) for part in parts}
         choices |= {name: value for name, value in wanted.items() if name in choices}
         facts |= {name: value for name, value in wanted.items() if name in facts}
@@ -158,6 +160,8 @@ class Search:
         )
         try:
             names, options = self._first_names(config, facts, wanted, options)
+            if aim and not Condition.parse(aim.when).holds(names):
+                return None
             self.cheap = False
             found = self._settled(config, names, options, chances)
         except (ConfigError, PlanError, PatternError, KeyError) as refusal:
@@ -240,6 +244,9 @@ class Search:
                 if attempt == (GUESSES if measures else 1):
                     raise
             else:
+                if claimed := {fact: True for fact in converted.claims if names.get(fact) is False}:
+                    fixed |= claimed  # a complete model has what its config claims
+                    continue
                 names = converted.names | choose_variants(variants, choices, converted.names)
                 return names, replace(options, given=given)
         raise AssertionError("unreachable")
@@ -301,7 +308,7 @@ class Search:
             self.refused.append(str(refusal))
             return None
         except (ConfigError, PlanError) as refusal:
-            if isinstance(refusal, ConfigError) or refusal.problem in _refusals(mapping, "right"):
+            if isinstance(refusal, ConfigError | IncompleteError) or refusal.problem in _refusals(mapping, "right"):
                 self.one_way |= {use: str(refusal) for use in uses if use.startswith("rule ")}
             else:
                 self.failures.append(f"{mapping.name}, on the way back: {refusal}")
@@ -310,7 +317,9 @@ class Search:
 
     def _give_up(self, refusal: Exception, spare: Set[str]) -> None:
         """Note why there is no plan: the mapping says so, or leaves were made up wrongly; or it is a failure."""
-        said = isinstance(refusal, PlanError) and refusal.problem in _refusals(self.mapping, "left")
+        said = isinstance(refusal, IncompleteError) or (
+            isinstance(refusal, PlanError) and refusal.problem in _refusals(self.mapping, "left")
+        )
         if isinstance(refusal, PlanError) and not said and refusal.key not in spare:
             self.failures.append(f"{self.mapping.name}: {refusal}")
         else:
@@ -345,7 +354,8 @@ def plan_back(plan: Plan, target: Source) -> Plan:
     assert isinstance(plan.mapping, LayoutMapping)
     back = inverse(plan.mapping)
     sizes = {one.name: plan.names[one.name] for one in back.measures if one.left is None and one.name in plan.names}
-    options = Options(release=plan.release, choices=plan.variant, given=sizes, restore=False)
+    headless = bool(plan.names.get("headless"))
+    options = Options(release=plan.release, choices=plan.variant, given=sizes, headless=headless, restore=False)
     return make_plan(target, back, options=options)
 
 

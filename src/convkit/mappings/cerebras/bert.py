@@ -83,7 +83,8 @@ HEADS = Heads(
         Fact("nsp", "cls.seq_relationship.weight", f"{mz.NSP}.weight"),
         Fact("head", "{h:classifier|qa_outputs}.weight", f"{mz.CLASSIFIER}.weight"),
         Fact("qa", "qa_outputs.weight", ""),
-        Fact("pooler", "{=hf}pooler.dense.weight", f"{mz.ANY_TRUNK}{mz.POOLER}.weight"),
+        Fact("pooler", "{=hf}pooler.dense.weight", f"{mz.ANY_TRUNK}{mz.POOLER}.weight",
+             "a base model may have no pooler"),
     ),
 )
 ROWS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convkit.config import Answer, ConfigClass, Constant, Coupled
-from convkit.mapping import Layout, LeftBehind, Rule
+from convkit.mapping import Layout, LeftBehind, Part, Rule
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.hf import COMPANIONS
 
@@ -19,6 +19,12 @@ MODEL_AT = ("model", "trainer.init.model")
 
 #: A training checkpoint's optimizer, schedulers, step, loader state and metadata.
 NOT_THE_MODEL = LeftBehind("right", "{rest:*}", "not part of the model", unless="{=cs}")
+
+#: Adam's second moments beside its first, which other optimizers have alone.
+OPTIMIZER = Part(
+    "right", "Adam's moments", ("optimizer.state.{at:*}.exp_avg_sq",), beside="optimizer.state.{at:*}.exp_avg"
+)
+NO_BIASES = "a model may have no biases"
 
 #: modules of a layer of ModelZoo's; ``QKV`` is all three of them
 Q, K, V, OUT, QKV = (f"self_attn.proj_{name}_dense_layer" for name in ("q", "k", "v", "output", "{qkv:q|k|v}"))

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from convkit.config import Answer, ConfigTable, Constant, Coupled, Flag, Row, Written
-from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Rule, Variant, under
-from convkit.mappings.cerebras.common import HALF_TYPE, MODEL_AT, NOT_THE_MODEL, Cs, Hf, vocabulary
+from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Part, Rule, Variant, under
+from convkit.mappings.cerebras.common import (
+    HALF_TYPE,
+    MODEL_AT,
+    NO_BIASES,
+    NOT_THE_MODEL,
+    OPTIMIZER,
+    Cs,
+    Hf,
+    vocabulary,
+)
 
 # --- names of leaves ---------------------------------------------------------------------------------------
 
@@ -50,22 +59,53 @@ class Bias:
     cs: str
 
 
-def _head_to_cerebras(base: str) -> Any:
+#: what transformers' classes have beside the base model, by the end of their names: the fact of a language model, or
+#: the leaf of another head
+CLASSES_HEADS = (
+    ("ForCausalLM", "lm_head"),
+    ("LMHeadModel", "lm_head"),
+    ("DoubleHeadsModel", "lm_head"),
+    ("ForSequenceClassification", "score.weight"),
+    ("ForTokenClassification", "score.weight"),
+    ("ForQuestionAnswering", "qa_outputs.weight"),
+)
+UNSHARED = "tie_word_embeddings = False"
+UNTIED = "there is no output head, and the embeddings aren't tied: no lm_head is written"
+
+
+def _head_of_class(architectures: list[str] | None, base: str, full: str, prefix: str) -> dict[str, str]:
+    """What the class in a config has beside the base model; without a class, the base model's keys have no prefix."""
+    if not architectures:
+        return {} if prefix == "" else {"lm_head": ""}
+    if base in architectures:
+        return {}
+    named = ((one, head) for one in architectures for end, head in CLASSES_HEADS if one == full or one.endswith(end))
+    one, head = next(named, ("", ""))
+    return {head: f"architectures = {one}"} if one else {}
+
+
+def _head_to_cerebras(base: str, full: str) -> Any:
     def to_right(values: dict[str, Any], names: dict[str, Any]) -> Answer:
         if names.get("lm_head", True):
             return Answer(names={"headless": False})
-        if not names["tied"]:
-            missing = "there is no output head, and the embeddings aren't tied: no lm_head is written"
-            return Answer(names={"headless": True}, warnings=(missing,))
         architectures = values.get("architectures")
-        return Answer(names={"headless": base in architectures if architectures else names.get("hf") == ""})
+        asked = bool(names.get("headless"))
+        claims = {} if asked else _head_of_class(architectures, base, full, names.get("hf", ""))
+        if not names["tied"]:
+            claims = {fact: " and ".join(filter(None, (words, UNSHARED))) for fact, words in claims.items()}
+            return Answer(names={"headless": True}, warnings=(UNTIED,), claims=claims)
+        claims.pop("lm_head", None)  # it is the embedding
+        headless = base in architectures if architectures else names.get("hf") == ""
+        return Answer(names={"headless": headless}, claims=claims)
 
     return to_right
 
 
 def _head_to_hf(values: dict[str, Any], names: dict[str, Any]) -> Answer:
     has_head = names["tied"] or names.get("lm_head", True)
-    return Answer(names={"headless": names.get("headless", False) or not has_head})
+    asked = names.get("headless", False)
+    claims = {} if has_head or asked else {"lm_head": "share_embedding_weights = False"}
+    return Answer(names={"headless": asked or not has_head}, claims=claims)
 
 
 def output_head(base: str, full: str) -> tuple[Row, ...]:
@@ -73,7 +113,7 @@ def output_head(base: str, full: str) -> tuple[Row, ...]:
     the user asks for it, or if there is no head to write.
     """
     return (
-        Coupled(("architectures",), (), _head_to_cerebras(base), _head_to_hf),
+        Coupled(("architectures",), (), _head_to_cerebras(base, full), _head_to_hf),
         Written("left", "architectures", lambda names: [base if names["headless"] else full]),
     )
 
@@ -99,7 +139,7 @@ class _HeadBias:
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        return (Fact("head_bias", self.hf, self.cs),)
+        return (Fact("head_bias", self.hf, self.cs, NO_BIASES),)
 
 
 # --- the mapping -------------------------------------------------------------------------------------------
@@ -114,6 +154,7 @@ def decoder(
     rest: tuple[AnyRule, ...],
     rows: tuple[Row | Bias, ...],
     head_bias: str = "",
+    parts: tuple[Part, ...] = (),
 ) -> Mapping:
     """The mapping of a decoder: word embeddings and an output head, which may be tied; layers; and what a family adds.
 
@@ -126,6 +167,7 @@ def decoder(
         rows: the rows of the config, except for those that all decoders have. They declare ``vocab``, ``hidden``,
             ``layers`` and ``tied``, and all that the rules use.
         head_bias: the field of both configs that says whether the output head has a bias; empty if it never has one.
+        parts: the parts of a layer, whose prefixes are added here.
     """
     left = "{=hf}" + layers
     biases = tuple(row for row in rows if isinstance(row, Bias))
@@ -158,9 +200,10 @@ def decoder(
         ),
         variants=(Variant("hf", "left", (hf.base, ""), "{=hf}" + hf.words, headless=""), PREFIX),
         facts=(
-            Fact("lm_head", head, HEAD),
+            Fact("lm_head", head, HEAD, "a base model has no output head"),
             *(bias.facts if bias else ()),
-            *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias") for row in biases),
+            *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias", NO_BIASES) for row in biases),
         ),
         axes={"i": "layers"},
+        parts=(*(part.under(left, LAYER) for part in parts), OPTIMIZER),
     )

@@ -11,7 +11,16 @@ from typing import Any
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Row, Written
 from convkit.mapping import AnyRule, LeftBehind, Mapping, Measure, Rule, Variant, under
-from convkit.mappings.cerebras.common import ACTIVATIONS, HALF_TYPE, MODEL_AT, NOT_THE_MODEL, Cs, Hf, vocabulary
+from convkit.mappings.cerebras.common import (
+    ACTIVATIONS,
+    HALF_TYPE,
+    MODEL_AT,
+    NOT_THE_MODEL,
+    OPTIMIZER,
+    Cs,
+    Hf,
+    vocabulary,
+)
 from convkit.mappings.cerebras.tasks import Heads, Task
 
 Values = dict[str, Any]
@@ -137,6 +146,7 @@ def encoder(
         facts=heads.facts,
         measures=measures,
         axes={"i": "layers"},
+        parts=(OPTIMIZER,),
     )
 
 

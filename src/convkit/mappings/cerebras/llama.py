@@ -7,9 +7,9 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/llama.py`` (rules 
 from __future__ import annotations
 
 from convkit.config import ABSENT, Constant, Field, Row
-from convkit.mapping import AnyRule, Derived, Mapping, Rule
+from convkit.mapping import AnyRule, Derived, Mapping, Part, Rule
 from convkit.mappings.cerebras.classes.gpt2 import LLAMA
-from convkit.mappings.cerebras.common import DOWN, GATE, GATED, OUT, UP, Cs, Hf, K, Q, V, fixed
+from convkit.mappings.cerebras.common import DOWN, GATE, GATED, NO_BIASES, OUT, UP, Cs, Hf, K, Q, V, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import GROUPS, WHOLE_HEADS
 from convkit.mappings.cerebras.hf_classes import LLAMA_CONFIG
@@ -34,6 +34,17 @@ MLP = (
     Rule("mlp.gate_proj.{p:weight|bias?}", f"{GATE}.{{p}}", "f ... -> f ...", f="filter"),
     Rule("mlp.down_proj.{p:weight|bias?}", f"{DOWN}.{{p}}", "d ... -> d ...", d="hidden"),
 )
+_PROJECTIONS, _MLP = "self_attn.{n:q|k|v}_proj", "mlp.{n:up|gate|down}_proj"
+_CS_PROJECTIONS, _CS_MLP = "self_attn.proj_{n:q|k|v}_dense_layer", f"ffn.ffn.{{n:{UP[8:]}|{GATE[8:]}|{DOWN[8:]}}}"
+NO_NORMS = "a model may have no norms of queries and keys"
+PARTS = (
+    Part("left", "biases", (f"{_PROJECTIONS}.bias",), f"{_PROJECTIONS}.weight", lack=NO_BIASES),
+    Part("left", "biases", (f"{_MLP}.bias",), f"{_MLP}.weight", lack=NO_BIASES),
+    Part("left", "norms of heads", ("self_attn.{n:q|k}_norm.weight",), lack=NO_NORMS),
+    Part("right", "biases", (f"{_CS_PROJECTIONS}.bias",), f"{_CS_PROJECTIONS}.weight", lack=NO_BIASES),
+    Part("right", "biases", (f"{_CS_MLP}.bias",), f"{_CS_MLP}.weight", lack=NO_BIASES),
+    Part("right", "norms of heads", ("self_attn.{n:q|k}_norm.weight",), lack=NO_NORMS),
+)
 ROWS: tuple[Row | Bias, ...] = (
     Field("vocab_size", "vocab_size", "vocab"),
     Field("hidden_size", "hidden_size", "hidden"),
@@ -57,11 +68,12 @@ ROWS: tuple[Row | Bias, ...] = (
 
 
 def llama_like(hf: Hf, cs: Cs, layer: tuple[AnyRule, ...] = (*ATTENTION, *NORMS, *MLP),
-               rows: tuple[Row | Bias, ...] = ROWS) -> Mapping:
+               rows: tuple[Row | Bias, ...] = ROWS, parts: tuple[Part, ...] = PARTS) -> Mapping:
     """The mapping of a decoder with rotary attention of grouped heads, RMS norms and a gated feed-forward part."""
     frequencies = Derived("left", "{=hf}layers.{i}.self_attn.rotary_emb.inv_freq", "inverse frequencies",
                           {"theta": "rope_theta", "dim": "head_dim"})
-    return decoder(hf, cs, "layers.{i}.", layer, rest=(final_norm("norm.weight"), frequencies), rows=rows)
+    return decoder(hf, cs, "layers.{i}.", layer, rest=(final_norm("norm.weight"), frequencies), rows=rows,
+                   parts=parts)
 
 
 MAPPING = llama_like(

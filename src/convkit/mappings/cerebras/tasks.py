@@ -8,7 +8,7 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/bert`` (its classes, also those of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any
 
@@ -95,17 +95,32 @@ class Heads:
 
     def _to_cerebras(self, values: Values, names: Values) -> Answer:
         architectures = values.get("architectures") or ()
-        named = next((head for head in self.table if head.hf in architectures), self._of_yaml({}))
+        stated = next((head for head in self.table if head.hf in architectures), None)
+        named = stated or self._of_yaml({})
         head = self._found(named, names, frozenset())
         if isinstance(head.task, str):
             raise ConfigError(head.task, key="architectures", remedy="convert the base model")
-        return self._answer(head, head.task, names, headless=False)
+        lacking = self._lacking(stated, head, names) if stated and not names.get("headless") else []
+        answer = self._answer(head, head.task, names, headless=False)
+        return replace(answer, claims=dict.fromkeys(lacking, f"architectures = {named.hf}"))
 
     def _to_hf(self, values: Values, names: Values) -> Answer:
         unseen = frozenset(fact.name for fact in self.facts if not fact.right)
-        head = self._found(self._of_yaml(values), names, unseen)
-        assert isinstance(head.task, Task)
-        return self._answer(head, head.task, names, headless=names.get("headless", False))
+        named, headless = self._of_yaml(values), names.get("headless", False)
+        head = self._found(named, names, unseen)
+        assert isinstance(head.task, Task) and isinstance(named.task, Task)
+        lacking = [] if headless else self._lacking(named, head, names, unseen)
+        if named.task is self.base and not names.get("mlm"):
+            lacking = []  # ModelZoo has one class for pre-training, base models and the next sentence alone
+        answer = self._answer(head, head.task, names, headless=headless)
+        return replace(answer, claims=dict.fromkeys(lacking, f"name = {named.task.yaml}"))
+
+    def _lacking(self, named: Head, found: Head, names: Values, unseen: frozenset[str] = frozenset()) -> list[str]:
+        """The facts of a class with a head that its leaves don't show, unless they show another head."""
+        core = named.core(unseen)
+        if self.facts[0].name not in names or not core or not found.core(unseen) <= core:
+            return []
+        return [fact for fact in named.tensors.split() if fact not in unseen and not names.get(fact)]
 
     def _of_yaml(self, values: Values) -> Head:
         """The head that a yaml names."""

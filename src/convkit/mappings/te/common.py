@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from convkit.errors import ConfigError
-from convkit.mapping import AnyRule, Derived, LeftBehind, Refused, Rule, Variant
+from convkit.mapping import Derived, LeftBehind, Part, Refused, Rule, Variant
 from convkit.mapping.declaration import Which
 
 #: The scope of a conversion to or from TE: everything, or only the weights.
@@ -47,7 +47,10 @@ def split_heads(names: dict[str, Any]) -> tuple[int | None, int | None]:
     return heads, head_dim
 
 
-def both_sides(rule: LeftBehind | Refused | Derived) -> tuple[AnyRule, AnyRule]:
+_T = TypeVar("_T", LeftBehind, Refused, Derived, Part)
+
+
+def both_sides(rule: _T) -> tuple[_T, _T]:
     """The measure for the leaves of either layout."""
     sides: tuple[Which, Which] = ("left", "right")
     return replace(rule, side=sides[0]), replace(rule, side=sides[1])

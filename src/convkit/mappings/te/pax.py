@@ -6,7 +6,7 @@ optimizer's leaves: Adam's moments are slot 2 of the chain by default).
 
 from __future__ import annotations
 
-from convkit.mapping import AnyRule, Layout, Mapping, Measure, Refused, Verbatim, for_slots, under
+from convkit.mapping import AnyRule, Layout, Mapping, Measure, Part, Refused, Verbatim, for_slots, under
 from convkit.mappings.te.common import WEIGHT_ONLY, both_sides, where
 from convkit.mappings.te.fp8 import fp8_rules
 from convkit.mappings.te.pax_layer import (
@@ -17,6 +17,7 @@ from convkit.mappings.te.pax_layer import (
     LAYER,
     PER_DIM,
     facts,
+    layer_parts,
     measures,
     variants,
 )
@@ -26,6 +27,10 @@ WEIGHTS = "mdl_vars.params."
 SLOTS = "opt_states_0_{at:0?|1?|2?|3?|4?|5?|6?|7?}.{slot}.params."
 LAYERS = "lm.transformer.x_layers_{i}."
 CLD = "transformerlayer.cld."
+#: the softmax has a kernel of its own, or embeds the tokens, too
+LOGITS = "{leaf:logits_ffn.linear.w?|embedding.emb_var?}"
+#: a leaf of any layer, stacked or not
+ANY_LAYER = "lm.transformer.{rest:*}"
 
 PAX = Layout(
     name="pax/lm",
@@ -81,6 +86,30 @@ def pax_rules(layers: str, slots: str, stack: tuple[str, ...] = ()) -> tuple[Any
     )  # fmt: skip
 
 
+#: What the tree holds beside its layers, and Adam's state of each parameter, wherever it lies in the chain; Praxis's
+#: own chain has Adam at 2 of 4, and each link counts. Where the weights alone were converted, the moments have kept the
+#: names of the other layout.
+PARTS = (
+    *both_sides(Part("left", "Pax counts its steps", ("step",), needed=True)),
+    *both_sides(Part("left", "the model ends in a norm", (f"{WEIGHTS}lm.final_ln.scale",), WEIGHTS + ANY_LAYER,
+                     needed=True)),
+    *both_sides(Part("left", "a norm has its scale", (f"{WEIGHTS}lm.final_ln.scale",), f"{WEIGHTS}lm.final_ln.bias",
+                     needed=True)),
+    *both_sides(Part("left", "the model has logits", (f"{WEIGHTS}lm.softmax.{LOGITS}",), WEIGHTS + ANY_LAYER,
+                     needed=True)),
+    *both_sides(Part("left", "the logits have a kernel", (f"{WEIGHTS}lm.softmax.logits_ffn.linear.w",),
+                     f"{WEIGHTS}lm.softmax.logits_ffn.bias.b", needed=True)),
+    *both_sides(Part("left", "Adam's moments", ("opt_states_{at:*}.{slot:m|v}.params.{leaf:*}",),
+                     f"{WEIGHTS}{{leaf:*}}", when="scope=all")),
+    *both_sides(Part("left", "Adam counts its steps", ("opt_states_{at:*}.count",),
+                     "opt_states_{at:*}.{slot:m|v}.params.{leaf:*}", needed=True)),
+    *both_sides(Part("left", "the chain around Adam counts", ("opt_states_{chain:*}_{at:0|1|2|3}.count",),
+                     "opt_states_{chain:*}_2.m.params.{leaf:*}", needed=True)),
+    *both_sides(Part("left", "an optimizer that counts has slots", ("opt_states_{at:*}.{slot:*}.params.{leaf:*}",),
+                     "opt_states_{n:*}.count", needed=True)),
+)  # fmt: skip
+
+
 def at(prefix: str) -> tuple[str, str]:
     """The prefixes of the layers' weights in Pax and in TE."""
     return WEIGHTS + prefix, WEIGHTS + prefix + CLD
@@ -99,4 +128,5 @@ MAPPING = Mapping(
         *measures(*at(LAYERS)),
     ),
     axes={"i": "layers"},
+    parts=(*PARTS, *layer_parts(WEIGHTS + LAYERS)),
 )

@@ -23,7 +23,7 @@ from typing import Any
 
 from convkit.config import Answer, ConfigTable, Coupled
 from convkit.errors import ConfigError
-from convkit.mapping import Fact, Folded, Measure, Rule, Variant
+from convkit.mapping import Fact, Folded, Measure, Part, Rule, Variant
 from convkit.mapping.ops import Shift
 from convkit.mappings.te.common import BIASES, NORMS, SCOPE, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS
@@ -127,6 +127,28 @@ def _combined(names: dict[str, Any]) -> str:
 def _foldable(names: dict[str, Any]) -> str:
     """Don't fold scales if queries are rotated before scaling, as models with RmsNorm or grouped keys usually do."""
     return "folded" if names["layernorm"] and names["kv_heads"] == names["heads"] else "refused"
+
+
+def layer_parts(layer: str) -> tuple[Part, ...]:
+    """What the leaves of a layer below this prefix need of each other, in Pax and in TE."""
+    cld = f"{layer}transformerlayer.cld."
+    linears = "ff_layer.{n:ffn_layer1|ffn_layer1_gate|ffn_layer2}"
+    no_bias, no_gate = "a model may have no biases", "a feed-forward part may have no gate"
+    return (
+        Part("left", "biases", (f"{layer}{linears}.bias.b",), f"{layer}{linears}.linear.w", lack=no_bias),
+        Part("left", "biases", (f"{layer}self_attention.{{n:combined_qkv|query|key|value|post}}.b",),
+             f"{layer}self_attention.{{n:combined_qkv|query|key|value|post}}.w", lack=no_bias),
+        Part("left", "gates", (f"{layer}ff_layer.ffn_layer1_gate.linear.w",), f"{layer}ff_layer.ffn_layer1.linear.w",
+             lack=no_gate),
+        Part("left", "norms", (f"{layer}{{n:layer_norm|ff_layer.layer_norm}}.bias",),
+             f"{layer}{{n:layer_norm|ff_layer.layer_norm}}.scale", lack="an RmsNorm has no offset", when=CONVERTED),
+        Part("right", "biases", (f"{cld}attention.{{n:qkv|query|kv|out}}.bias",),
+             f"{cld}attention.{{n:qkv|query|kv|out}}.kernel", lack=no_bias, when=CONVERTED),
+        Part("right", "biases", (f"{cld}mlp.{{n:wi|wo}}_bias",), f"{cld}mlp.{{n:wi|wo}}_kernel", lack=no_bias,
+             when=CONVERTED),
+        Part("right", "norms", (f"{cld}{{n:attention.qkv|attention.query|mlp}}.ln_bias",),
+             f"{cld}{{n:attention.qkv|attention.query|mlp}}.scale", lack="an RmsNorm has no offset", when=CONVERTED),
+    )  # fmt: skip
 
 
 def variants(pax: str, te: str) -> tuple[Variant, ...]:

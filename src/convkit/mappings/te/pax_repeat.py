@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convkit.mapping import Mapping, Measure
-from convkit.mappings.te.pax import CLD, PAX, TE, WEIGHTS, at, pax_rules
-from convkit.mappings.te.pax_layer import CONFIG, facts, measures, variants
+from convkit.mappings.te.pax import CLD, PARTS, PAX, TE, WEIGHTS, at, pax_rules
+from convkit.mappings.te.pax_layer import CONFIG, facts, layer_parts, measures, variants
 
 LAYERS = "lm.transformer.repeat.sub.x_layers_0."
 #: the layers' axis unsharded, or sharded over axes of Pax's mesh; the optimizer's may differ
@@ -47,4 +47,5 @@ MAPPING = Mapping(
         Measure("kv_last", (f"{WEIGHTS}{LAYERS}self_attention.key.w", 3), None),
         *measures(*at(LAYERS)),
     ),
+    parts=(*PARTS, *layer_parts(WEIGHTS + LAYERS)),
 )

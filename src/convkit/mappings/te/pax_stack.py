@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from convkit.mapping import Derived, Mapping, Measure, Refused, Rule, Verbatim
 from convkit.mappings.te.common import both_sides
-from convkit.mappings.te.pax import LAYERS, PAX, WEIGHTS
+from convkit.mappings.te.pax import LAYERS, PARTS, PAX, WEIGHTS
 from convkit.mappings.te.pax_repeat import LAYERS as STACKED
 from convkit.mappings.te.pax_repeat import REPEAT
 
@@ -52,4 +52,5 @@ MAPPING = Mapping(
     ),
     measures=(Measure("layers", (f"{WEIGHTS}{LAYERS}{{rest:*}}", "i"), (REPEAT.keys[0], 0)),),
     axes={"i": "layers"},
+    parts=tuple(part.changed(when="") for part in PARTS),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from convkit.config import Answer, ConfigTable, Coupled
 from convkit.errors import ConfigError
-from convkit.mapping import Layout, Mapping, Measure, Refused, Rule, Verbatim, for_slots, under
+from convkit.mapping import Layout, Mapping, Measure, Part, Refused, Rule, Verbatim, for_slots, under
 from convkit.mappings.te.adafactor import FACT, KINDS, MEASURES, slots
 from convkit.mappings.te.common import NORMS, SCOPE, WEIGHT_ONLY, both_sides, split_heads, where
 from convkit.mappings.te.fp8 import DEFAULT, FP8, SLOTS, fp8_rules
@@ -68,6 +68,28 @@ DECODER = (
 #: positions of Adam's moments, or of momentum, in optax chains
 MOMENTS = "state.param_states.{at:0?|1?|2?|0.0?|1.0?|2.0?|0.1?|1.1?}.{slot}."
 SLOT_NAMES = ("mu?", "nu?", "trace?")
+
+PARAMETER, STATE = "target.{leaf:*}", "state.param_states."
+DOWN = "target.{s:encoder|decoder}.layers_{i}.mlp.{w:wo.kernel|wo_kernel}"
+#: What the tree holds beside its layers, and the optimizer's slots of each parameter. Where the weights alone were
+#: converted, the slots have kept the names of the other layout.
+PARTS = (
+    *both_sides(Part("left", "T5X counts its steps", ("state.step",), needed=True)),
+    *both_sides(Part("left", "each stack ends in a norm", ("target.{s:encoder|decoder}.{s}_norm.scale",), DOWN,
+                     needed=True)),
+    *both_sides(Part("left", "each stack has relative positions",
+                     ("target.{s:encoder|decoder}.relpos_bias.rel_embedding",), DOWN, needed=True)),
+    *both_sides(Part("left", "an encoder embeds its tokens", ("target.token_embedder.embedding",),
+                     "target.encoder.layers_{i}.mlp.{leaf:*}", needed=True)),
+    *both_sides(Part("left", "Adam's moments", (STATE + "{at:*}.{slot:mu|nu}.{leaf:*}",), PARAMETER, when="scope=all")),
+    *both_sides(Part("left", "momentum", (STATE + "{at:*}.trace.{leaf:*}",), PARAMETER, when="scope=all")),
+    *both_sides(Part("left", "Adafactor's slots", (STATE + "{leaf:*}.{slot:m|v|v_row|v_col}",), PARAMETER,
+                     when="scope=all")),
+    *both_sides(Part("left", "Adam counts its steps", (STATE + "{at:*}.count",),
+                     STATE + "{at:*}.{slot:mu|nu}.{leaf:*}", needed=True)),
+    *both_sides(Part("left", "an optimizer that counts has slots",
+                     (STATE + "{at:*}.{slot:*}.{t:*}.layers_{i}.{leaf:*}",), STATE + "{n:*}.count", needed=True)),
+)  # fmt: skip
 
 
 def _agree(_: dict[str, Any], names: dict[str, Any]) -> Answer:
@@ -127,6 +149,7 @@ def t5_mapping(te: Layout, encoder: tuple[Rule, ...], decoder: tuple[Rule, ...])
             Measure("joined", *[(stack + "{a:attention|self_attention}.out.kernel", 0)] * 2),
         ),
         axes={"i": "encoder_layers", "j": "decoder_layers"},
+        parts=PARTS,
     )  # fmt: skip
 
 
