@@ -12,6 +12,17 @@ def config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of the source (default: beside it)")
 
 
+def allow_missing_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that accepts an incomplete source."""
+    parser.add_argument(
+        "--allow-missing",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a leaf, by name or glob, that may be missing though the config or other leaves say that it must be there",
+    )
+
+
 def from_on(least: int) -> Callable[[str], int]:
     """The type of an option that is a whole number, at least this one."""
 

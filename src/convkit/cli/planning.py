@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from convkit.cli.options import config_option, source_format_option
+from convkit.cli.options import allow_missing_option, config_option, source_format_option
 from convkit.errors import UsageError
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, Source, make_plan, open_source
@@ -35,13 +35,7 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
         help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
     )
     parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
-    parser.add_argument(
-        "--allow-missing",
-        metavar="KEY",
-        action="append",
-        default=[],
-        help="a leaf, by name or glob, that may be missing though the config or other leaves say that it must be there",
-    )
+    allow_missing_option(parser)
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
     parser.add_argument(
         "--allow-overflow",

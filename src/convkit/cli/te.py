@@ -15,6 +15,7 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.convert import print_summary
+from convkit.cli.options import allow_missing_option
 from convkit.cli.output import progress
 from convkit.errors import UsageError
 from convkit.execute import convert
@@ -89,13 +90,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         choices=("qkv_packed", "kv_packed"),
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
-    parser.add_argument(
-        "--allow-missing",
-        metavar="KEY",
-        action="append",
-        default=[],
-        help="a leaf, by name or glob, that may be missing though others say that it must be there",
-    )
+    allow_missing_option(parser)
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
     parser.add_argument("--gen-fp8-meta", action="store_true", help="make FP8 metas for TE, in fw2te")
     parser.add_argument("--amax-history-len", metavar="N", type=int, help="slots of the amax histories (default: 1024)")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from random import Random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from convkit.checkpoint import Leaf, TensorSpec
+from convkit.checkpoint import TensorSpec
 from convkit.config.condition import Condition
-from convkit.mapping import AnyRule, Derived, Fact, Folded, LeftBehind, Measure, Part, Rule, Verbatim
+from convkit.mapping import AnyRule, Derived, Fact, Folded, LeftBehind, Measure, Rule, Verbatim
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
 from convkit.mapping.ops import Pad
 from convkit.mapping.pattern import ELLIPSIS, Axes, Pattern, Sum, atoms_of
 from convkit.mapping.sizes import shape_of, solve
 from convkit.plan.kin import UNKNOWN, missing_kin
+from convkit.testing.made import Chances, Made
+from convkit.testing.wholes import Wholes
 
 #: what ``{rest:*}`` stands for in leaves that are made up, with the placeholder's name
 SPARE = "spare_{}"
@@ -31,46 +30,7 @@ OF_NUMBERS = ("repeated",)
 #: how often what is there may ask for more
 COMPLETIONS = 4
 #: more leaves of a rule are too many for a tiny model, which has then few choices of each placeholder
-MOST, FEW = 21, 2
-
-
-class Chances:
-    """Decisions by chance: the same question has the same answer for as long as one model is made."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self._answers: dict[Any, Any] = {}
-        #: the rule whose leaves are wanted in any case
-        self.aim = ""
-
-    def pick(self, question: Any, choices: Iterable[Any]) -> Any:
-        """One of some choices."""
-        return self._answers.setdefault(question, self.random.choice(list(choices)))
-
-    def few(self, choices: tuple[Any, ...]) -> list[Any]:
-        """A few of many choices."""
-        return list(self._answers.setdefault(choices, self.random.sample(choices, min(FEW, len(choices)))))
-
-    def says(self, question: Any, share: float = 0.5) -> bool:
-        """Yes or no."""
-        return bool(self._answers.setdefault(question, self.random.random() < share))
-
-
-@dataclass
-class Made:
-    """Leaves of a checkpoint: specs by key, and for each name of a leaf that has several, the name that holds it."""
-
-    specs: dict[str, TensorSpec] = field(default_factory=dict)
-    names_of: dict[str, str] = field(default_factory=dict)
-    #: leaves that a recipe computes from the declared names, or from other leaves
-    derived: dict[str, tuple[Derived, Bindings]] = field(default_factory=dict)
-    #: leaves in whose place any text stands
-    spare: set[str] = field(default_factory=set)
-
-    @property
-    def leaves(self) -> dict[str, Leaf]:
-        """The leaves as a checkpoint lists them."""
-        return {key: Leaf(key, spec) for key, spec in self.specs.items()}
+MOST = 21
 
 
 class LeafMaker:
@@ -92,7 +52,7 @@ class LeafMaker:
         self._extra_sizes: dict[str, int] = {}
         self._sizes: dict[str, dict[str, int]] = {}
         self._measured: dict[str, list[Measure]] = {}
-        self._parts_of: dict[str, list[Part]] = {}
+        self.wholes = Wholes(mapping, names)
         self.dtype = chances.pick("dtype", ("float32", "float32", "bfloat16"))
 
     def run(self) -> Made:
@@ -128,11 +88,10 @@ class LeafMaker:
 
     def _complete(self, carrying: list[Rule]) -> None:
         """Add what parts of the mapping ask for beside the leaves that there are."""
-        forms = [KeyTemplate.parse(form) for part in self._own_parts for form in (*part.keys, part.beside)]
         for _ in range(COMPLETIONS):
             missing = [kin.key for kin in missing_kin(self.mapping, self.made.specs.keys(), self.names)]
             for key in (key.replace(UNKNOWN, SPARE.format("any")) for key in missing):
-                if self._is_computed(key) or not any(form.match(key, self.names) is not None for form in forms):
+                if self._is_computed(key) or not self.wholes.ask_for(key):
                     continue
                 rule = next((one for one in carrying if self._at(one, key) is not None), None)
                 if rule:
@@ -163,27 +122,8 @@ class LeafMaker:
         """Make up the parts to which the leaves of a rule belong."""
         for text in rule.left:
             for key, _ in self._formatted(KeyTemplate.parse(text)):
-                for part in self._parts(key):
+                for part in self.wholes.of(key):
                     self.chances.says(part.keys, 1.0)
-
-    def _parts(self, key: str) -> list[Part]:
-        """The parts that are there as a whole or not at all to which a leaf belongs, itself or as what they need."""
-        if key not in self._parts_of:
-            self._parts_of[key] = self._wholes(key)
-        return self._parts_of[key]
-
-    def _wholes(self, key: str) -> list[Part]:
-        mine = [part for part in self._own_parts if self._is_of(part, key)]
-        wholes = [part for part in self._own_parts if not part.needed]
-        return [one for one in wholes if one in mine or any(part.beside in one.keys for part in mine if part.needed)]
-
-    @cached_property
-    def _own_parts(self) -> list[Part]:
-        parts = (part for part in self.mapping.parts if part.side == "left")
-        return [part for part in parts if Condition.parse(part.when).holds(self.names)]
-
-    def _is_of(self, part: Part, key: str) -> bool:
-        return any(KeyTemplate.parse(form).match(key, self.names) is not None for form in part.keys)
 
     def _applies(self, rule: AnyRule) -> bool:
         return getattr(rule, "side", "left") == "left" and Condition.parse(rule.when).holds(self.names)
@@ -240,7 +180,7 @@ class LeafMaker:
             for measure in self._measures(key):
                 if not self.names.get(measure.name):
                     return False
-        for part in (part for key in keys for part in self._parts(key)):
+        for part in (part for key in keys for part in self.wholes.of(key)):
             for fact in self.mapping.facts:
                 if fact.left and any(self._belongs(fact, form) for form in part.keys):
                     return bool(self.names[fact.name])

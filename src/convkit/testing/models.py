@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from convkit.checkpoint import Checkpoint, Leaf, TensorSpec, WriteOptions
+from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.config.condition import Condition, Part
 from convkit.errors import ConfigError, IncompleteError, PlanError
@@ -31,9 +31,11 @@ from convkit.mapping.keys import Bindings, KeyTemplate
 from convkit.mapping.pattern import PatternError
 from convkit.plan import Options, Plan, Source, make_plan
 from convkit.plan.names import choose_variants, know
+from convkit.testing.arrays import Arrays
 from convkit.testing.configs import COUNTS, SIZES, make_config, with_names
 from convkit.testing.formats import bits
-from convkit.testing.leaves import Chances, LeafMaker, Made
+from convkit.testing.leaves import LeafMaker
+from convkit.testing.made import Chances, Made
 
 T = TypeVar("T")
 
@@ -43,25 +45,6 @@ LIMIT = 3
 GUESSES = 30
 #: how often a guess may be corrected by what its leaves show
 ROUNDS = 6
-
-
-class Arrays(Checkpoint):
-    """A checkpoint in memory: specs, and each tensor's elements, 1-D in its carrier."""
-
-    def __init__(self, specs: Mapping[str, TensorSpec], data: Mapping[str, np.ndarray], format: str) -> None:
-        self.path = Path("in memory")
-        self.format = format
-        self.metadata = {}
-        self.leaves = {key: Leaf(key, spec) for key, spec in specs.items()}
-        self.data = data
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """See :class:`convkit.checkpoint.Tensors`."""
-        return self.data[key][start:stop]
-
-    def files(self) -> list[Path]:
-        """There are none."""
-        return []
 
 
 @dataclass(frozen=True)
@@ -317,10 +300,8 @@ class Search:
 
     def _give_up(self, refusal: Exception, spare: Set[str]) -> None:
         """Note why there is no plan: the mapping says so, or leaves were made up wrongly; or it is a failure."""
-        said = isinstance(refusal, IncompleteError) or (
-            isinstance(refusal, PlanError) and refusal.problem in _refusals(self.mapping, "left")
-        )
-        if isinstance(refusal, PlanError) and not said and refusal.key not in spare:
+        known = isinstance(refusal, IncompleteError) or getattr(refusal, "key", None) in spare
+        if isinstance(refusal, PlanError) and not known and refusal.problem not in _refusals(self.mapping, "left"):
             self.failures.append(f"{self.mapping.name}: {refusal}")
         else:
             self.refused.append(str(refusal))

@@ -162,23 +162,21 @@ def decoder(
         hf: transformers' side.
         cs: ModelZoo's side.
         layers: the prefix of a layer in transformers' base model, with the placeholder ``{i}``.
-        layer: the rules of a layer, whose prefixes are added here.
+        layer: the rules of a layer, whose prefixes are added here, as to ``parts``.
         rest: rules of the leaves beside them, with whole keys.
         rows: the rows of the config, except for those that all decoders have. They declare ``vocab``, ``hidden``,
             ``layers`` and ``tied``, and all that the rules use.
         head_bias: the field of both configs that says whether the output head has a bias; empty if it never has one.
-        parts: the parts of a layer, whose prefixes are added here.
     """
     left = "{=hf}" + layers
     biases = tuple(row for row in rows if isinstance(row, Bias))
     flags = (Flag(row.left, row.right, row.fact) if isinstance(row, Bias) else row for row in rows)
-    head = f"{hf.head}.weight"
     bias = _HeadBias(head_bias, f"{hf.head}.bias") if head_bias else None
     return Mapping(
         left=hf.layout,
         right=cs.layout,
         rules=(
-            *vocabulary("{=hf}" + hf.words, head, WORDS, HEAD),
+            *vocabulary("{=hf}" + hf.words, f"{hf.head}.weight", WORDS, HEAD),
             LeftBehind("right", HEAD, "a base model has no output head", when="!tied & headless"),
             *under(left, LAYER, layer),
             *rest,
@@ -200,7 +198,7 @@ def decoder(
         ),
         variants=(Variant("hf", "left", (hf.base, ""), "{=hf}" + hf.words, headless=""), PREFIX),
         facts=(
-            Fact("lm_head", head, HEAD, "a base model has no output head"),
+            Fact("lm_head", f"{hf.head}.weight", HEAD, "a base model has no output head"),
             *(bias.facts if bias else ()),
             *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias", NO_BIASES) for row in biases),
         ),
