@@ -56,7 +56,8 @@ def mapping_of(*rules: AnyRule, names: Iterable[str] = (), **parts: Any) -> Layo
 def plan_of(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | None = None, **options: Any) -> Plan:
     """The plan of a mapping for arrays, made as for any checkpoint."""
     checkpoint = arrays if isinstance(arrays, Checkpoint) else Memory(arrays)
-    return make_plan(source_of(checkpoint, config), mapping, options=Options(**options))
+    pieces: dict[str, Any] = {"allow_missing": ("*",)}  # most arrays are a piece of a checkpoint
+    return make_plan(source_of(checkpoint, config), mapping, options=Options(**(pieces | options)))
 
 
 def source_of(checkpoint: Checkpoint, config: dict[str, Any] | None = None) -> Source:

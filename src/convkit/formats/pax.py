@@ -130,6 +130,7 @@ class Pax(Format):
                 "companions": _companions(path, state, set(arrays)),
             },
             files=files,
+            described=pax_metadata.listed(metadata),
         )
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class ArrayCheckpoint(Checkpoint):
     Args:
         arrays: the data of the leaves that are tensors.
         files: the checkpoint's files that belong to no array.
+        described: the leaves that one of them lists, here or not.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class ArrayCheckpoint(Checkpoint):
         arrays: Mapping[str, StoredArray | ArrayBytes],
         metadata: Mapping[str, Any],
         files: Sequence[Path],
+        described: Collection[str] = (),
     ) -> None:
         self.path = path
         self.format = format
         self.leaves = dict(leaves)
         self.metadata = dict(metadata)
+        self.described = frozenset(described)
         self._files = list(files)
         self._inline = {key: array for key, array in arrays.items() if isinstance(array, ArrayBytes)}
         self._stored = {key: array for key, array in arrays.items() if isinstance(array, StoredArray)}

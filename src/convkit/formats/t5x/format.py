@@ -144,6 +144,7 @@ class _Reading:
                 "companions": self._companions(stored),
             },
             files=[self.described] if self.tree is not None else [],
+            described=tree.leaves.keys(),
         )
 
     def _stored(self, tree: Tree) -> Mapping[str, StoredArray]:

@@ -40,6 +40,13 @@ def read(step: Path) -> dict[str, Any] | None:
     return found
 
 
+def listed(metadata: dict[str, Any] | None) -> frozenset[str]:
+    """The variables that metadata lists, by the names of their leaves; none where it has no tree."""
+    tree = (metadata or {}).get(_TREE)
+    variables = tree.get(_VARIABLES) if isinstance(tree, dict) else None
+    return frozenset(".".join((_VARIABLES, *path)) for path, entry in _entries(variables, ()) if _is_array(entry))
+
+
 def dumps(metadata: dict[str, Any]) -> bytes:
     """The text of the file, as Pax writes it."""
     return json.dumps(metadata).encode()
