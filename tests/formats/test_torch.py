@@ -466,6 +466,30 @@ class TestBadInput:
             tmp_path / "bad.pt", r"its record archive/data/0 is compressed \(zip it uncompressed, or load it with torch"
         )
 
+    @pytest.mark.parametrize("computed", [True, False], ids=["with sums", "without"])
+    def test_a_flipped_bit_of_a_record_is_found_where_its_writer_computed_a_sum(
+        self, tmp_path: Path, computed: bool
+    ) -> None:
+        path = tmp_path / "state.pt"
+        before = torch.serialization.get_crc32_options()
+        torch.serialization.set_crc32_options(computed)
+        try:
+            torch.save({"a": tensor("float32", 40), "b": tensor("float32", 50)}, path)
+        finally:
+            torch.serialization.set_crc32_options(before)
+        with open_checkpoint(path) as checkpoint:
+            checkpoint.check_sums()
+            place = checkpoint.places["b"].offset + 7
+        whole = bytearray(path.read_bytes())
+        whole[place] ^= 4
+        path.write_bytes(whole)
+        with open_checkpoint(path) as checkpoint:
+            if not computed:
+                checkpoint.check_sums()
+                return
+            with pytest.raises(ConvkitError, match=r"state\.pt: is damaged: .* record state/data/1 .* CRC-32"):
+                checkpoint.check_sums()
+
     def test_a_compressed_pickle_of_zeros(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch_files, "BYTES_LIMIT", 1000)
         self.refuse(archive(tmp_path / "bomb.pt", bytes(1001)), "data.pkl has 1001 bytes, over 1000")

@@ -151,6 +151,13 @@ class Checkpoint(Tensors):
         """
         return {}
 
+    def check_sums(self, threads: int = 1) -> None:
+        """Read all bytes whose checksums the format itself stores, and compare them.
+
+        Raises:
+            ConvkitError: one differs; names the file and the record.
+        """
+
     def close(self) -> None:
         """Close the files."""
 

@@ -131,6 +131,10 @@ class Overlay(Checkpoint):
         """See :meth:`Tensors.granularity`."""
         return 1 if key in self._changed else self._checkpoint.granularity(key)
 
+    def check_sums(self, threads: int = 1) -> None:
+        """Those of the checkpoint below."""
+        self._checkpoint.check_sums(threads)
+
     def files(self) -> list[Path]:
         """The files of the checkpoint below."""
         return self._checkpoint.files()

@@ -111,6 +111,7 @@ class _Conversion:
         output, plan = self.output, self.plan
         with self.stack:
             links = links_of(plan, self.source.checkpoint, self._earlier())
+            self.source.checkpoint.check_sums(self.carrier.threads)
             kept = complement_of(links)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
             written = self._written_leaves()

@@ -68,6 +68,8 @@ def diff(
     """
     check = Check("diff", a, b)
     with open_checkpoint(a, a_format) as ours, open_checkpoint(b, b_format) as theirs:
+        for checkpoint in (ours, theirs):
+            checkpoint.check_sums()
         only_a = [key for key in ours.leaves if key not in theirs.leaves]
         only_b = [key for key in theirs.leaves if key not in ours.leaves]
         findings = Findings()

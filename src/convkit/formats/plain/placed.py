@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint.read import BLOCK
 from convkit.checkpoint.source_files import SourceFiles
 from convkit.checkpoint.tensors import carrier
+from convkit.errors import ConvkitError
 from convkit.formats.arrays.ranges import boxes
 
 #: bytes that are read at once for a part of a strided tensor, though it needs fewer
@@ -28,6 +32,17 @@ class Place:
     strides: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The CRC-32 that a file has of one of its records."""
+
+    file: Path
+    record: str
+    start: int
+    size: int
+    crc: int
+
+
 class PlacedCheckpoint(Checkpoint):
     """A checkpoint in which every tensor has a :class:`Place`. Files are opened when they are first read."""
 
@@ -40,6 +55,7 @@ class PlacedCheckpoint(Checkpoint):
         places: Mapping[str, Place],
         metadata: Mapping[str, Any],
         files: Sequence[Path],
+        sums: Sequence[Sum] = (),
     ) -> None:
         self.path = path
         self.format = format
@@ -47,6 +63,7 @@ class PlacedCheckpoint(Checkpoint):
         self.metadata = dict(metadata)
         self.places = dict(places)
         self._files = list(files)
+        self._sums = list(sums)
         self._sources = SourceFiles()
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -97,6 +114,23 @@ class PlacedCheckpoint(Checkpoint):
             if place.strides is None:
                 found.setdefault(place.file, []).append((place.offset, place.offset + self.spec(key).nbytes))
         return found
+
+    def check_sums(self, threads: int = 1) -> None:
+        """See :meth:`Checkpoint.check_sums`."""
+        with ThreadPoolExecutor(threads) as pool:
+            for each, found in zip(self._sums, pool.map(self._crc, self._sums), strict=True):
+                if found != each.crc:
+                    raise ConvkitError(
+                        f"is damaged: the bytes of its record {each.record} don't have the CRC-32 that the file says",
+                        path=each.file,
+                        remedy="fetch the file again",
+                    )
+
+    def _crc(self, of: Sum) -> int:
+        crc = 0
+        for start in range(0, of.size, BLOCK):
+            crc = zlib.crc32(self._sources.read(of.file, of.start + start, min(BLOCK, of.size - start)).data, crc)
+        return crc
 
     def close(self) -> None:
         """Close the files."""

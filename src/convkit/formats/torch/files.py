@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection
+from copy import copy
 from functools import partial
 from io import FileIO
 from itertools import pairwise
@@ -36,8 +37,8 @@ _PIECE = 1 << 20
 
 _REFETCH = "fetch the file again"
 
-#: a storage's key -> offset of its first byte, and its length in bytes
-Spans = dict[str, tuple[int, int]]
+#: a storage's key -> offset of its first byte, its length in bytes, and its name and CRC-32 where an archive has them
+Spans = dict[str, tuple[int, int, str, int]]
 
 
 def read(file: Path) -> tuple[Any, Spans]:
@@ -96,7 +97,7 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
     ) as error:
         raise ConvkitError(f"isn't a complete file of torch.save: {error}", path=file, remedy=_REFETCH) from error
     data, _ = load(pickle, file)
-    return data, {key: (entry.start, entry.size) for key, entry in entries.items()}
+    return data, {key: (entry.start, entry.size, entry.name, entry.crc) for key, entry in entries.items()}
 
 
 class _File(FileIO):
@@ -125,6 +126,9 @@ def _unpacked(archive: ZipFile, info: ZipInfo, limit: int) -> bytes:
         raise BadZipFile(f"the entry {info.filename} is compressed by method {info.compress_type}")
     if info.file_size > limit:
         raise BadZipFile(f"the entry {info.filename} has {info.file_size} bytes, over {limit}, the most that are read")
+    if not info.CRC:  # torch writes 0 where it was asked to compute none, and zipfile would compare it
+        info = copy(info)
+        del info.CRC
     with archive.open(info) as entry:
         return b"".join(iter(partial(entry.read, _PIECE), b""))
 
@@ -158,6 +162,6 @@ def _read_legacy(file: Path) -> tuple[Any, Spans]:
             storage = storages[key]
             if length != storage.numel or stream.tell() + storage.nbytes > size:
                 raise ConvkitError(f"is truncated, or corrupt, at storage {key}", path=file, remedy=_REFETCH)
-            spans[key] = (stream.tell(), storage.nbytes)
+            spans[key] = (stream.tell(), storage.nbytes, "", 0)
             stream.seek(storage.nbytes, SEEK_CUR)
     return data, spans

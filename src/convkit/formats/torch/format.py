@@ -18,7 +18,7 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOption
 from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.plain.io_errors import written_below
-from convkit.formats.plain.placed import Place, PlacedCheckpoint
+from convkit.formats.plain.placed import Place, PlacedCheckpoint, Sum
 from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
 from convkit.formats.plain.shards import INDEX, Output, arrange, check_shard, locate, split
 from convkit.formats.torch import emit as torch_emit
@@ -70,13 +70,16 @@ class Torch(Format):
         index, listed = locate(path, SINGLE, ADAPTER)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
+        sums: list[Sum] = []
         for file, keys in listed.items():
-            found = dict(_leaves(file))
+            found = dict(_leaves(file, sums))
             if index is not None:
                 check_shard(index, file, keys, found)
             leaves |= {key: leaf for key, (leaf, _) in found.items()}
             places |= {key: place for key, (_, place) in found.items() if place}
-        return PlacedCheckpoint(path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed))
+        return PlacedCheckpoint(
+            path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed), sums=sums
+        )
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         """Lay out a file (``path`` ends in .bin, .pt or .pth) or a folder. Keys are written flat.
@@ -140,9 +143,13 @@ class TorchWriter(PreallocatedWriter):
             write_at(file, end, directory(archive.entries, crcs, end))
 
 
-def _leaves(file: Path) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
-    """The leaves of one file, and their places. Further names of the same tensor are tied to the first."""
+def _leaves(file: Path, sums: list[Sum]) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
+    """The leaves of one file, and their places. Further names of the same tensor are tied to the first.
+
+    The checksums of its records are added to ``sums``.
+    """
     data, spans = torch_files.read(file)
+    sums += [Sum(file, name, start, size, crc) for start, size, name, crc in spans.values() if crc]
     if not isinstance(data, dict | list | tuple):
         raise ConvkitError("doesn't hold a dict of tensors", path=file, remedy="save a state_dict")
     keys: set[str] = set()
@@ -168,7 +175,7 @@ def _place(file: Path, key: str, tensor: torch_pickle.Tensor, spans: torch_files
         raise ConvkitError(
             f"its storage {tensor.storage.key} is missing", path=file, key=key, remedy="fetch the file again"
         )
-    start, nbytes = spans[tensor.storage.key]
+    start, nbytes, _, _ = spans[tensor.storage.key]
     axes = list(zip(tensor.shape, tensor.strides, strict=True))
     last = tensor.offset + sum((length - 1) * stride for length, stride in axes) if 0 not in tensor.shape else -1
     if nbytes < tensor.storage.nbytes or (last + 1) * itemsize > tensor.storage.nbytes:

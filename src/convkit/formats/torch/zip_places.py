@@ -37,6 +37,8 @@ class Entry:
     header: int
     start: int
     size: int
+    #: the CRC-32 that the archive's directory has; 0 also where its writer computed none
+    crc: int = 0
 
     @property
     def end(self) -> int:
@@ -106,7 +108,7 @@ def find(file: int, info: ZipInfo) -> Entry:
     start = info.header_offset + _LOCAL.size + name_length + extra_length
     if start + info.file_size > os.fstat(file).st_size:
         raise BadZipFile(f"the entry {info.filename} ends outside the file")
-    return Entry(info.filename, info.header_offset, start, info.file_size)
+    return Entry(info.filename, info.header_offset, start, info.file_size, info.CRC)
 
 
 def _field32(number: int) -> int:
