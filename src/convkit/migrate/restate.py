@@ -276,7 +276,9 @@ def _read_back(
 
 
 def _keep(target: Path, backup: Path) -> None:
-    """Give an existing target a second name."""
+    """Give an existing target a second name, unless a killed run had."""
+    if backup.exists() and backup.samefile(target):
+        return
     backup.unlink(missing_ok=True)
     try:
         os.link(target, backup)
