@@ -70,7 +70,7 @@ MINE = Mapping(
     RULES,
     config=ConfigTable(ROWS, left=ONE, right=OTHER),
     variants=(Variant("one", "left", ("model.", ""), "{=one}embed"),),
-    facts=(Fact("biased", "{=one}layers.{i}.bias", "layers.{i}.b"),),
+    facts=(Fact("biased", "{=one}layers.{i}.bias", "layers.{i}.b", lack="a model may have no biases"),),
     axes={"i": "depth"},
 )
 
@@ -170,6 +170,11 @@ BROKEN: list[tuple[str, Mapping, str]] = [
         "every_field_has_a_fate",
         with_rows(Coupled(("eps",), ("epsilon",), _crashing, _back), without="eps"),
         "KeyError",
+    ),
+    (
+        "each_missing_leaf_is_noticed",
+        replace(MINE, rules=(*RULES, Rule("gain", "gain", optional=True))),
+        "gain is left out, and gain is lost without a word",
     ),
     ("every_field_has_a_fate", with_rows(Constant("right", "nowhere", 1)), "Other: nowhere is named by a row"),
     (

@@ -150,6 +150,8 @@ def show(verdict: Verdict) -> None:
         print(f"planted faults: {verdict.sensitivity}{named}")
     if gap := verdict.details.get("not_compared"):
         print(f"not compared: {gap}")
+    for key, why in verdict.details.get("missing", {}).items():
+        print(f"not there: {key}, though {why}: accepted")
     for problem in verdict.problems[:_SHOWN]:
         print(f"  {problem}")
     if len(verdict.problems) > _SHOWN:

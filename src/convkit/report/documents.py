@@ -121,6 +121,7 @@ class Plan(Struct):
     lost_config: Values | UnsetType = UNSET
     variant: Values | UnsetType = UNSET
     names: Values | UnsetType = UNSET
+    missing: dict[str, str] = {}
     deviations: tuple[Deviation, ...] = ()
     unknown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

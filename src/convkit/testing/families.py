@@ -26,6 +26,7 @@ from convkit.mapping import Mapping, inverse
 from convkit.plan import Options, Plan, make_plan, open_source
 from convkit.testing.fates import check_config, check_fields, check_rows
 from convkit.testing.formats import check_bits
+from convkit.testing.missing import check_missing
 from convkit.testing.models import Model, Search, carried_out, plan_back
 from convkit.verify.roundtrip import roundtrip
 
@@ -176,6 +177,12 @@ def every_field_has_a_fate(mapping: Mapping, folder: Path, random: Random) -> No
         check_fields(model)
 
 
+def each_missing_leaf_is_noticed(mapping: Mapping, folder: Path, random: Random) -> None:
+    """A model without one of its leaves is refused, or the mapping says why there may be such a model."""
+    for model in find_models(mapping, random).few():
+        check_missing(model, random)
+
+
 def sees_planted_faults(mapping: Mapping, folder: Path, random: Random) -> None:
     """The round trip of a conversion passes, and finds every fault that is planted in it."""
     for model in find_models(mapping, random).few():
@@ -192,6 +199,7 @@ FAMILY_LAWS: tuple[FamilyLaw, ...] = (
     every_release_has_a_plan,
     config_comes_back,
     every_field_has_a_fate,
+    each_missing_leaf_is_noticed,
     sees_planted_faults,
 )
 

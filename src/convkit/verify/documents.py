@@ -24,9 +24,6 @@ _T = TypeVar("_T")
 _REMEDY = "make it again: convert again, or report it"
 
 
-# --- plans ------------------------------------------------------------------------------------------------------------
-
-
 class Planned(Struct, frozen=True):
     """A leaf of the plan; a value has neither shape nor dtype."""
 
@@ -94,6 +91,7 @@ class Described(Struct, frozen=True):
     names: dict[str, Any] = field(default_factory=dict)
     dtype: str | None = None
     deviations: tuple[Deviation, ...] = ()
+    missing: dict[str, str] = {}  # leaves that the source lacked, as the user accepted, and why they were expected
 
 
 class Bound(Struct, frozen=True):

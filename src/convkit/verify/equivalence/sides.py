@@ -28,7 +28,7 @@ class Sides:
         cast: whether the conversion was to cast.
         headless: whether it was to leave a head behind.
         planned: the dtype that the plan gives to each tensor of the target.
-        reconfigured: where the target's config isn't what the receipt records, a line each.
+        reconfigured: where the target's config isn't what the receipt records, and leaves that the source lacked.
     """
 
     ours: Opened
@@ -44,6 +44,11 @@ class Sides:
     def named(self) -> dict[str, Opened]:
         """Both, by name."""
         return {"source": self.ours, "target": self.theirs}
+
+
+def _lacking(plan: Described) -> list[str]:
+    """What the source lacked, a line each."""
+    return [f"the source has no {key}, though {why}: accepted" for key, why in plan.missing.items()]
 
 
 @contextmanager
@@ -96,5 +101,5 @@ def opened(
             cast=bool(plan and plan.dtype),
             headless=headless,
             planned={key: leaf.dtype for key, leaf in (plan.target_leaves if plan else {}).items() if leaf.dtype},
-            reconfigured=tuple(other_config(target, plan.target, target_config)) if plan else (),
+            reconfigured=(*other_config(target, plan.target, target_config), *_lacking(plan)) if plan else (),
         )

@@ -53,7 +53,8 @@ def roundtrip(
         progress: called with the bytes done so far and the bytes in all: written for ``keep``, then compared.
 
     ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or left behind
-    by others). ``details`` names the lost ones, ``deviations`` those of the plan. Each failing leaf is a problem.
+    by others). ``details`` names the lost ones, and what the source lacked; ``deviations`` those of the
+    plan. Each failing leaf is a problem.
 
     Raises:
         ConvkitError: the source can't be read, or the plan can't be undone. The target's problems are the verdict's.
@@ -85,7 +86,7 @@ def roundtrip(
         measured=_measured(found, len(planned.source_leaves)),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
         deviations=named(planned.deviations),
-        details=_details(found, keep),
+        details=_details(found, keep) | ({"missing": planned.missing} if planned.missing else {}),
     )
 
 
