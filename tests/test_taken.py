@@ -160,3 +160,38 @@ def test_what_comes_up_meanwhile_keeps_its_place(
     (tmp_path / "t.yaml").unlink()
     assert convert(sources, tmp_path / "t.mdl") == 0
     assert (read_receipt(tmp_path / "t.mdl") or {})["resumed"]
+
+
+def test_a_fetch_asks_before_it_replaces_what_is_not_its_record(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch = ["fetch", str(sources / "old"), str(tmp_path / "m")]
+    (tmp_path / "m.fetch.json").write_text("mine")
+    assert main(fetch) == 2
+    assert f"{tmp_path / 'm.fetch.json'}: exists" in capsys.readouterr().err
+    assert everything(tmp_path) == {"m.fetch.json": b"mine"}
+    assert main([*fetch, "--overwrite"]) == 0
+    (tmp_path / "m").rename(tmp_path / "real")
+    assert main(fetch) == 0, "the record of a fetch whose destination is gone"
+    (tmp_path / "m.fetch.json").unlink()
+    (tmp_path / "n").symlink_to(tmp_path / "real")
+    assert main(["fetch", str(sources / "old"), str(tmp_path / "n"), "--overwrite"]) == 2
+    assert "is a link to" in capsys.readouterr().err
+
+
+def test_a_file_that_was_renamed_with_its_receipt_gets_its_complement_back(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the complement the way back is refused, and doesn't lose its tensors without a word."""
+    old = sources / "old" / "model.mdl"
+    assert main(["convert", str(old), str(tmp_path / "a.safetensors"), "--to", "hf/llama"]) == 0
+    for name in ("a.safetensors", "a.safetensors.convkit.json", "a.json"):
+        (tmp_path / name).rename(tmp_path / name.replace("a.", "b.", 1))
+    capsys.readouterr()
+    back = ["convert", str(tmp_path / "b.safetensors"), str(tmp_path / "back.mdl"), "--to", "cerebras/llama"]
+    assert main(back) == 3
+    assert "b.safetensors.complement.safetensors" in capsys.readouterr().err
+    (tmp_path / "a.safetensors.complement.safetensors").rename(tmp_path / "b.safetensors.complement.safetensors")
+    assert main(back) == 0
+    assert main(["roundtrip", str(old), str(tmp_path / "b.safetensors")]) == 0
+    assert main(["diff", str(old), str(tmp_path / "back.mdl")]) == 0

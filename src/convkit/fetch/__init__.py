@@ -34,6 +34,7 @@ from convkit.fetch.source import Arrivals, Call, MissingError, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, left_beside
+from convkit.files.taken import refuse_taken
 from convkit.files.uri import hide_secrets, scheme_of
 
 __all__ = ["fetch", "recorded", "seen_now"]
@@ -97,6 +98,7 @@ def fetch(
                 return held.to_json() | {"fetched": False}
             if os.path.lexists(destination) and not overwrite:
                 raise _taken(destination, source)
+            _refuse(destination, overwrite)
             shows = seen(source) if isinstance(source, Local) else UNSET
             if lies is None:
                 _fill(source, call)
@@ -104,6 +106,20 @@ def fetch(
             return _published(source.uri, place, lies, files, shows).to_json() | {"fetched": True}
     except OSError as error:
         raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
+
+
+def _refuse(destination: Path, overwrite: bool) -> None:
+    """Check what lies at the destination, and beside it under names that will be written, or removed as stale.
+
+    Raises:
+        UsageError: a link, a mount point, a folder that convkit didn't write, or a file that may not be replaced.
+    """
+    refuse_taken(destination, overwrite=overwrite, folder=True)
+    path = fetch_record_path(destination)
+    refuse_taken(path, overwrite=overwrite or record.is_record(path))
+    for stale in left_beside(destination):
+        if stale != path:
+            refuse_taken(stale, overwrite=overwrite, folder=True)
 
 
 def seen_now(uri: str, before: Path) -> str:

@@ -128,6 +128,15 @@ def write(
     return _written(path, record)
 
 
+def is_record(path: Path) -> bool:
+    """Whether a file is the record of a fetch."""
+    try:
+        typed(FetchRecord, read_json(path), path)
+    except (OSError, ConvkitError):
+        return False
+    return True
+
+
 def settle(destination: Path) -> FetchRecord:
     """Record what the system says of a file that has got its name since: it may count that as a change."""
     record = load(fetch_record_path(destination))

@@ -14,6 +14,7 @@ from convkit.files.complement import kept_at
 from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
 from convkit.files.receipt_json import FileEntry
+from convkit.files.written import called_today
 from convkit.mapping import Mapping
 from convkit.plan.plan_json import Natural, PlannedDeviation, PlannedFold, PlannedRecipe
 from convkit.plan.source import Source
@@ -93,9 +94,10 @@ class EarlierComplement(Struct, frozen=True):
 
 
 class EarlierTarget(Struct, frozen=True):
-    """The files that the earlier conversion wrote."""
+    """The files that the earlier conversion wrote, and the name of what they make up."""
 
     files: list[FileEntry]
+    path: str = ""
 
 
 class EarlierReceipt(Struct, frozen=True):
@@ -156,8 +158,11 @@ def _receipt(source: Source) -> EarlierReceipt | None:
         return None
     remedy = "restore it, or convert without it: --no-restore"
     receipt = typed(EarlierReceipt, document, receipts_beside(source.path)[0], remedy=remedy)
-    files = same_files(source.checkpoint.path, source.checkpoint.files())
-    return receipt if receipt.target.files in (files, bare_names(files)) else None
+    path = source.checkpoint.path
+    files, recorded = same_files(path, source.checkpoint.files()), receipt.target.files
+    if path.is_file():  # it may have been renamed with its receipt
+        recorded = [FileEntry(called_today(one.name, receipt.target.path, path.name), one.bytes) for one in recorded]
+    return receipt if recorded in (files, bare_names(files)) else None
 
 
 def _part(kept: EarlierComplement, place: int, stage: EarlierPlan) -> EarlierComplement:
