@@ -71,10 +71,11 @@ class Faults:
                 if failed is not None:
                     return failed
                 raise OSError(errno.EIO, "Input/output error", str(args[0]))
-            done = real(*args, **kwargs)
-            if here and self.how == "after":
-                os._exit(0)
-            return done
+            try:
+                return real(*args, **kwargs)
+            finally:  # also where the call fails by itself
+                if here and self.how == "after":
+                    os._exit(0)
 
         return change
 
