@@ -42,3 +42,19 @@ def quoted(document: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("path", "text"), quoted("adding-a-mapping.md"), ids=lambda part: part.splitlines()[0])
 def test_quotes_are_from_the_source(path: str, text: str) -> None:
     assert text in (DOCS.parent / "src" / "convkit" / path).read_text(encoding="utf-8")
+
+
+def guarantees() -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each sentence that is promised, with the tests that it names."""
+    sections = (DOCS / "guarantees.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    promised = [section.partition("\nNot promised:")[0] for section in sections]
+    sentences = [line for section in promised for line in section.splitlines() if line.startswith("- ")]
+    return [(sentence, re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", sentence)) for sentence in sentences]
+
+
+def test_each_guarantee_names_the_tests_that_hold_it() -> None:
+    assert guarantees()
+    for sentence, tests in guarantees():
+        assert tests, sentence
+        for file, name in tests:
+            assert re.search(rf"^\s*def {name}\(", (DOCS.parent / file).read_text(encoding="utf-8"), re.MULTILINE), name

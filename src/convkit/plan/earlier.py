@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from convkit.checkpoint import TensorSpec
-from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.errors import ConvkitError
 from convkit.files.complement import kept_at
 from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
@@ -30,8 +30,10 @@ class EarlierLeaf(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.shape is None) != (self.dtype is None):
             raise ValueError("a leaf has a shape and a dtype, or neither")
-        if self.dtype is not None and self.dtype not in ITEMSIZE:
-            raise ValueError(f"no dtype {self.dtype!r}")
+        try:
+            _ = self.spec
+        except ConvkitError as error:
+            raise ValueError(error.problem) from None
 
     @property
     def spec(self) -> TensorSpec | None:

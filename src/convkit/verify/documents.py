@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.errors import ConvkitError
 from convkit.files.document import typed
 from convkit.files.receipt import receipts_beside
 from convkit.files.receipt_json import Natural, WrittenFile
@@ -33,8 +34,10 @@ class Planned(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.shape is None) != (self.dtype is None):
             raise ValueError("a leaf has a shape and a dtype, or neither")
-        if self.dtype is not None and self.dtype not in ITEMSIZE:
-            raise ValueError(f"no dtype {self.dtype!r}")
+        try:
+            _ = self.spec
+        except ConvkitError as error:
+            raise ValueError(error.problem) from None
 
     @property
     def spec(self) -> TensorSpec | None:
@@ -44,9 +47,8 @@ class Planned(Struct, frozen=True):
     @property
     def tensor(self) -> TensorSpec:
         """Shape and dtype of what is known to be a tensor."""
-        spec = self.spec
-        assert spec
-        return spec
+        assert self.spec
+        return self.spec
 
 
 class SourceLeaf(Planned, frozen=True):
