@@ -269,15 +269,26 @@ def test_a_conversion_is_replaced_where_it_may_go(tmp_path: Path) -> None:
     source = write(tmp_path / "left", arrays(), CONFIG)
     target = tmp_path / "right"
     converted(source, target, MAPPING, {"dtype": "float64"})
-    (target / "more").write_text("of the old one")
     with pytest.raises(UsageError, match="exists"):
         converted(source, target, MAPPING)
-    receipt = converted(source, target, MAPPING, overwrite=True)
-    assert not (target / "more").exists()
-    assert f"{target / 'more'}: convkit didn't write it; it went with what was replaced" in receipt["warnings"]
+    converted(source, target, MAPPING, overwrite=True)
     assert_same(read(target), carried(MAPPING, arrays(), CONFIG))
     beside = ["right", "right.complement.safetensors", "right.convkit.json"]  # shifting rounds
     assert sorted(path.name for path in tmp_path.iterdir()) == ["left", *beside]
+
+
+def test_a_folder_that_holds_files_of_others_is_not_replaced(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    target = tmp_path / "right"
+    converted(source, target, MAPPING, {"dtype": "float64"})
+    (target / "notes").mkdir()
+    (target / "notes" / "mine.txt").write_text("of the user")
+    with pytest.raises(UsageError, match=r"right: holds notes/mine\.txt, which convkit didn't write"):
+        converted(source, target, MAPPING, overwrite=True)
+    assert (target / "notes" / "mine.txt").read_text() == "of the user"
+    (target / "notes" / "mine.txt").unlink()
+    converted(source, target, MAPPING, overwrite=True)
+    assert_same(read(target), carried(MAPPING, arrays(), CONFIG))
 
 
 def test_overwriting_takes_the_old_complement_along(tmp_path: Path) -> None:

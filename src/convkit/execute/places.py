@@ -85,12 +85,6 @@ class Places:
             return receipts_beside(self.target)
         return left_beside(self.target, self.work.source.absolute())
 
-    def removed(self) -> list[str]:
-        """Warnings of files in the target's folder that convkit didn't write, and that go with it."""
-        return [
-            f"{path}: convkit didn't write it; it went with what was replaced" for path in foreign_files(self.target)
-        ]
-
     def _always(self) -> list[Path]:
         if self.work.in_place:
             return [receipt_path(self.target)]
@@ -115,6 +109,7 @@ class Places:
             )
         empty = not work.only_own and target.is_dir() and not any(target.iterdir())
         refuse_taken(target, overwrite=work.overwrite or work.in_place, folder=own or empty)
+        _refuse_foreign(target, foreign_files(target))
 
     def _refuse_neighbour(self, path: Path, files: Collection[str] | None) -> None:
         if path.exists() and any(path.samefile(read) for read in self.work.reads):
@@ -123,9 +118,13 @@ class Places:
             refuse_taken(path, overwrite=False, remedy=self.aside[path.name])
         refuse_taken(path, overwrite=self.work.overwrite or self.work.in_place, folder=files is not None)
         inside = sorted(path.iterdir()) if files is not None and path.is_dir() else []
-        if foreign := [one for one in inside if one.name not in (files or ()) or one.is_dir()]:
-            raise UsageError(
-                f"holds {foreign[0].name}, which convkit didn't write",
-                path=path,
-                remedy="move it elsewhere, or name another target",
-            )
+        _refuse_foreign(path, [one for one in inside if one.name not in (files or ()) or one.is_dir()])
+
+
+def _refuse_foreign(folder: Path, found: Sequence[Path]) -> None:
+    if found:
+        raise UsageError(
+            f"holds {found[0].relative_to(folder)}, which convkit didn't write",
+            path=folder,
+            remedy="move it elsewhere, or name another target",
+        )

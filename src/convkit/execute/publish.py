@@ -135,7 +135,7 @@ class Output:
                 convkit=convkit.__version__,
                 plan=dict(plan),
                 plan_digest=digest_value("sha256", plan),
-                warnings=[*warnings, *self.staging.warnings, *self.places.removed()],
+                warnings=[*warnings, *self.staging.warnings],
                 started=self.begun.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - self.started, 3),
                 resumed=self.staging.resumed,
