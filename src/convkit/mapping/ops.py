@@ -153,7 +153,8 @@ class Cast:
         lost = ~np.isfinite(after.view(value_dtype(self.target)))
         if not lost.any():
             return Overflow()
-        values = np.abs(before.view(value_dtype(self.source))[lost].astype(np.float64))
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            values = np.abs(before.view(value_dtype(self.source))[lost].astype(np.float64))
         values = values[np.isfinite(values)]
         return Overflow(values.size, float(values.max())) if values.size else Overflow()
 
