@@ -17,7 +17,8 @@ from convkit.config.values import COUNT, FLAG, NUMBER
 from convkit.mapping import Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, pack
 from convkit.mappings import all_mappings, find_mapping, unchanged
 from convkit.testing import FAMILY_LAWS
-from convkit.testing.families import FamilyLaw
+from convkit.testing.families import FamilyLaw, find_models
+from convkit.testing.missing import check_missing
 from convkit.verify.roundtrip import faults
 
 LAWS: dict[str, FamilyLaw] = {law.__name__: law for law in FAMILY_LAWS}
@@ -31,6 +32,14 @@ def hold(mapping: Mapping, folder: Path) -> None:
 @pytest.mark.parametrize("mapping", all_mappings(), ids=lambda mapping: mapping.name)
 def test_the_laws_hold(mapping: Mapping, tmp_path: Path) -> None:
     hold(mapping, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", all_mappings(), ids=lambda mapping: mapping.name)
+def test_each_missing_leaf_of_every_model_is_noticed(mapping: Mapping) -> None:
+    """The law of missing leaves, which samples leaves of a few models, for all of them."""
+    for model in find_models(mapping, Random(0)).few():
+        check_missing(model, Random(0), most=len(model.checkpoint.leaves))
 
 
 def test_the_laws_hold_for_a_mapping_that_changes_nothing(tmp_path: Path) -> None:

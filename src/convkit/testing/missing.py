@@ -15,15 +15,20 @@ from convkit.testing.models import Model
 MOST = 24
 
 
-def check_missing(model: Model, random: Random) -> None:
+def check_missing(model: Model, random: Random, most: int = MOST) -> None:
     """Leave out leaves in turn: the plan refuses, the target loses nothing, or the mapping says why it may be so.
+
+    Args:
+        model: a complete one.
+        random: decides which leaves are left out.
+        most: how many.
 
     Raises:
         AssertionError: a leaf is lost without a word.
     """
     keys = list(model.checkpoint.leaves)
     whole = dict(model.checkpoint.leaves)
-    for key in random.sample(keys, min(MOST, len(keys))):
+    for key in random.sample(keys, min(most, len(keys))):
         model.checkpoint.leaves = {name: leaf for name, leaf in whole.items() if name != key}
         try:
             made = make_plan(model.source, model.mapping, options=replace(model.options, allow_missing=()))
