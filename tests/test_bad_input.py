@@ -123,9 +123,9 @@ def pickle_that_runs_code(source: Path) -> list[str]:
     for path in source.glob("model*.safetensors*"):
         path.unlink()
     with zipfile.ZipFile(source / "pytorch_model.bin", "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({"weight": Planted()}, protocol=2))
+        archive.writestr("archive/data.pkl", pickle.dumps({"model.norm.weight": Planted()}, protocol=2))
         archive.writestr("archive/version", "3")
-    return ["pytorch_model.bin", "system"]
+    return [source.name, "model.norm.weight: ", "system", "--drop"]
 
 
 def no_weights(source: Path) -> list[str]:

@@ -32,10 +32,21 @@ class Opaque:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownObject:
+    """An object of the program that wrote the checkpoint: only its kind is known (``argparse.Namespace``).
+
+    Nothing of its content is read, so that no format can hold it.
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One entry of a checkpoint: a tensor (``spec``) or a small non-tensor value (``spec`` is None).
 
-    ``value`` is None, bool, int, float, str, :class:`Opaque`, or an empty list or dict.
+    ``value`` is None, bool, int, float, str, :class:`Opaque`, :class:`UnknownObject`, or an empty list
+    or dict.
     ``same_as`` names the leaf whose bytes this one shares in the file (a link, a tied name).
     """
 

@@ -139,6 +139,7 @@ def _row(leaf: dict[str, Any]) -> tuple[str, str, str, str]:
         shape = "x".join(map(str, leaf["shape"])) or "scalar"
         what = leaf["dtype"]
     else:
-        shape, what = "value", repr(leaf["value"])
+        kind = leaf["value"].get("opaque") if isinstance(leaf["value"], dict) else None
+        shape, what = "value", kind if kind and "hex" not in leaf["value"] else repr(leaf["value"])
     note = f"= {leaf['same_as']}" if "same_as" in leaf else leaf.get("digest", "")
     return leaf["key"], shape, what, note

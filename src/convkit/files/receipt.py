@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from convkit.checkpoint import Opaque
+from convkit.checkpoint import Opaque, UnknownObject
 from convkit.errors import ConvkitError
 from convkit.files.document import read_json
 from convkit.files.receipt_json import FileEntry
@@ -111,7 +111,9 @@ def bare_names(files: Iterable[FileEntry]) -> list[FileEntry]:
 
 
 def json_value(value: Any) -> Any:
-    """A value leaf as JSON."""
+    """A value leaf as JSON; of an unknown object its kind."""
+    if isinstance(value, UnknownObject):
+        return {"opaque": value.kind}
     return {"opaque": value.kind, "hex": value.data.hex()} if isinstance(value, Opaque) else value
 
 

@@ -36,6 +36,7 @@ from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
 from convkit.plan.source import Source
 from convkit.plan.step import Bound, DerivedLeaf
+from convkit.plan.unread import check_read
 
 
 def make_plan(
@@ -154,8 +155,9 @@ class Start:
 def _plan(
     start: Start, mapping: Mapping, *, release: tuple[int, ...], options: Options, earlier: Earlier | None
 ) -> Plan:
-    known = _known(start, mapping, release, options)
     dropped = _dropped(options.drop, start.leaves)
+    check_read(start.leaves, dropped)
+    known = _known(start, mapping, release, options)
     try:
         return _totalled(start, mapping, known, dropped, release=release, options=options, earlier=earlier)
     except PlanError as error:

@@ -27,7 +27,7 @@ class Budget:
         self._nodes = 0
         self._characters = 0
 
-    def take(self, name: str, text: str = "") -> None:
+    def take(self, name: str, text: str | bytes | bytearray = "") -> None:
         """Count a node, by its name and, of a leaf, its text.
 
         Raises:

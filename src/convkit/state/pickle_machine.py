@@ -16,11 +16,11 @@ from typing import Any, BinaryIO, ClassVar
 from convkit.errors import ConvkitError
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
+_LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA, OBJECTS = (
     frozenset(names.split())
     for names in (
         "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
-        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8",
+        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8",
         "PUT BINPUT LONG_BINPUT",
         "GET BINGET LONG_BINGET",
         "PROTO FRAME",
@@ -32,6 +32,8 @@ _LITERALS, _PUTS, _GETS, _SILENT, DATA, MORE_DATA = (
         # opcodes for bytes, and for the same data in protocols 0 and 1
         "INT LONG LONG4 FLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINBYTES SHORT_BINBYTES BINBYTES8 "
         "PUT GET POP DICT LIST",
+        # opcodes for sets, bytearrays and objects; an object also needs a method of the subclass
+        "BYTEARRAY8 EMPTY_SET ADDITEMS FROZENSET POP_MARK NEWOBJ NEWOBJ_EX REDUCE BUILD BINPERSID",
     )
 )
 
@@ -62,8 +64,8 @@ class PickleMachine(ABC):
     opcodes: ClassVar[frozenset[str]]
     #: types allowed as dict keys; nothing else is hashed, because the hash of a deep tuple would exhaust the C stack
     keys: ClassVar[tuple[type, ...]]
-    #: allowed names
-    names: ClassVar[frozenset[str]]
+    #: allowed names; None if any may stand there, as data
+    names: ClassVar[frozenset[str] | None]
     #: name of the pickle in errors, and who never writes an unsupported opcode
     subject: ClassVar[str]
     never: ClassVar[str]
@@ -162,12 +164,14 @@ class PickleMachine(ABC):
 
     def _stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._name(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "an unnamed object")
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise self.refusal(f"{self.subject} would run an unnamed object")
+        self._name(f"{module}.{name}")
 
     # Shared by several opcodes.
 
     def _name(self, name: str) -> None:
-        if name not in self.names:
+        if self.names is not None and name not in self.names:
             raise self.refusal(f"{self.subject} would run {name[:200]}")
         self._stack.append(Name(name))
 
@@ -191,10 +195,15 @@ class PickleMachine(ABC):
             raise ValueError("it sets an item of something that isn't a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, self.keys):
-                raise self.refusal(f"a dict has a key of type {type(key).__name__}")
+                self._odd_key(target, key)
+                continue
             if isinstance(key, int) and key.bit_length() > _KEY_BITS:
                 raise self.refusal(f"a dict has a key of {key.bit_length()} bits")
             target[key] = value
+
+    def _odd_key(self, target: dict[Any, Any], key: Any) -> None:
+        """A key that isn't hashed: it is refused, unless a subclass can do without the entry."""
+        raise self.refusal(f"a dict has a key of type {type(key).__name__}")
 
 
 class _Bounded:

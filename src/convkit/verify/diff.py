@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec
+from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, UnknownObject
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.formats import open_checkpoint
 from convkit.verify.blocks import spans
@@ -112,7 +112,8 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
     findings.compared += 1
     a, b = ours.leaves[key], theirs.leaves[key]
     kinds = (_kind(a), _kind(b))
-    difference = Difference(key, kinds if kinds[0] != kinds[1] else None)
+    unread = isinstance(a.value, UnknownObject)  # equal kinds don't show that the contents are equal
+    difference = Difference(key, kinds if kinds[0] != kinds[1] or unread else None)
     if specs := _elements(a, b):
         one, other = specs
         tally = Tally(one.dtype, other.dtype)
@@ -133,6 +134,8 @@ def _kind(leaf: Leaf) -> str:
         return f"{leaf.spec.dtype} {list(leaf.spec.shape)}"
     if isinstance(leaf.value, Opaque):
         return f"{leaf.value.kind}, {len(leaf.value.data)} bytes {leaf.value.data[:16].hex()}"
+    if isinstance(leaf.value, UnknownObject):
+        return f"{leaf.value.kind}, whose content isn't read"
     return f"{type(leaf.value).__name__} {leaf.value!r}"
 
 
@@ -159,9 +162,12 @@ def _problems(only_a: Sequence[str], only_b: Sequence[str], differences: Sequenc
     for side, keys in (("source", only_a), ("target", only_b)):
         if keys:
             yield f"only the {side} has {_some(keys)}"
-    kinds = [f"{d.key} ({d.kinds[0]}, {d.kinds[1]})" for d in differences if d.kinds]
+    kinds = [f"{d.key} ({d.kinds[0]}, {d.kinds[1]})" for d in differences if d.kinds and d.kinds[0] != d.kinds[1]]
     if kinds:
         yield f"of different kinds: {_some(kinds)}"
+    unread = [f"{d.key} ({d.kinds[0]})" for d in differences if d.kinds and d.kinds[0] == d.kinds[1]]
+    if unread:
+        yield f"can't be compared: {_some(unread)}"
     bits = [d.key for d in differences if not d.kinds]
     if bits:
         yield f"of different elements: {_some(bits)}"

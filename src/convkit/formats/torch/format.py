@@ -18,12 +18,14 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOption
 from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.plain.io_errors import written_below
-from convkit.formats.plain.placed import Place, PlacedCheckpoint, Sum
+from convkit.formats.plain.placed import Place, Sum
 from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
 from convkit.formats.plain.shards import INDEX, Output, arrange, check_shard, locate, split
 from convkit.formats.torch import emit as torch_emit
 from convkit.formats.torch import files as torch_files
 from convkit.formats.torch import pickle as torch_pickle
+from convkit.formats.torch.checkpoint import TorchCheckpoint
+from convkit.formats.torch.objects import Array
 from convkit.formats.torch.zip_places import CRC_FIELD, Entry, directory, local_header, place
 
 SUFFIXES = (".bin", ".pt", ".pth")
@@ -70,15 +72,24 @@ class Torch(Format):
         index, listed = locate(path, SINGLE, ADAPTER)
         leaves: dict[str, Leaf] = {}
         places: dict[str, Place] = {}
+        arrays: dict[str, Array] = {}
         sums: list[Sum] = []
         for file, keys in listed.items():
             found = dict(_leaves(file, sums))
             if index is not None:
                 check_shard(index, file, keys, found)
             leaves |= {key: leaf for key, (leaf, _) in found.items()}
-            places |= {key: place for key, (_, place) in found.items() if place}
-        return PlacedCheckpoint(
-            path, self.name, leaves=leaves, places=places, metadata={}, files=list(listed), sums=sums
+            places |= {key: place for key, (_, place) in found.items() if isinstance(place, Place)}
+            arrays |= {key: place for key, (_, place) in found.items() if isinstance(place, Array)}
+        return TorchCheckpoint(
+            path,
+            self.name,
+            arrays=arrays,
+            leaves=leaves,
+            places=places,
+            metadata={},
+            files=list(listed),
+            sums=sums,
         )
 
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
@@ -143,21 +154,27 @@ class TorchWriter(PreallocatedWriter):
             write_at(file, end, directory(archive.entries, crcs, end))
 
 
-def _leaves(file: Path, sums: list[Sum]) -> Iterator[tuple[str, tuple[Leaf, Place | None]]]:
-    """The leaves of one file, and their places. Further names of the same tensor are tied to the first.
+def _leaves(file: Path, sums: list[Sum]) -> Iterator[tuple[str, tuple[Leaf, Place | Array | None]]]:
+    """The leaves of one file, and their places, or their arrays within the pickle.
 
-    The checksums of its records are added to ``sums``.
+    Further names of the same tensor are tied to the first. The checksums of its records are added to ``sums``.
     """
     data, spans = torch_files.read(file)
     sums += [Sum(file, name, start, size, crc) for start, size, name, crc in spans.values() if crc]
     if not isinstance(data, dict | list | tuple):
-        raise ConvkitError("doesn't hold a dict of tensors", path=file, remedy="save a state_dict")
+        problem = f"holds an object of kind {torch_pickle.kind_of(data)}, not a dict of tensors"
+        raise ConvkitError(problem, path=file, remedy="save a state_dict")
     keys: set[str] = set()
-    first: dict[torch_pickle.Tensor, str] = {}
+    first: dict[torch_pickle.Tensor | Array, str] = {}
     for key, item in torch_pickle.flatten(data, file) if data else ():
         if key in keys:
             raise ConvkitError("two entries have this dotted key", path=file, key=key, remedy="rename one of them")
         keys.add(key)
+        if isinstance(item, Array):
+            spec = TensorSpec.found(item.shape, item.dtype or "", file, key)
+            owner = first.setdefault(item, key)
+            yield key, (Leaf(key, spec, same_as=None if owner == key else owner), item)
+            continue
         if not isinstance(item, torch_pickle.Tensor):
             yield key, (Leaf(key, value=item), None)
             continue
