@@ -14,7 +14,7 @@ import pytest
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field
 from convkit.config.classes import ClassField, ConfigClass
 from convkit.config.values import COUNT, FLAG, NUMBER
-from convkit.mapping import Fact, Layout, LeftBehind, Mapping, Measure, Rule, Variant, pack
+from convkit.mapping import Fact, Layout, LeftBehind, Mapping, Measure, Part, Rule, Variant, pack
 from convkit.mappings import all_mappings, find_mapping, unchanged
 from convkit.testing import FAMILY_LAWS
 from convkit.testing.families import FamilyLaw, find_models
@@ -101,7 +101,9 @@ def test_the_laws_hold_without_classes_and_with_measures(tmp_path: Path) -> None
     )
     rules = tuple(rule for rule in RULES if rule.when != "tied")
     untied = Coupled((), (), *[lambda values, names: Answer(names={"tied": False, "heads": names.get("heads", 1)})] * 2)
-    hold(replace(MINE, rules=rules, measures=measures, config=ConfigTable((untied,))), tmp_path)
+    layers = Part("left", "the layers", ("{=one}layers.{i}.qkv",), lack="only they themselves say how many there are")
+    mine = replace(MINE, rules=rules, measures=measures, config=ConfigTable((untied,)), parts=(layers,))
+    hold(mine, tmp_path)
 
 
 def with_rows(*rows: Any, without: str = "") -> Mapping:

@@ -103,13 +103,18 @@ def test_what_is_the_same_bit_by_bit_passes(gpt2: Path, converted: Path, capsys:
 def test_what_only_bits_show_is_found(
     change: Callable[[np.ndarray], np.ndarray], gpt2: Path, converted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copyfile(converted, untouched := converted.with_name("untouched.pt"))
+    with open_checkpoint(converted) as untouched:
+        arrays = {
+            key: (leaf.spec.shape, np.array(untouched.read(key))) for key, leaf in untouched.leaves.items() if leaf.spec
+        }
+    arrays[QUERY] = arrays[QUERY][0], change(arrays[QUERY][1])
+    changed = written(converted.with_name("changed.pt"), "torch", arrays)
+    assert asked(capsys, "diff", converted, changed)["measured"]["differing"] == 1
     edit(converted, QUERY, change)
     assert any(QUERY in problem for problem in asked(capsys, "verify", converted)["problems"])
     verdict = asked(capsys, "roundtrip", gpt2, converted)
     assert [problem.partition(":")[0] for problem in verdict["problems"]] == [BIAS]
     assert "1 of" in verdict["problems"][0]
-    assert asked(capsys, "diff", untouched, converted)["measured"]["differing"] == 1
 
 
 def test_complex_numbers_are_compared_with_real_ones_by_value() -> None:

@@ -53,8 +53,8 @@ _ADAPTERS = {
 }
 _SCALE = re.compile(rf"(?:^|[./])({'|'.join(_QUANTISED)})$")
 _ADAPTER = re.compile(rf"(?:^|[./])({'|'.join(_ADAPTERS)})(?=[./]|$)")
-#: where a framework keeps the state of fp8 training, beside plain weights
-_TRAINING = re.compile(r"(?:^|[./])(?:fp8|_overwrite_with_gradient)")
+#: where a framework keeps the state of training, beside plain weights: of fp8, and the scale of a loss
+_TRAINING = re.compile(r"(?:^|[./])(?:fp8|_overwrite_with_gradient|(?:grad|loss)_scaler)")
 #: fields of a config that say how weights are quantised
 _FIELDS = ("quantization_config", "compression_config", "quantization")
 #: dtypes that hold a weight only together with a scale, and keys of weights
