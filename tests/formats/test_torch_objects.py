@@ -244,6 +244,10 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("body", "problem"),
         [
+            (b"}c__builtin__\nset\nq\0)q\x01" + b"h\0h\1R0" * 20, "over 15 objects"),
+            (b"}cm\nC\nq\0)q\x01" + b"h\0h\1\x810" * 20, "over 15 objects"),
+            (b"}" + b"\x8f0" * 20, "over 15 objects"),
+            (b"}" + b"(\x910" * 20, "over 15 objects"),
             (b"}" + b"".join(b"cm\nn%d\n0" % n for n in range(20)) + b".", "over 10 names"),
             (b"}X\x64\0\0\0" + b"k" * 100 + b"q\0c_codecs\nencode\nq\x01" + b"h\x01h\0\x85R0" * 20, "over 1000 bytes"),
             (b"}X\x01\0\0\0acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85B\x01\0\0\0b\x87R"
@@ -255,6 +259,7 @@ class TestLimits:
     ) -> None:
         monkeypatch.setattr(torch_pickle, "NAMES_LIMIT", 10)
         monkeypatch.setattr(torch_pickle, "CALLS_LIMIT", 1000)
+        monkeypatch.setattr(torch_pickle, "OBJECTS_LIMIT", 15)
         with pytest.raises(ConvkitError, match=problem):
             open_checkpoint(archive(tmp_path / "s.pt", b"\x80\x02" + body), "torch")
 

@@ -32,6 +32,9 @@ INT_LIMIT = 8 * 255
 
 #: most names in one pickle: the pickler of Python writes each once, and files have a few dozen
 NAMES_LIMIT = 1 << 12
+#: most objects that one pickle makes by calls, and sets: a parameter takes four, so this is a quarter of a million of
+#: them. Each takes ten microseconds, three times as long as other opcodes
+OBJECTS_LIMIT = 1 << 20
 #: most bytes, characters and items that the arguments of all calls hold together: a pickle can hand one long text to a
 #: million calls, each of which copies it. Of a file that doesn't, they are fewer than its bytes
 CALLS_LIMIT = BYTES_LIMIT
@@ -250,6 +253,7 @@ class _Machine(PickleMachine):
         self.storages: dict[str, Storage] = {}
         self._path = path
         self._names = 0
+        self._objects = 0
         self._handed = 0
 
     def refusal(self, problem: str) -> ConvkitError:
@@ -273,19 +277,27 @@ class _Machine(PickleMachine):
             raise self.refusal(f"its pickle has over {NAMES_LIMIT} names, the most that are read")
         super()._name(name)
 
+    def _count(self) -> None:
+        self._objects += 1
+        if self._objects > OBJECTS_LIMIT:
+            raise self.refusal(f"its pickle makes over {OBJECTS_LIMIT} objects, the most that are read")
+
     def _pop_mark(self) -> None:
         self._since_mark()
 
     def _empty_set(self) -> None:
+        self._count()
         self._stack.append(Items())
 
     def _additems(self) -> None:
         self._extend(self._since_mark())
 
     def _frozenset(self) -> None:
+        self._count()
         self._stack.append(Items(self._since_mark()))
 
     def _newobj(self) -> None:
+        self._count()
         self._stack.pop()
         match self._stack.pop():
             case Name(name):
@@ -300,6 +312,7 @@ class _Machine(PickleMachine):
         self._newobj()
 
     def _reduce(self) -> None:
+        self._count()
         args, called = self._stack.pop(), self._stack.pop()
         if not isinstance(args, tuple) or not isinstance(called, Name | UnknownObject):
             what = (
