@@ -144,7 +144,9 @@ def test_a_rule_for_any_text_knows_nothing():
         with pytest.raises(PlanError, match=r"lora_A: is an adapter"):
             plan_of(mapping_of(*PLAIN.rules, rest), beside(["lora_A"], FLOAT, FLOAT[:2]))
     optimizer = mapping_of(*PLAIN.rules, Verbatim("{rest:*}"))
-    plan_of(optimizer, {WEIGHT: FLOAT, "fp8_metas.layers.0.q.weight_scale": FLOAT[0], "step": np.ones(())})
+    plan_of(
+        optimizer, {WEIGHT: FLOAT, "fp8_metas.layers.0.q.weight_scale": FLOAT[0], "grad_scaler._scale": FLOAT[0, 0]}
+    )
 
 
 def test_a_change_of_format_alone_keeps_them():
