@@ -145,7 +145,7 @@ def test_a_rule_for_any_text_knows_nothing():
             plan_of(mapping_of(*PLAIN.rules, rest), beside(["lora_A"], FLOAT, FLOAT[:2]))
     optimizer = mapping_of(*PLAIN.rules, Verbatim("{rest:*}"))
     plan_of(
-        optimizer, {WEIGHT: FLOAT, "fp8_metas.layers.0.q.weight_scale": FLOAT[0], "grad_scaler._scale": FLOAT[0, 0]}
+        optimizer, {WEIGHT: FLOAT, "fp8_metas.layers.0.q.weight_scale": FLOAT[0], "grad_scaler._scale": np.ones(())}
     )
 
 
