@@ -10,7 +10,7 @@ import pytest
 from convkit.checkpoint import Leaf, Tensors, TensorSpec
 from convkit.execute.job import Job, copies
 from convkit.execute.runs import RUN, cut
-from convkit.execute.slabs import Piece
+from convkit.plan.pieces import Piece
 
 WIDTH = 4
 SIZE = 5 * RUN // WIDTH + 7

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convkit.execute import slabs
-from convkit.execute.slabs import Box, Piece, clip, copy_box
+from convkit.execute.slabs import Box, clip, copy_box
+from convkit.plan.pieces import Piece
 
 
 @st.composite

@@ -4,12 +4,14 @@ A job's leaf is cut into *ranges* (64 MiB or less, so that one large leaf feeds 
 of a few MiB. A slab is gathered by strided copies from the source, its ops are applied, then it is digested and
 written. A leaf that only moves is written from the buffer that it was read into. The stored files of an
 unchanged leaf are copied if the output's writer accepts them (:meth:`Writer.copy_leaf`), and decoded only for the
-digest. A source is read in the range that a slab needs; one that is transposed (of stacked layers, a layer at a time)
-is read whole, once for all threads, because its rows are too short to be read one by one.
+digest. A source is read in the range that a slab needs; one that is transposed in windows
+(:mod:`convkit.execute.parts`) if it lies open in a file, else (of stacked layers, a layer at a time) whole, once for
+all threads, because it must be decoded.
 
 Peak anonymous memory: each thread holds a slab (:data:`~convkit.execute.slabs.SLAB` bytes, up to
 :data:`~convkit.execute.runs.MAX_SLAB` if a transposition needs :data:`~convkit.execute.slabs.TILE` rows, or one
-chunk row of the output's format), and at most the source leaves of one step where they are transposed or decoded.
+chunk row of the output's format), a window of what is transposed (:data:`~convkit.plan.peak.WINDOW`), and at most the
+source leaves of one step where they are decoded. A plan predicts it (:mod:`convkit.plan.peak`).
 """
 
 from __future__ import annotations
@@ -140,7 +142,7 @@ class Carrier:
         job = part.job
         digests = BlockDigests(self.algorithm)
         rearranged = job.reader is self.source and job.digest_of is None
-        gather = Gather(job, self._digest_whole if rearranged else None)
+        gather = Gather(job, self._digest_whole if rearranged else None, until=part.stop)
         files = _stored(job, writer)
         copied = files is not None and writer.copy_leaf(job.key, files)
         grain = 1 if copied else writer.granularity(job.key)

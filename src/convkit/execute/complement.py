@@ -9,9 +9,9 @@ from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.execute.job import Job, copies
 from convkit.execute.seen import Computed, Gathered
-from convkit.execute.slabs import Piece
 from convkit.mapping.ops import bits_of
 from convkit.plan import Plan
+from convkit.plan.pieces import Piece
 from convkit.plan.step import Padding, Side, Step
 
 if TYPE_CHECKING:

@@ -2,60 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import carrier
-from convkit.execute.slabs import Piece, clip, copy_box
+from convkit.execute.job import Job
+from convkit.execute.parts import CLOSE, Part, Window
+from convkit.execute.slabs import clip, copy_box
 from convkit.mapping.ops import Cast, Overflow, bits_of
+from convkit.plan.pieces import Piece
 
 if TYPE_CHECKING:
     import numpy as np
-from convkit.execute.job import Job
-
-#: the share of a decoded source that may be read but not used, so that less of it is held
-_CLOSE = 1.25
 
 
 class Gather:
-    """Gives a slab of one leaf: as it was read, or through a buffer.
+    """Gives a slab of one leaf: as it was read, or through a buffer. For one thread.
 
     Args:
         decoded_whole: called with every source leaf that was decoded whole, and its elements.
+        until: the element before which the last slab ends; None for the end of the leaf.
     """
 
-    def __init__(self, job: Job, decoded_whole: Callable[[str, np.ndarray], None] | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        decoded_whole: Callable[[str, np.ndarray], None] | None = None,
+        *,
+        until: int | None = None,
+    ) -> None:
         self.job = job
         self.decoded_whole = decoded_whole
         step = job.step
         self.ops = step.ops if step else ()
         self.pad = step.pad if step else None
         self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
-        self.crosswise = any(_crosswise(piece) for piece in job.pieces)
+        self.crosswise = any(piece.crosswise for piece in job.pieces)
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
         #: of the values that were cast so far
         self.overflow = Overflow()
         #: pieces of sources, and how much of the leaf is best made from each at once
-        self.units: list[tuple[Piece, int]] = [(piece, _dense(piece)) for piece in job.pieces]
+        self.units: list[tuple[Piece, int]] = []
+        #: pieces of sources that lie open
+        self.windows: list[Window] = []
+        for piece in job.pieces:
+            if job.reader.lies_open(piece.source):
+                end = job.spec.size if until is None else until
+                self.windows.append(Window(job.reader, piece, end, decoded_whole))
+            else:
+                self.units.append((piece, _dense(piece)))
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view if they need no work."""
         import numpy as np
 
-        self._decode(start, stop)
-        boxes = [(piece.source, box) for piece in self.job.pieces for box in clip(piece, start, stop)]
-        if len(boxes) == 1 and not self.ops and boxes[0][1].contiguous:
-            key, box = boxes[0]
+        parts = [part for window in self.windows for part in window.parts(start, stop)]
+        parts += self._decoded(start, stop)
+        if len(parts) == 1 and not self.ops and parts[0].box.contiguous:
+            data, box = parts[0].data, parts[0].box
             low, high = box.source_span
             if high - low == stop - start:
-                first, data = self.decoded[key]
-                return data[low - first : high - first]
+                return data[low:high]
         buffer = np.empty(stop - start, dtype=carrier(self.dtype))
         if self.pad:
             buffer[:] = bits_of(self.pad.fill, self.dtype)
-        for key, box in boxes:
-            first, data = self.decoded[key]
-            copy_box(box, data, first, buffer, start)
+        for part in parts:
+            copy_box(part.box, part.data, 0, buffer, start)
         dtype = self.dtype
         for op in self.ops:
             made = op.apply(buffer, dtype)
@@ -64,6 +77,14 @@ class Gather:
             buffer = made
             dtype = op.dtype(dtype)
         return buffer
+
+    def _decoded(self, start: int, stop: int) -> Iterator[Part]:
+        """What a range needs of the sources that must be decoded."""
+        self._decode(start, stop)
+        for piece, _ in self.units:
+            for box in clip(piece, start, stop):
+                first, data = self.decoded[piece.source]
+                yield Part(data, replace(box, source_offset=box.source_offset - first))
 
     def _decode(self, start: int, stop: int) -> None:
         """Read what a range needs of the sources, and what must be decoded with it."""
@@ -111,12 +132,6 @@ class Gather:
         return data
 
 
-def _crosswise(piece: Piece) -> bool:
-    """Whether neighbours in the target lie far apart in the source: a transposition."""
-    wide = [(s, t) for n, s, t in zip(piece.shape, piece.source_strides, piece.target_strides, strict=True) if n > 1]
-    return bool(wide) and min(s for s, _ in wide) != wide[-1][0] and piece.shape[-1] > 1
-
-
 def _dense(piece: Piece) -> int:
     """The least span of the target, from a multiple on, whose elements lie about as close in the source as all do.
 
@@ -129,7 +144,7 @@ def _dense(piece: Piece) -> int:
         closeness.append(reach / size)
     unit = span
     for inner, stride in zip(reversed(closeness[:-1]), piece.target_strides, strict=True):
-        if inner > _CLOSE * closeness[-1]:
+        if inner > CLOSE * closeness[-1]:
             break
         unit = stride
     return unit

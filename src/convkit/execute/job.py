@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Leaf, Tensors, TensorSpec
-from convkit.execute.slabs import Piece
 from convkit.mapping.ops import Overflow
+from convkit.plan.pieces import Piece
 from convkit.plan.step import Step
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class Job:
         if self.digest_of is None or self.reader.leaves[self.digest_of].spec != self.spec:
             return None
         return self.reader.leaf_files(self.digest_of)
+
+    def reads_across(self) -> bool:
+        """Whether parts of very many rows are read for each run, so that fewer and longer runs cost less."""
+        return any(piece.crosswise and self.reader.lies_open(piece.source) for piece in self.pieces)
 
     def decoded_together(self) -> int:
         """How many elements are decoded together in the source, if the leaf has its elements in the same order."""

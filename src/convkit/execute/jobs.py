@@ -9,10 +9,9 @@ from convkit.checkpoint import Leaf, Tensors
 from convkit.checkpoint.views import Joined
 from convkit.execute.fold import Multiplied
 from convkit.execute.job import Job, copies
-from convkit.execute.pieces import pieces
 from convkit.execute.seen import Computed, Gathered
-from convkit.execute.slabs import Piece
 from convkit.plan import Plan
+from convkit.plan.pieces import Piece, pieces
 from convkit.plan.step import Padding, Side, Step
 
 

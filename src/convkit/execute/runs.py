@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from convkit.checkpoint.digests import BLOCK
 from convkit.execute.job import Job
 from convkit.execute.slabs import SLAB, TILE
+from convkit.plan.peak import WINDOW
 
 #: bytes of a slab that holds TILE rows of a transposed tensor, at most
 MAX_SLAB = 16 << 20
@@ -31,7 +32,8 @@ def cut(job: Job, granularity: int) -> Iterator[Range]:
     """Cut a leaf into ranges that start on a digest block and an output chunk, and share no large source chunk."""
     size, width = job.spec.size, job.spec.itemsize
     unit = math.lcm(BLOCK // width, max(1, granularity))
-    length = max(1, RUN // (unit * width), math.ceil(job.decoded_together() / unit)) * unit
+    run = WINDOW if job.reads_across() else RUN
+    length = max(1, run // (unit * width), math.ceil(job.decoded_together() / unit)) * unit
     for start in range(0, size, length):
         yield Range(job, start, min(size, start + length))
     if size == 0:

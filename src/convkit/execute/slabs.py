@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convkit.plan.pieces import Piece
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -132,16 +134,3 @@ def _copy_tiles(read: np.ndarray, write: np.ndarray) -> None:
                 held = tile[: part.shape[1], : part.shape[0]]
                 np.copyto(held, part.T)
                 np.copyto(there[row : row + TILE, column : column + TILE], held.T)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One strided copy: ``shape`` elements from a source leaf to a target leaf (in elements, C order)."""
-
-    source: str
-    target: str
-    shape: tuple[int, ...]
-    source_offset: int
-    source_strides: tuple[int, ...]
-    target_offset: int
-    target_strides: tuple[int, ...]

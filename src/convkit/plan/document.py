@@ -15,6 +15,7 @@ from convkit.errors import UsageError
 from convkit.files.complement import kept_as
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
+from convkit.plan import peak
 from convkit.plan.following import followed_fates, followed_origins
 from convkit.plan.plan_json import (
     Default,
@@ -171,15 +172,14 @@ class Plan:
         return sum(leaf.spec.nbytes for leaf in self.target_leaves.values() if leaf.spec)
 
     def peak_bytes(self) -> int:
-        """Predicted peak of anonymous memory with two threads: a fixed part, and the decoded sources that they hold."""
+        """Predicted peak of anonymous memory with two threads (:mod:`convkit.plan.peak`)."""
         if self.through:
             return sum(plan.peak_bytes() for plan in self.through)
+        steps = [step for step in self.bound.steps if not step.value]
         with contextlib.suppress(UsageError):  # a caller's own checkpoint may have no format
             if get_format(self.source_format).mapped:
-                return 96 << 20
-        steps = (step for step in self.bound.steps if not step.value)
-        held = max((sum(side.spec.nbytes for side in step.sources) for step in steps), default=0)
-        return (256 << 20) + 2 * held
+                return peak.of_open_sources(steps)
+        return peak.of_decoded_sources(steps)
 
     def square(self) -> list[str]:
         """Square tensors that are transposed: their shape can't show whether that is right."""

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from convkit.execute.slabs import Piece
+from dataclasses import dataclass
+
 from convkit.mapping.sizes import strided_pieces
 from convkit.plan.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One strided copy: ``shape`` elements from a source leaf to a target leaf (in elements, C order)."""
+
+    source: str
+    target: str
+    shape: tuple[int, ...]
+    source_offset: int
+    source_strides: tuple[int, ...]
+    target_offset: int
+    target_strides: tuple[int, ...]
+
+    @property
+    def crosswise(self) -> bool:
+        """Whether neighbours in the target lie far apart in the source: a transposition."""
+        wide = [s for n, s in zip(self.shape, self.source_strides, strict=True) if n > 1]
+        return bool(wide) and min(wide) != wide[-1] and self.shape[-1] > 1
 
 
 def pieces(step: Step) -> list[Piece]:

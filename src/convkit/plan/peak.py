@@ -1,0 +1,44 @@
+"""Predict the anonymous memory of a conversion with two threads, in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convkit.plan.pieces import pieces
+from convkit.plan.step import Step
+
+#: bytes of a target whose sources one thread holds at a time, where they are transposed and lie open in a file
+WINDOW = 128 << 20
+
+_THREADS = 2
+#: the interpreter, libraries, and the slabs and writes of two threads: where tensors lie open in files, and where they
+#: are decoded
+_OPEN, _DECODING = 96 << 20, 256 << 20
+#: of the former, what is left where little is transposed
+_SPARE = 32 << 20
+#: elements that a window reads beyond what it needs: of rows that it cuts, and between rows
+_BEYOND = 1.25
+
+
+def of_open_sources(steps: Iterable[Step]) -> int:
+    """Where a format's tensors lie open in files: a window of what is transposed; whole sources of what is folded."""
+    held = 0
+    for step in steps:
+        turned: dict[str, int] = {}
+        for piece in pieces(step):
+            if piece.crosswise:
+                target = next(side for side in step.targets if side.key == piece.target)
+                turned[piece.target] = target.spec.nbytes
+        windows = (int(_BEYOND * min(WINDOW, nbytes)) for nbytes in turned.values())
+        whole = _held_whole(step) if turned and step.folded and step.folded.side == "source" else 0
+        held = max(held, whole, *windows)
+    return max(_OPEN, _OPEN - _SPARE + _THREADS * held)
+
+
+def of_decoded_sources(steps: Iterable[Step]) -> int:
+    """Where tensors must be decoded: the sources of one step for each thread."""
+    return _DECODING + _THREADS * max(map(_held_whole, steps), default=0)
+
+
+def _held_whole(step: Step) -> int:
+    return sum(side.spec.nbytes for side in step.sources)
