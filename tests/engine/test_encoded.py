@@ -42,6 +42,10 @@ NAMES = [
     (["w_quantized_scale"], NARROW, "scaled weights"),
     (["qrhs.frozen.qvalue"], None, "scaled weights"),
     (["weight._data", "weight._scale"], None, "scaled weights"),
+    (["input_scale", "output_scale"], FLOAT, "scaled activations or KV cache"),
+    (["act_scale"], FLOAT, "scaled activations or KV cache"),
+    (["k_scale", "v_scale"], FLOAT, "scaled activations or KV cache"),
+    (["kv_scale"], FLOAT, "scaled activations or KV cache"),
     (["gate_up_proj_blocks", "gate_up_proj_scales"], FLOAT, "blocks of 4 bits"),
 ]
 ADAPTERS = [

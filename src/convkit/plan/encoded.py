@@ -33,6 +33,7 @@ _QUANTISED = {
     "weight_scale_inv": "fp8",
     "weight_scale|weight_scales|weight_zero_point|weight_global_scale|weight_scale_2|weight_packed": "scaled weights",
     r"_data|_scale|_amax|_packed_params|zero_point|qvalue|qscale|\w*_quantized_(?:scale|zp)": "scaled weights",
+    "k_scale|v_scale|kv_scale|input_scale|output_scale|act_scale": "scaled activations or KV cache",
     "W_q": "HQQ",
     "q_weight|q_scale|q_scale_max|q_groups|q_perm|q_invperm": "EXL2",
     "Qidxs|codebooks|centroids|res_centroids": "codebooks",
