@@ -64,6 +64,26 @@ def test_nothing_is_published(source: Path, tmp_path: Path, name: str, change: C
     assert {path.name for path in tmp_path.iterdir()} == {"source"}
 
 
+@pytest.mark.parametrize(("format", "key"), [("orbax-v0", "a"), ("orbax-v1", "a"), ("pax", "mdl_vars.a")])
+def test_the_files_of_a_database(tmp_path: Path, format: str, key: str) -> None:
+    """Pax and Orbax keep arrays in a database: its manifest and its data count, and a receipt lists them."""
+    mapping = mapping_of(Verbatim("{n:*}"))
+    made = write(
+        tmp_path / "checkpoint", {key: np.arange(9000, dtype="float32")}, format=format.replace("pax", "orbax-v0")
+    )
+    found = converted(made, tmp_path / "target", mapping)["source"]
+    assert found["format"] == format
+    listed = {entry["name"] for entry in found["files"]}
+    files = {file.relative_to(made).as_posix(): file for file in made.rglob("*") if file.is_file()}
+    databases = {name for name in files if "/d/" in f"/{name}" or files[name].name in ("manifest.ocdbt", "_METADATA")}
+    assert len(databases) > 2
+    assert databases <= listed
+    for name in databases:
+        with pytest.raises(ConvkitError, match=f"{name}: changed while it was read"):
+            converted(made, tmp_path / "other", mapping, progress=lambda *_, name=name: os.utime(files[name]))
+        assert not (tmp_path / "other").exists()
+
+
 def test_a_change_between_planning_and_reading(source: Path, tmp_path: Path) -> None:
     with open_source(source) as opened:
         plan = make_plan(opened, MAPPING)
