@@ -201,6 +201,10 @@ def test_resources_come_out_of_the_plan(played: Campaign):
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
     assert "'mem_mb': 7500" in recorded
     assert "'disk_mb': 140050" in recorded
+    more = ("--config", "threads=6", "--forcerun", "convert", "--rerun-triggers", "mtime")  # a plan is for two threads
+    played.run("results/good/convert.json", "--benchmark-extended", *more)
+    recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
+    assert "'mem_mb': 21500" in recorded
 
 
 def test_resources_of_equivalence_follow_the_largest_stage(played: Campaign):

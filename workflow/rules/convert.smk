@@ -16,7 +16,8 @@ rule convert:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=planned("peak_bytes", atleast=500),
+        # the plan says what two threads need
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
         disk_mb=planned("bytes_written", atleast=50),
         runtime=minutes,
     params:
