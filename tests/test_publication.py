@@ -289,7 +289,7 @@ def dies(faults: Faults, work: Callable[..., None], *arguments: Any) -> None:
     in_a_process_that_dies(dying)
 
 
-@pytest.mark.parametrize("swaps", [True, False], ids=["exchanged", "moved"])
+@pytest.mark.parametrize("swaps", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["exchanged", "moved"])
 def test_the_moves_are_made_all_or_none(swaps: bool, tmp_path: Path) -> None:
     """Killed before each, and again before each of what heals it."""
     with (faults := Faults(swaps=swaps)).planted():
