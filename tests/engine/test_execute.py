@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -289,6 +290,17 @@ def test_a_folder_that_holds_files_of_others_is_not_replaced(tmp_path: Path) -> 
     (target / "notes" / "mine.txt").unlink()
     converted(source, target, MAPPING, overwrite=True)
     assert_same(read(target), carried(MAPPING, arrays(), CONFIG))
+
+
+def test_a_copy_is_replaced_without_what_lies_beside_the_first(tmp_path: Path) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    first, copy = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    converted(source, first, MAPPING)
+    before = everything_below(tmp_path)
+    shutil.copy2(first, copy)
+    shutil.copy2(f"{first}.convkit.json", f"{copy}.convkit.json")
+    converted(source, copy, MAPPING, overwrite=True)
+    assert before.items() <= everything_below(tmp_path).items()
 
 
 def test_overwriting_takes_the_old_complement_along(tmp_path: Path) -> None:

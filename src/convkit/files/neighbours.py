@@ -11,6 +11,7 @@ from convkit.checkpoint.digests import ALGORITHMS, digest_file
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
+from convkit.files.written import called_today
 
 
 def companions_path(target: Path) -> Path:
@@ -62,9 +63,8 @@ def _written(target: Path, receipt: dict[str, Any]) -> list[tuple[Path, dict[str
     found = []
     try:
         for entry in receipt["written"]:
-            top, slash, inner = entry["name"].partition("/")
-            name = target.name if top == receipt["target"]["path"] else top
-            found.append((target.parent / (name + slash + inner), entry))
+            name = called_today(entry["name"], Path(receipt["target"]["path"]).name, target.name)
+            found.append((target.parent / name, entry))
     except (KeyError, TypeError, AttributeError):
         return []
     return found
