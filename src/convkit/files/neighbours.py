@@ -11,7 +11,7 @@ from convkit.checkpoint.digests import ALGORITHMS, digest_file
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
-from convkit.files.written import called_today
+from convkit.files.written import called_today, files_below
 
 
 def companions_path(target: Path) -> Path:
@@ -22,6 +22,12 @@ def companions_path(target: Path) -> Path:
 def fetch_record_path(target: Path) -> Path:
     """Where the record of a fetch of ``target`` lies."""
     return target.with_name(target.name + ".fetch.json")
+
+
+def files_of_output(target: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a target, of its companions and its complement, by their names from the target's folder."""
+    for top in (target, companions_path(target), complement_path(target)):
+        yield from files_below(target.parent, top.name)
 
 
 def left_beside(target: Path, source: Path | None = None) -> list[Path]:

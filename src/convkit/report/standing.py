@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from convkit.files.neighbours import companions_path
-from convkit.files.receipt import complement_path, receipt_path
+from convkit.files.neighbours import files_of_output
+from convkit.files.receipt import receipt_path
 from convkit.files.seal import seal_on, unbroken
-from convkit.files.written import called_today, files_below
+from convkit.files.written import called_today
 from convkit.report.checks import CHECKS
 
 Documents = Mapping[str, Mapping[str, Any]]
@@ -96,10 +96,9 @@ def _of_files(target: Path, made_as: str, receipt: Mapping[str, Any]) -> Iterato
         elif file.stat().st_size != entry["bytes"]:
             yield f"{name} was changed after it was written"
     if "written" in receipt:
-        for top in (target, companions_path(target), complement_path(target)):
-            for name, _ in files_below(target.parent, top.name):
-                if name not in entries:
-                    yield f"{name} was added after {target.name} was written"
+        for name, _ in files_of_output(target):
+            if name not in entries:
+                yield f"{name} was added after {target.name} was written"
 
 
 def _touched(target: Path, made_as: str, receipt: Mapping[str, Any]) -> Iterator[str]:

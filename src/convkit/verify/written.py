@@ -17,11 +17,11 @@ from msgspec import UNSET
 
 from convkit.checkpoint.digests import BlockDigests, combine, digest_file
 from convkit.checkpoint.progress import unmeasured
-from convkit.files.neighbours import companions_path
-from convkit.files.receipt import SCHEMA, complement_path, receipt_path
+from convkit.files.neighbours import files_of_output
+from convkit.files.receipt import SCHEMA, receipt_path
 from convkit.files.receipt_json import WrittenFile
 from convkit.files.seal import FIELD, unbroken
-from convkit.files.written import Span, called_today, files_below
+from convkit.files.written import Span, called_today
 from convkit.verify.documents import DigestedFile, Receipt
 from convkit.verify.roundtrip.examine import THREADS
 from convkit.verify.verdict import Fault
@@ -86,8 +86,7 @@ def written_files(path: Path, receipt: Receipt) -> Listing:
         recorded[_short(path, name)] = entry
         if (file := path.parent / name).is_file():
             found[_short(path, name)] = file
-    for top in (path, companions_path(path), complement_path(path)):
-        found |= {_short(path, name): file for name, file in files_below(path.parent, top.name)}
+    found |= {_short(path, name): file for name, file in files_of_output(path)}
     return Listing(found, recorded)
 
 
