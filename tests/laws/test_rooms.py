@@ -26,7 +26,7 @@ FLOORS = (
     ("mappings", "formats", "report"),
     ("mapping", "state", "files"),
     ("config", "checkpoint"),
-    ("errors",),
+    ("errors", "version"),
     ("",),  # the version, and what older import paths are called now
 )
 #: What a room may reach, through whatever others, beside itself.
@@ -47,7 +47,7 @@ SYNC = "files.sync"
 #: and once in `verify`, which shares neither.
 WALKS = ("checkpoint", "execute.runs")
 #: Modules beside the rooms.
-BESIDE = {"", "__main__", "errors"}
+BESIDE = {"", "__main__", "errors", "version"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
 #: Modules whose strings name others without importing them: the aliases of older import paths.
 SILENT = frozenset({""})

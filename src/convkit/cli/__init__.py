@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from convkit import __version__
 from convkit.cli.ending import ended, refused
 from convkit.cli.recorded import look_up
 from convkit.errors import UsageError
@@ -144,6 +143,16 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+class _Version(argparse.Action):
+    """Prints the version; git is asked for the commit only then."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        from convkit.version import described
+
+        print(f"convkit {described()}")
+        raise SystemExit(0)
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
     top = _Parser(
@@ -152,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total, "
         "70 a fault of convkit itself, 130 interrupted.",
     )
-    top.add_argument("--version", action="version", version=f"convkit {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="print convkit's version and commit, and exit")
     _add_commands(top, "command", COMMANDS, json_default=False)
     return top
 
