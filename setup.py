@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
-ROOT = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+from convkit.version import BUILT, commit
 
 
 def write_commit(package: Path) -> None:
-    """Write the commit of the clone into the package that is built; what an sdist or an archive says stays."""
-    if not (ROOT / ".git").exists():
-        return
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return
-    (package / "commit.txt").unlink(missing_ok=True)  # it may be a hard link to the source
-    (package / "commit.txt").write_text(done.stdout, encoding="ascii")
+    """Write the commit into the package that is built; it may be a hard link to the source."""
+    (package / BUILT.name).unlink(missing_ok=True)
+    (package / BUILT.name).write_text(f"{commit()}\n", encoding="ascii")
 
 
 class BuildPy(build_py):

@@ -61,7 +61,10 @@ def test_a_clone_an_archive_and_a_build_know_their_commit(clone: Path, tmp_path:
     git(tmp_path / "other", "init", "-q")
     assert described(tmp_path / "other" / "src" / "convkit") == f"{convkit.__version__} (commit unknown)"
 
-    (package / "__init__.py").write_text('__version__ = "0.1.0"\n')
+    (clone / "README.md").write_text("as a table of checkpoints that a user has edited")
+    assert described(package) == f"{convkit.__version__} (commit {commit})"
+
+    (package / "new.py").write_text("")
     changed = f"(commit {commit}, with changes that aren't committed)"
     assert described(package) == f"{convkit.__version__} {changed}"
 

@@ -12,7 +12,7 @@ from convkit import __version__
 #: what a build writes here: the commit; `git archive` puts it in too
 BUILT = Path(__file__).with_name("commit.txt")
 UNKNOWN = "unknown"
-#: follows a commit if files that git knows have changed since
+#: follows a commit if files of the package have changed since, or are new
 DIRTY = "-dirty"
 
 
@@ -40,17 +40,20 @@ def described() -> str:
 
 
 def _of_clone(root: Path) -> str:
-    command = ["git", "--no-optional-locks", "describe", "--always", f"--dirty={DIRTY}", "--abbrev=40", "--exclude=*"]
+    """Ask git; a changed table of a campaign doesn't change what runs, so only ``src`` counts."""
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", "src"]
     # what a hook's or a user's environment says is of another repository
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=10, check=False
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=10, check=True
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return UNKNOWN
-    found = done.stdout.strip()
-    return found if done.returncode == 0 and _is_commit(found) else UNKNOWN
+    lines = done.stdout.splitlines()
+    head = next((line.rpartition(" ")[2] for line in lines if line.startswith("# branch.oid ")), "")
+    changed = any(not line.startswith("#") for line in lines)
+    return head + (DIRTY if changed else "") if _is_commit(head) else UNKNOWN
 
 
 def _is_commit(text: str) -> bool:
