@@ -30,7 +30,7 @@ def described(package: Path) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of the files that say what is built, and of two modules."""
     root = tmp_path_factory.mktemp("clone")
-    for name in ("setup.py", "pyproject.toml", "README.md", ".gitattributes"):
+    for name in ("setup.py", "pyproject.toml", "README.md", ".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, root)
     package = root / "src" / "convkit"
     package.mkdir(parents=True)
