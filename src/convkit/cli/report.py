@@ -9,12 +9,18 @@ from convkit.cli.options import no_fail_option
 from convkit.cli.output import emit, progress
 from convkit.errors import ConvkitError
 from convkit.report import build_report
+from convkit.report.by_hand import summary_beside
 from convkit.report.summary import format_table, read_summary
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument(
+        "directory",
+        metavar="DIR",
+        type=Path,
+        help="the results of a campaign, a folder in which outputs of convkit lie, or one output",
+    )
     parser.add_argument(
         "--table", metavar="FILE", type=Path, help="the campaign's table; DIR gets a copy without credentials"
     )
@@ -40,7 +46,7 @@ def altered(target: Path) -> tuple[str, ...]:
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
     page = build_report(args.directory, table=args.table, judge=altered, verify=args.verify)
-    summary = read_summary(args.directory / "summary.json")
+    summary = read_summary(summary_beside(page))
     if args.json:
         emit(summary.to_json() | {"page": str(page)})
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convkit.errors import UsageError
-from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside
+from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
 from convkit.files.taken import refuse_taken
 from convkit.files.unchanged import Watch
@@ -63,8 +63,10 @@ class Places:
         """
         self._refuse_target()
         companions = companions_path(self.target)
+        void = [] if self.target.exists() else said_of(self.target)  # of a target that isn't there: nobody misses it
         for path in (*self._always(), *self.stale()):
-            self._refuse_neighbour(path, companion_names() if path == companions else None)
+            if path not in void:
+                self._refuse_neighbour(path, companion_names() if path == companions else None)
         for name, files in self.claimed.items():
             self._refuse_neighbour(self.target.with_name(name), files)
 
@@ -82,7 +84,7 @@ class Places:
     def stale(self) -> list[Path]:
         """What earlier work left beside the target."""
         if self.work.in_place:
-            return receipts_beside(self.target)
+            return [*receipts_beside(self.target), *said_of(self.target)]
         return left_beside(self.target, self.work.source.absolute())
 
     def _always(self) -> list[Path]:

@@ -1,8 +1,14 @@
-"""What lies beside a target by the name that convkit gives it, and is stale as soon as the target is replaced."""
+"""What lies beside a target by the name that convkit gives it, and is stale as soon as the target is replaced.
+
+The document of a stage lies at ``<DST>.<stage>.json``: what the stage's command prints with ``--json``. That of a
+conversion is its receipt; ``<DST>.convert.json`` is there only if it failed. ``<DST>.report.html`` and
+``<DST>.summary.json`` are the page that is made of them, and ``<DST>.prove.json`` says what they were made from.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +18,14 @@ from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
 from convkit.files.written import called_today, files_below
+
+#: the stages whose documents lie beside a target
+STAGES = ("plan", "convert", "roundtrip", "equivalence")
+#: what the names end with of what says something of a target, and nothing of one that replaces it
+_SAID = (*(f".{stage}.json" for stage in STAGES[1:]), ".prove.json", ".summary.json", ".report.html")
+#: what such a file begins with, so that no file of others is taken for one
+_OURS = re.compile(rb'\s*(?:\{\s*"schema":\s*"convkit\.|<!doctype html>.*<title>convkit:)', re.DOTALL)
+_HEAD = 1024
 
 
 def companions_path(target: Path) -> Path:
@@ -24,6 +38,31 @@ def fetch_record_path(target: Path) -> Path:
     return target.with_name(target.name + ".fetch.json")
 
 
+def stage_path(target: Path, stage: str) -> Path:
+    """Where the document of a stage lies that made or judged ``target``."""
+    return target.with_name(f"{target.name}.{stage}.json")
+
+
+def page_path(target: Path) -> Path:
+    """Where the page of the one conversion to ``target`` lies."""
+    return target.with_name(target.name + ".report.html")
+
+
+def said_of(target: Path) -> list[Path]:
+    """What is there of the documents and the page that say something of ``target``; files of others are none."""
+    places = (target.with_name(target.name + end) for end in _SAID)
+    return [path for path in places if path.is_file() and not path.is_symlink() and is_ours(path)]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file begins as the documents and the pages of convkit do."""
+    try:
+        with path.open("rb") as file:
+            return _OURS.match(file.read(_HEAD)) is not None
+    except OSError:
+        return False
+
+
 def files_of_output(target: Path) -> Iterator[tuple[str, Path]]:
     """The files of a target, of its companions and its complement, by their names from the target's folder."""
     for top in (target, companions_path(target), complement_path(target)):
@@ -33,8 +72,9 @@ def files_of_output(target: Path) -> Iterator[tuple[str, Path]]:
 def left_beside(target: Path, source: Path | None = None) -> list[Path]:
     """What earlier work left beside ``target``: receipts, a complement, the record of a fetch, companions, a config.
 
-    Files that the receipt doesn't name count only if their name says what they are; a config that somebody has edited
-    doesn't, nor one that ``source``, from which the target is to be made, uses.
+    What was said of it (:func:`said_of`) belongs to it too. Files that the receipt doesn't name count only if their
+    name says what they are; a config that somebody has edited doesn't, nor one that ``source``, from which the target
+    is to be made, uses.
     """
     left = [*receipts_beside(target), complement_path(target), fetch_record_path(target)]
     receipt = _receipt(target)
@@ -42,6 +82,7 @@ def left_beside(target: Path, source: Path | None = None) -> list[Path]:
     if receipt:
         own = _unchanged(target, receipt) if "written" in receipt else _of_earlier_releases(target, receipt)
         left += [path for path in own if path != used and path not in left]
+    left += said_of(target)
     return [path for path in left if os.path.lexists(path)]
 
 

@@ -14,6 +14,7 @@ import json
 import os
 from pathlib import Path
 
+from convkit.report.by_hand import page_places
 from convkit.report.campaign import TABLE, read_campaign
 from convkit.report.standing import Judge
 from convkit.report.summary import Summary, format_table, read_summary, summarize
@@ -28,7 +29,7 @@ def build_report(
     """Write ``report.html`` and ``summary.json`` into a results folder, and return the page's path.
 
     Args:
-        directory: the results folder.
+        directory: the results folder; or the target of one conversion, whose page is ``<target>.report.html``.
         judge: compares the bytes of an output with its receipt: the problems of :func:`convkit.verify.receipts.verify`.
             Without it, a file with another time of change counts as changed.
         verify: whether to compare all bytes; else sizes and times of change are enough.
@@ -43,8 +44,9 @@ def build_report(
         _write(directory / TABLE, without_credentials(table))
     conversions = read_campaign(directory, judge, verify=verify)
     summary = summarize(conversions)
-    _write(directory / "summary.json", json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
-    return _write(directory / "report.html", render(summary, conversions))
+    page, figures = page_places(directory)
+    _write(figures, json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return _write(page, render(summary, conversions))
 
 
 def _write(path: Path, content: str) -> Path:

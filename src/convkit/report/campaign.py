@@ -1,7 +1,7 @@
 """Reading a results folder, however much of it is there: one :class:`Conversion` for each row.
 
-The folder of a campaign holds a folder for each row. The folder of a single conversion holds its receipt and its
-verdicts. Nothing here depends on how far a conversion got.
+The folder of a campaign holds a folder for each row. What was converted by hand has its receipt and its verdicts beside
+it (:mod:`convkit.report.by_hand`). Nothing here depends on how far a conversion got.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.document import from_json
 from convkit.files.receipt import STATE_SCHEMA
 from convkit.files.uri import without_secrets
+from convkit.report.by_hand import conversions_in, documents_of, is_error, target_named
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
 from convkit.report.standing import Judge, stale
@@ -130,13 +131,18 @@ def read_campaign(directory: Path, judge: Judge | None = None, *, verify: bool =
     Documents of an earlier run don't count if they belong to stages that the latest run hasn't reached.
 
     Args:
-        directory: the results folder.
+        directory: the results folder; or a target, whose documents lie beside it.
         judge: compares the bytes of an output with its receipt, where times of change don't show that it is the same.
         verify: whether to compare all bytes.
 
     Raises:
         ConvkitError: there is nothing to report on, or a document is malformed.
     """
+    if (target := target_named(directory)) is not None:
+        alone = _by_hand(target.name, documents_of(target, _read_document))
+        if not alone.documents and not alone.complaints:
+            raise ConvkitError("has no receipt beside it", path=directory, remedy="give an output of convkit")
+        return [_with_standing(alone, target.parent, {}, judge, verify)]
     if not directory.is_dir():
         raise ConvkitError("is not a folder", path=directory, remedy="give the folder in which the receipt lies")
     claims = _read_claims(directory / TABLE)
@@ -145,8 +151,8 @@ def read_campaign(directory: Path, judge: Judge | None = None, *, verify: bool =
         row = _read_conversion(directory / name, claims.get(name, {}))
         if claims or row.documents or row.complaints:
             rows[name] = _with_standing(_without_later(row, rows), directory / name, rows, judge, verify)
-    if not rows and (alone := _read_conversion(directory, {})).documents:
-        rows[""] = _with_standing(alone, directory, rows, judge, verify)
+    for row in [] if claims else _made_by_hand(directory):
+        rows.setdefault(row.id, _with_standing(row, directory, {}, judge, verify))
     found = list(rows.values())
     if not found:
         raise ConvkitError(
@@ -157,9 +163,27 @@ def read_campaign(directory: Path, judge: Judge | None = None, *, verify: bool =
     return found
 
 
+def _made_by_hand(directory: Path) -> list[Conversion]:
+    """The conversions whose documents lie in this folder itself; those of the only one may have any names."""
+    found = conversions_in(directory, _read_document)
+    if len(found) > 1 or any(is_error(document) for documents in found.values() for document in documents.values()):
+        return [_by_hand(name, documents) for name, documents in found.items()]
+    documents = _by_schema(directory)
+    return [_by_hand(directory.name, documents)] if documents else []
+
+
+def _by_hand(name: str, documents: dict[str, dict[str, Any]]) -> Conversion:
+    """A conversion without a row of a table."""
+    failed = {stage: str(document.get("error")) for stage, document in documents.items() if is_error(document)}
+    kept = {stage: document for stage, document in documents.items() if stage not in failed}
+    source = (kept.get("convert", {}).get("source") or {}).get("path")
+    claim = {"source": without_secrets(source)} if isinstance(source, str) else {}
+    return _without_later(Conversion(id=name, claim=claim, documents=kept, complaints=failed), {})
+
+
 def _without_later(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
     """The row without the documents of stages after one that failed in the latest run, for itself or for its source."""
-    origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
+    origin = _origin(row, earlier)
     if origin is not None and "convert" not in origin.documents:
         return replace(row, documents={}, complaints={"fetch": f"row {origin.id} has no output"})
     failed = [stage for stage in STAGES if stage in row.complaints and stage not in row.documents]
@@ -174,12 +198,18 @@ def _with_standing(
 ) -> Conversion:
     """The row, and why it is stale, if it is: also where the row that it starts from has another output since."""
     reasons = [*stale(directory, row.documents, judge, always=verify)]
-    origin = earlier.get(row.claim.get("source", "").removeprefix("row:"))
+    origin = _origin(row, earlier)
     sides = ((origin.receipt.get("target") or {}), (row.receipt.get("source") or {})) if origin else ({}, {})
     made, read = (side.get("leaves") for side in sides)
     if origin and made and read and made != read and _algorithms(made) == _algorithms(read):
         reasons.append(f"its source is another than the output of row {origin.id}: convert it again")
     return replace(row, stale=tuple(reasons))
+
+
+def _origin(row: Conversion, earlier: dict[str, Conversion]) -> Conversion | None:
+    """The row from whose output this one starts."""
+    source = row.claim.get("source", "")
+    return earlier.get(source.removeprefix("row:")) if source.startswith("row:") else None
 
 
 def _algorithms(leaves: dict[str, Any]) -> set[str]:
