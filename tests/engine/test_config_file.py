@@ -9,19 +9,24 @@ from pathlib import Path
 import pytest
 
 from convkit.errors import ConvkitError
-from convkit.files.config_file import find_config, read_config, write_config
+from convkit.files.config_file import find_config, no_config, read_config, write_config
 
 PLACES = [
     # the checkpoint, the files around it, the config
     ("m", ["m/config.json", "m/params.yaml"], "m/config.json"),
     ("m", ["m/params.yaml", "m/other.yaml"], "m/params.yaml"),
     ("m", ["m/config_to_cs-2.4.yaml"], "m/config_to_cs-2.4.yaml"),
-    ("m", ["m/one.yaml", "m/two.yaml"], None),
+    ("m", ["m/config_to_cs-2.4.yaml", "m/config_to_cs-2.5.yaml"], None),
+    ("m", ["m/other.yaml"], None),
+    ("m", ["m/m.mdl", "m/m.yaml", "m/other.yaml", "m/config.json"], "m/m.yaml"),
+    ("m", ["m/m.mdl", "m/m.yaml", "m/model.safetensors", "m/config.json"], "m/config.json"),
+    ("m", ["m/a.mdl", "m/b.mdl", "m/a.yaml"], None),
     ("m", ["config.json"], None),
     ("m.mdl", ["m.yaml", "params.yaml", "m.json"], "m.yaml"),
     ("m.mdl", ["params.yaml", "other.yaml", "config.json"], "params.yaml"),
     ("m.mdl", ["config_to_cs-2.4.yaml"], "config_to_cs-2.4.yaml"),
-    ("m.mdl", ["one.yaml", "two.yaml"], None),
+    ("m.mdl", ["m.yml"], "m.yml"),
+    ("m.mdl", ["other.yaml"], None),
     ("m.mdl", ["config.json"], None),
     ("m.pt", ["m.json", "config.json"], "m.json"),
     ("m.pt", ["config.json", "params.yaml"], "config.json"),
@@ -38,6 +43,17 @@ def test_the_config_is_found_by_its_name(
     for name in files:
         (tmp_path / name).write_text("{}")
     assert find_config(path) == (tmp_path / expected if expected else None)
+
+
+@pytest.mark.parametrize("place", ["m.mdl", "."])
+def test_configs_of_other_names_are_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "m.mdl").touch()
+    assert no_config(tmp_path / place) == ("has no config beside it", "name the config: --config")
+    for name in ("params_b.yaml", "params_a.yaml"):
+        (tmp_path / name).write_text("{}")
+    problem, remedy = no_config(tmp_path / place)
+    assert problem == "has no config of its own name beside it; params_a.yaml, params_b.yaml lie there"
+    assert remedy == f"name the model's: --config {tmp_path / 'params_a.yaml'}"
 
 
 def test_one_kind_of_config_may_be_asked_for(tmp_path: Path) -> None:

@@ -219,6 +219,15 @@ class TestReading:
             open_checkpoint(path)
         assert "\n" not in str(refused.value) and refused.value.remedy
 
+    def test_metadata_that_is_null_is_none_as_for_the_reference(self, tmp_path: Path) -> None:
+        from safetensors import safe_open
+
+        path = raw(tmp_path / "a.safetensors", {"__metadata__": None, "w": entry("U8", [2], 0, 2)}, b"12")
+        with safe_open(path, "np") as opened:
+            assert not opened.metadata()
+        with open_checkpoint(path) as checkpoint:
+            assert not checkpoint.metadata and list(checkpoint.leaves) == ["w"]
+
     def test_a_header_longer_than_the_file_is_refused(self, tmp_path: Path) -> None:
         path = raw(tmp_path / "bad.safetensors", {}, length=1 << 60)
         with pytest.raises(ConvkitError, match="is truncated: 10 bytes, but the header alone"):

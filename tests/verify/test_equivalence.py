@@ -312,7 +312,7 @@ class TestWhatIsMissing:
     def test_the_config(self, tmp_path: Path) -> None:
         hf, cs = write(llama(), tmp_path)
         (cs / "params.yaml").unlink()
-        with pytest.raises(ConvkitError, match="no config is beside it"):
+        with pytest.raises(ConvkitError, match="has no config beside it"):
             equivalence(hf, cs)
 
 

@@ -49,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=advance,
         )
-    print_summary(args, receipt)
+    print_summary(args, receipt, source.config_path)
     return 0
 
 
-def print_summary(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
-    """Print a summary of a conversion to ``args.target``."""
+def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Path | None) -> None:
+    """Print a summary of a conversion to ``args.target`` by a config of the source."""
     for declared in receipt["plan"].get("deviations", []):
         print(f"convkit: deviation: {deviation(declared)}", file=sys.stderr)
     if unknown := receipt["plan"].get("unknown", []):
@@ -71,5 +71,5 @@ def print_summary(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
         print(
             f"{args.target}: {plan['target']['layout']}, {len(plan['target_leaves'])} leaves, "
             f"{size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s ({size(rate)}/s)"
-            f"{', resumed' if receipt['resumed'] else ''}; receipt {receipt_path(args.target).name}"
+            f"{', resumed' if receipt['resumed'] else ''}; {f'config {config.name}; ' if config else ''}receipt {receipt_path(args.target).name}"
         )

@@ -30,15 +30,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit(document)
     else:
-        _show(document)
+        _show(document, source.config_path)
     return 0
 
 
-def _show(plan: dict[str, Any]) -> None:
+def _show(plan: dict[str, Any], config: Path | None) -> None:
     summary = plan["summary"]
     table(
         [
             ("mapping", plan["mapping"]),
+            *([("config", config)] if config else []),
             ("formats", f"{plan['source']['format']} -> {plan['target']['format']}"),
             ("variant", ", ".join(f"{name}={value!r}" for name, value in plan["variant"].items()) or "-"),
             ("exactness", "exact" if plan["exact"] else "bounded"),

@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=advance,
         )
-    print_summary(args, receipt)
+    print_summary(args, receipt, source.config_path)
     return 0
 
 

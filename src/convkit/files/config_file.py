@@ -15,25 +15,61 @@ from convkit.files.document import as_json, from_json
 JSON_LIMIT = 1 << 22
 #: most bytes of one in YAML, which takes 200 times as much memory, and four seconds
 YAML_LIMIT = 1 << 20
+#: files that a line names
+_SHOWN = 4
 
 
-def find_config(path: Path, suffixes: Collection[str] = (".json", ".yaml")) -> Path | None:
+#: suffixes of files that hold weights in a folder, and not in a ``.mdl``
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+#: how ModelZoo's converter calls the config that it writes beside a ``.mdl``
+_CONVERTED = "config_to_cs-*.yaml"
+_YAMLS = (".yaml", ".yml")
+
+
+def find_config(path: Path, suffixes: Collection[str] = (".json", *_YAMLS)) -> Path | None:
     """Find the config of a checkpoint by its name; None if there isn't one, or if it is ambiguous.
 
-    A file's own config is ``<stem>.yaml`` or ``<stem>.json``. Otherwise it is the folder's: ``config.json``,
-    ``params.yaml``, or, in a folder or beside a ``.mdl`` (where the original converter writes
-    ``config_to_cs-X.Y.yaml``), the only YAML file.
+    A file's own config is ``<stem>.yaml``, ``.yml`` or ``.json``. Otherwise it is the folder's: ``config.json``,
+    ``params.yaml``, or, in a folder or beside a ``.mdl``, the only ``config_to_cs-X.Y.yaml``, as the original converter
+    calls what it writes. A folder with one ``.mdl`` and no other weights is this file. A config of another name counts
+    only if the user names it.
 
     Args:
         suffixes: the suffixes to look for.
     """
+    path = _only_mdl(path) or path
     folder = path if path.is_dir() else path.parent
-    own = [] if path.is_dir() else [path.with_suffix(".yaml"), path.with_suffix(".json")]
+    own = [] if path.is_dir() else [path.with_suffix(suffix) for suffix in (*_YAMLS, ".json")]
     named = [folder / "params.yaml"] if path.suffix == ".mdl" else [folder / "config.json", folder / "params.yaml"]
-    yamls = list(folder.glob("*.yaml")) if path.is_dir() or path.suffix == ".mdl" else []
-    only = yamls if len(yamls) == 1 else []
+    converted = list(folder.glob(_CONVERTED)) if path.is_dir() or path.suffix == ".mdl" else []
+    only = converted if len(converted) == 1 else []
     places = (place for place in (*own, *named, *only) if place.suffix in suffixes and place != path)
     return next((place for place in places if place.is_file()), None)
+
+
+def _only_mdl(path: Path) -> Path | None:
+    """The one ``.mdl`` of a folder that holds no other weights."""
+    if not path.is_dir():
+        return None
+    files = [file for file in path.iterdir() if file.suffix in (".mdl", *_WEIGHTS)]
+    return files[0] if len(files) == 1 and files[0].suffix == ".mdl" else None
+
+
+def no_config(path: Path, option: str = "--config") -> tuple[str, str]:
+    """What to say of a checkpoint whose config isn't found, and the remedy: YAML files of other names are named.
+
+    Args:
+        path: the checkpoint.
+        option: the one that names the config, if the caller knows it.
+    """
+    folder = path if path.is_dir() else path.parent
+    files = folder.iterdir() if folder.is_dir() else ()
+    yamls = sorted(file.name for file in files if file.suffix in _YAMLS and file.is_file())
+    if not yamls:
+        return "has no config beside it", f"name the config{f': {option}' if option else ''}"
+    shown = ", ".join(yamls[:_SHOWN]) + (f" and {len(yamls) - _SHOWN} more" if len(yamls) > _SHOWN else "")
+    lies = "lies" if len(yamls) == 1 else "lie"
+    return f"has no config of its own name beside it; {shown} {lies} there", f"name the model's: {f'{option} {folder / yamls[0]}'.strip()}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

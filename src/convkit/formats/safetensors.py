@@ -3,8 +3,8 @@
 Layout, from the format's description and its reference implementation (safetensors 0.8): eight bytes for the header's
 length (little-endian), the header, the data. The header maps each key to
 ``{"dtype", "shape", "data_offsets": [begin, end]}``, offsets counted from the header's end, and
-``__metadata__`` to a map of strings. Offsets must cover the data without gap or overlap. The header is parsed by hand,
-because the reference package would be imported for nothing else.
+``__metadata__`` to a map of strings, or null. Offsets must cover the data without gap or overlap. The header is parsed
+by hand, because the reference package would be imported for nothing else.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[st
         header = parse_json(opened.read(length), file)
     if not isinstance(header, dict):
         raise ConvkitError("the header is not a JSON object", path=file, remedy=_REFETCH)
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata  # null is what the reference implementation reads as absent
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ConvkitError("is not a map of strings", path=file, key="__metadata__", remedy=_REFETCH)
     entries = sorted((_entry(file, key, entry) for key, entry in header.items()), key=lambda entry: entry[2:])

@@ -21,16 +21,14 @@ class Framework:
     Attributes:
         layout: the layout's name, from the names of the leaves and the config; empty where they don't say it.
         leaf: how a key ends, in one of these ways, that all its checkpoints have, and no others.
-        config: the suffix of the config beside a checkpoint; empty where checkpoints have none.
-        missing: what to say where that config isn't found.
+        config: suffixes of the config beside a checkpoint; empty where checkpoints have none.
         named_in: the field of the config that names the model.
         within: how keys of the model begin in a checkpoint that holds more than the model.
     """
 
     layout: Callable[[Collection[str], Config], str] = lambda keys, config: ""
     leaf: tuple[str, ...] = ()
-    config: str = ""
-    missing: str = ""
+    config: tuple[str, ...] = ()
     named_in: str | None = None
     within: str = ""
 
@@ -56,14 +54,13 @@ def _hf(keys: Collection[str], config: Config) -> str:
     return f"hf/{config['model_type']}" if "model_type" in config else ""
 
 
-_HF = Framework(_hf, config=".json", missing="no config.json is beside it", named_in="model_type")
+_HF = Framework(_hf, config=(".json",), named_in="model_type")
 #: what stands before the slash in a layout's name -> how such checkpoints are opened
 _FRAMEWORKS = {
     "cerebras": Framework(
         _cerebras,
         leaf=("embedding_layer.word_embeddings.weight", "encoder_embeddings.word_embeddings.weight"),
-        config=".yaml",
-        missing="no config is beside it, or several yamls are",
+        config=(".yaml", ".yml"),
         within="model.",
     ),
     "hf": _HF,

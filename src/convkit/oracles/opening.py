@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from convkit.checkpoint import Checkpoint
 from convkit.errors import ConvkitError
-from convkit.files.config_file import find_config, read_config
+from convkit.files.config_file import find_config, no_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
@@ -178,9 +178,10 @@ def beside(path: Path, framework: Framework) -> Path:
     Raises:
         ConvkitError: there is none, or several could be meant.
     """
-    found = find_config(path, (framework.config,))
+    found = find_config(path, framework.config)
     if found is None:
-        raise ConvkitError(framework.missing, path=path, remedy="name the config")
+        problem, remedy = no_config(path, option="")
+        raise ConvkitError(problem, path=path, remedy=remedy)
     return found
 
 

@@ -11,6 +11,7 @@ from convkit.config import ConfigClass
 from convkit.config.classes import every
 from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
+from convkit.files.config_file import no_config
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
 from convkit.mappings import all_mappings, get_layout, layouts
@@ -110,11 +111,9 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
         raise ConvkitError(
             f"mixes the leaves of {', '.join(found)}", path=source.path, remedy="say which it is: --from"
         )
-    raise ConvkitError(
-        "has no config beside it, and the names of its leaves don't show its layout",
-        path=source.path,
-        remedy="name the config: --config, or a folder that holds the whole checkpoint",
-    )
+    problem, remedy = no_config(source.path)
+    problem = f"{problem}, and the names of its leaves don't show its layout"
+    raise ConvkitError(problem, path=source.path, remedy=remedy)
 
 
 def _has_keys(source: Source, layout: Layout) -> bool:
