@@ -68,8 +68,10 @@ def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Pat
     else:
         plan = receipt["plan"]
         rate = receipt["bytes_written"] / max(receipt["seconds"], 1e-3)
+        resumed = ", resumed" if receipt["resumed"] else ""
+        by = f"config {config.name}; " if config else ""
         print(
             f"{args.target}: {plan['target']['layout']}, {len(plan['target_leaves'])} leaves, "
             f"{size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s ({size(rate)}/s)"
-            f"{', resumed' if receipt['resumed'] else ''}; {f'config {config.name}; ' if config else ''}receipt {receipt_path(args.target).name}"
+            f"{resumed}; {by}receipt {receipt_path(args.target).name}"
         )

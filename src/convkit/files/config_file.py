@@ -69,7 +69,8 @@ def no_config(path: Path, option: str = "--config") -> tuple[str, str]:
         return "has no config beside it", f"name the config{f': {option}' if option else ''}"
     shown = ", ".join(yamls[:_SHOWN]) + (f" and {len(yamls) - _SHOWN} more" if len(yamls) > _SHOWN else "")
     lies = "lies" if len(yamls) == 1 else "lie"
-    return f"has no config of its own name beside it; {shown} {lies} there", f"name the model's: {f'{option} {folder / yamls[0]}'.strip()}"
+    example = f"{option} {folder / yamls[0]}".strip()
+    return f"has no config of its own name beside it; {shown} {lies} there", f"name the model's: {example}"
 
 
 def read_config(path: Path) -> dict[str, Any]:
