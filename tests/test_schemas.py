@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib.resources import files
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import jsonschema
@@ -13,6 +15,7 @@ from referencing import Registry, Resource
 
 from convkit.cli import main, schemas
 from convkit.report import build_report
+from convkit.version import commit
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
@@ -45,6 +48,9 @@ def test_plan(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_receipt(converted: Path) -> None:
     receipt = json.loads((converted / "made.mdl.convkit.json").read_text())
     validator("receipt").validate(receipt)
+    made = ("convert", str(converted / "source"), str(converted / "made.mdl"), "--to", "cerebras/llama")
+    assert receipt["command_line"] == shlex.join(("convkit", *made))
+    assert (receipt["commit"], receipt["host"]) == (commit(), gethostname())
     receipt["plan"]["source_leaves"]["lm_head.weight"] = {"shape": [1], "dtype": "float32", "fate": "forgotten"}
     assert not validator("receipt").is_valid(receipt)
 

@@ -8,6 +8,7 @@ from pkgutil import walk_packages
 import convkit
 from convkit.formats import get_format, names
 from convkit.mappings import all_mappings
+from convkit.version import commit
 
 for module in walk_packages(convkit.__path__, "convkit."):
     if not module.name.endswith("__main__"):
@@ -17,3 +18,4 @@ for name in ("h5py", "numpy.random", "torch", "transformers.models.llama.modelin
 for name in names():
     get_format(name)
 all_mappings()
+commit()

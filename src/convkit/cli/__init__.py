@@ -110,7 +110,10 @@ def _call(argv: list[str] | None) -> int:
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by this name
     look_up(args)
-    code: int = args.call(args)
+    from convkit.files.maker import called_as
+
+    with called_as(["convkit", *(sys.argv[1:] if argv is None else argv)]):
+        code: int = args.call(args)
     return code
 
 

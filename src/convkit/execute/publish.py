@@ -24,10 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import convkit
+from msgspec.structs import asdict
+
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError
 from convkit.execute.places import Places, Work
+from convkit.files.maker import maker
 from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
@@ -132,7 +134,7 @@ class Output:
         vouched = [name for name in beside if name not in self.places.aside]
         receipt, data = sealed(
             type_(
-                convkit=convkit.__version__,
+                **asdict(maker()),
                 plan=dict(plan),
                 plan_digest=digest_value("sha256", plan),
                 warnings=[*warnings, *self.staging.warnings],

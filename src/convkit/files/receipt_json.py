@@ -67,11 +67,14 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Receipt(Document, frozen=True, kw_only=True):
-    """What every receipt says. The last two fields are those that receipts of earlier releases don't have."""
+    """What every receipt says. Receipts of earlier releases don't have the fields that may be left out."""
 
     schema: Literal["convkit.receipt/2"] = "convkit.receipt/2"
     kind: str
     convkit: str
+    commit: Annotated[str | UnsetType, Meta(description="of convkit; -dirty: its files were changed since")] = UNSET
+    host: Annotated[str | UnsetType, Meta(description="the name of the machine that did the work")] = UNSET
+    command_line: Annotated[str | UnsetType, Meta(description="what was typed, with credentials masked")] = UNSET
     plan: dict[str, Any]
     plan_digest: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
     bytes_read: Natural
