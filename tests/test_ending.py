@@ -77,7 +77,7 @@ def test_a_fault_of_convkit_itself(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert line.startswith("convkit: a fault of convkit itself: TypeError: no way, at test_ending.py:")
-    assert line.endswith("(report it; CONVKIT_TRACE=1 shows the trace)")
+    assert line.endswith("(report it; -v shows the trace)")
     assert json.loads(said.out)["exit_code"] == ending.FAULT
     with pytest.raises(TypeError):
         cli.run([])

@@ -4,7 +4,34 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "IncompleteError", "PlanError", "UsageError"]
+__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "IncompleteError", "PlanError", "UsageError", "visible"]
+
+#: what a terminal obeys or hides instead of showing it: controls, line separators, marks of direction, byte order marks
+_UNSEEN = frozenset(
+    chr(code)
+    for first, last in (
+        (0x00, 0x1F),
+        (0x7F, 0x9F),
+        (0x061C, 0x061C),
+        (0x200B, 0x200B),
+        (0x200E, 0x200F),
+        (0x2028, 0x202E),
+        (0x2060, 0x2069),
+        (0xFEFF, 0xFEFF),
+    )
+    for code in range(first, last + 1)
+)
+
+
+def visible(text: str) -> str:
+    """A text as one line that a terminal shows as it is: names of files, keys and values may hold anything.
+
+    >>> visible("a\x1b[2Jb\n\u202ec"), visible("naïve 重み")
+    ('a\\x1b[2Jb\\n\\u202ec', 'naïve 重み')
+    """
+    if _UNSEEN.isdisjoint(text):
+        return text
+    return "".join(letter.encode("unicode_escape").decode() if letter in _UNSEEN else letter for letter in text)
 
 
 class ConvkitError(Exception):
@@ -27,9 +54,9 @@ class ConvkitError(Exception):
         self.path = os.fspath(path) if path is not None else None
         self.key = key
         self.remedy = remedy
-        parts = [part for part in (self.path, key, problem) if part]
-        text = ": ".join(parts) + (f" ({remedy})" if remedy else "")
-        super().__init__(" ".join(text.split()))
+        names = [visible(name) for name in (self.path, key) if name]
+        text = ": ".join([*names, problem] if problem else names) + (f" ({remedy})" if remedy else "")
+        super().__init__(visible(" ".join(text.split())))
 
 
 class UsageError(ConvkitError):

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from convkit.cli.ending import ended, refused
 from convkit.cli.recorded import look_up
+from convkit.cli.volume import VOLUME
 from convkit.errors import UsageError
 
 
@@ -109,6 +110,7 @@ def _call(argv: list[str] | None) -> int:
     for name, value in vars(args).items():
         if isinstance(value, Path) and value.name in ("", ".."):
             setattr(args, name, value.resolve())  # receipts and configs are found by this name
+    VOLUME.quiet, VOLUME.verbose = args.quiet, args.verbose
     look_up(args)
     from convkit.files.maker import called_as
 
@@ -141,7 +143,7 @@ class _Parser(argparse.ArgumentParser):
             module = import_module(f"{__name__}.{self._command.module}")
             getattr(module, self._command.options)(self)
             self.set_defaults(call=getattr(module, self._command.run))
-            _add_json(self, self._json_default)
+            _add_common(self, self._json_default)
             self._command = None
         return super().parse_known_args(args, namespace)
 
@@ -179,10 +181,18 @@ def _add_commands(
             group = commands.add_parser(name, help=one.summary, description=about)
             # subcommands don't set a default, which would hide a --json before them
             _add_commands(group, f"{name}_command", one.commands, json_default=argparse.SUPPRESS)
-            _add_json(group, json_default)
+            _add_common(group, json_default)
         else:
             commands.add_parser(name, help=one.summary, description=about, command=one, json_default=json_default)
 
 
-def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
+def _add_common(parser: argparse.ArgumentParser, default: object) -> None:
+    """Add the options that every command has."""
     parser.add_argument("--json", action="store_true", default=default, help="print one JSON document")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument(
+        "-q", "--quiet", action="store_true", default=default, help="print only warnings, errors and --json"
+    )
+    volume.add_argument(
+        "-v", "--verbose", action="store_true", default=default, help="shorten no list, and show the trace of a fault"
+    )

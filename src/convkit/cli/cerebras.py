@@ -7,7 +7,6 @@ Source of the flags: ModelZoo release 2.0.2, ``compat/fix_checkpoint_spec.py`` a
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from convkit.checkpoint import Leaf
-from convkit.cli.output import emit, progress, table
+from convkit.cli.output import ask, emit, note, progress, say, table
 from convkit.errors import UsageError
 from convkit.execute.publish import writing
 from convkit.files.config_file import find_config
@@ -108,7 +107,7 @@ def fix(args: argparse.Namespace) -> int:
             document = planned(checkpoint, state, details).to_json()
         elif args.fix_inplace and not (args.yes or _agreed(args, found)):
             document = planned(checkpoint, state, details).to_json()
-            print("convkit: nothing was changed", file=sys.stderr)
+            note("nothing was changed")
         else:
             with progress(f"{args.checkpoint_path} -> {target}") as advance:
                 document = restate(
@@ -127,7 +126,7 @@ def fix(args: argparse.Namespace) -> int:
         emit(document)
     elif not found.repairs:
         copied = f"; copied to {target}" if "plan" in document else ""
-        print(f"{args.checkpoint_path}: healthy, nothing was changed{copied}")
+        say(f"{args.checkpoint_path}: healthy, nothing was changed{copied}")
     else:
         _show_repairs(found)
         _show(document, target)
@@ -161,9 +160,8 @@ def _backup(target: Path) -> Path:
 
 def _agreed(args: argparse.Namespace, found: Repaired) -> bool:
     """Ask the user for confirmation, as the original script does."""
-    print(f"{args.checkpoint_path}: {len(found.repairs)} repairs", file=sys.stderr)
-    print("Are you sure you want to fix the checkpoint inplace? [y/N]: ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
+    note(f"{args.checkpoint_path}: {len(found.repairs)} repairs")
+    answer = ask("Are you sure you want to fix the checkpoint inplace? [y/N]: ")
     if not answer:
         raise UsageError("--fix_inplace asks for confirmation, but got no answer", remedy="say --yes")
     return answer.strip().lower() == "y"
@@ -220,7 +218,7 @@ def _carry(args: argparse.Namespace) -> int:
         emit(document)
     else:
         table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
-        print(f"state of {'a map-style' if kind == 'map' else 'an iterable'} loader at data step {workers.step}")
+        say(f"state of {'a map-style' if kind == 'map' else 'an iterable'} loader at data step {workers.step}")
         _show(document, args.output_file)
     return 0
 
@@ -244,7 +242,7 @@ def _put_back(args: argparse.Namespace) -> int:
         )
     else:
         table([["worker", "samples"], *workers.samples.items(), ["all", workers.total]])
-        print(f"{folder}: {'not written' if args.dry_run else f'files of data step {workers.step}'}")
+        say(f"{folder}: {'not written' if args.dry_run else f'files of data step {workers.step}'}")
     return 0
 
 
@@ -289,9 +287,9 @@ def _show_repairs(found: Repaired) -> None:
 
 def _show(document: dict[str, Any], target: Path) -> None:
     if "plan" not in document:
-        print(f"{target}: not written")
+        say(f"{target}: not written")
         return
-    print(
+    say(
         f"{target}: {len(document['target']['leaves'])} leaves, {size(document['target']['bytes'])}; "
         f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors copied undecoded, "
         f"all compared with the source; receipt {receipt_path(target).name}"
@@ -300,4 +298,4 @@ def _show(document: dict[str, Any], target: Path) -> None:
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        print(f"convkit: warning: {warning}", file=sys.stderr)
+        note(f"warning: {warning}")

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from convkit.cli.kinds import RECORDED, made_by
 from convkit.cli.options import config_option, from_on, no_fail_option, running_options, source_format_option
-from convkit.cli.output import emit, parse_size, progress
+from convkit.cli.output import emit, few_of, parse_size, progress, say
+from convkit.cli.volume import VOLUME
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations
 from convkit.verify.verdict import Verdict
@@ -134,28 +135,27 @@ def show(verdict: Verdict) -> None:
     bound = ", ".join(f"{name} <= {_number(value)}" for name, value in verdict.bound.items())
     declared = verdict.deviations or ()
     under = f", {deviations(len(declared))}" if declared else ""
-    print(f"{verdict.check}: {_STATES[verdict.state]}{under}: {measured}{f' (bound: {bound})' if bound else ''}")
+    say(f"{verdict.check}: {_STATES[verdict.state]}{under}: {measured}{f' (bound: {bound})' if bound else ''}")
     for one in declared:
         own = f" (by itself: max_rel {_number(one.measured['max_rel'])})" if one.measured else ""
-        print(f"deviation: {deviation(structs.asdict(one))}{own}")
+        say(f"deviation: {deviation(structs.asdict(one))}{own}")
     document = verdict.to_json()
     if walked := headline(stages_of(document)):
-        print(f"stages: {walked}")
+        say(f"stages: {walked}")
     if probe := verdict.details.get("probe"):
-        print(f"input: {probe['positions']} positions")
+        say(f"input: {probe['positions']} positions")
     if verdict.sensitivity:
         missed = [fault.in_words for fault in faults_of(document) if not fault.caught]
-        more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
-        named = f"; missed: {', '.join(missed[:_SHOWN])}{more}" if missed else ""
-        print(f"planted faults: {verdict.sensitivity}{named}")
+        named = f"; missed: {few_of(missed, _SHOWN)}" if missed else ""
+        say(f"planted faults: {verdict.sensitivity}{named}")
     if gap := verdict.details.get("not_compared"):
-        print(f"not compared: {gap}")
+        say(f"not compared: {gap}")
     for key, why in verdict.details.get("missing", {}).items():
-        print(f"not there: {key}, though {why}: accepted")
-    for problem in verdict.problems[:_SHOWN]:
-        print(f"  {problem}")
-    if len(verdict.problems) > _SHOWN:
-        print(f"  ... and {len(verdict.problems) - _SHOWN} more (--json shows all)")
+        say(f"not there: {key}, though {why}: accepted")
+    shown = VOLUME.shown(verdict.problems, _SHOWN)
+    say(*(f"  {problem}" for problem in shown))
+    if len(shown) < len(verdict.problems):
+        say(f"  ... and {len(verdict.problems) - len(shown)} more (-v shows all)")
 
 
 def _number(value: Any) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli import migrate
-from convkit.cli.output import emit, parse_size, progress
+from convkit.cli.output import emit, few_of, note, parse_size, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
@@ -56,13 +55,11 @@ def run(args: argparse.Namespace) -> int:
 def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Path | None) -> None:
     """Print a summary of a conversion to ``args.target`` by a config of the source."""
     for declared in receipt["plan"].get("deviations", []):
-        print(f"convkit: deviation: {deviation(declared)}", file=sys.stderr)
+        note(f"deviation: {deviation(declared)}")
     if unknown := receipt["plan"].get("unknown", []):
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        names = ", ".join(unknown[:_SHOWN])
-        print(f"convkit: not fields of the source's config class, kept as complement: {names}{more}", file=sys.stderr)
+        note(f"not fields of the source's config class, kept as complement: {few_of(unknown, _SHOWN)}")
     for warning in receipt["warnings"]:
-        print(f"convkit: warning: {warning}", file=sys.stderr)
+        note(f"warning: {warning}")
     if args.json:
         emit(receipt)
     else:
@@ -70,7 +67,7 @@ def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Pat
         rate = receipt["bytes_written"] / max(receipt["seconds"], 1e-3)
         resumed = ", resumed" if receipt["resumed"] else ""
         by = f"config {config.name}; " if config else ""
-        print(
+        say(
             f"{args.target}: {plan['target']['layout']}, {len(plan['target_leaves'])} leaves, "
             f"{size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s ({size(rate)}/s)"
             f"{resumed}; {by}receipt {receipt_path(args.target).name}"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError
 
 FAULT, INTERRUPTED = 70, 130
@@ -65,11 +66,11 @@ def ended(call: Callable[[], int], *, json_too: bool) -> int:
     except Exception as error:
         if _is_interrupt(error):  # some libraries raise an error of their own when their import is interrupted
             return _interrupted()
-        if os.environ.get(TRACE):
+        if VOLUME.verbose or os.environ.get(TRACE):
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"a fault of convkit itself: {type(error).__name__}: {error}, at {Path(frame.filename).name}"
-        fault = ConvkitError(f"{problem}:{frame.lineno}", remedy=f"report it; {TRACE}=1 shows the trace")
+        fault = ConvkitError(f"{problem}:{frame.lineno}", remedy="report it; -v shows the trace")
         _say(fault, json_too, FAULT)
         return FAULT
 

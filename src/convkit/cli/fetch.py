@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convkit.cli.output import emit, progress
+from convkit.cli.output import emit, progress, say
 from convkit.fetch import fetch
 from convkit.report.table import row_of
 
@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
         emit(record)
     else:
         word = "recorded where it lies" if record["in_place"] else "fetched" if record["fetched"] else "already here"
-        print(f"{record['path']}: {word}, {len(record['files'])} files, sha256 {record['sha256']}")
+        say(f"{record['path']}: {word}, {len(record['files'])} files, sha256 {record['sha256']}")
     return 0

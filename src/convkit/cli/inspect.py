@@ -11,7 +11,7 @@ from convkit.checkpoint.digests import ALGORITHMS, digest_leaf, digest_value
 from convkit.checkpoint.progress import Meter
 from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
-from convkit.cli.output import emit, progress, table
+from convkit.cli.output import emit, progress, say, table
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
 from convkit.formats import detect_format
@@ -130,7 +130,7 @@ def _show(document: dict[str, Any]) -> None:
             *(("not carried", name) for name in document["not_carried"]),
         ]
     )
-    print()
+    say("")
     table([_row(leaf) for leaf in document["leaves"]])
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from convkit.cli.options import config_option, running_options, source_format_option
-from convkit.cli.output import emit, steps
+from convkit.cli.output import emit, note, say, steps
 from convkit.report.text import NOT_FINITE
 
 
@@ -49,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             steps=advance,
         )
-    for note in document["notes"]:
-        print(f"convkit: {note}", file=sys.stderr)
+    for text in document["notes"]:
+        note(text)
     if args.json:
         emit(document)
         return 0
     for name, output in document["outputs"].items():
         strange = "" if output["finite"] else f", {NOT_FINITE}"
-        print(f"{args.out}: {name} {'x'.join(map(str, output['shape']))} float32{strange}")
+        say(f"{args.out}: {name} {'x'.join(map(str, output['shape']))} float32{strange}")
     return 0

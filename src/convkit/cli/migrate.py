@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.kinds import MIGRATIONS
-from convkit.cli.output import emit, parse_size, progress, table
+from convkit.cli.output import emit, note, parse_size, progress, say, table
 from convkit.errors import UsageError
 from convkit.files.receipt import receipt_path
 from convkit.migrate.orbax.migrate import migrate
@@ -158,7 +157,7 @@ def show(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
     parts = [part for part in receipt["parts"] if part["items"]]
     anew = sum(bool(item["rewritten"]) for part in parts for item in part["items"].values())
     items = sum(len(part["items"]) for part in parts)
-    print(
+    say(
         f"{args.target}: {receipt['target']['format']}, {len(parts)} checkpoints, {items} items"
         f"{f' ({anew} rewritten)' if anew else ''}, {size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s; "
         f"{proof}; receipt {receipt_path(args.target).name}"
@@ -168,4 +167,4 @@ def show(args: argparse.Namespace, receipt: dict[str, Any]) -> None:
 def warn(document: dict[str, Any]) -> None:
     """Print the warnings to standard error."""
     for warning in document["warnings"]:
-        print(f"convkit: warning: {warning}", file=sys.stderr)
+        note(f"warning: {warning}")

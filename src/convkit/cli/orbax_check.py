@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections import defaultdict
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.cli.options import no_fail_option
-from convkit.cli.output import emit, steps, table
+from convkit.cli.output import emit, note, say, steps, table
 from convkit.errors import UsageError
 from convkit.orbax.check.calls import Verb, spelled
 from convkit.orbax.check.check import Check, agree, check, confirmed, leaves
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(checked)
     if checked.problem:
-        print(f"convkit: {checked.problem}", file=sys.stderr)
+        note(str(checked.problem))
         return checked.problem.exit_code
     usable = any(checked.to_use(api) for api in ("v0", "v1"))
     return 0 if args.no_fail or (usable and not checked.disagreeing) else 1
@@ -94,22 +93,22 @@ def _spelled(checked: Check) -> dict[str, str]:
 def _print(checked: Check) -> None:
     found = checked.found
     if found:
-        print(f"{checked.path}: {found.api} {found.kind} ({found.why})")
+        say(f"{checked.path}: {found.api} {found.kind} ({found.why})")
         table([(f"  {name or 'itself'}", item.kind, item.why) for name, item in found.items.items()])
         if found.steps:
-            print(f"  steps: {', '.join(step.name for step in found.steps)}")
+            say(f"  steps: {', '.join(step.name for step in found.steps)}")
     else:
-        print(f"{checked.path}: not recognised as an Orbax checkpoint")
-    print("\nuse")
+        say(f"{checked.path}: not recognised as an Orbax checkpoint")
+    say("", "use")
     for api in ("v1", "v0"):
         call = checked.to_use(api)
-        print(f"  {call.text if call else f'nothing of {api} loads it'}")
+        say(f"  {call.text if call else f'nothing of {api} loads it'}")
     for name, meaning in _spelled(checked).items():
         if name != "p":
-            print(f"  {name} = {meaning}")
+            say(f"  {name} = {meaning}")
     _print_answers(checked)
     if checked.findings:
-        print("\nbeware")
+        say("", "beware")
     for finding in checked.findings:
         _wrapped(f"{finding.where}: {finding.what}" if finding.where else finding.what, "- ")
         _wrapped(finding.remedy, "  -> ")
@@ -126,14 +125,14 @@ def _print_answers(checked: Check) -> None:
         else:
             failed[" <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes)].append(call.text)
     if succeeded:
-        print("\nanswers")
+        say("", "answers")
         table(succeeded)
     if failed:
-        print("\nfails")
+        say("", "fails")
     for why, texts in failed.items():
         _wrapped(why, "  ")
         for text in texts:
-            print(f"      {text}")
+            say(f"      {text}")
 
 
 def _summary(verb: Verb, value: Any) -> str:
@@ -148,13 +147,13 @@ def _summary(verb: Verb, value: Any) -> str:
 
 def _print_ran(checked: Check) -> None:
     differing = checked.disagreeing
-    print(f"\n{len(checked.calls) - len(differing)} of {len(checked.calls)} calls answered as predicted")
+    say("", f"{len(checked.calls) - len(differing)} of {len(checked.calls)} calls answered as predicted")
     for call, guess, real in differing:
-        print(f"  {call.text}")
+        say(f"  {call.text}")
         for what, outcome in (("predicted", guess), ("Orbax", real)):
             text = " <- ".join(f"{kind}: {reason}" for kind, reason in outcome.causes) or str(outcome.value)
             _wrapped(f"{what}: {outcome.result}, {text}", "      ")
 
 
 def _wrapped(text: str, indent: str) -> None:
-    print(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=" " * (len(indent) + 2)))
+    say(*textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=" " * (len(indent) + 2)))

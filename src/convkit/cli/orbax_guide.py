@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 
-from convkit.cli.output import emit
+from convkit.cli.output import emit, say
 from convkit.orbax.guide import guide
 
 SCHEMA = "convkit.orbax-guide/1"
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit({"schema": SCHEMA, **found})
         return 1 if found["unknown"] else 0
-    print(f"orbax-checkpoint {found['release']}: CheckpointManager (v0) -> training.Checkpointer (v1)\n")
+    say(f"orbax-checkpoint {found['release']}: CheckpointManager (v0) -> training.Checkpointer (v1)", "")
     for row in found["rows"]:
         names = [name if state == "there" else f"{name} ({state})" for name, state in row["counterparts"].items()]
         _line(row["method"] if row["installed"] else f"{row['method']} (gone)", ", ".join(names) or "no counterpart")
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
             _line("", f"the official guide is out of date: it says {', '.join(row['guide_outdated'])}")
     for method in found["unknown"]:
         _line(method, "new in this release: not in this table")
-    print()
+    say("")
     _line("only in v1", ", ".join(found["only_v1"]) or "nothing")
     return 1 if found["unknown"] else 0
 
 
 def _line(method: str, text: str) -> None:
-    print(textwrap.fill(text, _WIDTH, initial_indent=method.ljust(_METHOD), subsequent_indent=" " * _METHOD))
+    say(*textwrap.wrap(text, _WIDTH, initial_indent=method.ljust(_METHOD), subsequent_indent=" " * _METHOD))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convkit.errors import UsageError
+from convkit.cli.volume import VOLUME
+from convkit.errors import UsageError, visible
 from convkit.report.text import size
 
 if TYPE_CHECKING:
@@ -30,14 +31,41 @@ def emit(document: Any) -> None:
     from convkit.files.document import as_json
 
     shows_all = (sys.stdout.encoding or "").lower().startswith("utf")  # else what it can't show is escaped
-    print(json.dumps(as_json(document), indent=1, ensure_ascii=not shows_all))
+    text = json.dumps(as_json(document), indent=1, ensure_ascii=not shows_all)
+    if any(visible(line) != line for line in text.split("\n")):
+        text = json.dumps(as_json(document), indent=1)
+    print(text)
+
+
+def few_of(names: Sequence[str], few: int) -> str:
+    """A few of several names, and how many more there are."""
+    shown = VOLUME.shown(names, few)
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
+
+
+def say(*lines: str) -> None:
+    """Print lines of a result; what a terminal wouldn't show is escaped."""
+    if not VOLUME.quiet:
+        for line in lines:
+            print(visible(line))
+
+
+def note(text: str) -> None:
+    """Print a line to standard error, such as a warning."""
+    print(f"convkit: {visible(text)}", file=sys.stderr, flush=True)
+
+
+def ask(question: str) -> str:
+    """Ask on standard error, and read a line of standard input; empty at its end."""
+    print(visible(question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
 
 
 def table(rows: Sequence[Sequence[object]]) -> None:
     """Print rows in columns."""
-    widths = [max(len(str(row[n])) for row in rows) for n in range(len(rows[0]))] if rows else []
-    for row in rows:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    say(*("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells))
 
 
 def parse_size(text: str | None) -> int | None:
@@ -74,6 +102,9 @@ def progress(what: str) -> Iterator[Advance]:
 
     Both go to standard error.
     """
+    if VOLUME.quiet:
+        yield _silent
+        return
     if not sys.stderr.isatty():
         yield _LogLines(what, _bytes)
         return
@@ -89,6 +120,9 @@ def steps(what: str) -> Iterator[Steps]:
 
     The label names the step that begins: ``stage layers.7 (9 of 26), fault swap q and k``.
     """
+    if VOLUME.quiet:
+        yield _silent
+        return
     if not sys.stderr.isatty():
         yield _LogLines(what, _share)
         return
@@ -97,6 +131,10 @@ def steps(what: str) -> Iterator[Steps]:
     # a step may take minutes, so the remaining time follows from those of the last hour
     with _bar(what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), period=3600.0) as advance:
         yield advance
+
+
+def _silent(done: float, total: float | None, label: str = "", /) -> None:
+    """Show no progress."""
 
 
 @contextmanager
@@ -118,12 +156,12 @@ def _bar(what: str, *columns: ProgressColumn, period: float = 30.0) -> Iterator[
         speed_estimate_period=period,
     )
     with bar:
-        task = bar.add_task(what, total=None, label="")
+        task = bar.add_task(visible(what), total=None, label="")
 
         def advance(done: float, total: float | None, label: str = "") -> None:
             if done < bar.tasks[0].completed:  # the next part of the work begins
                 bar.reset(task)
-            bar.update(task, completed=done, total=total, label=label)
+            bar.update(task, completed=done, total=total, label=visible(label))
 
         yield advance
 
@@ -154,7 +192,7 @@ class _LogLines:
         rate = (done - self._before) / max(now - self._started, 1e-9)
         left = f"{(total - done) / rate:.0f} s left" if rate and total is not None else ""
         said = ", ".join(filter(None, (label, self._amount(done, total, rate), left)))
-        print(f"{self._what}: {said}", file=sys.stderr, flush=True)
+        print(visible(f"{self._what}: {said}"), file=sys.stderr, flush=True)
 
 
 def _bytes(done: float, total: float | None, rate: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.cli import migrate
-from convkit.cli.output import emit, table
+from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.report.text import deviation, size
 
@@ -51,23 +51,23 @@ def _show(plan: dict[str, Any], config: Path | None) -> None:
     )
     stages = plan.get("through") or [plan]
     rules = Counter(step["rule"] for stage in stages for step in stage["steps"])
-    print()
+    say("")
     table([(f"{count} x", rule) for rule, count in rules.items()])
     for default in plan["defaults"]:
-        print(f"default: {default['name']} = {default['value']!r} ({default['source']})")
+        say(f"default: {default['name']} = {default['value']!r} ({default['source']})")
     for declared in plan.get("deviations", []):
-        print(f"deviation: {deviation(declared)}")
+        say(f"deviation: {deviation(declared)}")
     for path in plan.get("unknown", []):
-        print(f"unknown: {path} (not a field of the source's config class; kept in the complement)")
+        say(f"unknown: {path} (not a field of the source's config class; kept in the complement)")
     for key, leaf in plan["source_leaves"].items():
         if leaf["fate"] in ("left behind", "dropped"):
-            print(f"{leaf['fate']}: {key} ({leaf['reason']})")
+            say(f"{leaf['fate']}: {key} ({leaf['reason']})")
     for key, why in plan.get("missing", {}).items():
-        print(f"missing: {key} (accepted, though {why})")
+        say(f"missing: {key} (accepted, though {why})")
     if plan["square"]:
-        print(f"note: {len(plan['square'])} transposed tensors are square, so their shape can't show their orientation")
+        say(f"note: {len(plan['square'])} transposed tensors are square, so their shape can't show their orientation")
     for warning in plan["warnings"]:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def _side(plan: dict[str, Any], side: str, what: str, nbytes: int) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from convkit.cli.options import no_fail_option
-from convkit.cli.output import emit, progress
+from convkit.cli.output import emit, progress, say
 from convkit.errors import ConvkitError
 from convkit.report import build_report
 from convkit.report.by_hand import summary_beside
@@ -50,6 +50,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit(summary.to_json() | {"page": str(page)})
     else:
-        print(format_table(summary))
-        print(page)
+        say(*format_table(summary).split("\n"))
+        say(str(page))
     return 0 if summary.passed or args.no_fail else 1

@@ -7,7 +7,6 @@ FP8 at ebc97458.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.convert import print_summary
 from convkit.cli.options import allow_missing_option
-from convkit.cli.output import progress
+from convkit.cli.output import note, progress
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.mapping.layout import parse_release
@@ -116,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         here = _layout(args, source)
         plan = make_plan(source, OTHER[here][-1 if args.t5x_fuse_qkv else 0], here, _options(args))
         for warning in _warnings(args, plan):
-            print(f"convkit: warning: {warning}", file=sys.stderr)
+            note(f"warning: {warning}")
         receipt = convert(
             source,
             plan,
