@@ -49,7 +49,7 @@ def test_one_target_has_its_page_beside_it(folder: Path, capsys: pytest.CaptureF
     row = rows(folder / "one.mdl.summary.json")["one.mdl"]
     assert (row["verdict"], row["source"]) == ("yes", str(HERE / "llama_gqa" / "hf"))
     assert main(["report", str(folder / "other.mdl")]) == 1
-    assert rows(folder / "other.mdl.summary.json")["other.mdl"]["problem"] == "roundtrip: not done"
+    assert rows(folder / "other.mdl.summary.json")["other.mdl"]["problem"] == "roundtrip: not begun"
 
 
 def test_a_folder_of_several_has_a_row_for_each(folder: Path) -> None:

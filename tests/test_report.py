@@ -10,19 +10,25 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from socket import gethostname
 from typing import Any, ClassVar
 
 import pytest
 import sample_campaign as sample
 
+from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
 from convkit.cli.check import show
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.maker import called_as
 from convkit.generate import generate
 from convkit.report import build_report, format_table, measures, plots, read_campaign, summarize, text
+from convkit.report.campaign import Conversion
 from convkit.report.checks import checks_asked_for
+from convkit.report.identity import family_of
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Stage
+from convkit.version import commit
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -451,6 +457,84 @@ def test_what_an_earlier_run_left_does_not_count(tmp_path: Path, stage: str):
     (tmp_path / "row" / f"{stage}.json").unlink()
     found = summary(tmp_path)["rows"][0]
     assert (found["verdict"], found["stopped_at"], found["problem"]) == ("stopped", stage, f"{stage}: convkit: no")
+
+
+@pytest.mark.parametrize(
+    ("done", "begun", "source", "stopped"),
+    [
+        ([], {}, "hf://a/b", ("fetch", "fetch: not begun")),
+        (["fetch"], {}, "hf://a/b", ("inspect", "inspect: not begun")),
+        (["fetch", "plan"], {}, "hf://a/b", ("convert", "convert: not begun")),
+        (["fetch", "inspect"], {"plan": ""}, "hf://a/b", ("plan", "plan: ended without a word")),
+        (["fetch", "inspect", "plan", "convert"], {}, "hf://a/b", ("roundtrip", "roundtrip: not begun")),
+        (["fetch", "inspect", "plan", "convert", "roundtrip"], {}, "x", ("equivalence", "equivalence: not begun")),
+        ([], {}, "row:first", ("inspect", "inspect: not begun")),
+        (["fetch"], {"inspect": "", "plan": "convkit: interrupted"}, "x", ("inspect", "inspect: ended without a word")),
+    ],
+)
+def test_after_an_interrupt_the_stage_is_named_that_really_stopped(
+    tmp_path: Path, done: list[str], begun: dict[str, str], source: str, stopped: tuple[str, str]
+):
+    stages = sample.all_stages()
+    sample.write_row(tmp_path / "first", stages=stages)
+    sample.write_row(tmp_path / "row", stages={stage: stages[stage] for stage in done}, log=begun)
+    (tmp_path / "checkpoints.tsv").write_text(f"id\tsource\tto\nfirst\tx\thf/llama\nrow\t{source}\thf/llama\n")
+    row = summary(tmp_path)["rows"][1]
+    assert (row["stopped_at"], row["problem"]) == stopped
+
+
+class TestWhatARowIsAbout:
+    def test_the_summary_names_it(self, tmp_path: Path):
+        made = {
+            "commit": "a" * 40,
+            "host": "north",
+            "command_line": "convkit convert a b",
+            "digest": "sha256:" + "0" * 64,
+        }
+        stages = sample.all_stages()
+        leaves = {"a": {"digest": "xxh3-128:00"}, "b": {"digest": "xxh3-128:01"}}
+        convert = stages["convert"] | made
+        convert |= {side: convert[side] | {"leaves": leaves} for side in ("source", "target")}
+        for check in ("roundtrip", "equivalence"):
+            stages[check]["receipt"] = made["digest"]
+        sample.write_row(tmp_path / "row", stages=stages | {"convert": convert})
+        (tmp_path / "row" / "target.mdl.convkit.json").write_text(json.dumps(convert))
+        found = summary(tmp_path)
+        row = found["rows"][0]
+        assert (row["target"], row["release"], row["family"]) == ("row/target.mdl", "2.10", "llama")
+        assert row["digests"]["source"] == row["digests"]["target"] == digest_value("sha256", leaves)
+        assert row["digests"]["receipt"] == made["digest"] and row["digests"]["plan"] == "sha256:" + "5e" * 32
+        assert row["digests"]["fetched"] == "sha256:" + "ab" * 32
+        assert row["made_by"] == {
+            "convkit": "0.1.0",
+            "commit": "a" * 40,
+            "host": "north",
+            "command_line": "convkit convert a b",
+            "started": "2026-11-22T08:00:00+00:00",
+        }
+
+    def test_the_report_itself_is_made_by_someone(self, campaign: Path):
+        with called_as(["convkit", "report", "results"]):
+            found = summary(campaign)
+        assert (found["commit"], found["host"]) == (commit(), gethostname())
+        assert found["command_line"] == "convkit report results" and found["made"] > "2026"
+
+    def test_what_older_receipts_do_not_say_is_null(self, campaign: Path):
+        good, *_, refused = summary(campaign)["rows"]
+        assert good["made_by"]["commit"] is None and good["digests"]["target"] is None
+        assert refused["made_by"] is None and refused["target"] is None
+
+    @pytest.mark.parametrize(
+        ("claim", "plan", "family"),
+        [
+            ({}, {"source": {"layout": "pax/lm"}, "target": {"layout": "te/pax"}}, "lm"),
+            ({}, {"source": {"format": "orbax-v0"}, "target": {"format": "orbax-v1"}}, "orbax"),
+            ({"to": "cerebras/gpt2"}, {}, "gpt2"),
+            ({"to": "fix-checkpoint-spec"}, {}, "unknown"),
+        ],
+    )
+    def test_its_family(self, claim: dict[str, str], plan: dict[str, Any], family: str):
+        assert family_of(Conversion("row", claim=claim, documents={"plan": plan})) == family
 
 
 def test_a_row_without_its_source_does_not_count(campaign: Path):

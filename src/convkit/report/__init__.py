@@ -43,8 +43,8 @@ def build_report(
     if table is not None:
         _write(directory / TABLE, without_credentials(table))
     conversions = read_campaign(directory, judge, verify=verify)
-    summary = summarize(conversions)
     page, figures = page_places(directory)
+    summary = summarize(conversions, page.parent)
     _write(figures, json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
     return _write(page, render(summary, conversions))
 
@@ -52,5 +52,5 @@ def build_report(
 def _write(path: Path, content: str) -> Path:
     """Write a file that appears under its name only when it is whole."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(content, encoding="utf-8")
+    partial.write_text(content, encoding="utf-8", errors="backslashreplace")  # names that aren't Unicode
     return partial.replace(path)

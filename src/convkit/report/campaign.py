@@ -18,7 +18,7 @@ from convkit.files.uri import without_secrets
 from convkit.report.by_hand import conversions_in, documents_of, is_error, target_named
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
-from convkit.report.standing import Judge, stale
+from convkit.report.standing import Judge, find_target, stale
 from convkit.report.table import read_rows
 
 #: the stages in the order in which they run; each leaves a document, a log and a benchmark
@@ -51,6 +51,8 @@ class Conversion:
     complaints: dict[str, str] = field(default_factory=dict)
     #: why the documents say nothing about the output as it is now
     stale: tuple[str, ...] = ()
+    #: where the output lies, if it is there
+    target: Path | None = None
 
     @property
     def receipt(self) -> dict[str, Any]:
@@ -89,9 +91,17 @@ class Conversion:
         last = [check for check in self.checks if check not in self.left_out] or ["convert"]
         if all(stage in self.documents for stage in last):
             return None
-        begun = [stage for stage in STAGES if stage in self.documents or stage in self.complaints]
-        missing = [stage for stage in begun if stage not in self.documents]
-        return (missing or [stage for stage in last if stage not in self.documents])[0]
+        failed = [stage for stage in STAGES if stage in self.complaints and stage not in self.documents]
+        return (failed or self._not_begun or [stage for stage in last if stage not in self.documents])[0]
+
+    @property
+    def _not_begun(self) -> list[str]:
+        """The stages that come after the last one that is done."""
+        done = [number for number, stage in enumerate(STAGES) if stage in self.documents]
+        unneeded = {*CHECKS} - {*self.checks} | {*self.left_out}
+        if self.claim.get("source", "").startswith("row:"):  # it reads another row's output
+            unneeded |= {"fetch"}
+        return [stage for stage in STAGES[max(done, default=-1) + 1 :] if stage not in unneeded]
 
     @property
     def verdict(self) -> Literal[State, "left out", "stopped", "stale"]:
@@ -203,7 +213,7 @@ def _with_standing(
     made, read = (side.get("leaves") for side in sides)
     if origin and made and read and made != read and _algorithms(made) == _algorithms(read):
         reasons.append(f"its source is another than the output of row {origin.id}: convert it again")
-    return replace(row, stale=tuple(reasons))
+    return replace(row, stale=tuple(reasons), target=find_target(directory, row.documents))
 
 
 def _origin(row: Conversion, earlier: dict[str, Conversion]) -> Conversion | None:

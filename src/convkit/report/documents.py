@@ -32,6 +32,7 @@ class Side(Struct):
 
     layout: str | None = None
     format: str | None = None
+    release: str | None = None
     config: Values | None = None
     conventions: Values | None = None
 

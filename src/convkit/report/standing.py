@@ -37,10 +37,10 @@ def stale(directory: Path, documents: Documents, judge: Judge | None = None, *, 
         always: compare bytes in any case.
     """
     receipt = documents.get("convert", {})
-    made_as = Path(str((receipt.get("target") or {}).get("path") or "")).name
+    made_as = _made_as(receipt)
     if not made_as:
         return
-    target = _found(directory, made_as, receipt, documents)
+    target = find_target(directory, documents)
     if target is None:
         yield f"the target is gone: there is no {directory / made_as}"
         return
@@ -57,17 +57,25 @@ def stale(directory: Path, documents: Documents, judge: Judge | None = None, *, 
             yield f"{check} judged another output than this one: make the check again"
 
 
-def _found(directory: Path, made_as: str, receipt: Mapping[str, Any], documents: Documents) -> Path | None:
+def find_target(directory: Path, documents: Documents) -> Path | None:
     """Where the target lies: in the folder of its documents, perhaps renamed with its receipt, or where it was judged.
 
     A checkpoint of several files may be any of them in verdicts, so that only its own name counts.
     """
-    seal = receipt.get("digest")
+    receipt = documents.get("convert", {})
+    made_as, seal = _made_as(receipt), receipt.get("digest")
+    if not made_as:
+        return None
     own = [path for path in directory.glob(f"*{_RECEIPT}") if seal and seal_on(path) == seal]
     renamed = [path.with_name(path.name.removesuffix(_RECEIPT)) for path in own]
     judged = [Path(str(documents[check].get("target", ""))) for check in CHECKS if check in documents]
     places = [directory / made_as, *renamed, *(path for path in judged if path.name == made_as)]
     return next((path for path in places if path.exists()), None)
+
+
+def _made_as(receipt: Mapping[str, Any]) -> str:
+    """The name of the target when it was written; empty if no receipt says it."""
+    return Path(str((receipt.get("target") or {}).get("path") or "")).name
 
 
 def _of_receipt(target: Path, receipt: Mapping[str, Any]) -> Iterator[str]:

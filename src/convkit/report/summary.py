@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
-import convkit
 from convkit.files.document import Document, read_json, typed
+from convkit.files.maker import maker
 from convkit.report.campaign import Conversion, State, state_of
 from convkit.report.checks import CHECKS
+from convkit.report.identity import Digests, MadeBy, digests_of, family_of, made_by, target_of
 from convkit.report.measures import worst
 from convkit.report.stages import nearest, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations, duration, number, size
@@ -109,6 +111,14 @@ class Row(Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     #: why nothing is shown about the output as it is now
     stale: tuple[str, ...] = ()
+    #: of the model
+    family: str = "unknown"
+    #: where the output lies, from the folder of the page if it is below
+    target: str | None = None
+    #: the release that the target's layout is of
+    release: str | None = None
+    digests: Digests | None = None
+    made_by: MadeBy | None = None
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -117,21 +127,33 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Document, frozen=True, kw_only=True):
-    """A campaign in figures: a row for each conversion, whether all are proved, and how many under deviations."""
+    """A campaign in figures: a row for each conversion, whether all are proved, and how many under deviations.
+
+    Release, commit, host, command and time are those of the report itself; each row has those of its conversion.
+    """
 
     schema: Literal["convkit.summary/1"] = "convkit.summary/1"
     convkit: str
+    commit: str | None = None
+    host: str | None = None
+    command_line: str | None = None
+    made: str | None = None
     passed: bool
     #: conversions that are proved, but under a deviation
     proved_with_deviations: int = 0
     rows: tuple[Row, ...]
 
 
-def summarize(conversions: Sequence[Conversion]) -> Summary:
-    """The figures of these conversions."""
-    rows = tuple(_row(conversion) for conversion in conversions)
+def summarize(conversions: Sequence[Conversion], directory: Path = Path()) -> Summary:
+    """The figures of these conversions, for a page in this folder."""
+    rows = tuple(_row(conversion, directory) for conversion in conversions)
+    by = maker()
     return Summary(
-        convkit=convkit.__version__,
+        convkit=by.convkit,
+        commit=by.commit,
+        host=by.host,
+        command_line=by.command_line or None,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
         passed=all(row.verdict == "yes" for row in rows),
         proved_with_deviations=sum(row.verdict == "yes" and bool(row.deviations) for row in rows),
         rows=rows,
@@ -175,7 +197,7 @@ def deviation_in_words(declared: Deviation) -> str:
     return f"{deviation(asdict(declared))} ({own})"
 
 
-def _row(conversion: Conversion) -> Row:
+def _row(conversion: Conversion, directory: Path) -> Row:
     plan, receipt = conversion.plan, conversion.receipt
     counts = plan.get("summary", {})
     source, target = plan.get("source", {}), plan.get("target", {})
@@ -201,6 +223,11 @@ def _row(conversion: Conversion) -> Row:
         deviations=tuple(_deviation(declared) for declared in conversion.deviations),
         left_out=conversion.left_out,
         stale=conversion.stale,
+        family=family_of(conversion),
+        target=target_of(conversion, directory),
+        release=target.get("release"),
+        digests=digests_of(conversion),
+        made_by=made_by(receipt),
     )
 
 
@@ -249,7 +276,8 @@ def _problem(conversion: Conversion) -> str | None:
             return f"{check}: {problems[0]}{more}"
     stage = conversion.stopped_at
     if stage:
-        return f"{stage}: {conversion.complaints.get(stage) or 'not done'}"
+        silent = "ended without a word" if stage in conversion.complaints else "not begun"
+        return f"{stage}: {conversion.complaints.get(stage) or silent}"
     out = conversion.left_out
     return f"{' and '.join(out)}: not proved, left out by the column checks" if out else None
 
