@@ -52,6 +52,12 @@ def roundtrip_options(parser: argparse.ArgumentParser) -> None:
 def equivalence_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``equivalence``."""
     _of_two_checkpoints(parser)
+    running_options(parser)
+    comparing_options(parser)
+
+
+def comparing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how two models are compared."""
     parser.add_argument("--probe-length", metavar="N", type=from_on(2), default=256, help="positions of the input")
     parser.add_argument(
         "--faults",
@@ -62,7 +68,6 @@ def equivalence_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages", metavar="A:B", type=_ends, help="only these stages, by name or number: layers.0:layers.7"
     )
-    running_options(parser)
     parser.add_argument("--memory", metavar="SIZE", type=parse_size, help="the most memory to take, as 4GiB")
     for side, path in zip(RECORDED, ("SRC", "DST"), strict=True):
         parser.add_argument(
@@ -88,16 +93,21 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 def roundtrip(args: argparse.Namespace) -> int:
     """Reconvert, compare with the source, and show the verdict."""
-    kind, receipt = made_by(args.target)
-    with progress(f"roundtrip {args.target}") as advance:
-        verdict = kind.roundtrip(args, receipt, advance)
-    return _answer(args, verdict)
+    return _answer(args, verdict_of(args, "roundtrip"))
 
 
 def equivalence(args: argparse.Namespace) -> int:
     """Run both models, and show the verdict."""
+    return _answer(args, verdict_of(args, "equivalence"))
+
+
+def verdict_of(args: argparse.Namespace, check: str) -> Verdict:
+    """Make one of the two checks of a conversion."""
     kind, receipt = made_by(args.target)
-    return _answer(args, kind.equivalence(args, receipt))
+    if check == "equivalence":
+        return kind.equivalence(args, receipt)
+    with progress(f"roundtrip {args.target}") as advance:
+        return kind.roundtrip(args, receipt, advance)
 
 
 def diff(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from convkit.cli.planning import conversion_options, opened, planned
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.files.receipt import receipt_path
+from convkit.plan import Plan, Source
 from convkit.report.text import deviation, size
 
 #: fields that a line names; the plan lists them all
@@ -26,6 +27,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="DST", type=Path)
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
+    writing_options(parser)
+
+
+def writing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how an output is written."""
     parser.add_argument("--shard-size", metavar="SIZE", help="bytes per shard at most: 5GB, 500MB, 2GiB")
     parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="for leaves, in the receipt")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
@@ -37,10 +43,18 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--threads {args.threads}", remedy="at least 1")
     if (request := migrate.asked_for(args)) is not None:
         return migrate.convert(args, request)
-    with opened(args) as source, progress(f"{args.source} -> {args.target}") as advance:
-        receipt = convert(
+    with opened(args) as source:
+        receipt = converted(args, source, planned(args, source))
+    print_summary(args, receipt, source.config_path)
+    return 0
+
+
+def converted(args: argparse.Namespace, source: Source, plan: Plan) -> dict[str, Any]:
+    """Carry out a plan, and return the receipt."""
+    with progress(f"{args.source} -> {args.target}") as advance:
+        return convert(
             source,
-            planned(args, source),
+            plan,
             args.target,
             threads=args.threads,
             options=WriteOptions(shard_size=parse_size(args.shard_size)),
@@ -48,18 +62,11 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=advance,
         )
-    print_summary(args, receipt, source.config_path)
-    return 0
 
 
 def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Path | None) -> None:
     """Print a summary of a conversion to ``args.target`` by a config of the source."""
-    for declared in receipt["plan"].get("deviations", []):
-        note(f"deviation: {deviation(declared)}")
-    if unknown := receipt["plan"].get("unknown", []):
-        note(f"not fields of the source's config class, kept as complement: {few_of(unknown, _SHOWN)}")
-    for warning in receipt["warnings"]:
-        note(f"warning: {warning}")
+    print_notes(receipt)
     if args.json:
         emit(receipt)
     else:
@@ -72,3 +79,13 @@ def print_summary(args: argparse.Namespace, receipt: dict[str, Any], config: Pat
             f"{size(receipt['bytes_written'])} in {receipt['seconds']:.1f} s ({size(rate)}/s)"
             f"{resumed}; {by}receipt {receipt_path(args.target).name}"
         )
+
+
+def print_notes(receipt: dict[str, Any]) -> None:
+    """Print what a conversion has to say beside its result to standard error."""
+    for declared in receipt["plan"].get("deviations", []):
+        note(f"deviation: {deviation(declared)}")
+    if unknown := receipt["plan"].get("unknown", []):
+        note(f"not fields of the source's config class, kept as complement: {few_of(unknown, _SHOWN)}")
+    for warning in receipt["warnings"]:
+        note(f"warning: {warning}")

@@ -43,18 +43,22 @@ def refused(call: Callable[[], int], *, json_too: bool) -> int:
     except BrokenPipeError:
         _drop_output()
         return 0
-    except OSError as error:
-        place = error.filename
-        if place is None and error.errno in _NO_ROOM:  # errors of files have their names
-            place = "standard output"
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            error.filename = "standard output"  # errors of files have their names
             _drop_output()
-        problem = error.strerror or str(error)
-        return _say(ConvkitError(problem, path=place, remedy="check the path and permissions"), json_too)
-    except MemoryError:
-        return _say(ConvkitError("there is not enough memory", remedy="lower --memory, or free some"), json_too)
+        return _say(refusal(error), json_too)
     except KeyboardInterrupt:
         return _interrupted()
     return code
+
+
+def refusal(error: OSError | MemoryError) -> ConvkitError:
+    """What the system refuses, as the one line that is printed of it."""
+    if isinstance(error, MemoryError):
+        return ConvkitError("there is not enough memory", remedy="lower --memory, or free some")
+    problem = error.strerror or str(error)
+    return ConvkitError(problem, path=error.filename, remedy="check the path and permissions")
 
 
 def ended(call: Callable[[], int], *, json_too: bool) -> int:
@@ -93,20 +97,24 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def error_document(error: ConvkitError, code: int | None = None) -> dict[str, Any]:
+    """What is printed of an error where a JSON document was asked for."""
+    return {
+        "schema": "convkit.error/1",
+        "error": str(error),
+        "path": error.path,
+        "key": error.key,
+        "problem": error.problem,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code if code is None else code,
+    }
+
+
 def _say(error: ConvkitError, json_too: bool, code: int | None = None) -> int:
     print(f"convkit: {error}", file=sys.stderr)
     if json_too:
-        document: dict[str, Any] = {
-            "schema": "convkit.error/1",
-            "error": str(error),
-            "path": error.path,
-            "key": error.key,
-            "problem": error.problem,
-            "remedy": error.remedy,
-            "exit_code": error.exit_code if code is None else code,
-        }
         try:
-            print(json.dumps(document, indent=1), flush=True)
+            print(json.dumps(error_document(error, code), indent=1), flush=True)
         except OSError:
             _drop_output()
     return error.exit_code

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             with progress(f"inspect {args.path}") as shown:
                 advance = Meter(document["bytes"], shown)
                 for leaf in document["leaves"]:
-                    leaf["digest"] = _digest(source, leaf["key"], args.algorithm, advance)
+                    leaf["digest"] = digest_of(source, leaf["key"], args.algorithm, advance)
     if args.json:
         emit(document)
     else:
@@ -108,7 +108,8 @@ def _leaf(leaf: Leaf) -> dict[str, Any]:
     return shown
 
 
-def _digest(source: Source, key: str, algorithm: str, advance: Meter) -> str:
+def digest_of(source: Source, key: str, algorithm: str, advance: Meter) -> str:
+    """The digest of a leaf, as receipts give it."""
     leaf = source.checkpoint.leaves[key]
     if leaf.spec is None:
         return digest_value(algorithm, json_value(leaf.value))

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show_plan(args, plan_document(plan_migration(args.source, request)).to_json())
         return 0
-    return _migrate(args, request, restored=args.restore)
+    show(args, migrated(args, request, restored=args.restore))
+    return 0
 
 
 def asked_for(args: argparse.Namespace) -> Request | None:
@@ -105,12 +106,14 @@ def asked_for(args: argparse.Namespace) -> Request | None:
 
 def convert(args: argparse.Namespace, request: Request) -> int:
     """Migrate for ``convkit convert``."""
-    return _migrate(args, request)
+    show(args, migrated(args, request))
+    return 0
 
 
-def _migrate(args: argparse.Namespace, request: Request, *, restored: bool = True) -> int:
+def migrated(args: argparse.Namespace, request: Request, *, restored: bool = True) -> dict[str, Any]:
+    """Migrate, and return the receipt."""
     with progress(f"{args.source} -> {args.target}") as advance:
-        receipt = migrate(
+        return migrate(
             args.source,
             args.target,
             request,
@@ -121,8 +124,6 @@ def _migrate(args: argparse.Namespace, request: Request, *, restored: bool = Tru
             progress=advance,
             watch=args.watch,
         )
-    show(args, receipt)
-    return 0
 
 
 def show_plan(args: argparse.Namespace, document: dict[str, Any]) -> None:

@@ -89,6 +89,11 @@ class Watch:
             else:
                 self._read[path] = self._first[path] if path in self._first else state_of(path)
 
+    def identities(self) -> list[list[Any]]:
+        """Of the files that count and are there, what :func:`identities` gives, as they were first."""
+        known = ((file, state) for file, state in self._read.items() if state is not None)
+        return [[str(file), state.device, state.inode, state.size, state.mtime_ns] for file, state in known]
+
     def check(self) -> None:
         """Check that no file has changed.
 
