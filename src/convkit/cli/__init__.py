@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command | Group] = {
     "list": Command("list", "list formats, layouts or mappings"),
     "plan": Command("plan", "decide the fate of every leaf, without reading a tensor"),
     "convert": Command("convert", "convert a checkpoint, and write a receipt"),
+    "prove": Command("prove", "convert a checkpoint, prove it, and make its page: all stages in one command"),
     "te": Command("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
     "cerebras": Group(
         "repair old Cerebras checkpoints, and convert their loader state",

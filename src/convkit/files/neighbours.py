@@ -48,6 +48,11 @@ def page_path(target: Path) -> Path:
     return target.with_name(target.name + ".report.html")
 
 
+def prove_path(target: Path) -> Path:
+    """Where the record lies of what was proved of ``target``, from what."""
+    return target.with_name(target.name + ".prove.json")
+
+
 def said_of(target: Path) -> list[Path]:
     """What is there of the documents and the page that say something of ``target``; files of others are none."""
     places = (target.with_name(target.name + end) for end in _SAID)

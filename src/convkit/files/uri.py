@@ -7,11 +7,13 @@ say which model is made.
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 #: a URI inside a text, without what ends the sentence or the quotation around it
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*?(?=[:;,.)\]}'\"]*(?:\s|$))")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9_]{1,20}")
 _QUERY_PART = re.compile(r"[^&;]+")
 #: a host, perhaps with a port; else it may be a password that should have been percent-encoded
 _HOST = re.compile(r"(\[[^\]@]*\]|[^:@]*)(:\d*)?")
@@ -27,6 +29,17 @@ def scheme_of(uri: str) -> str | None:
     """
     found = _SCHEME.match(uri)
     return found[1].lower() if found else None
+
+
+def suffix_of(uri: str) -> str:
+    """The ending of the name of what a URI or a path leads to; nothing where it has none, or one that no format has.
+
+    >>> suffix_of("https://host/m.mdl?v=1.2"), suffix_of("hf://org/model-2.5b-chat@v1"), suffix_of("m.bin")
+    ('.mdl', '', '.bin')
+    """
+    path = _parts(uri)[1] if scheme_of(uri) else uri
+    suffix = PurePosixPath(path).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) else ""
 
 
 def without_secrets(uri: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convkit.files.neighbours import STAGES, page_path, stage_path
+from convkit.files.neighbours import STAGES, page_path, prove_path, stage_path
 from convkit.files.receipt import receipts_beside
 
 #: reads a document; {} for what is none
@@ -65,6 +65,15 @@ def documents_of(target: Path, read: Read) -> dict[str, dict[str, Any]]:
     if receipts and not is_error(found.get("convert", {})):
         found["convert"] = read(receipts[0])
     return {stage: document for stage, document in found.items() if document}
+
+
+def source_of(target: Path, receipt: dict[str, Any], read: Read) -> str:
+    """What a target was made from, as the user named it if that is recorded; empty if nothing is known."""
+    path = prove_path(target)
+    record = read(path) if receipt and path.is_file() else {}
+    known = record if record.get("receipt") == receipt.get("digest") else {}
+    found = known.get("source") or (receipt.get("source") or {}).get("path")
+    return found if isinstance(found, str) else ""
 
 
 def is_error(document: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.document import from_json
 from convkit.files.receipt import STATE_SCHEMA
 from convkit.files.uri import without_secrets
-from convkit.report.by_hand import conversions_in, documents_of, is_error, target_named
+from convkit.report.by_hand import conversions_in, documents_of, is_error, source_of, target_named
 from convkit.report.checks import CHECKS, checks_asked_for
 from convkit.report.documents import check_form
 from convkit.report.standing import Judge, find_target, stale
@@ -149,7 +149,7 @@ def read_campaign(directory: Path, judge: Judge | None = None, *, verify: bool =
         ConvkitError: there is nothing to report on, or a document is malformed.
     """
     if (target := target_named(directory)) is not None:
-        alone = _by_hand(target.name, documents_of(target, _read_document))
+        alone = _by_hand(target, documents_of(target, _read_document))
         if not alone.documents and not alone.complaints:
             raise ConvkitError("has no receipt beside it", path=directory, remedy="give an output of convkit")
         return [_with_standing(alone, target.parent, {}, judge, verify)]
@@ -177,18 +177,19 @@ def _made_by_hand(directory: Path) -> list[Conversion]:
     """The conversions whose documents lie in this folder itself; those of the only one may have any names."""
     found = conversions_in(directory, _read_document)
     if len(found) > 1 or any(is_error(document) for documents in found.values() for document in documents.values()):
-        return [_by_hand(name, documents) for name, documents in found.items()]
+        return [_by_hand(directory / name, documents) for name, documents in found.items()]
     documents = _by_schema(directory)
-    return [_by_hand(directory.name, documents)] if documents else []
+    target = directory / next(iter(found), "")
+    return [replace(_by_hand(target, documents), id=directory.name)] if documents else []
 
 
-def _by_hand(name: str, documents: dict[str, dict[str, Any]]) -> Conversion:
+def _by_hand(target: Path, documents: dict[str, dict[str, Any]]) -> Conversion:
     """A conversion without a row of a table."""
     failed = {stage: str(document.get("error")) for stage, document in documents.items() if is_error(document)}
     kept = {stage: document for stage, document in documents.items() if stage not in failed}
-    source = (kept.get("convert", {}).get("source") or {}).get("path")
-    claim = {"source": without_secrets(source)} if isinstance(source, str) else {}
-    return _without_later(Conversion(id=name, claim=claim, documents=kept, complaints=failed), {})
+    source = source_of(target, kept.get("convert", {}), _read_document)
+    claim = {"source": without_secrets(source)} if source else {}
+    return _without_later(Conversion(id=target.name, claim=claim, documents=kept, complaints=failed), {})
 
 
 def _without_later(row: Conversion, earlier: dict[str, Conversion]) -> Conversion:
