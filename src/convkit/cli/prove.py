@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,20 +17,19 @@ from convkit.cli.ending import error_document, refusal
 from convkit.cli.inspect import digest_of
 from convkit.cli.kinds import REPAIRS
 from convkit.cli.options import no_fail_option, running_options
-from convkit.cli.output import emit, progress
+from convkit.cli.output import note, progress
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.proof import Proof, Work, usual
 from convkit.cli.recorded import look_up
-from convkit.cli.report import altered
+from convkit.cli.report import altered, shown
+from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.neighbours import fetch_record_path
 from convkit.files.unchanged import Watch
-from convkit.files.uri import hide_secrets, scheme_of, suffix_of, without_secrets
+from convkit.files.uri import scheme_of, suffix_of, without_secrets
 from convkit.plan import Source
 from convkit.report import build_report
-from convkit.report.by_hand import summary_beside
 from convkit.report.checks import CHECKS
-from convkit.report.summary import format_table, read_summary
 
 _T = TypeVar("_T")
 
@@ -61,14 +59,8 @@ def run(args: argparse.Namespace) -> int:
     proof.refuse()
     _fetch(args)
     code = _Stages(args, proof).run()
-    page = build_report(args.target, judge=altered)
-    summary = read_summary(summary_beside(page))
-    if args.json:
-        emit(summary.to_json() | {"page": str(page)})
-    else:
-        print(format_table(summary))
-        print(page)
-    return code or (0 if summary.passed or args.no_fail else 1)
+    verdict = shown(args, build_report(args.target, judge=altered))
+    return code or verdict
 
 
 class _Stages:
@@ -127,7 +119,7 @@ class _Stages:
             error = failed if isinstance(failed, ConvkitError) else refusal(failed)
             self.proof.write(stage, error_document(error))
             self.code = self.code or error.exit_code
-            print(f"convkit: {stage}: {error}", file=sys.stderr)
+            note(f"{stage}: {error}")
             return None
 
 
@@ -199,4 +191,5 @@ def _place(text: str) -> Path | str:
 
 
 def _say(stage: str, what: str) -> None:
-    print(f"convkit: {stage}: {hide_secrets(what)}", file=sys.stderr)
+    if not VOLUME.quiet:
+        note(f"{stage}: {what}")

@@ -45,7 +45,11 @@ def altered(target: Path) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
-    page = build_report(args.directory, table=args.table, judge=altered, verify=args.verify)
+    return shown(args, build_report(args.directory, table=args.table, judge=altered, verify=args.verify))
+
+
+def shown(args: argparse.Namespace, page: Path) -> int:
+    """Show what a page says, and return the exit code that its verdict has."""
     summary = read_summary(summary_beside(page))
     if args.json:
         emit(summary.to_json() | {"page": str(page)})
