@@ -94,7 +94,10 @@ COMMANDS: dict[str, Command | Group] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command, and return the exit code, whatever happens."""
-    return ended(lambda: run(argv), json_too=_asks_for_json(argv))
+    try:
+        return ended(lambda: run(argv), json_too=_asks_for_json(argv))
+    finally:
+        VOLUME.quiet = VOLUME.verbose = False
 
 
 def run(argv: list[str] | None = None) -> int:
