@@ -12,16 +12,17 @@ from convkit.checkpoint.progress import Meter
 from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.options import config_option, source_format_option
 from convkit.cli.output import emit, progress, say, table
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, PlanError
 from convkit.files.receipt import json_value
 from convkit.formats import detect_format
-from convkit.mapping import inverse
+from convkit.mapping import Mapping, inverse
 from convkit.mappings import all_mappings
 from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
 from convkit.plan.encoded import encoding_of
-from convkit.plan.names import detect_facts, detect_variants
+from convkit.plan.names import detect_facts, detect_variants, seen_variants
+from convkit.plan.wrapped import wrapping_of
 from convkit.report.text import size
 
 
@@ -71,6 +72,7 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         "format_reason": reason,
         "layout": None,
         "layout_reason": None,
+        "wrapped": None,
         "variant": {},
         "facts": {},
         "config_path": str(source.config_path) if source.config_path else None,
@@ -90,11 +92,21 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
     for mapping in all_mappings():
         if layout.name in (mapping.left.name, mapping.right.name):
             turned = mapping if mapping.left.name == layout.name else inverse(mapping)
-            own = [variant for variant in turned.variants if variant.side == "left"]
-            document["variant"] = detect_variants(own, leaves, {})
-            document["facts"] = detect_facts(turned.facts, leaves, document["variant"])
-            break
+            return document | _shape_of_names(turned, leaves)
     return document
+
+
+def _shape_of_names(mapping: Mapping, leaves: dict[str, Leaf]) -> dict[str, Any]:
+    """What the keys show of the mapping's left layout: what wraps them, and without it, its variants and facts."""
+    try:
+        wrapping = wrapping_of(leaves, mapping)
+    except PlanError as error:
+        return {"wrapped": str(error)}
+    plain = [wrapping.plain(key) for key in leaves]
+    seen = seen_variants(mapping.variants, plain)
+    taken = detect_variants(mapping.variants, plain, {})
+    wrapped = {"prefix": wrapping.prefix, "within": list(wrapping.within)} if wrapping else None
+    return {"wrapped": wrapped, "variant": seen, "facts": detect_facts(mapping.facts, plain, taken)}
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:
@@ -123,6 +135,7 @@ def _show(document: dict[str, Any]) -> None:
             ("path", document["path"]),
             ("format", f"{document['format']} ({document['format_reason']})"),
             ("layout", f"{document['layout'] or 'unknown'} ({document['layout_reason']})"),
+            *([("wrapped", _wrapped(document["wrapped"]))] if document["wrapped"] else []),
             ("variant", ", ".join(f"{name}={value!r}" for name, value in choices.items()) or "-"),
             ("config", document["config_path"] or ("within the checkpoint" if document["config"] else "none")),
             ("leaves", f"{len(document['leaves'])}, {size(document['bytes'])}"),
@@ -133,6 +146,14 @@ def _show(document: dict[str, Any]) -> None:
     )
     say("")
     table([_row(leaf) for leaf in document["leaves"]])
+
+
+def _wrapped(wrapped: dict[str, Any] | str) -> str:
+    """What wraps the keys; or why that can't be said."""
+    if isinstance(wrapped, str):
+        return wrapped
+    names = [name for name in (wrapped["prefix"], *wrapped["within"]) if name]
+    return f"in {', '.join(names)} (a conversion reads the keys without)"
 
 
 def _row(leaf: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -52,6 +52,7 @@ def convert(
         ConvkitError: the source can't be read, or changes meanwhile, tied copies differ, or the disk is full.
             Nothing is left under a final name.
     """
+    source = replace(source, checkpoint=plan.wrapping.off(source.checkpoint))
     files = source.checkpoint.files()
     identity = _identity(source, plan, options, digest)
     nested = any(file.parent != source.path for file in files)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, no_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
@@ -98,14 +99,15 @@ def open_model(
     format: str | None = None,
     lenient: bool = False,
     without: Container[str] = (),
+    wrapping: Wrapping = PLAIN,
     algorithm: str = "xxh3-128",
     device: str = CPU,
 ) -> Opened:
     """Open a checkpoint and build its model, whose tensors are read when it runs. Its layout is the given one,
     otherwise that of the receipt of a conversion beside it, otherwise it is detected. With ``lenient`` the tensors
     overrule the fields that they overrule in a conversion (bias flags); otherwise the config is used as it is, like in
-    the framework. Keys in ``without`` are ignored. What is read is digested by ``algorithm``. A model that torch runs
-    runs on ``device`` (``cpu``, ``cuda``).
+    the framework. Keys are read without their ``wrapping``; those in ``without`` are ignored. What is read is digested
+    by ``algorithm``. A model that torch runs runs on ``device`` (``cpu``, ``cuda``).
 
     Raises:
         ConvkitError: no config, an unknown layout, a config that contradicts the tensors.
@@ -113,7 +115,7 @@ def open_model(
     """
     check_device(device)
     with ExitStack() as failed:
-        checkpoint = failed.enter_context(open_checkpoint(path, format))
+        checkpoint = wrapping.off(failed.enter_context(open_checkpoint(path, format)))
         model = _described(checkpoint, path, layout or _recorded_layout(path), config)
         if model.layout not in layouts():
             remedy = f"these can be run: {', '.join(layouts())}"

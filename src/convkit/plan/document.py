@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import UsageError
 from convkit.files.complement import kept_as
 from convkit.formats import get_format
@@ -62,9 +63,10 @@ class Plan:
     ``to_compute`` are leaves of the target that recipes compute, ``restored`` those from the complement of an earlier
     conversion, where ``restored_from`` is the place of the mapping that lost them. ``missing`` are leaves that the
     source lacks, as the user accepts, each with what says that it ought to be there. ``deviations`` are values of a
-    config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know. The
-    plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the one
-    before.
+    config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know.
+    ``wrapping`` is what the stored keys of the source have beside the model's own names, by which the plan calls them.
+    The plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the
+    one before.
     """
 
     mapping: Mapping | Chain
@@ -90,6 +92,7 @@ class Plan:
     deviations: tuple[PlannedDeviation, ...] = ()
     unknown: tuple[str, ...] = ()
     restored_from: int = 0
+    wrapping: Wrapping = PLAIN
     through: tuple[Plan, ...] = ()
 
     @cached_property
@@ -207,7 +210,13 @@ class Plan:
         release = ".".join(map(str, self.release)) or None
         return PlanDocument(
             mapping=self.mapping.name,
-            source=PlannedSource(left.name, self.source_format, dict(left.conventions), self.source_config),
+            source=PlannedSource(
+                left.name,
+                self.source_format,
+                dict(left.conventions),
+                self.source_config,
+                self.wrapping or UNSET,
+            ),
             target=PlannedTarget(
                 right.name,
                 self.target_format,

@@ -36,7 +36,9 @@ from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
 from convkit.plan.source import Source
 from convkit.plan.step import Bound, DerivedLeaf
+from convkit.plan.unclaimed import check_claimed
 from convkit.plan.unread import check_read
+from convkit.plan.wrapped import taken_off, unwrapped
 
 
 def make_plan(
@@ -62,13 +64,16 @@ def make_plan(
     mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through), options.restore)
     links = mapping.links if isinstance(mapping, Chain) else (mapping,)
     _check_asked(mapping, options)
-    check_encoded(source, links[0], dtype=options.dtype, dropped=_dropped(options.drop, source.checkpoint.leaves))
     releases = _releases(mapping, links, options.release)
     restoring = options.restore and not options.headless
     earlier = earlier_of(source, links) if restoring else [None] * len(links)
     try:
+        wrapping, drop = unwrapped(source.checkpoint.leaves, links[0], options.drop)
+        source, options = replace(source, checkpoint=wrapping.off(source.checkpoint)), replace(options, drop=drop)
+        check_encoded(source, links[0], dtype=options.dtype, dropped=_dropped(drop, source.checkpoint.leaves))
         plans = _plans(source, links, releases, options, earlier)
         plan = plans[0] if len(plans) == 1 else chain_plan(Chain(tuple(links)), plans)
+        plan = taken_off(plan, wrapping)
         _check_holds(plan)
     except (PlanError, ConfigError) as error:
         if error.path is not None:
@@ -213,7 +218,7 @@ def _totalled(
         unknown=known.converted.unknown,
         restored_from=earlier.place if earlier else 0,
     )
-    _check_total(plan)
+    check_claimed(mapping.name, plan.source_leaves, plan.fates())
     return plan
 
 
@@ -356,20 +361,6 @@ def _target_leaves(parts: Returned, to_compute: list[DerivedLeaf], source: dict[
     for leaf in parts.leaves.values():
         add(leaf)
     return leaves
-
-
-def _check_total(plan: Plan) -> None:
-    fates = plan.fates()
-    lost = [key for key in plan.source_leaves if key not in fates]
-    if lost:
-        more = (
-            f" (and {len(lost) - 1} more: {', '.join(lost[1:4])}{', ...' if len(lost) > 4 else ''})" if lost[1:] else ""
-        )
-        raise PlanError(
-            f"no rule of {plan.mapping.name} claims it{more}",
-            key=lost[0],
-            remedy=f"drop what isn't needed by name: --drop '{lost[0]}', or name the right layout",
-        )
 
 
 def _check_holds(plan: Plan) -> None:

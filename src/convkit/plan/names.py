@@ -76,6 +76,16 @@ def detect_variants(variants: Iterable[Variant], keys: Iterable[str], given: abc
     return names
 
 
+def seen_variants(variants: Iterable[Variant], keys: Iterable[str]) -> dict[str, str]:
+    """Only those of the source's choices that the keys show."""
+    keys = list(keys)
+    names: dict[str, str] = {}
+    for variant in variants:
+        if variant.side == "left" and (seen := _seen_choice(variant, keys, names)) is not None:
+            names[variant.name] = seen
+    return names
+
+
 def choose_variants(variants: Iterable[Variant], given: abc.Mapping[str, str], declared: Names) -> dict[str, str]:
     """Choose the target's variants: as given, else as usual for these declared names, else the first.
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from convkit.checkpoint import Leaf
+from convkit.checkpoint.wrapping import Wrapping
 from convkit.files.document import Document
 from convkit.files.receipt_json import Natural
 from convkit.mapping.ops import Cast, Elementwise, Exactness, Scale, Shift
@@ -147,6 +148,10 @@ class PlannedSource(Struct, frozen=True):
     format: str
     conventions: dict[str, str]
     config: dict[str, Any]
+    wrapped: Annotated[
+        Wrapping | UnsetType,
+        Meta(description="what the stored keys have beside the model's own names, by which the plan calls the leaves"),
+    ] = UNSET
 
 
 class PlannedTarget(Struct, frozen=True):

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import ConvkitError
 from convkit.files.document import typed
 from convkit.files.receipt import receipts_beside
@@ -69,8 +70,8 @@ class Side(Struct, frozen=True):
     format: str
     layout: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
-    #: what a folder calls the config; plans didn't say at first
-    config_file: str = ""
+    config_file: str = ""  # what a folder calls the config; plans didn't say at first
+    wrapped: Wrapping = PLAIN  # what the stored keys of a source have beside the model's own names
 
 
 class Deviation(Struct, frozen=True):
@@ -266,8 +267,7 @@ class Source(Struct, frozen=True):
     """What was read."""
 
     path: str
-    #: repairs and migrations record none
-    leaves: dict[str, Digested] = field(default_factory=dict)
+    leaves: dict[str, Digested] = field(default_factory=dict)  # repairs and migrations record none
 
 
 class Written(Struct, frozen=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint.wrapping import PLAIN
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.oracles.opening import Opened, open_model
 from convkit.verify.configs import other_config
@@ -80,6 +81,7 @@ def opened(
             format=source_format or (plan.source.format if plan else None),
             lenient=True,
             without={key for key, leaf in (plan.source_leaves if plan else {}).items() if leaf.fate == "dropped"},
+            wrapping=plan.source.wrapped if plan else PLAIN,
             algorithm=algorithm,
             device=device,
         ) as ours,

@@ -91,10 +91,13 @@ def roundtrip(
 
 
 def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
-    """The mappings of the conversion, with the complement of an earlier conversion if this one restored it."""
+    """The mappings of the conversion, with the complement of an earlier conversion if this one restored it; the source
+    without what wraps its keys.
+    """
     document = read_receipt(source, CONVERSION) if any(_restores(part) for part in plans_of(plan)) else None
     before = read(LeafReceipt, document, source) if document else None
-    sides = replace(sides, earlier=_complement(source, before, stack, problems))
+    plain = plan.source.wrapped.off(sides.source)
+    sides = replace(sides, source=plain, earlier=_complement(source, before, stack, problems))
     return stages(plan, sides, read_plan(Plan, before.plan, source) if before else None)
 
 
