@@ -46,6 +46,14 @@ def test_five_of_six_leaves_are_no_head(key: str) -> None:
             plan(leaves, config, to)
 
 
+def test_a_pooler_may_lie_unused_beside_a_head_that_the_config_names() -> None:
+    leaves = {key: spec for key, spec in PRETRAINING.items() if "seq_relationship" not in key}
+    made = plan(leaves, BERT | {"architectures": ["BertForMaskedLM"]}, "cerebras/bert")
+    assert made.bound.left_behind["bert.pooler.dense.weight"] == "this task has no pooler"
+    unnamed = {field: value for field, value in BERT.items() if field != "architectures"}
+    assert "bert.pooler.dense.bias is there" in refused(leaves, unnamed, "cerebras/bert")
+
+
 def test_an_untied_head_is_tied_or_given_up() -> None:
     problem = refused(BASE, LLAMA, "cerebras/llama")
     assert "tie the embeddings in the config" in problem

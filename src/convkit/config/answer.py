@@ -40,6 +40,7 @@ class Answer:
         defaults: fields that the config leaves out, and the values that are taken for them, which the plan lists.
         claims: what the config says that the checkpoint has: facts of the mapping, or keys of leaves, each with the
             words of the config ("architectures = BertForMaskedLM"). A claim that the leaves don't meet is refused.
+        denied: facts that the config says aren't true: a leaf that stays behind without one isn't a sign of it.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -48,3 +49,4 @@ class Answer:
     deviations: tuple[Deviation, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()

@@ -37,6 +37,7 @@ class Converted:
         unknown: fields of the model's section that the source's class doesn't know.
         origins: the field of the source that states a declared name, and the value that stands for it there.
         claims: facts and leaves that the config says the checkpoint has, with the config's words.
+        denied: facts that the config says aren't true.
     """
 
     config: dict[str, Any]
@@ -49,6 +50,7 @@ class Converted:
     unknown: tuple[str, ...] = ()
     origins: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
 
 
 class Conversion:
@@ -66,6 +68,7 @@ class Conversion:
         self.deviations: list[Deviation] = []
         self.origins: dict[str, tuple[str, Any]] = {}
         self.claims: dict[str, str] = {}
+        self.denied: frozenset[str] = frozenset()
 
     def run(self, rows: Iterable[Row]) -> None:
         """Apply the rows.
@@ -106,6 +109,7 @@ class Conversion:
             unknown=unknown,
             origins=self.origins,
             claims=self.claims,
+            denied=self.denied,
         )
 
     def turned(self, left: T, right: T) -> tuple[T, T]:

@@ -284,6 +284,7 @@ class Coupled(Row):
         run.origins |= _stated(answer.names, {**present, **answer.defaults})
         run.warnings += answer.warnings
         run.claims |= answer.claims
+        run.denied |= answer.denied
         for path, value in answer.defaults.items():
             run.source.note_default(path, value)
         for deviation in answer.deviations:

@@ -205,7 +205,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
     """The pack's own fields and those of its sections."""
     seen, defaults, warnings = set(own.seen), list(own.defaults), list(own.warnings)
     deviations, unknown, origins = list(own.deviations), list(own.unknown), dict(own.origins)
-    claims = dict(own.claims)
+    claims, denied = dict(own.claims), set(own.denied)
     for part in parts:
         found = part.converted
         seen |= {_joined(part.at, field) for field in found.seen}
@@ -218,6 +218,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
             origins[f"{part.name}.{name}"] = (_joined(part.path, path), value)
         facts = found.claims.keys() & found.names.keys()  # keys of leaves would need the component's prefix
         claims |= {f"{part.name}.{name}": _joined(part.path, found.claims[name]) for name in sorted(facts)}
+        denied |= {f"{part.name}.{name}" for name in found.denied}
     return replace(
         own,
         defaults=tuple(defaults),
@@ -228,6 +229,7 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         unknown=tuple(unknown),
         origins=origins,
         claims=claims,
+        denied=frozenset(denied),
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from convkit.checkpoint import Leaf
 from convkit.config.condition import Condition
 from convkit.errors import ConfigError, IncompleteError, PlanError
-from convkit.mapping import Fact, Mapping, Rule
+from convkit.mapping import Fact, LeftBehind, Mapping, Rule
 from convkit.mapping.keys import KeyTemplate
 from convkit.plan.kin import missing_kin
 from convkit.plan.match import MissingError, Placeholders, match
@@ -134,6 +134,9 @@ def _begun(evidence: Evidence, known: Known, *, headless: bool) -> Iterator[tupl
                 continue
             rules = _only_under(evidence.mapping, supposed.names, known.names)
             mine = [key for rule in rules for key in _matched(rule, evidence, supposed.names)]
+            if fact.name in known.converted.denied:
+                unused = _left_behind(evidence, known.names)
+                mine = [key for key in mine if key not in unused]
             if mine and carried is None:
                 carried = {
                     key
@@ -168,6 +171,13 @@ def _only_under(mapping: Mapping, names: Names, others: Names) -> list[Rule]:
 def _matched(rule: Rule, evidence: Evidence, names: Names) -> Iterator[str]:
     for text in rule.left + rule.left_copies:
         yield from (key for key, _ in KeyTemplate.parse(text).matching(evidence.leaves.keys(), names))
+
+
+def _left_behind(evidence: Evidence, names: Names) -> set[str]:
+    """The leaves that stay behind under these names."""
+    rules = [rule for rule in evidence.mapping.rules if isinstance(rule, LeftBehind) and rule.side == "left"]
+    forms = [KeyTemplate.parse(rule.key) for rule in rules if Condition.parse(rule.when).holds(names)]
+    return {key for form in forms for key, _ in form.matching(evidence.leaves.keys(), names)}
 
 
 def _absent(rules: Iterable[Rule], evidence: Evidence, names: Names) -> list[str]:

@@ -102,7 +102,8 @@ class Heads:
             raise ConfigError(head.task, key="architectures", remedy="convert the base model")
         lacking = self._lacking(stated, head, names) if stated and not names.get("headless") else []
         answer = self._answer(head, head.task, names, headless=False)
-        return replace(answer, claims=dict.fromkeys(lacking, f"architectures = {named.hf}"))
+        other = self._other(stated) if stated else frozenset()
+        return replace(answer, claims=dict.fromkeys(lacking, f"architectures = {named.hf}"), denied=other)
 
     def _to_hf(self, values: Values, names: Values) -> Answer:
         unseen = frozenset(fact.name for fact in self.facts if not fact.right)
@@ -121,6 +122,11 @@ class Heads:
         if self.facts[0].name not in names or not core or not found.core(unseen) <= core:
             return []
         return [fact for fact in named.tensors.split() if fact not in unseen and not names.get(fact)]
+
+    def _other(self, named: Head) -> frozenset[str]:
+        """The facts of other heads than that of a class."""
+        core = named.core()
+        return frozenset(fact.name for fact in self.facts) - named.facts() if core else frozenset()
 
     def _of_yaml(self, values: Values) -> Head:
         """The head that a yaml names."""
