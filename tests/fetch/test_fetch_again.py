@@ -73,10 +73,6 @@ def test_changes_that_are_none(source: Path, tmp_path: Path, change: Callable[[P
         lambda made: (made / "a").write_text("ONE"),
         lambda made: (made / "a").write_text("longer"),
         lambda made: (made / "a").unlink(),
-        lambda made: (made / "c").touch(),
-        lambda made: made.with_name("m.fetch.json").unlink(),
-        lambda made: made.with_name("m.fetch.json").write_text("{}"),
-        lambda made: made.with_name("m.fetch.json").write_text("nonsense"),
     ],
 )
 def test_destination_that_changed(source: Path, tmp_path: Path, change: Callable[[Path], object]) -> None:
@@ -86,6 +82,28 @@ def test_destination_that_changed(source: Path, tmp_path: Path, change: Callable
         fetch(str(source), tmp_path / "m")
     fetch(str(source), tmp_path / "m", overwrite=True)
     assert texts(tmp_path / "m") == {"a": "one", "b": "two"}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda made: (made / "c").touch(), "holds c, which convkit didn't write"),
+        (lambda made: made.with_name("m.fetch.json").unlink(), "is a folder that convkit didn't write"),
+        (lambda made: made.with_name("m.fetch.json").write_text("{}"), "is a folder that convkit didn't write"),
+        (lambda made: made.with_name("m.fetch.json").write_text("nonsense"), "is a folder that convkit didn't write"),
+    ],
+)
+def test_a_folder_that_holds_files_of_others(
+    source: Path, tmp_path: Path, change: Callable[[Path], object], problem: str
+) -> None:
+    fetch(str(source), tmp_path / "m")
+    change(tmp_path / "m")
+    with pytest.raises(UsageError, match="m: exists and isn't what a fetch left there"):
+        fetch(str(source), tmp_path / "m")
+    before = texts(tmp_path / "m")
+    with pytest.raises(UsageError, match=problem):
+        fetch(str(source), tmp_path / "m", overwrite=True)
+    assert texts(tmp_path / "m") == before
 
 
 def test_source_that_changed(source: Path, tmp_path: Path) -> None:

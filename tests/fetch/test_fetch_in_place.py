@@ -225,9 +225,17 @@ def test_a_wrong_digest_leaves_no_record(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my models", "my models/a b"])
 def test_a_destination_that_holds_the_source(name: str, source: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lies in the destination, or is it"):
+    with pytest.raises(UsageError, match="is a folder that convkit didn't write"):
         fetch(str(source), tmp_path / name, overwrite=True)
     assert (source / "model.safetensors").is_file()
+
+
+def test_a_source_in_what_an_earlier_fetch_made(source: Path, tmp_path: Path) -> None:
+    fetch(str(source), tmp_path / "m")
+    for inside in (tmp_path / "m", tmp_path / "m" / "model.safetensors"):
+        with pytest.raises(UsageError, match="lies in the destination, or is it"):
+            fetch(str(inside), tmp_path / "m", overwrite=True)
+        assert (tmp_path / "m" / "model.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("few")

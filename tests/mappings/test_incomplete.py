@@ -54,6 +54,12 @@ def test_a_pooler_may_lie_unused_beside_a_head_that_the_config_names() -> None:
     assert "bert.pooler.dense.bias is there" in refused(leaves, unnamed, "cerebras/bert")
 
 
+def test_architectures_are_a_list_of_names() -> None:
+    for nonsense in ([["LlamaForCausalLM"]], "LlamaForCausalLM", [7]):
+        with pytest.raises(ConfigError, match="architectures"):
+            plan(BASE, LLAMA | {"architectures": nonsense}, "cerebras/llama")
+
+
 def test_an_untied_head_is_tied_or_given_up() -> None:
     problem = refused(BASE, LLAMA, "cerebras/llama")
     assert "tie the embeddings in the config" in problem

@@ -9,7 +9,7 @@ from pathlib import Path
 from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
-from convkit.files.taken import refuse_taken
+from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.unchanged import Watch
 from convkit.plan.source import companion_names
 
@@ -111,7 +111,7 @@ class Places:
             )
         empty = not work.only_own and target.is_dir() and not any(target.iterdir())
         refuse_taken(target, overwrite=work.overwrite or work.in_place, folder=own or empty)
-        _refuse_foreign(target, foreign_files(target))
+        refuse_foreign(target, foreign_files(target))
 
     def _refuse_neighbour(self, path: Path, files: Collection[str] | None) -> None:
         if path.exists() and any(path.samefile(read) for read in self.work.reads):
@@ -120,13 +120,4 @@ class Places:
             refuse_taken(path, overwrite=False, remedy=self.aside[path.name])
         refuse_taken(path, overwrite=self.work.overwrite or self.work.in_place, folder=files is not None)
         inside = sorted(path.iterdir()) if files is not None and path.is_dir() else []
-        _refuse_foreign(path, [one for one in inside if one.name not in (files or ()) or one.is_dir()])
-
-
-def _refuse_foreign(folder: Path, found: Sequence[Path]) -> None:
-    if found:
-        raise UsageError(
-            f"holds {found[0].relative_to(folder)}, which convkit didn't write",
-            path=folder,
-            remedy="move it elsewhere, or name another target",
-        )
+        refuse_foreign(path, [one for one in inside if one.name not in (files or ()) or one.is_dir()])

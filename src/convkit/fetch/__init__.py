@@ -33,8 +33,9 @@ from convkit.fetch.remote import Remote
 from convkit.fetch.source import Arrivals, Call, MissingError, Progress, Source
 from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
-from convkit.files.neighbours import fetch_record_path, left_beside
-from convkit.files.taken import refuse_taken
+from convkit.files.neighbours import fetch_record_path, foreign_files, left_beside
+from convkit.files.receipt import receipts_beside
+from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.uri import hide_secrets, scheme_of
 
 __all__ = ["fetch", "recorded", "seen_now"]
@@ -114,8 +115,11 @@ def _refuse(destination: Path, overwrite: bool) -> None:
     Raises:
         UsageError: a link, a mount point, a folder that convkit didn't write, or a file that may not be replaced.
     """
-    refuse_taken(destination, overwrite=overwrite, folder=True)
     path = fetch_record_path(destination)
+    empty = destination.is_dir() and not any(destination.iterdir())
+    own = record.is_record(path) or bool(receipts_beside(destination))
+    refuse_taken(destination, overwrite=overwrite, folder=own or empty)
+    refuse_foreign(destination, record.foreign_files(destination) or foreign_files(destination))
     refuse_taken(path, overwrite=overwrite or record.is_record(path))
     for stale in left_beside(destination):
         if stale != path:

@@ -182,11 +182,7 @@ def changes(record: FetchRecord, place: Path, states: dict[Path, State] | None =
 
     A file of which the system says something else is digested: only the digest decides (a copy, a touch).
     """
-    if place.is_dir():
-        recorded = {each.path for each in record.files}
-        # hidden files may come later: workflow engines leave their timestamps in a folder
-        new = (path for path in paths_below(place) if path not in recorded and not Path(path).name.startswith("."))
-        yield from ((place / path, "is new") for path in new)
+    yield from ((path, "is new") for path in _new(record, place))
     for each in record.files:
         file = record.file(place, each)
         state = state_of(file)
@@ -196,6 +192,22 @@ def changes(record: FetchRecord, place: Path, states: dict[Path, State] | None =
             yield file, "changed"
         elif states is not None:
             states[file] = state
+
+
+def foreign_files(destination: Path) -> list[Path]:
+    """The files in a destination's folder that its record doesn't name; none where there is no record."""
+    try:
+        record = load(fetch_record_path(destination))
+    except (OSError, ConvkitError):
+        return []
+    return [] if record.in_place else _new(record, destination)
+
+
+def _new(record: FetchRecord, place: Path) -> list[Path]:
+    """Files in a folder that a record doesn't name, except hidden ones: workflow engines leave their timestamps."""
+    recorded = {each.path for each in record.files}
+    found = paths_below(place) if place.is_dir() else []
+    return [place / path for path in found if path not in recorded and not Path(path).name.startswith(".")]
 
 
 def paths_below(place: Path) -> list[str]:

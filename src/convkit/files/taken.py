@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from convkit.errors import UsageError
@@ -41,6 +42,20 @@ def refuse_taken(path: Path, *, overwrite: bool, folder: bool = False, remedy: s
         )
     if is_mount_point(path):
         raise UsageError("is a mount point, which can't be replaced", path=path, remedy="name another target")
+
+
+def refuse_foreign(folder: Path, found: Sequence[Path]) -> None:
+    """Refuse to replace a folder in which files of others were found.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if found:
+        raise UsageError(
+            f"holds {found[0].relative_to(folder)}, which convkit didn't write",
+            path=folder,
+            remedy="move it elsewhere, or name another target",
+        )
 
 
 def is_mount_point(path: Path) -> bool:

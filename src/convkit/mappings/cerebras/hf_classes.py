@@ -16,7 +16,7 @@ SOURCE = "transformers 5.23, models/{0}/configuration_{0}.py, {1}"
 #: the fields of every config class
 PRETRAINED = {
     "model_type": ClassField(TEXT, REQUIRED),
-    "architectures": free(LIST.or_null),
+    "architectures": free(LIST.of(TEXT).or_null),
     "transformers_version": free(TEXT.or_null),
     "_name_or_path": free(TEXT.or_null, ""),
     "dtype": free(ANYTHING, also=("torch_dtype",)),
