@@ -86,10 +86,11 @@ def test_what_was_said_of_a_target_goes_with_it_and_verify_allows_it(folder: Pat
 
 
 def test_what_was_said_of_a_target_that_is_gone_is_no_obstacle(folder: Path) -> None:
-    target = folder / "new.mdl"
-    (folder / "new.mdl.convert.json").write_text(json.dumps(ERROR))
+    target, failed = folder / "new.mdl", [folder / f"new.mdl.{stage}.json" for stage in ("plan", "convert")]
+    for path in failed:
+        path.write_text(json.dumps(ERROR))
     assert main(["convert", str(HERE / "llama_gqa" / "hf"), str(target), "--to", "cerebras/llama"]) == 0
-    assert not (folder / "new.mdl.convert.json").exists()
+    assert not any(path.exists() for path in failed)
 
 
 def test_a_source_with_the_name_of_a_row_is_not_that_row(tmp_path: Path) -> None:

@@ -143,7 +143,9 @@ def test_a_plan_that_fails_has_a_page(source: Path, tmp_path: Path, capsys: pyte
     missing = {"model.norm.weight": weights.pop("model.norm.weight")}
     save_file(weights, source / "model.safetensors", {"format": "pt"})
     assert prove(source, target, *QUICK) == 3
-    assert "convkit: plan: " in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "convkit: plan: " in printed.err
+    assert printed.out == f"{target}.report.html\n"
     assert (row(target)["stopped_at"], row(target)["verdict"]) == ("plan", "stopped")
     assert "model.norm.weight" in row(target)["problem"]
     save_file(weights | missing, source / "model.safetensors", {"format": "pt"})

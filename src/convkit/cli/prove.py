@@ -17,7 +17,7 @@ from convkit.cli.ending import error_document, refusal
 from convkit.cli.inspect import digest_of
 from convkit.cli.kinds import REPAIRS
 from convkit.cli.options import no_fail_option, running_options
-from convkit.cli.output import note, progress
+from convkit.cli.output import note, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.proof import Proof, Work, usual
 from convkit.cli.recorded import look_up
@@ -58,26 +58,31 @@ def run(args: argparse.Namespace) -> int:
     proof = Proof(args, named)
     proof.refuse()
     _fetch(args)
-    code = _Stages(args, proof).run()
-    verdict = shown(args, build_report(args.target, judge=altered))
-    return code or verdict
+    stages = _Stages(args, proof)
+    stages.run()
+    page = build_report(args.target, judge=altered)
+    if not stages.made and not args.json:  # a table would repeat the error, and say nothing else
+        say(str(page))
+        return stages.code
+    verdict = shown(args, page)
+    return stages.code or verdict
 
 
 class _Stages:
-    """The stages of one conversion; ``code`` is the exit code of the first one that failed."""
+    """The stages of one conversion: whether there is an output, and the exit code of the first one that failed."""
 
     def __init__(self, args: argparse.Namespace, proof: Proof) -> None:
-        self.args, self.proof, self.code = args, proof, 0
+        self.args, self.proof, self.made, self.code = args, proof, False, 0
 
-    def run(self) -> int:
+    def run(self) -> None:
         with ExitStack() as stack:
             work = self._tried("plan", lambda: stack.enter_context(_planned(self.args)))
             receipt = self._tried("convert", lambda: self._converted(work)) if work else None
+        self.made = bool(receipt)
         if work and receipt:
             self.proof.keep(work, receipt)
             for check in CHECKS:
                 self._judge(check, work)
-        return self.code
 
     def _converted(self, work: Work) -> dict[str, Any]:
         receipt = self.proof.converted(work)

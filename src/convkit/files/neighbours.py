@@ -25,6 +25,7 @@ STAGES = ("plan", "convert", "roundtrip", "equivalence")
 _SAID = (*(f".{stage}.json" for stage in STAGES[1:]), ".prove.json", ".summary.json", ".report.html")
 #: what such a file begins with, so that no file of others is taken for one
 _OURS = re.compile(rb'\s*(?:\{\s*"schema":\s*"convkit\.|<!doctype html>.*<title>convkit:)', re.DOTALL)
+_ERROR = re.compile(rb'\s*\{\s*"schema":\s*"convkit\.error/')
 _HEAD = 1024
 
 
@@ -56,14 +57,20 @@ def prove_path(target: Path) -> Path:
 def said_of(target: Path) -> list[Path]:
     """What is there of the documents and the page that say something of ``target``; files of others are none."""
     places = (target.with_name(target.name + end) for end in _SAID)
-    return [path for path in places if path.is_file() and not path.is_symlink() and is_ours(path)]
+    found = [path for path in places if path.is_file() and not path.is_symlink() and is_ours(path)]
+    plan = stage_path(target, "plan")  # one may be there before its target is; an error is of an earlier try
+    return [*found, plan] if plan.is_file() and _begins(plan, _ERROR) else found
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file begins as the documents and the pages of convkit do."""
+    return _begins(path, _OURS)
+
+
+def _begins(path: Path, like: re.Pattern[bytes]) -> bool:
     try:
         with path.open("rb") as file:
-            return _OURS.match(file.read(_HEAD)) is not None
+            return like.match(file.read(_HEAD)) is not None
     except OSError:
         return False
 
