@@ -22,7 +22,7 @@ pathvars:
 
 
 wildcard_constraints:
-    id="|".join(ROWS),
+    id="|".join(map(re.escape, ROWS)),
     target=r"target(\.mdl)?",
 
 
@@ -32,10 +32,10 @@ localrules:
     verdict,
 
 
-# The documents too, so that one that was deleted is made again.
+# Prints the table, also where the campaign was up to date. Its input are the documents too, so that one that was
+# deleted is made again.
 rule all:
     input:
-        "<results>/verdict.txt",
         expand(
             "<results>/{id}/{stage}.json",
             id=ROWS,
@@ -43,6 +43,15 @@ rule all:
         ),
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
+        table="<results>/verdict.txt",
+    log:
+        "<results>/logs/table.log",
+    conda:
+        "environment.yml"
+    message:
+        "the table"
+    shell:
+        "tee {log:q} < {input.table:q}"
 
 
 include: "workflow/rules/fetch.smk"
@@ -59,8 +68,7 @@ onstart:
 
 
 onsuccess:
-    end_run()
-    print(Path(config["results"], "verdict.txt").read_text(encoding="utf-8"), end="", flush=True)
+    end_part()
 
 
 # A row that could not be carried out to its verdicts is on the page too.

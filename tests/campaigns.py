@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +50,9 @@ class Campaign:
 
     def start(self, *options: str, config: str = "config.json") -> subprocess.Popen[str]:
         environment = os.environ | {"PATH": self.search, "XDG_CACHE_HOME": str(self.directory / "cache")}
+        configured = ["--configfile", config] if config else []
         return subprocess.Popen(
-            [*self.command, *options, "--configfile", config],
+            [*self.command, *options, *configured],
             cwd=self.directory,
             env=environment,
             stdout=subprocess.PIPE,
@@ -62,6 +64,11 @@ class Campaign:
         process = self.start(*options, config=config)
         out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def jobs(self, *options: str, config: str = "config.json") -> set[str]:
+        """Run, and return the jobs that were done, apart from printing the table."""
+        done = self.run(*options, config=config)
+        return set(re.findall(r"Job \d+: (.+)", done.stdout + done.stderr)) - {"the table"}
 
     def document(self, path: str) -> Any:
         return json.loads((self.directory / "results" / path).read_text())

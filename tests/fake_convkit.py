@@ -30,7 +30,8 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
         return {"uri": without_secrets(uri)}
     known = seed.read_text()
     if command == "plan" and known == "seed=13":
-        sys.exit("convkit: no rule takes this leaf")
+        print("convkit: no rule takes this leaf", file=sys.stderr)
+        return {"schema": "convkit.error/1", "error": "no rule takes this leaf"}
     made = sample.receipt(sample.plan())
     if command == "convert":
         made["target"] |= {"path": Path(words[1]).name, "files": []}
@@ -56,5 +57,6 @@ def play() -> int:
         return main([command, *words, "--retries", "0"])
     if command == "report":
         return main([command, *words])
-    print(json.dumps(answer(command, words)))
-    return 0
+    answered = answer(command, words)
+    print(json.dumps(answered))
+    return 3 if answered.get("schema") == "convkit.error/1" else 0

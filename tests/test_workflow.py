@@ -58,10 +58,14 @@ def test_a_framework_alone_and_layouts_on_the_way(played: Campaign):
     assert "results/through/target.mdl" not in commands
 
 
-def test_a_second_run_does_nothing(played: Campaign):
+def test_a_second_run_prints_the_table_and_does_nothing(played: Campaign):
     played.write([GOOD])
-    played.run()
-    assert "Nothing to be done" in played.run().stderr
+    first, second = played.run(), played.run()
+    assert "Job 0: the table\n" in second.stderr
+    assert "Job 1: " not in second.stderr
+    assert second.returncode == 0
+    assert second.stdout == first.stdout
+    assert second.stdout.endswith("1 of 1 conversion proved\nresults/report.html\n")
 
 
 def test_a_verdict_that_was_deleted_is_made_again(played: Campaign):
@@ -308,7 +312,9 @@ def test_there_and_back_with_the_real_command(real: Campaign):
     done = real.run(*options, config=config)
     assert done.returncode == 0, done.stderr
     assert real.verdicts() == {"llama": "yes", "back": "yes", "old": "yes", "fixed": "yes"}
-    assert "Nothing to be done" in real.run(*options, config=config).stderr
+    again = real.run(*options, config=config)
+    assert "Job 1: " not in again.stderr
+    assert again.stdout.endswith("4 of 4 conversions proved\nresults/report.html\n")
 
 
 def test_a_plan_that_is_refused_by_the_real_command(fresh: Campaign):

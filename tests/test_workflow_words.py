@@ -48,7 +48,9 @@ def read_rules(directory: Path, rows: list[dict[str, str]], monkeypatch: pytest.
     Campaign(directory, "").write(rows, **config)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("PATH", os.environ["PATH"])
-    names = {"config": CONFIG | config, "workflow": SimpleNamespace(source_path=lambda path: RULES / path)}
+    modifier = SimpleNamespace(modify_path=lambda path: path)
+    workflow = SimpleNamespace(source_path=lambda path: RULES / path, modifier=modifier)
+    names = {"config": CONFIG | config, "workflow": workflow}
     exec(compile((RULES / "common.smk").read_text(), "common.smk", "exec"), names)
     return SimpleNamespace(**names)
 

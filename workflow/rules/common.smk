@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path, PurePosixPath
 
 import jsonschema
@@ -34,6 +35,13 @@ SCHEMAS = {
     name: yaml.safe_load(Path(workflow.source_path(f"../schemas/{name}.schema.yaml")).read_text())
     for name in ("config", "checkpoints")
 }
+
+
+#: what runs a stage
+RUNNER = workflow.source_path("../scripts/stage.sh")
+#: how the document of a stage begins that ended with an error
+ERROR = '"convkit.error/1"'
+STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 
 
 def refuse(mistake):
@@ -88,6 +96,8 @@ def origin(row):
 check(config, "config", "config:")
 config["results"] = str(PurePosixPath(config["results"]))
 config.update({name: int(config[name]) for name in ("threads", "probe_length")})  # 2.0 is a whole number too
+# In a module with a prefix, paths of rules are changed by themselves; those that are parameters aren't.
+RESULTS = str(workflow.modifier.modify_path(config["results"]))
 ROWS = read_table(config["checkpoints"])
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
@@ -114,12 +124,12 @@ def equivalence_options(wildcards):
 
 def any_of(ids):
     """A wildcard's constraint: one of these ids."""
-    return "|".join(ids) or "(?!)"
+    return "|".join(map(re.escape, ids)) or "(?!)"
 
 
 def target_of(id):
     """Where a row's output lies. A single file has the ending by which its format is recognised."""
-    return f"{config['results']}/{id}/target{'.mdl' if is_one_file(ROWS[id]) else ''}"
+    return f"{RESULTS}/{id}/target{'.mdl' if is_one_file(ROWS[id]) else ''}"
 
 
 def target(wildcards):
@@ -130,18 +140,17 @@ def target(wildcards):
 def source(wildcards):
     """What the stages of this row read: another row's output, or what the record of the fetch describes."""
     before = origin(ROWS[wildcards.id])
-    return target_of(before) if before else f"{config['results']}/{wildcards.id}/fetch.json"
+    return target_of(before) if before else f"{RESULTS}/{wildcards.id}/fetch.json"
 
 
 def fetched(wildcards):
     """Where a source is brought; a file keeps its suffix, by which formats are recognised."""
-    return f"{config['results']}/{wildcards.id}/source{suffix_of(ROWS[wildcards.id]['source'])}"
+    return f"{RESULTS}/{wildcards.id}/source{suffix_of(ROWS[wildcards.id]['source'])}"
 
 
 def seen_source(wildcards):
     """What changes when a source on this machine does, so that it is fetched again."""
-    record = Path(config["results"], wildcards.id, "fetch.json")
-    return seen_now(ROWS[wildcards.id]["source"], record)
+    return seen_now(ROWS[wildcards.id]["source"], Path(RESULTS, wildcards.id, "fetch.json"))
 
 
 def suffix_of(source):
@@ -164,17 +173,35 @@ def claimed_source(wildcards):
     return hashlib.sha256(json.dumps([row["source"], row["sha256"]]).encode()).hexdigest()
 
 
-def again(wildcards):
-    """Why an output must be made again although its row is the same: a file of it is gone, or was changed since.
+def runner(wildcards, output):
+    """What runs a stage. A parameter that depends on the output isn't compared, so this clone may be moved."""
+    return RUNNER
 
-    That is noted, and the note stands until another reason is found: what a job was given must not change once it has
-    mended the output, otherwise it would be done a second time.
+
+def again(stage):
+    """Why a stage must be carried out again although its row is the same, as a parameter.
+
+    It ended with an error; or it converts, and a file of the output is gone, or was changed since. That is noted, and
+    the note stands until another reason is found: what a job was given must not change once it has mended the
+    output, otherwise it would be done a second time.
     """
-    folder = Path(config["results"], wildcards.id)
-    document, note = folder / "convert.json", folder / "again.txt"
-    if document.exists() and (reason := damage(document)):
-        note.write_text(reason, encoding="utf-8")
-    return note.read_text(encoding="utf-8") if note.exists() else ""
+
+    def reason(wildcards):
+        folder = Path(RESULTS, wildcards.id)
+        document = folder / f"{stage}.json"
+        note = folder / ("again.txt" if stage == "convert" else f"logs/{stage}.again")
+        if document.exists() and (why := error_in(document) or (damage(document) if stage == "convert" else None)):
+            note.write_text(why, encoding="utf-8")
+        return note.read_text(encoding="utf-8") if note.exists() else ""
+
+    return reason
+
+
+def error_in(document):
+    """The error that a stage left as its document, and when; None where it left what it was asked for."""
+    with document.open(encoding="utf-8", errors="replace") as opened:
+        failed = ERROR in opened.read(60)
+    return f"it ended with an error ({document.stat().st_mtime_ns})" if failed else None
 
 
 def damage(document):
@@ -199,9 +226,10 @@ def request(wildcards):
 def repairing(wildcards):
     """The command of a repair. A checkpoint that is healthy is copied: who starts from this row finds it."""
     row = ROWS[wildcards.id]
+    read, written = source(wildcards), target(wildcards)
     ends = {
-        "fix-checkpoint-spec": [source(wildcards), "--fixed_checkpoint_path", target(wildcards), "--copy-healthy"],
-        "data-iter-state": ["--old_checkpoint", source(wildcards), "--output_file", target(wildcards)],
+        "fix-checkpoint-spec": [read, "--fixed_checkpoint_path", written, "--copy-healthy"],
+        "data-iter-state": ["--old_checkpoint", read, "--output_file", written],
     }
     return [row["to"], *ends[row["to"]], *shlex.split(row["options"])]
 
@@ -211,13 +239,15 @@ def opening(wildcards):
     return opening_of(ROWS[wildcards.id])
 
 
-RUN = None
+RUN = BEGAN = None
 
 
 def begin_run():
     """Record this run, so that the next one knows what it left if it is killed."""
-    global RUN
+    global RUN, BEGAN
+    BEGAN = time.time()
     RUN = Run(getattr(workflow.persistence, "_lockfile", {}).values())
+    Path(RESULTS, "logs", "verdict.log").unlink(missing_ok=True)
 
 
 def end_run():
@@ -226,28 +256,43 @@ def end_run():
         RUN.end()
 
 
+def end_part():
+    """End a run that has succeeded. Of a part of the campaign there is no verdict, so a stage's error is its end."""
+    documents = [Path(RESULTS, id, f"{stage}.json") for id in ROWS for stage in STAGES]
+    end_run()
+    if failed := [path for path in documents if path.exists() and path.stat().st_mtime >= BEGAN and error_in(path)]:
+        sys.exit(f"convkit: ended with an error: {', '.join(map(str, failed))}")
+
+
 def report_failure():
-    """Write the page of a campaign that ended with an error, and print its table."""
+    """Write the page of a campaign whose jobs failed, and print its table, unless its verdict did."""
+    if Path(RESULTS, "logs", "verdict.log").exists():
+        return
     try:
-        page = build_report(Path(config["results"]), table=Path(config["checkpoints"]), judge=altered)
+        page = build_report(Path(RESULTS), table=Path(config["checkpoints"]), judge=altered)
         print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
     except ConvkitError as error:
         print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)
+
+
+def summary_of(plan):
+    """A plan's figures; None where the plan stage ended with an error, so that nothing will be done."""
+    return json.loads(Path(plan).read_text(encoding="utf-8")).get("summary")
 
 
 def planned(figure, *, factor=1.0, atleast=0):
     """A resource out of the plan's summary: megabytes of one of its figures."""
 
     def resource(wildcards, input):
-        summary = json.loads(Path(input.plan).read_text())["summary"]
-        return atleast + int(factor * summary[figure] / 1e6)
+        summary = summary_of(input.plan)
+        return atleast + int(factor * summary[figure] / 1e6) if summary else atleast
 
     return resource
 
 
 def equivalence_need(wildcards, input):
     """What the equivalence check of a conversion needs, out of the plan; None for a migration, whose plan is another."""
-    if kind_of(ROWS[wildcards.id]) != "conversion":
+    if kind_of(ROWS[wildcards.id]) != "conversion" or not summary_of(input.plan):
         return None
     settings = equivalence_settings(wildcards)
     return need(
@@ -278,5 +323,5 @@ def equivalence_minutes(wildcards, input):
 
 def minutes(wildcards, input):
     """Run time out of the plan: a slow disk's pace, and time to start."""
-    summary = json.loads(Path(input.plan).read_text())["summary"]
-    return 10 + int((summary["bytes_read"] + summary["bytes_written"]) / 20e6 / 60)
+    summary = summary_of(input.plan)
+    return 10 + int((summary["bytes_read"] + summary["bytes_written"]) / 20e6 / 60) if summary else 10

@@ -2,7 +2,7 @@
 # An output that is gone, or was changed since, is a reason to convert again.
 rule convert:
     input:
-        source_record,
+        source=source_record,
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",
@@ -25,9 +25,11 @@ rule convert:
         target=target,
         request=request,
         digest=config["digest"],
-        again=again,
+        runner=runner,
+        again=again("convert"),
     message:
         "{wildcards.id}: convert"
     shell:
-        "convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
-        " --threads {threads:q} --overwrite --json > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
+        " --threads {threads:q} --overwrite --json"

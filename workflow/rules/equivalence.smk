@@ -1,8 +1,8 @@
 # Both models are walked a stage at a time: memory follows the largest stage, in float32.
 rule equivalence:
     input:
-        source_record,
-        "<results>/{id}/convert.json",
+        source=source_record,
+        converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/equivalence.json",
@@ -23,8 +23,11 @@ rule equivalence:
         target=target,
         opening=opening,
         options=equivalence_options,
+        runner=runner,
+        again=again("equivalence"),
     message:
         "{wildcards.id}: equivalence"
     shell:
-        "convkit equivalence {params.source:q} {params.target:q} {params.opening:q} {params.options:q}"
-        " --threads {threads:q} --json --no-fail > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit equivalence {params.source:q} {params.target:q} {params.opening:q} {params.options:q}"
+        " --threads {threads:q} --json --no-fail"

@@ -7,7 +7,6 @@ rule fetch:
         "<logs>/fetch.log",
     benchmark:
         "<benchmarks>/fetch.tsv"
-    retries: 2
     conda:
         "../../environment.yml"
     resources:
@@ -16,10 +15,12 @@ rule fetch:
     params:
         table=lambda wildcards: config["checkpoints"],
         path=fetched,
+        runner=runner,
+        again=again("fetch"),
         claimed=claimed_source,
         seen=seen_source,
     message:
         "{wildcards.id}: fetch"
     shell:
-        "convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --in-place --overwrite --json"
-        " > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} --"
+        " convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --in-place --overwrite --json"

@@ -1,6 +1,6 @@
 rule inspect:
     input:
-        source_record,
+        source=source_record,
     output:
         "<results>/{id}/inspect.json",
     log:
@@ -12,15 +12,18 @@ rule inspect:
     params:
         path=source,
         opening=opening,
+        runner=runner,
+        again=again("inspect"),
     message:
         "{wildcards.id}: inspect"
     shell:
-        "convkit inspect {params.path:q} {params.opening:q} --json > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit inspect {params.path:q} {params.opening:q} --json"
 
 
 rule plan:
     input:
-        source_record,
+        source=source_record,
     output:
         "<results>/{id}/plan.json",
     log:
@@ -34,7 +37,10 @@ rule plan:
     params:
         path=source,
         request=request,
+        runner=runner,
+        again=again("plan"),
     message:
         "{wildcards.id}: plan"
     shell:
-        "convkit plan {params.path:q} {params.request:q} --json > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit plan {params.path:q} {params.request:q} --json"

@@ -1,8 +1,8 @@
 # A repair of an old Cerebras checkpoint replaces a conversion: it is planned, carried out, then judged by the
-# # round trip, which compares every tensor under its own name, so no model is run.
+# round trip, which compares every tensor under its own name, so no model is run.
 rule plan_repair:
     input:
-        source_record,
+        source=source_record,
     output:
         "<results>/{id}/plan.json",
     log:
@@ -15,15 +15,17 @@ rule plan_repair:
         "../../environment.yml"
     params:
         command=repairing,
+        runner=runner,
+        again=again("plan"),
     message:
         "{wildcards.id}: plan"
     shell:
-        "convkit cerebras {params.command:q} --dry-run --json > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --" " convkit cerebras {params.command:q} --dry-run --json"
 
 
 rule repair:
     input:
-        source_record,
+        source=source_record,
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",
@@ -41,8 +43,10 @@ rule repair:
         runtime=minutes,
     params:
         command=repairing,
-        again=again,
+        runner=runner,
+        again=again("convert"),
     message:
         "{wildcards.id}: repair"
     shell:
-        "convkit cerebras {params.command:q} --overwrite --json > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit cerebras {params.command:q} --overwrite --json"

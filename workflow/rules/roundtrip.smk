@@ -1,7 +1,7 @@
 rule roundtrip:
     input:
-        source_record,
-        "<results>/{id}/convert.json",
+        source=source_record,
+        converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/roundtrip.json",
@@ -20,8 +20,10 @@ rule roundtrip:
         source=source,
         target=target,
         opening=opening,
+        runner=runner,
+        again=again("roundtrip"),
     message:
         "{wildcards.id}: round trip"
     shell:
-        "convkit roundtrip {params.source:q} {params.target:q} {params.opening:q} --json --no-fail"
-        " > {output:q} 2> {log:q}"
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit roundtrip {params.source:q} {params.target:q} {params.opening:q} --json --no-fail"

@@ -25,6 +25,8 @@ from convkit.report.table import read_rows
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 #: the copy of the table of claims in a campaign's results
 TABLE = "checkpoints.tsv"
+#: the schema of the document of a stage that ended with an error
+ERROR_SCHEMA = "convkit.error/1"
 #: what one check says
 State = Literal["yes", "no", "reference in doubt", "not shown"]
 #: the worst first
@@ -256,9 +258,13 @@ def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
 
 
 def _by_name(directory: Path) -> dict[str, dict[str, Any]]:
-    """The documents of a campaign's row, by stage. Snakemake removes a stage's document before it runs it again."""
+    """The documents of a campaign's row, by stage, apart from errors, of which the stage's log has the last line.
+
+    Snakemake removes a stage's document before it runs it again.
+    """
     paths = {stage: directory / f"{stage}.json" for stage in STAGES}
-    return {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
+    documents = {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
+    return {stage: document for stage, document in documents.items() if document.get("schema") != ERROR_SCHEMA}
 
 
 def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
