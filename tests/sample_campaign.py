@@ -274,3 +274,21 @@ def write_campaign(results: Path) -> Path:
         )
     )
     return results
+
+
+def write_hostile(results: Path) -> Path:
+    """A row whose every name is markup, or turns around what follows."""
+    markup = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    planned = plan()
+    planned["source_leaves"] |= {f"{markup}.weight\u202etxt": {"shape": [1], "dtype": "float32", "fate": markup}}
+    planned["source"]["config"] = {markup: {"<b>": markup}}
+    planned["source"]["layout"] = f"hf/{markup}"
+    planned["target"]["release"] = markup
+    planned["warnings"] = [markup]
+    made = {"commit": markup, "host": markup, "command_line": f"convkit convert {markup}"}
+    stages = all_stages(plan=planned, convert=receipt(planned) | made)
+    stages["roundtrip"] = roundtrip(False) | {"problems": [markup]}
+    stages["equivalence"] = walked(wrong={"layers.1": {"unshown": markup}}, problems=[markup])
+    write_row(results / "<b onclick=alert(1)>\"' &amp;", stages=stages)
+    write_row(results / "stopped", stages={}, log={"fetch": f"convkit: {markup}"})
+    return results

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
-from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.tensors import ITEMSIZE
-from convkit.report import text
+from convkit.errors import visible
+from convkit.report import glance, text
 from convkit.report.campaign import STAGES, Conversion, state_of
 from convkit.report.checks import CHECKS
 from convkit.report.measures import known, worst
@@ -37,6 +42,8 @@ from convkit.report.summary import (
     under,
 )
 
+#: most conversions that are shown whole: a page of a thousand must open, too
+MOST_WHOLE = 60
 #: most leaves that a section lists; the plan and the receipt list them all
 MOST_LEAVES = 400
 
@@ -50,13 +57,13 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convkit.report"),
         autoescape=True,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "size": text.size,
-        "duration": text.duration,
-        "number": text.number,
+        **{name: _recorded(getattr(text, name)) for name in ("size", "duration", "number")},
+        "figure": lambda value, ran=True: text.figure(value) if ran else "not run",
         "outcome": outcome,
         "state": state_of,
         "dashed": lambda words: words.replace(" ", "-"),
@@ -64,27 +71,68 @@ def _environment() -> jinja2.Environment:
         "sensitivity": sensitivity,
         "deviation": deviation_in_words,
         "under": under,
+        "key": glance.key_of,
+        "said": glance.said,
+        "without_check": glance.without_check,
+        "without_faults": glance.without_faults,
+        "without_plan": glance.without_plan,
         "deviations": text.deviations,
         "shortened": text.shortened,
         "flat": _flat,
-        "figure": text.figure,
+        "fragment": lambda id: quote(visible(id).encode("utf-8", "backslashreplace")),
+        "json": lambda value: json.dumps(value, ensure_ascii=False),
         "times": text.times,
         "capitalized": text.capitalized,
     }
     return environment
 
 
+def _shown(value: Any) -> Any:
+    """What the page shows of a text: names and values may hold anything, also marks that turn what follows around."""
+    return visible(value) if type(value) is str else value
+
+
+def _recorded(say: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same, with words in place of what isn't there."""
+    return lambda value: glance.NOT_RECORDED if value is None else say(value)
+
+
+@dataclass(frozen=True)
+class Inline:
+    """A style sheet or a script within the page, and the source that the page's security policy allows for it."""
+
+    text: Markup
+    source: str
+
+    @classmethod
+    def of(cls, name: str) -> Inline:
+        """The template of that name, as it is."""
+        loader = _environment().loader
+        assert loader is not None
+        content = loader.get_source(_environment(), name)[0]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        return cls(Markup(content), f"'sha256-{digest}'")  # the package's own file
+
+
 def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
-    """Render the whole page."""
-    axis = axis_over(conversions)
-    sections = [_section(row, conversion, axis) for row, conversion in zip(summary.rows, conversions, strict=True)]
+    """Render the whole page. What needs a look comes first, and only that many conversions are shown whole."""
+    order = glance.worst_first(summary.rows)
+    ordered = [(summary.rows[number], conversions[number]) for number in order]
+    whole = [conversion for _, conversion in ordered[:MOST_WHOLE]]
+    axis = axis_over(whole)
+    sections = [_section(number, *one, axis) for number, one in enumerate(ordered, start=1)]
     template = _environment().get_template("report.html.j2")
     return template.render(
         summary=summary,
         headline=headline(summary),
+        verdicts=glance.verdicts(summary),
+        families=glance.families(summary),
         axis=axis,
         sections=sections,
+        brief=len(sections) > MOST_WHOLE,
         dates=sorted({receipt["started"][:10] for receipt in _receipts(conversions) if receipt.get("started")}),
+        style=Inline.of("report.css"),
+        script=Inline.of("report.js"),
     )
 
 
@@ -92,7 +140,10 @@ def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
 class Section:
     """What the page shows of one conversion."""
 
+    #: its place on the page, from 1
+    number: int
     row: Row
+    whole: bool
     documents: dict[str, dict[str, Any]]
     plan: dict[str, Any]
     receipt: dict[str, Any]
@@ -116,8 +167,6 @@ class Section:
     parted: str
     plot: StagePlot | None
     stages: list[Stage]
-    #: one digest over those of all leaves that were read; None if the receipt gives none
-    as_read: str | None
     #: the files of the source, as they were fetched
     fetched: list[Fetched]
 
@@ -161,7 +210,7 @@ class Stage:
     width: float
 
 
-def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
+def _section(number: int, row: Row, conversion: Conversion, axis: LogAxis) -> Section:
     plan = conversion.plan
     fates = _groups(plan.get("source_leaves", {}).values(), "fate")
     faults = fault_lines(conversion, axis)
@@ -170,7 +219,9 @@ def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
     walked = stages_of(equivalence)
     leaves = [{"key": key, **leaf} for key, leaf in plan.get("source_leaves", {}).items()]
     return Section(
+        number=number,
         row=row,
+        whole=number <= MOST_WHOLE,
         documents=conversion.documents,
         plan=plan,
         receipt=conversion.receipt,
@@ -190,16 +241,8 @@ def _section(row: Row, conversion: Conversion, axis: LogAxis) -> Section:
         parted=headline_of_stages(walked),
         plot=stage_plot(walked) if walked else None,
         stages=_stages(conversion),
-        as_read=as_read(conversion.receipt),
         fetched=_fetched(conversion.documents.get("fetch", {})),
     )
-
-
-def as_read(receipt: dict[str, Any]) -> str | None:
-    """One digest over the digests of all leaves that were read, in the order of their keys."""
-    source = receipt.get("source")
-    leaves = source.get("leaves") if isinstance(source, dict) else None
-    return digest_value("sha256", leaves) if leaves else None
 
 
 def _fetched(record: dict[str, Any]) -> list[Fetched]:
