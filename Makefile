@@ -16,7 +16,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-slow test-interop schemas lint bench clean
+.PHONY: setup demo test test-hidden test-slow test-interop test-browser schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -42,7 +42,11 @@ test-hidden: setup
 	CONVKIT_GOLDENS=$(CURDIR)/no-goldens CONVKIT_GOLDEN_TESTS=skip $(PYTEST) -n auto -m golden
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not browser"
+
+# The page in a real browser, which is CONVKIT_BROWSER or one on the path.
+test-browser: setup
+	$(PYTEST) -m browser
 
 # The reference implementation of the .mdl format needs an environment of its own.
 test-interop: setup .venv-interop/.ready
