@@ -33,6 +33,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         choices=("metadata", "rewrite"),
         help="keep the data and write new metadata, or rewrite all arrays (default: rewrite only if necessary)",
     )
+    parser.add_argument(
+        "--drop", metavar="NAME", action="append", default=[], help="leave out a leaf or an item by name or glob"
+    )
     parser.add_argument("--step", metavar="N", type=int, action="append", default=[], help="of a root; default: all")
     parser.add_argument("--zarr", type=int, choices=(2, 3), help="rewrite arrays, in this version of zarr")
     parser.add_argument("--ocdbt", choices=("on", "off"), help="rewrite arrays, in a database or in folders")
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         mode=args.mode,
         steps=tuple(args.step),
         dual=args.dual,
+        drop=tuple(args.drop),
         copy=args.copy,
         afresh=args.afresh,
         encoding=encoding,
@@ -88,7 +92,6 @@ def asked_for(args: argparse.Namespace) -> Request | None:
         "from_",
         "through",
         "release",
-        "drop",
         "dtype",
         "headless",
         "allow_missing",
@@ -101,7 +104,7 @@ def asked_for(args: argparse.Namespace) -> Request | None:
             raise UsageError(
                 f"--{name.strip('_').replace('_', '-')} without --to", remedy="name a layout, or leave it out"
             )
-    return Request(to=args.format.removeprefix("orbax-"), afresh=not args.restore)
+    return Request(to=args.format.removeprefix("orbax-"), drop=tuple(args.drop), afresh=not args.restore)
 
 
 def convert(args: argparse.Namespace, request: Request) -> int:

@@ -361,15 +361,13 @@ class MigrationPlan(Struct, frozen=True):
     """The plan of a migration."""
 
     request: Request
+    source_leaves: dict[str, dict[str, Any]] = {}
 
 
 class FileReceipt(Receipt, frozen=True, kw_only=True):
     """The receipt of a migration, which vouches for files."""
 
     parts: tuple[MigratedPart, ...]
-
-
-# --- reading them -----------------------------------------------------------------------------------------------------
 
 
 def read(type_: type[_T], document: Any, target: Path | None = None) -> _T:

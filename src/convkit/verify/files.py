@@ -7,7 +7,7 @@ with the leaves whose data it holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.errors import ConvkitError
-from convkit.formats import open_checkpoint
 from convkit.formats.arrays.folders import METADATA
 from convkit.formats.arrays.ocdbt import DatabaseArray, is_database, read_arrays
+from convkit.formats.orbax.reader import open_orbax
 from convkit.state.orbax import tree
 from convkit.verify.blocks import same_bits
 from convkit.verify.documents import FileReceipt, MigrationPlan, Receipt, Target, read, read_plan, replace
@@ -113,7 +113,8 @@ def same_source(
         ConvkitError: one of them can't be read.
     """
     receipt = read(FileReceipt, document)
-    request = read_plan(MigrationPlan, receipt.plan).request
+    plan = read_plan(MigrationPlan, receipt.plan)
+    dropped = {key for key, leaf in plan.source_leaves.items() if leaf.get("fate") == "dropped"}
     ours: Files = dict(_files(source))
     theirs: Files = dict(_files(back))
     problems: list[str] = []
@@ -124,12 +125,13 @@ def same_source(
         anew = [item for item in part.items.values() if item.rewritten]
         if anew:
             one, other = (_in(folder, part.name) for folder in (source, back))
-            count, wrong = _differing_leaves(one, other, progress)
+            names = [part.name, *(_joined(part.name, item.source) for item in anew)]
+            count, wrong = _differing_leaves(one, other, dropped, names, left_out=part.left_out, progress=progress)
             leaves, problems = leaves + count, problems + wrong
             for item in anew:
                 inside = _joined(part.name, item.source)
                 ours, theirs = _without(ours, inside), _without(theirs, inside)
-    if request.steps:
+    if plan.request.steps:
         kept = tuple(f"{part.name}/" for part in receipt.parts if part.name)
         ours = {name: file for name, file in ours.items() if name.startswith((*kept, "metadata/"))}
     advance = Meter(sum(size(file) for name, file in ours.items() if name in theirs), progress)
@@ -141,7 +143,12 @@ def same_source(
     return check.judged(
         problems,
         faults,
-        measured={"files": len(ours), "leaves_written_anew": leaves, "different": len(problems)},
+        measured={
+            "files": len(ours),
+            "leaves_written_anew": leaves,
+            **({"leaves_dropped": len(dropped)} if dropped else {}),
+            "different": len(problems),
+        },
         bound={"different": 0},
         details={"exactness": "bit by bit"},
     )
@@ -192,17 +199,30 @@ def _equal(one: Path | bytes, other: Path | bytes, advance: Callable[[int], obje
     return bytes_of(one) == bytes_of(other)
 
 
-def _differing_leaves(source: Path, back: Path, progress: Progress | None = None) -> tuple[int, list[str]]:
-    """Compare leaves: return how many were compared, and the problems found."""
-    with open_checkpoint(source, "orbax-v0") as one, open_checkpoint(back, "orbax-v0") as other:
+def _differing_leaves(
+    source: Path,
+    back: Path,
+    dropped: Collection[str],
+    folders: Sequence[str],
+    *,
+    left_out: Collection[str] = (),
+    progress: Progress | None = None,
+) -> tuple[int, list[str]]:
+    """Compare leaves: return how many were compared, and the problems found. Those that were ``dropped``, by the plan's
+    names, which begin with one of ``folders``, must be missing. The items that were ``left_out`` aren't read.
+    """
+    with open_orbax(source, left_out) as one, open_orbax(back) as other:
         wrong = []
         advance = Meter(sum(leaf.spec.nbytes for leaf in one.leaves.values() if leaf.spec), progress)
+        gone = {key for key in one.leaves if dropped and any(_joined(name, key) in dropped for name in folders)}
         for key in {*one.leaves, *other.leaves}:
+            if key in gone and key not in other.leaves:
+                continue
             if key not in one.leaves or key not in other.leaves:
                 wrong.append(f"{key}: {'is missing' if key in one.leaves else _STRANGER}")
             elif not _same_leaf(one, other, key, advance):
                 wrong.append(f"{key}: differs from the source")
-        return len(one.leaves), wrong
+        return len(one.leaves.keys() - gone), wrong
 
 
 def _same_leaf(one: Checkpoint, other: Checkpoint, key: str, advance: Meter) -> bool:

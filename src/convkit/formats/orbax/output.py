@@ -140,7 +140,7 @@ def _typed(path: Path, leaf: Leaf, node: Node) -> Node:
     elif not node.empty or EMPTY_VALUES[node.value_type] != leaf.value:
         node = tree.node(elements, _EMPTY_TYPES[kind])
     if problem:
-        raise ConvkitError(problem, path=path, key=leaf.key, remedy="drop it")
+        raise ConvkitError(problem, path=path, key=leaf.key, remedy="leave it out: --drop")
     return node
 
 

@@ -6,7 +6,7 @@ A leaf's key is its storage name: its path joined with ".". If several items hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from convkit.state.orbax.layout import Found, Item
 _SHOWN = 5
 
 
-def open_orbax(path: Path) -> ArrayCheckpoint:
-    """Open a step, a checkpoint without items, an item, a flax file or safetensors.
+def open_orbax(path: Path, without: Container[str] = ()) -> ArrayCheckpoint:
+    """Open a step, a checkpoint without items, an item, a flax file or safetensors; the items ``without`` aren't read.
 
     Its ``metadata`` holds the :class:`~convkit.formats.orbax.record.Record`, ``notes`` (what a user should know), and
     ``companions`` (files there that aren't converted).
@@ -45,6 +45,7 @@ def open_orbax(path: Path) -> ArrayCheckpoint:
         raise _root_error(found)
     if found.kind == layout.SAFETENSORS:
         found = as_checkpoint(found)
+    found = replace(found, items={name: item for name, item in found.items.items() if name not in without})
     items = {name: replace(item, kind=true_kind(item)) for name, item in found.items.items()}
     trees = {name: read_leaves(item) for name, item in items.items() if item.kind in WITH_LEAVES}
     record = Record(

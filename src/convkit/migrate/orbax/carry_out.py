@@ -79,7 +79,7 @@ class CarryOut:
         """
         role = "/".join(name for name in (part.name, fate.target) if name)
         folder, step = self.output.main / role, self.staging.folder / "rewritten" / role
-        with open_orbax(part.folder) as checkpoint:
+        with open_orbax(part.folder, part.left_out) as checkpoint:
             record, source = _item(checkpoint, fate)
             jobs = copies(role, source, stored=True)
             carrier = Carrier(
@@ -130,7 +130,9 @@ class CarryOut:
 
 def _nbytes(fate: Fate) -> int:
     """The bytes of an item's arrays, if they are rewritten."""
-    return sum(spec.nbytes for spec in fate.pytree.specs.values()) if fate.rewritten and fate.pytree else 0
+    if not (fate.rewritten and fate.pytree):
+        return 0
+    return sum(spec.nbytes for name, spec in fate.pytree.specs.items() if name not in fate.dropped)
 
 
 def _item(checkpoint: Checkpoint, fate: Fate) -> tuple[Record, Tensors]:
@@ -138,7 +140,8 @@ def _item(checkpoint: Checkpoint, fate: Fate) -> tuple[Record, Tensors]:
     whole = Record.from_json(checkpoint.metadata[KEY])
     record = Record(layout.STEP, {fate.source: whole.items[fate.source]}, {})
     found = {node.path: key for key, item, node in whole.nodes() if item == fate.source}
-    return record, Renamed(checkpoint, {key: found[node.path] for key, _, node in record.nodes()})
+    kept = {key: found[node.path] for key, _, node in record.nodes() if node.name not in fate.dropped}
+    return record, Renamed(checkpoint, kept)
 
 
 def _options(source: Tensors, record: Record, request: Request) -> WriteOptions:

@@ -71,7 +71,7 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
         )
     asked = record.plan.request
     encoding = Encoding(**asdict(asked.encoding))
-    request = Request(asked.to, asked.mode, asked.steps, asked.dual, encoding=encoding)
+    request = Request(asked.to, asked.mode, asked.steps, asked.dual, asked.drop, encoding=encoding)
     migration = plan_migration(source, request)
     answer = compared(migration, target.absolute())
     return check.judged(

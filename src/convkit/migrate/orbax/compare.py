@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,11 @@ class Wanted:
     key_algorithm: str | None = None
 
 
-def wanted(checkpoint: Checkpoint, record: Record, item: str) -> dict[Path, Wanted]:
-    """Every leaf and empty node of an item by its path."""
+def wanted(checkpoint: Checkpoint, record: Record, item: str, dropped: Collection[str] = ()) -> dict[Path, Wanted]:
+    """Every leaf and empty node of an item by its path, except the leaves that were dropped, by storage name."""
     found = {}
     for key, name, node in record.nodes():
-        if name != item:
+        if name != item or node.name in dropped:
             continue
         leaf = checkpoint.leaves[key]
         algorithm = known.key_algorithm if (known := record.items[item].arrays.get(node.name)) else None

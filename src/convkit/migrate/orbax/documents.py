@@ -30,6 +30,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     mode: Annotated[str, Meta(pattern="^(metadata|rewrite)$")] | None
     steps: list[Natural]
     dual: bool
+    drop: Annotated[list[str], Meta(description="leaves and items that are left out, by name or glob")] = []
     encoding: AskedEncoding
 
 
@@ -51,12 +52,12 @@ class PlannedTarget(Struct, frozen=True, kw_only=True):
 
 
 class SourceLeaf(Struct, frozen=True, kw_only=True):
-    """A leaf of the source, and why it is written anew, if it is; a text has neither shape nor dtype."""
+    """A leaf of the source, and why it is written anew or dropped, if it is; a text has neither shape nor dtype."""
 
     shape: list[Natural] | None
     dtype: str | None
     reason: str | None
-    fate: Literal["moved"] = "moved"
+    fate: Literal["moved", "dropped"] = "moved"
 
 
 class TargetLeaf(Struct, frozen=True, kw_only=True):

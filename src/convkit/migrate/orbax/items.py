@@ -28,7 +28,7 @@ from convkit.errors import ConvkitError
 from convkit.formats.orbax.items import read_random_key
 from convkit.formats.orbax.pytree import Pytree
 from convkit.migrate.orbax.files import Files, below, listed
-from convkit.state.json_object import read_object
+from convkit.state.json_object import read_object, read_value
 from convkit.state.orbax import arrays, handlers, layout, step, tree
 from convkit.state.orbax.layout import Item
 from convkit.state.orbax.tree import Tree
@@ -70,8 +70,10 @@ def moved(item: Item, target: Target, pytree: Pytree | None) -> Files:
     """Make the item's files for the target's API, by path in its folder; ``pytree`` is its content if it has leaves.
 
     Raises:
-        ConvkitError: it contradicts its kind.
+        ConvkitError: it contradicts its kind, or is of JSON that can't be read.
     """
+    if item.kind in (handlers.JSON, handlers.METRICS) and item.file:
+        read_value(item.file, remedy="restore the file, or leave the item out: --drop " + item.name)
     if item.kind == handlers.PYTREE and pytree:
         return _pytree(item.path, pytree.tree)
     if item.kind == handlers.JSON:

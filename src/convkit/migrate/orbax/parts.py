@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from convkit.errors import UsageError
 from convkit.formats.orbax.items import true_kind
 from convkit.formats.orbax.pytree import Pytree
 from convkit.formats.orbax.reader import read_leaves
 from convkit.formats.orbax.record import WITH_LEAVES
 from convkit.migrate.orbax.can_keep_data import rewrite_reason
+from convkit.migrate.orbax.dropping import Dropping
 from convkit.migrate.orbax.files import Files, listed, under
 from convkit.migrate.orbax.items import STATE, Target, moved, notes_on
 from convkit.state.json_object import read_object
@@ -26,6 +28,8 @@ from convkit.state.orbax.step import StepMetadata
 
 #: what belongs to a checkpoint, not to the pytree that lies in the same folder
 _OF_STEP = (step.FILE, step.COMMIT, step.INDICATOR, step.DELETION)
+#: why a leaf or an item isn't in the output
+DROPPED = "is dropped"
 _COMMITTED = "commit_timestamp_nsecs"
 
 
@@ -41,6 +45,7 @@ class Fate:
         handler: its handler in the output; None if it isn't recorded.
         pytree: the content of an item with leaves.
         rewritten: why its arrays must be rewritten; None if its data stays unchanged.
+        dropped: storage names of leaves that are left out.
     """
 
     item: Item
@@ -50,6 +55,7 @@ class Fate:
     handler: str | None
     pytree: Pytree | None = None
     rewritten: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,41 +90,58 @@ class Part:
         return self.found.path
 
 
-def checkpoint_part(found: Found, name: str, target: Target, *, rewrite: str | None = None) -> Part:
+def checkpoint_part(found: Found, name: str, target: Target, drop: Dropping, *, rewrite: str | None = None) -> Part:
     """Make the part for a step, a checkpoint without items, or an item.
 
     Args:
         found: the recognised checkpoint; not a root.
         name: name of its folder in the output; "" for the output itself.
         target: the API.
+        drop: what is left out.
         rewrite: why every pytree is to be rewritten; None to rewrite only those that must be.
 
     Raises:
         ConvkitError: an item contradicts its metadata, or is incomplete or damaged.
+        UsageError: nothing is left.
     """
     own = listed(found.path) if found.path.is_dir() else {}
     single = found.kind != STEP
     files: Files = {key: file for key, file in own.items() if key == step.COMMIT}
-    fates, notes = [], list[str]()
+    fates, notes, left_out = [], list[str](), dict[str, str]()
     for each in found.items.values():
         item = replace(each, kind=true_kind(each))
         at = item.name or STATE
-        pytree = read_leaves(item) if item.kind in WITH_LEAVES else None
+        dropped = drop.item(name, item.name)
+        pytree = read_leaves(item) if item.kind in WITH_LEAVES and not dropped else None
+        gone = drop.leaves(name, item.name, _names(pytree)) if pytree and item.kind == handlers.PYTREE else ()
+        if dropped or (gone and len(gone) == len(_names(pytree))):
+            left_out[item.name] = DROPPED
+            continue
         kind = target.kind(item.kind)
         handler = target.handlers.get(kind, item.handler)
         why = (rewrite or rewrite_reason(item, pytree)) if pytree and kind == handlers.PYTREE else None
-        fates.append(Fate(item, item.name, at, kind, handler, pytree, why))
+        why = f"{DROPPED}: {', '.join(gone)}" if gone and not why else why
+        fates.append(Fate(item, item.name, at, kind, handler, pytree, why, gone))
+        notes += [f"{leaf} {DROPPED}" for leaf in gone]
         notes += [*notes_on(item, kind), *(pytree.notes if pytree else ())]
         if why is None:
             made = moved(item, target, pytree)
             files |= under(at, {key: file for key, file in made.items() if not (single and key in _OF_STEP)})
-    others, left_out = ({}, _beside(found)) if single else _others(found)
+    if "" in left_out or (left_out and not fates):
+        raise UsageError("every leaf and item is dropped", path=found.path, remedy="drop fewer")
+    others, beside = ({}, _beside(found)) if single else _others(found)
+    left_out |= beside
     notes += [
         f"{folder} isn't an item: copied as it is" for folder in {key.split("/")[0]: 0 for key in others if "/" in key}
     ]
     files |= others | _of_step(found, target, fates)
     anew = frozenset(key for fate in fates if fate.rewritten for key in own if _lies_in(key, fate.source))
     return Part(name, found, own, files, tuple(fates), left_out, tuple(notes), anew)
+
+
+def _names(pytree: Pytree | None) -> list[str]:
+    """The leaves of an item, by storage name."""
+    return [*pytree.specs, *pytree.texts] if pytree else []
 
 
 def _lies_in(name: str, item: str) -> bool:

@@ -32,6 +32,9 @@ def plan_document(migration: Migration) -> MigrationPlan:
             for leaf, spec in _leaves(fate):
                 shape, dtype = (list(spec.shape), spec.dtype) if spec else (None, None)
                 was, becomes = _key(part, fate.source, leaf), _key(part, fate.target, leaf)
+                if leaf in fate.dropped:
+                    source[was] = SourceLeaf(shape=shape, dtype=dtype, reason="asked for", fate="dropped")
+                    continue
                 source[was] = SourceLeaf(shape=shape, dtype=dtype, reason=fate.rewritten)
                 target[becomes] = TargetLeaf(shape=shape, dtype=dtype, reason=fate.rewritten)
                 nbytes += spec.nbytes if spec else 0
@@ -62,6 +65,7 @@ def _asked(request: Request) -> Asked:
         mode=request.mode,
         steps=list(request.steps),
         dual=request.dual,
+        drop=list(request.drop),
         encoding=AskedEncoding(encoding.zarr, encoding.ocdbt, encoding.compressor, encoding.chunk_size),
     )
 

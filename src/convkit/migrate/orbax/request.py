@@ -11,6 +11,7 @@ from convkit.files.receipt import MIGRATION, read_receipt
 from convkit.files.receipt_json import MigratedPart
 from convkit.formats.orbax.safetensors import as_checkpoint
 from convkit.migrate.orbax.documents import Recorded, recorded
+from convkit.migrate.orbax.dropping import Dropping
 from convkit.migrate.orbax.items import Target
 from convkit.migrate.orbax.parts import Part, checkpoint_part, root_part
 from convkit.migrate.orbax.record import restored
@@ -49,6 +50,7 @@ class Request:
         mode: ``metadata``, ``rewrite``, or None to rewrite only the items that must be.
         steps: the steps of a root, by number; () for all.
         dual: whether the other API must load it too.
+        drop: leaves and items to leave out, by name or glob.
         copy: whether data files are to be copies, never hard links.
         afresh: whether to ignore the receipt of an earlier migration.
         encoding: how rewritten arrays are stored.
@@ -58,6 +60,7 @@ class Request:
     mode: str | None = None
     steps: Sequence[int] = ()
     dual: bool = False
+    drop: Sequence[str] = ()
     copy: bool = False
     afresh: bool = False
     encoding: Encoding = Encoding()
@@ -87,7 +90,8 @@ def plan_migration(source: Path, request: Request) -> Migration:
     """Derive the parts of the output from the metadata of the source; no array is read.
 
     Raises:
-        UsageError: there is nothing to do, a step doesn't exist, or a step of a checkpoint that isn't a root.
+        UsageError: there is nothing to do, a step doesn't exist, a step of a checkpoint that isn't a root, or nothing
+            has a name that is to be dropped.
         ConvkitError: it isn't an Orbax checkpoint, it is incomplete or damaged, or new metadata isn't enough
             but only metadata may be written.
     """
@@ -98,7 +102,7 @@ def plan_migration(source: Path, request: Request) -> Migration:
     there = all(each.api == request.to and each.kind not in _OF_OTHERS for each in checkpoints.values())
     receipt = None if request.afresh or why else _recorded(source)
     was_dual = receipt is not None and receipt.plan.request.dual  # both APIs' files can be restored
-    if there and not (request.dual or was_dual) and why is None:
+    if there and not (request.dual or was_dual or request.drop) and why is None:
         raise UsageError(
             f"is already a {request.to} checkpoint",
             path=source,
@@ -106,7 +110,9 @@ def plan_migration(source: Path, request: Request) -> Migration:
         )
     earlier = {part.name: part for part in receipt.parts} if receipt else {}
     parts = [root_part(found, target)] if found.kind == layout.ROOT else []
-    parts += [checkpoint_part(each, name, target, rewrite=why) for name, each in checkpoints.items()]
+    drop = Dropping(request.drop)
+    parts += [checkpoint_part(each, name, target, drop, rewrite=why) for name, each in checkpoints.items()]
+    drop.check_used(source)
     if not request.dual:
         parts = [restored(part, was, request.to) if (was := earlier.get(part.name)) else part for part in parts]
     if request.mode == METADATA:

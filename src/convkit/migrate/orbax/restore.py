@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 from convkit.files.receipt_json import Restored
 from convkit.migrate.orbax.parts import Fate, Part, root_metadata
@@ -19,6 +18,7 @@ from convkit.migrate.orbax.request import Migration
 from convkit.orbax.check import run
 from convkit.orbax.check.calls import Restoring
 from convkit.orbax.check.devices import needed
+from convkit.state.json_object import read_value
 from convkit.state.orbax import handlers, layout
 from convkit.state.orbax.root import common_format, parse_step
 
@@ -67,6 +67,11 @@ def compared(migration: Migration, folder: Path) -> dict[str, Any]:
     try:
         *_, answer = run.ask(_TASK, job(migration, folder), devices, x64=True)
     except run.NoAnswerError as error:
+        if error.imported:
+            remedy = "report this; --no-restore keeps the output nevertheless"
+            raise ConvkitError(
+                f"the real Orbax failed on it: {error}", path=migration.source.path, remedy=remedy
+            ) from None
         raise ConvkitError(
             f"the real Orbax couldn't be run: {error}", path=folder, remedy="fix its installation, or say --no-restore"
         ) from None
@@ -93,19 +98,24 @@ def _devices(migration: Migration) -> float:
 def _part(part: Part, folder: Path, apis: Sequence[str]) -> dict[str, Any]:
     target = folder.absolute() / part.name
     values = {
-        fate.target: json_text.loads(fate.item.file.read_bytes())
-        for fate in part.fates
-        if fate.kind == handlers.JSON and fate.item.file
+        fate.target: read_value(fate.item.file) for fate in part.fates if fate.kind == handlers.JSON and fate.item.file
     }
     return {
         "name": part.name,
         "source": str(part.folder.absolute()),
+        "left_out": list(part.left_out),
         "target": str(target),
         "calls": {api: _calls(Restoring(api), part, target, values) for api in apis},
         "json": values,
-        "custom_metadata": dict(part.found.metadata.custom_metadata) if part.found.metadata else {},
+        "custom_metadata": _custom_metadata(part),
         "kinds": _kinds(part),
     }
+
+
+def _custom_metadata(part: Part) -> dict[str, Any]:
+    """What Orbax must say of a part; v0 doesn't say it of a checkpoint without items, as which a part may come back."""
+    without_items = any(not fate.target for fate in part.fates)
+    return {} if without_items or not part.found.metadata else dict(part.found.metadata.custom_metadata)
 
 
 def _calls(calls: Restoring, part: Part, target: Path, values: Iterable[str]) -> dict[str, Any]:
@@ -121,6 +131,8 @@ def _calls(calls: Restoring, part: Part, target: Path, values: Iterable[str]) ->
                     "kind": fate.kind,
                     "whole": calls.item(fate.target, arguments).to_json(),
                     "among": bool(arguments),
+                    "dropped": list(fate.dropped),
+                    "restored": part.restored,
                     "partly": calls.leaves(fate.target).to_json(),
                 }
             )
@@ -167,4 +179,4 @@ def _root(migration: Migration, folder: Path, apis: Sequence[str]) -> dict[str, 
 
 def _metrics(part: Part) -> Any:
     files = [fate.item.file for fate in part.fates if fate.kind == handlers.METRICS and fate.item.file]
-    return json_text.loads(files[0].read_bytes()) if files else None
+    return read_value(files[0]) if files else None

@@ -16,7 +16,9 @@ def read(file: Path) -> Any:
         OrbaxError: it isn't JSON.
     """
     try:
-        return json_text.loads(file.read_bytes())
+        return json_text.loads(file.read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise OrbaxError("UnicodeDecodeError", f"{file.name} isn't UTF-8: {error}") from None
     except ValueError as error:
         raise OrbaxError("JSONDecodeError", f"{file.name} isn't JSON: {error}") from None
 

@@ -89,6 +89,7 @@ def ask(task: str, request: Mapping[str, Any], devices: int = 1, *, x64: bool = 
         x64: whether jax keeps 64 bits.
 
     Raises:
+        ConvkitError: the task can't read what it is to work on.
         NoAnswerError: the worker can't be started, or ended or hung before its last answer. It is ended then.
     """
     line = json.dumps({"task": task, "request": request, "x64": x64})
@@ -147,12 +148,15 @@ class _Worker:
         """The answers to the request, as they come.
 
         Raises:
+            ConvkitError: the task can't read what it is to work on.
             NoAnswerError: the worker ended before its last answer.
         """
         while True:
             line = self.line()
             if line is None:
                 raise NoAnswerError(self.last_words())
+            if "refused" in line:
+                raise ConvkitError(**line["refused"])
             if "failed" in line:
                 raise NoAnswerError(line["failed"])
             if "answer" not in line:

@@ -17,6 +17,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
+from convkit.errors import ConvkitError
+
 
 def main() -> None:
     """Answer requests until the input ends."""
@@ -36,6 +38,9 @@ def main() -> None:
             for answer in import_module(request["task"]).answers(request["request"], real.Maker(scratch)):
                 _say(out, {"answer": answer})
             _say(out, {"done": True})
+        except ConvkitError as error:
+            known = {"path": error.path, "key": error.key, "remedy": error.remedy}
+            _say(out, {"refused": {"problem": error.problem, **known}})
         except Exception as error:
             _say(out, {"failed": f"{type(error).__name__}: {error}"})
         for made in scratch.iterdir():
