@@ -28,7 +28,9 @@ NO_BIASES = "a model may have no biases"
 
 #: modules of a layer of ModelZoo's; ``QKV`` is all three of them
 Q, K, V, OUT, QKV = (f"self_attn.proj_{name}_dense_layer" for name in ("q", "k", "v", "output", "{qkv:q|k|v}"))
+#: modules of its feed-forward part; ``FFN`` is all three of a gated one
 UP, GATE, DOWN = "ffn.ffn.0.linear_layer", "ffn.ffn.0.linear_layer_for_glu", "ffn.ffn.1.linear_layer"
+FFN = "ffn.ffn.{n:0.linear_layer|0.linear_layer_for_glu|1.linear_layer}"
 
 #: Activations of both: transformers' name, ModelZoo's name.
 ACTIVATIONS = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from convkit.config import Answer, ConfigTable, Constant, Coupled, Flag, Row, Written
 from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Part, Rule, Variant, under
+from convkit.mapping.declaration import Which
 from convkit.mappings.cerebras.common import (
     HALF_TYPE,
     MODEL_AT,
@@ -47,9 +48,9 @@ def final_norm(hf: str, **more: Any) -> Rule:
 
 @dataclass(frozen=True)
 class Bias:
-    """A flag of both configs that the tensors decide: whether a module of the layers has a bias.
+    """A flag of both configs that the tensors decide: whether modules of the layers have biases, all of them or none.
 
-    ``fact`` is the declared name; ``hf`` and ``cs`` are the module's names in a layer.
+    ``fact`` is the declared name; ``hf`` and ``cs`` are the modules' names in a layer.
     """
 
     left: str
@@ -57,6 +58,14 @@ class Bias:
     fact: str
     hf: str
     cs: str
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The biases of each side."""
+        modules: tuple[tuple[Which, str], ...] = (("left", self.hf), ("right", self.cs))
+        return tuple(
+            Part(side, "biases", (f"{module}.bias",), f"{module}.weight", lack=NO_BIASES) for side, module in modules
+        )
 
 
 #: what transformers' classes have beside the base model, by the end of their names: the fact of a language model, or
@@ -203,5 +212,9 @@ def decoder(
             *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias", NO_BIASES) for row in biases),
         ),
         axes={"i": "layers"},
-        parts=(*(part.under(left, LAYER) for part in parts), OPTIMIZER),
+        parts=(
+            *(part.under(left, LAYER) for row in biases for part in row.parts),
+            *(part.under(left, LAYER) for part in parts),
+            OPTIMIZER,
+        ),
     )

@@ -7,13 +7,13 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/llama.py`` (rules 
 from __future__ import annotations
 
 from convkit.config import ABSENT, Constant, Field, Row
-from convkit.mapping import AnyRule, Derived, Mapping, Part, Rule
+from convkit.mapping import AnyRule, Mapping, Part, Rule
 from convkit.mappings.cerebras.classes.gpt2 import LLAMA
-from convkit.mappings.cerebras.common import DOWN, GATE, GATED, NO_BIASES, OUT, UP, Cs, Hf, K, Q, V, fixed
+from convkit.mappings.cerebras.common import DOWN, FFN, GATE, GATED, OUT, QKV, UP, Cs, Hf, K, Q, V, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import GROUPS, WHOLE_HEADS
 from convkit.mappings.cerebras.hf_classes import LLAMA_CONFIG
-from convkit.mappings.cerebras.rope import ROPE
+from convkit.mappings.cerebras.rope import FREQUENCIES, ROPE
 
 # fmt: off
 PAIRS = "(h two r) ... -> (h r two) ..."  # the halves of a head become pairs
@@ -34,17 +34,8 @@ MLP = (
     Rule("mlp.gate_proj.{p:weight|bias?}", f"{GATE}.{{p}}", "f ... -> f ...", f="filter"),
     Rule("mlp.down_proj.{p:weight|bias?}", f"{DOWN}.{{p}}", "d ... -> d ...", d="hidden"),
 )
-_PROJECTIONS, _MLP = "self_attn.{n:q|k|v}_proj", "mlp.{n:up|gate|down}_proj"
-_CS_PROJECTIONS, _CS_MLP = "self_attn.proj_{n:q|k|v}_dense_layer", f"ffn.ffn.{{n:{UP[8:]}|{GATE[8:]}|{DOWN[8:]}}}"
-NO_NORMS = "a model may have no norms of queries and keys"
-PARTS = (
-    Part("left", "biases", (f"{_PROJECTIONS}.bias",), f"{_PROJECTIONS}.weight", lack=NO_BIASES),
-    Part("left", "biases", (f"{_MLP}.bias",), f"{_MLP}.weight", lack=NO_BIASES),
-    Part("left", "norms of heads", ("self_attn.{n:q|k}_norm.weight",), lack=NO_NORMS),
-    Part("right", "biases", (f"{_CS_PROJECTIONS}.bias",), f"{_CS_PROJECTIONS}.weight", lack=NO_BIASES),
-    Part("right", "biases", (f"{_CS_MLP}.bias",), f"{_CS_MLP}.weight", lack=NO_BIASES),
-    Part("right", "norms of heads", ("self_attn.{n:q|k}_norm.weight",), lack=NO_NORMS),
-)
+HEAD_NORMS = tuple(Part(side, "norms of heads", ("self_attn.{n:q|k}_norm.weight",),
+                        lack="a model may have no norms of queries and keys") for side in ("left", "right"))
 ROWS: tuple[Row | Bias, ...] = (
     Field("vocab_size", "vocab_size", "vocab"),
     Field("hidden_size", "hidden_size", "hidden"),
@@ -58,9 +49,9 @@ ROWS: tuple[Row | Bias, ...] = (
     Field("attention_dropout", "attention_dropout_rate", null=0.0),
     Field("tie_word_embeddings", "share_embedding_weights", "tied"),
     *WHOLE_HEADS, GROUPS, ROPE,
-    Bias("attention_bias", "use_projection_bias_in_attention", "qkv_bias", "self_attn.q_proj", Q),
+    Bias("attention_bias", "use_projection_bias_in_attention", "qkv_bias", "self_attn.{n:q|k|v}_proj", QKV),
     Bias("attention_bias", "use_ffn_bias_in_attention", "o_bias", "self_attn.o_proj", OUT),
-    Bias("mlp_bias", "use_ffn_bias", "mlp_bias", "mlp.up_proj", UP),
+    Bias("mlp_bias", "use_ffn_bias", "mlp_bias", "mlp.{n:up|gate|down}_proj", FFN),
     *fixed(norm_type="rmsnorm", position_embedding_type="rotary", attention_type="scaled_dot_product",
            use_bias_in_output=False, embedding_layer_norm=False),
     *(Constant("right", dropout, 0.0, default=ABSENT) for dropout in ("dropout_rate", "embedding_dropout_rate")),
@@ -68,12 +59,9 @@ ROWS: tuple[Row | Bias, ...] = (
 
 
 def llama_like(hf: Hf, cs: Cs, layer: tuple[AnyRule, ...] = (*ATTENTION, *NORMS, *MLP),
-               rows: tuple[Row | Bias, ...] = ROWS, parts: tuple[Part, ...] = PARTS) -> Mapping:
+               rows: tuple[Row | Bias, ...] = ROWS, parts: tuple[Part, ...] = HEAD_NORMS) -> Mapping:
     """The mapping of a decoder with rotary attention of grouped heads, RMS norms and a gated feed-forward part."""
-    frequencies = Derived("left", "{=hf}layers.{i}.self_attn.rotary_emb.inv_freq", "inverse frequencies",
-                          {"theta": "rope_theta", "dim": "head_dim"})
-    return decoder(hf, cs, "layers.{i}.", layer, rest=(final_norm("norm.weight"), frequencies), rows=rows,
-                   parts=parts)
+    return decoder(hf, cs, "layers.{i}.", layer, rest=(final_norm("norm.weight"), FREQUENCIES), rows=rows, parts=parts)
 
 
 MAPPING = llama_like(

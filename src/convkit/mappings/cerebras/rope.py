@@ -16,6 +16,7 @@ from typing import Any
 
 from convkit.config import Answer, Coupled, Deviation, Release
 from convkit.errors import ConfigError
+from convkit.mapping import Derived
 
 Values = dict[str, Any]
 
@@ -196,4 +197,11 @@ ROPE = Coupled(
     right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
     to_right=_to_cerebras,
     to_left=_to_hf,
+)
+#: what transformers below 4.32 saved with each layer
+FREQUENCIES = Derived(
+    "left",
+    "{=hf}layers.{i}.self_attn.rotary_emb.inv_freq",
+    "inverse frequencies",
+    {"theta": "rope_theta", "dim": "head_dim"},
 )
