@@ -60,6 +60,15 @@ class Bias:
     cs: str
 
     @property
+    def flag(self) -> Flag:
+        """The row of its flags."""
+        return Flag(self.left, self.right, self.fact)
+
+    def shown(self, left: str) -> Fact:
+        """The fact, if layers of transformers' side lie below ``left``."""
+        return Fact(self.fact, f"{left}{self.hf}.bias", f"{LAYER}{self.cs}.bias", NO_BIASES)
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """The biases of each side."""
         modules: tuple[tuple[Which, str], ...] = (("left", self.hf), ("right", self.cs))
@@ -179,7 +188,7 @@ def decoder(
     """
     left = "{=hf}" + layers
     biases = tuple(row for row in rows if isinstance(row, Bias))
-    flags = (Flag(row.left, row.right, row.fact) if isinstance(row, Bias) else row for row in rows)
+    parts = (*(part for row in biases for part in row.parts), *parts)
     bias = _HeadBias(head_bias, f"{hf.head}.bias") if head_bias else None
     return Mapping(
         left=hf.layout,
@@ -196,7 +205,7 @@ def decoder(
             rows=(
                 Constant("left", "model_type", hf.family),
                 Constant("right", "name", cs.family, also=cs.names),
-                *flags,
+                *(row.flag if isinstance(row, Bias) else row for row in rows),
                 HALF_TYPE,
                 *output_head(*hf.classes),
                 *(bias.rows if bias else ()),
@@ -209,12 +218,8 @@ def decoder(
         facts=(
             Fact("lm_head", f"{hf.head}.weight", HEAD, "a base model has no output head"),
             *(bias.facts if bias else ()),
-            *(Fact(row.fact, f"{left}{row.hf}.bias", f"{LAYER}{row.cs}.bias", NO_BIASES) for row in biases),
+            *(row.shown(left) for row in biases),
         ),
         axes={"i": "layers"},
-        parts=(
-            *(part.under(left, LAYER) for row in biases for part in row.parts),
-            *(part.under(left, LAYER) for part in parts),
-            OPTIMIZER,
-        ),
+        parts=(*(part.under(left, LAYER) for part in parts), OPTIMIZER),
     )
