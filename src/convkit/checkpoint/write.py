@@ -87,6 +87,8 @@ class Format(ABC):
     name: str
     #: whether a checkpoint is usually a folder (with model.safetensors in it), not a file
     folder: bool
+    #: suffixes of single files, the usual one first; empty where a checkpoint is always a folder
+    suffixes: tuple[str, ...] = ()
     #: whether a leaf may share another's bytes: then ``Leaf.same_as`` is recorded and the leaf is
     #: not written; else the executor clears ``same_as`` and writes the leaf in full
     ties: bool = False

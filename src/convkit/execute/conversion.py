@@ -26,7 +26,7 @@ from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, 
 from convkit.files.staging import StaleError
 from convkit.files.unchanged import identities
 from convkit.files.written import Digesting, Span
-from convkit.formats import get_format, open_checkpoint
+from convkit.formats import check_name, get_format, open_checkpoint
 from convkit.plan import Plan, Source
 from convkit.plan.source import companion_names
 
@@ -52,6 +52,7 @@ def convert(
         ConvkitError: the source can't be read, or changes meanwhile, tied copies differ, or the disk is full.
             Nothing is left under a final name.
     """
+    check_name(target, plan.target_format)
     source = replace(source, checkpoint=plan.wrapping.off(source.checkpoint))
     files = source.checkpoint.files()
     identity = _identity(source, plan, options, digest)

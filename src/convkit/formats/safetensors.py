@@ -61,6 +61,7 @@ class Safetensors(Format):
 
     name = "safetensors"
     folder = True
+    suffixes = (SUFFIX,)
     holds_values = False
     mapped = True
     summary = "safetensors, one file or shards with an index (Hugging Face)"

@@ -30,6 +30,7 @@ class CerebrasH5(Format):
 
     name = "cerebras-h5"
     folder = False
+    suffixes = (".mdl",)
     ties = True
     summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from convkit.checkpoint import Leaf, json_text
@@ -57,12 +57,20 @@ def read_index(index: Path) -> dict[Path, set[str]]:
             raise ConvkitError("the index names no file", path=index, key=key, remedy="fetch the file again")
         keys.setdefault(name, set()).add(key)
     for name, listed in keys.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
+        parts = PureWindowsPath(name).parts  # which are parted by slashes too
+        if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
             raise ConvkitError(
                 f"the index points outside its folder: {name!r}",
                 path=index,
                 key=min(listed),
                 remedy="don't trust this checkpoint",
+            )
+        if "\\" in name:
+            raise ConvkitError(
+                f"the index names {name!r}, with a backslash as on Windows",
+                path=index,
+                key=min(listed),
+                remedy="write the index anew, with slashes",
             )
         if not (index.parent / name).is_file():
             raise ConvkitError(

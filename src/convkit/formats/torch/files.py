@@ -60,7 +60,7 @@ def read(file: Path) -> tuple[Any, Spans]:
 
 def _read_zip(file: Path) -> tuple[Any, Spans]:
     try:
-        with _File(file) as opened, ZipFile(opened) as archive:
+        with ArchiveFile(file) as opened, ZipFile(opened) as archive:
             infos = {info.filename: info for info in archive.infolist()}
             if len(infos) != len(archive.infolist()):
                 raise BadZipFile("two entries have one name")
@@ -100,7 +100,7 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
     return data, {key: (entry.start, entry.size, entry.name, entry.crc) for key, entry in entries.items()}
 
 
-class _File(FileIO):
+class ArchiveFile(FileIO):
     """An archive's file. ``zipfile`` reads the whole directory at once: no read may be larger than that may be."""
 
     def read(self, count: int | None = -1, /) -> bytes:

@@ -28,7 +28,7 @@ from convkit.formats.torch.checkpoint import TorchCheckpoint
 from convkit.formats.torch.objects import Array
 from convkit.formats.torch.zip_places import CRC_FIELD, Entry, directory, local_header, place
 
-SUFFIXES = (".bin", ".pt", ".pth")
+SUFFIXES = (".pt", ".bin", ".pth")
 SINGLE = "pytorch_model.bin"
 #: the weights of an adapter, as peft names them
 ADAPTER = "adapter_model.bin"
@@ -45,6 +45,7 @@ class Torch(Format):
 
     name = "torch"
     folder = True
+    suffixes = SUFFIXES
     ties = True
     mapped = True
     summary = "torch.save (.bin, .pt, .pth), one file or shards with an index; read without unpickling"
