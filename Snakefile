@@ -12,6 +12,10 @@ min_version("9.15")
 configfile: "config/config.yaml"
 
 
+# for snakemake --report
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 
 

@@ -550,6 +550,8 @@ def test_what_an_earlier_run_left_does_not_count(tmp_path: Path, stage: str):
     (tmp_path / "row" / f"{stage}.json").unlink()
     found = summary(tmp_path)["rows"][0]
     assert (found["verdict"], found["stopped_at"], found["problem"]) == ("stopped", stage, f"{stage}: convkit: no")
+    source = (tmp_path / "report.html").read_text()
+    assert f'<th scope="row">{stage}</th>' in source and '<th scope="row">equivalence</th>' not in source
 
 
 @pytest.mark.parametrize(

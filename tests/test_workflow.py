@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -83,7 +84,15 @@ def test_a_verdict_that_is_no_ends_the_campaign_with_an_error_and_a_page(played:
     assert "1 of 2 conversions proved" in done.stderr
     assert "not every conversion is proved" in done.stderr
     assert played.verdicts() == {"wrong": "no", "good": "yes"}
-    assert (played.directory / "results" / "report.html").exists()
+    page = (played.directory / "results" / "report.html").read_bytes()
+
+    # what Snakemake makes of it holds the page whole, with captions
+    assert played.run("--report", "campaign.html").returncode == 0
+    campaign = (played.directory / "campaign.html").read_text()
+    assert base64.b64encode(page).decode() in campaign
+    text = " ".join(campaign.replace("\\n", " ").split())
+    assert "each conversion judged by two checks" in text
+    assert "The verdict of every conversion, those that" in text and "The figures of the page as JSON" in text
 
 
 def test_a_verdict_that_missed_a_fault_ends_the_campaign_with_an_error(played: Campaign):

@@ -5,8 +5,18 @@ rule report:
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
     output:
-        page="<results>/report.html",
-        summary="<results>/summary.json",
+        page=report(
+            "<results>/report.html",
+            caption="../report/page.rst",
+            category="Campaign",
+            labels={"document": "page of verdicts"},
+        ),
+        summary=report(
+            "<results>/summary.json",
+            caption="../report/summary.rst",
+            category="Campaign",
+            labels={"document": "figures"},
+        ),
         claims="<results>/checkpoints.tsv",
     log:
         "<results>/logs/report.log",

@@ -203,7 +203,12 @@ def _without_later(row: Conversion, earlier: dict[str, Conversion]) -> Conversio
     if not failed or failed[0] in CHECKS:  # the checks don't depend on each other
         return row
     kept = STAGES[: STAGES.index(failed[0])]
-    return replace(row, documents={stage: row.documents[stage] for stage in kept if stage in row.documents})
+    return replace(
+        row,
+        documents={stage: row.documents[stage] for stage in kept if stage in row.documents},
+        # those after it pass its error on
+        benchmarks={stage: cost for stage, cost in row.benchmarks.items() if stage in (*kept, failed[0])},
+    )
 
 
 def _with_standing(
