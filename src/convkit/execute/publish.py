@@ -33,7 +33,7 @@ from convkit.files.maker import maker
 from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
-from convkit.files.staging import Staging, StaleError
+from convkit.files.staging import Staging, StaleError, finally_called
 from convkit.files.written import Digesting, recorded
 
 _T = TypeVar("_T")
@@ -168,7 +168,20 @@ def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
     places = Places(work)
     target = places.target
     with writing(target), Staging(target, places.refuse, identity | {"kind": work.kind}) as staging:
-        yield Output(work, staging, places)
+        try:
+            yield Output(work, staging, places)
+        except ConvkitError as error:
+            raise _told_finally(error, target) from error.__cause__
+
+
+def _told_finally(error: ConvkitError, target: Path) -> ConvkitError:
+    """The error without the staging folder, of which users know nothing, and which is gone when they read this."""
+    path, problem, remedy = (
+        text and finally_called(text, target) for text in (error.path, error.problem, error.remedy)
+    )
+    if (path, problem, remedy) == (error.path, error.problem, error.remedy):
+        return error
+    return type(error)(problem or "", path=path, key=error.key, remedy=remedy)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ from convkit.fetch.staging import Parts
 from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, foreign_files, left_beside
 from convkit.files.receipt import receipts_beside
+from convkit.files.staging import finally_called
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.uri import hide_secrets, scheme_of
 
@@ -106,7 +107,8 @@ def fetch(
             files = _described(lies, place, expected, progress)
             return _published(source.uri, place, lies, files, shows).to_json() | {"fetched": True}
     except OSError as error:
-        raise ConvkitError(error.strerror or str(error), path=error.filename or destination) from error
+        named = finally_called(str(error.filename or destination), destination)
+        raise ConvkitError(error.strerror or str(error), path=named) from error
 
 
 def _refuse(destination: Path, overwrite: bool) -> None:

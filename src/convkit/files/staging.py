@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -24,11 +25,26 @@ from convkit.files import publication
 from convkit.files.publication import clear
 
 JOURNAL = "journal.jsonl"
+#: the end of the staging folder's name
+PART = ".convkit-part"
 #: the version of the journal and of the staged files; a run of another version isn't resumed
 JOURNAL_SCHEMA = "convkit.journal/3"
 LOCK = "lock"
 #: how often to try again if the lock's owner removes the lock meanwhile
 _ATTEMPTS = 10
+
+
+def finally_called(text: str, target: Path) -> str:
+    """A text for users, in which files of a target's staging folder are called as they will be once they are published.
+
+    >>> finally_called("/d/.m.convkit-part/out/m.yaml: is no config", Path("/d/m"))
+    '/d/m.yaml: is no config'
+    >>> finally_called("/d/.m.convkit-part/rewritten/state: a: can't be held", Path("/d/m"))
+    "/d/m/state: a: can't be held"
+    """
+    folder = re.escape(f".{target.name}{PART}")
+    text = re.sub(f"{folder}/out/", "", text)
+    return re.sub(f"{folder}/(rewritten|payload)", lambda _: target.name, text)
 
 
 class StaleError(Exception):
@@ -53,7 +69,7 @@ class Staging:
     def __init__(self, target: Path, refuse: Callable[[], None], identity: Mapping[str, Any] | None = None) -> None:
         self.target = target
         self._refuse = refuse
-        self.folder = target.with_name(f".{target.name}.convkit-part")
+        self.folder = target.with_name(f".{target.name}{PART}")
         self.out = self.folder / "out"
         self.resumed = False
         #: the journal's entry for each finished leaf

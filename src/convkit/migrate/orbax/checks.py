@@ -53,7 +53,7 @@ def roundtrip(
     except ConvkitError as error:
         if not source.exists() or not target.exists():
             raise
-        return check.judged([str(error)])
+        return check.judged([str(error).replace(str(back), f"{target}, migrated back")])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
