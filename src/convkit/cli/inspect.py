@@ -80,7 +80,7 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         "bytes": sum(leaf.spec.nbytes for leaf in leaves.values() if leaf.spec),
         "encoding": (found := encoding_of(source)) and found.what,
         "notes": source.checkpoint.metadata.get("notes", []),
-        "not_carried": source.checkpoint.metadata.get("companions", []),
+        "not_carried": source.not_carried,
         "leaves": [_leaf(leaf) for leaf in leaves.values()],
     }
     try:

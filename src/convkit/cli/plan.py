@@ -10,6 +10,7 @@ from typing import Any
 from convkit.cli import migrate
 from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
+from convkit.plan import Source
 from convkit.report.text import deviation, size
 
 
@@ -30,16 +31,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit(document)
     else:
-        _show(document, source.config_path)
+        _show(document, source)
     return 0
 
 
-def _show(plan: dict[str, Any], config: Path | None) -> None:
+def _show(plan: dict[str, Any], source: Source) -> None:
     summary = plan["summary"]
     table(
         [
             ("mapping", plan["mapping"]),
-            *([("config", config)] if config else []),
+            *([("config", source.config_path)] if source.config_path else []),
             ("formats", f"{plan['source']['format']} -> {plan['target']['format']}"),
             ("variant", ", ".join(f"{name}={value!r}" for name, value in plan["variant"].items()) or "-"),
             ("exactness", "exact" if plan["exact"] else "bounded"),
@@ -66,7 +67,7 @@ def _show(plan: dict[str, Any], config: Path | None) -> None:
         say(f"missing: {key} (accepted, though {why})")
     if plan["square"]:
         say(f"note: {len(plan['square'])} transposed tensors are square, so their shape can't show their orientation")
-    for warning in plan["warnings"]:
+    for warning in [*plan["warnings"], *source.warnings]:
         say(f"warning: {warning}")
 
 

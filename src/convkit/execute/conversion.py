@@ -133,7 +133,7 @@ class _Conversion:
         overflowed = [f"{key}: {said}" for key, said in sorted(self.carrier.overflowed.items())]
         self._write_side_files()
         files, digesting = self._look_back()
-        said = self._said([*plan.warnings, *unforeseen, *overflowed], files)
+        said = self._said([*plan.warnings, *self.source.warnings, *unforeseen, *overflowed], files)
         return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, **said)
 
     # --- what has to be written ----------------------------------------------------------------------

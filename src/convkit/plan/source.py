@@ -15,6 +15,9 @@ from convkit.files.unchanged import Watch
 from convkit.formats import open_checkpoint
 from convkit.mappings import layouts
 
+#: files that a line names
+_SHOWN = 12
+
 
 @dataclass
 class Source:
@@ -30,6 +33,26 @@ class Source:
     config_path: Path | None
     companions: tuple[Path, ...]
     watch: Watch | None = None
+
+    @property
+    def not_carried(self) -> list[str]:
+        """Names of what lies with the checkpoint and has no place in a conversion, such as code; folders end in "/"."""
+        known = self.checkpoint.metadata.get("companions", [])
+        files = set(self.checkpoint.files())
+        at_home = any(file.parent == self.path.parent for file in self.companions)
+        folder = self.path if self.path.is_dir() else self.path.parent if at_home else None
+        if folder is None or any(file.parent != folder for file in files):
+            return list(known)  # folders in it are leaves; the format knows the others
+        taken = {self.path, *files, *self.companions, self.config_path}
+        others = (entry for entry in sorted(folder.iterdir()) if entry not in taken and not _is_about_it(entry))
+        return [*known, *(f"{entry.name}/" if entry.is_dir() else entry.name for entry in others)]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know of what isn't carried, in one line at most."""
+        names = self.not_carried
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return [f"not carried: {', '.join(names[:_SHOWN])}{more}"] if names else []
 
     def __enter__(self) -> Source:
         return self
@@ -78,6 +101,11 @@ def _files(source: Source) -> Iterator[Path]:
     yield from path.glob("*.index.json") if path.is_dir() else [path]
     yield from [source.config_path] if source.config_path else []
     yield from (file for file in (*receipts_beside(path), complement_path(path)) if file.is_file())
+
+
+def _is_about_it(entry: Path) -> bool:
+    """Whether a file only describes a checkpoint, as an index of shards and a model card do, or is hidden."""
+    return entry.name.startswith(".") or entry.name.endswith((".index.json", ".md"))
 
 
 def _named_by_a_layout(path: Path) -> Path | None:

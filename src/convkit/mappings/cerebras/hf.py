@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Files beside the weights that ``from_pretrained`` reads and that hold no weights: tokenizers, processors,
-#: and how to generate.
+#: Files beside the weights that ``from_pretrained`` reads and that hold neither weights nor code: tokenizers,
+#: processors, and how to generate; and the licence.
 COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
@@ -15,7 +15,16 @@ COMPANIONS = (
     "vocab.txt",
     "merges.txt",
     "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "tokenizer.tiktoken",
+    "normalizer.json",
     "chat_template.jinja",
     "chat_template.json",
     "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
 )
