@@ -117,17 +117,31 @@ class KeyTemplate:
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
         """Return what the placeholders stand for in ``key``; None if the key doesn't match."""
-        return next((bound for _, bound in self.matching((key,), names)), None)
+        found = self._pattern(names).fullmatch(key)
+        return None if found is None else self._bindings(found)
 
     def matching(self, keys: Collection[str], names: Mapping[str, Any]) -> Iterator[tuple[str, Bindings]]:
         """Yield each key that matches, with what the placeholders stand for in it."""
         if not keys:
             return
-        pattern = _compiled(self.text, tuple([str(names[name]) for name in self.config]))
-        for key in keys:
-            if (found := pattern.fullmatch(key)) is not None:
-                texts = found.groupdict()
-                yield key, {name: int(texts[name]) if one.numbered else texts[name] for name, one in self.bound.items()}
+        for key, found in zip(keys, map(self._pattern(names).fullmatch, keys), strict=True):
+            if found is not None:
+                yield key, self._bindings(found)
+
+    def _pattern(self, names: Mapping[str, Any]) -> re.Pattern[str]:
+        return _compiled(self.text, tuple([str(names[name]) for name in self.config])) if self.config else self._plain
+
+    @cached_property
+    def _plain(self) -> re.Pattern[str]:
+        """The regular expression of a template without declared names."""
+        return _compiled(self.text, ())
+
+    @cached_property
+    def _numbered(self) -> tuple[tuple[str, bool], ...]:
+        return tuple((name, one.numbered) for name, one in self.bound.items())
+
+    def _bindings(self, found: re.Match[str]) -> Bindings:
+        return {name: int(found[name]) if numbered else found[name] for name, numbered in self._numbered}
 
     def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
         """Make the key for these bindings.

@@ -24,9 +24,9 @@ so a pattern is a bijection, its inverse is itself read backwards, and every pie
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 _TOKEN = re.compile(r"\s*(\.\.\.|\{\w+\}|\w+|[()+:|]|$)")
 
@@ -56,11 +56,22 @@ class Product:
         return " ".join(map(str, self.factors)) or "1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sum:
     """Terms laid end to end on one axis."""
 
     terms: tuple[Product, ...]
+
+    @cached_property
+    def atoms(self) -> tuple[Atom, ...]:
+        """Its atoms, in their order."""
+        factors = (factor for term in self.terms for factor in term.factors)
+        return tuple(atom for one in factors for atom in (one.atoms if isinstance(one, Sum) else (one,)))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of its atoms."""
+        return frozenset(atom.name for atom in self.atoms)
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.terms))
@@ -71,11 +82,15 @@ class Sum:
 ELLIPSIS = "..."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Axes:
     """The dimensions of one tensor."""
 
     dims: tuple[Sum | str, ...]
+
+    @cached_property
+    def _branched(self) -> bool:
+        return any(atom.branch for atom in self.atoms())
 
     def __str__(self) -> str:
         return " ".join(map(str, self.dims))
@@ -93,6 +108,8 @@ class Axes:
 
     def with_ellipsis(self, extra: int) -> Axes:
         """Replace the ellipsis by ``extra`` atoms; without an ellipsis nothing changes."""
+        if ELLIPSIS not in self.dims:
+            return self
         atoms = tuple(_single(f"_{n}") for n in range(extra))
         dims: list[Sum | str] = []
         for dim in self.dims:
@@ -101,8 +118,8 @@ class Axes:
 
     def without(self, stacked: Iterable[str]) -> Axes:
         """The expression of one leaf, without the axes that lie in the keys."""
-        gone = {_single(name) for name in stacked}
-        return Axes(tuple(dim for dim in self.dims if dim not in gone))
+        gone = [_single(name) for name in stacked]
+        return Axes(tuple(dim for dim in self.dims if dim not in gone)) if gone else self
 
     def for_branch(self, names: Mapping[str, str]) -> Axes:
         """Replace each ``{placeholder}`` by its name in this branch.
@@ -110,6 +127,8 @@ class Axes:
         Raises:
             PatternError: the leaf's key has no such placeholder.
         """
+        if not self._branched:
+            return self
 
         def visit(node: Sum) -> Sum:
             return Sum(
@@ -133,7 +152,7 @@ class Axes:
 
     def atoms(self) -> list[Atom]:
         """Every atom, repeated as often as it appears."""
-        return [atom for dim in self.dims if isinstance(dim, Sum) for atom in atoms_of(dim)]
+        return [atom for dim in self.dims if isinstance(dim, Sum) for atom in dim.atoms]
 
 
 @dataclass(frozen=True)
@@ -280,15 +299,6 @@ def _spliced(group: Sum) -> tuple[Atom | Sum, ...]:
     return group.terms[0].factors if len(group.terms) == 1 else (group,)
 
 
+@cache
 def _single(name: str) -> Sum:
     return Sum((Product((Atom(name),)),))
-
-
-def atoms_of(node: Sum) -> Iterator[Atom]:
-    """The atoms of a dimension, in their order."""
-    for term in node.terms:
-        for factor in term.factors:
-            if isinstance(factor, Sum):
-                yield from atoms_of(factor)
-            else:
-                yield factor

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections import abc
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Self
 
 from convkit.config.condition import Condition
@@ -153,13 +154,20 @@ class Rule(AnyRule):
 
     def pattern_for(self, bound: abc.Mapping[str, int | str]) -> Pattern:
         """The pattern for leaves whose shared placeholders have these values."""
+        if self.pattern[0][0] == "":
+            return Pattern.parse(self.pattern[0][1])
         values = {str(value) for value in bound.values()}
         return next(
             Pattern.parse(text) for names, text in self.pattern if names == "" or values & set(names.split("|"))
         )
 
-    def __str__(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """The names on both sides."""
         return f"{' = '.join(self.left + self.left_copies)} <-> {' = '.join(self.right + self.right_copies)}"
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)

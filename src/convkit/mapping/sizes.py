@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from convkit.mapping.pattern import Atom, Axes, PatternError, Product, Sum, atoms_of
+from convkit.mapping.pattern import Atom, Axes, PatternError, Product, Sum
 
 
 class ExtentError(PatternError):
@@ -35,7 +35,7 @@ def extent(node: Sum, sizes: Mapping[str, int]) -> int:
     Raises:
         KeyError: the size of an atom isn't known.
     """
-    return sum(_product_extent(term, sizes) for term in node.terms)
+    return sum([_product_extent(term, sizes) for term in node.terms])
 
 
 def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -56,44 +56,53 @@ def solve(axes: Axes, shape: Sequence[int], sizes: dict[str, int], rule: str) ->
     while pending:
         left = [(dim, length) for dim, length in pending if not _solve_axis(dim, length, sizes, rule)]
         if len(left) == len(pending):
-            names = sorted({atom.name for dim, _ in left for atom in atoms_of(dim)} - set(sizes))
+            names = sorted({atom.name for dim, _ in left for atom in dim.atoms} - set(sizes))
             raise PatternError(f"rule {rule}: axis '{left[0][0]}': the sizes of {', '.join(names)} must be given")
         pending = left
 
 
 def _solve_axis(node: Sum, length: int, sizes: dict[str, int], rule: str) -> bool:
     """Solve one axis; return whether all its sizes are known now."""
-    known = tuple(dict.fromkeys(atom.name for atom in atoms_of(node) if atom.name in sizes))
-    named = ", ".join(f"{name}={sizes[name]}" for name in known)
-    axis = f"rule {rule}: axis '{node}'{f' ({named})' if named else ''}"
-    if _known(Product((node,)), sizes):
-        if extent(node, sizes) != length:
-            problem = f"{axis} should have length {extent(node, sizes)}, the tensor has {length}"
-            raise ExtentError(problem, known, length, extent(node, sizes))
+    if node.names <= sizes.keys():
+        if (expected := extent(node, sizes)) != length:
+            problem = f"should have length {expected}, the tensor has {length}"
+            raise _misfit(node, length, sizes, rule, problem=problem, expected=expected)
         return True
     inner: Atom | Sum = node
     whole = length
     while isinstance(inner, Sum):
-        open_terms = [term for term in inner.terms if not _known(term, sizes)]
-        open_factors = [f for term in open_terms for f in term.factors if not _known(Product((f,)), sizes)]
+        open_terms = [term for term in inner.terms if not all(_known(one, sizes) for one in term.factors)]
+        open_factors = [f for term in open_terms for f in term.factors if not _known(f, sizes)]
         if len(open_factors) > 1:
             return False
         rest = sum(_product_extent(term, sizes) for term in inner.terms if term is not open_terms[0])
-        times = _product_extent(Product(tuple(f for f in open_terms[0].factors if f is not open_factors[0])), sizes)
-        if length < rest or times == 0 or (length - rest) % times:
-            problem = f"{axis} has length {whole} in the tensor, which no size of '{open_factors[0]}' fits"
-            raise ExtentError(problem, known, whole)
-        length, inner = (length - rest) // times, open_factors[0]
-    sizes[inner.name] = length
+        times = math.prod(_extent(f, sizes) for f in open_terms[0].factors if f is not open_factors[0])
+        if whole < rest or times == 0 or (whole - rest) % times:
+            problem = f"has length {length} in the tensor, which no size of '{open_factors[0]}' fits"
+            raise _misfit(node, length, sizes, rule, problem=problem)
+        whole, inner = (whole - rest) // times, open_factors[0]
+    sizes[inner.name] = whole
     return True
 
 
-def _known(term: Product, sizes: Mapping[str, int]) -> bool:
-    return all(atom.name in sizes for atom in atoms_of(Sum((term,))))
+def _misfit(
+    node: Sum, length: int, sizes: Mapping[str, int], rule: str, *, problem: str, expected: int | None = None
+) -> ExtentError:
+    known = tuple(dict.fromkeys(atom.name for atom in node.atoms if atom.name in sizes))
+    named = f" ({', '.join(f'{name}={sizes[name]}' for name in known)})" if known else ""
+    return ExtentError(f"rule {rule}: axis '{node}'{named} {problem}", known, length, expected)
+
+
+def _known(factor: Atom | Sum, sizes: Mapping[str, int]) -> bool:
+    return factor.names <= sizes.keys() if isinstance(factor, Sum) else factor.name in sizes
+
+
+def _extent(factor: Atom | Sum, sizes: Mapping[str, int]) -> int:
+    return extent(factor, sizes) if isinstance(factor, Sum) else sizes[factor.name]
 
 
 def _product_extent(term: Product, sizes: Mapping[str, int]) -> int:
-    return math.prod(extent(f, sizes) if isinstance(f, Sum) else sizes[f.name] for f in term.factors)
+    return math.prod([_extent(factor, sizes) for factor in term.factors])
 
 
 # --- pieces ------------------------------------------------------------------------------------------
@@ -150,7 +159,7 @@ def _expand(node: Sum, stride: int, sizes: Mapping[str, int]) -> Iterator[tuple[
         per_factor: list[list[tuple[int, dict[str, int]]]] = []
         step = inner
         for factor in term.factors:
-            length = extent(factor, sizes) if isinstance(factor, Sum) else sizes[factor.name]
+            length = _extent(factor, sizes)
             step = step // length if length else 0
             if isinstance(factor, Sum):
                 per_factor.append(list(_expand(factor, stride * step, sizes)))

@@ -6,6 +6,7 @@ import itertools
 from collections import abc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from convkit.config.condition import Condition
@@ -89,11 +90,18 @@ class _Kin:
 
     def _absent(self, form: KeyTemplate, bound: Bindings, found: list[tuple[str, Bindings]]) -> Kin:
         """The leaf that isn't there: of placeholders that nothing gives, with the values that its kin have."""
-        unknown = {name: one.choices[0] if one.choices else UNKNOWN for name, one in form.bound.items()}
-        usual = min((one for _, one in found), key=lambda one: _distance(one, bound), default=unknown)
+        usual = {} if bound.keys() >= form.bound.keys() else self._usual(form, bound, found)
         key = form.format({**usual, **bound}, self.names)
-        evidence = next((key for key, one in self._evidence() if bound.items() >= _common(one, bound).items()), None)
+        evidence = next((key for key, one in self._evidence() if _agree(one, bound)), None)
         return Kin(key, f"{evidence} is there ({self.part.what})" if evidence else self.part.what)
+
+    def _usual(self, form: KeyTemplate, bound: Bindings, found: list[tuple[str, Bindings]]) -> Bindings:
+        """What the placeholders stand for in the leaf that has most in common with one that isn't there."""
+        kinds: dict[tuple[int | str, ...], Bindings] = {}  # of those that have equally much in common, the first
+        for _, one in found:
+            kinds.setdefault(_at(one, bound), one)
+        unknown = {name: one.choices[0] if one.choices else UNKNOWN for name, one in form.bound.items()}
+        return min(kinds.values(), key=lambda one: _distance(one, bound), default=unknown)
 
     def _evidence(self) -> Iterator[tuple[str, Bindings]]:
         """The leaves that show that the part must be there."""
@@ -104,15 +112,21 @@ class _Kin:
 
 def _distance(one: Bindings, other: Bindings) -> tuple[int, int]:
     """How little two leaves have in common: the texts of their placeholders, component by component."""
-    pairs = [(str(one[name]).split("."), str(text).split(".")) for name, text in other.items()]
-    shared = sum(
-        sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(*pair, strict=False))) for pair in pairs
-    )
-    return -shared, sum(abs(len(left) - len(right)) for left, right in pairs)
+    pairs = [_compared(str(one[name]), str(text)) for name, text in other.items()]
+    return -sum(shared for shared, _ in pairs), sum(longer for _, longer in pairs)
 
 
-def _common(one: Bindings, other: Bindings) -> Bindings:
-    return {name: value for name, value in one.items() if name in other}
+@lru_cache(maxsize=4096)
+def _compared(one: str, other: str) -> tuple[int, int]:
+    """How many components two texts share at their beginning, and how many more one has than the other."""
+    left, right = one.split("."), other.split(".")
+    shared = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(left, right, strict=False)))
+    return shared, abs(len(left) - len(right))
+
+
+def _agree(one: Bindings, other: Bindings) -> bool:
+    """Whether the placeholders that two leaves share stand for the same."""
+    return all(other.get(name, value) == value for name, value in one.items())
 
 
 def _at(bound: Bindings, names: Iterable[str]) -> tuple[int | str, ...]:

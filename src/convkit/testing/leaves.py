@@ -13,7 +13,7 @@ from convkit.mapping import AnyRule, Derived, Fact, Folded, LeftBehind, Measure,
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.mapping.keys import Bindings, KeyTemplate, Placeholder
 from convkit.mapping.ops import Pad
-from convkit.mapping.pattern import ELLIPSIS, Axes, Pattern, Sum, atoms_of
+from convkit.mapping.pattern import ELLIPSIS, Axes, Pattern, Sum
 from convkit.mapping.sizes import shape_of, solve
 from convkit.plan.kin import UNKNOWN, missing_kin
 from convkit.testing.made import Chances, Made
@@ -281,9 +281,7 @@ class LeafMaker:
             place, length = measure.left[1], self.names.get(measure.name)
             if isinstance(place, int) and isinstance(length, int) and -len(axes.dims) <= place < len(axes.dims):
                 dim = axes.dims[place]
-                unknown = (
-                    {atom.name for atom in atoms_of(dim) if atom.name not in sizes} if isinstance(dim, Sum) else ()
-                )
+                unknown = {atom.name for atom in dim.atoms if atom.name not in sizes} if isinstance(dim, Sum) else ()
                 if len(unknown) == 1:
                     solve(Axes((dim,)), (length,), sizes, rule)
 
