@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convkit.checkpoint.progress import unmeasured
+from convkit.checkpoint.threads import workers
 from convkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,13 +157,11 @@ def digest_files(algorithm: str, paths: Iterable[Path], threads: int) -> list[st
     Raises:
         OSError: one can't be read.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    sizes = [(path, path.stat().st_size) for path in paths]
+    with workers(threads, sum(size for _, size in sizes)) as pool:
         runs = [
-            [
-                pool.submit(_blocks, algorithm, path, start, start + _RUN)
-                for start in range(0, max(1, path.stat().st_size), _RUN)
-            ]
-            for path in paths
+            [pool.submit(_blocks, algorithm, path, start, start + _RUN) for start in range(0, max(1, size), _RUN)]
+            for path, size in sizes
         ]
         return [combine(algorithm, (block for run in file for block in run.result())) for file in runs]
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Tensors, Writer
 from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
 from convkit.checkpoint.progress import Meter, Progress
+from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.execute.gather import Gather
 from convkit.execute.job import Held, Job
@@ -87,7 +88,7 @@ class Carrier:
             job.open_runs = len(mine)
             job.held = Held() if len(mine) > 1 else None
             ranges += mine
-        with ThreadPoolExecutor(self.threads) as pool:
+        with workers(self.threads, sum(each.job.spec.nbytes for each in ranges)) as pool:
             pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
             try:
                 for future in as_completed(pending):
@@ -99,8 +100,8 @@ class Carrier:
     def digest_source(self) -> None:
         """Digest the source leaves that no leaf is made of."""
         leaves = self.source.leaves
-        rest = [key for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]]
-        with ThreadPoolExecutor(self.threads) as pool:
+        rest = {key: leaf.spec for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]}
+        with workers(self.threads, sum(spec.nbytes for spec in rest.values())) as pool:
             list(pool.map(lambda key: self.origins.digest(self.source, key), rest))
 
     def check_taken_over(self, role: str, made: Tensors) -> None:
@@ -117,7 +118,7 @@ class Carrier:
                 return True
 
         keys = self.taken_over.get(role, [])
-        with ThreadPoolExecutor(self.threads) as pool:
+        with workers(self.threads, sum(made.spec(key).nbytes for key in keys)) as pool:
             for key, different in zip(keys, pool.map(differs, keys), strict=True):
                 if different:
                     raise StaleError(f"{key}: what a killed run had written has changed since")
@@ -126,7 +127,7 @@ class Carrier:
         """Take over what the journal has, if it was made of the source as it is now; return the other jobs."""
         found = [(job, self.staging.finished.get(_journal_key(job))) for job in jobs]
         taken = [(job, entry) for job, entry in found if entry is not None]
-        with ThreadPoolExecutor(self.threads) as pool:
+        with workers(self.threads, sum(job.spec.nbytes for job, _ in taken)) as pool:
             for (job, entry), sources in zip(
                 taken, pool.map(lambda each: self.origins.of(each[0]), taken), strict=True
             ):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from convkit.checkpoint.digests import digest_leaf, digest_value
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.checkpoint.tensors import carrier as carrier_dtype
 from convkit.checkpoint.tensors import value_dtype
+from convkit.checkpoint.threads import workers
 from convkit.checkpoint.views import Overlay
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute.carry import Carrier
@@ -265,7 +265,7 @@ def _read_back(
             raise ConvkitError("the written file has another structure", path=path, remedy="report this: it is a bug")
         tensors = [leaf.key for leaf in state.leaves if leaf.spec]
         advance = Meter(sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec), progress)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with workers(os.cpu_count(), sum(leaf.spec.nbytes for leaf in state.leaves if leaf.spec)) as pool:
             found = pool.map(lambda key: digest_leaf(written, key, _ALGORITHM, advance), tensors)
             for key, digest in zip(tensors, found, strict=True):
                 if digest != digests[key]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from msgspec import UNSET
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.digests import BlockDigests, combine, digest_value
 from convkit.checkpoint.progress import Meter, Progress, unmeasured
+from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.files.receipt import (
     COMPLEMENT_FORMAT,
@@ -152,7 +152,8 @@ def _of_leaves(
         except ConvkitError as error:
             return f"can't be read: {error}"
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    sizes = (leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec)
+    with workers(THREADS, sum(sizes)) as pool:
         found = zip(there, pool.map(problem, there), strict=True)
         return problems | {key: text for key, text in found if text}
 

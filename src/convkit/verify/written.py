@@ -7,7 +7,6 @@ found before anything is made of what it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from msgspec import UNSET
 
 from convkit.checkpoint.digests import BlockDigests, combine, digest_file
 from convkit.checkpoint.progress import unmeasured
+from convkit.checkpoint.threads import workers
 from convkit.files.neighbours import files_of_output
 from convkit.files.receipt import SCHEMA, receipt_path
 from convkit.files.receipt_json import WrittenFile
@@ -66,7 +66,7 @@ class Listing:
             return _problem(self.found.get(name), self.recorded.get(name), advance)
 
         names = [*self.recorded, *(name for name in self.found if name not in self.recorded)]
-        with ThreadPoolExecutor(THREADS) as pool:
+        with workers(THREADS, self.nbytes) as pool:
             return {name: what for name, what in zip(names, pool.map(problem, names), strict=True) if what}
 
     def planted(self) -> Iterator[Fault]:

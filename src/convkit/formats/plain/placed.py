@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.read import BLOCK
 from convkit.checkpoint.source_files import SourceFiles
 from convkit.checkpoint.tensors import carrier
+from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.ranges import boxes
 
@@ -117,7 +117,7 @@ class PlacedCheckpoint(Checkpoint):
 
     def check_sums(self, threads: int = 1) -> None:
         """See :meth:`Checkpoint.check_sums`."""
-        with ThreadPoolExecutor(threads) as pool:
+        with workers(threads, sum(each.size for each in self._sums)) as pool:
             for each, found in zip(self._sums, pool.map(self._crc, self._sums), strict=True):
                 if found != each.crc:
                     raise ConvkitError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, digest_value
 from convkit.checkpoint.progress import unmeasured
+from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.verify.documents import Digested, Plan, replace
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance
@@ -90,7 +90,7 @@ def examine(
     def compared(claim: Claim) -> list[_Leaf]:
         return _compared(claim, recorded if claim.checkpoint is sides.source else {}, advance)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with workers(THREADS, sum(claim.spec.nbytes for claim in of_tensors)) as pool:
         for leaves in pool.map(compared, of_tensors):
             for leaf in leaves:
                 _record(found, leaf, of_source=leaf.claim.checkpoint is sides.source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.progress import Meter, Progress
+from convkit.checkpoint.threads import workers
 from convkit.errors import UsageError
 from convkit.files.receipt import from_json_value
 from convkit.formats import get_format, open_checkpoint
@@ -46,7 +46,7 @@ def write(folder: Path, claimed: Claimed, sides: Sides, threads: int, progress: 
             advance = Meter(sum(spec.nbytes for spec in specs.values()), progress)
             # a leaf that a complement also holds is written from there, without rounding
             once = [claim for claim in ours[0] if claim.step is None or whole.isdisjoint(claim.keys)]
-            with ThreadPoolExecutor(threads) as pool:
+            with workers(threads, sum(spec.nbytes for spec in specs.values())) as pool:
                 list(pool.map(lambda claim: _write(writer, claim, specs.keys(), advance), once))
             writer.commit()
         finally:

@@ -1,0 +1,35 @@
+"""Threads for work on many tensors or files; where there is little to do, the calling thread does it itself.
+
+Handing a tensor of a few kilobytes to another thread takes longer than digesting it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+#: up to so many bytes are little
+LITTLE = 4 << 20
+
+
+def workers(threads: int | None, nbytes: int) -> Executor:
+    """An executor for work on ``nbytes``, used as a context.
+
+    Args:
+        threads: how many threads, if there is much to do; None for a few more than there are cores.
+        nbytes: of all the work.
+    """
+    return _Caller() if threads == 1 or nbytes <= LITTLE else ThreadPoolExecutor(threads)
+
+
+class _Caller(Executor):
+    """Does in the calling thread, which gets the errors, what is submitted; what is mapped, once it is needed."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+    def map(self, fn: Callable[..., Any], *iterables: Any, **_: Any) -> Iterator[Any]:
+        return map(fn, *iterables)
