@@ -24,14 +24,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that the processes of a run share; look for garbage less often: a tenth of the time."""
     gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
-        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-", dir=_memory())
+        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-", dir=_memory(1 << 30))
         config.add_cleanup(lambda: shutil.rmtree(folder))
+        if "not slow" in config.option.markexpr and (memory := _memory(4 << 30)):  # slow tests make large files
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
-def _memory() -> Path | None:
-    """A folder in memory for what is only read, such as goldens: 30,000 small files take ten seconds on a disk."""
+def _memory(needed: int) -> Path | None:
+    """A folder in memory, if so many bytes are free: a third of the time of many tests goes to a disk's small files."""
     memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else None
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > needed else None
 
 
 def pytest_collection_finish() -> None:
