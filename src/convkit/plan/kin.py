@@ -90,7 +90,7 @@ class _Kin:
 
     def _absent(self, form: KeyTemplate, bound: Bindings, found: list[tuple[str, Bindings]]) -> Kin:
         """The leaf that isn't there: of placeholders that nothing gives, with the values that its kin have."""
-        usual = {} if bound.keys() >= form.bound.keys() else self._usual(form, bound, found)
+        usual: Bindings = {} if bound.keys() >= form.bound.keys() else self._usual(form, bound, found)
         key = form.format({**usual, **bound}, self.names)
         evidence = next((key for key, one in self._evidence() if _agree(one, bound)), None)
         return Kin(key, f"{evidence} is there ({self.part.what})" if evidence else self.part.what)
@@ -100,7 +100,7 @@ class _Kin:
         kinds: dict[tuple[int | str, ...], Bindings] = {}  # of those that have equally much in common, the first
         for _, one in found:
             kinds.setdefault(_at(one, bound), one)
-        unknown = {name: one.choices[0] if one.choices else UNKNOWN for name, one in form.bound.items()}
+        unknown: Bindings = {name: one.choices[0] if one.choices else UNKNOWN for name, one in form.bound.items()}
         return min(kinds.values(), key=lambda one: _distance(one, bound), default=unknown)
 
     def _evidence(self) -> Iterator[tuple[str, Bindings]]:
