@@ -1,7 +1,7 @@
 # make setup    a virtual environment in .venv with the convkit command in it
 # make demo     setup, then the workflow on the default config, to the table of verdicts
 # make test     setup, then the tests; those of a file run in one process and share what they make
-# make schemas  setup, then the schemas of documents anew, from their types
+# make schemas  setup, then the schemas of documents anew, from their types, and what a table of claims may name
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
 
@@ -58,6 +58,7 @@ test-interop: setup .venv-interop/.ready
 
 schemas: setup
 	.venv/bin/python -m convkit.cli.schemas
+	.venv/bin/python -m convkit.cli.known > workflow/known.json
 
 lint: setup
 	.venv/bin/ruff check .

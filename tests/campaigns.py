@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +37,16 @@ BLUNT = claim(id="blunt", source="generated://llama?seed=15")
 REFUSED = claim(id="refused", source="generated://llama?seed=13")
 
 
+def scripts(name: str) -> ModuleType:
+    """A module of the workflow's scripts."""
+    spec = importlib.util.spec_from_file_location(f"convkit_{name}", ROOT / f"workflow/scripts/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class Campaign:
     """A working directory with a config and a table of claims."""
 
@@ -47,6 +59,10 @@ class Campaign:
         lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
         (self.directory / "claims.tsv").write_text("\n".join(lines) + "\n")
         (self.directory / "config.json").write_text(json.dumps(CONFIG | config))
+        for row in rows:  # what rows name that doesn't lie on the web is there
+            for path in {row.get("source", "/"), *row.get("options", "").split("'")[1::2]}:
+                if "/" not in path and ":" not in path and path.isprintable():
+                    (self.directory / path).touch()
 
     def start(self, *options: str, config: str = "config.json") -> subprocess.Popen[str]:
         environment = os.environ | {"PATH": self.search, "XDG_CACHE_HOME": str(self.directory / "cache")}

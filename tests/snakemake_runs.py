@@ -15,7 +15,7 @@ for name in ("jsonschema", "nbformat", "smart_open"):
     import_module(name)
 for name in ("dag", "executors.local", "workflow"):
     import_module(f"snakemake.{name}")
-for name in ("claim", "convert", "plan"):
+for name in ("convert", "plan", "report"):
     import_module(f"convkit.cli.{name}")
 for name in names():
     get_format(name)

@@ -13,9 +13,11 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from campaigns import GOOD, Campaign
+from campaigns import GOOD, Campaign, scripts
 
-from convkit.cli.killed_runs import RECORDS, Record, Run, remove_stale_locks
+killed_runs = scripts("killed_runs")
+RECORDS, Record, Run = killed_runs.RECORDS, killed_runs.Record, killed_runs.Run
+remove_stale_locks = killed_runs.remove_stale_locks
 
 #: a command whose conversion doesn't end while there is a file ``hold``
 HELD = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -55,9 +56,24 @@ def read_rules(directory: Path, rows: list[dict[str, str]], monkeypatch: pytest.
     return SimpleNamespace(**names)
 
 
+def make(path: str) -> None:
+    """Put a file there, where the system knows such a path."""
+    with contextlib.suppress(OSError, ValueError):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+
+
 def in_a_shell(words: list[str]) -> list[str]:
     """Words of a rule after Snakemake's formatting and a shell's reading."""
     return shlex.split(formatted("{words:q}", words=words))
+
+
+def words_of(cell: str) -> list[str]:
+    """The words of a cell, if it has any."""
+    try:
+        return shlex.split(cell)
+    except ValueError:
+        return []
 
 
 def cells(column: str) -> list[str]:
@@ -80,10 +96,15 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
     for cell in cells(column):
         row = GOOD | {"checks": ""} | {column: cell}
         quoted = {name: f'"{text.replace(QUOTE, QUOTE * 2)}"' for name, text in row.items()}
+        monkeypatch.chdir(tmp_path)
+        named = [cell] if column == "source" else words_of(cell)[1:2] if cell.startswith("--config") else []
+        named = [path for path in named if not path.startswith(("/", "../"))]
+        for path in named:
+            make(path)
         try:
             rules = read_rules(tmp_path, [quoted], monkeypatch)
         except SystemExit as refusal:
-            assert re.fullmatch(r"convkit: [^\n\r]+", str(refusal)), cell
+            assert re.fullmatch(r"(convkit: [^\n\r]+\n?)+", str(refusal)), cell
             assert "u:p@" not in str(refusal)
             continue
         carried += 1
@@ -133,7 +154,7 @@ def test_the_interpreter_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.environ["PATH"].split(os.pathsep)[-1] == folder
 
 
-def test_nothing_is_run_and_nothing_is_changed_on_the_way(played: Campaign):
+def test_nothing_is_run_and_nothing_is_changed_on_the_way(played: Campaign, monkeypatch: pytest.MonkeyPatch):
     """By a whole campaign, whose table's path and cells hold what a shell and Snakemake would do something with."""
     text = "$(touch canary)`touch canary`;touch canary;{wildcards.id}{x}'<results>\"*\\"
     table = "it's $(touch canary) ;&& `touch canary` *.tsv"
@@ -144,6 +165,9 @@ def test_nothing_is_run_and_nothing_is_changed_on_the_way(played: Campaign):
     }
     played.write([{name: f'"{cell.replace(QUOTE, QUOTE * 2)}"' for name, cell in row.items()}], checkpoints=table)
     (played.directory / "claims.tsv").rename(played.directory / table)
+    monkeypatch.chdir(played.directory)
+    make(row["source"])
+    make(text)
     done = played.run("--printshellcmds")
     assert done.returncode == 1, "the round trip was left out"
     calls = [json.loads(line) for line in (played.directory / "words.jsonl").read_text().splitlines()]

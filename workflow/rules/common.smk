@@ -1,10 +1,12 @@
 """The config and the table of claims, checked; and what the stages need to know of a row."""
 
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
-import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path, PurePosixPath
@@ -12,31 +14,29 @@ from pathlib import Path, PurePosixPath
 import jsonschema
 import yaml
 
-from convkit.cli.claim import check_claim, checks_of, is_one_file, opening_of
-from convkit.cli.killed_runs import Run, remove_stale_locks
-from convkit.cli.kinds import kind_of
-from convkit.cli.output import parse_size
-from convkit.cli.report import altered
-from convkit.errors import ConvkitError, UsageError
-from convkit.fetch import seen_now
-from convkit.files.uri import hide_secrets, scheme_of, without_secrets
-from convkit.report import build_report, format_table, read_summary, standing
-from convkit.report.table import read_rows
-from convkit.verify.documents import Described, read_plan
-from convkit.verify.equivalence.need import need
-
 # Find the convkit beside the interpreter even if its environment isn't activated.
 os.environ.update(PATH=os.pathsep.join([os.getenv("PATH", os.defpath), str(Path(sys.executable).parent)]))
 
-if stale := remove_stale_locks():
+
+def module(name):
+    """A module of the folder scripts, which may lie on the web."""
+    spec = importlib.util.spec_from_file_location(f"convkit_{name}", workflow.source_path(f"../scripts/{name}.py"))
+    found = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def shipped(path):
+    """A document that lies beside the rules."""
+    text = Path(workflow.source_path(f"../{path}")).read_text(encoding="utf-8")
+    return json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+
+
+claims = module("claims")
+origin = claims.origin
+killed_runs = module("killed_runs")
+if stale := killed_runs.remove_stale_locks():
     print("convkit: removed the locks of a run that was killed:", *stale, file=sys.stderr)
-
-SCHEMAS = {
-    name: yaml.safe_load(Path(workflow.source_path(f"../schemas/{name}.schema.yaml")).read_text())
-    for name in ("config", "checkpoints")
-}
-
-
 #: what runs a stage
 RUNNER = workflow.source_path("../scripts/stage.sh")
 #: how the document of a stage begins that ended with an error
@@ -44,66 +44,95 @@ ERROR = '"convkit.error/1"'
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 
 
-def refuse(mistake):
-    """End with one line: no job was begun, so no trace would help."""
-    sys.exit(f"convkit: {hide_secrets(' '.join(str(mistake).split()))}")
+#: what the config says where it says nothing
+DEFAULTS = {
+    "checkpoints": "config/checkpoints.tsv",
+    "results": "results",
+    "threads": 2,
+    "digest": "xxh3-128",
+    "probe_length": 256,
+}
 
 
-def check(document, name, place):
-    """Refuse what the schema of that name doesn't allow."""
-    schema = SCHEMAS[name]
-    for field in schema["required"]:
-        if field not in document:
-            refuse(f"{place} {field}: is missing")
-    for field in document:
-        if field not in schema["properties"]:
-            refuse(f"{place} {field}: is not known")
-    for mistake in jsonschema.Draft202012Validator(schema).iter_errors(document):
-        field = mistake.absolute_path[0]
-        said = without_secrets(mistake.instance) if field == "source" else mistake.instance
-        refuse(f"{place} {field}: {said!r} is not {schema['properties'][field]['description']}")
+def refuse(mistakes):
+    """End with a line for each mistake: no job was begun, so no trace would help."""
+    sys.exit("\n".join(f"convkit: {claims.masked(mistake)}" for mistake in mistakes))
+
+
+def check_config():
+    """Refuse a config that its schema doesn't allow, and make its values what the rules use."""
+    schema = shipped("schemas/config.schema.yaml")
+    known = schema["properties"]
+    mistakes = [f"config: {name}: is not known{claims.near(name, known)}" for name in config if name not in known]
+    config.update({name: value for name, value in DEFAULTS.items() if name not in config})
+    for mistake in jsonschema.Draft202012Validator(schema).iter_errors(config):
+        if mistake.absolute_path:
+            name = mistake.absolute_path[0]
+            mistakes.append(f"config: {name}: {mistake.instance!r} is not {known[name]['description']}")
+    if not mistakes and not Path(config["checkpoints"]).is_file():
+        mistakes.append(f"config: checkpoints: there is no file {config['checkpoints']}")
+    if mistakes:
+        refuse(mistakes)
+    config["results"] = str(PurePosixPath(config["results"]))
+    config.update({name: int(config[name]) for name in ("threads", "probe_length")})  # 2.0 is a whole number too
+
+
+def known():
+    """What cells may name: what convkit has, and what other packages bring to it, if any are installed."""
+    groups = ("convkit.mappings", "convkit.formats")
+    if not any(importlib.metadata.entry_points(group=group) for group in groups):
+        return shipped("known.json")
+    asked = subprocess.run([sys.executable, "-m", "convkit.cli.known"], capture_output=True, text=True)
+    if asked.returncode:
+        refuse([f"what is installed can't be listed: {asked.stderr.strip().rpartition(chr(10))[2]}"])
+    return json.loads(asked.stdout)
+
+
+def is_here(id, path):
+    """Whether what a row needs is there: or was before it was fetched, or will be in the results."""
+    record = Path(RESULTS, id, "fetch.json")
+    below = Path(path).absolute().is_relative_to(Path(RESULTS).absolute())
+    try:
+        return below or os.path.lexists(path) or (record.exists() and not error_in(record))
+    except (OSError, ValueError):  # no path at all: it is too long, or holds a null byte
+        return False
 
 
 def read_table(path):
-    """The rows of the table of claims by their id."""
-    if not Path(path).is_file():
-        refuse(f"config: checkpoints: there is no file {path}")
+    """The table of claims, of which every row is right."""
+    schema = shipped("schemas/checkpoints.schema.yaml")
     try:
-        table = read_rows(path)
-    except UsageError as error:
-        refuse(error)
-    rows = {}
-    for number, row in enumerate(table, start=1):
-        place = f"{path}: row {number}, column"
-        check(row, "checkpoints", place)
-        if row["id"] in rows:
-            refuse(f"{place} id: {row['id']!r} is taken by an earlier row")
-        if origin(row) and origin(row) not in rows:
-            refuse(f"{place} source: {row['source']!r} names no earlier row")
-        try:
-            check_claim(row)
-        except UsageError as error:
-            refuse(f"{place} {error}")
-        rows[row["id"]] = row
-    return rows or refuse(f"{path}: holds no row")
+        rows = claims.read(path, list(schema["properties"]))
+    except claims.CellError as error:
+        refuse(f"{path}: {line}" for line in str(error).splitlines())
+    table = claims.Table(known(), schema, is_here)
+    mistakes = [
+        f"{path}: row {number}, column {column}: {mistake}"
+        for number, row in enumerate(rows, start=1)
+        for column, mistake in table.add(row)
+    ]
+    if mistakes or not rows:
+        refuse(mistakes or [f"{path}: holds no row"])
+    return table
 
 
-def origin(row):
-    """The id of the row whose output this row starts from; None where the source is fetched."""
-    return row["source"].removeprefix("row:") if row["source"].startswith("row:") else None
+def error_in(document):
+    """The error that a stage left as its document, and when; None where it left what it was asked for."""
+    with document.open(encoding="utf-8", errors="replace") as opened:
+        failed = ERROR in opened.read(60)
+    return f"it ended with an error ({document.stat().st_mtime_ns})" if failed else None
 
 
-check(config, "config", "config:")
-config["results"] = str(PurePosixPath(config["results"]))
-config.update({name: int(config[name]) for name in ("threads", "probe_length")})  # 2.0 is a whole number too
+check_config()
 # In a module with a prefix, paths of rules are changed by themselves; those that are parameters aren't.
 RESULTS = str(workflow.modifier.modify_path(config["results"]))
-ROWS = read_table(config["checkpoints"])
+TABLE = read_table(config["checkpoints"])
+ROWS = TABLE.rows
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
-REPAIRS = [id for id, row in ROWS.items() if kind_of(row) == "repair"]
+REPAIRS = [id for id, row in ROWS.items() if claims.kind_of(row, TABLE.known) == "repair"]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 # the checks that are made of each row, with the options that the row gives to their commands
-CHECKS = {id: checks_of(row) for id, row in ROWS.items()}
+CHECKS = {id: TABLE.checks_of(row) for id, row in ROWS.items()}
 
 
 def checked_by(check):
@@ -129,7 +158,7 @@ def any_of(ids):
 
 def target_of(id):
     """Where a row's output lies. A single file has the ending by which its format is recognised."""
-    return f"{RESULTS}/{id}/target{'.mdl' if is_one_file(ROWS[id]) else ''}"
+    return f"{RESULTS}/{id}/target{'.mdl' if TABLE.is_one_file(ROWS[id]) else ''}"
 
 
 def target(wildcards):
@@ -150,12 +179,16 @@ def fetched(wildcards):
 
 def seen_source(wildcards):
     """What changes when a source on this machine does, so that it is fetched again."""
+    if "://" in ROWS[wildcards.id]["source"] and not re.match("(file|package)://", ROWS[wildcards.id]["source"], re.I):
+        return ""
+    from convkit.fetch import seen_now
+
     return seen_now(ROWS[wildcards.id]["source"], Path(RESULTS, wildcards.id, "fetch.json"))
 
 
 def suffix_of(source):
     """The ending of a file's name; nothing where it has none, or one that no format has."""
-    if scheme_of(source):
+    if "://" in source:
         source = source.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
     suffix = PurePosixPath(source).suffix
     return suffix if re.fullmatch(r"\.[A-Za-z0-9_]{1,20}", suffix) else ""
@@ -197,18 +230,14 @@ def again(stage):
     return reason
 
 
-def error_in(document):
-    """The error that a stage left as its document, and when; None where it left what it was asked for."""
-    with document.open(encoding="utf-8", errors="replace") as opened:
-        failed = ERROR in opened.read(60)
-    return f"it ended with an error ({document.stat().st_mtime_ns})" if failed else None
-
-
 def damage(document):
     """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time.
 
     Bytes are read only where nothing but a file's time of change differs, as after a copy of the results.
     """
+    from convkit.cli.report import altered
+    from convkit.report import standing
+
     try:
         wrong = next(standing.stale(document.parent, {"convert": json.loads(document.read_bytes())}, altered), None)
     except (ValueError, AttributeError, KeyError):
@@ -216,11 +245,16 @@ def damage(document):
     return wrong and f"{wrong} ({document.stat().st_mtime_ns})"
 
 
-def request(wildcards):
-    """What a row asks of its conversion, as arguments of ``convkit plan`` and ``convkit convert``."""
+def request(wildcards, plan=False):
+    """What a row asks of its conversion, as arguments of ``convkit convert``, or of ``convkit plan``."""
     row = ROWS[wildcards.id]
     columns = [word for name in ("to", "from", "format") if row[name] for word in (f"--{name}", row[name])]
-    return columns + shlex.split(row["options"])
+    return columns + TABLE.words_for(row, plan=plan)
+
+
+def plan_request(wildcards):
+    """The same without what doesn't change the plan."""
+    return request(wildcards, plan=True)
 
 
 def repairing(wildcards):
@@ -231,12 +265,14 @@ def repairing(wildcards):
         "fix-checkpoint-spec": [read, "--fixed_checkpoint_path", written, "--copy-healthy"],
         "data-iter-state": ["--old_checkpoint", read, "--output_file", written],
     }
-    return [row["to"], *ends[row["to"]], *shlex.split(row["options"])]
+    return [row["to"], *ends[row["to"]], *TABLE.words_for(row, plan=False)]
 
 
 def opening(wildcards):
     """Those options of a row that say how its source is opened, which every stage needs to know."""
-    return opening_of(ROWS[wildcards.id])
+    asked = vars(TABLE.asked(ROWS[wildcards.id]))
+    given = {"--config": asked.get("config"), "--source-format": asked.get("source_format")}
+    return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
 RUN = BEGAN = None
@@ -246,7 +282,7 @@ def begin_run():
     """Record this run, so that the next one knows what it left if it is killed."""
     global RUN, BEGAN
     BEGAN = time.time()
-    RUN = Run(getattr(workflow.persistence, "_lockfile", {}).values())
+    RUN = killed_runs.Run(getattr(workflow.persistence, "_lockfile", {}).values())
     Path(RESULTS, "logs", "verdict.log").unlink(missing_ok=True)
 
 
@@ -268,6 +304,11 @@ def report_failure():
     """Write the page of a campaign whose jobs failed, and print its table, unless its verdict did."""
     if Path(RESULTS, "logs", "verdict.log").exists():
         return
+    from convkit.cli.report import altered
+    from convkit.errors import ConvkitError
+    from convkit.files.uri import hide_secrets
+    from convkit.report import build_report, format_table, read_summary
+
     try:
         page = build_report(Path(RESULTS), table=Path(config["checkpoints"]), judge=altered)
         print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
@@ -292,8 +333,11 @@ def planned(figure, *, factor=1.0, atleast=0):
 
 def equivalence_need(wildcards, input):
     """What the equivalence check of a conversion needs, out of the plan; None for a migration, whose plan is another."""
-    if kind_of(ROWS[wildcards.id]) != "conversion" or not summary_of(input.plan):
+    if claims.kind_of(ROWS[wildcards.id], TABLE.known) != "conversion" or not summary_of(input.plan):
         return None
+    from convkit.verify.documents import Described, read_plan
+    from convkit.verify.equivalence.need import need
+
     settings = equivalence_settings(wildcards)
     return need(
         read_plan(Described, json.loads(Path(input.plan).read_text())),
@@ -306,7 +350,7 @@ def equivalence_need(wildcards, input):
 def equivalence_memory(wildcards, input):
     """Megabytes for an equivalence check: those that the row allows, otherwise those that it will need."""
     if allowed := equivalence_settings(wildcards).get("memory"):
-        return 1 + parse_size(allowed) // 1_000_000
+        return 1 + claims.size(allowed) // 1_000_000
     predicted = equivalence_need(wildcards, input)
     return (
         1 + predicted.memory // 1_000_000

@@ -36,7 +36,7 @@ rule plan:
         "../../environment.yml"
     params:
         path=source,
-        request=request,
+        request=plan_request,
         runner=runner,
         again=again("plan"),
     message:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         record = fetch(
             row["source"],
             args.destination,
-            sha256=args.sha256 or row["sha256"] or None,
+            sha256=args.sha256 or row.get("sha256") or None,
             retries=args.retries,
             overwrite=args.overwrite,
             link=args.link,

@@ -1,4 +1,4 @@
-"""The kinds of work, by the word in their receipts: how each is planned, and how its output is judged.
+"""The kinds of work, by the word in their receipts: how the output of each is judged.
 
 A new kind of work is a row of :data:`KINDS`. ``convkit verify`` doesn't use the table: a receipt itself shows whether
 it covers leaves or files (:mod:`convkit.verify.receipts`).
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from convkit.checkpoint.progress import Progress
     from convkit.verify.verdict import Verdict
 
-Row = Mapping[str, str]
 #: makes a verdict from a check's arguments, and the receipt beside its target if there is one
 Check = Callable[[argparse.Namespace, "dict[str, Any] | None"], "Verdict"]
 #: the same for a check that reads bytes, whose progress is shown
@@ -43,22 +42,14 @@ class Kind:
     """One kind of work.
 
     Attributes:
-        plan: the words of the command that plans a row of the table of checkpoints, before the row's options; None
-            where the row asks for another kind.
         roundtrip: whether the target leads back to its source.
         equivalence: whether the target computes the same as its source.
         checks: the checks that prove a row of the table, each with the options that its column ``checks`` may give.
     """
 
-    plan: Callable[[Row], tuple[str, ...] | None]
     roundtrip: ReadingCheck
     equivalence: Check
     checks: Mapping[str, tuple[str, ...]]
-
-
-def kind_of(row: Row) -> str:
-    """Find the kind of work that a row of the table of checkpoints requests."""
-    return next((name for name, kind in KINDS.items() if kind.plan(row)), CONVERSION)
 
 
 def made_by(target: Path) -> tuple[Kind, dict[str, Any] | None]:
@@ -69,18 +60,6 @@ def made_by(target: Path) -> tuple[Kind, dict[str, Any] | None]:
     """
     receipt = read_receipt(target)
     return KINDS[receipt["kind"] if receipt else CONVERSION], receipt
-
-
-def _plan_conversion(row: Row) -> tuple[str, ...] | None:
-    return ("plan", "SRC", "--to", row["to"]) if row["to"] and row["to"] not in REPAIRS else None
-
-
-def _plan_repair(row: Row) -> tuple[str, ...] | None:
-    return REPAIRS.get(row["to"])
-
-
-def _plan_migration(row: Row) -> tuple[str, ...] | None:
-    return None if row["to"] else ("plan", "SRC", "--format", row["format"])
 
 
 def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None, progress: Progress) -> Verdict:
@@ -159,10 +138,8 @@ def _restored(args: argparse.Namespace, receipt: dict[str, Any] | None) -> Verdi
 
 
 KINDS = {
-    CONVERSION: Kind(
-        _plan_conversion, _converted_back, _same_model, {"roundtrip": (), "equivalence": EQUIVALENCE_OPTIONS}
-    ),
+    CONVERSION: Kind(_converted_back, _same_model, {"roundtrip": (), "equivalence": EQUIVALENCE_OPTIONS}),
     # its round trip compares every tensor under its own name, so no model needs to be run
-    REPAIR: Kind(_plan_repair, _repaired, _same_model, {"roundtrip": ()}),
-    MIGRATION: Kind(_plan_migration, _migrated_back, _restored, {"roundtrip": (), "equivalence": ()}),
+    REPAIR: Kind(_repaired, _same_model, {"roundtrip": ()}),
+    MIGRATION: Kind(_migrated_back, _restored, {"roundtrip": (), "equivalence": ()}),
 }

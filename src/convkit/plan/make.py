@@ -90,11 +90,15 @@ def _route(source: Source, from_: str | None, to: str, through: Sequence[str], r
     return find_route(here, to, through, partial(layouts_before, source) if restore else tuple)
 
 
+def castable() -> list[str]:
+    """The dtypes to which tensors may be cast."""
+    return [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
+
+
 def _check_asked(mapping: Mapping | Chain, options: Options) -> None:
     """Refuse a format or a dtype that doesn't exist, before anything is decided."""
     get_format(options.format or mapping.right.format)
-    floats = [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
-    if options.dtype and options.dtype not in floats:
+    if options.dtype and options.dtype not in castable():
         raise UsageError(f"{options.dtype!r} isn't a floating-point dtype", remedy="float32, float16, bfloat16, ...")
 
 

@@ -17,15 +17,17 @@ BEYOND = "beyond the last"
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     """Read the rows of a table, each a cell by its column; cells that are missing at the end of a row are empty.
 
+    Lines that begin with ``#`` and rows of empty cells don't count.
+
     Raises:
         UsageError: this isn't a table.
     """
     if not Path(path).is_file():
         raise UsageError("there is no file", path=path, remedy="name the table of claims")
     try:
-        with Path(path).open(encoding="utf-8", newline="") as lines:
-            table = csv.DictReader(lines, delimiter="\t", restval="", restkey=BEYOND)
-            return list(table)
+        lines = io.StringIO(Path(path).read_bytes().decode("utf-8-sig"), newline="")
+        counted = (line for line in lines if not line.startswith("#"))
+        return [row for row in csv.DictReader(counted, delimiter="\t", restval="", restkey=BEYOND) if any(row.values())]
     except UnicodeDecodeError as error:
         raise UsageError(f"isn't UTF-8: {error.reason}", path=path, remedy="save the table as UTF-8") from None
     except csv.Error as error:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import msgspec
-
-from convkit.cli.output import note
 
 #: where runs are recorded, below the folder in which Snakemake runs
 RECORDS = Path(".snakemake/convkit")
@@ -106,7 +105,7 @@ def _wait_for_jobs_of(run: str) -> None:
     while working := _processes_of(run):
         if not said:
             end_them = f"to go on at once: kill {' '.join(map(str, working))}"
-            note(f"waiting for processes that a killed run left ({end_them})")
+            print(f"convkit: waiting for processes that a killed run left ({end_them})", file=sys.stderr, flush=True)
         said = True
         time.sleep(_PAUSE)
 

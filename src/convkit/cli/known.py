@@ -1,0 +1,146 @@
+"""What a table of claims may name: layouts, mappings, releases, formats, generated models, and the options of commands.
+
+The workflow checks a table by this document, ``workflow/known.json``, without importing convkit. ``make schemas``
+writes it; printed anew, it also names what other packages bring: ``python -m convkit.cli.known``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.cli import COMMANDS, Command, Group
+from convkit.cli.kinds import KINDS, MIGRATIONS, REPAIRS
+from convkit.cli.migrate import asked_for
+from convkit.errors import UsageError
+from convkit.formats import get_format, names
+from convkit.generate.families import FAMILIES
+from convkit.mapping.layout import Layout
+from convkit.mappings import all_mappings, layouts
+from convkit.plan.make import castable
+
+#: the layout of what a family generates, where it is always the same
+_MADE = {name: f"hf/{name}" for name in ("llama", "gpt2", "bert", "gptj", "codegen")} | {"t5x": "t5x/t5"}
+#: commands whose options a row may give
+_COMMANDS = ("plan", "convert", "equivalence")
+#: spellings of dtypes that may be known beside their names
+_SPELLINGS = ("bf16", "fp16", "f16", "half", "fp32", "f32", "float", "single", "fp64", "f64", "double")
+_ACTIONS = {
+    "_StoreAction": "store",
+    "_AppendAction": "append",
+    "_StoreTrueAction": "store_true",
+    "_StoreFalseAction": "store_false",
+}
+
+
+def document() -> dict[str, Any]:
+    """What is installed, by kind."""
+    cerebras = COMMANDS["cerebras"]
+    assert isinstance(cerebras, Group)
+    commands = {name: COMMANDS[name] for name in _COMMANDS} | {name: cerebras.commands[name] for name in REPAIRS}
+    options = {name: _options(command) for name, command in commands.items() if isinstance(command, Command)}
+    return {
+        "layouts": {name: _layout(layout) for name, layout in sorted(layouts().items())},
+        "mappings": [[mapping.left.name, mapping.right.name] for mapping in all_mappings()],
+        "formats": {name: {"folder": get_format(name).folder} for name in names()},
+        "dtypes": _dtypes(),
+        "repairs": list(REPAIRS),
+        "migrations": list(MIGRATIONS),
+        "checks": {kind: {check: list(given) for check, given in of.checks.items()} for kind, of in KINDS.items()},
+        "generated": {name: _family(name, family) for name, family in FAMILIES.items()},
+        "options": options,
+        "conversion_only": [option["flags"][-1] for option in options["plan"] if _refused_by_migrations(option)],
+    }
+
+
+def _layout(layout: Layout) -> dict[str, Any]:
+    return {"format": layout.format, "releases": [".".join(map(str, release)) for release in layout.releases]}
+
+
+def _family(name: str, family: type) -> dict[str, Any]:
+    hints = get_type_hints(family)
+    options = {field.name: list(get_args(kind := hints[field.name])) or kind.__name__ for field in fields(family)}
+    return {"layout": _MADE.get(name), "options": options}
+
+
+def _parser(command: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    module = import_module(f"convkit.cli.{command.module}")
+    getattr(module, command.options)(parser)
+    return parser
+
+
+def _options(command: Command) -> list[dict[str, Any]]:
+    return [_option(action) for action in _parser(command)._actions if action.option_strings]
+
+
+def _option(action: argparse.Action) -> dict[str, Any]:
+    """An option: its flags, what it takes, and which values."""
+    return {
+        "flags": list(action.option_strings),
+        "action": _ACTIONS[type(action).__name__],
+        "takes": action.metavar,
+        "choices": None if action.choices is None else [str(choice) for choice in action.choices],
+        "required": action.required,
+        "whole": action.type is int or action.metavar == "N",
+        "least": _least(action.type) if action.metavar == "N" and callable(action.type) else None,
+    }
+
+
+def _least(number: Callable[[str], Any]) -> int | None:
+    """The least whole number that an option takes; None if it takes any."""
+
+    def taken(text: str) -> bool:
+        try:
+            number(text)
+        except (argparse.ArgumentTypeError, UsageError, ValueError):
+            return False
+        return True
+
+    return None if taken("-1") else next(least for least in range(99) if taken(str(least)))
+
+
+def _dtypes() -> list[str]:
+    """The dtypes to which tensors may be cast, as they may be written."""
+    plan = COMMANDS["plan"]
+    assert isinstance(plan, Command)
+    spelled = next(action.type for action in _parser(plan)._actions if "--dtype" in action.option_strings)
+    known = set(castable())
+
+    def named(text: str) -> Any:
+        try:
+            return spelled(text) if callable(spelled) else text
+        except (argparse.ArgumentTypeError, UsageError, ValueError):
+            return None
+
+    return [text for text in (*ITEMSIZE, *_SPELLINGS) if named(text) in known]
+
+
+def _refused_by_migrations(option: dict[str, Any]) -> bool:
+    """Whether a migration between the APIs of Orbax refuses an option of a conversion."""
+    plan = COMMANDS["plan"]
+    assert isinstance(plan, Command)
+    flag = option["flags"][-1]
+    if flag in ("--to", "--format"):
+        return flag == "--to"
+    value = {"N": "1", "NAME=N": "a=1", "DTYPE": "float32"}.get(option["takes"], "x=x")
+    given = [flag] if option["action"].startswith("store_") else [flag, (option["choices"] or [value])[0]]
+    try:
+        asked_for(_parser(plan).parse_args(["SRC", "--format", MIGRATIONS[0], *given]))
+    except UsageError:
+        return True
+    return False
+
+
+def text() -> str:
+    """The document as its file has it."""
+    return json.dumps(document(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(text(), end="")
