@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from convkit.cli.ending import ended, refused
 from convkit.cli.recorded import look_up
+from convkit.cli.remedies import answered
 from convkit.cli.volume import VOLUME
-from convkit.errors import UsageError
+from convkit.errors import ConvkitError, UsageError
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,28 @@ def _call(argv: list[str] | None) -> int:
     look_up(args)
     from convkit.files.maker import called_as
 
-    with called_as(["convkit", *(sys.argv[1:] if argv is None else argv)]):
-        code: int = args.call(args)
+    try:
+        with called_as(["convkit", *(sys.argv[1:] if argv is None else argv)]):
+            code: int = args.call(args)
+    except ConvkitError as error:
+        raise answered(error, args.flags, flags_by_command()) from error.__cause__
     return code
+
+
+def flags_by_command() -> dict[str, Callable[[], Collection[str]]]:
+    """What gives the flags of each command, whose module it then imports; those that convert come first."""
+    found = {}
+    for name, one in COMMANDS.items():
+        for inner, command in ({"": one} if isinstance(one, Command) else one.commands).items():
+            found[f"{name} {inner}".strip()] = partial(_flags, command)
+    first = ("convert", "orbax migrate")
+    return {name: found[name] for name in (*first, *(name for name in found if name not in first))}
+
+
+def _flags(command: Command) -> Collection[str]:
+    one = _Parser(command=command)
+    one.fill()
+    return one.flags
 
 
 def _asks_for_json(argv: list[str] | None) -> bool:
@@ -141,14 +162,23 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, remedy=f"see {self.prog} --help")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """See :meth:`argparse.ArgumentParser.parse_known_args`."""
+    def fill(self) -> None:
+        """Add the options of the command, if that wasn't done yet."""
         if self._command is not None:
             module = import_module(f"{__name__}.{self._command.module}")
             getattr(module, self._command.options)(self)
-            self.set_defaults(call=getattr(module, self._command.run))
             _add_common(self, self._json_default)
+            self.set_defaults(call=getattr(module, self._command.run), flags=self.flags)
             self._command = None
+
+    @property
+    def flags(self) -> Collection[str]:
+        """The options that the parser knows by now, as they are typed."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """See :meth:`argparse.ArgumentParser.parse_known_args`."""
+        self.fill()
         return super().parse_known_args(args, namespace)
 
 

@@ -12,6 +12,11 @@ def config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of the source (default: beside it)")
 
 
+def drop_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out leaves."""
+    parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
+
+
 def allow_missing_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that accepts an incomplete source."""
     parser.add_argument(

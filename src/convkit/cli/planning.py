@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from convkit.cli.options import allow_missing_option, config_option, source_format_option
+from convkit.cli.options import allow_missing_option, config_option, drop_option, source_format_option
 from convkit.errors import UsageError
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, Source, make_plan, open_source
@@ -34,7 +34,7 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
     )
-    parser.add_argument("--drop", metavar="KEY", action="append", default=[], help="leave out a leaf by name or glob")
+    drop_option(parser)
     allow_missing_option(parser)
     parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
     parser.add_argument(

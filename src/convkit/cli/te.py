@@ -14,7 +14,7 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.convert import print_summary
-from convkit.cli.options import allow_missing_option
+from convkit.cli.options import allow_missing_option, drop_option
 from convkit.cli.output import note, progress
 from convkit.errors import UsageError
 from convkit.execute import convert
@@ -89,6 +89,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         choices=("qkv_packed", "kv_packed"),
         help="of Pax in TE (default: qkv_packed, and kv_packed for grouped keys and values)",
     )
+    drop_option(parser)
     allow_missing_option(parser)
     parser.add_argument("--kernel-chunk-size", metavar="C", type=int, help="chunks of kernels along the model's width")
     parser.add_argument("--gen-fp8-meta", action="store_true", help="make FP8 metas for TE, in fw2te")
@@ -192,7 +193,13 @@ def _options(args: argparse.Namespace) -> Options:
     if args.gen_fp8_meta and args.direction == "fw2te":
         choices["fp8"] = next(since for since, first in FP8_NAMES.items() if _release(args) >= first)
         given |= {"amax_history": args.amax_history_len} if args.amax_history_len else {}
-    return Options(format=args.fw, given=given, choices=choices, allow_missing=tuple(args.allow_missing))
+    return Options(
+        format=args.fw,
+        drop=tuple(args.drop),
+        allow_missing=tuple(args.allow_missing),
+        given=given,
+        choices=choices,
+    )
 
 
 def _release(args: argparse.Namespace) -> tuple[int, ...]:

@@ -149,7 +149,8 @@ class PaxWriter(Zarr2FolderWriter):
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions) -> None:
         for leaf in leaves:
             if leaf.spec is None:
-                raise ConvkitError("is a value, and Pax holds arrays only", path=path, key=leaf.key, remedy="drop it")
+                problem = "is a value, and Pax holds arrays only"
+                raise ConvkitError(problem, path=path, key=leaf.key, remedy="leave it out: --drop")
             if leaf.key in _RESERVED:
                 raise ConvkitError("is a name that Pax reserves", path=path, key=leaf.key, remedy="rename the leaf")
         earlier = options.metadata.get("pax_metadata")

@@ -168,9 +168,11 @@ def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]
 def _holdable(leaf: Leaf, path: Path) -> TensorSpec:
     """The leaf's spec, after checking that the format can hold it."""
     if leaf.spec is None:
-        raise ConvkitError(
-            "is a value, and safetensors holds tensors only", path=path, key=leaf.key, remedy="drop it, or write torch"
+        problem, remedy = (
+            "is a value, and safetensors holds tensors only",
+            "leave it out: --drop, or say --format torch",
         )
+        raise ConvkitError(problem, path=path, key=leaf.key, remedy=remedy)
     if leaf.spec.dtype not in _NAMES or leaf.key == "__metadata__":
         raise ConvkitError(
             f"safetensors can't hold {leaf.key!r} of {leaf.spec.dtype}",

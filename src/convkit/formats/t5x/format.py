@@ -287,11 +287,11 @@ def _check(path: Path, leaf: Leaf, leaves: Mapping[str, Leaf]) -> None:
     elif leaf.spec is not None and leaf.spec.dtype == "uint16" and leaf.spec.size > 1:
         problem, remedy = "is uint16, which T5X reads as version 2's bfloat16", "convert it to int32"
     elif isinstance(value, Opaque):
-        problem, remedy = "is a serialized object, which T5X can't hold", "drop it"
+        problem, remedy = "is a serialized object, which T5X can't hold", "leave it out: --drop"
     elif isinstance(value, str) and value.startswith(t5x_tree.PLACEHOLDER):
-        problem, remedy = "is a text that T5X reads as an array's placeholder", "drop it"
+        problem, remedy = "is a text that T5X reads as an array's placeholder", "leave it out: --drop"
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        problem, remedy = f"is {value}, which needs more than 64 bits", "drop it"
+        problem, remedy = f"is {value}, which needs more than 64 bits", "leave it out: --drop"
     if problem:
         raise ConvkitError(problem, path=path, key=leaf.key, remedy=remedy)
 
