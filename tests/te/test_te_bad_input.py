@@ -88,7 +88,7 @@ MISSING: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "repeat",
         lambda folder: without("mdl_vars.params.lm.transformer.repeat.sub", folder),
-        "the names of its leaves don't show",
+        "the names of its leaves don't show a known layout",
     ),
 ]
 

@@ -22,7 +22,7 @@ from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
 from convkit.plan.encoded import encoding_of
 from convkit.plan.names import detect_facts, detect_variants, seen_variants
-from convkit.plan.wrapped import wrapping_of
+from convkit.plan.wrapped import fitting, wrapping_of
 from convkit.report.text import size
 
 
@@ -92,12 +92,14 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
     for mapping in all_mappings():
         if layout.name in (mapping.left.name, mapping.right.name):
             turned = mapping if mapping.left.name == layout.name else inverse(mapping)
-            return document | _shape_of_names(turned, leaves)
+            return document | _shape_of_names(turned, leaves, why)
     return document
 
 
-def _shape_of_names(mapping: Mapping, leaves: dict[str, Leaf]) -> dict[str, Any]:
-    """What the keys show of the mapping's left layout: what wraps them, and without it, its variants and facts."""
+def _shape_of_names(mapping: Mapping, leaves: dict[str, Leaf], why: str) -> dict[str, Any]:
+    """What the keys show of the mapping's left layout, which was detected for a reason: whether they have its names,
+    what wraps them, and without it, its variants and facts.
+    """
     try:
         wrapping = wrapping_of(leaves, mapping)
     except PlanError as error:
@@ -106,7 +108,10 @@ def _shape_of_names(mapping: Mapping, leaves: dict[str, Leaf]) -> dict[str, Any]
     seen = seen_variants(mapping.variants, plain)
     taken = detect_variants(mapping.variants, plain, {})
     wrapped = {"prefix": wrapping.prefix, "within": list(wrapping.within)} if wrapping else None
-    return {"wrapped": wrapped, "variant": seen, "facts": detect_facts(mapping.facts, plain, taken)}
+    if 2 * (named := fitting(plain, mapping)) < len(plain):
+        why = f"{why}, but {named or 'none'} of {len(plain)} leaves {'has a name' if named < 2 else 'have names'} of it"
+    layout = {"layout": mapping.left.name if named else None, "layout_reason": why}
+    return layout | {"wrapped": wrapped, "variant": seen, "facts": detect_facts(mapping.facts, plain, taken)}
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,7 @@ class _Conversion:
             self._digest_values()
             for writer in self.writers.values():
                 writer.commit()
-        unforeseen = [f"{key}: the inverse couldn't restore it: kept in the complement" for key in kept.unforeseen]
+        unforeseen = _unforeseen(kept.unforeseen, plan)
         overflowed = [f"{key}: {said}" for key, said in sorted(self.carrier.overflowed.items())]
         self._write_side_files()
         files, digesting = self._look_back()
@@ -274,6 +275,25 @@ class _Conversion:
             "peak_anonymous_bytes": self.carrier.peak,
             "warnings": warnings,
         }
+
+
+def _unforeseen(keys: Iterable[str], plan: Plan) -> list[str]:
+    """What to say of leaves that the inverse couldn't restore; those that contradict the config in the same way are
+    said once.
+    """
+    derived = {leaf.key: leaf for stage in plan.stages for leaf in stage.bound.derived}
+    contradicting: dict[str, list[str]] = {}
+    said = []
+    for key in keys:
+        if (leaf := derived.get(key)) is None:
+            said.append(f"{key}: the inverse couldn't restore it: kept in the complement")
+            continue
+        numbers = ", ".join(f"{name} = {value}" for name, value in leaf.arguments.items() if value is not None)
+        contradicting.setdefault(f"'{leaf.recipe}'{f' of {numbers}' if numbers else ''}", []).append(key)
+    for made, names in contradicting.items():
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        said.append(f"{names[0]}{more}: isn't what the config makes of it ({made}): kept in the complement")
+    return said
 
 
 def _numpy_version() -> str:

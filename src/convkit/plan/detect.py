@@ -11,10 +11,10 @@ from convkit.config import ConfigClass
 from convkit.config.classes import every
 from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
-from convkit.files.config_file import no_config
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
 from convkit.mappings import all_mappings, get_layout, layouts
+from convkit.plan import undetected
 from convkit.plan.source import Source
 
 
@@ -64,9 +64,8 @@ def detect_layout(source: Source, named: str | None = None, to: str | None = Non
     fitting = [one for one in layouts().values() if _leads(one, to) and _fits(one, config)] if to is not None else []
     if len(fitting) == 1:
         return fitting[0], f"it names no model, has only fields of {fitting[0].name}, and {to} is asked for"
-    shown = f" (model {model!r})" if (model := _model_named(config)) else ""
-    remedy = f"known layouts: {', '.join(layouts())}"
-    raise ConvkitError(f"isn't of a known model family{shown}", path=path, remedy=remedy)
+    problem, remedy = undetected.of_config(config, _model_named(config), layouts())
+    raise ConvkitError(problem, path=path, remedy=remedy)
 
 
 def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any], path: Path | None) -> str:
@@ -79,7 +78,8 @@ def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any],
         return "named by the user, and the config agrees"
     if _fits(get_layout(named), config):
         return "named by the user, and the config names no model and has only fields of it"
-    why = f"it is one of {matches[0].layout.name}" if matches else "its fields differ"
+    foreign = _foreign(get_layout(named), config)
+    why = f"it is one of {matches[0].layout.name}" if matches else undetected.why_not(_model_named(config), foreign)
     raise ConvkitError(f"is not the config of a {named} checkpoint: {why}", path=path, remedy="correct --from")
 
 
@@ -111,8 +111,8 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
         raise ConvkitError(
             f"mixes the leaves of {', '.join(found)}", path=source.path, remedy="say which it is: --from"
         )
-    problem, remedy = no_config(source.path)
-    problem = f"{problem}, and the names of its leaves don't show its layout"
+    keys = list(source.checkpoint.leaves)
+    problem, remedy = undetected.of_leaves(keys, source.path, source.checkpoint.format)
     raise ConvkitError(problem, path=source.path, remedy=remedy)
 
 
@@ -174,6 +174,15 @@ def _knows(layout: Layout, config: abc.Mapping[str, Any], before: str = "") -> b
         return False
     classes = _classes(layout)
     return not classes or any(_all_fields(one, section.keys(), before.removeprefix(f"{home}.")) for one in classes)
+
+
+def _foreign(layout: Layout, config: abc.Mapping[str, Any]) -> list[str]:
+    """The fields of the model that no config class of the layout has."""
+    section = dig(_at_home(layout, config), (layout.config_at or ("",))[0])
+    classes = _classes(layout)
+    return (
+        [field for field in section if not any(one.find(field) for one in classes)] if isinstance(section, dict) else []
+    )
 
 
 def _all_fields(config_class: ConfigClass, fields: abc.Iterable[str], before: str) -> bool:

@@ -38,7 +38,7 @@ from convkit.plan.source import Source
 from convkit.plan.step import Bound, DerivedLeaf
 from convkit.plan.unclaimed import check_claimed
 from convkit.plan.unread import check_read
-from convkit.plan.wrapped import taken_off, unwrapped
+from convkit.plan.wrapped import none_of, taken_off, unwrapped
 
 
 def make_plan(
@@ -78,6 +78,8 @@ def make_plan(
     except (PlanError, ConfigError) as error:
         if error.path is not None:
             raise
+        if isinstance(error, PlanError):
+            error = none_of(error, source.checkpoint.leaves, links[0])
         in_config = isinstance(error, ConfigError | ContradictionError)
         path = (in_config and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None

@@ -21,6 +21,7 @@ from convkit.mapping import Mapping as LayoutMapping
 from convkit.mapping import Rule, Verbatim
 from convkit.mapping.keys import KeyTemplate, Placeholder
 from convkit.plan.document import Plan
+from convkit.plan.match import MissingError
 
 #: parts of keys that only name a wrapper
 _WRAPPERS = (
@@ -37,6 +38,8 @@ _PARALLEL = "module"
 _FLAT = re.compile(r"(?:^|\.)_?flat_param(?:_\d+)?$")
 #: fewest leaves of a layout's forms that show a wrapper
 _FEWEST = 2
+#: names of leaves that an error shows
+_SHOWN = 3
 
 
 def unwrapped(
@@ -54,6 +57,27 @@ def unwrapped(
     wrapping = wrapping_of({key: leaf for key, leaf in leaves.items() if key not in left_out}, mapping)
     names = (name for one, keys in stored.items() for name in (map(wrapping.plain, keys) if keys else [one]))
     return wrapping, tuple(dict.fromkeys(names)) if wrapping else tuple(drop)
+
+
+def fitting(keys: Iterable[str], mapping: LayoutMapping) -> int:
+    """How many plain keys have the forms of the mapping's left layout; all, if it carries over any other too."""
+    if any(isinstance(rule, Verbatim) for rule in mapping.rules):
+        return sum(1 for _ in keys)
+    form = _form(mapping)
+    return sum(form.fullmatch(key) is not None for key in keys)
+
+
+def none_of(error: PlanError, leaves: Mapping[str, Leaf], mapping: LayoutMapping) -> PlanError:
+    """The error of a missing leaf; or what the leaves are called, if not one of them is of the layout."""
+    names = [key for key, leaf in leaves.items() if leaf.spec is not None]
+    if not isinstance(error, MissingError) or not names or fitting(names, mapping):
+        return error
+    there = f"{', '.join(names[:_SHOWN])}{', ...' if names[_SHOWN:] else ''}"
+    return PlanError(
+        f"none of its {len(names)} tensors is called as those of {mapping.left.name}, such as {error.key}; "
+        f"they are called {there}",
+        remedy="name the right layout (--from) or the config of this checkpoint (--config)",
+    )
 
 
 def taken_off(plan: Plan, wrapping: Wrapping) -> Plan:
