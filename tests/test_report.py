@@ -578,6 +578,17 @@ def test_after_an_interrupt_the_stage_is_named_that_really_stopped(
     assert (row["stopped_at"], row["problem"]) == stopped
 
 
+@pytest.mark.parametrize("left", ["", '{"schema": "convkit.receipt/2", "plan": {'])
+def test_what_an_interrupt_left_of_a_document_is_none(tmp_path: Path, left: str):
+    stages = sample.all_stages()
+    done = {stage: stages[stage] for stage in ("fetch", "inspect", "plan")}
+    sample.write_row(tmp_path / "row", stages=done, log={"convert": "convkit: interrupted; the same command resumes"})
+    (tmp_path / "row" / "convert.json").write_text(left)
+    row = summary(tmp_path)["rows"][0]
+    assert (row["stopped_at"], row["verdict"]) == ("convert", "stopped")
+    assert row["problem"] == "convert: convkit: interrupted; the same command resumes"
+
+
 class TestWhatARowIsAbout:
     def test_the_summary_names_it(self, tmp_path: Path):
         made = {

@@ -265,11 +265,12 @@ def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
 def _by_name(directory: Path) -> dict[str, dict[str, Any]]:
     """The documents of a campaign's row, by stage, apart from errors, of which the stage's log has the last line.
 
-    Snakemake removes a stage's document before it runs it again.
+    Snakemake removes a stage's document before it runs it again. One that isn't whole is what an interrupt has left.
     """
     paths = {stage: directory / f"{stage}.json" for stage in STAGES}
     documents = {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
-    return {stage: document for stage, document in documents.items() if document.get("schema") != ERROR_SCHEMA}
+    whole = {stage: document for stage, document in documents.items() if document}
+    return {stage: document for stage, document in whole.items() if document.get("schema") != ERROR_SCHEMA}
 
 
 def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
