@@ -27,6 +27,8 @@ MODELS = {
     "bert_qa": ("2.9",),
     "gptj": ("2.9",),
     "codegen": ("2.9",),
+    "mistral": ("2.9",),
+    "mixtral": ("2.9",),
 }
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj"}
@@ -42,6 +44,15 @@ TRAINED = {
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids")
 #: keys of the original's yaml that 2.10's model classes reject
 LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
+
+
+#: what we write in sections beside the original's values: without it, 2.6 ... 2.10 build other tensors than it writes
+WRITTEN_TOO = {"moe": {"moe_implementation": "optimized"}}
+
+
+def with_ours(fields: dict[str, Any]) -> dict[str, Any]:
+    """The original's fields, with what we write beside them in sections."""
+    return {key: value | WRITTEN_TOO[key] if value and key in WRITTEN_TOO else value for key, value in fields.items()}
 
 
 def family(model: str) -> str:

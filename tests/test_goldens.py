@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from goldens import golden_dir
-from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, cerebras, family, owed, trained_root
+from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, cerebras, family, owed, trained_root, with_ours
 
 from convkit.checkpoint import TensorSpec
 from convkit.errors import ConfigError
@@ -53,7 +53,7 @@ def _same_tensors(path: Path, theirs: dict[str, np.ndarray]) -> None:
 
 
 def _agrees(ours: dict[str, Any], theirs: dict[str, Any], later: frozenset[str] = frozenset()) -> None:
-    told = {key: value for key, value in theirs.items() if key not in LEFT_OUT | later}
+    told = with_ours({key: value for key, value in theirs.items() if key not in LEFT_OUT | later})
     assert {key: ours.get(key) for key in told} == told
     assert not LEFT_OUT & set(ours)
 

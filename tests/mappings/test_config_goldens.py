@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from goldens import golden_dir
-from recorded import cerebras
+from recorded import cerebras, with_ours
 
 from convkit.config import ConfigTable
 from convkit.errors import ConfigError
@@ -40,6 +40,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "gptj-headless": {"lm_head": False, "hf": ""},
     "codegen": {},
     "codegen-headless": {"lm_head": False, "hf": ""},
+    "mistral": {},
+    "mistral-headless": {"lm_head": False, "hf": ""},
+    "mixtral": {},
+    "mixtral-headless": {"lm_head": False, "hf": ""},
 }
 
 #: keys of the original's yaml that 2.10's model classes reject; they say what these models are anyway
@@ -75,6 +79,9 @@ DROPOUTS = dict.fromkeys(("attention_dropout_rate", "embedding_dropout_rate", "r
 ROTARY = "the default of a tiny model: more than a head has, or an odd number, of which no framework makes pairs"
 SCALED = "transformers' GPT-J and CodeGen know no scaled rotation: the original drops it"
 
+NOT_LLAMA = "the default of transformers' class; the original's is LLaMA's"
+DENSE = "the original's yaml has no experts, though the checkpoint has eight"
+
 YARN = {"original_max_position_embeddings": 16, "mscale_a": 0.0, "mscale_b": 1.2}
 LONG = {
     "rope_type": "longrope",
@@ -97,26 +104,26 @@ CHOOSY_23 = dict.fromkeys(
 # fmt: off
 DEVIATIONS = (
     # rotary scalings
-    Deviation("llama*", 'rope_scaling={"rope_type": "default"}', "accept", "transformers' own way to say: no scaling"),
-    Deviation("llama*", 'rope_scaling={*yarn*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
-    Deviation("llama*", 'rope_scaling={*llama3*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
-    Deviation("llama*", 'rope_scaling={*longrope*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
-    Deviation("llama*", 'rope_scaling={*"attention_factor": 1.2*', {"pos_scaling_extra_args": YARN},
+    Deviation("[lm]*", 'rope_scaling={"rope_type": "default"}', "accept", "transformers' own way to say: no scaling"),
+    Deviation("[lm]*", 'rope_scaling={*yarn*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
+    Deviation("[lm]*", 'rope_scaling={*llama3*', "refuse", NO_SUCH_SCALING, "cs-2.1"),
+    Deviation("[lm]*", 'rope_scaling={*longrope*', "refuse", NO_SUCH_SCALING, "cs-2.[13]"),
+    Deviation("[lm]*", 'rope_scaling={*"attention_factor": 1.2*', {"pos_scaling_extra_args": YARN},
               "the original loses attention_factor, which ModelZoo can say: mscale_a, mscale_b"),
-    Deviation("llama*", 'rope_scaling={*longrope*', {"pos_scaling_extra_args": LONG | FACTOR},
+    Deviation("[lm]*", 'rope_scaling={*longrope*', {"pos_scaling_extra_args": LONG | FACTOR},
               "ModelZoo reckons attention from the lengths, transformers from factor: where they differ, it is said"),
-    Deviation("llama*", 'back: rope_scaling={*longrope*', {"rope_scaling": LONG | BACK},
+    Deviation("[lm]*", 'back: rope_scaling={*longrope*', {"rope_scaling": LONG | BACK},
               "the same on the way back"),
-    Deviation("llama*", 'rope_scaling={"rope_type": "llama3", "factor": 8.0}', "refuse",
+    Deviation("[lm]*", 'rope_scaling={"rope_type": "llama3", "factor": 8.0}', "refuse",
               "transformers requires low_freq_factor and high_freq_factor"),
-    Deviation("llama*", 'back: rope_scaling={"rope_type": "llama3", "factor": 8.0}', {"rope_scaling": LLAMA3},
+    Deviation("[lm]*", 'back: rope_scaling={"rope_type": "llama3", "factor": 8.0}', {"rope_scaling": LLAMA3},
               "ModelZoo's defaults are written: transformers has none"),
-    Deviation("llama", 'rope_scaling={*linear*', {"pos_scaling_type": None},
+    Deviation("[lm]*", 'rope_scaling={*linear*', {"pos_scaling_type": None},
               "the field came with 2.3: until then every scaling is linear", "cs-2.[12]"),
-    Deviation("llama", "cs:pos_scaling_factor=2.0", "accept", "pos_scaling_type is linear by default (a KeyError)"),
+    Deviation("[lm]*", "cs:pos_scaling_factor=2.0", "accept", "pos_scaling_type is linear by default (a KeyError)"),
     # llama: heads
-    Deviation("llama*", "num_key_value_heads=null", "accept", "as many as heads, by default (a TypeError)"),
-    Deviation("llama", "head_dim=8", {"rotary_dim": 8},
+    Deviation("[lm]*", "num_key_value_heads=null", "accept", "as many as heads, by default (a TypeError)"),
+    Deviation("[lm]*", "head_dim=8", {"rotary_dim": 8},
               "the original ignores head_dim, ModelZoo has attention_inner_dim"),
     Deviation("llama", "hidden_size=36", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
     Deviation("llama", "-hidden_size", {"rotary_dim": 6}, "an explicit head_dim counts: see head_dim=8"),
@@ -125,15 +132,15 @@ DEVIATIONS = (
     Deviation("*", "cs:hidden_size=25", "refuse", UNEQUAL),
     Deviation("*", "cs:num_heads=5", "refuse", UNEQUAL),
     # llama: what transformers has
-    Deviation("llama", "attention_dropout=0.1", {"attention_dropout_rate": 0.1},
+    Deviation("[lm]*", "attention_dropout=0.1", {"attention_dropout_rate": 0.1},
               "transformers' llama drops attention too"),
-    Deviation("llama", "cs:attention_dropout_rate=0.1", "accept", "transformers' llama drops attention too"),
+    Deviation("[lm]*", "cs:attention_dropout_rate=0.1", "accept", "transformers' llama drops attention too"),
     Deviation("llama", "cs:use_ffn_bias=true", "accept", "transformers says it by mlp_bias"),
     Deviation("llama", "cs:-use_ffn_bias", "accept", "transformers says it by mlp_bias"),
-    Deviation("llama*", 'hidden_act="gelu_*"', "accept", "a declared deviation: ModelZoo's geglu is the exact GELU"),
+    Deviation("[lm]*", 'hidden_act="gelu_*"', "accept", "a declared deviation: ModelZoo's geglu is the exact GELU"),
     # another model
     Deviation("*", 'cs:name="other"', "refuse", OTHER_NAME),
-    Deviation("llama*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("[lm]*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("gpt2*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("codegen*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("*", "cs:+attention_sliding_window_length=8", "refuse", "a Mistral: the original drops the window"),
@@ -193,6 +200,26 @@ DEVIATIONS = (
     Deviation("[cg]*", "cs:rope-llama3", "refuse", SCALED),
     Deviation("codegen", "cs:*use_bias_in_output*", "accept", "a head without bias, as GPT-J may have it too"),
     Deviation("*-headless", "*", {"use_bias_in_output": False}, "a base model has no head, and no bias of one"),
+    # mistral, mixtral
+    Deviation("mi*", "*", {"filter_size": 14336}, NOT_LLAMA),
+    Deviation("mi*", "*", {"max_position_embeddings": 131072}, NOT_LLAMA),
+    Deviation("mixtral*", "*", {"layer_norm_epsilon": 1e-5}, NOT_LLAMA),
+    Deviation("mistral", "-num_key_value_heads", "refuse", "4 heads aren't shared out over 8 groups, the default"),
+    Deviation("mistral", "*-num_attention_heads", "refuse", "32 heads in a hidden size of 24"),
+    Deviation("mi*", "hidden_size=36", "refuse", "heads of size 9, of which no framework makes pairs"),
+    Deviation("mistral", "*", "refuse", "ModelZoo has windows since 2.2: 2.1 would see the whole text", "cs-2.1"),
+    Deviation("mistral", "sliding_window=null", {"attention_sliding_window_length": None},
+              "the field came with 2.2: until then there is no window", "cs-2.1"),
+    Deviation("mixtral", 'cs:attention_sliding_window_length="bogus"', "refuse", "no length"),
+    Deviation("mi*", "cs:rope-only-factor", "accept", "pos_scaling_type is linear by default (a KeyError)"),
+    Deviation("mixtral", "rope_parameters=*", {"rope_theta": 10000.0}, "the original knows rope_theta only"),
+    Deviation("mistral-headless", "back: *", {"architectures": ["MistralModel"]},
+              "the original names the class with the head that the checkpoint lacks"),
+    Deviation("mixtral*", "back: only-model_type", "refuse", DENSE),
+    Deviation("mixtral*", "back: empty", "refuse", DENSE),
+    Deviation("mixtral", "back: -num_local_experts", "refuse", DENSE),
+    Deviation("mixtral", "-router_aux_loss_coef", "accept", "0.001 by default (a KeyError)"),
+    Deviation("mixtral-headless", "", "accept", "the original refuses its own name for it"),
     # gpt2, bert: the rest
     Deviation("gpt2-headless", "only-model_type", "accept", "n_embd is 768 by default (a KeyError)"),
     Deviation("gpt2-headless", "empty", "accept", "n_embd is 768 by default (a KeyError)"),
@@ -304,6 +331,7 @@ def _difference(
         yield Difference(model, case, release, "accept", None)
         return
     told = {key: value for key, value in theirs.items() if key not in LEFT_OUT}
+    told = with_ours(told)
     wrong = [key for key, value in told.items() if key not in ours or not _same(value, ours[key])]
     if wrong:
         yield Difference(model, case, release, {key: ours.get(key) for key in wrong}, told)

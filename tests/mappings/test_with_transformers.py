@@ -48,6 +48,17 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "llama base": ("LlamaModel", LLAMA, {}),
     "llama base tied": ("LlamaModel", LLAMA | {"tie_word_embeddings": True}, {}),
+    "mistral": ("MistralForCausalLM", LLAMA | {"sliding_window": 3, "num_key_value_heads": 2}, {}),
+    "mixtral": (
+        "MixtralForCausalLM",
+        LLAMA | {"intermediate_size": 16, "num_local_experts": 3, "num_key_value_heads": 2},
+        {},
+    ),
+    "mixtral base": (
+        "MixtralModel",
+        LLAMA | {"intermediate_size": 16, "num_local_experts": 2, "num_key_value_heads": 6},
+        {},
+    ),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),

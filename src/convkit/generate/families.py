@@ -64,14 +64,12 @@ class Family(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llama(Family):
-    """A llama: grouped-query attention, rotary positions, gated MLP."""
+class LlamaLike(Family):
+    """Grouped-query attention, rotary positions, gated MLP."""
 
     head: Literal["lm", "none"] = "lm"
     kv_heads: int = 2
     tied: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
     activation: Literal["silu", "gelu", "relu"] = "silu"
     rope: Literal["default", "linear", "llama3", "yarn", "longrope"] = "default"
     rope_theta: float = 5000.0
@@ -83,31 +81,21 @@ class Llama(Family):
         if self.hidden // self.heads % 2:
             raise UsageError(f"hidden / heads is {self.hidden // self.heads}", remedy="rotary positions need it even")
 
-    def config(self) -> PreTrainedConfig:
-        """See :meth:`Family.config`."""
-        from transformers import LlamaConfig
-
-        return LlamaConfig(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions,
-            rms_norm_eps=3e-5,
-            hidden_act=self.activation,
-            tie_word_embeddings=self.tied,
-            attention_bias=self.attention_bias,
-            mlp_bias=self.mlp_bias,
-            rope_parameters=self._rope(),
-        )
-
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import LlamaForCausalLM, LlamaModel
-
-        return {"lm": LlamaForCausalLM, "none": LlamaModel}[self.head]
+    def fields(self) -> dict[str, Any]:
+        """The fields of the configuration that all such families have."""
+        return {
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "intermediate_size": self.intermediate,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.positions,
+            "rms_norm_eps": 3e-5,
+            "hidden_act": self.activation,
+            "tie_word_embeddings": self.tied,
+            "rope_parameters": self._rope(),
+        }
 
     def _rope(self) -> dict[str, Any]:
         # a fifth of the positions counts as the trained length, so that the probe reaches scaled positions
@@ -127,6 +115,72 @@ class Llama(Family):
         if self.rope in ("llama3", "yarn", "longrope"):
             scaling[self.rope]["original_max_position_embeddings"] = original
         return {"rope_type": self.rope, "rope_theta": self.rope_theta, **scaling[self.rope]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama(LlamaLike):
+    """A llama."""
+
+    attention_bias: bool = False
+    mlp_bias: bool = False
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import LlamaConfig
+
+        return LlamaConfig(attention_bias=self.attention_bias, mlp_bias=self.mlp_bias, **self.fields())
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import LlamaForCausalLM, LlamaModel
+
+        return {"lm": LlamaForCausalLM, "none": LlamaModel}[self.head]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistral(LlamaLike):
+    """A mistral: each position sees a window of those before it; 0: all of them."""
+
+    window: int = 24
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import MistralConfig
+
+        return MistralConfig(sliding_window=self.window or None, **self.fields())
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import MistralForCausalLM, MistralModel
+
+        return {"lm": MistralForCausalLM, "none": MistralModel}[self.head]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixtral(LlamaLike):
+    """A mixtral: a router chooses some of several feed-forward parts for each position."""
+
+    experts: int = 4
+    #: experts for each position
+    chosen: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(self, "chosen")
+        if self.experts < max(2, self.chosen):
+            raise UsageError(f"experts is {self.experts}", remedy="at least 2, and not less than chosen")
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import MixtralConfig
+
+        return MixtralConfig(num_local_experts=self.experts, num_experts_per_tok=self.chosen, **self.fields())
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import MixtralForCausalLM, MixtralModel
+
+        return {"lm": MixtralForCausalLM, "none": MixtralModel}[self.head]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +332,8 @@ class Bert(Family):
 
 FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
+    "mistral": Mistral,
+    "mixtral": Mixtral,
     "gpt2": Gpt2,
     "bert": Bert,
     "gptj": Gptj,

@@ -21,6 +21,8 @@ _ORACLES = {
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/mistral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/t5": ("convkit.oracles.cerebras.t5", "CerebrasT5"),
     "pax/lm": ("convkit.oracles.jax.pax", "PaxLm"),
     "pax/lm-repeat": ("convkit.oracles.jax.pax", "PaxLmRepeat"),

@@ -110,6 +110,7 @@ class Cs:
         conventions: what names can't show, for the layout.
         names: further names that yamls of this layout have.
         unnamed: fields that recognise a yaml without a name, and their values; None: such a yaml isn't recognised.
+        since: the first release that has it.
     """
 
     family: str
@@ -118,6 +119,7 @@ class Cs:
     conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     names: tuple[str, ...] = ()
     unnamed: abc.Mapping[str, Any] | None = field(default=None, hash=False)
+    since: tuple[int, ...] = RELEASES[0]
 
     @property
     def layout(self) -> Layout:
@@ -126,10 +128,10 @@ class Cs:
         nameless = () if self.unnamed is None else ({"model.name": None} | dict(self.unnamed),)
         return Layout(
             name=f"cerebras/{self.family}",
-            summary=f"ModelZoo {self.summary}, releases 2.1 ... 2.10",
+            summary=f"ModelZoo {self.summary}, releases {'.'.join(map(str, self.since))} ... 2.10",
             format="cerebras-h5",
             config_file="params.yaml",
-            releases=RELEASES,
+            releases=tuple(release for release in RELEASES if release >= self.since),
             config_at=MODEL_AT,
             conventions=self.conventions,
             signature=(named, *nameless),

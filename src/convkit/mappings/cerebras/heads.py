@@ -83,14 +83,17 @@ def _head_dim_to_hf(values: Values, names: Values) -> Answer:
     return Answer({} if inner == names["hidden"] else declared, declared, defaults=defaults)
 
 
-def _groups_to_cerebras(values: Values, names: Values) -> Answer:
-    groups = values.get("num_key_value_heads")
-    groups = names["heads"] if groups is None else groups
-    _groups_divide(names["heads"], groups, "num_key_value_heads")
-    fields: Values = {"attention_module": "aiayn_attention"}
-    if groups != names["heads"]:
-        fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
-    return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, num_key_value_heads=groups))
+def _groups_to_cerebras(usual: int | None) -> Together:
+    def to_right(values: Values, names: Values) -> Answer:
+        groups = values.get("num_key_value_heads", usual)
+        groups = names["heads"] if groups is None else groups
+        _groups_divide(names["heads"], groups, "num_key_value_heads")
+        fields: Values = {"attention_module": "aiayn_attention"}
+        if groups != names["heads"]:
+            fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
+        return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, num_key_value_heads=groups))
+
+    return to_right
 
 
 def _groups_to_hf(values: Values, names: Values) -> Answer:
@@ -111,7 +114,12 @@ WHOLE_HEADS = (
     Coupled(("head_dim",), ("rotary_dim", "attention_inner_dim"), _head_dim_to_cerebras, _head_dim_to_hf),
     Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
 )
-#: heads of which groups share keys and values; declares ``kv_heads``, the number of groups
-GROUPS = Coupled(
-    ("num_key_value_heads",), ("attention_module", "extra_attention_params"), _groups_to_cerebras, _groups_to_hf
-)
+
+
+def grouped(usual: int | None = None) -> Coupled:
+    """The row of heads of which groups share keys and values; it declares ``kv_heads``, the number of groups.
+
+    ``usual`` is transformers' default for that number; None: each head has its own.
+    """
+    fields = ("attention_module", "extra_attention_params")
+    return Coupled(("num_key_value_heads",), fields, _groups_to_cerebras(usual), _groups_to_hf)

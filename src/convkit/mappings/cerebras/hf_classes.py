@@ -155,6 +155,26 @@ LLAMA_CONFIG = ConfigClass("LlamaConfig", SOURCE.format("llama", "LlamaConfig"),
     "original_max_position_embeddings": ClassField(COUNT.or_null, None),
 }))  # fmt: skip
 
+_without_biases = {name: field for name, field in LLAMA_CONFIG.fields.items() if not name.endswith("_bias")}
+
+MISTRAL_CONFIG = ConfigClass("MistralConfig", SOURCE.format("mistral", "MistralConfig"), _without_biases | {
+    "intermediate_size": ClassField(COUNT, 14336),
+    "num_key_value_heads": ClassField(COUNT.or_null, 8),
+    "max_position_embeddings": ClassField(COUNT, 131072),
+    "sliding_window": ClassField(COUNT.or_null, 4096),
+})  # fmt: skip
+
+MIXTRAL_CONFIG = ConfigClass("MixtralConfig", SOURCE.format("mixtral", "MixtralConfig"), dict(MISTRAL_CONFIG.fields) | {
+    "rms_norm_eps": ClassField(AMOUNT, 1e-5),
+    "sliding_window": ClassField(COUNT.or_null, None),
+    "rope_theta": ClassField(POSITIVE.or_null, 1e6),
+    "num_local_experts": ClassField(COUNT, 8, also=("num_experts",)),
+    "num_experts_per_tok": ClassField(COUNT, 2),
+    "output_router_logits": free(FLAG, False),
+    "router_aux_loss_coef": free(AMOUNT, 0.001),
+    "router_jitter_noise": free(AMOUNT, 0.0),
+})  # fmt: skip
+
 BERT_CONFIG = ConfigClass("BertConfig", SOURCE.format("bert", "BertConfig"), PRETRAINED | _tokens(None, None, 0) | {
     "vocab_size": ClassField(COUNT, 30522),
     "hidden_size": ClassField(COUNT, 768),

@@ -12,6 +12,7 @@ ln(factor) + mscale_b``, which transformers calls ``attention_factor``.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from convkit.config import Answer, Coupled, Deviation, Release
@@ -30,21 +31,23 @@ YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
 }
 #: ModelZoo's defaults for llama3's ``pos_scaling_extra_args``
 LLAMA3_DEFAULTS = {"low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
+#: ModelZoo's default for the base of the frequencies, and that of most classes of transformers'
+BASE = 10000.0
 ORIGINAL = "original_max_position_embeddings"
 LONG_ALWAYS = (
     "longrope: Cerebras takes long_factor for every length where transformers takes short_factor up to the original one"
 )
 
 
-def _to_cerebras(values: Values, names: Values) -> Answer:
+def _to_cerebras(usual: float, values: Values, names: Values) -> Answer:
     field = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     parameters = dict(values.get(field) or {})
     theta = parameters.pop("rope_theta", values.get("rope_theta"))
-    partial = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
-    if partial not in (None, 1):
-        raise ConfigError(f"is {partial!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
-    declared, defaults = _base(theta)
-    out: Values = {} if theta is None else {"rope_theta": theta}
+    share = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
+    if share not in (None, 1):
+        raise ConfigError(f"is {share!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
+    declared, defaults = _base(theta, usual)
+    out: Values = {} if theta is None and usual == BASE else declared.copy()
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
@@ -76,9 +79,9 @@ def _to_cerebras(values: Values, names: Values) -> Answer:
     return Answer(out, declared, deviations=(deviation,), defaults=defaults)
 
 
-def _base(theta: float | None) -> tuple[Values, Values]:
+def _base(theta: float | None, usual: float = BASE) -> tuple[Values, Values]:
     """The declared name of the base of the frequencies, and the default that it is if the config leaves it out."""
-    base: Values = {"rope_theta": 10000.0 if theta is None else theta}
+    base: Values = {"rope_theta": usual if theta is None else theta}
     return base, dict(base) if theta is None else {}
 
 
@@ -118,13 +121,13 @@ def _longrope_extra(field: str, parameters: Values, factor: float, names: Values
 EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_extra}
 
 
-def _to_hf(values: Values, names: Values) -> Answer:
+def _to_hf(usual: float, values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
     declared, defaults = _base(theta)
-    out: Values = {} if theta is None else {"rope_theta": theta}
-    usual: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
-    defaults |= {key: value for key, value in usual.items() if key not in values}
-    factor, kind = ((usual | values)[key] for key in usual)
+    out: Values = {} if theta is None and usual == BASE else declared.copy()
+    unscaled: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
+    defaults |= {key: value for key, value in unscaled.items() if key not in values}
+    factor, kind = ((unscaled | values)[key] for key in unscaled)
     kind = kind.lower()
     said = values.get("pos_scaling_extra_args") or {}
     extra = {key: value for key, value in said.items() if value is not None}
@@ -192,12 +195,18 @@ def _refusal(field: str, problem: str, remedy: str) -> ConfigError:
     return ConfigError(problem, key=field, remedy=remedy)
 
 
-ROPE = Coupled(
-    left=("rope_scaling", "rope_theta", "rope_parameters", "partial_rotary_factor", ORIGINAL),
-    right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
-    to_right=_to_cerebras,
-    to_left=_to_hf,
-)
+def rope(usual: float = BASE) -> Coupled:
+    """The row of rotary positions and their scaling; it declares ``rope_theta``, of which ``usual`` is the default in
+    transformers' class.
+    """
+    return Coupled(
+        left=("rope_scaling", "rope_theta", "rope_parameters", "partial_rotary_factor", ORIGINAL),
+        right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
+        to_right=partial(_to_cerebras, usual),
+        to_left=partial(_to_hf, usual),
+    )
+
+
 #: what transformers below 4.32 saved with each layer
 FREQUENCIES = Derived(
     "left",

@@ -129,3 +129,5 @@ GPT2 = ConfigClass("GPT2ModelConfig", "ModelZoo 2.10.0, models/nlp/gpt2, GPT2Mod
 })  # fmt: skip
 
 LLAMA = ConfigClass("LlamaModelConfig", "ModelZoo 2.10.0, models/nlp/llama/model.py, LlamaModelConfig", GPT2.fields)
+MISTRAL = ConfigClass("MistralModelConfig", "ModelZoo 2.10.0, models/nlp/mistral, MistralModelConfig", GPT2.fields)
+MIXTRAL = ConfigClass("MixtralModelConfig", "ModelZoo 2.10.0, models/nlp/mixtral, MixtralModelConfig", GPT2.fields)
