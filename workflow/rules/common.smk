@@ -20,7 +20,9 @@ os.environ.update(PATH=os.pathsep.join([os.getenv("PATH", os.defpath), str(Path(
 
 def module(name):
     """A module of the folder scripts, which may lie on the web."""
-    spec = importlib.util.spec_from_file_location(f"convkit_{name}", workflow.source_path(f"../scripts/{name}.py"))
+    # Snakemake's paths are texts of a kind of their own, which Python can't write into what it compiles
+    path = str(workflow.source_path(f"../scripts/{name}.py"))
+    spec = importlib.util.spec_from_file_location(f"convkit_{name}", path)
     found = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
