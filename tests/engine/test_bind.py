@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convkit.errors import PlanError
-from convkit.mapping import Derived, LeftBehind, Rule, Variant, Verbatim, inverse
+from convkit.mapping import Derived, LeftBehind, Measure, Rule, Variant, Verbatim, inverse
 from convkit.mapping.ops import Pad
 from engine.memory import Arrays, carried, mapping_of, plan_of
 
@@ -109,8 +109,9 @@ def test_what_is_not_total_is_refused(arrays: Arrays, config: dict[str, Any], ke
         ([Rule("a.{n:q|k}", "b", "n x -> n x", n=3)], {"a.q": zeros(1), "a.k": zeros(1)}, "a.q",
          "axis 'n' should have length 3, there are 2 keys along it"),
         ([Rule("b", "a.{n:q|k}", "n x -> n x")], {"b": zeros(3, 1)}, "b",
-         "axis 'n' (n=2) should have length 2, the tensor has 3"),
-        ([Rule("b", "a.{n:q|k}", "(n x) -> n x")], {"b": zeros(5)}, "b", "axis '(n x)' (n=2) has length 5"),
+         "of shape [3, 1] has an axis of 3, but it should be 2"),
+        ([Rule("b", "a.{n:q|k}", "(n x) -> n x")], {"b": zeros(5)}, "b",
+         "of shape [5] has an axis of 5, but no size fits that"),
         ([Rule("a", "b", "(h r) -> (r h)")], {"a": zeros(6)}, "a", "the sizes of h, r must be given"),
         ([Rule("a", "b", "(h r) -> (r h)", h="heads")], {"a": zeros(6)}, "a", "size h='heads' isn't known"),
         ([Rule("a", "b", "x -> x", ops=(Pad(0, "to"),))], {"a": zeros(6)}, "a", "size to='to' isn't known"),
@@ -119,7 +120,7 @@ def test_what_is_not_total_is_refused(arrays: Arrays, config: dict[str, Any], ke
         ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(1, dtype="float16")}, "a.q",
          "leaves of one rule have different dtypes: float16, float32"),
         ([Rule("a.{n:q|k}", "b", "n x -> n x")], {"a.q": zeros(1), "a.k": zeros(2)}, "a.k",
-         "axis 'x' (x=1) should have length 1, the tensor has 2"),
+         "of shape [2] has an axis of 2, but a.q of shape [1] beside it has 1"),
         ([Verbatim("a"), Verbatim("{rest:*}"), Rule("b", "a")], {"a": zeros(1), "b": zeros(1)}, "a",
          "two rules make it"),
     ],
@@ -207,3 +208,21 @@ def test_many_experts_are_bound_in_time() -> None:
     arrays = {f"l.{i}.{e}.{n}": zeros(1) for i in range(layers) for e in range(experts) for n in "wu"}
     plan = plan_of(mapping, arrays, {"layers": layers, "experts": experts})
     assert len(plan.target_leaves) == layers * (experts + 1)
+
+
+def test_sizes_that_leaves_give_contradict_in_plain_words() -> None:
+    """Without a config, the leaves that contradict each other are named, with both numbers; no rule is quoted."""
+    measures = (Measure("heads", ("q", 0), None), Measure("wide", ("a", 1), None), Measure("wide", ("b", 1), None))
+    rules = (Rule("{n:q|k}", "{n}", "h r -> h r", h="heads"), Rule("a", "a"), Rule("b", "b"))
+    mapping = mapping_of(*rules, measures=measures)
+    arrays = {"q": zeros(4, 2), "k": zeros(4, 2), "a": zeros(1, 3), "b": zeros(1, 3)}
+    plan_of(mapping, arrays)
+    for changed, words in (
+        ({"k": zeros(5, 2)}, r"k: of shape \[5, 2\] has an axis of 5, but heads is 4 \(correct it: --size heads=N"),
+        ({"b": zeros(1, 7)}, r"b: says wide = 7 \(axis 1 of \[1, 7\]\), but a says 3 \(the checkpoint is damaged"),
+    ):
+        with pytest.raises(PlanError, match=words) as refused:
+            plan_of(mapping, arrays | changed)
+        assert "rule" not in str(refused.value)
+    with pytest.raises(PlanError, match=r"q: says heads = 4 .*, not 5 \(correct the size, or leave it out"):
+        plan_of(mapping, arrays, given={"heads": 5})

@@ -138,9 +138,10 @@ def measured(
     """Measure declared names in the shapes of the left side; what the user gave must agree.
 
     Raises:
-        PlanError: a given size contradicts the checkpoint.
+        PlanError: a given size contradicts the checkpoint, or two leaves contradict each other.
     """
     found: Names = dict(given)
+    by: dict[str, str] = {}
     for measure in measures:
         if measure.left is None:
             continue
@@ -154,12 +155,16 @@ def measured(
             shape = leaf.spec.shape if leaf.spec else ()
             length = shape[axis] if -len(shape) <= axis < len(shape) else None
             key, why = leaf.key, f"axis {axis} of {list(shape)}"
-        if length is not None and found.setdefault(measure.name, length) != length:
-            raise PlanError(
-                f"says {measure.name} = {length} ({why}), not {found[measure.name]}",
-                key=key,
-                remedy="correct the size, or leave it out",
-            )
+        if length is None:
+            continue
+        if found.setdefault(measure.name, length) != length:
+            if (other := by.get(measure.name)) is None:
+                also, remedy = f"not {found[measure.name]}", "correct the size, or leave it out"
+            else:
+                also = f"but {other} says {found[measure.name]}"
+                remedy = "the checkpoint is damaged, or of another layout"
+            raise PlanError(f"says {measure.name} = {length} ({why}), {also}", key=key, remedy=remedy)
+        by.setdefault(measure.name, key)
     return found
 
 

@@ -23,6 +23,7 @@ from convkit.plan.names import Names
 from convkit.plan.step import Padding, Side, Step, cropped
 
 CONTRADICTED = "the config contradicts the tensors, or the layout is another"
+_DAMAGED = "the checkpoint is damaged, or of another layout"
 
 
 class RuleBinder:
@@ -126,17 +127,17 @@ class RuleBinder:
     def _solved(self, sources: list[Side], sizes: dict[str, int]) -> Padding | None:
         """Add to ``sizes`` what the sources' shapes show; return what is cropped from the source, if it is padded."""
         crop = None
-        for side in sources:
+        for number, side in enumerate(sources):
             shape = list(side.spec.shape)
             if pad := self.pads.get("left"):
                 kept = self._axis_length(side.axes, pad.axis, sizes)
                 crop = replace(self._padding(pad, kept, shape[pad.axis]), kept_as=cropped(side.key))
                 shape[pad.axis] = kept
-            self._solve(side, shape, sizes)
+            self._solve(side, shape, sizes, sources[:number])
         return crop
 
-    def _solve(self, side: Side, shape: list[int], sizes: dict[str, int]) -> None:
-        """Add to ``sizes`` what one source's shape shows.
+    def _solve(self, side: Side, shape: list[int], sizes: dict[str, int], before: list[Side]) -> None:
+        """Add to ``sizes`` what one source's shape shows, after those ``before`` it.
 
         Raises:
             LengthError: it contradicts sizes that are known.
@@ -149,13 +150,27 @@ class RuleBinder:
             fitting = f" where that makes {error.expected}" if len(declared) > 1 else " there"
             if error.expected is None:
                 fitting = ", which that doesn't fit"
+            names = tuple(name for name in declared if isinstance(name, str))
             raise LengthError(
-                str(error),
+                f"of shape {shape} has an axis of {error.length}, but {self._wanted(error, names, before)}",
                 key=side.key,
-                remedy=CONTRADICTED,
-                sizes=tuple(name for name in declared if isinstance(name, str)),
+                remedy=f"correct it: --size {names[0]}=N, or name the right layout" if names else _DAMAGED,
+                sizes=names,
                 found=f"{side.key} of shape {shape} has {error.length}{fitting}",
             ) from None
+
+    def _wanted(self, error: ExtentError, names: tuple[str, ...], before: list[Side]) -> str:
+        """What makes another length: declared names, a leaf that was read before, or the rule itself."""
+        if names:
+            said = " and ".join(f"{name} is {self.names[name]}" for name in names)
+            if error.expected is None:
+                return f"{said}, which that doesn't fit"
+            return said if self.names[names[0]] == error.expected else f"{said}, which makes it {error.expected}"
+        if error.expected is None:
+            return "no size fits that"
+        if before:
+            return f"{before[0].key} of shape {list(before[0].spec.shape)} beside it has {error.expected}"
+        return f"it should be {error.expected}"
 
     def _size(self, atom: str, value: int | str) -> int:
         size = self.names.get(value) if isinstance(value, str) else value
