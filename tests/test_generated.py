@@ -243,9 +243,12 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
     ("uri", "says"),
     [
         ("generated://cerebras-old?workers=-1", "workers is -1"),
-        ("generated://lama", "no family is called 'lama' (families: llama, "),
+        ("generated://lama", "no family is called 'lama' (did you mean llama? families: llama, "),
         ("generated://llama/x", "no family is called 'llama/x'"),
-        ("generated://gpt2?kv_heads=2", "'kv_heads' isn't an option of gpt2 (options: seed, dtype, "),
+        (
+            "generated://gpt2?kv_heads=2",
+            "'kv_heads' isn't an option of gpt2 (did you mean heads? options: seed, dtype, ",
+        ),
         ("generated://gpt2?seed=1&seed=2", "'seed' is given twice"),
         ("generated://llama?tied=maybe", "tied can't be 'maybe' (it is true or false)"),
         ("generated://llama?heads=six", "heads can't be 'six' (it is a whole number)"),

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["ConfigError", "ContradictionError", "ConvkitError", "IncompleteError", "PlanError", "UsageError", "visible"]
+TYPE_CHECKING = False  # as in `typing`, which takes ten milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "ContradictionError",
+    "ConvkitError",
+    "IncompleteError",
+    "PlanError",
+    "UsageError",
+    "meant",
+    "visible",
+]
 
 #: what a terminal obeys or hides instead of showing it: controls, line separators, marks of direction, byte order marks
 _UNSEEN = frozenset(
@@ -32,6 +45,19 @@ def visible(text: str) -> str:
     if _UNSEEN.isdisjoint(text):
         return text
     return "".join(letter.encode("unicode_escape").decode() if letter in _UNSEEN else letter for letter in text)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The start of a remedy that names what a wrong word was probably meant to be; empty if nothing is like it.
+
+    >>> meant("cerebras/lama", ["cerebras/llama", "hf/llama"]), meant("x", ["y"])
+    ('did you mean cerebras/llama? ', '')
+    """
+    from difflib import get_close_matches
+
+    spelled = {one.lower(): one for one in known}
+    found = get_close_matches(word.lower(), spelled, n=1)
+    return f"did you mean {spelled[found[0]]}? " if found else ""
 
 
 class ConvkitError(Exception):

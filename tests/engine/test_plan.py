@@ -218,7 +218,7 @@ def test_a_cast_is_of_floats_only() -> None:
         "b": "bool",
         "h": "float16",
     }
-    for wrong in ("int8", "float", "floaty", "complex64"):
+    for wrong in ("int8", "int", "floaty", "complex64"):
         with pytest.raises(UsageError, match="isn't a floating-point dtype"):
             plan_of(mapping, left, dtype=wrong)
 

@@ -47,6 +47,44 @@ ITEMSIZE: dict[str, int] = {
     "complex128": 16,
 }
 
+#: what people and other tools call floating-point dtypes
+_SPELLED = {
+    "bf16": "bfloat16",
+    "brain": "bfloat16",
+    "half": "float16",
+    "fp16": "float16",
+    "f16": "float16",
+    "float": "float32",
+    "single": "float32",
+    "full": "float32",
+    "fp32": "float32",
+    "f32": "float32",
+    "double": "float64",
+    "fp64": "float64",
+    "f64": "float64",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e4m3fn": "float8_e4m3fn",
+    "f8_e4m3": "float8_e4m3fn",
+    "f8_e4m3fn": "float8_e4m3fn",
+    "float8_e4m3": "float8_e4m3fn",
+    "e4m3": "float8_e4m3fn",
+    "e4m3fn": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+    "f8_e5m2": "float8_e5m2",
+    "e5m2": "float8_e5m2",
+}
+
+
+def dtype_called(name: str) -> str:
+    """The dtype that people or other tools call by a name; the name itself where it is none of theirs.
+
+    >>> dtype_called("bf16"), dtype_called("torch.float16"), dtype_called("FP32"), dtype_called("int8")
+    ('bfloat16', 'float16', 'float32', 'int8')
+    """
+    plain = name.strip().lower().rpartition(".")[2].replace("-", "_")
+    return _SPELLED.get(plain, plain if plain in ITEMSIZE else name)
+
+
 #: dtype name -> the number of bits in use, the low ones of its byte
 NARROW = {"int2": 2, "int4": 4, "float4_e2m1fn": 4}
 

@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from convkit.cli.ending import ended, refused
+from convkit.cli.parsing import Parser
 from convkit.cli.recorded import look_up
 from convkit.cli.remedies import answered
 from convkit.cli.volume import VOLUME
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import ConvkitError
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its module in this folder, its one-line help, and two functions of the module.
+    """A command: its module in this folder, its one-line help, an example of its arguments, and two functions of the
+    module.
 
     ``options(parser)`` adds the command's options; ``run(args)`` runs it and returns the exit code.
     """
 
     module: str
     summary: str
+    example: str
     options: str = "options"
     run: str = "run"
 
@@ -45,22 +48,55 @@ class Group:
 
 
 COMMANDS: dict[str, Command | Group] = {
-    "fetch": Command("fetch", "download or copy a checkpoint, complete and verified"),
-    "inspect": Command("inspect", "describe a checkpoint: format, layout, variant, config, leaves"),
-    "list": Command("list", "list formats, layouts or mappings"),
-    "plan": Command("plan", "decide the fate of every leaf, without reading a tensor"),
-    "convert": Command("convert", "convert a checkpoint, and write a receipt"),
-    "prove": Command("prove", "convert a checkpoint, prove it, and make its page: all stages in one command"),
-    "te": Command("te", "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did"),
+    "fetch": Command(
+        "fetch",
+        "download or copy a checkpoint, complete and verified",
+        "fetch hf://HuggingFaceTB/SmolLM2-135M@main smollm",
+    ),
+    "inspect": Command(
+        "inspect",
+        "describe a checkpoint: format, layout, variant, config, leaves",
+        "inspect smollm",
+    ),
+    "list": Command(
+        "list",
+        "list formats, layouts or mappings",
+        "list layouts",
+    ),
+    "plan": Command(
+        "plan",
+        "decide the fate of every leaf, without reading a tensor",
+        "plan smollm --to cerebras/llama",
+    ),
+    "convert": Command(
+        "convert",
+        "convert a checkpoint, and write a receipt",
+        "convert smollm smollm.mdl --to cerebras/llama --release 2.9",
+    ),
+    "prove": Command(
+        "prove",
+        "convert a checkpoint, prove it, and make its page: all stages in one command",
+        "prove smollm smollm.mdl --to cerebras/llama",
+    ),
+    "te": Command(
+        "te",
+        "convert T5X or Pax to Transformer Engine or back, as JAX-Toolbox's converter did",
+        "te --input-path t5x/checkpoint_1000 --output-path te --fw t5x --direction fw2te",
+    ),
     "cerebras": Group(
         "repair old Cerebras checkpoints, and convert their loader state",
         {
             "fix-checkpoint-spec": Command(
-                "cerebras", "repair a checkpoint of a release before 2.0", "fix_options", "fix"
+                "cerebras",
+                "repair a checkpoint of a release before 2.0",
+                "cerebras fix-checkpoint-spec old.mdl --fixed_checkpoint_path new.mdl",
+                "fix_options",
+                "fix",
             ),
             "data-iter-state": Command(
                 "cerebras",
                 "put the loader state of release 1.9 into a checkpoint, in the form of release 2.0",
+                "cerebras data-iter-state -c old.mdl -w data_iter_state -o new.mdl",
                 "data_iter_state_options",
                 "data_iter_state",
             ),
@@ -69,28 +105,66 @@ COMMANDS: dict[str, Command | Group] = {
     "orbax": Group(
         "check Orbax checkpoints, and migrate them between its two APIs",
         {
-            "migrate": Command("migrate", "migrate a checkpoint or a root to the other API"),
+            "migrate": Command(
+                "migrate",
+                "migrate a checkpoint or a root to the other API",
+                "orbax migrate run run-v1 --to v1",
+            ),
             "check": Command(
-                "orbax_check", "say which calls of either API load a checkpoint, and what Orbax hides about it"
+                "orbax_check",
+                "say which calls of either API load a checkpoint, and what Orbax hides about it",
+                "orbax check run/1000 --run",
             ),
             "guide": Command(
-                "orbax_guide", "print which methods of v1's Checkpointer replace those of v0's CheckpointManager"
+                "orbax_guide",
+                "print which methods of v1's Checkpointer replace those of v0's CheckpointManager",
+                "orbax guide",
             ),
         },
     ),
     "roundtrip": Command(
-        "check", "reconvert by the inverse and compare with the source bit by bit", "roundtrip_options", "roundtrip"
+        "check",
+        "reconvert by the inverse and compare with the source bit by bit",
+        "roundtrip smollm smollm.mdl",
+        "roundtrip_options",
+        "roundtrip",
     ),
     "equivalence": Command(
         "check",
         "run both models on the same inputs and compare them layer by layer",
+        "equivalence smollm smollm.mdl",
         "equivalence_options",
         "equivalence",
     ),
-    "logits": Command("logits", "run a model on given input, and write the logits of its heads"),
-    "diff": Command("check", "compare structure and values of two checkpoints", "diff_options", "diff"),
-    "verify": Command("check", "check a checkpoint against its receipt", "verify_options", "verify"),
-    "report": Command("report", "make the report page of a campaign, or of one conversion"),
+    "logits": Command(
+        "logits",
+        "run a model on given input, and write the logits of its heads",
+        "logits smollm --ids ids.npz --out logits.npz",
+    ),
+    "diff": Command(
+        "check",
+        "compare structure and values of two checkpoints",
+        "diff smollm smollm-back",
+        "diff_options",
+        "diff",
+    ),
+    "verify": Command(
+        "check",
+        "check a checkpoint against its receipt",
+        "verify smollm.mdl",
+        "verify_options",
+        "verify",
+    ),
+    "report": Command(
+        "report",
+        "make the report page of a campaign, or of one conversion",
+        "report results --verify",
+    ),
+    "completion": Command(
+        "completion",
+        "print a script that completes convkit's words in a shell",
+        "completion bash > ~/.local/share/bash-completion/completions/convkit",
+    ),
 }
 
 
@@ -139,47 +213,11 @@ def flags_by_command() -> dict[str, Callable[[], Collection[str]]]:
 
 
 def _flags(command: Command) -> Collection[str]:
-    one = _Parser(command=command)
-    one.fill()
-    return one.flags
+    return Parser(load=partial(_load, command, False)).loaded().flags
 
 
 def _asks_for_json(argv: list[str] | None) -> bool:
     return "--json" in (sys.argv[1:] if argv is None else argv)
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that raises a :class:`UsageError` for wrong arguments.
-
-    The parser of a ``command`` gets its options, and imports their module, when the command is called.
-    """
-
-    def __init__(self, *args: Any, command: Command | None = None, json_default: object = False, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._command = command
-        self._json_default = json_default
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy=f"see {self.prog} --help")
-
-    def fill(self) -> None:
-        """Add the options of the command, if that wasn't done yet."""
-        if self._command is not None:
-            module = import_module(f"{__name__}.{self._command.module}")
-            getattr(module, self._command.options)(self)
-            _add_common(self, self._json_default)
-            self.set_defaults(call=getattr(module, self._command.run), flags=self.flags)
-            self._command = None
-
-    @property
-    def flags(self) -> Collection[str]:
-        """The options that the parser knows by now, as they are typed."""
-        return [flag for action in self._actions for flag in action.option_strings]
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """See :meth:`argparse.ArgumentParser.parse_known_args`."""
-        self.fill()
-        return super().parse_known_args(args, namespace)
 
 
 class _Version(argparse.Action):
@@ -194,20 +232,18 @@ class _Version(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
-    top = _Parser(
+    top = Parser(
         prog="convkit",
         description="Converts model checkpoints between frameworks and proves that each conversion is right.",
-        epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total, "
-        "70 a fault of convkit itself, 130 interrupted.",
+        epilog="Exit code: 0 success, 1 a check says no, 2 wrong usage, 3 unreadable, unsupported or not total,\n"
+        "70 a fault of convkit itself, 130 interrupted. convkit COMMAND --help shows a command's options.",
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print convkit's version and commit, and exit")
     _add_commands(top, "command", COMMANDS, json_default=False)
     return top
 
 
-def _add_commands(
-    parser: argparse.ArgumentParser, dest: str, known: Mapping[str, Command | Group], *, json_default: object
-) -> None:
+def _add_commands(parser: Parser, dest: str, known: Mapping[str, Command | Group], *, json_default: object) -> None:
     commands = parser.add_subparsers(dest=dest, required=True, metavar="COMMAND")
     for name, one in known.items():
         about = one.summary[0].upper() + one.summary[1:] + "."
@@ -217,7 +253,16 @@ def _add_commands(
             _add_commands(group, f"{name}_command", one.commands, json_default=argparse.SUPPRESS)
             _add_common(group, json_default)
         else:
-            commands.add_parser(name, help=one.summary, description=about, command=one, json_default=json_default)
+            load = partial(_load, one, json_default)
+            commands.add_parser(name, help=one.summary, description=about, load=load, example=one.example)
+
+
+def _load(command: Command, json_default: object, parser: Parser) -> None:
+    """Add a command's options to its parser."""
+    module = import_module(f"{__name__}.{command.module}")
+    getattr(module, command.options)(parser)
+    _add_common(parser, json_default)
+    parser.set_defaults(call=getattr(module, command.run), flags=parser.flags)
 
 
 def _add_common(parser: argparse.ArgumentParser, default: object) -> None:

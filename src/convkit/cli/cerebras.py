@@ -44,7 +44,7 @@ from convkit.state.cerebras.repair import Repaired, repaired
 
 def fix_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``fix-checkpoint-spec``."""
-    parser.add_argument("checkpoint_path", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("checkpoint_path", metavar="CHECKPOINT", type=Path, help="the .mdl file")
     parser.add_argument(
         "--fixed_checkpoint_path",
         "--fixed-checkpoint-path",

@@ -25,8 +25,8 @@ _STATES = {"yes": "yes", "no": "NO", "reference in doubt": "REFERENCE IN DOUBT",
 
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the options of the checks of a conversion."""
-    parser.add_argument("source", metavar="SRC", type=Path)
-    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint that was converted")
+    parser.add_argument("target", metavar="DST", type=Path, help="what it was converted to")
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, if no receipt records it")
     parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, if no receipt records it")
     config_option(parser)
@@ -80,14 +80,14 @@ def comparing_options(parser: argparse.ArgumentParser) -> None:
 
 def diff_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``diff``."""
-    parser.add_argument("source", metavar="A", type=Path)
-    parser.add_argument("target", metavar="B", type=Path)
+    parser.add_argument("source", metavar="A", type=Path, help="a checkpoint")
+    parser.add_argument("target", metavar="B", type=Path, help="the checkpoint to compare with it")
     no_fail_option(parser)
 
 
 def verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``verify``."""
-    parser.add_argument("path", metavar="PATH", type=Path)
+    parser.add_argument("path", metavar="PATH", type=Path, help="an output of convkit, whose receipt lies beside it")
     no_fail_option(parser)
 
 

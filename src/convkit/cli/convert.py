@@ -23,8 +23,8 @@ _SHOWN = 8
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path)
-    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("target", metavar="DST", type=Path, help="the file or folder to write")
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
     writing_options(parser)

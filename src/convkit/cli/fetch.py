@@ -15,12 +15,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
     )
-    parser.add_argument("destination", metavar="DST", type=Path)
+    parser.add_argument("destination", metavar="DST", type=Path, help="the file or folder to make of it")
     parser.add_argument(
         "--row", metavar="ID", help="URI is a campaign's table: fetch the source of this row, with its sha256"
     )
     parser.add_argument("--sha256", metavar="HEX", help="the digest that the source must have")
-    parser.add_argument("--retries", metavar="N", type=int, default=3)
+    parser.add_argument(
+        "--retries", metavar="N", type=int, default=3, help="how often a failed transfer is tried again; default: 3"
+    )
     parser.add_argument(
         "--link", action="store_true", help="hard-link files of this machine: who edits one then edits the other"
     )

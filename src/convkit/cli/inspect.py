@@ -28,9 +28,9 @@ from convkit.report.text import size
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("path", metavar="PATH", type=Path)
+    parser.add_argument("path", metavar="PATH", type=Path, help="the checkpoint: a file or a folder")
     parser.add_argument("--digest", action="store_true", help="read everything and give each leaf's content digest")
-    parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0], help="of --digest")
     config_option(parser)
     source_format_option(parser)
 

@@ -11,7 +11,7 @@ from convkit.mappings import all_mappings, layouts
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("what", choices=("formats", "layouts", "mappings"))
+    parser.add_argument("what", choices=("formats", "layouts", "mappings"), help="what to list")
 
 
 def run(args: argparse.Namespace) -> int:

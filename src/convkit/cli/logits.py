@@ -12,7 +12,7 @@ from convkit.report.text import NOT_FINITE
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     config_option(parser)
     source_format_option(parser)

@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SRC", type=Path, help="a root, a step, a checkpoint without items, or an item"
     )
-    parser.add_argument("target", metavar="DST", type=Path)
+    parser.add_argument("target", metavar="DST", type=Path, help="the folder to write; its receipt comes beside it")
     parser.add_argument("--to", choices=("v0", "v1"), help="the API that must load DST")
     parser.add_argument("--dual", action="store_true", help="write a checkpoint that both APIs load")
     parser.add_argument(

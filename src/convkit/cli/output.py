@@ -55,6 +55,11 @@ def note(text: str) -> None:
     print(f"convkit: {visible(text)}", file=sys.stderr, flush=True)
 
 
+def script(text: str) -> None:
+    """Print a text that another program reads, as it is."""
+    print(text)
+
+
 def ask(question: str) -> str:
     """Ask on standard error, and read a line of standard input; empty at its end."""
     print(visible(question), end="", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from convkit.report.text import deviation, size
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path)
+    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
     conversion_options(parser)
 
 

@@ -36,7 +36,9 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
     )
     drop_option(parser)
     allow_missing_option(parser)
-    parser.add_argument("--dtype", metavar="DTYPE", help="cast floating-point tensors (default: preserve)")
+    parser.add_argument(
+        "--dtype", metavar="DTYPE", help="cast floating-point tensors, to bf16, fp16, float32 ... (default: preserve)"
+    )
     parser.add_argument(
         "--allow-overflow",
         action="store_true",

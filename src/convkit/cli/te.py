@@ -69,8 +69,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the folder to make",
     )
-    parser.add_argument("--fw", choices=("pax", "t5x"), required=True)
-    parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True)
+    parser.add_argument("--fw", choices=("pax", "t5x"), required=True, help="the framework on the other side")
+    parser.add_argument("--direction", metavar="{fw2te,te2fw}", required=True, help="from the framework to TE, or back")
     sizes = parser.add_argument_group("sizes", "read from the checkpoint, and checked if given")
     for flag, name, what in TE_SIZES:
         sizes.add_argument(flag, metavar="N", dest=name, type=int, help=what)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from convkit.checkpoint import Checkpoint, Format
 from convkit.checkpoint.source_files import readable
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import ConvkitError, UsageError, meant
 from convkit.formats.contents import FLAX, Contents, contents_of
 from convkit.formats.surroundings import broken_link, surroundings
 from convkit.state import flax_msgpack
@@ -58,7 +58,7 @@ def get_format(name: str) -> Format:
     plugins = _plugins()
     if name in plugins:
         return plugins[name].load()
-    raise UsageError(f"no format is called {name!r}", remedy=f"formats: {', '.join(names())}")
+    raise UsageError(f"no format is called {name!r}", remedy=f"{meant(name, names())}formats: {', '.join(names())}")
 
 
 def detect_format(path: Path) -> tuple[Format, str]:

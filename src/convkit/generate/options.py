@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
-from convkit.errors import UsageError
+from convkit.errors import UsageError, meant
 from convkit.generate.families import FAMILIES, Family
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
@@ -37,15 +37,15 @@ def parse(uri: str) -> Family | OldCerebras | Training | OrbaxTraining:
         raise UsageError(
             f"no family is called {(parts.netloc + parts.path)!r}",
             path=uri,
-            remedy=f"families: {', '.join(FAMILIES)}; write generated://family?option=value",
+            remedy=f"{meant(parts.netloc, FAMILIES)}families: {', '.join(FAMILIES)}; write generated://family?option=value",
         )
     hints = get_type_hints(family)
     chosen: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name in chosen or name not in hints:
-            names = ", ".join(field.name for field in fields(family))
+            names = [field.name for field in fields(family)]
             problem = "is given twice" if name in chosen else f"isn't an option of {parts.netloc}"
-            raise UsageError(f"{name!r} {problem}", path=uri, remedy=f"options: {names}")
+            raise UsageError(f"{name!r} {problem}", path=uri, remedy=f"{meant(name, names)}options: {', '.join(names)}")
         chosen[name] = _value(uri, name, hints[name], text)
     try:
         return family(**chosen)

@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from convkit.config import ConfigTable, Field
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import ConvkitError, UsageError, meant
 from convkit.mapping import Layout, Mapping, Verbatim, inverse
 
 __all__ = ["all_mappings", "find_mapping", "get_layout", "layouts", "unchanged"]
@@ -90,7 +90,8 @@ def get_layout(name: str) -> Layout:
     try:
         return layouts()[name]
     except KeyError:
-        raise UsageError(f"no layout is called {name!r}", remedy=f"layouts: {', '.join(layouts())}") from None
+        remedy = f"{meant(name, layouts())}layouts: {', '.join(layouts())}"
+        raise UsageError(f"no layout is called {name!r}", remedy=remedy) from None
 
 
 def unchanged(layout: Layout) -> Mapping:

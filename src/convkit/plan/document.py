@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.tensors import dtype_called
 from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import UsageError
 from convkit.files.complement import kept_as
@@ -38,9 +39,9 @@ class Options:
     """The options of a conversion, beside its destination.
 
     ``allow_missing`` are names or patterns of leaves that may be missing though something says that they must be there.
-    ``given`` are sizes by declared name, ``choices`` are variants' choices by their name. ``existing``
-    are the leaves of a target that another program made and that the plan must describe: where it may choose
-    or leave out names, it follows that target.
+    ``dtype`` may be spelled as people do: bf16, half, torch.float32. ``given`` are sizes by declared name, ``choices``
+    are variants' choices by their name. ``existing`` are the leaves of a target that another program made and that the
+    plan must describe: where it may choose or leave out names, it follows that target.
     """
 
     format: str | None = None
@@ -54,6 +55,10 @@ class Options:
     given: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     existing: dict[str, Leaf] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", dtype_called(self.dtype))
 
 
 @dataclass(frozen=True)

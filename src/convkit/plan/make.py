@@ -18,7 +18,7 @@ from convkit.checkpoint import Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.config import Converted
 from convkit.config.tree import missing_from
-from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError
+from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError, meant
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan.bind import bind
@@ -101,7 +101,8 @@ def _check_asked(mapping: Mapping | Chain, options: Options) -> None:
     """Refuse a format or a dtype that doesn't exist, before anything is decided."""
     get_format(options.format or mapping.right.format)
     if options.dtype and options.dtype not in castable():
-        raise UsageError(f"{options.dtype!r} isn't a floating-point dtype", remedy="float32, float16, bfloat16, ...")
+        remedy = f"{meant(options.dtype, castable())}known: {', '.join(castable())}"
+        raise UsageError(f"{options.dtype!r} isn't a floating-point dtype", remedy=remedy)
 
 
 def _plans(
