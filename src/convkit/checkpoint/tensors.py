@@ -48,7 +48,7 @@ ITEMSIZE: dict[str, int] = {
 }
 
 #: what people and other tools call floating-point dtypes
-_SPELLED = {
+SPELLED = {
     "bf16": "bfloat16",
     "brain": "bfloat16",
     "half": "float16",
@@ -82,7 +82,7 @@ def dtype_called(name: str) -> str:
     ('bfloat16', 'float16', 'float32', 'int8')
     """
     plain = name.strip().lower().rpartition(".")[2].replace("-", "_")
-    return _SPELLED.get(plain, plain if plain in ITEMSIZE else name)
+    return SPELLED.get(plain, plain if plain in ITEMSIZE else name)
 
 
 #: dtype name -> the number of bits in use, the low ones of its byte

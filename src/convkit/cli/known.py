@@ -13,7 +13,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
-from convkit.checkpoint.tensors import ITEMSIZE
+from convkit.checkpoint.tensors import ITEMSIZE, SPELLED, dtype_called
 from convkit.cli import COMMANDS, Command, Group
 from convkit.cli.kinds import KINDS, MIGRATIONS, REPAIRS
 from convkit.cli.migrate import asked_for
@@ -28,8 +28,6 @@ from convkit.plan.make import castable
 _MADE = {name: f"hf/{name}" for name in ("llama", "gpt2", "bert", "gptj", "codegen")} | {"t5x": "t5x/t5"}
 #: commands whose options a row may give
 _COMMANDS = ("plan", "convert", "equivalence")
-#: spellings of dtypes that may be known beside their names
-_SPELLINGS = ("bf16", "fp16", "f16", "half", "fp32", "f32", "float", "single", "fp64", "f64", "double")
 _ACTIONS = {
     "_StoreAction": "store",
     "_AppendAction": "append",
@@ -107,18 +105,8 @@ def _least(number: Callable[[str], Any]) -> int | None:
 
 def _dtypes() -> list[str]:
     """The dtypes to which tensors may be cast, as they may be written."""
-    plan = COMMANDS["plan"]
-    assert isinstance(plan, Command)
-    spelled = next(action.type for action in _parser(plan)._actions if "--dtype" in action.option_strings)
     known = set(castable())
-
-    def named(text: str) -> Any:
-        try:
-            return spelled(text) if callable(spelled) else text
-        except (argparse.ArgumentTypeError, UsageError, ValueError):
-            return None
-
-    return [text for text in (*ITEMSIZE, *_SPELLINGS) if named(text) in known]
+    return [text for text in (*ITEMSIZE, *SPELLED) if dtype_called(text) in known]
 
 
 def _refused_by_migrations(option: dict[str, Any]) -> bool:
