@@ -56,8 +56,8 @@ def test_formats_with_a_config_name_it() -> None:
 @pytest.mark.parametrize(
     ("config", "named", "words"),
     [
-        ({"model_type": "mistral", "hidden_size": 8}, "", "isn't of a known model family (model 'mistral')"),
-        ({"model_type": "mistral", "hidden_size": 8}, "hf/llama", "it names the model 'mistral'"),
+        ({"model_type": "falcon_mamba", "hidden_size": 8}, "", "isn't of a known model family (model 'falcon_mamba')"),
+        ({"model_type": "falcon_mamba", "hidden_size": 8}, "hf/llama", "it names the model 'falcon_mamba'"),
         (
             {"model_type": "llava", "text_config": {"model_type": "llama"}, "vision_config": {"model_type": "clip"}},
             "",
