@@ -167,7 +167,9 @@ def _check_complete(
             absent += [(bound, cell) for cell in cells(bound)]
     if absent:
         template = KeyTemplate.parse(rule.left[0])
-        raise _missing(rule, [template.format({**bound, **cell.at}, names) for bound, cell in absent])
+        keys = [template.format({**bound, **cell.at}, names) for bound, cell in absent]
+        kin = [group for group in present if all(group.bound[name] == absent[0][0][name] for name in choices)]
+        raise _missing(rule, keys, next(key for group in kin + present for cell in group.cells for key in cell.keys))
 
 
 def _every_key(rule: Rule, places: Placeholders, found: Found, names: Names) -> Iterator[str]:
@@ -189,10 +191,11 @@ class MissingError(PlanError):
     keys: tuple[str, ...] = ()
 
 
-def _missing(rule: Rule, keys: list[str]) -> MissingError:
+def _missing(rule: Rule, keys: list[str], there: str = "") -> MissingError:
     more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+    because = f", though {there} is there" if there else "" if keys else f": rule {rule} needs it"
     error = MissingError(
-        f"is missing{more}; rule {rule}",
+        f"is missing{more}{because}",
         key=keys[0] if keys else rule.left[0],
         remedy="the checkpoint is incomplete, or isn't of the named layout",
     )
