@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sample_campaign as sample
+from campaigns import GOOD, WRONG, Campaign
 
 from convkit.report import build_report
 
@@ -133,6 +134,22 @@ def test_no_width_needs_to_be_scrolled_sideways(browser, tmp_path: Path, scheme:
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
     dark = page.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 28)"
     assert dark == (scheme == "dark")
+    page.close()
+
+
+def test_the_filter_works_within_snakemakes_own_report(browser, played: Campaign) -> None:
+    played.write([WRONG, GOOD])
+    played.run()
+    assert played.run("--report", "campaign.html").returncode == 0
+    page = Opened(browser, played.directory / "campaign.html")
+    for name in ("Results", "Campaign"):
+        page.tab.get_by_text(name).first.click()
+    page.tab.get_by_role("row", name="page of verdicts").locator("a").first.click()
+    inner = page.tab.frame_locator("iframe")
+    inner.get_by_label("Verdict").select_option("any but proved")
+    assert inner.locator("output").inner_text() == "1 of 2 rows"
+    assert not inner.locator("section[id=good]").is_visible() and inner.locator("section[id=wrong]").is_visible()
+    page.complaints = [text for text in page.complaints if "tailwindcss" not in text and not text.startswith("data:")]
     page.close()
 
 
