@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Meter
-from convkit.cli import migrate
+from convkit.cli import flags_by_command, migrate
 from convkit.cli.check import comparing_options, verdict_of
 from convkit.cli.convert import converted, print_notes, writing_options
 from convkit.cli.ending import error_document, refusal
@@ -21,6 +21,7 @@ from convkit.cli.output import note, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.proof import Proof, Work, usual
 from convkit.cli.recorded import look_up
+from convkit.cli.remedies import answered
 from convkit.cli.report import altered, shown
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError, UsageError
@@ -122,6 +123,7 @@ class _Stages:
             if stage not in CHECKS and self.proof.target.exists() and not self.args.overwrite:
                 raise  # what is proved of the output that is there isn't touched
             error = failed if isinstance(failed, ConvkitError) else refusal(failed)
+            error = answered(error, self.args.flags, flags_by_command())
             self.proof.write(stage, error_document(error))
             self.code = self.code or error.exit_code
             note(f"{stage}: {error}")
