@@ -24,6 +24,7 @@ from convkit.execute.fold import Multiplied
 from convkit.files.receipt import receipt_path
 from convkit.mapping.ops import EXACT, bits_of
 from convkit.plan.step import Fold as PlannedFold
+from convkit.report.stages import headline, stages_of
 from convkit.verify.documents import Cast, Fold, Step, replace
 from convkit.verify.roundtrip.arithmetic import differing, distance, undo
 from convkit.verify.roundtrip.derived import Seen, derive
@@ -133,6 +134,16 @@ def test_what_a_narrow_dtype_cannot_hold_is_said(
     assert "max_ulp not finite" in text
     assert "1 of 3072 elements lie more than 0.5 ulp from" in text
     assert "the first at [0, 3], the worst finite on one side only" in text
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"), [(("source", "target"), "compute nothing to compare"), (("target",), "part")]
+)
+def test_equal_weights_that_are_not_finite_do_not_part_the_models(sides: tuple[str, ...], said: str) -> None:
+    """Models that hold NaN on both sides can't be compared by running them, which is no difference of theirs."""
+    problem = "; ".join(f"w of the {side} holds NaN or infinite values" for side in sides)
+    stage = {"name": "layers.0", "max_rel": None, "bound": 5e-6, "problems": [f"not finite: {problem}"]}
+    assert headline(stages_of({"stages": [stage]})) == f"the models {said} at layers.0: not finite"
 
 
 def test_values_beside_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,7 @@ def headline(stages: Sequence[Stage]) -> str:
     if stage.beyond:
         others = sum(one.beyond for one in stages) - 1
         more = f"; they differ at {others} more stage{'s' if others > 1 else ''}" if others else ""
-        return f"the models part at {stage.in_words}{more}"
+        alike = stage.error is None and any("of the source" in one and "of the target" in one for one in stage.problems)
+        return f"the models {'compute nothing to compare' if alike else 'part'} at {stage.in_words}{more}"
     shown = sum(not one.unshown for one in stages)
     return f"{shown} {'stages are' if shown > 1 else 'stage is'} within the bound; nearest to it is {stage.in_words}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from convkit.verify.equivalence.schedule import Schedule
     from convkit.verify.equivalence.stage_check import StageCheck, Trial
 
+#: what is said where both sides hold such values
+_BOTH = "; running such models compares nothing: the round trip compares their bits"
+
 
 def enter(record: Record, check: StageCheck, schedule: Schedule) -> None:
     """Enter a stage: what was measured, what is wrong, and the faults that were planted."""
@@ -78,7 +81,8 @@ def _problems(record: Record, check: StageCheck) -> Iterator[str]:
             if strange:
                 named = [*not_finite(check.models, check.stage)]
                 what = "" if strange[0] == check.stage else f"{strange[0]} is "
-                yield f"{what}not finite" + (f": {'; '.join(named)}" if named else "")
+                also = f": {'; '.join(named)}" if named else ""
+                yield f"{what}not finite{also}{_BOTH if len(named) > 1 else ''}"
             return
         if beyond := measured.beyond():
             parted = parting(check, beyond[0], measured.bound(beyond[0]), n)
