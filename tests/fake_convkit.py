@@ -35,7 +35,7 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
     made = sample.receipt(sample.plan())
     if command == "convert":
         made["target"] |= {"path": Path(words[1]).name, "files": []}
-        Path(words[1]).mkdir(exist_ok=True)
+        Path(words[1]).mkdir(parents=True, exist_ok=True)
         Path(words[1]).with_name("seed").write_text(known)
     right = known != "seed=14"
     return {

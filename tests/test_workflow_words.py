@@ -82,6 +82,7 @@ def cells(column: str) -> list[str]:
         "source": ["models/x.{}", "https://u:p@h/{}"],
         "options": ["--config {}", "--drop={}"],
         "checks": ["equivalence:stages=a:{}"],
+        "target": ["out/x {}.mdl"],
     }
     ends = open_ends.get(column, [])
     return [
@@ -90,7 +91,7 @@ def cells(column: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("column", [*COLUMNS, "checks"])
+@pytest.mark.parametrize("column", [*COLUMNS, "checks", "target", "keep"])
 def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column: str, monkeypatch: pytest.MonkeyPatch):
     carried = 0
     for cell in cells(column):
@@ -109,7 +110,8 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
             continue
         carried += 1
         good = SimpleNamespace(id="good")
-        assert rules.ROWS["good"] == row
+        assert rules.ROWS["good"] == {"target": "", "keep": ""} | row
+        assert in_a_shell([rules.target(good)]) == [row.get("target") or "results/good/target.mdl"]
         words = shlex.split(row["options"])
         assert in_a_shell(rules.request(good)) == ["--to", "cerebras/llama", *words]
         assert in_a_shell(rules.opening(good)) == ([f"--config={words[1]}"] if words[:1] == ["--config"] else [])
@@ -117,7 +119,7 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
         assert in_a_shell(rules.equivalence_options(good))[1:] == stages
         assert re.fullmatch(r"results/good/source(\.\w+)?", rules.fetched(good), re.ASCII), cell
         assert re.fullmatch("[0-9a-f]{64}", rules.claimed_source(good))
-    assert (carried > 9) == (column in ("source", "options", "checks"))
+    assert (carried > 9) == (column in ("source", "options", "checks", "target"))
 
 
 @pytest.mark.parametrize("key", CONFIG)

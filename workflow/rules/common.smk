@@ -107,7 +107,7 @@ def read_table(path):
         rows = claims.read(path, list(schema["properties"]))
     except claims.CellError as error:
         refuse(f"{path}: {line}" for line in str(error).splitlines())
-    table = claims.Table(known(), schema, is_here)
+    table = claims.Table(known(), schema, is_here, RESULTS)
     mistakes = [
         f"{path}: row {number}, column {column}: {mistake}"
         for number, row in enumerate(rows, start=1)
@@ -133,6 +133,8 @@ ROWS = TABLE.rows
 # rows that repair a Cerebras checkpoint, and rows that convert to a layout
 REPAIRS = [id for id, row in ROWS.items() if claims.kind_of(row, TABLE.known) == "repair"]
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
+# rows whose source is removed once they are proved
+PASSING = [id for id, row in ROWS.items() if row["keep"] == "no"]
 # the checks that are made of each row, with the options that the row gives to their commands
 CHECKS = {id: TABLE.checks_of(row) for id, row in ROWS.items()}
 
@@ -160,7 +162,7 @@ def any_of(ids):
 
 def target_of(id):
     """Where a row's output lies. A single file has the ending by which its format is recognised."""
-    return f"{RESULTS}/{id}/target{'.mdl' if TABLE.is_one_file(ROWS[id]) else ''}"
+    return ROWS[id]["target"] or f"{RESULTS}/{id}/target{'.mdl' if TABLE.is_one_file(ROWS[id]) else ''}"
 
 
 def target(wildcards):
@@ -202,6 +204,16 @@ def source_record(wildcards):
     return f"<results>/{before}/convert.json" if before else "<results>/{id}/fetch.json"
 
 
+def source_here(wildcards):
+    """What shows that a source is there that won't be kept."""
+    return f"<results>/{wildcards.id}/source.here" if wildcards.id in PASSING else []
+
+
+def proofs(wildcards):
+    """The documents of all that is asked of a row."""
+    return [f"<results>/{wildcards.id}/{stage}.json" for stage in ("inspect", "convert", *CHECKS[wildcards.id])]
+
+
 def claimed_source(wildcards):
     """What changes with a row's source. The source itself may hold a password, and Snakemake records parameters."""
     row = ROWS[wildcards.id]
@@ -241,7 +253,9 @@ def damage(document):
     from convkit.report import standing
 
     try:
-        wrong = next(standing.stale(document.parent, {"convert": json.loads(document.read_bytes())}, altered), None)
+        receipt = {"convert": json.loads(document.read_bytes())}
+        place = Path(target_of(document.parent.name))
+        wrong = next(standing.stale(document.parent, receipt, altered, place=place), None)
     except (ValueError, AttributeError, KeyError):
         wrong = f"{document.name} is damaged"
     return wrong and f"{wrong} ({document.stat().st_mtime_ns})"

@@ -3,6 +3,7 @@
 rule convert:
     input:
         source=source_record,
+        here=source_here,
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",

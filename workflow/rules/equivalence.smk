@@ -2,6 +2,7 @@
 rule equivalence:
     input:
         source=source_record,
+        here=source_here,
         converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:

@@ -2,11 +2,13 @@
 # The command looks up the source in the table: words of a rule are printed and recorded.
 rule fetch:
     output:
-        "<results>/{id}/fetch.json",
+        record="<results>/{id}/fetch.json",
     log:
         "<logs>/fetch.log",
     benchmark:
         "<benchmarks>/fetch.tsv"
+    wildcard_constraints:
+        id=any_of(id for id in ROWS if id not in PASSING),
     conda:
         "../../environment.yml"
     resources:
@@ -22,5 +24,36 @@ rule fetch:
     message:
         "{wildcards.id}: fetch"
     shell:
-        "bash {params.runner:q} {output:q} {log:q} --"
+        "bash {params.runner:q} {output.record:q} {log:q} --"
         " convkit fetch {params.table:q} {params.path:q} --row {wildcards.id:q} --in-place --overwrite --json"
+
+
+# A source that isn't kept: Snakemake removes the mark once no stage needs it any more, and has it fetched again if one
+# does later.
+use rule fetch as fetch_for_now with:
+    output:
+        record="<results>/{id}/fetch.json",
+        mark=temp(touch("<results>/{id}/source.here")),
+    wildcard_constraints:
+        id=any_of(PASSING),
+
+
+rule forget:
+    input:
+        record="<results>/{id}/fetch.json",
+        mark="<results>/{id}/source.here",
+        proofs=proofs,
+    output:
+        "<results>/{id}/forgotten.txt",
+    log:
+        "<logs>/forget.log",
+    wildcard_constraints:
+        id=any_of(PASSING),
+    conda:
+        "../../environment.yml"
+    params:
+        path=fetched,
+    message:
+        "{wildcards.id}: forget the source"
+    script:
+        "../scripts/forget.py"

@@ -1,6 +1,7 @@
 rule inspect:
     input:
         source=source_record,
+        here=source_here,
     output:
         "<results>/{id}/inspect.json",
     log:
@@ -24,6 +25,7 @@ rule inspect:
 rule plan:
     input:
         source=source_record,
+        here=source_here,
     output:
         "<results>/{id}/plan.json",
     log:

@@ -3,6 +3,7 @@
 rule plan_repair:
     input:
         source=source_record,
+        here=source_here,
     output:
         "<results>/{id}/plan.json",
     log:
@@ -26,6 +27,7 @@ rule plan_repair:
 rule repair:
     input:
         source=source_record,
+        here=source_here,
         plan="<results>/{id}/plan.json",
     output:
         "<results>/{id}/convert.json",

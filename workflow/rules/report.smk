@@ -2,6 +2,7 @@ rule report:
     input:
         local(config["checkpoints"]),
         expand("<results>/{id}/{stage}.json", id=ROWS, stage=["inspect", "convert"]),
+        expand("<results>/{id}/forgotten.txt", id=PASSING),
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
     output:

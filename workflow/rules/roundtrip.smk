@@ -1,6 +1,7 @@
 rule roundtrip:
     input:
         source=source_record,
+        here=source_here,
         converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:

@@ -29,6 +29,8 @@ ONLY_TO_CONVERT = ("--shard-size",)
 OF_THE_WORKFLOW = ("--old_checkpoint", "--output_file", "--fixed_checkpoint_path")
 #: what stands for cells beyond the last column
 BEYOND = "beyond the last"
+#: the ending of outputs that are one file
+_ONE_FILE = ".mdl"
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*([kmg]i?)?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _PLAIN = {"int": r"[+-]?\d+", "bool": "true|false", "float": r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"}
@@ -46,7 +48,7 @@ def near(name: str, known: Any) -> str:
 
 def masked(text: str) -> str:
     """A text in one line, in which no URI shows what may be a password: nothing after the scheme, to the text's end."""
-    return re.sub(r"(?<!generated)://.*", "://***", " ".join(text.split()))
+    return re.sub(r"(?<!generated)://(?!\*{3}').*", "://***", " ".join(text.split()))
 
 
 def read(path: str, columns: list[str]) -> list[Row]:
@@ -98,6 +100,12 @@ def kind_of(row: Mapping[str, str], known: Known) -> str:
     return "repair" if row["to"] in known["repairs"] else "conversion" if row["to"] else "migration"
 
 
+def _local(source: str) -> str:
+    """The path of a source on this machine; empty for others."""
+    scheme = source.partition("://")[0].lower() if "://" in source else ""
+    return unquote(urlsplit(source).path) if scheme == "file" else "" if scheme or source.startswith("row:") else source
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         found = re.search(r"unrecognized arguments: (--?[\w-]+)", message)
@@ -111,10 +119,13 @@ class Table:
         known: what cells may name.
         schema: of a row.
         here: whether a file is there, or was before its row was carried out.
+        results: the campaign's folder.
     """
 
-    def __init__(self, known: Known, schema: dict[str, Any], here: Callable[[str, str], bool]) -> None:
-        self.known, self.here = known, here
+    def __init__(
+        self, known: Known, schema: dict[str, Any], here: Callable[[str, str], bool], results: str = "results"
+    ) -> None:
+        self.known, self.here, self.results = known, here, results
         self.rows: dict[str, Row] = {}
         self._made: dict[str, str | None] = {}
         self._schema = jsonschema.Draft202012Validator(schema)
@@ -124,8 +135,8 @@ class Table:
         """Add a row, and yield its mistakes: the column, and what is wrong."""
         wrong = dict(self._of_form(row))
         yield from wrong.items()
-        for column in ("id", "source", "from", "to", "format", "options", "checks"):
-            if wrong.keys() & {column, *(("to", "format") if column in ("options", "checks") else ())}:
+        for column in ("id", "source", "from", "to", "format", "target", "keep", "options", "checks"):
+            if wrong.keys() & {column, *(("to", "format") if column in ("target", "options", "checks") else ())}:
                 continue
             try:
                 getattr(self, f"_check_{column}")(row)
@@ -157,7 +168,7 @@ class Table:
         elif scheme == "generated":
             self._check_generated(source)
         elif scheme in ("", "file"):
-            path = unquote(urlsplit(source).path) if scheme else source
+            path = _local(source)
             if not self.here(row["id"], path):
                 tilde = "; ~ isn't replaced: write the whole path" if path.startswith("~") else ""
                 raise CellError(f"there is no {path if scheme == '' else 'such file or folder'}{tilde}")
@@ -194,6 +205,25 @@ class Table:
     def _check_format(self, row: Row) -> None:
         if row["format"]:
             self._format(row["format"])
+
+    def _check_target(self, row: Row) -> None:
+        if not row["target"]:
+            return
+        if self.is_one_file(row) != row["target"].endswith(_ONE_FILE):
+            kind = "file, whose name ends with" if self.is_one_file(row) else "folder, whose name doesn't end with"
+            raise CellError(f"{row['target']!r}: the output is a {kind} {_ONE_FILE}")
+        target = Path(row["target"]).resolve()
+        paths = {f"row {other['id']}'s target": other["target"] for other in self.rows.values()}
+        rows = (*self.rows.values(), row)
+        paths |= {f"row {other['id']}'s source": _local(other["source"]) for other in rows}
+        for name, path in {**paths, "the results": self.results}.items():
+            there = Path(path).resolve()
+            if path and (target.is_relative_to(there) or there.is_relative_to(target)):
+                raise CellError(f"{row['target']!r} is, holds or lies in {name} ({path})")
+
+    def _check_keep(self, row: Row) -> None:
+        if row["keep"] == "no" and origin(row) is not None:
+            raise CellError(f"{row['source']!r} isn't fetched: another row's output stays")
 
     def _check_options(self, row: Row) -> None:
         asked = self.asked(row)

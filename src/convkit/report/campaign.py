@@ -215,13 +215,14 @@ def _with_standing(
     row: Conversion, directory: Path, earlier: dict[str, Conversion], judge: Judge | None, verify: bool
 ) -> Conversion:
     """The row, and why it is stale, if it is: also where the row that it starts from has another output since."""
-    reasons = [*stale(directory, row.documents, judge, always=verify)]
+    place = Path(row.claim["target"]) if row.claim.get("target") else None
+    reasons = [*stale(directory, row.documents, judge, always=verify, place=place)]
     origin = _origin(row, earlier)
     sides = ((origin.receipt.get("target") or {}), (row.receipt.get("source") or {})) if origin else ({}, {})
     made, read = (side.get("leaves") for side in sides)
     if origin and made and read and made != read and _algorithms(made) == _algorithms(read):
         reasons.append(f"its source is another than the output of row {origin.id}: convert it again")
-    return replace(row, stale=tuple(reasons), target=find_target(directory, row.documents))
+    return replace(row, stale=tuple(reasons), target=find_target(directory, row.documents, place))
 
 
 def _origin(row: Conversion, earlier: dict[str, Conversion]) -> Conversion | None:

@@ -27,7 +27,14 @@ _NAMED = 3
 _RECEIPT = ".convkit.json"
 
 
-def stale(directory: Path, documents: Documents, judge: Judge | None = None, *, always: bool = False) -> Iterator[str]:
+def stale(
+    directory: Path,
+    documents: Documents,
+    judge: Judge | None = None,
+    *,
+    always: bool = False,
+    place: Path | None = None,
+) -> Iterator[str]:
     """Why the documents of a row don't say anything about its output as it is now; nothing if they do.
 
     Args:
@@ -35,14 +42,15 @@ def stale(directory: Path, documents: Documents, judge: Judge | None = None, *, 
         documents: its receipt and its verdicts, by stage.
         judge: compares bytes where times alone differ; without it, such a file counts as changed.
         always: compare bytes in any case.
+        place: where the target was to be written, if not in the directory.
     """
     receipt = documents.get("convert", {})
     made_as = _made_as(receipt)
     if not made_as:
         return
-    target = find_target(directory, documents)
+    target = find_target(directory, documents, place)
     if target is None:
-        yield f"the target is gone: there is no {directory / made_as}"
+        yield f"the target is gone: there is no {place or directory / made_as}"
         return
     changed = [*_of_receipt(target, receipt), *_of_files(target, made_as, receipt)]
     times = [] if changed else [*_touched(target, made_as, receipt)]
@@ -57,8 +65,8 @@ def stale(directory: Path, documents: Documents, judge: Judge | None = None, *, 
             yield f"{check} judged another output than this one: make the check again"
 
 
-def find_target(directory: Path, documents: Documents) -> Path | None:
-    """Where the target lies: in the folder of its documents, perhaps renamed with its receipt, or where it was judged.
+def find_target(directory: Path, documents: Documents, place: Path | None = None) -> Path | None:
+    """Where the target lies: in its place, in the folder of its documents, perhaps renamed, or where it was judged.
 
     A checkpoint of several files may be any of them in verdicts, so that only its own name counts.
     """
@@ -69,7 +77,12 @@ def find_target(directory: Path, documents: Documents) -> Path | None:
     own = [path for path in directory.glob(f"*{_RECEIPT}") if seal and seal_on(path) == seal]
     renamed = [path.with_name(path.name.removesuffix(_RECEIPT)) for path in own]
     judged = [Path(str(documents[check].get("target", ""))) for check in CHECKS if check in documents]
-    places = [directory / made_as, *renamed, *(path for path in judged if path.name == made_as)]
+    places = [
+        *([place] if place else []),
+        directory / made_as,
+        *renamed,
+        *(path for path in judged if path.name == made_as),
+    ]
     return next((path for path in places if path.exists()), None)
 
 
