@@ -12,12 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import goldens
 import once
 import pytest
 from campaigns import QUICK, Campaign
 from warm import warm
+from xdist.scheduler import LoadFileScheduling
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +36,19 @@ def _memory(needed: int) -> Path | None:
     """A folder in memory, if so many bytes are free: a third of the time of many tests goes to a disk's small files."""
     memory = Path("/dev/shm")
     return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > needed else None
+
+
+class _ByImports(LoadFileScheduling):
+    """Gives the tests of a file to one process, and all files of the workflow to one, which imports snakemake once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return "workflow" if scope.startswith("tests/test_workflow") else scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _ByImports(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:
@@ -70,16 +85,29 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with warm(tmp_path_factory.mktemp("s") / "snakemake", "snakemake_runs:main") as command:
         yield command
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with warm(tmp_path_factory.mktemp("f") / "convkit", "fake_convkit:play", "warm_report") as command:
         yield command
+
+
+@pytest.fixture(scope="session")
+def convkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The real command, and the models that it is asked for."""
+    with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", "warm_convkit", "warm_report") as command:
+        yield command
+
+
+@pytest.fixture
+def real(tmp_path: Path, snakemake: Path, convkit: Path) -> Campaign:
+    """A campaign of the real command."""
+    return Campaign(tmp_path, f"{convkit.parent}:{os.environ['PATH']}", snakemake, *QUICK)
 
 
 @pytest.fixture

@@ -6,30 +6,15 @@ import base64
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from campaigns import BACK, BLUNT, GOOD, QUICK, REFUSED, ROOT, WRONG, Campaign, claim
-from warm import warm
+from campaigns import BACK, BLUNT, GOOD, REFUSED, ROOT, WRONG, Campaign, claim
 
 from convkit.generate.old_mdl import write_old
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
-
-
-@pytest.fixture(scope="module")
-def convkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The real command, and the models that it is asked for."""
-    with warm(tmp_path_factory.mktemp("c") / "convkit", "convkit.cli:main", "warm_convkit", "warm_report") as command:
-        yield command
-
-
-@pytest.fixture
-def real(tmp_path: Path, snakemake: Path, convkit: Path) -> Campaign:
-    """A campaign of the real command."""
-    return Campaign(tmp_path, f"{convkit.parent}:{os.environ['PATH']}", snakemake, *QUICK)
 
 
 @pytest.fixture

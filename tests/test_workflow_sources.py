@@ -8,13 +8,10 @@ import shutil
 from pathlib import Path
 
 from campaigns import BACK, GOOD, Campaign, claim
-from test_workflow import convkit, real
 
 from convkit.fetch.in_place import COPIED_UP_TO
 from convkit.generate import generate
 from convkit.generate.options import parse
-
-__all__ = ["convkit", "real"]
 
 LLAMA = "generated://llama?layers=1&seed=5"
 

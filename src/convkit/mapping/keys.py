@@ -117,18 +117,19 @@ class KeyTemplate:
 
     def match(self, key: str, names: Mapping[str, Any]) -> Bindings | None:
         """Return what the placeholders stand for in ``key``; None if the key doesn't match."""
-        found = self._pattern(names).fullmatch(key)
+        found = self.pattern(names).fullmatch(key)
         return None if found is None else self._bindings(found)
 
     def matching(self, keys: Collection[str], names: Mapping[str, Any]) -> Iterator[tuple[str, Bindings]]:
         """Yield each key that matches, with what the placeholders stand for in it."""
         if not keys:
             return
-        for key, found in zip(keys, map(self._pattern(names).fullmatch, keys), strict=True):
+        for key, found in zip(keys, map(self.pattern(names).fullmatch, keys), strict=True):
             if found is not None:
                 yield key, self._bindings(found)
 
-    def _pattern(self, names: Mapping[str, Any]) -> re.Pattern[str]:
+    def pattern(self, names: Mapping[str, Any]) -> re.Pattern[str]:
+        """The template as a regular expression, which matches whole keys."""
         return _compiled(self.text, tuple([str(names[name]) for name in self.config])) if self.config else self._plain
 
     @cached_property

@@ -124,22 +124,44 @@ def _groups(rule: Rule, places: Placeholders, text: Bindings, found: Found, name
     def cells(bound: Bindings) -> list[Cell]:
         return [Cell(at, *found.get(tuple(sorted({**bound, **at}.items())), ([], []))) for at in ats]
 
-    bounds = [text | bound for bound in _products(places, places.shared, found)]
+    runs = {name: places.run(name, one, found) for name, one in places.shared.items() if not one.wild}
     own = {tuple(sorted(at.items())) for at in ats}
-    there = set()  # looked up first: most rules with many choices have few leaves
+    there: dict[tuple[Any, ...], None] = {}
     for place in found:
         if tuple(pair for pair in place if pair[0] in places.left) in own:
-            there.add(tuple(pair for pair in place if pair[0] not in places.left))
-    present: list[Group] = []
-    others: list[Bindings] = []
-    for bound in bounds:
-        if tuple(sorted(bound.items())) in there:
-            present.append(Group(bound, cells(bound)))
-        else:
-            others.append(bound)
+            bound = dict(place)
+            there[tuple(bound[name] for name in runs)] = None
+    present = [Group(text | bound, cells(text | bound)) for bound in _in_order(runs, there)]
     if present:
+        others = [text | bound for bound in _others(rule, places, runs, there)]
         _check_complete(rule, places, present, others=others, cells=cells, names=names)
     yield from present
+
+
+def _in_order(runs: abc.Mapping[str, list[Any]], chosen: Iterable[tuple[Any, ...]]) -> list[Bindings]:
+    """The combinations among some that the placeholders' values make, in their order."""
+    orders = [{value: number for number, value in enumerate(run)} for run in runs.values()]
+    placed = [
+        (tuple(order[value] for order, value in zip(orders, values, strict=True)), values)
+        for values in chosen
+        if all(value in order for order, value in zip(orders, values, strict=True))
+    ]
+    return [dict(zip(runs, values, strict=True)) for _, values in sorted(placed, key=lambda one: one[0])]
+
+
+def _others(
+    rule: Rule, places: Placeholders, runs: abc.Mapping[str, list[Any]], there: abc.Collection[tuple[Any, ...]]
+) -> list[Bindings]:
+    """The combinations that aren't there; of an optional rule, which may have very many, those that may be missing."""
+    if not rule.optional:
+        wanted = dict.fromkeys(itertools.product(*runs.values()))
+    else:  # which have the same choices as one that is there
+        named = [bool(places.shared[name].choices) for name in runs]
+        wanted = {}
+        for values in there:
+            kin = ([value] if choice else run for value, choice, run in zip(values, named, runs.values(), strict=True))
+            wanted |= dict.fromkeys(itertools.product(*kin))
+    return _in_order(runs, (values for values in wanted if values not in there))
 
 
 def _products(places: Placeholders, which: abc.Mapping[str, Placeholder], found: Found) -> list[Bindings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ class Wholes:
         self.parts = [part for part in parts if Condition.parse(part.when).holds(names)]
         self._names = names
         self._found: dict[str, list[Part]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def of(self, key: str) -> list[Part]:
         """The parts that are there as a whole or not at all to which a leaf belongs, itself or as what they need."""
@@ -34,4 +36,6 @@ class Wholes:
         return any(self._is_of(form, key) for part in self.parts for form in (*part.keys, part.beside))
 
     def _is_of(self, form: str, key: str) -> bool:
-        return KeyTemplate.parse(form).match(key, self._names) is not None
+        if form not in self._patterns:
+            self._patterns[form] = KeyTemplate.parse(form).pattern(self._names)
+        return self._patterns[form].fullmatch(key) is not None
