@@ -20,16 +20,18 @@ def workers(threads: int | None, nbytes: int) -> Executor:
         threads: how many threads, if there is much to do; None for a few more than there are cores.
         nbytes: of all the work.
     """
-    return _Caller() if threads == 1 or nbytes <= LITTLE else ThreadPoolExecutor(threads)
+    return Caller() if threads == 1 or nbytes <= LITTLE else ThreadPoolExecutor(threads)
 
 
-class _Caller(Executor):
+class Caller(Executor):
     """Does in the calling thread, which gets the errors, what is submitted; what is mapped, once it is needed."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """What has been done by now."""
         done: Future[Any] = Future()
         done.set_result(fn(*args, **kwargs))
         return done
 
     def map(self, fn: Callable[..., Any], *iterables: Any, **_: Any) -> Iterator[Any]:
+        """What is done one by one as it is asked for."""
         return map(fn, *iterables)

@@ -15,13 +15,14 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.checkpoint.threads import LITTLE, Caller
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.gzip import packed_chunks
 from convkit.formats.arrays.ranges import block, box_size, boxes
@@ -95,7 +96,7 @@ class ArrayReader:
             if isinstance(zarray, Zarray) and is_unpacked_here(zarray) and array.kvstore["driver"] == "file":
                 folder, bounds = Path(array.place), (start, stop)
                 if _whole_chunks(zarray, start, stop):
-                    unpacked = read_unpacked(zarray, folder, key, bounds, self._pool())
+                    unpacked = read_unpacked(zarray, folder, key, bounds, self._pool((stop - start) * kind.itemsize))
                     if unpacked is not None:
                         return unpacked
                 check(zarray, folder, key, bounds, self._checked)
@@ -119,7 +120,10 @@ class ArrayReader:
                 self._threads.shutdown()
                 self._threads = None
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _pool(self, nbytes: int) -> Executor:
+        """The threads that unpack chunks of so many bytes."""
+        if nbytes <= LITTLE:
+            return Caller()
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "unpack")
