@@ -46,6 +46,7 @@ def test_one_target_has_its_page_beside_it(folder: Path, capsys: pytest.CaptureF
     for path in (folder / "one.mdl", receipt_path(folder / "one.mdl")):
         assert main(["report", str(path)]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == str(folder / "one.mdl.report.html")
+    assert "in <code>one.mdl.summary.json</code>" in (folder / "one.mdl.report.html").read_text()
     row = rows(folder / "one.mdl.summary.json")["one.mdl"]
     assert (row["verdict"], row["source"]) == ("yes", str(HERE / "llama_gqa" / "hf"))
     assert main(["report", str(folder / "other.mdl")]) == 1

@@ -46,7 +46,7 @@ def build_report(
     page, figures = page_places(directory)
     summary = summarize(conversions, page.parent)
     _write(figures, json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
-    return _write(page, render(summary, conversions))
+    return _write(page, render(summary, conversions, figures.name))
 
 
 def _write(path: Path, content: str) -> Path:

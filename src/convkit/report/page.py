@@ -114,8 +114,11 @@ class Inline:
         return cls(Markup(content), f"'sha256-{digest}'")  # the package's own file
 
 
-def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
-    """Render the whole page. What needs a look comes first, and only that many conversions are shown whole."""
+def render(summary: Summary, conversions: Sequence[Conversion], figures: str = "summary.json") -> str:
+    """Render the whole page, beside which the figures are in a file of this name.
+
+    What needs a look comes first, and only that many conversions are shown whole.
+    """
     order = glance.worst_first(summary.rows)
     ordered = [(summary.rows[number], conversions[number]) for number in order]
     whole = [conversion for _, conversion in ordered[:MOST_WHOLE]]
@@ -124,6 +127,7 @@ def render(summary: Summary, conversions: Sequence[Conversion]) -> str:
     template = _environment().get_template("report.html.j2")
     return template.render(
         summary=summary,
+        figures=figures,
         headline=headline(summary),
         verdicts=glance.verdicts(summary),
         families=glance.families(summary),
