@@ -202,6 +202,31 @@ def test_error_as_json(source: Path, capsys: pytest.CaptureFixture[str], tmp_pat
     assert document["remedy"]
 
 
+def test_a_conversion_says_which_stage_stopped_it(
+    source: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A command of one stage doesn't."""
+
+    def stopped(*words: str) -> tuple[str, str | None]:
+        capsys.readouterr()
+        assert main([*words, "--to", "cerebras/llama", "--json"]) == 3
+        said = capsys.readouterr()
+        return said.err.strip().rpartition("; ")[2], json.loads(said.out)["stage"]
+
+    convert = ("convert", str(source), str(tmp_path / "out.mdl"))
+    config = json.loads((source / "config.json").read_text())
+    infinite = first_shard(source)
+    fields, data = header(infinite)
+    rewrite(infinite, fields, b"\xff\xff\x7f\x7f" * (len(data) // 4))
+    assert stopped(*convert, "--dtype", "float16") == ("stopped while converting)", "converting")
+    (source / "config.json").write_text(json.dumps(config | {"vocab_size": 1}))
+    assert stopped(*convert) == ("stopped while planning)", "planning")
+    assert stopped("plan", str(source))[1] is None
+    missing_shard(source)
+    assert stopped(*convert) == ("stopped while reading)", "reading")
+    assert list(tmp_path.glob("out*")) == []
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -20,6 +20,7 @@ from convkit.cli.ending import ended, refused
 from convkit.cli.parsing import Parser
 from convkit.cli.recorded import look_up
 from convkit.cli.remedies import answered
+from convkit.cli.stage import WORK
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError
 
@@ -174,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         return ended(lambda: run(argv), json_too=_asks_for_json(argv))
     finally:
         VOLUME.quiet = VOLUME.verbose = False
+        WORK.stage = ""
 
 
 def run(argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli import migrate
 from convkit.cli.output import emit, few_of, note, parse_size, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
+from convkit.cli.stage import stage
 from convkit.errors import UsageError
 from convkit.execute import convert
 from convkit.files.receipt import receipt_path
@@ -43,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--threads {args.threads}", remedy="at least 1")
     if (request := migrate.asked_for(args)) is not None:
         return migrate.convert(args, request)
-    with opened(args) as source:
-        receipt = converted(args, source, planned(args, source))
+    with stage("reading"):
+        source = opened(args)
+    with source:
+        with stage("planning"):
+            plan = planned(args, source)
+        with stage("converting"):
+            receipt = converted(args, source, plan)
     print_summary(args, receipt, source.config_path)
     return 0
 

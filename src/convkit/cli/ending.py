@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from convkit.cli.stage import WORK
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError
 
@@ -106,12 +107,21 @@ def error_document(error: ConvkitError, code: int | None = None) -> dict[str, An
         "key": error.key,
         "problem": error.problem,
         "remedy": error.remedy,
+        "stage": WORK.stage or None,
         "exit_code": error.exit_code if code is None else code,
     }
 
 
+def _with_stage(error: ConvkitError) -> str:
+    """The error's line; of a command of several stages, it ends with the one that stopped."""
+    if not WORK.stage:
+        return str(error)
+    stopped = f"stopped while {WORK.stage}"
+    return f"{str(error)[:-1]}; {stopped})" if error.remedy else f"{error} ({stopped})"
+
+
 def _say(error: ConvkitError, json_too: bool, code: int | None = None) -> int:
-    print(f"convkit: {error}", file=sys.stderr)
+    print(f"convkit: {_with_stage(error)}", file=sys.stderr)
     if json_too:
         try:
             print(json.dumps(error_document(error, code), indent=1), flush=True)
