@@ -156,6 +156,11 @@ COMMANDS: dict[str, Command | Group] = {
         "verify_options",
         "verify",
     ),
+    "table": Command(
+        "table",
+        "write a campaign's table of the checkpoints that lie in folders",
+        "table models --to cerebras > config/checkpoints.tsv",
+    ),
     "report": Command(
         "report",
         "make the report page of a campaign, or of one conversion",
