@@ -18,7 +18,7 @@ from typing import Any
 
 from convkit.cli.stage import WORK
 from convkit.cli.volume import VOLUME
-from convkit.errors import ConvkitError
+from convkit.errors import ConvkitError, UsageError
 
 FAULT, INTERRUPTED = 70, 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -114,7 +114,7 @@ def error_document(error: ConvkitError, code: int | None = None) -> dict[str, An
 
 def _with_stage(error: ConvkitError) -> str:
     """The error's line; of a command of several stages, it ends with the one that stopped."""
-    if not WORK.stage:
+    if not WORK.stage or isinstance(error, UsageError):
         return str(error)
     stopped = f"stopped while {WORK.stage}"
     return f"{str(error)[:-1]}; {stopped})" if error.remedy else f"{error} ({stopped})"
