@@ -46,7 +46,7 @@ test-slow: setup
 
 # The page in a real browser, which is CONVKIT_BROWSER or one on the path.
 test-browser: setup
-	$(PYTEST) -m browser
+	$(PYTEST) -m browser tests/test_browser.py
 
 # The reference implementation of the .mdl format needs an environment of its own.
 test-interop: setup .venv-interop/.ready
