@@ -137,6 +137,13 @@ def test_no_width_needs_to_be_scrolled_sideways(browser, tmp_path: Path, scheme:
     page.close()
 
 
+def test_one_conversion_has_no_filter(browser, tmp_path: Path) -> None:
+    sample.write_row(tmp_path / "row", stages=sample.all_stages())
+    page = Opened(browser, build_report(tmp_path))
+    assert page.shown() == ["row"] and page.tab.locator("form").count() == 0
+    page.close()
+
+
 def test_the_filter_works_within_snakemakes_own_report(browser, played: Campaign) -> None:
     played.write([WRONG, GOOD])
     played.run()

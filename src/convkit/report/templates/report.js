@@ -1,7 +1,8 @@
 "use strict";
-// The filter. Without a script the page shows every row; the filter itself is hidden then.
+// The filter. Without a script the page shows every row; the filter itself is hidden then. One row has no filter.
 (() => {
   const form = document.getElementById("page:filter");
+  if (form === null) return;
   const [verdict, family, text] = ["verdict", "family", "text"].map((name) => form.elements[name]);
   const counted = document.getElementById("page:shown");
   const rows = [...document.querySelectorAll(".glance tbody")].map((line) => ({
