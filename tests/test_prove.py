@@ -188,6 +188,15 @@ def test_a_chain_from_a_source_that_is_fetched(tmp_path: Path) -> None:
     assert not changed(before, target)
 
 
+def test_a_migration_that_was_made_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").mkdir()
+    save_file({"a": np.ones(3, "float32")}, tmp_path / "source" / "model.safetensors")
+    paths = [str(tmp_path / "source"), str(tmp_path / "made")]
+    assert main(["orbax", "migrate", *paths, "--to", "v1", "--no-restore"]) == 0
+    assert main(["prove", *paths, "--format", "orbax-v1"]) == 2
+    assert "made: exists, and its receipt doesn't say of which bytes it was made" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_migration_of_orbax(tmp_path: Path) -> None:
     generate("generated://orbax-v0", tmp_path / "source")

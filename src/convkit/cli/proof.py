@@ -31,6 +31,9 @@ from convkit.report.standing import stale
 _COMPARING = ("probe_length", "faults", "stages", "device", "memory", "source_recorded", "target_recorded")
 _DECIDE: dict[str, tuple[str, ...]] = {"roundtrip": (), "equivalence": _COMPARING}
 
+#: what is wrong, by whether the source is the one that was converted
+_ANOTHER = {True: None, False: "was made of another source"}
+
 
 class Record(Document, frozen=True, kw_only=True):
     """What the documents beside a target were made from."""
@@ -53,14 +56,14 @@ class Record(Document, frozen=True, kw_only=True):
 class Work:
     """What is to be proved: the plan, its digest, the files of the source, and how it is carried out.
 
-    ``is_source_of`` compares the source's content with what a receipt says of it.
+    ``is_source_of`` compares the source's content with what a receipt says of it; None where receipts don't say it.
     """
 
     plan: dict[str, Any]
     digest: str
     watch: Watch
     carry_out: Callable[[], dict[str, Any]]
-    is_source_of: Callable[[dict[str, Any]], bool]
+    is_source_of: Callable[[dict[str, Any]], bool | None]
 
 
 class Proof:
@@ -106,8 +109,10 @@ class Proof:
             return "was written with other options"
         if why := next(stale(self.target.parent, {"convert": receipt}, altered), None):
             return f"isn't as it was written: {why}"
-        same = record is not None and record.files == as_json(work.watch.identities())
-        return None if same or work.is_source_of(receipt) else "was made of another source"
+        if record is not None and record.files == as_json(work.watch.identities()):
+            return None
+        same = work.is_source_of(receipt)
+        return "its receipt doesn't say of which bytes it was made" if same is None else _ANOTHER[same]
 
     def keep(self, work: Work, receipt: dict[str, Any]) -> None:
         """Record what the output is made from; forget checks that aren't about it, and stages that failed."""

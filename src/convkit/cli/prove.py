@@ -144,7 +144,7 @@ def _planned(args: argparse.Namespace) -> Iterator[Work]:
         watch.reads([args.source])
         document = migrate.plan_document(migrate.plan_migration(args.source, request)).to_json()
         digest = digest_value("sha256", document)
-        yield Work(document, digest, watch, lambda: migrate.migrated(args, request), lambda _: False)
+        yield Work(document, digest, watch, lambda: migrate.migrated(args, request), lambda _: None)
         return
     with opened(args) as source:
         plan = planned(args, source)
