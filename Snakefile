@@ -27,7 +27,6 @@ pathvars:
 
 wildcard_constraints:
     id="|".join(map(re.escape, ROWS)),
-    target=r"target(\.mdl)?",
 
 
 localrules:

@@ -17,7 +17,7 @@ from convkit.cli import known
 from convkit.report.checks import checks_asked_for
 from convkit.report.table import read_rows
 
-claims = scripts("claims")
+cells = scripts("cells")
 #: a mapping of another package
 THEIRS = """
 from dataclasses import replace
@@ -220,11 +220,11 @@ def test_what_a_table_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_options_of_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``--shard-size`` is an option of convert, not of plan; what both take is given to both."""
-    row = GOOD | {"options": "--release=2.9 --shard-size 5GB --drop 'a b' --dtype bfloat16"}
+    row = GOOD | {"options": "--release=2.9 --shard-size 5GB --drop 'a b' --dtype torch.BF16"}
     rules = read_rules(tmp_path, [row], monkeypatch)
 
     good = SimpleNamespace(id="good")
-    plain = ["--to", "cerebras/llama", "--release=2.9", "--drop", "a b", "--dtype", "bfloat16"]
+    plain = ["--to", "cerebras/llama", "--release=2.9", "--drop", "a b", "--dtype", "torch.BF16"]
     assert rules.plan_request(good) == plain
     assert rules.request(good) == [*plain[:3], "--shard-size", "5GB", *plain[3:]]
 
@@ -266,22 +266,24 @@ def test_checks_are_read_as_the_report_reads_them(cell: str):
         except Exception:
             return "refused"
 
-    assert asked(claims._asked_for) == asked(checks_asked_for)
+    assert asked(cells.asked_for) == asked(checks_asked_for)
 
 
 def test_a_table_is_checked_without_convkit(tmp_path: Path):
     """Snakemake's own process imports nothing of it."""
     Campaign(tmp_path, "").write([GOOD, BACK])
     code = """
-import json, sys
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 sys.modules["convkit"] = None
 rules = Path(sys.argv[1])
 modifier = SimpleNamespace(modify_path=str)
 workflow = SimpleNamespace(source_path=lambda path: rules / path, modifier=modifier)
-names = {"config": json.loads(Path("config.json").read_text()), "workflow": workflow}
+names = {"config": {"checkpoints": "claims.tsv"}, "workflow": workflow}
 exec(compile((rules / "common.smk").read_text(), "common.smk", "exec"), names)
 assert list(names["ROWS"]) == ["good", "back"]
+assert names["config"] == names["DEFAULTS"] | {"checkpoints": "claims.tsv"}
+assert names["DEFAULTS"] == names["yaml"].safe_load((rules.parents[1] / "config/config.yaml").read_text())
 """
     subprocess.run([sys.executable, "-c", code, str(ROOT / "workflow/rules")], check=True, cwd=tmp_path)

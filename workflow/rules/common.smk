@@ -34,6 +34,7 @@ def shipped(path):
     return json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
 
 
+cells = module("cells")
 claims = module("claims")
 origin = claims.origin
 killed_runs = module("killed_runs")
@@ -58,14 +59,14 @@ DEFAULTS = {
 
 def refuse(mistakes):
     """End with a line for each mistake: no job was begun, so no trace would help."""
-    sys.exit("\n".join(f"convkit: {claims.masked(mistake)}" for mistake in mistakes))
+    sys.exit("\n".join(f"convkit: {cells.masked(mistake)}" for mistake in mistakes))
 
 
 def check_config():
     """Refuse a config that its schema doesn't allow, and make its values what the rules use."""
     schema = shipped("schemas/config.schema.yaml")
     known = schema["properties"]
-    mistakes = [f"config: {name}: is not known{claims.near(name, known)}" for name in config if name not in known]
+    mistakes = [f"config: {name}: is not known{cells.near(name, known)}" for name in config if name not in known]
     config.update({name: value for name, value in DEFAULTS.items() if name not in config})
     for mistake in jsonschema.Draft202012Validator(schema).iter_errors(config):
         if mistake.absolute_path:
@@ -104,8 +105,8 @@ def read_table(path):
     """The table of claims, of which every row is right."""
     schema = shipped("schemas/checkpoints.schema.yaml")
     try:
-        rows = claims.read(path, list(schema["properties"]))
-    except claims.CellError as error:
+        rows = cells.read(path, list(schema["properties"]))
+    except cells.CellError as error:
         refuse(f"{path}: {line}" for line in str(error).splitlines())
     table = claims.Table(known(), schema, is_here, RESULTS)
     mistakes = [
@@ -366,7 +367,7 @@ def equivalence_need(wildcards, input):
 def equivalence_memory(wildcards, input):
     """Megabytes for an equivalence check: those that the row allows, otherwise those that it will need."""
     if allowed := equivalence_settings(wildcards).get("memory"):
-        return 1 + claims.size(allowed) // 1_000_000
+        return 1 + cells.size(allowed) // 1_000_000
     predicted = equivalence_need(wildcards, input)
     return (
         1 + predicted.memory // 1_000_000
