@@ -183,4 +183,4 @@ def _part(part: str | Placeholder, choices: Mapping[str, tuple[str, ...]]) -> st
     known = choices.get(part.name, ()) if part.config else part.choices
     if known:
         return f"(?:{'|'.join(map(re.escape, known))})"
-    return r"[^.]*" if part.config else r"\d+"
+    return r"[^.]*\.?" if part.config else r"\d+"  # a name may stand for a part with its dot
