@@ -48,11 +48,12 @@ def declared(plan: Plan) -> list[tuple[str, str, Any, Any]]:
 
 
 def test_a_plan_lists_deviations_and_unknown_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = make_plan(source_of(Memory(ARRAYS), {"act": "gelu_new", "flavour": "mild"}), DIRECT)
+    source = source_of(Memory(ARRAYS), {"act": "gelu_new", "flavour": "mild"})
+    plan = make_plan(source, DIRECT)
     assert declared(plan) == [("source", "act", "gelu_new", "gelu")] and plan.unknown == ("flavour",)
     document = plan.to_json()
     assert document["deviations"][0]["reason"] == REASON and document["unknown"] == ["flavour"]
-    command._show(document | {"digest": plan.digest})
+    command._show(document | {"digest": plan.digest}, source)
     said = capsys.readouterr().out
     assert f"deviation: the source's act is 'gelu_new', and the target takes it as 'gelu': {REASON}\n" in said
     assert "unknown: flavour (not a field of the source's config class; kept in the complement)\n" in said

@@ -203,6 +203,6 @@ def test_a_migration_whose_orbax_is_killed(
     job = restore.job
     monkeypatch.setattr(restore, "job", lambda *arguments: {**job(*arguments), "then": "kill"})
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(ConvkitError, match=r"couldn't be run: its process was ended by signal 9 \(.*--no-restore\)"):
+    with pytest.raises(ConvkitError, match=r"failed on it: its process was ended by signal 9 \(.*--no-restore "):
         migrate(layout("v1_save"), tmp_path / "target", Request("v0"))
     assert sorted(tmp_path.iterdir()) == before

@@ -137,7 +137,7 @@ def test_every_format_that_holds_them_keeps_their_bits(format: str, tmp_path: Pa
 def test_a_migrated_leaf_equals_itself_and_no_other(tmp_path: Path) -> None:
     one, other = special(16), positive_zero(special(16))
     same = written(tmp_path / "same", "orbax-v0", {"w": ((16,), one)})
-    assert _differing_leaves(same, same) == (1, [])
+    assert _differing_leaves(same, same, (), ()) == (1, [])
     changed = written(tmp_path / "changed", "orbax-v0", {"w": ((16,), other)})
-    count, wrong = _differing_leaves(same, changed)
+    count, wrong = _differing_leaves(same, changed, (), ())
     assert count == 1 and len(wrong) == 1
