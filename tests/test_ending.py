@@ -49,7 +49,12 @@ def test_an_interrupt_while_modules_are_imported(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     (tmp_path / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     done = subprocess.run(
-        [*COMMAND, "inspect", str(tmp_path), "--digest"], check=False, capture_output=True, text=True, env=environment
+        [*COMMAND, "inspect", str(tmp_path), "--digest"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's jobs ignore it
     )
     assert (done.returncode, lines(done)) == (130, ["convkit: interrupted; the same command resumes"])
 

@@ -24,7 +24,7 @@ from convkit.errors import ConfigError, PlanError
 from convkit.execute import convert
 from convkit.mapping import Mapping, inverse
 from convkit.plan import Options, Plan, make_plan, open_source
-from convkit.testing.fates import check_config, check_fields, check_rows
+from convkit.testing.fates import check_config, check_fields, check_rows, plainer
 from convkit.testing.formats import check_bits
 from convkit.testing.missing import check_missing
 from convkit.testing.models import Model, Search, carried_out, plan_back
@@ -160,6 +160,8 @@ def every_release_has_a_plan(mapping: Mapping, folder: Path, random: Random) -> 
         for side in {model.mapping.name: model.mapping for model in found.models}.values():
             mine = [model for model in found.models if model.mapping is side]
             problems = [_problem_of(model, release) for model in mine]
+            if None not in problems:
+                problems += [_problem_of(plain, release) for model in mine for plain in plainer(model)]
             assert None in problems, f"{side.name}: release {release}: no model converts: {problems[0]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from convkit.config import ConfigTable, Converted, Field, Flag, Release
@@ -94,6 +95,16 @@ def check_fields(model: Model) -> None:
                     continue
                 default = source.default(path)
                 assert same(value, default), f"{model.mapping.name}: {path} = {value!r} is passed over in silence"
+
+
+def plainer(model: Model) -> Iterator[Model]:
+    """The model with null in one of the fields that may be null, each in turn: a release may lack that field."""
+    for table, section, path in _fields(model.mapping.config, model.config):
+        place = f"{section}.{path}" if section else path
+        if class_fields(table, _source(table))[path].kind.null and dig(model.config, place) is not None:
+            config = deepcopy(model.config)
+            plant(config, place, None)
+            yield replace(model, config=config)
 
 
 def _plain_fields(table: ConfigTable) -> set[str]:
