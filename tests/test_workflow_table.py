@@ -55,6 +55,8 @@ def refused(directory: Path, rows: list[dict[str, str]], monkeypatch: pytest.Mon
         ([GOOD | {"options": "--relaese 2.9"}], {}, "row 1, column options: unrecognized arguments: --relaese 2.9"),
         ([GOOD | {"options": "--config 'a b"}], {}, 'row 1, column options: "--config \'a b": No closing quotation'),
         ([GOOD | {"source": "generated://lama"}], {}, "row 1, column source: no family is called 'lama'"),
+        ([GOOD | {"source": "s4://bucket/m"}], {}, "row 1, column source: no driver fetches the scheme 's4'"),
+        ([GOOD | {"to": "fix-checkpoint-spek", "options": "--copy-healthy"}], {}, "row 1, column to: no layout is"),
         ([GOOD | {"to": "data-iter-state"}], {}, "row 1, column options: the following arguments are required: -w"),
         (
             [GOOD | {"checks": "equivalance"}],
@@ -196,7 +198,9 @@ def test_all_mistakes_are_listed_before_anything_runs(played: Campaign):
         "row 2, column sha256",
         "row 2, column source",
         "row 2, column to",
+        "row 2, column options",
         "row 3, column to",
+        "row 3, column checks",
         "row 4, column id",
         "row 4, column options",
     ]

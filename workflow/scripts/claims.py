@@ -73,8 +73,11 @@ class Table:
         """Add a row, and yield its mistakes: the column, and what is wrong."""
         wrong = dict(self._of_form(row))
         yield from wrong.items()
+        # a name that was meant for a repair's has other options than a conversion's
+        unclear = {"to"} if near(row["to"], self.known["repairs"]) else set()
+        needed = {"target": {"to", "format"}, "options": unclear, "checks": unclear}
         for column in ("id", "source", "from", "to", "format", "target", "keep", "options", "checks"):
-            if wrong.keys() & {column, *(("to", "format") if column in ("target", "options", "checks") else ())}:
+            if wrong.keys() & {column, *needed.get(column, ())}:
                 continue
             try:
                 getattr(self, f"_check_{column}")(row)
@@ -110,6 +113,11 @@ class Table:
             if not self.here(row["id"], path):
                 tilde = "; ~ isn't replaced: write the whole path" if path.startswith("~") else ""
                 raise CellError(f"there is no {path if scheme == '' else 'such file or folder'}{tilde}")
+        elif scheme not in self.known["schemes"]:
+            import fsspec  # it has drivers of other packages too
+
+            if scheme not in (drivers := fsspec.available_protocols()):
+                raise CellError(f"no driver fetches the scheme {scheme!r}{near(scheme, drivers)}")
 
     def _check_generated(self, uri: str) -> None:
         parts, families = urlsplit(uri), self.known["generated"]

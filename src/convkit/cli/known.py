@@ -18,14 +18,15 @@ from convkit.cli import COMMANDS, Command, Group
 from convkit.cli.kinds import KINDS, MIGRATIONS, REPAIRS
 from convkit.cli.migrate import asked_for
 from convkit.errors import UsageError
+from convkit.fetch import schemes
 from convkit.formats import get_format, names
 from convkit.generate.families import FAMILIES
 from convkit.mapping.layout import Layout
 from convkit.mappings import all_mappings, layouts
 from convkit.plan.make import castable
 
-#: the layout of what a family generates, where it is always the same
-_MADE = {name: f"hf/{name}" for name in ("llama", "gpt2", "bert", "gptj", "codegen")} | {"t5x": "t5x/t5"}
+#: the layout of what a family generates that isn't one of transformers'
+_MADE = {"t5x": "t5x/t5"}
 #: commands whose options a row may give
 _COMMANDS = ("plan", "convert", "equivalence")
 _ACTIONS = {
@@ -50,6 +51,7 @@ def document() -> dict[str, Any]:
         "repairs": list(REPAIRS),
         "migrations": list(MIGRATIONS),
         "checks": {kind: {check: list(given) for check, given in of.checks.items()} for kind, of in KINDS.items()},
+        "schemes": schemes(),
         "generated": {name: _family(name, family) for name, family in FAMILIES.items()},
         "options": options,
         "conversion_only": [option["flags"][-1] for option in options["plan"] if _refused_by_migrations(option)],
@@ -63,7 +65,8 @@ def _layout(layout: Layout) -> dict[str, Any]:
 def _family(name: str, family: type) -> dict[str, Any]:
     hints = get_type_hints(family)
     options = {field.name: list(get_args(kind := hints[field.name])) or kind.__name__ for field in fields(family)}
-    return {"layout": _MADE.get(name), "options": options}
+    layout = f"hf/{name}" if f"hf/{name}" in layouts() else _MADE.get(name)
+    return {"layout": layout, "options": options}
 
 
 def _parser(command: Command) -> argparse.ArgumentParser:

@@ -39,7 +39,7 @@ from convkit.files.staging import finally_called
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.uri import hide_secrets, scheme_of
 
-__all__ = ["fetch", "recorded", "seen_now"]
+__all__ = ["fetch", "recorded", "schemes", "seen_now"]
 
 #: the constructor of each scheme's source; other schemes go to fsspec
 _SOURCES: dict[str | None, Callable[[str], Source]] = {
@@ -50,6 +50,11 @@ _SOURCES: dict[str | None, Callable[[str], Source]] = {
     "http": Http,
     "https": Http,
 }
+
+
+def schemes() -> list[str]:
+    """The schemes of URIs that convkit fetches itself; others go to fsspec."""
+    return [scheme for scheme in _SOURCES if scheme]
 
 
 def fetch(
