@@ -29,9 +29,10 @@ MODELS = {
     "codegen": ("2.9",),
     "mistral": ("2.9",),
     "mixtral": ("2.9",),
+    "gpt_neox": ("2.1", "2.9"),
 }
 #: ModelZoo's layout of a family, where it is another family's
-LAYOUTS = {"codegen": "cerebras/gptj"}
+LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox"}
 #: training checkpoints, with optimizer, schedulers, step and loader state
 TRAINED = {
     "llama": ("2.1", "2.2", "2.3", "2.4", "2.5"),
@@ -41,7 +42,8 @@ TRAINED = {
     "codegen": ("2.1", "2.2", "2.3", "2.4", "2.5"),
 }
 #: buffers that the original writes for Hugging Face, and transformers rebuilds
-BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids")
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids", ".attention.bias", ".attention.masked_bias",
+           ".rotary_emb.inv_freq")  # fmt: skip
 #: keys of the original's yaml that 2.10's model classes reject
 LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
 
@@ -57,7 +59,8 @@ def with_ours(fields: dict[str, Any]) -> dict[str, Any]:
 
 def family(model: str) -> str:
     """``bert_qa`` -> ``bert``."""
-    return model.replace("-", "_").partition("_")[0]
+    plain = model.replace("-", "_")
+    return "gpt_neox" if plain.startswith("gpt_neox") else plain.partition("_")[0]
 
 
 def cerebras(family: str) -> str:

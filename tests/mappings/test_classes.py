@@ -14,7 +14,8 @@ from convkit.mappings.cerebras.classes import bert, gpt2, gptj
 OURS = [found for module in (hf_classes, bert, gpt2, gptj) for found in vars(module).values()
         if isinstance(found, ConfigClass)]  # fmt: skip
 THEIRS = [hf_classes.GPT2_CONFIG, hf_classes.LLAMA_CONFIG, hf_classes.BERT_CONFIG, hf_classes.GPTJ_CONFIG,
-          hf_classes.CODEGEN_CONFIG, hf_classes.MISTRAL_CONFIG, hf_classes.MIXTRAL_CONFIG]  # fmt: skip
+          hf_classes.CODEGEN_CONFIG, hf_classes.MISTRAL_CONFIG, hf_classes.MIXTRAL_CONFIG,
+          hf_classes.GPT_NEOX_CONFIG]  # fmt: skip
 
 
 @pytest.mark.parametrize("table", THEIRS, ids=lambda table: table.name)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from goldens import golden_dir
 from recorded import cerebras, with_ours
+from recorded import family as family_of
 
 from convkit.config import ConfigTable
 from convkit.errors import ConfigError
@@ -44,6 +45,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "mistral-headless": {"lm_head": False, "hf": ""},
     "mixtral": {},
     "mixtral-headless": {"lm_head": False, "hf": ""},
+    "gpt-neox": {},
+    "gpt-neox-headless": {"lm_head": False, "hf": ""},
 }
 
 #: keys of the original's yaml that 2.10's model classes reject; they say what these models are anyway
@@ -220,6 +223,28 @@ DEVIATIONS = (
     Deviation("mixtral", "back: -num_local_experts", "refuse", DENSE),
     Deviation("mixtral", "-router_aux_loss_coef", "accept", "0.001 by default (a KeyError)"),
     Deviation("mixtral-headless", "", "accept", "the original refuses its own name for it"),
+    # gpt-neox
+    Deviation("gpt-neox*", 'hidden_act="gelu_pytorch_tanh"', {"nonlinearity": "gelu_new"}, TANH_GELU),
+    Deviation("gpt-neox*", '*hidden_act="*glu"', "refuse", NO_ACTIVATION),
+    Deviation("gpt-neox*", '*hidden_act="not_an_act"', "refuse", NO_ACTIVATION),
+    Deviation("gpt-neox*", "*hidden_act=null", "refuse", NO_ACTIVATION),
+    Deviation("gpt-neox", 'rope_scaling={*linear*', {"pos_scaling_type": None},
+              "the field came with 2.3: until then every scaling is linear", "cs-2.[12]"),
+    Deviation("gpt-neox*", 'rope_scaling={"rope_type": *', "accept", "today's spelling of type (a KeyError)"),
+    Deviation("gpt-neox*", 'rope_scaling={*"attention_factor": 1.2*', {"pos_scaling_extra_args": YARN},
+              "the original loses attention_factor, which ModelZoo can say: mscale_a, mscale_b"),
+    Deviation("gpt-neox", "rope_theta=500000.0", "refuse", "rotary_emb_base says something else"),
+    Deviation("gpt-neox", "rotary_pct=0.*", "refuse", "partial_rotary_factor says something else"),
+    Deviation("gpt-neox", "back: *rotary_pct*", "refuse", ROTARY),
+    Deviation("gpt-neox", "-rotary_pct", {"rotary_dim": 2}, "partial_rotary_factor is there"),
+    Deviation("gpt-neox", "cs:rotary_dim=3", "refuse", ROTARY),
+    Deviation("gpt-neox*", "attention_bias=false",
+              {"use_projection_bias_in_attention": False, "use_ffn_bias_in_attention": False},
+              "transformers' model has no biases then; the original names some that the checkpoint lacks"),
+    Deviation("gpt-neox", "-num_attention_heads", "refuse", "64 heads in a hidden size of 24"),
+    Deviation("gpt-neox", "cs:-hidden_size", "accept", "768 by default (a KeyError)"),
+    Deviation("gpt-neox", "cs:-num_heads", "accept", "12 by default (a KeyError)"),
+    Deviation("gpt-neox-headless", "scale_attn_weights=false", "accept", "GPT-NeoX has no such field: it is listed"),
     # gpt2, bert: the rest
     Deviation("gpt2-headless", "only-model_type", "accept", "n_embd is 768 by default (a KeyError)"),
     Deviation("gpt2-headless", "empty", "accept", "n_embd is 768 by default (a KeyError)"),
@@ -291,7 +316,7 @@ def _differences(model: str) -> tuple[Difference, ...]:
 
 
 def _compare(model: str, case: dict[str, Any]) -> Iterator[Difference]:
-    family = model.partition("-")[0]
+    family = family_of(model)
     table = find_mapping(f"hf/{family}", cerebras(family)).config
     facts = MODELS[model]
     back_facts = {name: value for name, value in facts.items() if name not in ("qa", "hf")}

@@ -59,6 +59,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         LLAMA | {"intermediate_size": 16, "num_local_experts": 2, "num_key_value_heads": 6},
         {},
     ),
+    "gpt-neox": ("GPTNeoXForCausalLM", LLAMA | {"rotary_pct": 0.4}, {}),
+    "gpt-neox base": ("GPTNeoXModel", LLAMA | {"rotary_pct": 1.0, "attention_bias": False}, {}),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),

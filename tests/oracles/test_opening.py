@@ -28,7 +28,7 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         (PRE, {"name": "llama"}, "cerebras/llama"),
         (PRE, {"name": "gpt2", **TURNED}, "cerebras/gpt2"),
         (PARALLEL, {"name": "gptj"}, "cerebras/gptj"),
-        (PRE, {"name": "gpt-neox", "use_untied_layer_norm": True}, "cerebras/gptj"),
+        (PRE, {"name": "gpt-neox", "use_untied_layer_norm": True}, "cerebras/gpt-neox"),
         (ENCODER, {"name": "bert/sequence_classifier"}, "cerebras/bert"),
         (PRE, {}, "cerebras/gpt2"),
         (PRE, TURNED, "cerebras/llama"),

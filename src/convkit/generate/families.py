@@ -330,6 +330,55 @@ class Bert(Family):
         }[self.head]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GptNeox(Family):
+    """A GPT-NeoX: attention and feed-forward side by side behind two norms, part of each head rotated."""
+
+    head: Literal["lm", "none"] = "lm"
+    tied: bool = False
+    attention_bias: bool = True
+    activation: Literal["gelu", "gelu_new", "relu"] = "gelu"
+    #: share of a head that is rotated
+    rotated: float = 0.4
+    rope_theta: float = 5000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = int(self.hidden // self.heads * self.rotated)
+        if own % 2 or not 0 < self.rotated <= 1 or not own:
+            raise UsageError(
+                f"rotated is {self.rotated}: {own} dimensions of a head", remedy="it must be an even number"
+            )
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import GPTNeoXConfig
+
+        return GPTNeoXConfig(
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocab,
+            max_position_embeddings=self.positions,
+            layer_norm_eps=6e-5,
+            hidden_act=self.activation,
+            tie_word_embeddings=self.tied,
+            attention_bias=self.attention_bias,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": self.rope_theta,
+                "partial_rotary_factor": self.rotated,
+            },
+        )
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """See :meth:`Family.architecture`."""
+        from transformers import GPTNeoXForCausalLM, GPTNeoXModel
+
+        return {"lm": GPTNeoXForCausalLM, "none": GPTNeoXModel}[self.head]
+
+
 FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
     "mistral": Mistral,
@@ -338,6 +387,7 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "bert": Bert,
     "gptj": Gptj,
     "codegen": Codegen,
+    "gpt_neox": GptNeox,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

@@ -20,6 +20,7 @@ _ORACLES = {
     "cerebras/bert": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
+    "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mistral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),

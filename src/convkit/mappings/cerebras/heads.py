@@ -109,10 +109,41 @@ def _groups_to_hf(values: Values, names: Values) -> Answer:
     return Answer({"num_key_value_heads": groups}, {"kv_heads": groups}, defaults=defaults)
 
 
+def _rotated(field: str, rotary_dim: int, head_dim: int, stated: bool) -> Answer:
+    if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
+        problem = f"makes {rotary_dim} of the {head_dim} dimensions of a head rotate{'' if stated else ' by default'}"
+        raise ConfigError(problem, key=field, remedy="correct the config: they are rotated in pairs")
+    return Answer(names={"head_dim": head_dim, "rotary_dim": rotary_dim})
+
+
+def _share_to_cerebras(values: Values, names: Values) -> Answer:
+    head_dim = heads_divide(names["hidden"], names["heads"], "num_attention_heads")
+    share = (values.get("rope_parameters") or {}).get("partial_rotary_factor", values.get("rotary_pct"))
+    answer = _rotated("rotary_pct", int(head_dim * (0.25 if share is None else share)), head_dim, share is not None)
+    left_out = {} if share is not None else {"rotary_pct": 0.25}
+    return Answer({"rotary_dim": answer.names["rotary_dim"]}, answer.names, defaults=left_out)
+
+
+def _share_to_hf(values: Values, names: Values) -> Answer:
+    head_dim = heads_divide(names["hidden"], names["heads"], "num_heads")
+    stated = values.get("rotary_dim")
+    rotary_dim = head_dim // 4 if stated is None else stated
+    answer = _rotated("rotary_dim", rotary_dim, head_dim, stated is not None)
+    left_out = {} if "rotary_dim" in values else {"rotary_dim": rotary_dim}
+    return Answer({"rotary_pct": rotary_dim / head_dim}, answer.names, defaults=left_out)
+
+
 #: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``
 WHOLE_HEADS = (
     Coupled(("head_dim",), ("rotary_dim", "attention_inner_dim"), _head_dim_to_cerebras, _head_dim_to_hf),
     Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
+)
+#: heads of which the first dimensions are rotated, in two halves of the size ``half``, and the ``rest`` isn't; declares
+#: ``head_dim`` and ``rotary_dim``
+PARTLY_ROTATED = (
+    Coupled(("rotary_pct", "rope_parameters"), ("rotary_dim",), _share_to_cerebras, _share_to_hf),
+    Name("half", lambda names: names["rotary_dim"] // 2, of="rotary_dim"),
+    Name("rest", lambda names: names["head_dim"] - names["rotary_dim"], of="rotary_dim"),
 )
 
 

@@ -39,15 +39,16 @@ LONG_ALWAYS = (
 )
 
 
-def _to_cerebras(usual: float, values: Values, names: Values) -> Answer:
+def _to_cerebras(usual: float, base: str, whole: bool, values: Values, names: Values) -> Answer:
     field = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     parameters = dict(values.get(field) or {})
-    theta = parameters.pop("rope_theta", values.get("rope_theta"))
+    theta = parameters.pop("rope_theta", values.get(base))
     share = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
-    if share not in (None, 1):
+    if whole and share not in (None, 1):
         raise ConfigError(f"is {share!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
     declared, defaults = _base(theta, usual)
-    out: Values = {} if theta is None and usual == BASE else declared.copy()
+    usually = theta is None and usual == BASE and base == "rope_theta"
+    out: Values = {} if usually else declared.copy()
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
@@ -121,10 +122,11 @@ def _longrope_extra(field: str, parameters: Values, factor: float, names: Values
 EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_extra}
 
 
-def _to_hf(usual: float, values: Values, names: Values) -> Answer:
+def _to_hf(usual: float, base: str, values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
     declared, defaults = _base(theta)
-    out: Values = {} if theta is None and usual == BASE else declared.copy()
+    usually = theta is None and usual == BASE and base == "rope_theta"
+    out: Values = {} if usually else {base: declared["rope_theta"]}
     unscaled: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
     defaults |= {key: value for key, value in unscaled.items() if key not in values}
     factor, kind = ((unscaled | values)[key] for key in unscaled)
@@ -195,15 +197,20 @@ def _refusal(field: str, problem: str, remedy: str) -> ConfigError:
     return ConfigError(problem, key=field, remedy=remedy)
 
 
-def rope(usual: float = BASE) -> Coupled:
-    """The row of rotary positions and their scaling; it declares ``rope_theta``, of which ``usual`` is the default in
-    transformers' class.
+def rope(usual: float = BASE, base: str = "rope_theta", whole: bool = True) -> Coupled:
+    """The row of rotary positions and their scaling; it declares ``rope_theta``, the base of the frequencies.
+
+    Args:
+        usual: the default of the base in transformers' class.
+        base: the field of transformers 4 for it.
+        whole: whether heads are rotated whole; otherwise another row reads how much of them.
     """
+    share = ("partial_rotary_factor",) if whole else ()
     return Coupled(
-        left=("rope_scaling", "rope_theta", "rope_parameters", "partial_rotary_factor", ORIGINAL),
+        left=("rope_scaling", base, "rope_parameters", *share, ORIGINAL),
         right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
-        to_right=partial(_to_cerebras, usual),
-        to_left=partial(_to_hf, usual),
+        to_right=partial(_to_cerebras, usual, base, whole),
+        to_left=partial(_to_hf, usual, base),
     )
 
 
