@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from meaning import meaning
+from recorded import cerebras
 
 from convkit.execute import convert
 from convkit.generate.weights import fill
@@ -59,8 +60,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         LLAMA | {"intermediate_size": 16, "num_local_experts": 2, "num_key_value_heads": 6},
         {},
     ),
-    "gpt-neox": ("GPTNeoXForCausalLM", LLAMA | {"rotary_pct": 0.4}, {}),
-    "gpt-neox base": ("GPTNeoXModel", LLAMA | {"rotary_pct": 1.0, "attention_bias": False}, {}),
+    "gpt_neox": ("GPTNeoXForCausalLM", LLAMA | {"rotary_pct": 0.4}, {}),
+    "gpt_neox base": ("GPTNeoXModel", LLAMA | {"rotary_pct": 1.0, "attention_bias": False}, {}),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),
@@ -93,7 +94,7 @@ def there_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
         model = cls(cls.config_class(**config), **arguments).eval()
         fill(model, seed=3)
         model.save_pretrained(folder / "hf")
-        return folder, model, _convert(folder / "hf", f"cerebras/{name.partition(' ')[0]}", folder / "cs.mdl")
+        return folder, model, _convert(folder / "hf", cerebras(name.partition(" ")[0]), folder / "cs.mdl")
 
     return made
 
@@ -155,7 +156,7 @@ def test_headless(name: str, base: str, tmp_path: Path) -> None:
     model = cls(cls.config_class(**config)).eval()
     fill(model, seed=3)
     model.save_pretrained(tmp_path / "hf")
-    _convert(tmp_path / "hf", f"cerebras/{family}", tmp_path / "cs.mdl")
+    _convert(tmp_path / "hf", cerebras(family), tmp_path / "cs.mdl")
     plan = _convert(tmp_path / "cs.mdl", f"hf/{family}", tmp_path / "back", headless=True, restore=False)
     wanted = set(getattr(transformers, base)(cls.config_class(**config)).state_dict())
     assert set(plan.target_leaves) == {key for key in wanted if not key.endswith("position_ids")}
