@@ -22,6 +22,7 @@ OURS = {
     "gpt2": {"gpt2", "gpt2-headless"},
     "bert": {"bert", "bert-sequence-classifier", "bert-token-classifier", "bert-qa"},
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
+    "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them

@@ -77,7 +77,7 @@ def detect_format(path: Path) -> tuple[Format, str]:
     if contents is None or (found is not None and found[0].name not in _MODULES):
         if found is None:
             remedy = f"formats: {', '.join(names())}; name one with --source-format"
-            raise ConvkitError("is no checkpoint of a known format", path=path, remedy=remedy)
+            raise ConvkitError("isn't a checkpoint of a known format", path=path, remedy=remedy)
         return found
     if contents is FLAX:  # several formats lie in it
         if found is None:

@@ -57,6 +57,7 @@ MAPPING = decoder(
     Hf("gpt_neox", ("GPTNeoXModel", "GPTNeoXForCausalLM"), GPT_NEOX_CONFIG, "gpt_neox.", "embed_in.weight", "embed_out",
        conventions={"rotary": "half", "qkv": "fused by head"}),
     Cs("gpt-neox", "GPTNeoXModel", GPT_NEOX, {"rotary": "interleaved", "qkv": "apart"},
-       unnamed={"model.use_untied_layer_norm": True}),
+       unnamed={"model.use_untied_layer_norm": True, "model.use_ffn_bias": True,
+                "model.attention_module": (None, "aiayn_attention")}),
     "layers.{i}.", LAYER, rows=ROWS, rest=(final_norm("final_layer_norm.{p:weight|bias}"),),
 )
