@@ -35,14 +35,15 @@ def _to_hf(values: Values, names: Values) -> Answer:
     moe = values.get("moe") or {}
     experts, chosen = moe.get("num_experts", 0), moe.get("top_k", 1)
     for field, value in FIXED.items():
-        if moe.get(field, value) != value:
+        if moe.get(field, value) != value and (value or moe[field]):  # null and 0 are the same where it is none
             remedy = f"transformers' model is {value!r} there, and its tensors are; correct the yaml if they are"
             raise ConfigError(f"is {moe[field]!r}", key=f"moe.{field}", remedy=remedy)
     if not experts or experts < 2:
         raise ConfigError(f"is {experts}", key="moe.num_experts", remedy="a Mixtral has at least two experts")
     _chosen_of(experts, chosen, "moe.top_k")
     fields = {"num_local_experts": experts, "num_experts_per_tok": chosen}
-    return Answer(fields | {"router_aux_loss_coef": moe.get("load_balancing_loss_coef", 0.0)}, {"experts": experts})
+    loss = moe.get("load_balancing_loss_coef") or 0.0
+    return Answer(fields | {"router_aux_loss_coef": loss}, {"experts": experts})
 
 
 def _chosen_of(experts: int, chosen: int, key: str) -> None:

@@ -19,6 +19,11 @@ def _experts(moe: dict[str, Any]) -> int:
     return (moe.get("num_experts") or 0) + (moe.get("num_shared_experts") or 0)
 
 
+#: a mixture of experts; other fields may stand beside these
+MOE = SECTION.of(
+    num_experts=WHOLE, num_shared_experts=WHOLE.or_null, top_k=COUNT, load_balancing_loss_coef=AMOUNT.or_null
+)
+
 #: fields of :data:`GPT2` that the GPT-J class has too, with the same meaning, default and releases
 COMMON = {
     "name": free(TEXT, ABSENT, since=(2, 4)),
@@ -40,7 +45,7 @@ COMMON = {
     "extra_attention_params": ClassField(GROUPED.or_null, {}, beside=("attention_module", "multiquery_attention")),
     "attention_sliding_window_length": ClassField(COUNT.or_null, None, since=(2, 2)),
     "attention_sink_tokens": ClassField(WHOLE.or_null, None, since=(2, 4)),
-    "moe": ClassField(SECTION.or_null, {}, lambda moe: _experts(moe) < 2, also=("moe_params",), since=(2, 3)),
+    "moe": ClassField(MOE.or_null, {}, lambda moe: _experts(moe) < 2, also=("moe_params",), since=(2, 3)),
 
     # positions
     "rotary_dim": ClassField(COUNT.or_null, None, beside=ROTARY),
