@@ -17,6 +17,8 @@ from convkit.verify.equivalence.need import need
 
 #: how much more than the memory that is taken may be predicted
 MORE = 1.3
+#: what a process takes between two looks at it isn't seen
+SEEN = 1.05
 #: llamas of two layers: hidden, kv heads' width, feed-forward width, vocabulary -> the peak of the process's anonymous
 #: memory in MB, as it was measured on two processors
 MEASURED = {
@@ -140,7 +142,7 @@ def test_a_process_takes_what_is_predicted(model: str, tmp_path: Path, capsys: p
     assert main(["plan", str(source), "--to", to, "--json"]) == 0
     predicted = need(read_plan(Described, json.loads(capsys.readouterr().out)), threads=2).memory
     used = peak_memory(["equivalence", str(source), str(target), "--threads", "2"])
-    assert used <= predicted <= MORE * used
+    assert used <= predicted <= MORE * SEEN * used
 
 
 def peak_memory(words: list[str]) -> int:
