@@ -8,8 +8,9 @@ could forget without notice if they were the other framework's defaults (norm ep
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.old_cerebras import OldCerebras
@@ -29,7 +30,10 @@ _CODEGEN_GROUPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Family(ABC):
-    """The options of all families."""
+    """The options of all families. A family's own option ``head`` chooses among its ``models``."""
+
+    #: heads, and the names of the classes of transformers that have them
+    models: ClassVar[Mapping[str, str]]
 
     #: the weights depend only on the seed and on their names
     seed: int = 0
@@ -58,9 +62,12 @@ class Family(ABC):
     def config(self) -> PreTrainedConfig:
         """The transformers configuration."""
 
-    @abstractmethod
     def architecture(self) -> type[PreTrainedModel]:
         """The transformers model class."""
+        import transformers
+
+        found: type[PreTrainedModel] = getattr(transformers, self.models[vars(self)["head"]])
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +128,8 @@ class LlamaLike(Family):
 class Llama(LlamaLike):
     """A llama."""
 
+    models: ClassVar[Mapping[str, str]] = {"lm": "LlamaForCausalLM", "none": "LlamaModel"}
+
     attention_bias: bool = False
     mlp_bias: bool = False
 
@@ -130,16 +139,12 @@ class Llama(LlamaLike):
 
         return LlamaConfig(attention_bias=self.attention_bias, mlp_bias=self.mlp_bias, **self.fields())
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import LlamaForCausalLM, LlamaModel
-
-        return {"lm": LlamaForCausalLM, "none": LlamaModel}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mistral(LlamaLike):
     """A mistral: each position sees a window of those before it; 0: all of them."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "MistralForCausalLM", "none": "MistralModel"}
 
     window: int = 24
 
@@ -149,16 +154,12 @@ class Mistral(LlamaLike):
 
         return MistralConfig(sliding_window=self.window or None, **self.fields())
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import MistralForCausalLM, MistralModel
-
-        return {"lm": MistralForCausalLM, "none": MistralModel}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mixtral(LlamaLike):
     """A mixtral: a router chooses some of several feed-forward parts for each position."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "MixtralForCausalLM", "none": "MixtralModel"}
 
     experts: int = 4
     #: experts for each position
@@ -176,16 +177,12 @@ class Mixtral(LlamaLike):
 
         return MixtralConfig(num_local_experts=self.experts, num_experts_per_tok=self.chosen, **self.fields())
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import MixtralForCausalLM, MixtralModel
-
-        return {"lm": MixtralForCausalLM, "none": MixtralModel}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gpt2(Family):
     """A GPT-2: fused queries, keys and values, learned positions."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "GPT2LMHeadModel", "none": "GPT2Model"}
 
     head: Literal["lm", "none"] = "lm"
     tied: bool = True
@@ -209,16 +206,12 @@ class Gpt2(Family):
             eos_token_id=self.vocab - 1,
         )
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import GPT2LMHeadModel, GPT2Model
-
-        return {"lm": GPT2LMHeadModel, "none": GPT2Model}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gptj(Family):
     """A GPT-J: attention and feed-forward side by side behind one norm, part of each head rotated."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "GPTJForCausalLM", "none": "GPTJModel"}
 
     head: Literal["lm", "none"] = "lm"
     tied: bool = False
@@ -254,16 +247,12 @@ class Gptj(Family):
             "eos_token_id": self.vocab - 1,
         }
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import GPTJForCausalLM, GPTJModel
-
-        return {"lm": GPTJForCausalLM, "none": GPTJModel}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Codegen(Gptj):
     """A CodeGen: a GPT-J whose queries, values and keys are fused in four groups of heads."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "CodeGenForCausalLM", "none": "CodeGenModel"}
 
     heads: int = 8
 
@@ -278,16 +267,18 @@ class Codegen(Gptj):
 
         return CodeGenConfig(n_ctx=self.positions, **self._fields())
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import CodeGenForCausalLM, CodeGenModel
-
-        return {"lm": CodeGenForCausalLM, "none": CodeGenModel}[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bert(Family):
     """A BERT with one of its heads."""
+
+    models: ClassVar[Mapping[str, str]] = {
+        "pretraining": "BertForPreTraining",
+        "sequence-classification": "BertForSequenceClassification",
+        "token-classification": "BertForTokenClassification",
+        "question-answering": "BertForQuestionAnswering",
+        "none": "BertModel",
+    }
 
     head: Literal["pretraining", "sequence-classification", "token-classification", "question-answering", "none"] = (
         "pretraining"
@@ -317,22 +308,12 @@ class Bert(Family):
             config.num_labels = self.labels
         return config
 
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        import transformers
-
-        return {
-            "pretraining": transformers.BertForPreTraining,
-            "sequence-classification": transformers.BertForSequenceClassification,
-            "token-classification": transformers.BertForTokenClassification,
-            "question-answering": transformers.BertForQuestionAnswering,
-            "none": transformers.BertModel,
-        }[self.head]
-
 
 @dataclass(frozen=True, kw_only=True)
 class GptNeox(Family):
     """A GPT-NeoX: attention and feed-forward side by side behind two norms, part of each head rotated."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "GPTNeoXForCausalLM", "none": "GPTNeoXModel"}
 
     head: Literal["lm", "none"] = "lm"
     tied: bool = False
@@ -371,12 +352,6 @@ class GptNeox(Family):
                 "partial_rotary_factor": self.rotated,
             },
         )
-
-    def architecture(self) -> type[PreTrainedModel]:
-        """See :meth:`Family.architecture`."""
-        from transformers import GPTNeoXForCausalLM, GPTNeoXModel
-
-        return {"lm": GPTNeoXForCausalLM, "none": GPTNeoXModel}[self.head]
 
 
 FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {

@@ -25,8 +25,6 @@ from convkit.report.table import read_rows
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 #: the copy of the table of claims in a campaign's results
 TABLE = "checkpoints.tsv"
-#: the schema of the document of a stage that ended with an error
-ERROR_SCHEMA = "convkit.error/1"
 #: what one check says
 State = Literal["yes", "no", "reference in doubt", "not shown"]
 #: the worst first
@@ -271,7 +269,7 @@ def _by_name(directory: Path) -> dict[str, dict[str, Any]]:
     paths = {stage: directory / f"{stage}.json" for stage in STAGES}
     documents = {stage: _read_document(path) for stage, path in paths.items() if path.is_file()}
     whole = {stage: document for stage, document in documents.items() if document}
-    return {stage: document for stage, document in whole.items() if document.get("schema") != ERROR_SCHEMA}
+    return {stage: document for stage, document in whole.items() if not is_error(document)}
 
 
 def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:

@@ -129,8 +129,9 @@ def _share_to_hf(values: Values, names: Values) -> Answer:
     stated = values.get("rotary_dim")
     rotary_dim = head_dim // 4 if stated is None else stated
     answer = _rotated("rotary_dim", rotary_dim, head_dim, stated is not None)
-    left_out = {} if "rotary_dim" in values else {"rotary_dim": rotary_dim}
-    return Answer({"rotary_pct": rotary_dim / head_dim}, answer.names, defaults=left_out)
+    return Answer(
+        {"rotary_pct": rotary_dim / head_dim}, answer.names, defaults=_left_out(values, rotary_dim=rotary_dim)
+    )
 
 
 #: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``

@@ -47,8 +47,7 @@ def _to_cerebras(usual: float, base: str, whole: bool, values: Values, names: Va
     if whole and share not in (None, 1):
         raise ConfigError(f"is {share!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
     declared, defaults = _base(theta, usual)
-    usually = theta is None and usual == BASE and base == "rope_theta"
-    out: Values = {} if usually else declared.copy()
+    out: Values = {} if _unsaid(theta, usual, base) else declared.copy()
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
@@ -78,6 +77,11 @@ def _to_cerebras(usual: float, base: str, whole: bool, values: Values, names: Va
     short, long = values[field]["short_factor"], parameters["long_factor"]
     deviation = Deviation(f"{field}.short_factor", short, long, LONG_ALWAYS)
     return Answer(out, declared, deviations=(deviation,), defaults=defaults)
+
+
+def _unsaid(theta: float | None, usual: float, base: str) -> bool:
+    """Whether the base may stay unsaid: it is left out, and means the same to both sides."""
+    return theta is None and usual == BASE and base == "rope_theta"
 
 
 def _base(theta: float | None, usual: float = BASE) -> tuple[Values, Values]:
@@ -125,8 +129,7 @@ EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_
 def _to_hf(usual: float, base: str, values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
     declared, defaults = _base(theta)
-    usually = theta is None and usual == BASE and base == "rope_theta"
-    out: Values = {} if usually else {base: declared["rope_theta"]}
+    out: Values = {} if _unsaid(theta, usual, base) else {base: declared["rope_theta"]}
     unscaled: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
     defaults |= {key: value for key, value in unscaled.items() if key not in values}
     factor, kind = ((unscaled | values)[key] for key in unscaled)
