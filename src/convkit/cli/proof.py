@@ -21,7 +21,7 @@ from msgspec import structs
 import convkit
 from convkit.cli.report import altered
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.document import Document, as_json, read_json, typed
+from convkit.files.document import Document, as_json, read_json, typed, write_whole
 from convkit.files.neighbours import STAGES, is_ours, prove_path, stage_path
 from convkit.files.receipt import read_receipt
 from convkit.files.unchanged import Watch, state_of
@@ -140,7 +140,7 @@ class Proof:
     def write(self, stage: str, document: dict[str, Any]) -> None:
         """Write the document of a stage; that of a check is recorded with its options."""
         text = json.dumps(as_json(document), indent=1, ensure_ascii=False) + "\n"
-        _write(stage_path(self.target, stage), text.encode("utf-8", "backslashreplace"))
+        write_whole(stage_path(self.target, stage), text.encode("utf-8", "backslashreplace"))
         if self.record is not None and stage in _DECIDE:
             checks = self.record.checks | {stage: self._options(stage)}
             self._write_record(structs.replace(self.record, checks=checks))
@@ -158,7 +158,7 @@ class Proof:
         return {name: _said(self.args.usual[name]) for name in _DECIDE[check]}
 
     def _write_record(self, record: Record) -> None:
-        _write(prove_path(self.target), (json.dumps(record.to_json(), indent=1) + "\n").encode())
+        write_whole(prove_path(self.target), (json.dumps(record.to_json(), indent=1) + "\n").encode())
         self.record = record
 
 
@@ -170,11 +170,3 @@ def usual(parser: argparse.ArgumentParser) -> dict[str, Any]:
 def _said(option: Any) -> str:
     """An option as the record has it: of a file also its state."""
     return f"{option} {state_of(option)}" if isinstance(option, Path) else str(option)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -8,6 +8,7 @@ written as ``{"__float__": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``, as trans
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,3 +102,11 @@ def typed(type_: type[_T], found: Any, path: Path | None = None, *, root: str = 
         problem, place = placed.groups() if placed else (text, "$")
         problem = problem[:1].lower() + problem[1:].replace("`", "")
         raise ConvkitError(problem, path=path, key=root + place[1:], remedy=remedy) from None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, and its folder, that appears under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(data)
+    partial.replace(path)

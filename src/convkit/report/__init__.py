@@ -11,9 +11,9 @@ is run. Whether the outputs are still there and unchanged, :mod:`convkit.report.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from convkit.files.document import write_whole
 from convkit.report.by_hand import page_places
 from convkit.report.campaign import TABLE, read_campaign
 from convkit.report.standing import Judge
@@ -50,7 +50,5 @@ def build_report(
 
 
 def _write(path: Path, content: str) -> Path:
-    """Write a file that appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(content, encoding="utf-8", errors="backslashreplace")  # names that aren't Unicode
-    return partial.replace(path)
+    write_whole(path, content.encode("utf-8", "backslashreplace"))  # names that aren't Unicode
+    return path
