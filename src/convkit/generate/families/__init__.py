@@ -1,0 +1,31 @@
+"""The families that can be generated: a dataclass each, whose fields are the options."""
+
+from __future__ import annotations
+
+from convkit.generate.families.bert import Bert
+from convkit.generate.families.family import Family
+from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
+from convkit.generate.families.gpt_neox import GptNeox
+from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
+from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.orbax import OrbaxTraining
+from convkit.generate.pax import Pax
+from convkit.generate.t5x import T5X
+from convkit.generate.training import Training
+
+__all__ = ["FAMILIES", "Family"]
+
+FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
+    "llama": Llama,
+    "mistral": Mistral,
+    "mixtral": Mixtral,
+    "gpt2": Gpt2,
+    "bert": Bert,
+    "gptj": Gptj,
+    "codegen": Codegen,
+    "gpt_neox": GptNeox,
+    "cerebras-old": OldCerebras,
+    "t5x": T5X,
+    "pax": Pax,
+    "orbax-v0": OrbaxTraining,
+}

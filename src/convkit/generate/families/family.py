@@ -1,0 +1,61 @@
+"""What every family of the library's has: a dataclass, whose fields are the options.
+
+Sizes are awkward on purpose, so that a wrong reshape doesn't fit by accident. So are the constants that a converter
+could forget without notice if they were the other framework's defaults (norm epsilon, rotary base).
+``intermediate`` and ``vocab`` are odd sizes, ``positions`` leaves room for a probe of 256.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from convkit.errors import UsageError
+from convkit.generate.sizes import at_least_one
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(ABC):
+    """The options of all families. A family's own option ``head`` chooses among its ``models``."""
+
+    #: heads, and the names of the classes of transformers that have them
+    models: ClassVar[Mapping[str, str]]
+
+    #: the weights depend only on the seed and on their names
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    #: ``torch`` is pytorch_model.bin, which has tied weights under all of their names
+    format: Literal["safetensors", "torch"] = "safetensors"
+    #: the largest shard, in transformers' notation: 100KB, 5GB
+    shard_size: str = "50GB"
+
+    heads: int = 6
+    #: default: ten times the heads
+    hidden: int = 0
+    layers: int = 3
+    intermediate: int = 84
+    vocab: int = 211
+    positions: int = 320
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "heads", "layers", "intermediate", "vocab", "positions")
+        if not self.hidden:
+            object.__setattr__(self, "hidden", 10 * self.heads)
+        if self.hidden % self.heads:
+            raise UsageError(f"hidden {self.hidden} isn't a multiple of heads {self.heads}")
+
+    @abstractmethod
+    def config(self) -> PreTrainedConfig:
+        """The transformers configuration."""
+
+    def architecture(self) -> type[PreTrainedModel]:
+        """The transformers model class."""
+        import transformers
+
+        found: type[PreTrainedModel] = getattr(transformers, self.models[vars(self)["head"]])
+        return found
