@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from convkit.config.classes import ConfigClass
-from convkit.mappings.cerebras import hf_classes
-from convkit.mappings.cerebras.classes import bert, gpt2, gptj
+from convkit.mappings.cerebras import classes, hf_classes
 
-OURS = [found for module in (hf_classes, bert, gpt2, gptj) for found in vars(module).values()
-        if isinstance(found, ConfigClass)]  # fmt: skip
-THEIRS = [hf_classes.GPT2_CONFIG, hf_classes.LLAMA_CONFIG, hf_classes.BERT_CONFIG, hf_classes.GPTJ_CONFIG,
-          hf_classes.CODEGEN_CONFIG, hf_classes.MISTRAL_CONFIG, hf_classes.MIXTRAL_CONFIG,
-          hf_classes.GPT_NEOX_CONFIG]  # fmt: skip
+
+def _tables(package: ModuleType) -> list[ConfigClass]:
+    """The tables that the modules of a package declare, each once."""
+    modules = [import_module(f"{package.__name__}.{found.name}") for found in iter_modules(package.__path__)]
+    found = [one for module in modules for one in vars(module).values() if isinstance(one, ConfigClass)]
+    return [*{id(table): table for table in found}.values()]
+
+
+THEIRS = _tables(hf_classes)
+OURS = [*THEIRS, *_tables(classes)]
 
 
 @pytest.mark.parametrize("table", THEIRS, ids=lambda table: table.name)

@@ -16,7 +16,7 @@ from convkit.mappings.cerebras.classes.bert import BERT_PRETRAINING, BERT_SEQUEN
 from convkit.mappings.cerebras.common import DOWN, OUT, UP, Cs, Hf, K, Q, V
 from convkit.mappings.cerebras.encoder import activations, encoder, norm
 from convkit.mappings.cerebras.heads import equal_heads
-from convkit.mappings.cerebras.hf_classes import BERT_CONFIG
+from convkit.mappings.cerebras.hf_classes.bert import BERT_CONFIG
 from convkit.mappings.cerebras.tasks import Head, Heads, Task, labels, problem_type, segments, span
 
 # fmt: off

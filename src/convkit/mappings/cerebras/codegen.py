@@ -15,7 +15,7 @@ from convkit.mapping import Rule
 from convkit.mappings.cerebras.common import Hf
 from convkit.mappings.cerebras.decoder import decoder, final_norm
 from convkit.mappings.cerebras.gptj import CS, OUTPUT_AND_FFN, ROWS
-from convkit.mappings.cerebras.hf_classes import CODEGEN_CONFIG
+from convkit.mappings.cerebras.hf_classes.gpt import CODEGEN_CONFIG
 
 PARTS = 4
 

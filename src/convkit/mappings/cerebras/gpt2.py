@@ -13,7 +13,7 @@ from convkit.mappings.cerebras.classes.gpt2 import GPT2
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, QKV, UP, Cs, Hf, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, POSITIONS, decoder, final_norm
 from convkit.mappings.cerebras.heads import equal_heads
-from convkit.mappings.cerebras.hf_classes import GPT2_CONFIG
+from convkit.mappings.cerebras.hf_classes.gpt import GPT2_CONFIG
 
 # fmt: off
 LAYER = (

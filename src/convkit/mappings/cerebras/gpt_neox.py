@@ -15,7 +15,7 @@ from convkit.mappings.cerebras.classes.gptj import GPT_NEOX
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, QKV, UP, Cs, Hf, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import PARTLY_ROTATED
-from convkit.mappings.cerebras.hf_classes import GPT_NEOX_CONFIG
+from convkit.mappings.cerebras.hf_classes.gpt_neox import GPT_NEOX_CONFIG
 from convkit.mappings.cerebras.rope import rope
 
 # fmt: off

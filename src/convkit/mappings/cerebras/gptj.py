@@ -17,7 +17,7 @@ from convkit.mappings.cerebras.classes.gptj import GPTJ
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, QKV, UP, Cs, Hf, fixed
 from convkit.mappings.cerebras.decoder import NORM1, decoder, final_norm
 from convkit.mappings.cerebras.heads import heads_divide
-from convkit.mappings.cerebras.hf_classes import GPTJ_CONFIG
+from convkit.mappings.cerebras.hf_classes.gpt import GPTJ_CONFIG
 
 
 def _rotary(heads: str, usual: Callable[[int], int]) -> Callable[[dict[str, Any], dict[str, Any]], Answer]:

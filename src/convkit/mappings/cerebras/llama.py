@@ -11,7 +11,7 @@ from convkit.mappings.cerebras.classes.gpt2 import LLAMA
 from convkit.mappings.cerebras.common import FFN, OUT, QKV, Cs, Hf
 from convkit.mappings.cerebras.decoder import Bias
 from convkit.mappings.cerebras.heads import grouped
-from convkit.mappings.cerebras.hf_classes import LLAMA_CONFIG
+from convkit.mappings.cerebras.hf_classes.llama_like import LLAMA_CONFIG
 from convkit.mappings.cerebras.llama_like import ACTIVATION, ATTENTION, HALVES, MLP, NORMS, PAIRED, llama_like
 from convkit.mappings.cerebras.rope import rope
 

@@ -10,7 +10,7 @@ from convkit.config import Field
 from convkit.mappings.cerebras.classes.gpt2 import MISTRAL
 from convkit.mappings.cerebras.common import Cs, Hf
 from convkit.mappings.cerebras.heads import grouped
-from convkit.mappings.cerebras.hf_classes import MISTRAL_CONFIG
+from convkit.mappings.cerebras.hf_classes.llama_like import MISTRAL_CONFIG
 from convkit.mappings.cerebras.llama_like import (
     ACTIVATION,
     ATTENTION,

@@ -11,7 +11,7 @@ from convkit.mappings.cerebras.classes.gpt2 import MIXTRAL
 from convkit.mappings.cerebras.common import Cs, Hf
 from convkit.mappings.cerebras.experts import EXPERTS
 from convkit.mappings.cerebras.heads import grouped
-from convkit.mappings.cerebras.hf_classes import MIXTRAL_CONFIG
+from convkit.mappings.cerebras.hf_classes.llama_like import MIXTRAL_CONFIG
 from convkit.mappings.cerebras.llama_like import ACTIVATION, ATTENTION, NO_BIASES, NORMS, llama_like, without_biases
 from convkit.mappings.cerebras.mistral import WINDOW
 from convkit.mappings.cerebras.rope import rope
