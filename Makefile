@@ -16,7 +16,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-slow test-interop test-browser schemas lint bench clean
+.PHONY: setup demo test test-hidden test-families test-slow test-interop test-browser schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -40,6 +40,10 @@ test: setup
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup
 	CONVKIT_GOLDENS=$(CURDIR)/no-goldens CONVKIT_GOLDEN_TESTS=skip $(PYTEST) -n auto -m golden
+
+# Every family that can be generated, there and back through the workflow.
+test-families: setup
+	.venv/bin/snakemake --configfile .test/config_families/config.yaml
 
 test-slow: setup
 	$(PYTEST) -m "slow and not browser"

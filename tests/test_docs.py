@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from convkit.cli import main
+from convkit.mappings import layouts
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -20,7 +21,7 @@ def commands(document: str) -> list[str]:
     return "".join(examples).splitlines()
 
 
-@pytest.mark.parametrize("document", ["cerebras-compat.md", "orbax.md"])
+@pytest.mark.parametrize("document", ["cerebras.md", "cerebras-compat.md", "orbax.md"])
 def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = commands(document)
@@ -31,6 +32,12 @@ def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             main(arguments) if command == "convkit" else subprocess.run([command, *arguments], check=False).returncode
         )
         assert code == 0, line
+
+
+def test_every_layout_of_cerebras_is_described() -> None:
+    text = (DOCS / "cerebras.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(cerebras/\S+)` \|", text, re.MULTILINE))
+    assert listed == {name for name in layouts() if name.startswith("cerebras/")}
 
 
 def quoted(document: str) -> list[tuple[str, str]]:

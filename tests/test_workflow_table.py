@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from campaigns import BACK, GOOD, ROOT, Campaign, claim, scripts
 from test_workflow_words import read_rules
 
@@ -271,6 +274,15 @@ def test_checks_are_read_as_the_report_reads_them(cell: str):
             return "refused"
 
     assert asked(cells.asked_for) == asked(checks_asked_for)
+
+
+def test_the_cells_take_every_layout_and_format():
+    table = yaml.safe_load((ROOT / "workflow/schemas/checkpoints.schema.yaml").read_text())
+    columns = {name: re.compile(table["properties"][name]["pattern"]) for name in ("from", "to", "format")}
+    names = json.loads((ROOT / "workflow/known.json").read_text())
+    refused = [name for name in names["layouts"] if not all(columns[one].search(name) for one in ("from", "to"))]
+    assert refused == [] and "hf/gpt_neox" in names["layouts"]
+    assert all(columns["format"].search(name) for name in names["formats"])
 
 
 def test_a_table_is_checked_without_convkit(tmp_path: Path):

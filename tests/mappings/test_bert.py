@@ -246,7 +246,7 @@ def test_labels_are_a_section_of_names() -> None:
 
 def test_problem_type() -> None:
     leaves, _, _ = TASKS["BertForSequenceClassification"]
-    with pytest.raises(ConfigError, match=r"problem_type.*add it to the config"):
+    with pytest.raises(ConfigError, match=r"problem_type: is null \(add it to the config"):
         plan(leaves, CONFIG, "cerebras/bert")
     one = BODY | POOLER | head("classifier", 1)
     made = plan(one, CONFIG | {"id2label": {"0": "score"}}, "cerebras/bert")

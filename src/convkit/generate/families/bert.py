@@ -50,4 +50,6 @@ class Bert(Family):
         )
         if self.head in ("sequence-classification", "token-classification"):
             config.num_labels = self.labels
+        if self.head == "sequence-classification":
+            config.problem_type = "single_label_classification"
         return config

@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any
 
 from convkit.config import ABSENT, Answer, ConfigClass, ConfigError, Coupled, Row
+from convkit.config.values import shown
 from convkit.mapping import Fact
 
 Values = dict[str, Any]
@@ -204,7 +205,7 @@ def _problem_to_cerebras(values: Values, names: Values) -> Answer:
     problem = values.get("problem_type") or ("regression" if names["labels"] == 1 else None)
     if problem not in PROBLEMS:
         raise ConfigError(
-            f"is {problem!r}", key="problem_type", remedy=f"add it to the config: {' or '.join(PROBLEMS)}"
+            f"is {shown(problem)}", key="problem_type", remedy=f"add it to the config: {' or '.join(PROBLEMS)}"
         )
     return Answer({"problem_type": problem})
 
@@ -212,7 +213,7 @@ def _problem_to_cerebras(values: Values, names: Values) -> Answer:
 def _problem_to_hf(values: Values, names: Values) -> Answer:
     problem = values.get("problem_type", ABSENT)
     if problem not in (*PROBLEMS, ABSENT):
-        raise ConfigError(f"is {problem!r}", key="problem_type", remedy=f"known: {', '.join(PROBLEMS)}")
+        raise ConfigError(f"is {shown(problem)}", key="problem_type", remedy=f"known: {', '.join(PROBLEMS)}")
     return Answer({"problem_type": problem})
 
 
