@@ -21,6 +21,7 @@ OURS = {
               "wizardlm", "wizardlm-headless"},
     "gpt2": {"gpt2", "gpt2-headless"},
     "bert": {"bert", "bert-sequence-classifier", "bert-token-classifier", "bert-qa"},
+    "roberta": {"roberta"},
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
     "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
 }  # fmt: skip

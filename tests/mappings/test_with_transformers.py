@@ -80,6 +80,10 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "bert questions": ("BertForQuestionAnswering", BERT, {}),
     "bert base": ("BertModel", BERT, {}),
     "bert base without pooler": ("BertModel", BERT, {"add_pooling_layer": False}),
+    "roberta": ("RobertaForMaskedLM", BERT, {}),
+    "roberta untied": ("RobertaForMaskedLM", BERT | {"tie_word_embeddings": False, "pad_token_id": 3}, {}),
+    "roberta one segment": ("RobertaForMaskedLM", BERT | {"type_vocab_size": 1, "hidden_act": "relu"}, {}),
+    "roberta base without pooler": ("RobertaModel", BERT, {"add_pooling_layer": False}),
 }
 
 

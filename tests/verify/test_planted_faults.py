@@ -76,6 +76,10 @@ PLANTED = {
     Recorded("gpt_neox", "hf/gpt_neox", "cerebras/gptj"): {"swap the norms of a layer", "swap q and k"},
     Recorded("falcon_7b", "hf/falcon", "cerebras/gptj"): {"wrong rotary", "swap k and v"},
     Recorded("starcoder", "hf/gpt_bigcode", "cerebras/gpt2"): {"swap k and v", "shift the positions by one row"},
+    Recorded("roberta", "hf/roberta", "cerebras/roberta"): {
+        "positions off by the padding",
+        "drop the bias of the mlm head",
+    },
     BLOOM: {"the embedding's norm not loaded", "swap q and k"},
     Recorded("mixtral", "hf/mixtral", "cerebras/llama"): {
         "swap gate and up of the experts",

@@ -24,6 +24,7 @@ _ORACLES = {
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mistral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/roberta": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/t5": ("convkit.oracles.cerebras.t5", "CerebrasT5"),
     "pax/lm": ("convkit.oracles.jax.pax", "PaxLm"),
     "pax/lm-repeat": ("convkit.oracles.jax.pax", "PaxLmRepeat"),

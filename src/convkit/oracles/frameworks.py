@@ -37,8 +37,10 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
     """Yamls name their model since release 2.4; before, its tensors and fields show its class.
 
     A layer of the GPT-2 class has a second norm, ``norm3``. A layer of the GPT-J class has it only if
-    ``use_untied_layer_norm`` says so, a field that the other class doesn't know.
+    ``use_untied_layer_norm`` says so, a field that the other class doesn't know. RoBERTa's yamls have BERT's name.
     """
+    if config.get("name") in ("bert", None) and config.get("mask_padding_in_positional_embed"):
+        return "cerebras/roberta"
     named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
     if named in layouts():
         return named

@@ -58,6 +58,8 @@ class Facts:
     vocab_size: int
     #: positions the model allows
     positions: int
+    #: the padding's id, where positions are counted from it on, without padding, whose row of the table that id is
+    padding: int | None = None
     #: number of token types in the input; 0 if the model takes none
     segments: int = 0
     causal: bool = True

@@ -7,6 +7,7 @@ from convkit.generate.families.family import Family
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
+from convkit.generate.families.roberta import Roberta
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax
@@ -21,6 +22,7 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "mixtral": Mixtral,
     "gpt2": Gpt2,
     "bert": Bert,
+    "roberta": Roberta,
     "gptj": Gptj,
     "codegen": Codegen,
     "gpt_neox": GptNeox,

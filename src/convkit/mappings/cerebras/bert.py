@@ -13,36 +13,15 @@ from convkit.config import ABSENT, Constant, Field, Written
 from convkit.mapping import Derived, Fact, Measure, Rule, under
 from convkit.mappings.cerebras import encoder as mz
 from convkit.mappings.cerebras.classes.bert import BERT_PRETRAINING, BERT_SEQUENCE, BERT_TOKEN
-from convkit.mappings.cerebras.common import DOWN, OUT, UP, Cs, Hf, K, Q, V
-from convkit.mappings.cerebras.encoder import activations, encoder, norm
-from convkit.mappings.cerebras.heads import equal_heads
+from convkit.mappings.cerebras.common import Cs, Hf
+from convkit.mappings.cerebras.encoder import BERT_LAYER, SIZES, TIED, activations, embeddings, encoder, masked_words
 from convkit.mappings.cerebras.hf_classes.bert import BERT_CONFIG
 from convkit.mappings.cerebras.tasks import Head, Heads, Task, labels, problem_type, segments, span
 
 # fmt: off
-LAYER = (
-    Rule("attention.self.query.{p:weight|bias}", f"{Q}.{{p}}", "o ... -> o ...", o="hidden"),
-    Rule("attention.self.key.{p:weight|bias}", f"{K}.{{p}}", "o ... -> o ...", o="hidden"),
-    Rule("attention.self.value.{p:weight|bias}", f"{V}.{{p}}", "o ... -> o ...", o="hidden"),
-    Rule("attention.output.dense.{p:weight|bias}", f"{OUT}.{{p}}", "o ... -> o ...", o="hidden"),
-    *norm("attention.output.LayerNorm", mz.NORM1),
-    Rule("intermediate.dense.{p:weight|bias}", f"{UP}.{{p}}", "f ... -> f ...", f="filter"),
-    Rule("output.dense.{p:weight|bias}", f"{DOWN}.{{p}}", "d ... -> d ...", d="hidden"),
-    *norm("output.LayerNorm", mz.NORM2),
-)
-EMBEDDINGS = (
-    Rule("position_embeddings.weight", mz.POSITIONS, "p d -> p d", p="positions", d="hidden"),
-    Rule("token_type_embeddings.weight", mz.SEGMENTS, "s d -> s d", s=2, d="hidden"),
-    *norm("LayerNorm", mz.EMBEDDING_NORM),
-)
 HEADS_LEAVES = (
-    Rule("cls.predictions.transform.dense.{p:weight|bias}", f"{mz.MLM}.ffn.ffn.0.linear_layer.{{p}}", "o ... -> o ...",
-         o="hidden", when="mlm & !headless"),
-    *norm("cls.predictions.transform.LayerNorm", f"{mz.MLM}.ln", when="mlm & !headless"),
-    Rule(("cls.predictions.bias", "cls.predictions.decoder.bias"), f"{mz.DECODER}.bias", "v -> v", v="vocab",
-         when="mlm & tied & !headless"),
-    Rule("cls.predictions.decoder.bias", f"{mz.DECODER}.bias", "v -> v", v="vocab", left_copies="cls.predictions.bias",
-         when="mlm & !tied & !headless"),  # untied: the decoder's own bias counts
+    *masked_words("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias",
+                  "cls.predictions.decoder"),
     Rule("cls.seq_relationship.{p:weight|bias}", f"{mz.NSP}.{{p}}", "c ... -> c ...", c=2, when="nsp & !headless"),
     Rule("classifier.{p:weight|bias}", f"{mz.CLASSIFIER}.{{p}}", "c ... -> c ...", c="labels",
          when="head & !qa & !headless"),
@@ -88,17 +67,8 @@ HEADS = Heads(
     ),
 )
 ROWS = (
-    Field("vocab_size", "vocab_size", "vocab"),
-    Field("hidden_size", "hidden_size", "hidden"),
-    Field("num_hidden_layers", "num_hidden_layers", "layers"),
-    Field("num_attention_heads", "num_heads", "heads"), equal_heads("num_attention_heads"),
-    Field("intermediate_size", "filter_size", "filter"),
+    *SIZES, TIED,
     Field("max_position_embeddings", "max_position_embeddings", "positions"),
-    Field("layer_norm_eps", "layer_norm_epsilon", "eps"),
-    Field("initializer_range", "initializer_range"),
-    Field("hidden_dropout_prob", "dropout_rate", "dropout"),
-    Field("attention_probs_dropout_prob", "attention_dropout_rate", null=lambda names: names["dropout"]),
-    Field("tie_word_embeddings", "share_embedding_weights", "tied", null=True),
     Field("position_embedding_type", "position_embedding_type", values=(("absolute", "learned"),)),
     activations,
     Constant("right", "pooler_nonlinearity", "tanh", default=lambda names: names["act"] if names["pooled"] else "tanh"),
@@ -109,10 +79,9 @@ MAPPING = encoder(
        "cls.predictions.decoder", {"norm": "post"}),
     Cs("bert", "BERT: pre-training, sequence and token classification", BERT_PRETRAINING, {"norm": "post"},
        ("bert/classifier", "bert/token_classifier"), {
-        "model.position_embedding_type": (None, "learned"),
-        "model.mask_padding_in_positional_embed": (None, False)}),
-    "encoder.layer.{i}.", LAYER, heads=HEADS, rows=ROWS, norm="embeddings.LayerNorm",
-    rest=(*under("{=hf}embeddings.", mz.TRUNK, EMBEDDINGS), *HEADS_LEAVES,
+        "model.position_embedding_type": (None, "learned")}, {"model.mask_padding_in_positional_embed": (None, False)}),
+    "encoder.layer.{i}.", BERT_LAYER, heads=HEADS, rows=ROWS, norm="embeddings.LayerNorm",
+    rest=(*under("{=hf}embeddings.", mz.TRUNK, embeddings("positions", 2)), *HEADS_LEAVES,
           Derived("left", "{=hf}embeddings.position_ids", "positions", {"n": "positions"})),
     measures=(Measure("labels", ("classifier.weight", 0), (f"{mz.CLASSIFIER}.weight", 0)),),
 )

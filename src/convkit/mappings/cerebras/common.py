@@ -104,13 +104,15 @@ class Cs:
     """ModelZoo's side of a family.
 
     Attributes:
-        family: its ``name`` in a yaml since release 2.4, and its name in ``cerebras/...``.
+        family: its name in ``cerebras/...``, and its ``name`` in a yaml since release 2.4, unless ``yaml`` says that.
         summary: the class, for people.
         config: its config class.
         conventions: what names can't show, for the layout.
         names: further names that yamls of this layout have.
         unnamed: fields that recognise a yaml without a name, and their values; None: such a yaml isn't recognised.
+        fields: fields that recognise any yaml, beside its name, where another family has that name too.
         since: the first release that has it.
+        yaml: its ``name`` in a yaml, where it isn't ``family``.
     """
 
     family: str
@@ -119,13 +121,16 @@ class Cs:
     conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     names: tuple[str, ...] = ()
     unnamed: abc.Mapping[str, Any] | None = field(default=None, hash=False)
+    fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
     since: tuple[int, ...] = RELEASES[0]
+    yaml: str = ""
 
     @property
     def layout(self) -> Layout:
         """The layout of its checkpoints."""
-        named = {"model.name": (self.family, *self.names) if self.names else self.family}
-        nameless = () if self.unnamed is None else ({"model.name": None} | dict(self.unnamed),)
+        name = self.yaml or self.family
+        named = {"model.name": (name, *self.names) if self.names else name} | dict(self.fields)
+        nameless = () if self.unnamed is None else ({"model.name": None} | dict(self.unnamed) | dict(self.fields),)
         return Layout(
             name=f"cerebras/{self.family}",
             summary=f"ModelZoo {self.summary}, releases {'.'.join(map(str, self.since))} ... 2.10",

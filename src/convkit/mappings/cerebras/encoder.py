@@ -9,18 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Row, Written
+from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field, Row, Written
 from convkit.mapping import AnyRule, LeftBehind, Mapping, Measure, Rule, Variant, under
 from convkit.mappings.cerebras.common import (
     ACTIVATIONS,
+    DOWN,
     HALF_TYPE,
     MODEL_AT,
     NOT_THE_MODEL,
     OPTIMIZER,
+    OUT,
+    UP,
     Cs,
     Hf,
+    K,
+    Q,
+    V,
     vocabulary,
 )
+from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.tasks import Heads, Task
 
 Values = dict[str, Any]
@@ -50,7 +57,58 @@ def norm(hf: str, cs: str, when: str = "") -> tuple[Rule, Rule]:
     )
 
 
+#: a layer of BERT's: its rules, without prefixes
+BERT_LAYER = (
+    Rule("attention.self.query.{p:weight|bias}", f"{Q}.{{p}}", "o ... -> o ...", o="hidden"),
+    Rule("attention.self.key.{p:weight|bias}", f"{K}.{{p}}", "o ... -> o ...", o="hidden"),
+    Rule("attention.self.value.{p:weight|bias}", f"{V}.{{p}}", "o ... -> o ...", o="hidden"),
+    Rule("attention.output.dense.{p:weight|bias}", f"{OUT}.{{p}}", "o ... -> o ...", o="hidden"),
+    *norm("attention.output.LayerNorm", NORM1),
+    Rule("intermediate.dense.{p:weight|bias}", f"{UP}.{{p}}", "f ... -> f ...", f="filter"),
+    Rule("output.dense.{p:weight|bias}", f"{DOWN}.{{p}}", "d ... -> d ...", d="hidden"),
+    *norm("output.LayerNorm", NORM2),
+)
+
+
+def embeddings(positions: int | str, segments: int | str) -> tuple[Rule, ...]:
+    """The rules of BERT's tables beside that of the words, and of the norm behind them; with the tables' lengths."""
+    return (
+        Rule("position_embeddings.weight", POSITIONS, "p d -> p d", p=positions, d="hidden"),
+        Rule("token_type_embeddings.weight", SEGMENTS, "s d -> s d", s=segments, d="hidden"),
+        *norm("LayerNorm", EMBEDDING_NORM),
+    )
+
+
+def masked_words(dense: str, closing: str, bias: str, decoder: str) -> tuple[Rule, ...]:
+    """The rules of the head for masked words, but for its output weight: a dense layer, a norm, and a bias, which in
+    transformers is a second parameter beside the decoder's, tied to it if the model is tied.
+    """
+    return (
+        Rule(f"{dense}.{{p:weight|bias}}", f"{MLM}.ffn.ffn.0.linear_layer.{{p}}", "o ... -> o ...", o="hidden",
+             when="mlm & !headless"),
+        *norm(closing, f"{MLM}.ln", when="mlm & !headless"),
+        Rule((bias, f"{decoder}.bias"), f"{DECODER}.bias", "v -> v", v="vocab", when="mlm & tied & !headless"),
+        Rule(f"{decoder}.bias", f"{DECODER}.bias", "v -> v", v="vocab", left_copies=bias,
+             when="mlm & !tied & !headless"),  # untied: the decoder's own bias counts
+    )  # fmt: skip
+
+
 # --- rows --------------------------------------------------------------------------------------------------
+
+#: rows of every encoder with BERT's fields; ``TIED`` where it may have a head for masked words
+SIZES = (
+    Field("vocab_size", "vocab_size", "vocab"),
+    Field("hidden_size", "hidden_size", "hidden"),
+    Field("num_hidden_layers", "num_hidden_layers", "layers"),
+    Field("num_attention_heads", "num_heads", "heads"),
+    equal_heads("num_attention_heads"),
+    Field("intermediate_size", "filter_size", "filter"),
+    Field("layer_norm_eps", "layer_norm_epsilon", "eps"),
+    Field("initializer_range", "initializer_range"),
+    Field("hidden_dropout_prob", "dropout_rate", "dropout"),
+    Field("attention_probs_dropout_prob", "attention_dropout_rate", null=lambda names: names["dropout"]),
+)
+TIED = Field("tie_word_embeddings", "share_embedding_weights", "tied", null=True)
 
 #: ModelZoo's classifiers accept only these (since 2.3)
 CLASSIFIERS_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_new", "relu": "relu", "silu": "silu"} | {
@@ -87,6 +145,30 @@ def _act_to_hf(values: Values, names: Values) -> Answer:
 activations = Coupled(("hidden_act",), ("encoder_nonlinearity", "mlm_nonlinearity"), _act_to_cerebras, _act_to_hf)
 
 
+def _rows_to_cerebras(values: Values, names: Values) -> Answer:
+    rows, pad = values.get("max_position_embeddings", 512), names["pad"]
+    if rows <= pad + 1:
+        problem = f"is {rows}, of which the first {pad + 1} are no positions"
+        raise ConfigError(problem, key="max_position_embeddings", remedy="it must be above pad_token_id + 1")
+    left_out = {} if values else {"max_position_embeddings": rows}
+    return Answer({"max_position_embeddings": rows - pad - 1}, {"positions": rows}, defaults=left_out)
+
+
+def _rows_to_hf(values: Values, names: Values) -> Answer:
+    positions = values.get("max_position_embeddings")
+    if positions is None:
+        raise ConfigError("is missing", key="max_position_embeddings", remedy="add it: there is no default")
+    rows = positions + names["pad"] + 1
+    return Answer({"max_position_embeddings": rows}, {"positions": rows})
+
+
+#: positions are counted from the padding's id on: transformers counts the rows before the first one too. They need
+#: ``pad``, the padding's id, and declare ``positions``, the rows of the table
+counted_from_padding = Coupled(
+    ("max_position_embeddings",), ("max_position_embeddings",), _rows_to_cerebras, _rows_to_hf
+)
+
+
 # --- the mapping -------------------------------------------------------------------------------------------
 
 
@@ -116,7 +198,9 @@ def encoder(
         measures: sizes that the tensors show.
     """
     words, decoder = "{=hf}" + hf.words, f"{hf.head}.weight"
-    pooler = Rule("{=hf}pooler.dense.{p:weight|bias}", f"{TRUNK}{POOLER}.{{p}}", "o ... -> o ...", o="hidden")
+    pooler = Rule(
+        "{=hf}pooler.dense.{p:weight|bias}", f"{TRUNK}{POOLER}.{{p}}", "o ... -> o ...", o="hidden", when="pooled"
+    )
     return Mapping(
         left=hf.layout,
         right=cs.layout,
@@ -124,7 +208,7 @@ def encoder(
             *vocabulary(words, decoder, TRUNK + WORDS, f"{DECODER}.weight", when="mlm"),
             Rule(words, TRUNK + WORDS, "v d -> v d", v="vocab", d="hidden", when="!mlm"),
             *under("{=hf}" + layers, TRUNK + LAYER, layer),
-            pooler.changed(when="pooled"),
+            *([pooler] if any(fact.name == "pooler" for fact in heads.facts) else []),
             *rest,
             LeftBehind("left", "{=hf}pooler.{rest:*}", "this task has no pooler", when="!pooled"),
             LeftBehind("right", TRUNK + "pooler.{rest:*}", "this task has no pooler", when="!pooled"),

@@ -110,7 +110,8 @@ class Heads:
         unseen = frozenset(fact.name for fact in self.facts if not fact.right)
         named, headless = self._of_yaml(values), names.get("headless", False)
         head = self._found(named, names, unseen)
-        assert isinstance(head.task, Task) and isinstance(named.task, Task)
+        if isinstance(head.task, str) or isinstance(named.task, str):
+            raise ConfigError(f"{head.task}", key="name", remedy="convert the base model: --headless")
         lacking = [] if headless else self._lacking(named, head, names, unseen)
         if named.task is self.base and not names.get("mlm"):
             lacking = []  # ModelZoo has one class for pre-training, base models and the next sentence alone
@@ -155,7 +156,7 @@ class Heads:
             names={
                 **facts,
                 **{other.name: other is task for other in self.tasks},
-                "pooled": facts["pooler"] if bare else "pooler" in head.facts(),
+                "pooled": facts.get("pooler", False) if bare else "pooler" in head.facts(),
                 "trunk": task.trunk,
                 "headless": headless or bare,
                 "architecture": (self.table[-1] if headless else head).hf,
@@ -251,3 +252,20 @@ def _segments_to_hf(values: Values, names: Values) -> Answer:
 #: ModelZoo's pre-training class has a pooler and segments, unless it doesn't predict the next sentence: then it has
 #: no pooler, and segments only if the yaml says how many
 segments = Coupled((), ("disable_nsp", "num_segments"), _segments_to_cerebras, _segments_to_hf)
+
+
+def _segments_as_stated(values: Values, names: Values) -> Answer:
+    number = values.get("type_vocab_size", 2)
+    return Answer({"num_segments": number}, {"segments": number}, defaults={} if values else {"type_vocab_size": 2})
+
+
+def _segments_to_be_stated(values: Values, names: Values) -> Answer:
+    number = values.get("num_segments")
+    if not number:
+        remedy = "transformers' model has a table of segments: correct the yaml"
+        raise ConfigError("without it, this class has no table of segments", key="num_segments", remedy=remedy)
+    return Answer({"type_vocab_size": number}, {"segments": number})
+
+
+#: the same class with a table of any length, and without a pooler: its yaml says the length; declares ``segments``
+tables_of_segments = Coupled(("type_vocab_size",), ("num_segments",), _segments_as_stated, _segments_to_be_stated)

@@ -77,12 +77,14 @@ class CerebrasBert(CerebrasOracle, Stack):
         self.wrapper, trunk = find_prefix(tensors, ["bert_encoder.", "bert.", ""])
         self.trunk = self.wrapper + trunk
         segments = f"{self.trunk}embedding_layer.segment_embeddings.weight"
+        self.pad = value("pad_token_id") if get("mask_padding_in_positional_embed") else None
         self.facts = Facts(
             layers=value("num_hidden_layers"),
             heads=heads,
             kv_heads=heads,
             vocab_size=value("vocab_size"),
             positions=value("max_position_embeddings"),
+            padding=self.pad,
             segments=shape_of(tensors, segments)[0] if segments in tensors else 0,
             causal=False,
             tied=value("share_embedding_weights"),
@@ -91,8 +93,6 @@ class CerebrasBert(CerebrasOracle, Stack):
         self.block = Block(
             "post", self.norm, self.attention(self.hidden // heads), FeedForward(activation(self.nonlinearity))
         )
-        #: positions are counted from the padding's id on, and padding has that one
-        self.pad = value("pad_token_id") if get("mask_padding_in_positional_embed") else None
         self.scale = self.logit_scale()
         self._claim()
 

@@ -7,30 +7,33 @@ from __future__ import annotations
 
 from convkit.oracles.hf.family import Architecture, Family
 
-_MLM, _NSP = "cls.predictions.transform.dense", "cls.seq_relationship"
+_MLM, _NSP, _LM = "cls.predictions.transform.dense", "cls.seq_relationship", "lm_head.dense"
+#: the modules of BERT, and of those that are made like it
+_OUTSIDE = {
+    "embedding": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "segments": "embeddings.token_type_embeddings",
+    "norm_embedding": "embeddings.LayerNorm",
+    "pooler": "pooler.dense",
+}
+_INSIDE = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "o": "attention.output.dense",
+    "norm_attention": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm_ffn": "output.LayerNorm",
+}
 
 ENCODERS: dict[str, Family] = {
     "hf/bert": Family(
         name="Bert",
         trunk="bert",
         layers="encoder.layer",
-        outside={
-            "embedding": "embeddings.word_embeddings",
-            "positions": "embeddings.position_embeddings",
-            "segments": "embeddings.token_type_embeddings",
-            "norm_embedding": "embeddings.LayerNorm",
-            "pooler": "pooler.dense",
-        },
-        inside={
-            "q": "attention.self.query",
-            "k": "attention.self.key",
-            "v": "attention.self.value",
-            "o": "attention.output.dense",
-            "norm_attention": "attention.output.LayerNorm",
-            "up": "intermediate.dense",
-            "down": "output.dense",
-            "norm_ffn": "output.LayerNorm",
-        },
+        outside=_OUTSIDE,
+        inside=_INSIDE,
         heads={
             "transform": _MLM,
             "norm_transform": "cls.predictions.transform.LayerNorm",
@@ -52,6 +55,24 @@ ENCODERS: dict[str, Family] = {
             Architecture("BertModel"),
         ),
         attention="attention.self",
+        activation="hidden_act",
+        epsilon="layer_norm_eps",
+        states={"pooled": "pooler"},
+    ),
+    "hf/roberta": Family(
+        name="Roberta",
+        trunk="roberta",
+        layers="encoder.layer",
+        outside=_OUTSIDE,
+        inside=_INSIDE,
+        heads={
+            "transform": _LM,
+            "norm_transform": "lm_head.layer_norm",
+            "head.mlm": ("lm_head.decoder", "lm_head"),
+        },
+        architectures=(Architecture("RobertaForMaskedLM", (_LM,), {"mlm": ("logits",)}), Architecture("RobertaModel")),
+        attention="attention.self",
+        padding=lambda config: config.pad_token_id,
         activation="hidden_act",
         epsilon="layer_norm_eps",
         states={"pooled": "pooler"},

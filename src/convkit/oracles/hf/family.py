@@ -48,6 +48,8 @@ class Family:
         feed_forward: module of a layer whose output is that of the feed-forward part, where no role ``down`` has it.
         architectures: its classes; the first that fits a checkpoint is taken, the last is the base model.
         cut: the groups and sizes (:class:`~convkit.oracles.parts.Part`) of a fused module, from the config.
+        padding: the padding's id, from the config, where positions are counted from it on
+            (:class:`~convkit.oracles.oracle.Facts`).
         rotary: ``half`` or ``interleaved``, unless the config says that the model has no rotary positions.
         activation: field of the config; empty where the model has no choice.
         epsilon: field of the config: the norms'.
@@ -65,6 +67,7 @@ class Family:
     feed_forward: str = ""
     architectures: tuple[Architecture, ...]
     cut: Callable[[Any], tuple[int, tuple[int, ...]]] = lambda config: (1, (1, 1, 1))
+    padding: Callable[[Any], int | None] = lambda config: None
     rotary: str = ""
     activation: str = ""
     epsilon: str

@@ -164,12 +164,14 @@ class HfOracle(Oracle):
             kv_heads = heads // family.cut(config)[1][0]
         else:
             kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        padding, positions = family.padding(config), getattr(config, "max_position_embeddings", _POSITIONS)
         return Facts(
             layers=config.num_hidden_layers,
             heads=heads,
             kv_heads=kv_heads,
             vocab_size=config.vocab_size,
-            positions=getattr(config, "max_position_embeddings", _POSITIONS),
+            positions=positions if padding is None else positions - padding - 1,
+            padding=padding,
             rotary=family.rotary if rotary_dim else "",
             rotary_dim=rotary_dim,
             switches_at=rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else 0,
@@ -227,7 +229,7 @@ class HfOracle(Oracle):
     @property
     def inputs(self) -> dict[str, Input]:
         """See :attr:`Oracle.inputs`; a model without a table of positions may name no limit."""
-        longest = getattr(self.parsed, "max_position_embeddings", None)
+        longest = self.facts.positions if hasattr(self.parsed, "max_position_embeddings") else None
         ids = Input(self.facts.vocab_size, positions=longest, needed=True)
         found = {"input_ids": ids, "attention_mask": Input(2, like="input_ids")}
         if self.facts.segments:

@@ -234,6 +234,14 @@ def _roll(role: str, place: Place) -> Changes:
     return {role: place.oracle.part(role).roll(1, 0)} if place.has(role) else {}
 
 
+def _off_by_the_padding(place: Place) -> Changes:
+    """Count positions from 0, where the model counts them from the padding's id on."""
+    role, padding = "positions.weight", place.oracle.facts.padding
+    if padding is None or not place.has(role):
+        return {}
+    return {role: place.oracle.part(role).roll(-(padding + 1), 0)}
+
+
 def _norm_as_made(place: Place) -> Changes:
     """Leave the embedding's norm as it is made."""
     made = {"norm_embedding.weight": 1.0, "norm_embedding.bias": 0.0}
@@ -297,6 +305,7 @@ IN_A_LAYER = (
 BEFORE_THE_LAYERS = (
     Kind("shift the vocabulary by one row", _shift_vocabulary),
     Kind("shift the positions by one row", partial(_roll, "positions.weight")),
+    Kind("positions off by the padding", _off_by_the_padding),
     Kind("swap the token types", partial(_roll, "segments.weight")),
     Kind("the embedding's norm not loaded", _norm_as_made),
 )

@@ -39,6 +39,9 @@ def make_probe(
 ) -> dict[str, Tensor]:
     """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
 
+    Where a model counts positions from the padding's id on, padding is where the second row ends, and nowhere else:
+    frameworks count the same only if nothing follows it.
+
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
     ``token_type_ids``: two types if the models have them. ``takes`` names what both models take.
     """
@@ -53,6 +56,12 @@ def make_probe(
         seen = torch.ones(ROWS, length, dtype=torch.long)
         seen[1, length - length // 6 :] = 0
         probe["attention_mask"] = seen
+        pads = [facts.padding for facts in (target, source) if facts.padding is not None]
+        for pad in pads:
+            other = next((one for one in range(vocab) if one not in pads), pad)
+            probe["input_ids"][probe["input_ids"] == pad] = other
+        for pad in pads[:1]:
+            probe["input_ids"][seen == 0] = pad
     if not source.causal and "token_type_ids" in takes:
         kinds = max(1, min(source.segments, target.segments))
         probe["token_type_ids"] = (torch.arange(length) * kinds // length).expand(ROWS, length).contiguous()
