@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: layout -> module and class of its oracle
 _ORACLES = {
     "cerebras/bert": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
+    "cerebras/bert-summarization": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),

@@ -144,7 +144,7 @@ class CerebrasBert(CerebrasOracle, Stack):
             self.claim_linear("head.nsp", nsp, self.config.get("num_classes", 2), self.hidden, bias)
         if f"{classifier}.weight" in self.tensors:
             rows = shape_of(self.tensors, f"{classifier}.weight")[0]  # the yaml has num_labels, num_classes or neither
-            self.claim_linear("head.classifier", classifier, rows, self.hidden, True)
+            self.claim_linear("head.classifier", classifier, rows, self.hidden, self.config.get("use_cls_bias", True))
 
     @property
     def inputs(self) -> dict[str, Input]:

@@ -1,10 +1,10 @@
-"""ModelZoo's BERT classes: pre-training, and classification of sequences and of tokens.
+"""ModelZoo's BERT classes: pre-training, classification of sequences and of tokens, and summaries.
 
 Facts: ``models/nlp/bert/bert_model.py`` (``BertModelConfig``), ``bert_pretrain_models.py``
 (``BertForPreTrainingModelConfig``), ``classifier/bert_classifier_model.py``,
-``token_classifier/bert_token_classifier.py``; 2.2 and 2.3: the ``config.py`` files there; 2.1.1:
-``transformers/pytorch/bert/model.py`` and ``fine_tuning``. Until 2.3 the classifiers had few fields of their own
-and none of the encoder's.
+``token_classifier/bert_token_classifier.py``, ``extractive_summarization/bert_extractive_summarization.py``; 2.2 and
+2.3: the ``config.py`` files there; 2.1.1: ``transformers/pytorch/bert/model.py`` and ``fine_tuning``. Until 2.3 the
+classifiers had few fields of their own and none of the encoder's.
 """
 
 from __future__ import annotations
@@ -140,4 +140,16 @@ BERT_TOKEN = ConfigClass(
     "loss_weight": free(NUMBER.or_null, 1.0),
     "include_padding_in_loss": free(FLAG.or_null, False, moved=(((2, 3), True),)),
     "label_vocab_file": free(TEXT.or_null, since=(2, 3)),
+})  # fmt: skip
+
+BERT_SUMMARIZATION = ConfigClass(
+    "BertSummarizationModelConfig",
+    "ModelZoo 2.10.0, models/nlp/bert/extractive_summarization, BertSummarizationModelConfig", CLASSIFIER | {
+    "num_labels": ClassField(COUNT, 2, since=(2, 4)),
+    "use_cls_bias": ClassField(FLAG, True),
+    "dropout_rate": free(RATE, 0.1),
+    "attention_dropout_rate": free(RATE, 0.1),
+    "add_pooling_layer": ClassField(FLAG, False, since=(2, 4)),
+    "loss_weight": free(NUMBER.or_null, 1.0),
+    "vocab_file": free(TEXT.or_null),
 })  # fmt: skip
