@@ -31,6 +31,7 @@ MODELS = {
     "mistral": ("2.9",),
     "mixtral": ("2.9",),
     "gpt_neox": ("2.1", "2.9"),
+    "btlm": ("2.9",),
 }
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox"}

@@ -99,6 +99,18 @@ def test_a_named_config_may_have_unknown_fields() -> None:
     assert detected({"model": GPT2 | {"name": "gpt2", "image_size": 224}}) == "cerebras/gpt2"
 
 
+def test_a_nameless_btlm_may_be_a_jais() -> None:
+    bare = {"model": {"hidden_size": 8, "num_heads": 2, "position_embedding_type": "alibi", "nonlinearity": "swiglu"}}
+    assert detected(bare) == "could be any of cerebras/btlm, cerebras/jais"
+    assert detected(bare, to="hf/btlm") == "cerebras/btlm"
+    assert detected(bare, to="hf/jais") == "cerebras/jais"
+
+
+def test_a_yaml_named_by_the_whole_config_of_jais() -> None:
+    """ModelZoo's converter writes such ones."""
+    assert detected({"model": GPT2 | {"name": {"model_type": "jais", "n_embd": 8}}}) == "cerebras/jais"
+
+
 def test_the_target_decides_between_families_that_share_a_class() -> None:
     bare = {"model": {"hidden_size": 8, "num_heads": 2, "position_embedding_type": "alibi"}}
     assert "isn't of a known model family" in detected(bare)

@@ -144,6 +144,7 @@ WRONG = [
     (Recorded("btlm"), {"embeddings_scale": 1.0}),
     (Recorded("btlm"), {"output_logits_scale": None}),
     (Recorded("btlm"), {"scale_qk_dot_by_d": False}),
+    (Recorded("btlm"), {"pos_scaling_factor": 2.0}),
     (Recorded("mistral"), {"attention_sliding_window_length": 15}),
     (Recorded("mistral"), {"attention_sliding_window_length": None}),
     (Recorded("mixtral"), {"moe": {"num_experts": 4, "top_k": 1, "moe_implementation": "optimized"}}),

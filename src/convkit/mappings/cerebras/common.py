@@ -9,7 +9,7 @@ from collections import abc
 from dataclasses import dataclass, field
 from typing import Any
 
-from convkit.config import Answer, ConfigClass, Constant, Coupled
+from convkit.config import Answer, ConfigClass, Constant, Coupled, Row
 from convkit.mapping import Layout, LeftBehind, Part, Rule
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.hf import COMPANIONS
@@ -124,6 +124,11 @@ class Cs:
     fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
     since: tuple[int, ...] = RELEASES[0]
     yaml: str = ""
+
+    @property
+    def naming(self) -> Row:
+        """The row of the name in a yaml."""
+        return Constant("right", "name", self.family, also=self.names)
 
     @property
     def layout(self) -> Layout:

@@ -27,6 +27,7 @@ from convkit.mappings.cerebras.common import (
 
 WORDS, HEAD = "{=cs}embedding_layer.word_embeddings.weight", "{=cs}lm_head.weight"
 POSITIONS = "{=cs}embedding_layer.position_embeddings.embed.weight"
+SLOPES = "{=cs}embedding_layer.position_embed_helper.slopes"
 LAYER = "{=cs}transformer_decoder.layers.{i}."
 #: the norms before attention and before the feed-forward part
 NORM1, NORM2 = "norm1", "norm3"
@@ -204,7 +205,7 @@ def decoder(
         config=ConfigTable(
             rows=(
                 Constant("left", "model_type", hf.family),
-                Constant("right", "name", cs.family, also=cs.names),
+                cs.naming,
                 *(row.flag if isinstance(row, Bias) else row for row in rows),
                 HALF_TYPE,
                 *output_head(*hf.classes),

@@ -30,13 +30,13 @@ LAYER = (
     Derived("left", "attn.bias", "causal mask", {"n": "positions"}),
     Derived("left", "attn.masked_bias", "constant", {"value": -1e4}),
 )
-ROWS = (
+#: the rows of every family with GPT-2's fields
+FIELDS = (
     Field("vocab_size", "vocab_size", "vocab"),
     Field("n_embd", "hidden_size", "hidden"),
     Field("n_layer", "num_hidden_layers", "layers"),
     Field("n_head", "num_heads", "heads"), equal_heads("n_head"),
     Field("n_inner", "filter_size", "filter", null=lambda names: 4 * names["hidden"]),
-    Field("activation_function", "nonlinearity", "act", values=ACTIVATIONS),
     Field("n_positions", "max_position_embeddings", "positions"),
     Field("layer_norm_epsilon", "layer_norm_epsilon", "eps"),
     Field("initializer_range", "initializer_range"),
@@ -44,8 +44,12 @@ ROWS = (
     Field("embd_pdrop", "embedding_dropout_rate", null=lambda names: names["dropout"]),
     Field("attn_pdrop", "attention_dropout_rate", null=lambda names: names["dropout"]),
     Field("tie_word_embeddings", "share_embedding_weights", "tied"),
-    Field("scale_attn_weights", "attention_type", values=((True, "scaled_dot_product"), (False, "dot_product"))),
     *fixed(use_bias_in_output=False),
+)
+ROWS = (
+    *FIELDS,
+    Field("activation_function", "nonlinearity", "act", values=ACTIVATIONS),
+    Field("scale_attn_weights", "attention_type", values=((True, "scaled_dot_product"), (False, "dot_product"))),
 )
 
 MAPPING = decoder(

@@ -88,8 +88,6 @@ class CerebrasDecoder(DecoderTensors):
         )
         if self.gated and self.order == "parallel":
             raise self.uncovered("nonlinearity", self.nonlinearity)
-        if self.alibi and get("pos_scaling_factor") != 1:
-            raise self.uncovered("pos_scaling_factor", get("pos_scaling_factor"))
         if get("embedding_layer_norm") and value("norm_type") != "layernorm":
             raise self.uncovered("embedding_layer_norm", True)
         feed = FeedForward(activation(self.nonlinearity), self.gated)
@@ -146,7 +144,7 @@ class CerebrasDecoder(DecoderTensors):
         """See :meth:`Stack.layer`."""
         bias = given["window" if self._windowed(i) else "all"]
         if self.alibi:
-            bias = bias + alibi(self.weights["slopes"], x.shape[1])
+            bias = bias + alibi(self.weights["slopes"] / self.config["pos_scaling_factor"], x.shape[1])
         turn = partial(rotary.rotate, sin=given["sin"], cos=given["cos"]) if self.facts.rotary else None
         return self.block(self.weights.within(f"layers.{i}."), x, bias, turn, partial(trace.point, i))
 
@@ -195,6 +193,15 @@ class CerebrasDecoder(DecoderTensors):
             ),
             "softcap of the logits left out": (get("final_logit_softcapping"), {"final_logit_softcapping": None}),
             "scale of the embeddings left out": ((number("embeddings_scale") or 1.0) != 1.0, {"embeddings_scale": 1.0}),
+            "scale of the logits left out": (number("output_logits_scale"), {"output_logits_scale": None}),
+            "scores divided by the root": (
+                get("scale_qk_dot_by_d") and self.value("attention_type") == "scaled_dot_product",
+                {"scale_qk_dot_by_d": False},
+            ),
+            "scale of distances left out": (
+                self.alibi and get("pos_scaling_factor") != 1,
+                {"pos_scaling_factor": 1.0},
+            ),
             "norm of the embeddings left out": (get("embedding_layer_norm"), {"embedding_layer_norm": False}),
             "one norm for both parts of a layer": (get("use_untied_layer_norm"), {"use_untied_layer_norm": False}),
             "window on the wrong layers": (

@@ -136,3 +136,10 @@ GPT2 = ConfigClass("GPT2ModelConfig", "ModelZoo 2.10.0, models/nlp/gpt2, GPT2Mod
 LLAMA = ConfigClass("LlamaModelConfig", "ModelZoo 2.10.0, models/nlp/llama/model.py, LlamaModelConfig", GPT2.fields)
 MISTRAL = ConfigClass("MistralModelConfig", "ModelZoo 2.10.0, models/nlp/mistral, MistralModelConfig", GPT2.fields)
 MIXTRAL = ConfigClass("MixtralModelConfig", "ModelZoo 2.10.0, models/nlp/mixtral, MixtralModelConfig", GPT2.fields)
+#: the other side stores the slopes too: that they are trained changes nothing there
+_STORED = {"alibi_trainable_slopes": free(FLAG, False)}
+BTLM = GPT2.extended("BTLMModelConfig", "ModelZoo 2.10.0, models/nlp/btlm, BTLMModelConfig", **_STORED)
+JAIS = ConfigClass("JAISModelConfig", "ModelZoo 2.10.0, models/nlp/jais, JAISModelConfig", {
+    **BTLM.fields,
+    "name": free(ANYTHING, ABSENT, since=(2, 4)),  # ModelZoo's converter writes a section
+})  # fmt: skip
