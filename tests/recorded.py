@@ -15,6 +15,8 @@ import numpy as np
 import yaml
 from goldens import golden_dir
 
+from convkit.cli.cerebras.names import models
+
 HERE = Path(__file__).parent / "data" / "goldens" / "cerebras"
 
 #: model: releases recorded
@@ -70,6 +72,15 @@ def cerebras(family: str) -> str:
     return LAYOUTS.get(family, f"cerebras/{family}")
 
 
+def original_name(model: str) -> str:
+    """The original's name of a recorded model: ``bert_qa`` -> ``bert-qa``, ``llama_gqa`` -> ``llama``."""
+    words = model.replace("_", "-").split("-")
+    starts = ("-".join(words[:count]) for count in range(len(words), 0, -1))
+    layout = cerebras(family(model))
+    of_layout = (name for name, one in models().items() if layout in one.layouts.values())
+    return next(name for name in (*starts, *of_layout) if name in models())
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One model at one release, both ways. ``here``: from the repository, not from the archive."""
@@ -102,6 +113,11 @@ class Recorded:
     @property
     def to_hf(self) -> Path:
         return self.root / f"cs-{self.release}-hf"
+
+    @property
+    def form(self) -> str:
+        """The original's name of Cerebras's format: ``cs-2.9``."""
+        return self.to_cerebras.name.removeprefix("hf-")
 
     def mdl(self) -> Path | None:
         """The original's ``.mdl``; the repository has not all of them."""

@@ -15,9 +15,22 @@ import numpy as np
 import pytest
 import yaml
 from goldens import golden_dir
-from recorded import LEFT_OUT, MODELS, TRAINED, Recorded, arrays, cerebras, family, owed, trained_root, with_ours
+from recorded import (
+    LEFT_OUT,
+    MODELS,
+    TRAINED,
+    Recorded,
+    arrays,
+    cerebras,
+    family,
+    original_name,
+    owed,
+    trained_root,
+    with_ours,
+)
 
 from convkit.checkpoint import TensorSpec
+from convkit.cli import main
 from convkit.errors import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
@@ -52,6 +65,11 @@ def _same_tensors(path: Path, theirs: dict[str, np.ndarray]) -> None:
         assert ours[key] == (TensorSpec(tensor.shape, str(tensor.dtype)), tensor.tobytes()), key
 
 
+def _later(case: Recorded) -> frozenset[str]:
+    """Fields that the original writes for releases that don't have them yet."""
+    return frozenset({"freeze_ffn_bias_in_glu"} if case.release in ("2.1", "2.2") else ())
+
+
 def _agrees(ours: dict[str, Any], theirs: dict[str, Any], later: frozenset[str] = frozenset()) -> None:
     told = with_ours({key: value for key, value in theirs.items() if key not in LEFT_OUT | later})
     assert {key: ours.get(key) for key in told} == told
@@ -71,8 +89,7 @@ def test_hf_to_cerebras(case: Recorded, file: str, tmp_path: Path) -> None:
     assert plan.exact
     _same_tensors(out, arrays(case.to_cerebras / "flat.npz"))
     written = yaml.safe_load(out.with_suffix(".yaml").read_text())
-    later = frozenset({"freeze_ffn_bias_in_glu"} if parsed < (2, 3) else ())
-    _agrees(written["model"], case.cerebras_config()["model"], later)
+    _agrees(written["model"], case.cerebras_config()["model"], _later(case))
 
 
 @pytest.mark.parametrize("case", [*(pytest.param(case, marks=pytest.mark.golden) for case in ALL), *SMALL], ids=str)
@@ -139,3 +156,64 @@ def test_mup_is_refused_for_now(model: str) -> None:
     table = find_mapping(f"cerebras/{family(model)}", f"hf/{family(model)}").config
     with pytest.raises(ConfigError, match="muP scales this model"):
         table.convert(config)
+
+
+# --- by the original's command --------------------------------------------------------------------------------
+
+
+def _by_its_command(case: Recorded, source: Path, forms: tuple[str, str], config: Path, *more: str) -> None:
+    words = ["--model", original_name(case.model), "--src-fmt", forms[0], "--tgt-fmt", forms[1], "--config"]
+    assert main(["cerebras", "convert", str(source), *words, str(config), *more]) == 0
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("file", WEIGHTS)
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_to_cerebras_and_back_by_the_originals_command(case: Recorded, file: str, tmp_path: Path) -> None:
+    """Its file names, tensors and configs; what we write ourselves, with its receipt, leads back to its source."""
+    form, place = case.form, ["--output-dir", str(tmp_path)]
+    _by_its_command(case, case.hf / file, ("hf", form), case.hf / "config.json", *place)
+    ours, config = tmp_path / f"{file.partition('.')[0]}_to_{form}.mdl", tmp_path / f"config_to_{form}.yaml"
+    names = [path.name for path in case.to_cerebras.iterdir()]
+    assert config.name in names
+    assert ours.name in names or file == WEIGHTS[0] or f"model_to_{form}.mdl" in names
+    _same_tensors(ours, arrays(case.to_cerebras / "flat.npz"))
+    _agrees(yaml.safe_load(config.read_text())["model"], case.cerebras_config()["model"], _later(case))
+    _by_its_command(case, ours, ("cs-auto", "hf"), config, *place)
+    assert _tensors(tmp_path / f"{ours.stem}_to_hf") == _tensors(case.hf / file)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ALL, ids=str)
+@pytest.mark.parametrize(("single", "flags"), list(zip(WEIGHTS, (["--export-safetensors"], []), strict=True)))
+def test_to_hf_by_the_originals_command(case: Recorded, single: str, flags: list[str], tmp_path: Path) -> None:
+    theirs = case.mdl()
+    assert theirs is not None
+    (config,) = case.to_cerebras.glob("*.yaml")
+    _by_its_command(case, theirs, (case.form, "hf"), config, "--output-dir", str(tmp_path), *flags)
+    made = tmp_path / f"{theirs.stem}_to_hf"
+    _same_tensors(made, owed(arrays(case.to_hf / "flat.npz")))
+    _agrees(json.loads((made / "config.json").read_text()), case.hf_config())
+    stem, _, suffix = single.partition(".")
+    files = {f"{stem}-00001-of-00001.{suffix}", f"{single}.index.json", "config.json"}
+    assert {path.name for path in made.iterdir()} == files
+    if (recorded := case.to_hf / made.name).is_dir() and not flags:
+        assert {path.name for path in recorded.iterdir()} == files
+        ours, its = (json.loads((one / f"{single}.index.json").read_text())["weight_map"] for one in (made, recorded))
+        assert ours == owed(its)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_a_config_by_the_originals_command(case: Recorded, tmp_path: Path) -> None:
+    """Its configs, without a tensor."""
+    (theirs,) = case.to_cerebras.glob("*.yaml")
+    model = ["--model", original_name(case.model), "--output-dir", str(tmp_path)]
+    there, back = ["--src-fmt", "hf", "--tgt-fmt", case.form], ["--src-fmt", case.form, "--tgt-fmt", "hf"]
+    assert main(["cerebras", "convert-config", str(case.hf / "config.json"), *model, *there]) == 0
+    ours = yaml.safe_load((tmp_path / f"config_to_{case.form}.yaml").read_text())
+    _agrees(ours["model"], case.cerebras_config()["model"], _later(case))
+    assert main(["cerebras", "convert-config", str(theirs), *model, *back]) == 0
+    (made,) = tmp_path.glob("*.json")
+    assert made.name == f"{theirs.stem}_to_hf.json"
+    _agrees(json.loads(made.read_text()), case.hf_config())

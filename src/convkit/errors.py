@@ -103,5 +103,9 @@ class ContradictionError(PlanError):
     """A field of a config contradicts the tensors beside it; ``key`` is the field."""
 
 
+class UnclaimedError(PlanError):
+    """Leaves of the source that no rule of the mapping claims; ``key`` is the first."""
+
+
 class IncompleteError(PlanError):
     """A leaf isn't there though something else says that it must be; ``key`` is the leaf."""

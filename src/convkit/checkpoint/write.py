@@ -19,6 +19,8 @@ class WriteOptions:
 
     #: bytes per shard at most (safetensors, torch); None is one file
     shard_size: int | None = None
+    #: whether a folder is cut into shards with an index even where one is enough (safetensors, torch)
+    indexed: bool = False
     #: format-level metadata for the file's own header (JSON values only)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: shape of a leaf's chunks, by its key (t5x, pax, orbax); others are cut as the format has it

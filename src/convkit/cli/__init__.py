@@ -85,17 +85,42 @@ COMMANDS: dict[str, Command | Group] = {
         "te --input-path t5x/checkpoint_1000 --output-path te --fw t5x --direction fw2te",
     ),
     "cerebras": Group(
-        "repair old Cerebras checkpoints, and convert their loader state",
+        "convert checkpoints as Cerebras's converter does, repair old ones, and convert their loader state",
         {
+            "convert": Command(
+                "cerebras.convert",
+                "convert a checkpoint and its config between transformers and Cerebras",
+                "cerebras convert pytorch_model.bin --model gpt2 --src-fmt hf --tgt-fmt cs-2.9 --config config.json",
+            ),
+            "convert-config": Command(
+                "cerebras.convert_config",
+                "convert a config between transformers and Cerebras",
+                "cerebras convert-config config.json --model gpt2 --src-fmt hf --tgt-fmt cs-2.9",
+            ),
+            "list": Command(
+                "cerebras.listing",
+                "list models, and the formats between which they can be converted",
+                "cerebras list gpt2",
+            ),
+            "list-converters": Command(
+                "cerebras.listing",
+                "the same as list",
+                "cerebras list-converters gpt2",
+            ),
+            "diff": Command(
+                "cerebras.diff",
+                "compare two checkpoints",
+                "cerebras diff a.mdl b.mdl",
+            ),
             "fix-checkpoint-spec": Command(
-                "cerebras",
+                "cerebras.compat",
                 "repair a checkpoint of a release before 2.0",
                 "cerebras fix-checkpoint-spec old.mdl --fixed_checkpoint_path new.mdl",
                 "fix_options",
                 "fix",
             ),
             "data-iter-state": Command(
-                "cerebras",
+                "cerebras.compat",
                 "put the loader state of release 1.9 into a checkpoint, in the form of release 2.0",
                 "cerebras data-iter-state -c old.mdl -w data_iter_state -o new.mdl",
                 "data_iter_state_options",
@@ -179,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return ended(lambda: run(argv), json_too=_asks_for_json(argv))
     finally:
-        VOLUME.quiet = VOLUME.verbose = False
+        VOLUME.quiet = VOLUME.verbose = VOLUME.still = False
         WORK.stage = ""
 
 

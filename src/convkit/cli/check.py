@@ -110,12 +110,12 @@ def verdict_of(args: argparse.Namespace, check: str) -> Verdict:
         return kind.roundtrip(args, receipt, advance)
 
 
-def diff(args: argparse.Namespace) -> int:
-    """Compare two checkpoints, and show the verdict."""
+def diff(args: argparse.Namespace, close: tuple[float, float] | None = None) -> int:
+    """Compare two checkpoints, and show the verdict; ``close`` as :func:`convkit.verify.diff.diff` takes it."""
     from convkit.verify.diff import diff
 
     with progress(f"diff {args.source} {args.target}") as advance:
-        verdict = diff(args.source, args.target, progress=advance)
+        verdict = diff(args.source, args.target, close=close, progress=advance)
     return _answer(args, verdict)
 
 

@@ -22,12 +22,14 @@ def run(args: argparse.Namespace) -> int:
     import shtab
 
     from convkit.cli import parser
+    from convkit.cli.cerebras.names import models
     from convkit.cli.parsing import every
     from convkit.formats import names
     from convkit.mappings import layouts
 
     whole = parser()
     known = {"to": layouts(), "from_": layouts(), "through": layouts(), **dict.fromkeys(_FORMATS, names())}
+    known |= {"model": models()}
     for _, one in every(whole):
         for action in one._actions:
             if action.type is Path:

@@ -55,18 +55,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def converted(args: argparse.Namespace, source: Source, plan: Plan) -> dict[str, Any]:
-    """Carry out a plan, and return the receipt."""
+def converted(
+    args: argparse.Namespace, source: Source, plan: Plan, options: WriteOptions | None = None, **more: Any
+) -> dict[str, Any]:
+    """Carry out a plan, and return the receipt.
+
+    Args:
+        args: say where to, and how.
+        source: the opened source.
+        plan: of its conversion.
+        options: of the output's format; None makes them of the arguments.
+        more: what :func:`convkit.execute.convert` may be told beside that.
+    """
     with progress(f"{args.source} -> {args.target}") as advance:
         return convert(
             source,
             plan,
             args.target,
             threads=args.threads,
-            options=WriteOptions(shard_size=parse_size(args.shard_size)),
+            options=options or WriteOptions(shard_size=parse_size(args.shard_size)),
             digest=args.digest,
             overwrite=args.overwrite,
             progress=advance,
+            **more,
         )
 
 

@@ -107,7 +107,7 @@ def progress(what: str) -> Iterator[Advance]:
 
     Both go to standard error.
     """
-    if VOLUME.quiet:
+    if VOLUME.quiet or VOLUME.still:
         yield _silent
         return
     if not sys.stderr.isatty():

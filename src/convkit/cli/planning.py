@@ -67,12 +67,13 @@ def opened(args: argparse.Namespace) -> Source:
     return open_source(args.source, format=args.source_format, config=args.config, watch=args.watch)
 
 
-def planned(args: argparse.Namespace, source: Source) -> Plan:
-    """Make the plan that the arguments request."""
+def planned(args: argparse.Namespace, source: Source, *, drop_unclaimed: bool = False) -> Plan:
+    """Make the plan that the arguments request; ``drop_unclaimed`` as :class:`~convkit.plan.Options` have it."""
     options = Options(
         format=args.format,
         release=parse_release(args.release),
         drop=tuple(args.drop),
+        drop_unclaimed=drop_unclaimed,
         dtype=args.dtype,
         allow_overflow=args.allow_overflow,
         headless=args.headless,

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass
 class Volume:
-    """How much a command prints: ``quiet`` leaves warnings, errors and JSON; ``verbose`` shortens no list."""
+    """How much a command prints: ``quiet`` leaves warnings, errors and JSON; ``verbose`` shortens no list; ``still``
+    shows no progress.
+    """
 
     quiet: bool = False
     verbose: bool = False
+    still: bool = False
 
     def shown(self, names: Sequence[str], few: int) -> Sequence[str]:
         """The names or lines that are printed: the first few, or all."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_file, digest_value
 from convkit.checkpoint.progress import Progress
@@ -44,9 +46,14 @@ def convert(
     options: WriteOptions = _PLAIN,
     digest: str = "xxh3-128",
     overwrite: bool = False,
+    config_name: str | None = None,
+    into_empty: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``target``, with its config, receipt and complement beside it, and return the receipt.
+
+    ``config_name`` names the config beside a file otherwise than the file, and ``into_empty`` accepts an empty folder
+    as the target without ``overwrite``.
 
     Raises:
         UsageError: the target exists, is part of the source, or another process is writing it.
@@ -56,7 +63,7 @@ def convert(
     check_name(target, plan.target_format)
     source = replace(source, checkpoint=plan.wrapping.off(source.checkpoint))
     files = source.checkpoint.files()
-    identity = _identity(source, plan, options, digest)
+    identity = _identity(source, plan, options, digest) | ({"config": config_name} if config_name else {})
     nested = any(file.parent != source.path for file in files)
     reads = [*files, *source.companions, *([source.config_path] if source.config_path else [])]
     work = Work(
@@ -65,6 +72,7 @@ def convert(
         target,
         overwrite=overwrite,
         below_source=not nested,
+        into_empty=into_empty,
         reads=reads,
         watch=source.watch,
     )
@@ -79,7 +87,7 @@ def convert(
                 progress=progress,
                 allow_overflow=any(stage.allow_overflow for stage in plan.stages),
             )
-            return _Conversion(source, plan, output, carrier, options).run()
+            return _Conversion(source, plan, output, carrier, options, config_name=config_name).run()
 
         return output.attempt(run)
 
@@ -93,7 +101,7 @@ def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) ->
         "source": identities(checkpoint.files()),
         "values": digest_value("sha256", [values, checkpoint.metadata, options.metadata]),
         "companions": [[path.name, digest_file("sha256", path)] for path in source.companions],
-        "options": [options.shard_size, sorted(options.chunks.items()), options.compressor],
+        "options": [options.shard_size, options.indexed, sorted(options.chunks.items()), options.compressor],
         "digest": digest,
     }
 
@@ -101,12 +109,22 @@ def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) ->
 class _Conversion:
     """One plan over one staged output."""
 
-    def __init__(self, source: Source, plan: Plan, output: Output, carrier: Carrier, options: WriteOptions) -> None:
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        output: Output,
+        carrier: Carrier,
+        options: WriteOptions,
+        *,
+        config_name: str | None,
+    ) -> None:
         self.source = source
         self.plan = plan
         self.output = output
         self.carrier = carrier
         self.options = options
+        self.config_name = config_name
         self.writers: dict[str, Writer] = {}
         self.stack = ExitStack()
 
@@ -207,7 +225,9 @@ class _Conversion:
         layout, main = self.plan.mapping.right, self.output.main
         if not self.plan.target_config or self._within():
             return None
-        return main / layout.config_file if main.is_dir() else main.with_suffix(Path(layout.config_file).suffix)
+        if main.is_dir():
+            return main / layout.config_file
+        return main.with_name(self.config_name or main.with_suffix(Path(layout.config_file).suffix).name)
 
     def _within(self) -> bool:
         return get_format(self.plan.target_format).holds_config
@@ -262,6 +282,7 @@ class _Conversion:
                 format=plan.target_format,
                 files=files,
                 leaves={key: LeafDigest(digests["target"][key]) for key in plan.target_leaves},
+                config=self.config_name or UNSET,
             ),
             "complement": ConversionComplement(
                 config=plan.lost_config,

@@ -25,6 +25,7 @@ class Work:
         overwrite: replace what is under the names of the output, once the new one is complete.
         in_place: whether the target is the source.
         below_source: whether the target may lie in the source's folder.
+        into_empty: accept an empty folder as the target, without ``overwrite``.
         only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
         reads: files that the work reads, which are never replaced.
         watch: the files that are read: nothing is published if one of them has changed.
@@ -36,6 +37,7 @@ class Work:
     overwrite: bool = False
     in_place: bool = False
     below_source: bool = True
+    into_empty: bool = False
     only_own: bool = False
     reads: Sequence[Path] = ()
     watch: Watch | None = None
@@ -110,7 +112,8 @@ class Places:
                 "is a file that convkit didn't write", path=target, remedy="remove it yourself, or name another target"
             )
         empty = not work.only_own and target.is_dir() and not any(target.iterdir())
-        refuse_taken(target, overwrite=work.overwrite or work.in_place, folder=own or empty)
+        may_go = work.overwrite or work.in_place or (work.into_empty and empty)
+        refuse_taken(target, overwrite=may_go, folder=own or empty)
         refuse_foreign(target, foreign_files(target))
 
     def _refuse_neighbour(self, path: Path, files: Collection[str] | None) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 from convkit.files import yaml_text
-from convkit.files.document import as_json, from_json
+from convkit.files.document import as_json, from_json, write_whole
+from convkit.files.receipt import recorded_config
 
 #: most bytes of a config in JSON: the largest, with the names of 20 000 classes, have one million
 JSON_LIMIT = 1 << 22
@@ -29,10 +30,10 @@ _YAMLS = (".yaml", ".yml")
 def find_config(path: Path, suffixes: Collection[str] = (".json", *_YAMLS)) -> Path | None:
     """Find the config of a checkpoint by its name; None if there isn't one, or if it is ambiguous.
 
-    A file's own config is ``<stem>.yaml``, ``.yml`` or ``.json``. Otherwise it is the folder's: ``config.json``,
-    ``params.yaml``, or, in a folder or beside a ``.mdl``, the only ``config_to_cs-X.Y.yaml``, as the original converter
-    calls what it writes. A folder with one ``.mdl`` and no other weights is this file. A config of another name counts
-    only if the user names it.
+    A file's own config is ``<stem>.yaml``, ``.yml`` or ``.json``, or the one that its receipt names. Otherwise it is
+    the folder's: ``config.json``, ``params.yaml``, or, in a folder or beside a ``.mdl``, the only
+    ``config_to_cs-X.Y.yaml``, as the original converter calls what it writes. A folder with one ``.mdl`` and no other
+    weights is this file. A config of another name counts only if the user names it.
 
     Args:
         suffixes: the suffixes to look for.
@@ -40,6 +41,8 @@ def find_config(path: Path, suffixes: Collection[str] = (".json", *_YAMLS)) -> P
     path = _only_mdl(path) or path
     folder = path if path.is_dir() else path.parent
     own = [] if path.is_dir() else [path.with_suffix(suffix) for suffix in (*_YAMLS, ".json")]
+    if own and not any(place.is_file() for place in own) and (recorded := recorded_config(path)) is not None:
+        own.append(recorded)
     named = [folder / "params.yaml"] if path.suffix == ".mdl" else [folder / "config.json", folder / "params.yaml"]
     converted = list(folder.glob(_CONVERTED)) if path.is_dir() or path.suffix == ".mdl" else []
     only = converted if len(converted) == 1 else []
@@ -101,7 +104,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as JSON or YAML, by the suffix; YAML keys are sorted, as ModelZoo does.
+    """Write a config as JSON or YAML, by the suffix, whole or not at all; YAML keys are sorted, as ModelZoo does.
 
     Numbers that aren't finite are written to JSON as transformers 5 does (:mod:`convkit.files.document`).
     """
@@ -111,4 +114,4 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
         import yaml
 
         text = yaml.safe_dump(dict(config), default_flow_style=False, indent=2, sort_keys=True, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())

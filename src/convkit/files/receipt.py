@@ -79,6 +79,15 @@ def read_receipt(target: Path, kind: str | None = None) -> dict[str, Any] | None
     return receipt if receipt is not None and kind in (None, receipt["kind"]) else None
 
 
+def recorded_config(target: Path) -> Path | None:
+    """The config beside ``target``, if the receipt of its conversion says that it isn't called as the target."""
+    try:
+        name = (read_receipt(target, CONVERSION) or {})["target"]["config"]
+    except (ConvkitError, KeyError, TypeError):
+        return None
+    return target.with_name(name) if isinstance(name, str) and name and Path(name).name == name else None
+
+
 def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
     document = read_json(path, remedy="restore it, or remove it")
     schema = str(document.get("schema")) if isinstance(document, dict) else None

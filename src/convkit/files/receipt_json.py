@@ -97,12 +97,15 @@ class Receipt(Document, frozen=True, kw_only=True):
 
 
 class ConvertedSide(Struct, frozen=True, kw_only=True):
-    """The source or the target of a conversion; the target's path is its name."""
+    """The source or the target of a conversion; the target's path is its name. ``config`` is the name of its config
+    beside it, where it isn't called as the target.
+    """
 
     path: str
     format: str
     files: list[FileEntry]
     leaves: dict[str, LeafDigest]
+    config: str | UnsetType = UNSET
 
 
 class ConversionComplement(Struct, frozen=True, kw_only=True):
@@ -174,6 +177,7 @@ class RepairedTarget(Struct, frozen=True, kw_only=True):
     bytes: Natural
     files: list[FileEntry]
     leaves: dict[str, LeafDigest]
+    config: str | UnsetType = UNSET
 
 
 RepairCommand = Literal["fix-checkpoint-spec", "data-iter-state"]

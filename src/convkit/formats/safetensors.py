@@ -108,7 +108,7 @@ class Safetensors(Format):
         for name, value in options.metadata.items():
             metadata.setdefault(name, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
         shards = split(leaves, options.shard_size)
-        output = arrange(path, SINGLE, shards, file=path.suffix == SUFFIX)
+        output = arrange(path, SINGLE, shards, file=path.suffix == SUFFIX, indexed=options.indexed)
         layouts = [_layout(file, shard, metadata) for file, shard in zip(output.files, shards, strict=True)]
         return PreallocatedWriter(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
 

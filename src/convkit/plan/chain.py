@@ -41,5 +41,6 @@ def chain_plan(chain: Chain, plans: Sequence[Plan]) -> Plan:
         dtype=last.dtype,
         deviations=of_chain(plans),
         unknown=first.unknown,
+        unclaimed=first.unclaimed,
         through=tuple(plans),
     )

@@ -46,9 +46,19 @@ def detect_layout(source: Source, named: str | None = None, to: str | None = Non
     """
     if named is not None:
         get_layout(named)
-    config, path = source.config, source.config_path
-    if config is None:
+    if source.config is None:
         return _layout_of_keys(source, named)
+    return layout_of_config(source.config, source.config_path, named, to)
+
+
+def layout_of_config(
+    config: abc.Mapping[str, Any], path: Path | None, named: str | None = None, to: str | None = None
+) -> tuple[Layout, str]:
+    """Detect the layout of the checkpoint that a config describes, as :func:`detect_layout` does, and say why.
+
+    Raises:
+        ConvkitError: the layout can't be recognised, or isn't the named one.
+    """
     matches = [match for layout in layouts().values() if (match := _match(layout, config, path))]
     if named is not None:
         return get_layout(named), _why_named(named, matches, config, path)

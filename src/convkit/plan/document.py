@@ -41,12 +41,14 @@ class Options:
     ``allow_missing`` are names or patterns of leaves that may be missing though something says that they must be there.
     ``dtype`` may be spelled as people do: bf16, half, torch.float32. ``given`` are sizes by declared name, ``choices``
     are variants' choices by their name. ``existing`` are the leaves of a target that another program made and that the
-    plan must describe: where it may choose or leave out names, it follows that target.
+    plan must describe: where it may choose or leave out names, it follows that target. ``drop_unclaimed`` drops the
+    leaves that no rule claims, too; the target must be whole without them.
     """
 
     format: str | None = None
     release: tuple[int, ...] = ()
     drop: tuple[str, ...] = ()
+    drop_unclaimed: bool = False
     dtype: str | None = None
     allow_overflow: bool = False
     headless: bool = False
@@ -69,6 +71,7 @@ class Plan:
     conversion, where ``restored_from`` is the place of the mapping that lost them. ``missing`` are leaves that the
     source lacks, as the user accepts, each with what says that it ought to be there. ``deviations`` are values of a
     config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know.
+    ``unclaimed`` are leaves that no rule claims, and that the user drops unnamed.
     ``wrapping`` is what the stored keys of the source have beside the model's own names, by which the plan calls them.
     The plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the
     one before.
@@ -96,6 +99,7 @@ class Plan:
     missing: dict[str, str] = field(default_factory=dict)
     deviations: tuple[PlannedDeviation, ...] = ()
     unknown: tuple[str, ...] = ()
+    unclaimed: tuple[str, ...] = ()
     restored_from: int = 0
     wrapping: Wrapping = PLAIN
     through: tuple[Plan, ...] = ()
@@ -136,6 +140,8 @@ class Plan:
             fates[key] = {"fate": "left behind", "reason": reason}
         for key in self.dropped:
             fates[key] = {"fate": "dropped", "reason": "by name"}
+        for key in self.unclaimed:
+            fates[key] = {"fate": "dropped", "reason": "no rule claims it"}
         return {key: fates[key] for key in self.source_leaves if key in fates}
 
     def origins(self) -> dict[str, dict[str, Any]]:

@@ -53,6 +53,7 @@ class EarlierSide(Struct, frozen=True):
 
     layout: str
     config: dict[str, Any] = field(default_factory=dict)
+    release: str | None = None
 
 
 class EarlierStep(Struct, frozen=True):
@@ -151,6 +152,16 @@ def layouts_before(source: Source) -> list[str]:
     """
     receipt = _receipt(source)
     return [stage.source.layout for stage in receipt.plan.stages] if receipt else []
+
+
+def release_before(source: Source) -> str | None:
+    """The release of the layout to which the conversion that its receipt records has brought a source.
+
+    Raises:
+        ConvkitError: the receipt is malformed.
+    """
+    receipt = _receipt(source)
+    return receipt.plan.target.release if receipt else None
 
 
 def _receipt(source: Source) -> EarlierReceipt | None:

@@ -225,7 +225,10 @@ def _totalled(
         unknown=known.converted.unknown,
         restored_from=earlier.place if earlier else 0,
     )
-    check_claimed(mapping.name, plan.source_leaves, plan.fates())
+    fates = plan.fates()
+    if start.asked and start.asked.drop_unclaimed:
+        return replace(plan, unclaimed=tuple(key for key in plan.source_leaves if key not in fates))
+    check_claimed(mapping.name, plan.source_leaves, fates)
     return plan
 
 
@@ -320,13 +323,19 @@ def _lost_config(
 
 def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Give each mapping the requested release, or the current one; empty if its layouts have no releases."""
-    found = [_release(link.right.releases or link.left.releases, release) for link in links]
+    found = [release_of(link, release) for link in links]
     if release and not any(found):
         raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
     return found
 
 
-def _release(known: tuple[tuple[int, ...], ...], release: tuple[int, ...]) -> tuple[int, ...]:
+def release_of(mapping: Mapping, release: tuple[int, ...]) -> tuple[int, ...]:
+    """The release of a mapping's layouts that is asked for, or the current one; empty if they have none.
+
+    Raises:
+        UsageError: its layouts don't have that release.
+    """
+    known = mapping.right.releases or mapping.left.releases
     if known and release and release not in known:
         first, last, shown = (".".join(map(str, numbers)) for numbers in (known[0], known[-1], release))
         raise UsageError(f"release {shown} isn't supported", remedy=f"releases {first} ... {last}")

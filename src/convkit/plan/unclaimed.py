@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from convkit.errors import PlanError
+from convkit.errors import UnclaimedError
 
 #: leaves that an error names after the first, and branches of leaves that its remedy names
 _SHOWN, _BRANCHES = 3, 6
@@ -19,7 +19,7 @@ def check_claimed(name: str, leaves: Collection[str], claimed: Collection[str]) 
         claimed: those that have one.
 
     Raises:
-        PlanError: one has none.
+        UnclaimedError: one has none.
     """
     lost = [key for key in leaves if key not in claimed]
     if not lost:
@@ -29,7 +29,7 @@ def check_claimed(name: str, leaves: Collection[str], claimed: Collection[str]) 
     more = f" (and {len(others)} more: {shown})" if others else ""
     named = _branches(lost, claimed)
     drops = " ".join(f"--drop '{one}'" for one in named[:_BRANCHES])
-    raise PlanError(
+    raise UnclaimedError(
         f"no rule of {name} claims it{more}",
         key=first,
         remedy=f"drop what isn't needed by name: {drops}{' ...' if named[_BRANCHES:] else ''}, "

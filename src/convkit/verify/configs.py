@@ -9,6 +9,7 @@ from typing import Any
 from convkit.errors import ConvkitError
 from convkit.files.config_file import read_config
 from convkit.files.document import as_json
+from convkit.files.receipt import recorded_config
 from convkit.formats import get_format
 from convkit.verify.documents import Side
 
@@ -40,7 +41,8 @@ def other_config(path: Path, target: Side, named: Path | None = None) -> Iterato
 def _places(path: Path, target: Side) -> list[Path]:
     """Where the config of a target may lie."""
     if not path.is_dir():
-        return [path.with_suffix(".yaml"), path.with_suffix(".json")]
+        recorded = recorded_config(path)
+        return [*([recorded] if recorded else []), path.with_suffix(".yaml"), path.with_suffix(".json")]
     # early plans don't name the config file
     names = [target.config_file] if target.config_file else ["config.json", "params.yaml"]
     return [path / name for name in (*get_format(target.format).config_files, *names)]

@@ -40,6 +40,7 @@ class Difference:
 class Findings:
     """What the comparison has found."""
 
+    close: tuple[float, float] | None = None
     compared: int = 0
     differences: list[Difference] = field(default_factory=list)
     #: over all common leaves of a dtype, by dtype
@@ -54,9 +55,13 @@ def diff(
     *,
     a_format: str | None = None,
     b_format: str | None = None,
+    close: tuple[float, float] | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Compare two checkpoints. They pass if they have the same leaves with the same shapes, dtypes and bits.
+
+    With ``close``, two elements may differ by as much as its first number times the second element's absolute value,
+    and its second number beside that.
 
     ``measured`` counts the leaves that only one has and the leaves that differ. Over all common tensors it gives the
     number of elements that differ, their largest absolute difference, their largest relative difference (to the
@@ -72,7 +77,7 @@ def diff(
             checkpoint.check_sums()
         only_a = [key for key in ours.leaves if key not in theirs.leaves]
         only_b = [key for key in theirs.leaves if key not in ours.leaves]
-        findings = Findings()
+        findings = Findings(close=close)
         common = [key for key in ours.leaves if key in theirs.leaves]
         pairs = (_elements(ours.leaves[key], theirs.leaves[key]) for key in common)
         advance = Meter(sum(spec.nbytes for pair in pairs for spec in pair), progress)
@@ -116,7 +121,7 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
     difference = Difference(key, kinds if kinds[0] != kinds[1] or unread else None)
     if specs := _elements(a, b):
         one, other = specs
-        tally = Tally(one.dtype, other.dtype)
+        tally = Tally(one.dtype, other.dtype, findings.close)
         for start, stop in spans(one.size, BLOCK):
             tally.add(ours.read(key, start, stop), theirs.read(key, start, stop))
             advance((stop - start) * (one.itemsize + other.itemsize))
@@ -124,7 +129,7 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
         agree = one.dtype == other.dtype
         total = findings.tallies.setdefault(one.dtype, Tally("", "")) if agree else findings.mixed
         total.merge(tally)
-    if difference.kinds or (difference.tally and difference.tally.differing):
+    if difference.kinds or (difference.tally and difference.tally.apart):
         findings.differences.append(difference)
 
 

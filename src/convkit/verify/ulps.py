@@ -23,16 +23,20 @@ class Tally:
     The distance of two elements in ulps is the number of steps from one to the other through neighbouring values of
     the dtype; -0 and +0 are two values. Elements that differ have no distance if one is NaN or infinite:
     they count as ``incomparable``. Elements of two dtypes are compared by value, without ulps.
+
+    ``apart`` counts those of the elements that differ that aren't ``close``: nearer to each other than the first number
+    times the second element, and the second number. Without a tolerance, none are.
     """
 
-    def __init__(self, a: str, b: str) -> None:
+    def __init__(self, a: str, b: str, close: tuple[float, float] | None = None) -> None:
         import numpy as np
 
         paired = (a in _REAL) == (b in _REAL)
         self.dtypes = (_REAL.get(a, a), _REAL.get(b, b)) if paired else (a, b)
         #: dtype of the comparison by value; a complex number and a real one are compared as complex
         self._wide = np.float64 if paired else np.complex128
-        self.elements = self.differing = self.incomparable = self.max_ulp = 0
+        self._close = close
+        self.elements = self.differing = self.apart = self.incomparable = self.max_ulp = 0
         self.max_abs = self.max_rel = 0.0
         #: flat index of the first element that differs
         self.first: int | None = None
@@ -50,6 +54,7 @@ class Tally:
         """Count another tally in."""
         self.elements += other.elements
         self.differing += other.differing
+        self.apart += other.apart
         self.incomparable += other.incomparable
         self.max_ulp = max(self.max_ulp, other.max_ulp)
         self.max_abs, self.max_rel = max(self.max_abs, other.max_abs), max(self.max_rel, other.max_rel)
@@ -90,8 +95,12 @@ class Tally:
         a, b = a.astype(self._wide), b.astype(self._wide)
         comparable = np.isfinite(a) & np.isfinite(b)
         self.incomparable += int(a.size - comparable.sum())
+        self.apart += a.size
         a, b = a[comparable], b[comparable]
         gap = np.minimum(np.abs(a - b), np.finfo(np.float64).max)
+        if self._close:
+            relative, absolute = self._close
+            self.apart -= int((gap <= absolute + relative * np.abs(b)).sum())
         size = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.finfo(np.float64).tiny)
         self.max_abs = max(self.max_abs, float(gap.max(initial=0.0)))
         self.max_rel = max(self.max_rel, float((gap / size).max(initial=0.0)))

@@ -146,14 +146,16 @@ def locate(path: Path, *singles: str) -> tuple[Path | None, dict[Path, set[str]]
     return index, read_index(index)
 
 
-def arrange(path: Path, single: str, shards: Sequence[Sequence[Leaf]], *, file: bool) -> Output:
-    """Names for shards, ``model-00001-of-00002.safetensors`` and so on; a single shard keeps the plain name.
+def arrange(path: Path, single: str, shards: Sequence[Sequence[Leaf]], *, file: bool, indexed: bool = False) -> Output:
+    """Names for shards, ``model-00001-of-00002.safetensors`` and so on; a single shard keeps the plain name, unless it
+    is to be ``indexed``.
 
     Args:
         path: the file or folder to write.
         single: ``model.safetensors`` or ``pytorch_model.bin``.
         shards: the leaves of each.
         file: ``path`` is a file.
+        indexed: whether a folder has an index for a single shard, too.
 
     Raises:
         UsageError: several shards in one file.
@@ -162,7 +164,7 @@ def arrange(path: Path, single: str, shards: Sequence[Sequence[Leaf]], *, file: 
         if len(shards) > 1:
             raise UsageError("one file can't be cut into shards", path=path, remedy="name a folder")
         return Output([path], None, {})
-    if len(shards) == 1:
+    if len(shards) == 1 and not indexed:
         return Output([path / single], path, {})
     stem, _, suffix = single.rpartition(".")
     names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}" for number in range(1, len(shards) + 1)]

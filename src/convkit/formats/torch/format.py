@@ -109,7 +109,7 @@ class Torch(Format):
         shards: list[list[Leaf]] = [[] for _ in range(max(shard_of.values(), default=0) + 1)]
         for leaf in leaves:
             shards[shard_of[owners[leaf.key]]].append(leaf)
-        output = arrange(path, SINGLE, shards, file=path.suffix in SUFFIXES)
+        output = arrange(path, SINGLE, shards, file=path.suffix in SUFFIXES, indexed=options.indexed)
         archives = [_archive(file, shard, owners) for file, shard in zip(output.files, shards, strict=True)]
         return TorchWriter(archives, {leaf.key: leaf.spec for leaf in leaves if leaf.spec}, output, resume=resume)
 

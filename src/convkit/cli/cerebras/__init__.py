@@ -1,0 +1,1 @@
+"""``convkit cerebras``: replaces ModelZoo's checkpoint converter and its compatibility scripts, with the same flags."""

@@ -1,0 +1,305 @@
+"""``convkit cerebras convert``: replaces the command of this name of ModelZoo's converter, with the same flags.
+
+It says in them what ``convkit convert`` is to do. Source of the flags and of the names of outputs: ModelZoo release
+2.10.0, ``tools/convert_checkpoint.py``, ``tools/checkpoint_converters/{base_converter,streaming_checkpoints}.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import WriteOptions
+from convkit.checkpoint.digests import ALGORITHMS
+from convkit.cli.cerebras.forms import AUTO, FORMS, Form, form_called, stem
+from convkit.cli.cerebras.names import COMPONENTS, Model, model_called, ways
+from convkit.cli.convert import converted, print_summary
+from convkit.cli.options import allow_missing_option
+from convkit.cli.output import few_of, note, parse_size, say
+from convkit.cli.planning import opened, planned
+from convkit.cli.stage import stage
+from convkit.cli.volume import VOLUME
+from convkit.errors import ConvkitError, UnclaimedError, UsageError
+from convkit.execute.publish import writing
+from convkit.files.config_file import write_config
+from convkit.files.taken import refuse_taken
+from convkit.plan import Plan, Source
+from convkit.plan.detect import detect_layout
+from convkit.plan.earlier import layouts_before, release_before
+
+#: keys of a training checkpoint's own record of what wrote it, the last one of the latest
+_WRITTEN_BY = re.compile(r"__metadata__\.(\d+)\.version")
+#: leaves that a line names
+_SHOWN = 12
+#: flags of ``convkit convert``, as the original says it
+_THEIRS = {"from": "--model", "to": "--model", "release": "--src-fmt or --tgt-fmt"}
+#: what ``convkit convert`` is told where the original has no flag
+_UNSAID: dict[str, Any] = {
+    "source_format": None,
+    "drop": [],
+    "dtype": None,
+    "allow_overflow": False,
+    "size": [],
+    "variant": [],
+    "restore": True,
+    "through": [],
+    "threads": None,
+    "digest": ALGORITHMS[0],
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "source",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="the checkpoint: a .bin, a .mdl, a .safetensors, an .index.json, or a folder",
+    )
+    form_options(parser)
+    parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="its config")
+    output_dir_option(parser)
+    parser.add_argument(
+        "--hf-shard-size", metavar="SIZE", default="10GB", help="bytes per shard at most, to hf (default: 10GB)"
+    )
+    parser.add_argument("--export-safetensors", action="store_true", help="write safetensors, to hf")
+    parser.add_argument(
+        "--drop-unmatched-keys",
+        action="store_true",
+        help="leave out tensors of CHECKPOINT that no rule knows; the model must be whole without them",
+    )
+    allow_missing_option(parser)
+    parser.add_argument("--no-progress-bar", action="store_true", help="show no progress")
+    parser.add_argument("--debug", action="store_true", help="print what becomes of each tensor")
+    overwrite_option(parser)
+    parser.set_defaults(**_UNSAID)
+
+
+def form_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is converted to what."""
+    parser.add_argument("--model", metavar="NAME", required=True, help="see convkit cerebras list")
+    parser.add_argument(
+        "--src-fmt", metavar="FORMAT", required=True, help=f"of the input: {FORMS}, or cs-auto: read from it"
+    )
+    parser.add_argument(
+        "--tgt-fmt", metavar="FORMAT", required=True, help=f"of the output: {FORMS}, or cs-current: the current release"
+    )
+
+
+def output_dir_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of where outputs come."""
+    parser.add_argument(
+        "--output-dir", metavar="DIR", type=Path, help="where outputs come (default: each beside its input)"
+    )
+
+
+def overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that replaces outputs."""
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs once the new ones are complete")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a model, and the format of each side."""
+
+    model: Model
+    source: Form
+    target: Form
+
+    @property
+    def ways(self) -> list[tuple[str, str]]:
+        """The layouts between which the mappings lead that can do it.
+
+        Raises:
+            UsageError: none can.
+        """
+        model, source, target = self.model, self.source, self.target
+        found = ways(model, source.kind, target.kind)
+        if found:
+            return found
+        if source.kind == target.kind == "hf":
+            raise UsageError("--src-fmt and --tgt-fmt are both hf", remedy="one of them is a format of Cerebras's")
+        what = f"{model.name} from {source.text} to {target.text}"
+        if source.kind == target.kind:
+            problem, remedy = f"{what}: from release to release isn't built yet", "convert to hf, and from there"
+        else:
+            problem, remedy = f"{what} isn't built yet", "see convkit cerebras list"
+        raise UsageError(problem, remedy=remedy)
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """What the arguments ask for.
+
+    Raises:
+        UsageError: no model or no format is called so.
+    """
+    source, target = form_called(args.src_fmt, "--src-fmt"), form_called(args.tgt_fmt, "--tgt-fmt")
+    return Request(model_called(args.model), source, target)
+
+
+def refuse_packed(path: Path, model: Model) -> None:
+    """Refuse the outer folder of a packed model.
+
+    Raises:
+        UsageError: it is one.
+    """
+    inside = [name for name in COMPONENTS if (path / name).is_dir()]
+    if inside:
+        parts = " and ".join(f"{name}/" for name in inside)
+        problem = f"holds {parts}: {model.name} is packed of several models, which isn't built yet"
+        raise UsageError(problem, path=path, remedy="convert each part on its own")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the outputs come.
+
+    Attributes:
+        checkpoint: the file or folder of the weights.
+        config: the config.
+    """
+
+    checkpoint: Path
+    config: Path
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, target: Form) -> Outputs:
+        """As the original has them: each beside its input, or all in one folder; transformers' config in its folder.
+
+        The original takes no folder as CHECKPOINT: what is made of one, and of a config in it, comes beside it.
+        """
+        place = args.output_dir or args.source.parent
+        checkpoint = place / f"{stem(args.source.name)}_to_{target.text}{'' if target.kind == 'hf' else '.mdl'}"
+        if target.kind == "hf":
+            return cls(checkpoint, checkpoint / "config.json")
+        folder = (
+            place if args.config.resolve().parent == args.source.resolve() else args.output_dir or args.config.parent
+        )
+        return cls(checkpoint, folder / f"{stem(args.config.name)}_to_{target.text}.yaml")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the checkpoint is a file of Cerebras's."""
+        return self.config.parent != self.checkpoint
+
+    @property
+    def apart(self) -> bool:
+        """Whether the config is neither in the checkpoint nor beside it."""
+        places = (self.checkpoint, self.checkpoint.parent)
+        return self.config.parent.resolve() not in [place.resolve() for place in places]
+
+    @property
+    def beside(self) -> str | None:
+        """The config's name beside the checkpoint; None if it is in it, or has another place."""
+        return self.config.name if self.is_file and not self.apart else None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and print a summary."""
+    request = request_of(args)
+    refuse_packed(args.source, request.model)
+    found = request.ways
+    outputs = Outputs.of(args, request.target)
+    if outputs.apart:
+        refuse_taken(outputs.config, overwrite=args.overwrite)
+    _say_to_convert(args, request, outputs)
+    with in_their_words():
+        with stage("reading"):
+            source = opened(args)
+        with source:
+            with stage("planning"):
+                # what an earlier conversion has lost, such as the head, comes back
+                args.headless = request.model.headless and not (outputs.is_file and layouts_before(source))
+                args.from_, args.to = way_from(found, lambda: detect_layout(source)[0].name, args.source)
+                args.release = request.target.release or request.source.release or _read_release(source)
+                plan = planned(args, source, drop_unclaimed=args.drop_unmatched_keys)
+            _show_fates(args, plan)
+            with stage("converting"):
+                how = WriteOptions(shard_size=parse_size(args.hf_shard_size), indexed=True)
+                receipt = converted(args, source, plan, how, config_name=outputs.beside, into_empty=True)
+    if outputs.apart:
+        with writing(outputs.config):
+            write_config(outputs.config, plan.target_config)
+    print_summary(args, receipt, source.config_path)
+    if not args.json:
+        say(f"Checkpoint saved to {outputs.checkpoint}", f"Config saved to {outputs.config}")
+    return 0
+
+
+def _say_to_convert(args: argparse.Namespace, request: Request, outputs: Outputs) -> None:
+    """Put what the flags say into those of ``convkit convert``."""
+    args.target, args.format = outputs.checkpoint, None
+    if request.target.kind == "hf":
+        args.format = "safetensors" if args.export_safetensors else "torch"
+    elif args.export_safetensors:
+        note("warning: --export-safetensors is for --tgt-fmt hf: left out")
+    VOLUME.still = args.no_progress_bar
+
+
+def way_from(found: list[tuple[str, str]], detected: Callable[[], str], path: Path) -> tuple[str, str]:
+    """The layouts of the way that starts from the source's: the only one, or that from the layout that is detected.
+
+    Raises:
+        ConvkitError: its layout isn't recognised, or isn't one of theirs.
+    """
+    if len(found) == 1:
+        return found[0]
+    here = detected()
+    for way in found:
+        if way[0] == here:
+            return way
+    known = ", ".join(dict.fromkeys(way[0] for way in found))
+    raise UsageError(f"is {here}, from which no way leads there", path=path, remedy=f"one leads from {known}")
+
+
+def _read_release(source: Source) -> str:
+    """The release that a checkpoint, or the receipt of its conversion, says: for ``cs-auto``.
+
+    Raises:
+        UsageError: neither says it.
+    """
+    leaves = source.checkpoint.leaves
+    found = {int(match[1]): leaves[key].value for key in leaves if (match := _WRITTEN_BY.fullmatch(key))}
+    version = str(found[max(found)]) if found else release_before(source)
+    if version is None or not (release := re.match(r"\d+\.\d+", version)):
+        problem = f"--src-fmt {AUTO}: neither the checkpoint nor a receipt beside it says which release it is of"
+        raise UsageError(problem, path=source.path, remedy="say it: --src-fmt cs-2.9")
+    return release[0]
+
+
+def _show_fates(args: argparse.Namespace, plan: Plan) -> None:
+    """Print what is dropped, and for ``--debug`` what becomes of each leaf."""
+    if plan.unclaimed:
+        note(f"warning: dropped, as no rule claims them: {few_of(plan.unclaimed, _SHOWN)}")
+    if not args.debug or args.json:
+        return
+    for one in plan.stages:
+        for step in one.bound.steps:
+            sources, targets = (", ".join(side.key for side in sides) for sides in (step.sources, step.targets))
+            say(f"{sources} -> {targets}")
+    for key, fate in plan.fates().items():
+        if "step" not in fate:
+            say(f"{key}: {fate['fate']} ({fate['reason']})")
+    for key, origin in plan.origins().items():
+        if "step" not in origin:
+            say(f"{key}: {origin['origin']} ({origin['reason']})")
+
+
+@contextmanager
+def in_their_words() -> Iterator[None]:
+    """Name the original's flags in remedies, instead of those of ``convkit convert``."""
+    try:
+        yield
+    except UnclaimedError as error:
+        remedy = "--drop-unmatched-keys leaves out what isn't needed; or name the right --model"
+        raise UnclaimedError(error.problem, path=error.path, key=error.key, remedy=remedy) from None
+    except ConvkitError as error:
+        remedy = re.sub(r"--(from|to|release)\b", lambda found: _THEIRS[found[1]], error.remedy or "")
+        if remedy == (error.remedy or ""):
+            raise
+        raise type(error)(error.problem, path=error.path, key=error.key, remedy=remedy) from error.__cause__

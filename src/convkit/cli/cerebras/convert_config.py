@@ -1,0 +1,114 @@
+"""``convkit cerebras convert-config``: replaces the command of this name of ModelZoo's converter, with the same flags.
+
+Source of the flags and of the names of outputs: ModelZoo release 2.10.0, ``tools/convert_checkpoint.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from convkit.cli.cerebras.convert import (
+    form_options,
+    in_their_words,
+    output_dir_option,
+    overwrite_option,
+    refuse_packed,
+    request_of,
+    way_from,
+)
+from convkit.cli.cerebras.forms import AUTO
+from convkit.cli.cerebras.names import SHOWN, Model
+from convkit.cli.convert import print_notes
+from convkit.cli.output import emit, say
+from convkit.config.tree import paths_of
+from convkit.errors import ConfigError, UsageError
+from convkit.execute.publish import writing
+from convkit.files.config_file import read_config, write_config
+from convkit.files.taken import refuse_taken
+from convkit.mapping import Mapping
+from convkit.mapping.layout import parse_release
+from convkit.mappings import find_mapping
+from convkit.plan.detect import layout_of_config
+from convkit.plan.deviations import declared
+from convkit.plan.make import release_of
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("source", metavar="CONFIG", type=Path, help="the config: a .json of hf, a .yaml of Cerebras")
+    form_options(parser)
+    output_dir_option(parser)
+    parser.add_argument("--debug", action="store_true", help="print which fields are read, and which have no place")
+    overwrite_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert a config, and print where it is."""
+    request = request_of(args)
+    refuse_packed(args.source, request.model)
+    found, target = request.ways, request.target
+    if request.source.text == AUTO:
+        raise UsageError(f"--src-fmt {AUTO}: a config doesn't say its release", remedy="say it: --src-fmt cs-2.9")
+    name = f"{args.source.stem}_to_{target.text}.{'json' if target.kind == 'hf' else 'yaml'}"
+    place: Path = (args.output_dir or args.source.parent) / name
+    refuse_taken(place, overwrite=args.overwrite)
+    config = read_config(args.source)
+    with in_their_words():
+        here, there = way_from(found, lambda: layout_of_config(config, args.source)[0].name, args.source)
+        mapping = find_mapping(here, there)
+        release = release_of(mapping, parse_release(target.release or request.source.release))
+        document = _converted(args.source, config, mapping, release, facts_of(request.model, mapping))
+    with writing(place):
+        write_config(place, document["config"])
+    _show(args, document | {"target": str(place)})
+    return 0
+
+
+def facts_of(model: Model, mapping: Mapping) -> dict[str, Any]:
+    """What the tensors of a model would show, as the user names it."""
+    if model.headless:
+        return {"lm_head": False} | ({"hf": ""} if mapping.left.name.startswith("hf/") else {"headless": True})
+    if (shown := SHOWN.get(model.name)) is None:
+        return {}
+    return {fact.name: fact.name in shown.split() for fact in mapping.facts if fact.left}
+
+
+def _converted(
+    path: Path, config: dict[str, Any], mapping: Mapping, release: tuple[int, ...], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Convert a config, and say what became of it.
+
+    Raises:
+        ConfigError: it can't be expressed on the other side; the file is named.
+    """
+    try:
+        done = mapping.config.convert(config, facts, release)
+    except ConfigError as error:
+        raise ConfigError(error.problem, path=path, key=error.key, remedy=error.remedy) from None
+    return {
+        "source": str(path),
+        "mapping": mapping.name,
+        "release": ".".join(map(str, release)),
+        "config": done.config,
+        "read": sorted(done.seen),
+        "defaults": list(done.defaults),
+        "deviations": to_builtins(declared(done)),
+        "unknown": list(done.unknown),
+        "lost_config": done.lost,
+        "warnings": list(done.warnings),
+    }
+
+
+def _show(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    print_notes({"plan": document, "warnings": document["warnings"]})
+    if args.json:
+        emit(document)
+        return
+    if args.debug:
+        say(*(f"read: {path}" for path in document["read"]))
+        say(*(f"no place: {path}" for path in paths_of(document["lost_config"])))
+    say(f"{document['target']}: {document['mapping']}", f"Config saved to {document['target']}")
