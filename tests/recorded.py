@@ -34,6 +34,7 @@ MODELS = {
     "mixtral": ("2.9",),
     "gpt_neox": ("2.1", "2.9"),
     "btlm": ("2.9",),
+    "bloom": ("2.1", "2.9"),
 }
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox"}

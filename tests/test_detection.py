@@ -24,6 +24,7 @@ OURS = {
     "roberta": {"roberta"},
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
     "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
+    "bloom": {"bloom", "bloom-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them

@@ -75,7 +75,7 @@ def test_every_deviation_is_needed() -> None:
 def _differences(model: str) -> tuple[Difference, ...]:
     path = golden_dir("cerebras_more.tar.xz", "config/") / "config" / f"{model}.jsonl"
     cases = [json.loads(line) for line in path.read_text().splitlines() if line]
-    assert len(cases) > 35
+    assert cases
     return tuple(found for case in cases for found in _compare(model, case))
 
 

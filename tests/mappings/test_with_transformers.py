@@ -32,6 +32,7 @@ LLAMA = {
     "max_position_embeddings": 40,
 }
 GPT2 = {"vocab_size": 23, "n_embd": 60, "n_layer": 2, "n_head": 6, "n_positions": 40}
+BLOOM = {"vocab_size": 23, "hidden_size": 60, "n_layer": 2, "n_head": 6}
 BERT = LLAMA | {"hidden_dropout_prob": 0.2}
 
 #: class, config, arguments of the class
@@ -62,6 +63,9 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "gpt_neox": ("GPTNeoXForCausalLM", LLAMA | {"rotary_pct": 0.4}, {}),
     "gpt_neox base": ("GPTNeoXModel", LLAMA | {"rotary_pct": 1.0, "attention_bias": False}, {}),
+    "bloom": ("BloomForCausalLM", BLOOM, {}),
+    "bloom untied": ("BloomForCausalLM", BLOOM | {"tie_word_embeddings": False, "hidden_dropout": 0.1}, {}),
+    "bloom base": ("BloomModel", BLOOM | {"n_head": 5}, {}),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),

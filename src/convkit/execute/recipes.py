@@ -65,6 +65,23 @@ def inverse_frequencies(theta: float, dim: int) -> np.ndarray:
     return (np.float32(1.0) / np.float32(theta) ** exponents).astype(np.float32)
 
 
+def alibi_slopes(heads: int) -> np.ndarray:
+    """``position_embed_helper.slopes``: float64, shape (heads, 1), of which the float32 is stored.
+
+    A power of two has the series ``r, r**2, ...`` that ends at 2**-8. Other numbers of heads take that of the power
+    below, and then every second slope of the power above, from the first. ModelZoo 2.10.0,
+    ``layers/AlibiPositionEmbeddingLayer.py``.
+    """
+    import numpy as np
+
+    def series(count: int) -> list[float]:
+        ratio: float = 2.0 ** -(8 / count)
+        return [ratio * ratio**i for i in range(count)]
+
+    below = 1 << (heads.bit_length() - 1)
+    return np.array([*series(below), *series(2 * below)[::2]][:heads])[:, None]
+
+
 def filled(spec: TensorSpec, _: Sequence[Read], value: float) -> np.ndarray:
     """One number everywhere."""
     import numpy as np
@@ -154,6 +171,7 @@ RECIPES: dict[str, Any] = {
     "causal mask": causal_mask,
     "constant": constant,
     "inverse frequencies": inverse_frequencies,
+    "alibi slopes": alibi_slopes,
 }
 #: gives the factors of elements ``[start, stop)`` of a leaf, float64
 FACTORS: dict[str, Any] = {"number": number, "per-dim scale": per_dim_scale}

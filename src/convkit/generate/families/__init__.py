@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convkit.generate.families.bert import Bert
+from convkit.generate.families.bloom import Bloom
 from convkit.generate.families.family import Family
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
 from convkit.generate.families.gpt_neox import GptNeox
@@ -26,6 +27,7 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "gptj": Gptj,
     "codegen": Codegen,
     "gpt_neox": GptNeox,
+    "bloom": Bloom,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

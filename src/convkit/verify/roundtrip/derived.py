@@ -104,6 +104,13 @@ def _inverse_frequencies(theta: float, dim: int) -> np.ndarray:
     return np.float32(1) / np.power(np.float32(theta), powers)
 
 
+def _alibi_slopes(heads: int) -> np.ndarray:
+    """ALiBi's slopes, a column: head h of a power of two n has 2^(-8h/n); further heads lie half-way between those."""
+    whole = 2 ** int(np.log2(heads))
+    exponents = [*np.arange(1, whole + 1), *np.arange(0.5, heads - whole)]
+    return np.exp2(np.multiply(exponents, -8.0 / whole)).reshape(-1, 1)
+
+
 def _filled(shape: tuple[int, ...], _: Sequence[_Leaf], value: float) -> np.ndarray:
     """One number everywhere: TE's FP8 metas start with ones and zeros; slots that T5X doesn't use are zeros."""
     return np.zeros(shape) + value
@@ -208,4 +215,5 @@ _RECIPES: dict[str, Callable[..., np.ndarray]] = {
     "causal mask": _causal_mask,
     "constant": _constant,
     "inverse frequencies": _inverse_frequencies,
+    "alibi slopes": _alibi_slopes,
 }

@@ -55,6 +55,8 @@ GROUPED = SECTION.of(num_kv_groups=COUNT)
 
 ROTARY = ("position_embedding_type", "rotary")
 _ROTARY_OR_ALIBI = (*ROTARY, "alibi")
+#: positions of which a model has a table, or is trained for so many: not those of ALiBi
+LIMITED = ("learned", "fixed", "relative", "rotary")
 #: fields of positions that every class has
 POSITIONS = {
     "rope_theta": ClassField(POSITIVE, 10000, beside=ROTARY),

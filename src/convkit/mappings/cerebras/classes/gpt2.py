@@ -11,7 +11,7 @@ from typing import Any
 
 from convkit.config.classes import ABSENT, ClassField, ConfigClass, free
 from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, LIST, NUMBER, RATE, SECTION, TEXT, WHOLE
-from convkit.mappings.cerebras.classes import BEFORE_2_1, GROUPED, MUP, MUP_FIELDS, POSITIONS, ROTARY
+from convkit.mappings.cerebras.classes import BEFORE_2_1, GROUPED, LIMITED, MUP, MUP_FIELDS, POSITIONS, ROTARY
 
 
 def _experts(moe: dict[str, Any]) -> int:
@@ -28,7 +28,7 @@ MOE = SECTION.of(
 COMMON = {
     "name": free(TEXT, ABSENT, since=(2, 4)),
     "vocab_size": ClassField(COUNT, 50257),
-    "max_position_embeddings": ClassField(COUNT, 1024),
+    "max_position_embeddings": ClassField(COUNT, 1024, beside=("position_embedding_type", *LIMITED)),
     "hidden_size": ClassField(COUNT, 768),
     "num_hidden_layers": ClassField(COUNT, 12),
     "num_heads": ClassField(COUNT, 12, told=True),
@@ -143,3 +143,4 @@ JAIS = ConfigClass("JAISModelConfig", "ModelZoo 2.10.0, models/nlp/jais, JAISMod
     **BTLM.fields,
     "name": free(ANYTHING, ABSENT, since=(2, 4)),  # ModelZoo's converter writes a section
 })  # fmt: skip
+BLOOM = ConfigClass("BloomModelConfig", "ModelZoo 2.10.0, models/nlp/bloom, BloomModelConfig", GPT2.fields)
