@@ -18,6 +18,8 @@ def meaning(config: Any) -> dict[str, Any]:
     if "rope_parameters" in said:
         said["rope_parameters"] = _rotary(config)
         said.pop("original_max_position_embeddings", None)
+    if said["model_type"] == "vit":
+        del said["encoder_stride"]  # of a decoder
     assert said.pop("position_embedding_type", "absolute") == "absolute"  # transformers 5 has no other for BERT
     return said
 

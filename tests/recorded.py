@@ -35,9 +35,11 @@ MODELS = {
     "gpt_neox": ("2.1", "2.9"),
     "btlm": ("2.9",),
     "bloom": ("2.1", "2.9"),
+    "vit": ("2.9",),
+    "clip_vit": ("2.9",),
 }
 #: ModelZoo's layout of a family, where it is another family's
-LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox"}
+LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit"}
 #: training checkpoints, with optimizer, schedulers, step and loader state
 TRAINED = {
     "llama": ("2.1", "2.2", "2.3", "2.4", "2.5"),
@@ -49,8 +51,12 @@ TRAINED = {
 #: buffers that the original writes for Hugging Face, and transformers rebuilds
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids", ".attention.bias", ".attention.masked_bias",
            ".rotary_emb.inv_freq")  # fmt: skip
-#: keys of the original's yaml that 2.10's model classes reject
+#: keys of the original's yaml that 2.10's model classes reject, apart from that of vision transformers, whose config in
+#: transformers has a field of another model
 LEFT_OUT = {"norm_first", "use_ff_layer1_dropout"}
+VISION = ("vit", "clip_vision_model")
+#: what the original's configs say, and the tensors say otherwise
+CORRECTED = {"vit": {"num_classes": 6, "num_labels": 6}}
 
 
 #: what we write in sections beside the original's values: without it, 2.6 ... 2.10 build other tensors than it writes
@@ -62,9 +68,16 @@ def with_ours(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value | WRITTEN_TOO[key] if value and key in WRITTEN_TOO else value for key, value in fields.items()}
 
 
+def left_out(family: str) -> set[str]:
+    """The keys that we don't write."""
+    return {"encoder_stride"} if family in VISION else LEFT_OUT
+
+
 def family(model: str) -> str:
     """``bert_qa`` -> ``bert``."""
     plain = model.replace("-", "_")
+    if plain.startswith("clip_vit"):
+        return "clip_vision_model"
     return "gpt_neox" if plain.startswith("gpt_neox") else plain.partition("_")[0]
 
 

@@ -25,6 +25,8 @@ OURS = {
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
     "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
     "bloom": {"bloom", "bloom-headless"},
+    "vit": {"vit", "vit-headless"},
+    "clip-vit": {"clip-vit"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them
@@ -94,6 +96,16 @@ def test_a_field_of_a_later_release_counts_less() -> None:
 
 def test_one_unknown_field_is_another_family() -> None:
     assert not detected({"model": GPT2 | {"image_size": 224}}).startswith("cerebras/")
+
+
+@pytest.mark.parametrize("name", ["vision_transformer", None])
+def test_the_norm_after_the_embedding_tells_clip_from_vit(name: str | None) -> None:
+    """Yamls of both have one name, or none."""
+    plain = {"name": name} if name else {}
+    plain |= {"hidden_size": 8, "num_heads": 2, "image_size": [4, 4], "use_conv_patchified_embedding": True}
+    assert detected({"model": plain}) == "cerebras/vit"
+    assert detected({"model": plain | {"use_post_embed_layer_norm": False}}) == "cerebras/vit"
+    assert detected({"model": plain | {"use_post_embed_layer_norm": True}}) == "cerebras/clip-vit"
 
 
 def test_a_named_config_may_have_unknown_fields() -> None:

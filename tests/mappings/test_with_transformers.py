@@ -34,6 +34,14 @@ LLAMA = {
 GPT2 = {"vocab_size": 23, "n_embd": 60, "n_layer": 2, "n_head": 6, "n_positions": 40}
 BLOOM = {"vocab_size": 23, "hidden_size": 60, "n_layer": 2, "n_head": 6}
 BERT = LLAMA | {"hidden_dropout_prob": 0.2}
+VIT = {
+    "hidden_size": 60,
+    "intermediate_size": 14,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "image_size": 10,
+    "patch_size": 5,
+}
 
 #: class, config, arguments of the class
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -88,6 +96,13 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "roberta untied": ("RobertaForMaskedLM", BERT | {"tie_word_embeddings": False, "pad_token_id": 3}, {}),
     "roberta one segment": ("RobertaForMaskedLM", BERT | {"type_vocab_size": 1, "hidden_act": "relu"}, {}),
     "roberta base without pooler": ("RobertaModel", BERT, {"add_pooling_layer": False}),
+    "vit": ("ViTForImageClassification", VIT | {"num_labels": 5}, {}),
+    "vit unbiased": ("ViTForImageClassification", VIT | {"qkv_bias": False, "hidden_act": "silu"}, {}),
+    "vit oblong": ("ViTForImageClassification", VIT | {"image_size": [8, 12], "patch_size": [4, 2]}, {}),
+    "vit base": ("ViTModel", VIT, {}),
+    "vit base without pooler": ("ViTModel", VIT, {"add_pooling_layer": False}),
+    "clip_vision_model": ("CLIPVisionModelWithProjection", VIT | {"projection_dim": 7}, {}),
+    "clip_vision_model base": ("CLIPVisionModel", VIT, {}),
 }
 
 
@@ -132,8 +147,12 @@ def test_there_and_back(name: str, receipt: bool, there_of: Callable[..., Any], 
 
 
 def _outputs(model: Any) -> list[Any]:
-    ids = torch.arange(60).reshape(2, 30) % 23
-    out = model(input_ids=ids)
+    if model.main_input_name == "pixel_values":
+        sides = model.config.image_size
+        shape = (2, 3, *(sides if isinstance(sides, list) else [sides, sides]))
+        out = model(pixel_values=torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    else:
+        out = model(input_ids=torch.arange(60).reshape(2, 30) % 23)
     return [value for value in out.to_tuple() if isinstance(value, torch.Tensor)]
 
 

@@ -108,8 +108,9 @@ def plainer(model: Model) -> Iterator[Model]:
 
 
 def _plain_fields(table: ConfigTable) -> set[str]:
-    """The fields that rows carry one by one, which leave nothing to functions."""
-    return {getattr(row, _source(table)) for row in table.rows if isinstance(row, Field | Flag)}
+    """The fields that rows carry one by one, which leave nothing to functions, and of which tensors know nothing."""
+    rows = (row for row in table.rows if isinstance(row, Flag) or (isinstance(row, Field) and not row.measured))
+    return {getattr(row, _source(table)) for row in rows}
 
 
 def _said(model: Model, config: dict[str, Any], what: str = "") -> Any:

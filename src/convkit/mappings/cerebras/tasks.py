@@ -185,8 +185,10 @@ def _labels(stated: int, key: str, names: Values) -> tuple[int, tuple[str, ...]]
     return true, (f"the config says {key} = {stated}, the checkpoint has {true}: corrected",)
 
 
-def labels(field: str) -> Coupled:
-    """The row of the number of labels, which ModelZoo's class calls ``field``; declares ``labels``."""
+def labels(field: str, usual: int | None = None) -> Coupled:
+    """The row of the number of labels, which ModelZoo's class calls ``field``; declares ``labels``. ``usual`` is the
+    number that this class takes where a yaml leaves it out, if there is one.
+    """
 
     def to_cerebras(values: Values, names: Values) -> Answer:
         number, warnings = _labels(_stated_labels(values), "num_labels", names)
@@ -194,10 +196,12 @@ def labels(field: str) -> Coupled:
         return Answer({field: number}, {"labels": number}, warnings, defaults=left_out)
 
     def to_hf(values: Values, names: Values) -> Answer:
-        if field not in values and "labels" not in names:
+        stated = values.get(field, names.get("labels", usual))
+        if stated is None:
             raise ConfigError("is missing", key=field, remedy="add it: there is no default")
-        number, warnings = _labels(values[field] if field in values else names["labels"], field, names)
-        return Answer({"num_labels": number}, {"labels": number}, warnings)
+        number, warnings = _labels(stated, field, names)
+        left_out = {} if field in values or "labels" in names else {field: number}
+        return Answer({"num_labels": number}, {"labels": number}, warnings, defaults=left_out)
 
     return Coupled(("num_labels", "id2label"), (field,), to_cerebras, to_hf)
 
