@@ -32,6 +32,7 @@ MODELS = {
     "codegen": ("2.9",),
     "mistral": ("2.9",),
     "mixtral": ("2.9",),
+    "gemma2": ("2.9",),
     "gpt_neox": ("2.1", "2.9"),
     "btlm": ("2.9",),
     "bloom": ("2.1", "2.9"),
@@ -40,6 +41,8 @@ MODELS = {
 }
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit"}
+#: families whose norms are stored minus one on one side: the sum is rounded, and what is lost is kept
+ROUNDED = {"gemma2"}
 #: training checkpoints, with optimizer, schedulers, step and loader state
 TRAINED = {
     "llama": ("2.1", "2.2", "2.3", "2.4", "2.5"),

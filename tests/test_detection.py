@@ -27,6 +27,7 @@ OURS = {
     "bloom": {"bloom", "bloom-headless"},
     "vit": {"vit", "vit-headless"},
     "clip-vit": {"clip-vit"},
+    "gemma2": {"gemma2", "gemma2-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them

@@ -1,7 +1,8 @@
 """Checkpoints converted back from Cerebras load strictly in transformers, and compute the same.
 
 Models of every class are made by the library itself, go to Cerebras and back, with and without the
-receipt, and give the logits that they gave before: bit by bit, since the tensors are the same.
+receipt, and give the logits that they gave before: bit by bit, since the tensors are the same. Where norms were
+rounded and no receipt says what was lost, they give nearly the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from meaning import meaning
-from recorded import cerebras
+from recorded import ROUNDED, cerebras
 
 from convkit.execute import convert
 from convkit.generate.weights import fill
@@ -33,6 +34,9 @@ LLAMA = {
 }
 GPT2 = {"vocab_size": 23, "n_embd": 60, "n_layer": 2, "n_head": 6, "n_positions": 40}
 BLOOM = {"vocab_size": 23, "hidden_size": 60, "n_layer": 2, "n_head": 6}
+GEMMA = LLAMA | {"head_dim": 14, "num_key_value_heads": 2, "query_pre_attn_scalar": 18, "sliding_window": 3} | {
+    "hidden_activation": "gelu"
+}  # fmt: skip
 BERT = LLAMA | {"hidden_dropout_prob": 0.2}
 VIT = {
     "hidden_size": 60,
@@ -69,6 +73,14 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         LLAMA | {"intermediate_size": 16, "num_local_experts": 2, "num_key_value_heads": 6},
         {},
     ),
+    "gemma2": ("Gemma2ForCausalLM", GEMMA | {"rope_theta": 5000.0}, {}),
+    "gemma2 windows": (
+        "Gemma2ForCausalLM",
+        GEMMA | {"layer_types": ["full_attention", "sliding_attention"], "attn_logit_softcapping": None},
+        {},
+    ),
+    "gemma2 biased": ("Gemma2ForCausalLM", GEMMA | {"attention_bias": True, "tie_word_embeddings": False}, {}),
+    "gemma2 base": ("Gemma2Model", GEMMA, {}),
     "gpt_neox": ("GPTNeoXForCausalLM", LLAMA | {"rotary_pct": 0.4}, {}),
     "gpt_neox base": ("GPTNeoXModel", LLAMA | {"rotary_pct": 1.0, "attention_bias": False}, {}),
     "bloom": ("BloomForCausalLM", BLOOM, {}),
@@ -129,7 +141,8 @@ def test_there_and_back(name: str, receipt: bool, there_of: Callable[..., Any], 
     cls = getattr(transformers, architecture)
     family = name.partition(" ")[0]
     folder, model, there = there_of(name)
-    assert there.exact
+    rounded = family in ROUNDED
+    assert there.exact != rounded
     tied_base = not receipt and family != "bert" and "base" in name  # which no Cerebras checkpoint can show
     back = _convert(folder / "cs.mdl", f"hf/{family}", tmp_path / "back", restore=receipt, headless=tied_base)
     assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [architecture]
@@ -137,7 +150,10 @@ def test_there_and_back(name: str, receipt: bool, there_of: Callable[..., Any], 
     assert not any(loading.values()), loading
     with torch.no_grad():
         for ours, theirs in zip(_outputs(again.eval()), _outputs(model), strict=True):
-            assert torch.equal(ours, theirs)
+            if receipt or not rounded:
+                assert torch.equal(ours, theirs)
+            else:
+                torch.testing.assert_close(ours, theirs)
     assert meaning(again.config) == meaning(model.config)
     if receipt:
         assert set(back.target_leaves) == set(there.source_leaves)

@@ -21,6 +21,7 @@ _ORACLES = {
     "cerebras/bert-summarization": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/btlm": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/bloom": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/gemma2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convkit.generate.families.bert import Bert
 from convkit.generate.families.bloom import Bloom
 from convkit.generate.families.family import Family
+from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
@@ -21,6 +22,7 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
     "mistral": Mistral,
     "mixtral": Mixtral,
+    "gemma2": Gemma2,
     "gpt2": Gpt2,
     "bert": Bert,
     "roberta": Roberta,

@@ -7,9 +7,10 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/gpt2/gpt2_model.py`` (``attention_i
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from convkit.config import Answer, ConfigError, Coupled, Name
+from convkit.config import Answer, ConfigError, Coupled, Name, Row
 from convkit.config.rows import Together
 
 Values = dict[str, Any]
@@ -50,13 +51,13 @@ def _left_out(values: Values, **taken: Any) -> Values:
     return {field: value for field, value in taken.items() if field not in values}
 
 
-def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
-    head_dim = values.get("head_dim") or heads_divide(names["hidden"], names["heads"], "num_attention_heads")
+def _head_dim_to_cerebras(usual: int | None, values: Values, names: Values) -> Answer:
+    head_dim = values.get("head_dim", usual) or heads_divide(names["hidden"], names["heads"], "num_attention_heads")
     inner = head_dim * names["heads"]
     if head_dim % 2:
         raise ConfigError(f"heads of size {head_dim} can't be rotated in pairs", key="head_dim", remedy="correct it")
     fields = {"rotary_dim": head_dim}
-    if inner != names["hidden"]:
+    if usual or inner != names["hidden"]:
         if names["release"] and names["release"] < (2, 3):
             raise ConfigError(
                 f"heads of {head_dim}, but hidden_size/num_attention_heads = {names['hidden'] / names['heads']:g}",
@@ -67,7 +68,7 @@ def _head_dim_to_cerebras(values: Values, names: Values) -> Answer:
     return Answer(fields, {"head_dim": head_dim}, defaults=_left_out(values, head_dim=head_dim))
 
 
-def _head_dim_to_hf(values: Values, names: Values) -> Answer:
+def _head_dim_to_hf(usual: int | None, values: Values, names: Values) -> Answer:
     inner = values.get("attention_inner_dim") or names["hidden"]
     head_dim = heads_divide(inner, names["heads"], "num_heads")
     rotary_dim = values.get("rotary_dim")
@@ -80,7 +81,7 @@ def _head_dim_to_hf(values: Values, names: Values) -> Answer:
         )
     declared = {"head_dim": head_dim}
     defaults = _left_out(values, attention_inner_dim=inner)
-    return Answer({} if inner == names["hidden"] else declared, declared, defaults=defaults)
+    return Answer(declared if usual or inner != names["hidden"] else {}, declared, defaults=defaults)
 
 
 def _groups_to_cerebras(usual: int | None) -> Together:
@@ -134,11 +135,6 @@ def _share_to_hf(values: Values, names: Values) -> Answer:
     )
 
 
-#: heads that are rotated whole, in two halves of the size ``half``; declares ``head_dim``
-WHOLE_HEADS = (
-    Coupled(("head_dim",), ("rotary_dim", "attention_inner_dim"), _head_dim_to_cerebras, _head_dim_to_hf),
-    Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
-)
 #: heads of which the first dimensions are rotated, in two halves of the size ``half``, and the ``rest`` isn't; declares
 #: ``head_dim`` and ``rotary_dim``
 PARTLY_ROTATED = (
@@ -146,6 +142,18 @@ PARTLY_ROTATED = (
     Name("half", lambda names: names["rotary_dim"] // 2, of="rotary_dim"),
     Name("rest", lambda names: names["head_dim"] - names["rotary_dim"], of="rotary_dim"),
 )
+
+
+def whole_heads(usual: int | None = None) -> tuple[Row, ...]:
+    """The rows of heads that are rotated whole, in two halves of the size ``half``; they declare ``head_dim``.
+
+    ``usual`` is transformers' default for that size; None: the heads share the hidden size out.
+    """
+    sizes = ("rotary_dim", "attention_inner_dim")
+    return (
+        Coupled(("head_dim",), sizes, partial(_head_dim_to_cerebras, usual), partial(_head_dim_to_hf, usual)),
+        Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
+    )
 
 
 def grouped(usual: int | None = None) -> Coupled:

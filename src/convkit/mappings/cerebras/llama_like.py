@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from convkit.config import ABSENT, Constant, Field, Row
 from convkit.mapping import AnyRule, Mapping, Part, Rule
+from convkit.mapping.ops import Shift
 from convkit.mappings.cerebras.common import DOWN, GATE, GATED, OUT, UP, Cs, Hf, K, Q, V, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
-from convkit.mappings.cerebras.heads import WHOLE_HEADS
+from convkit.mappings.cerebras.heads import whole_heads
 from convkit.mappings.cerebras.rope import FREQUENCIES
 
 # fmt: off
@@ -43,7 +44,6 @@ ROWS: tuple[Row, ...] = (
     Field("initializer_range", "initializer_range"),
     Field("attention_dropout", "attention_dropout_rate", null=0.0),
     Field("tie_word_embeddings", "share_embedding_weights", "tied"),
-    *WHOLE_HEADS,
     *fixed(norm_type="rmsnorm", position_embedding_type="rotary", attention_type="scaled_dot_product",
            use_bias_in_output=False, embedding_layer_norm=False),
     *(Constant("right", dropout, 0.0, default=ABSENT) for dropout in ("dropout_rate", "embedding_dropout_rate")),
@@ -65,7 +65,14 @@ def without_biases(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 def llama_like(
-    hf: Hf, cs: Cs, layer: tuple[AnyRule, ...], rows: tuple[Row | Bias, ...], parts: tuple[Part, ...] = ()
+    hf: Hf,
+    cs: Cs,
+    layer: tuple[AnyRule, ...],
+    rows: tuple[Row | Bias, ...],
+    *,
+    parts: tuple[Part, ...] = (),
+    heads: tuple[Row, ...] = whole_heads(),
+    norm_ops: tuple[Shift, ...] = (),
 ) -> Mapping:
     """The mapping of such a decoder.
 
@@ -75,6 +82,8 @@ def llama_like(
         layer: the rules of a layer.
         rows: the rows beside :data:`ROWS`: activation, biases, ``kv_heads``, ``rope_theta``, and what the rules use.
         parts: the parts of a layer.
+        heads: the rows of the size of a head.
+        norm_ops: what happens to the scale of the norm after the last layer.
     """
-    rest = (final_norm("norm.weight"), FREQUENCIES)
-    return decoder(hf, cs, "layers.{i}.", layer, rest=rest, rows=(*ROWS, *rows), parts=parts)
+    rest = (final_norm("norm.weight", ops=norm_ops), FREQUENCIES)
+    return decoder(hf, cs, "layers.{i}.", layer, rest=rest, rows=(*ROWS, *heads, *rows), parts=parts)

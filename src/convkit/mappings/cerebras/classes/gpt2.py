@@ -136,6 +136,7 @@ GPT2 = ConfigClass("GPT2ModelConfig", "ModelZoo 2.10.0, models/nlp/gpt2, GPT2Mod
 LLAMA = ConfigClass("LlamaModelConfig", "ModelZoo 2.10.0, models/nlp/llama/model.py, LlamaModelConfig", GPT2.fields)
 MISTRAL = ConfigClass("MistralModelConfig", "ModelZoo 2.10.0, models/nlp/mistral, MistralModelConfig", GPT2.fields)
 MIXTRAL = ConfigClass("MixtralModelConfig", "ModelZoo 2.10.0, models/nlp/mixtral, MixtralModelConfig", GPT2.fields)
+GEMMA2 = ConfigClass("Gemma2ModelConfig", "ModelZoo 2.10.0, models/nlp/gemma2, Gemma2ModelConfig", GPT2.fields)
 #: the other side stores the slopes too: that they are trained changes nothing there
 _STORED = {"alibi_trainable_slopes": free(FLAG, False)}
 BTLM = GPT2.extended("BTLMModelConfig", "ModelZoo 2.10.0, models/nlp/btlm, BTLMModelConfig", **_STORED)
