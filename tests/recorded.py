@@ -38,7 +38,10 @@ MODELS = {
     "bloom": ("2.1", "2.9"),
     "vit": ("2.9",),
     "clip_vit": ("2.9",),
+    "t5_gated": ("2.1", "2.9"),
 }
+#: the family of models whose names don't begin with it
+FAMILIES = {"ul2": "t5", "flan_ul2": "t5", "transformer": "t5"}
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit"}
 #: families whose norms are stored minus one on one side: the sum is rounded, and what is lost is kept
@@ -81,7 +84,7 @@ def family(model: str) -> str:
     plain = model.replace("-", "_")
     if plain.startswith("clip_vit"):
         return "clip_vision_model"
-    return "gpt_neox" if plain.startswith("gpt_neox") else plain.partition("_")[0]
+    return FAMILIES.get(plain) or ("gpt_neox" if plain.startswith("gpt_neox") else plain.partition("_")[0])
 
 
 def cerebras(family: str) -> str:

@@ -28,6 +28,7 @@ OURS = {
     "vit": {"vit", "vit-headless"},
     "clip-vit": {"clip-vit"},
     "gemma2": {"gemma2", "gemma2-headless"},
+    "t5": {"t5", "ul2", "flan-ul2", "transformer"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them
@@ -71,10 +72,11 @@ def test_every_recorded_yaml_without_a_name() -> None:
 NEOX = {"hidden_size": 8, "num_heads": 2, "use_untied_layer_norm": True, "residual_dropout_rate": 0.0}
 GPT2 = {"hidden_size": 8, "num_heads": 2, "nonlinearity": "gelu", "dropout_rate": 0.1, "use_bias_in_output": False}
 T5 = {"d_model": 8, "num_heads": 2, "d_kv": 4, "norm_type": "rmsnorm", "encoder_nonlinearity": "gelu"}
+DIT = {"hidden_size": 8, "num_heads": 2, "norm_type": "layernorm", "num_diffusion_steps": 1000}
 
 
 def test_a_nameless_config_of_an_unknown_family() -> None:
-    for config in (NEOX, T5):
+    for config in (NEOX, DIT):
         assert "isn't of a known model family" in detected({"model": config})
 
 
@@ -84,6 +86,11 @@ def test_a_nameless_config_of_a_known_family(at: str) -> None:
     for name in reversed(at.split(".")):
         config = {name: config}
     assert detected(config) == "cerebras/gpt2"
+
+
+def test_a_nameless_config_of_an_encoder_decoder() -> None:
+    assert detected({"model": T5}) == "cerebras/t5"
+    assert detected({"model": T5 | {"norm_type": "layernorm"}}) == "cerebras/t5"
 
 
 def test_a_field_of_a_later_release_counts_less() -> None:

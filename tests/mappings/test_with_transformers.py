@@ -46,6 +46,7 @@ VIT = {
     "image_size": 10,
     "patch_size": 5,
 }
+T5 = {"vocab_size": 23, "d_model": 20, "d_kv": 6, "d_ff": 14, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 4}
 
 #: class, config, arguments of the class
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -115,6 +116,15 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "vit base without pooler": ("ViTModel", VIT, {"add_pooling_layer": False}),
     "clip_vision_model": ("CLIPVisionModelWithProjection", VIT | {"projection_dim": 7}, {}),
     "clip_vision_model base": ("CLIPVisionModel", VIT, {}),
+    "t5": ("T5ForConditionalGeneration", T5, {}),
+    "t5 deep decoder": ("T5ForConditionalGeneration", T5 | {"num_layers": 1, "num_decoder_layers": 2}, {}),
+    "t5 unscaled": ("T5ForConditionalGeneration", T5 | {"tie_word_embeddings": False}, {}),
+    "t5 gated": ("T5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-silu"}, {}),
+    "t5 exact": (
+        "T5ForConditionalGeneration",
+        T5 | {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "relative_attention_num_buckets": 12},
+        {},
+    ),
 }
 
 
@@ -168,7 +178,9 @@ def _outputs(model: Any) -> list[Any]:
         shape = (2, 3, *(sides if isinstance(sides, list) else [sides, sides]))
         out = model(pixel_values=torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     else:
-        out = model(input_ids=torch.arange(60).reshape(2, 30) % 23)
+        ids = torch.arange(60).reshape(2, 30) % 23
+        decoder = {"decoder_input_ids": ids[:, :20]} if model.config.is_encoder_decoder else {}
+        out = model(input_ids=ids, **decoder)
     return [value for value in out.to_tuple() if isinstance(value, torch.Tensor)]
 
 

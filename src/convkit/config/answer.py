@@ -37,7 +37,7 @@ class Answer:
         names: declared names.
         warnings: remarks, one sentence each.
         deviations: values that the other side says only nearly.
-        defaults: fields that the config leaves out, and the values that are taken for them, which the plan lists.
+        defaults: the values that are taken for fields that the config leaves out, which the plan lists.
         claims: what the config says that the checkpoint has: facts of the mapping, or keys of leaves, each with the
             words of the config ("architectures = BertForMaskedLM"). A claim that the leaves don't meet is refused.
         denied: facts that the config says aren't true: a leaf that stays behind without one isn't a sign of it.

@@ -281,12 +281,13 @@ class Coupled(Row):
         present = {path: value for path, value in found.items() if value is not MISSING}
         answer = there(present, run.names | {"release": run.release})
         run.names |= answer.names
-        run.origins |= _stated(answer.names, {**present, **answer.defaults})
+        run.origins |= _stated(answer.names, {**answer.defaults, **present})
         run.warnings += answer.warnings
         run.claims |= answer.claims
         run.denied |= answer.denied
         for path, value in answer.defaults.items():
-            run.source.note_default(path, value)
+            if path not in present:
+                run.source.note_default(path, value)
         for deviation in answer.deviations:
             run.deviate(deviation)
         for path, value in answer.fields.items():

@@ -87,13 +87,16 @@ def check_fields(model: Model) -> None:
             config = deepcopy(without)
             plant(config, f"{section}.{path}" if section else path, value)
             said = _said(model, config, f"{path} = {value!r}")
-            if said is not None and said == silent and path in _plain_fields(model.mapping.config):
+            row = _plain_rows(model.mapping.config).get(path)
+            if said is not None and said == silent and row is not None:
                 conversion = table.begun(config, facts_of(model.mapping, model.plan), model.options.release)
                 source = conversion.source
                 its = source.cls.find(path) if source.cls else None
                 if its is None or not source.applies(its) or its.is_neutral(value, source.release, source.names):
                     continue
                 default = source.default(path)
+                if default is None and isinstance(row, Field):
+                    default = conversion.computed(row.null)
                 assert same(value, default), f"{model.mapping.name}: {path} = {value!r} is passed over in silence"
 
 
@@ -107,10 +110,10 @@ def plainer(model: Model) -> Iterator[Model]:
             yield replace(model, config=config)
 
 
-def _plain_fields(table: ConfigTable) -> set[str]:
-    """The fields that rows carry one by one, which leave nothing to functions, and of which tensors know nothing."""
-    rows = (row for row in table.rows if isinstance(row, Flag) or (isinstance(row, Field) and not row.measured))
-    return {getattr(row, _source(table)) for row in rows}
+def _plain_rows(table: ConfigTable) -> dict[str, Field | Flag]:
+    """The rows that carry one field each, which leave nothing to functions nor to tensors, by that field."""
+    rows = [row for row in table.rows if isinstance(row, Flag) or (isinstance(row, Field) and not row.measured)]
+    return {getattr(row, _source(table)): row for row in rows}
 
 
 def _said(model: Model, config: dict[str, Any], what: str = "") -> Any:
