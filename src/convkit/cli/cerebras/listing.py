@@ -22,7 +22,7 @@ from convkit.cli.cerebras.names import (
     ways,
 )
 from convkit.cli.output import emit, table
-from convkit.mappings import get_layout
+from convkit.mappings import layouts as all_layouts
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -51,22 +51,22 @@ def _rows(model: Model) -> Iterator[dict[str, Any]]:
     for kind in others or [hub]:
         found = ways(model, kind, hub)
         for pair in found or [(model.layouts[kind], model.layouts[hub])]:
-            formats = [_formats(one, pair if found else ()) for one in (kind, hub)]
-            notes = [*([] if found else ["not built yet"]), *_notes(model)]
             yield {
                 "model": model.name,
-                "formats": formats if others else formats[:1],
+                "formats": [_formats(one, pair) for one in dict.fromkeys((kind, hub))],
                 "layouts": list(dict.fromkeys(pair)),
                 "built": bool(found),
-                "notes": notes,
+                "notes": [*([] if found else ["not built yet"]), *_notes(model)],
             }
 
 
 def _formats(kind: str, layouts: tuple[str, ...]) -> str:
-    """The formats of a kind that a pair of layouts has: ``cs-2.1 ... cs-2.10``; without layouts ``cs-X.Y``."""
+    """The formats of a kind that layouts have: ``cs-2.1 ... cs-2.10``; ``cs-X.Y`` where no layout is known."""
     if kind == "hf":
         return kind
-    releases = next((known for layout in layouts if (known := get_layout(layout).releases)), ())
+    releases = next(
+        (known for name in layouts if (layout := all_layouts().get(name)) and (known := layout.releases)), ()
+    )
     first_and_last = dict.fromkeys(".".join(map(str, release)) for release in (*releases[:1], *releases[-1:]))
     return " ... ".join(f"cs-{release}{KINDS[kind]}" for release in first_and_last or ["X.Y"])
 
@@ -80,7 +80,7 @@ def _notes(model: Model) -> Iterator[str]:
     if model.name in PACKED:
         yield "the parts of a packed model aren't joined yet"
     if "hf" not in model.layouts and len(model.layouts) == 1:
-        yield "transformers has no such model"
+        yield "transformers has no such model: it goes from release to release only"
     if model.name in UNREACHABLE:
         yield "the original's command doesn't know it"
     if model.name in REFUSED:

@@ -22,7 +22,7 @@ LAYOUTS = {
     "codegen": ("hf/codegen", "cerebras/gptj"),
     "dpr": ("hf/dpr", "cerebras/dpr"),
     "dragon": ("hf/dragon", "cerebras/dragon"),
-    "esm-2": ("hf/esm", "cerebras/esm2"),
+    "esm-2": ("hf/esm", "cerebras/esm-2"),
     "falcon": ("hf/falcon", "cerebras/falcon"),
     "gemma2": ("hf/gemma2", "cerebras/gemma2"),
     "gpt2": ("hf/gpt2", "cerebras/gpt2"),
@@ -65,6 +65,7 @@ SHOWN = {
     "bert-sequence-classifier": "head pooler",
     "bert-token-classifier": "head",
     "bert-qa": "head qa",
+    "roberta": "mlm",
 }
 #: folders of a packed model's components
 COMPONENTS = ("q_encoder", "ctx_encoder", "image_model", "text_model")
