@@ -21,7 +21,7 @@ from convkit.cli.cerebras.convert import (
     way_from,
 )
 from convkit.cli.cerebras.forms import AUTO
-from convkit.cli.cerebras.names import SHOWN, Model
+from convkit.cli.cerebras.names import HEADS, SHOWN, Model
 from convkit.cli.convert import print_notes
 from convkit.cli.output import emit, say
 from convkit.config.tree import paths_of
@@ -70,11 +70,12 @@ def run(args: argparse.Namespace) -> int:
 
 def facts_of(model: Model, mapping: Mapping) -> dict[str, Any]:
     """What the tensors of a model would show, as the user names it."""
+    facts = [fact.name for fact in mapping.facts if fact.left]
     if model.headless:
-        return {"lm_head": False} | ({"hf": ""} if mapping.left.name.startswith("hf/") else {"headless": True})
-    if (shown := SHOWN.get(model.name)) is None:
-        return {}
-    return {fact.name: fact.name in shown.split() for fact in mapping.facts if fact.left}
+        base = {"hf": ""} if mapping.left.name.startswith("hf/") else {"headless": True}
+        return dict.fromkeys((fact for fact in facts if fact in HEADS), False) | base
+    shown = SHOWN.get(model.name, "").split()
+    return {fact: fact in shown for fact in facts} if shown else {}
 
 
 def _converted(

@@ -59,6 +59,8 @@ OTHERS = {
     "dpo": {"hf": "hf/*", "no-dpo": "cerebras/*", "dpo": "cerebras/dpo-*"},
     "gpt_backbone": {"cs": "cerebras/gpt2", "backbone": "cerebras/gpt_backbone"},
 }
+#: facts of mappings that no base model shows
+HEADS = ("head", "lm_head", "pooler")
 #: name -> what its tensors show, for a config that is converted without them
 SHOWN = {
     "bert": "mlm nsp pooler",
