@@ -20,7 +20,8 @@ from convkit.cli.cerebras.convert_config import facts_of
 from convkit.cli.cerebras.forms import FORMS, form_called, stem
 from convkit.cli.cerebras.names import HEADLESS, OTHERS, UNREACHABLE, model_called, models, ways
 from convkit.errors import UsageError
-from convkit.files.receipt import read_receipt
+from convkit.files.config_file import find_config
+from convkit.files.receipt import read_receipt, receipt_path
 from convkit.formats import get_format, open_checkpoint
 from convkit.mappings import all_mappings, find_mapping
 
@@ -238,6 +239,17 @@ def test_each_of_two_outputs_in_a_folder_has_its_config(
     (tmp_path / "config_to_cs-2.3.yaml").write_text("model: {}\n")
     assert main(["verify", str(tmp_path / "model_to_cs-2.3.mdl")]) == 1
     assert main(["verify", str(tmp_path / "model_to_cs-2.9.mdl")]) == 0
+
+
+def test_a_receipt_names_no_config_elsewhere(sources: Path) -> None:
+    out = sources / "out" / "model_to_cs-2.9.mdl"
+    for other in ("config_to_cs-2.3.yaml", "config_to_cs-2.4.yaml"):  # so that only the receipt says which it is
+        (out.parent / other).write_text("model: {}\n")
+    assert find_config(out) == out.with_name("config_to_cs-2.9.yaml")
+    receipt = receipt_path(out)
+    (sources / "elsewhere.yaml").write_text("model: {}\n")
+    receipt.write_text(receipt.read_text().replace('"config_to_cs-2.9.yaml"', '"../elsewhere.yaml"'))
+    assert find_config(out) is None
 
 
 def test_outputs_are_proved_like_any(made_once: Path) -> None:

@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and print a summary."""
     request = request_of(args)
     refuse_packed(args.source, request.model)
-    found = request.ways
+    found, how = request.ways, WriteOptions(shard_size=parse_size(args.hf_shard_size), indexed=True)
     outputs = Outputs.of(args, request.target)
     if outputs.apart:
         refuse_taken(outputs.config, overwrite=args.overwrite)
@@ -220,7 +220,6 @@ def run(args: argparse.Namespace) -> int:
                 plan = planned(args, source, drop_unclaimed=args.drop_unmatched_keys)
             _show_fates(args, plan)
             with stage("converting"):
-                how = WriteOptions(shard_size=parse_size(args.hf_shard_size), indexed=True)
                 receipt = converted(args, source, plan, how, config_name=outputs.beside, into_empty=True)
     if outputs.apart:
         with writing(outputs.config):
