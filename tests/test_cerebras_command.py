@@ -103,6 +103,7 @@ def test_what_is_not_built_yet_says_so(sources: Path, capsys: pytest.CaptureFixt
         ("llama", "cs-2.4", "cs-2.9", "from release to release isn't built yet"),
         ("llama", "cs-2.1", "cs-current", "from release to release isn't built yet"),
         ("llama", "hf", "hf", "are both hf"),
+        ("gpt_backbone", "cs-2.4-backbone", "cs-2.9", "from release to release isn't built yet"),
         ("llama", "hf", "cs-2.9-dpo", "llama has no format cs-X.Y-dpo (its formats: hf, cs-X.Y)"),
         ("bert-summarization", "hf", "cs-2.9", "bert-summarization has no model of transformers"),
         ("lama", "hf", "cs-2.9", "no model is called 'lama' (did you mean llama?"),
@@ -136,7 +137,7 @@ def test_formats() -> None:
     assert [(form.kind, form.release) for form in said.values()] == [
         ("hf", None), ("cs", "2.3"), ("dpo", "2.3"), ("no-dpo", "2.3"), ("backbone", "2.4")]  # fmt: skip
     assert form_called("cs-current", "--tgt-fmt").release == "2.10"
-    for wrong in ("cs-29", "cs", "HF", "cs-2.9-backbones", "cs-auto"):
+    for wrong in ("cs-29", "cs", "HF", "cs-2.9-backbone", "cs-2.4-backbones", "cs-auto"):
         with pytest.raises(UsageError, match="no format is called so"):
             form_called(wrong, "--tgt-fmt")
 

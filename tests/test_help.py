@@ -97,7 +97,14 @@ def test_names_of_layouts_formats_and_families_too() -> None:
 def test_a_script_completes_the_words(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out
-    for word in ("equivalence", "fix-checkpoint-spec", "convert-config", "shard-size", "cerebras/llama", "mmsimple-llava"):
+    for word in (
+        "equivalence",
+        "fix-checkpoint-spec",
+        "convert-config",
+        "shard-size",
+        "cerebras/llama",
+        "mmsimple-llava",
+    ):
         assert word in text, word
     if shutil.which(shell):
         file = tmp_path / "script"

@@ -120,12 +120,13 @@ class Request:
         """
         model, source, target = self.model, self.source, self.target
         found = ways(model, source.kind, target.kind)
-        if found:
+        across = None not in (source.release, target.release) and source.release != target.release
+        if found and not across:
             return found
         if source.kind == target.kind == "hf":
             raise UsageError("--src-fmt and --tgt-fmt are both hf", remedy="one of them is a format of Cerebras's")
         what = f"{model.name} from {source.text} to {target.text}"
-        if source.kind == target.kind:
+        if source.kind == target.kind or across:
             problem, remedy = f"{what}: from release to release isn't built yet", "convert to hf, and from there"
         else:
             problem, remedy = f"{what} isn't built yet", "see convkit cerebras list"

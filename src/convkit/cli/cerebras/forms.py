@@ -16,7 +16,7 @@ AUTO, CURRENT = "cs-auto", "cs-current"
 #: what a format may be of beside transformers, and what its name then ends with
 KINDS = {"cs": "", "dpo": "-dpo", "no-dpo": "-no-dpo", "backbone": "-backbone"}
 
-_FORM = re.compile(r"cs-(?P<release>\d+\.\d+)(?:-(?P<kind>dpo|no-dpo|backbone))?")
+_FORM = re.compile(r"cs-(?P<release>\d+\.\d+)(?:-(?P<kind>dpo|no-dpo|(?<=-2\.4-)backbone))?")
 _EXTENSIONS = re.compile(r"(?:\.[A-Za-z]+)+$")
 
 

@@ -64,9 +64,9 @@ def _formats(kind: str, layouts: tuple[str, ...]) -> str:
     """The formats of a kind that layouts have: ``cs-2.1 ... cs-2.10``; ``cs-X.Y`` where no layout is known."""
     if kind == "hf":
         return kind
-    releases = next(
-        (known for name in layouts if (layout := all_layouts().get(name)) and (known := layout.releases)), ()
-    )
+    known = [all_layouts().get(name) for name in layouts if name.startswith("cerebras/")]
+    having = [set(layout.releases if layout else ()) for layout in known]
+    releases = sorted(set.intersection(*having)) if having else []
     first_and_last = dict.fromkeys(".".join(map(str, release)) for release in (*releases[:1], *releases[-1:]))
     return " ... ".join(f"cs-{release}{KINDS[kind]}" for release in first_and_last or ["X.Y"])
 
