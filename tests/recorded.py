@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from config_deviations.starcoder import NOISE
 from goldens import golden_dir
 
 from convkit.cli.cerebras.names import models
@@ -39,11 +40,14 @@ MODELS = {
     "vit": ("2.9",),
     "clip_vit": ("2.9",),
     "t5_gated": ("2.1", "2.9"),
+    "starcoder": ("2.9",),
 }
 #: the family of models whose names don't begin with it
 FAMILIES = {"ul2": "t5", "flan_ul2": "t5", "transformer": "t5"}
+FAMILIES |= dict.fromkeys(("starcoder", "octocoder", "sqlcoder", "wizardcoder"), "gpt_bigcode")
 #: ModelZoo's layout of a family, where it is another family's
-LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit"}
+LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit",
+           "gpt_bigcode": "cerebras/starcoder"}  # fmt: skip
 #: families whose norms are stored minus one on one side: the sum is rounded, and what is lost is kept
 ROUNDED = {"gemma2"}
 #: training checkpoints, with optimizer, schedulers, step and loader state
@@ -64,6 +68,8 @@ VISION = ("vit", "clip_vision_model")
 #: what the original's configs say, and the tensors say otherwise
 CORRECTED = {"vit": {"num_classes": 6, "num_labels": 6}}
 
+#: fields in which we differ from the original in any case, and what we write; None: nothing. See config_deviations
+OTHERWISE = {"starcoder": {"nonlinearity": "gelu_new"} | NOISE}
 
 #: what we write in sections beside the original's values: without it, 2.6 ... 2.10 build other tensors than it writes
 WRITTEN_TOO = {"moe": {"moe_implementation": "optimized"}}
@@ -81,7 +87,7 @@ def left_out(family: str) -> set[str]:
 
 def family(model: str) -> str:
     """``bert_qa`` -> ``bert``."""
-    plain = model.replace("-", "_")
+    plain = model.replace("-", "_").removesuffix("_headless")
     if plain.startswith("clip_vit"):
         return "clip_vision_model"
     return FAMILIES.get(plain) or ("gpt_neox" if plain.startswith("gpt_neox") else plain.partition("_")[0])

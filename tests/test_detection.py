@@ -29,6 +29,8 @@ OURS = {
     "clip-vit": {"clip-vit"},
     "gemma2": {"gemma2", "gemma2-headless"},
     "t5": {"t5", "ul2", "flan-ul2", "transformer"},
+    "starcoder": {"starcoder", "starcoder-headless", "octocoder", "octocoder-headless", "sqlcoder",
+                  "sqlcoder-headless", "wizardcoder", "wizardcoder-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them
@@ -118,6 +120,14 @@ def test_the_norm_after_the_embedding_tells_clip_from_vit(name: str | None) -> N
 
 def test_a_named_config_may_have_unknown_fields() -> None:
     assert detected({"model": GPT2 | {"name": "gpt2", "image_size": 224}}) == "cerebras/gpt2"
+
+
+def test_a_gpt2_whose_heads_share_one_key_is_a_starcoder() -> None:
+    """ModelZoo's converter calls WizardCoder so, and transformers' GPT-2 has no such attention."""
+    shared = {"name": "gpt2", "attention_module": "multiquery_attention"}
+    assert detected({"model": shared}) == "cerebras/starcoder"
+    assert detected({"model": shared | {"attention_module": "aiayn_attention"}}) == "cerebras/gpt2"
+    assert detected({"model": shared}, named="cerebras/gpt2") == "cerebras/gpt2"
 
 
 def test_a_nameless_btlm_may_be_a_jais() -> None:

@@ -33,6 +33,7 @@ LLAMA = {
     "max_position_embeddings": 40,
 }
 GPT2 = {"vocab_size": 23, "n_embd": 60, "n_layer": 2, "n_head": 6, "n_positions": 40}
+BIGCODE = GPT2 | {"activation_function": "gelu_new"}  # its default is the same function, rounded otherwise
 BLOOM = {"vocab_size": 23, "hidden_size": 60, "n_layer": 2, "n_head": 6}
 GEMMA = LLAMA | {"head_dim": 14, "num_key_value_heads": 2, "query_pre_attn_scalar": 18, "sliding_window": 3} | {
     "hidden_activation": "gelu"
@@ -87,6 +88,10 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "bloom": ("BloomForCausalLM", BLOOM, {}),
     "bloom untied": ("BloomForCausalLM", BLOOM | {"tie_word_embeddings": False, "hidden_dropout": 0.1}, {}),
     "bloom base": ("BloomModel", BLOOM | {"n_head": 5}, {}),
+    "gpt_bigcode": ("GPTBigCodeForCausalLM", BIGCODE, {}),
+    "gpt_bigcode all keys": ("GPTBigCodeForCausalLM", BIGCODE | {"multi_query": False}, {}),
+    "gpt_bigcode untied": ("GPTBigCodeForCausalLM", BIGCODE | {"tie_word_embeddings": False, "n_inner": 14}, {}),
+    "gpt_bigcode base": ("GPTBigCodeModel", BIGCODE | {"activation_function": "relu"}, {}),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),

@@ -138,6 +138,12 @@ def test_stacked_experts_show_in_the_keys() -> None:
     check(model.build(moe={"num_experts": 4, "top_k": 2}), model.recorded, "cs")
 
 
+def test_the_converters_name_of_an_activation() -> None:
+    """The original writes transformers' name, which ModelZoo doesn't know: it was run under its own."""
+    model = Recorded("starcoder")
+    check(model.build(nonlinearity="gelu_pytorch_tanh"), model.recorded, "cs")
+
+
 WRONG = [
     (Recorded("bloom"), {"embedding_layer_norm": False}),
     (Recorded("bloom"), {"position_embedding_type": None}),

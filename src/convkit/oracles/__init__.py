@@ -30,6 +30,7 @@ _ORACLES = {
     "cerebras/mistral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/roberta": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
+    "cerebras/starcoder": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/t5": ("convkit.oracles.cerebras.t5", "CerebrasT5"),
     "hf/btlm": ("convkit.oracles.hub.decoder", "HubDecoder"),
     "hf/jais": ("convkit.oracles.hub.decoder", "HubJais"),

@@ -7,6 +7,7 @@ from convkit.generate.families.bloom import Bloom
 from convkit.generate.families.family import Family
 from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
+from convkit.generate.families.gpt_bigcode import GptBigcode
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
 from convkit.generate.families.roberta import Roberta
@@ -30,6 +31,7 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "codegen": Codegen,
     "gpt_neox": GptNeox,
     "bloom": Bloom,
+    "gpt_bigcode": GptBigcode,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

@@ -113,6 +113,7 @@ class Cs:
         fields: fields that recognise any yaml, beside its name, where another family has that name too.
         since: the first release that has it.
         yaml: its ``name`` in a yaml, where it isn't ``family``.
+        called: names of another family that yamls of this one have, each with the fields that show that it is this one.
     """
 
     family: str
@@ -124,11 +125,13 @@ class Cs:
     fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
     since: tuple[int, ...] = RELEASES[0]
     yaml: str = ""
+    called: tuple[abc.Mapping[str, Any], ...] = field(default=(), hash=False)
 
     @property
     def naming(self) -> Row:
         """The row of the name in a yaml."""
-        return Constant("right", "name", self.family, also=self.names)
+        foreign = tuple(one["model.name"] for one in self.called)
+        return Constant("right", "name", self.family, also=self.names + foreign)
 
     @property
     def layout(self) -> Layout:
@@ -144,7 +147,7 @@ class Cs:
             releases=tuple(release for release in RELEASES if release >= self.since),
             config_at=MODEL_AT,
             conventions=self.conventions,
-            signature=(named, *nameless),
+            signature=(named, *self.called, *nameless),
         )
 
 

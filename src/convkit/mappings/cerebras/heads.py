@@ -2,7 +2,7 @@
 
 Facts: ModelZoo release 2.10.0, ``models/nlp/gpt2/gpt2_model.py`` (``attention_inner_dim``: since 2.3.1),
 ``layers/AttentionLayer.py`` (``multiquery_attention``: one group unless ``num_kv_groups`` says more); transformers,
-``models/llama``.
+``models/llama``, ``models/gpt_bigcode``.
 """
 
 from __future__ import annotations
@@ -97,7 +97,12 @@ def _groups_to_cerebras(usual: int | None) -> Together:
     return to_right
 
 
-def _groups_to_hf(values: Values, names: Values) -> Answer:
+def _groups_of(values: Values, names: Values) -> int:
+    """The number of groups that share keys and values, of ModelZoo's model.
+
+    Raises:
+        ConfigError: an attention that transformers has not, or groups that don't divide the heads.
+    """
     module = values.get("attention_module", "aiayn_attention")
     extra = values.get("extra_attention_params") or {}
     if module not in ("aiayn_attention", "multiquery_attention"):
@@ -106,8 +111,32 @@ def _groups_to_hf(values: Values, names: Values) -> Answer:
         raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
     groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)
     _groups_divide(names["heads"], groups, "extra_attention_params")
-    defaults = _left_out(values, attention_module=module)
+    return groups
+
+
+def _groups_to_hf(values: Values, names: Values) -> Answer:
+    groups, defaults = _groups_of(values, names), _left_out(values, attention_module="aiayn_attention")
     return Answer({"num_key_value_heads": groups}, {"kv_heads": groups}, defaults=defaults)
+
+
+def _one_key_to_cerebras(values: Values, names: Values) -> Answer:
+    fields: Values = {"attention_module": "aiayn_attention"}
+    multi_query = values.get("multi_query", True)
+    if multi_query:
+        fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": 1}}
+    groups = 1 if multi_query else names["heads"]
+    return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, multi_query=multi_query))
+
+
+def _one_key_to_hf(values: Values, names: Values) -> Answer:
+    groups = _groups_of(values, names)
+    if groups not in (1, names["heads"]):
+        problem = f"{groups} groups of {names['heads']} heads"
+        remedy = "this model of transformers has one key for all heads, or one for each"
+        raise ConfigError(problem, key="extra_attention_params", remedy=remedy)
+    multi_query = groups == 1 and values.get("attention_module") == "multiquery_attention"
+    defaults = _left_out(values, attention_module="aiayn_attention")
+    return Answer({"multi_query": multi_query}, {"kv_heads": groups}, defaults=defaults)
 
 
 def _rotated(field: str, rotary_dim: int, head_dim: int, stated: bool) -> Answer:
@@ -141,6 +170,11 @@ PARTLY_ROTATED = (
     Coupled(("rotary_pct", "rope_parameters"), ("rotary_dim",), _share_to_cerebras, _share_to_hf),
     Name("half", lambda names: names["rotary_dim"] // 2, of="rotary_dim"),
     Name("rest", lambda names: names["head_dim"] - names["rotary_dim"], of="rotary_dim"),
+)
+
+#: heads that share one key and one value, or each have their own; it declares ``kv_heads``, the number of keys
+ONE_KEY = Coupled(
+    ("multi_query",), ("attention_module", "extra_attention_params"), _one_key_to_cerebras, _one_key_to_hf
 )
 
 

@@ -63,6 +63,8 @@ def activation(name: str | None) -> Callable[[Tensor], Tensor]:
         "gelu": functional.gelu,
         "geglu": functional.gelu,
         "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
+        # ModelZoo's converter writes this name of transformers', which ModelZoo doesn't know
+        "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
         "gelu_fast": lambda x: functional.gelu(x, approximate="tanh"),
         "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
         "squared_gelu": lambda x: functional.gelu(x) ** 2,

@@ -144,4 +144,5 @@ JAIS = ConfigClass("JAISModelConfig", "ModelZoo 2.10.0, models/nlp/jais, JAISMod
     **BTLM.fields,
     "name": free(ANYTHING, ABSENT, since=(2, 4)),  # ModelZoo's converter writes a section
 })  # fmt: skip
+STARCODER = GPT2.extended("StarCoderModelConfig", "ModelZoo 2.10.0, models/nlp/starcoder, StarCoderModelConfig")
 BLOOM = ConfigClass("BloomModelConfig", "ModelZoo 2.10.0, models/nlp/bloom, BloomModelConfig", GPT2.fields)

@@ -56,3 +56,16 @@ GPTJ_CONFIG = ConfigClass("GPTJConfig", SOURCE.format("gptj", "GPTJConfig"), (
 CODEGEN_CONFIG = GPTJ_CONFIG.extended(
     "CodeGenConfig", SOURCE.format("codegen", "CodeGenConfig"), n_ctx=free(COUNT.or_null, 2048), **NO_POSITION_TYPE
 )
+
+GPT_BIGCODE_CONFIG = ConfigClass("GPTBigCodeConfig", SOURCE.format("gpt_bigcode", "GPTBigCodeConfig"), (
+    PRETRAINED | tokens(50256, 50256) | _GPT | NO_POSITION_TYPE | {
+    "vocab_size": ClassField(COUNT, 50257),
+    "activation_function": ClassField(TEXT, "gelu_pytorch_tanh"),
+    "multi_query": ClassField(FLAG, True),
+    # follows from multi_query, whatever it says
+    "num_key_value_heads": free(COUNT.or_null),
+    "attention_softmax_in_fp32": free(FLAG, True),
+    "scale_attention_softmax_in_fp32": free(FLAG, True),
+    "add_cross_attention": ClassField(FLAG, False, why="its layers attend to another model's output too"),
+    "tie_word_embeddings": ClassField(FLAG, True),
+}))  # fmt: skip
