@@ -88,8 +88,10 @@ def test_every_mapping_of_cerebras_has_a_name() -> None:
 
 
 def test_a_name_says_what_the_tensors_would_show() -> None:
-    for name, shown in MODELS.items():
-        model = model_called(name)
+    named = ((name, model_called(name), shown) for name, shown in MODELS.items())
+    for name, model, shown in named:
+        if model.name in OTHERS:  # their configs say all
+            continue
         ((hf, cs),) = ways(model, "hf", "cs")
         assert facts_of(model, find_mapping(hf, cs)).items() >= shown.items(), name
         back = facts_of(model, find_mapping(cs, hf))
