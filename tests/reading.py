@@ -79,7 +79,7 @@ def _pieces(reading: Oracle, name: str, state: State) -> Iterator[Mapping[str, W
     """Slices of the vocabulary for a head; the rows of the ids for a table."""
     if name != reading.stages[-1]:
         ids = [torch.as_tensor(value.tolist()) for key, value in inputs_of(state).items() if key in IDS]
-        rows = torch.cat([value.flatten() for value in ids])
+        rows = torch.cat([value.flatten() for value in ids]) if ids else torch.empty(0, dtype=torch.long)
         yield {key: Rows(axis, rows) for key, axis in reading.tables.items()}
         return
     tokens = reading.facts.vocab_size if reading.vocabulary else 1

@@ -14,6 +14,7 @@ from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.lanes import Lane, Models
 from convkit.verify.equivalence.noise import BASE
+from convkit.verify.equivalence.probe import positions_of
 from convkit.verify.equivalence.record import Record
 from convkit.verify.equivalence.walk import Choices, Walk
 
@@ -66,7 +67,7 @@ def compared(source: Oracle, target: Oracle, inputs: Inputs, choices: Choices | 
     rebased = source.rebased(1 + BASE)
     noisy = Lane(source.rebuilt(rebased, ours), ours, [inputs]) if rebased else lanes["source"]
     record = Record()
-    walk = Walk(Models(lanes, noisy, [inputs["input_ids"].shape[1]]), [inputs], choices or Choices(), record)
+    walk = Walk(Models(lanes, noisy, [positions_of(source.facts, inputs)]), [inputs], choices or Choices(), record)
     assert [*walk.run()] == [*source.stages]
     return record
 

@@ -25,6 +25,7 @@ from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDe
 from convkit.oracles.cerebras.encoder import CerebrasBert
 from convkit.oracles.cerebras.model import CerebrasOracle
 from convkit.oracles.cerebras.t5 import CerebrasT5
+from convkit.oracles.cerebras.vision import CerebrasClip, CerebrasVision
 from convkit.oracles.oracle import Oracle, Trace
 
 pytestmark = pytest.mark.golden
@@ -33,9 +34,27 @@ pytestmark = pytest.mark.golden
 BOUND = 5e-6
 FAMILIES = ["llama_gqa", "llama_mha", "llama_tied", "gpt2", "bert", "roberta"]
 #: recorded model -> its layout, where it isn't called as its family is
-NAMES = {"falcon_7b": "hf/falcon", "starcoder": "hf/gpt_bigcode", "gpt_neox": "hf/gpt_neox"}
-HF = [*FAMILIES, "gptj", "codegen", "gpt_neox", "bloom", "falcon_7b", "gemma2", "mistral", "mixtral", "starcoder"]
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
+NAMES = {
+    "clip_vit": "hf/clip_vision_model",
+    "falcon_7b": "hf/falcon",
+    "starcoder": "hf/gpt_bigcode",
+    "gpt_neox": "hf/gpt_neox",
+}
+HF = [
+    *FAMILIES,
+    "gptj",
+    "codegen",
+    "gpt_neox",
+    "bloom",
+    "falcon_7b",
+    "gemma2",
+    "mistral",
+    "mixtral",
+    "starcoder",
+    "vit",
+    "clip_vit",
+]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "pixel_values")
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -112,6 +131,8 @@ OPTIONS = [
     Recorded("llama_gqa", weights="mupstrong"),
     Recorded("mistral", weights="mupstrong"),
     Recorded("t5_gated", CerebrasT5),
+    Recorded("vit", CerebrasVision),
+    Recorded("clip_vit", CerebrasClip),
     Recorded("bert", CerebrasBert, weights="mupstrong"),
 ]
 
@@ -121,7 +142,7 @@ def test_every_option_is_what_a_real_model_computed(model: Recorded) -> None:
     check(model.build(), model.recorded, "cs")
 
 
-@pytest.mark.parametrize("family", ["bloom", "gemma2", "gptj", "mixtral", "t5_gated"])
+@pytest.mark.parametrize("family", ["bloom", "gemma2", "gptj", "mixtral", "t5_gated", "clip_vit"])
 def test_their_stages(family: str, tmp_path: Path) -> None:
     model = next(one for one in OPTIONS if one.family == family)
     oracle = model.build()
@@ -168,6 +189,10 @@ WRONG = [
     (Recorded("gpt_neox", CerebrasParallelDecoder), {"rotary_dim": 4}),
     (Recorded("gptj", CerebrasParallelDecoder), {"rotary_dim": 8}),
     (Recorded("falcon_7b", CerebrasParallelDecoder), {"rope_theta": 11000}),
+    (Recorded("vit", CerebrasVision), {"nonlinearity": "gelu_new"}),
+    (Recorded("vit", CerebrasVision), {"layer_norm_epsilon": 1e-5}),
+    (Recorded("clip_vit", CerebrasClip), {"nonlinearity": "gelu"}),
+    (Recorded("clip_vit", CerebrasClip), {"num_heads": 2}),
     (Recorded("t5_gated", CerebrasT5), {"encoder_nonlinearity": "swiglu", "decoder_nonlinearity": "swiglu"}),
 ]
 
@@ -202,7 +227,7 @@ def test_the_stages_of_an_hf_model_are_the_model(family: str, tmp_path: Path) ->
     inputs = {name: recorded[name] for name in INPUTS if name in recorded}
     with torch.no_grad():
         whole = loaded_at_once(oracle)(**inputs)
-        given = [value for name, value in whole.items() if name.endswith("logits")]
+        given = [value for name, value in whole.items() if name.endswith(("logits", "image_embeds"))]
         trace, own = Trace(), oracle.begin(inputs)
         state = own
         for name in oracle.stages:

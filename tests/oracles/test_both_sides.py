@@ -14,6 +14,8 @@ from test_against_recorded import tensors
 
 from convkit.oracles import get_oracle
 from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDecoder
+from convkit.oracles.cerebras.model import CerebrasOracle
+from convkit.oracles.cerebras.vision import CerebrasClip, CerebrasVision
 from convkit.oracles.oracle import Oracle
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.probe import make_probe
@@ -24,7 +26,7 @@ torch.set_num_threads(1)
 
 BOUND = 5e-6
 #: family -> the two oracles, and what transformers' config must say to be the model that was recorded
-FAMILIES: dict[str, tuple[str, type[CerebrasDecoder], dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[str, type[CerebrasOracle], dict[str, Any]]] = {
     "bloom": ("hf/bloom", CerebrasDecoder, {}),
     "codegen": ("hf/codegen", CerebrasParallelDecoder, {}),
     "falcon_7b": ("hf/falcon", CerebrasParallelDecoder, {}),
@@ -34,6 +36,8 @@ FAMILIES: dict[str, tuple[str, type[CerebrasDecoder], dict[str, Any]]] = {
     "mistral": ("hf/mistral", CerebrasDecoder, {}),
     "mixtral": ("hf/mixtral", CerebrasDecoder, {}),
     "starcoder": ("hf/gpt_bigcode", CerebrasDecoder, {}),
+    "vit": ("hf/vit", CerebrasVision, {}),
+    "clip_vit": ("hf/clip_vision_model", CerebrasClip, {}),
 }
 #: roles and points that transformers' side doesn't have: slopes are computed, and a router is hidden in its module
 OURS_ALONE = {"slopes", "layers.1.router"}

@@ -19,6 +19,7 @@ WORDS = "model.embedding_layer.word_embeddings.weight"
 PRE = [WORDS, *(f"model.transformer_decoder.layers.0.norm{i}.weight" for i in (1, 3))]
 PARALLEL = PRE[:2]
 ENCODER = [WORDS, "model.transformer_encoder.layers.0.norm1.weight"]
+PATCHES = "model.vit_model.embedding_layer.cls_embedding"
 TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
 
 
@@ -40,6 +41,9 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         (ENCODER, {"name": "bert", "mask_padding_in_positional_embed": True}, "cerebras/roberta"),
         (ENCODER, {"name": "bert", "mask_padding_in_positional_embed": False}, "cerebras/bert"),
         ([*ENCODER, *PRE], {"norm_type": "rmsnorm"}, "cerebras/t5"),
+        ([PATCHES], {"name": "vision_transformer", "use_post_embed_layer_norm": True}, "cerebras/clip-vit"),
+        ([PATCHES], {"name": "vision_transformer"}, "cerebras/vit"),
+        ([PATCHES], {"use_post_embed_layer_norm": False}, "cerebras/vit"),
         (["transformer.wte.weight"], {"model_type": "codegen"}, "hf/codegen"),
     ],
 )

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from te.te_runs import forward, unpacked
 
 from convkit.cli import main
+from convkit.generate import generate
 from convkit.oracles.opening import open_model
 from convkit.verify.equivalence import outputs as outputs_module
 from convkit.verify.equivalence.outputs import outputs
@@ -159,6 +160,22 @@ def test_models_of_transformers(name: str, tmp_path: Path) -> None:
     assert set(found) == {head for head, field in FIELDS.items() if field in expected}
 
 
+@pytest.mark.parametrize("name", ["vit", "clip-vit"])
+def test_pixels(name: str, tmp_path: Path) -> None:
+    """Of the library's own model; whole numbers are pixels too."""
+    import transformers
+
+    generate(f"generated://{name}?layers=1", tmp_path / "model")
+    classes = {"vit": "ViTForImageClassification", "clip-vit": "CLIPVisionModelWithProjection"}
+    model = getattr(transformers, classes[name]).from_pretrained(tmp_path / "model", attn_implementation="eager")
+    shape = (2, 3, 15, 20 if name == "vit" else 15)
+    pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    (found,) = logits(tmp_path / "model", {"pixel_values": pixels}).values()
+    with torch.no_grad():
+        expected = model(pixel_values=torch.from_numpy(pixels.astype(np.float32)))
+    assert apart(found, expected[0]) <= 5e-6
+
+
 @pytest.mark.usefixtures("sliced")
 @pytest.mark.parametrize("side", ["hf", "cs"])
 def test_memory_is_that_of_the_largest_stage(side: str, tmp_path: Path) -> None:
@@ -207,6 +224,15 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
         "301 positions, the model allows 300",
         "fewer",
     ),
+    "pixels of another size": (
+        "vit",
+        {"pixel_values": np.zeros((1, 3, 15, 15))},
+        "pixel_values",
+        "its shape is [1, 3, 15, 15]",
+        "pixels [batch, 3, 15, 20]",
+    ),
+    "pixels that are text": ("vit", {"pixel_values": np.full((1, 3, 15, 20), "a")}, "pixel_values", "<U1", "numbers"),
+    "no pixels": ("vit", {}, "pixel_values", "missing", "pixels [batch, 3, 15, 20]"),
     "pickled": ("gpt2", {"input_ids": np.array([print])}, "input_ids", "holds Python objects", "numbers"),
 }
 
@@ -215,7 +241,9 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     pairs = {"bert": bert(), "gpt2": gpt2()}
-    return {name: write(folder / name, pair.hf, pair.hf_config) for name, pair in pairs.items()}
+    generate("generated://vit?layers=1", folder / "vit")
+    written = {name: write(folder / name, pair.hf, pair.hf_config) for name, pair in pairs.items()}
+    return written | {"vit": folder / "vit"}
 
 
 @pytest.mark.parametrize("name", BAD)

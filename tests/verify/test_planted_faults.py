@@ -80,6 +80,17 @@ PLANTED = {
         "positions off by the padding",
         "drop the bias of the mlm head",
     },
+    Recorded("vit", "hf/vit", "cerebras/vit"): {
+        "the class token's position last for first",
+        "transpose the patches",
+        "channels of the patches last for first",
+        "shift the rows of a classifier",
+    },
+    Recorded("clip_vit", "hf/clip_vision_model", "cerebras/clip-vit"): {
+        "the class token's position last for first",
+        "the embedding's norm not loaded",
+        "transpose the patches",
+    },
     BLOOM: {"the embedding's norm not loaded", "swap q and k"},
     Recorded("mixtral", "hf/mixtral", "cerebras/llama"): {
         "swap gate and up of the experts",

@@ -25,8 +25,8 @@ from convkit.mapping.layout import Layout
 from convkit.mappings import all_mappings, layouts
 from convkit.plan.make import castable
 
-#: the layout of what a family generates that isn't one of transformers'
-_MADE = {"t5x": "t5x/t5"}
+#: the layout of what a family generates, where it isn't called as the family is in transformers
+_MADE = {"t5x": "t5x/t5", "clip-vit": "hf/clip_vision_model"}
 #: commands whose options a row may give
 _COMMANDS = ("plan", "convert", "equivalence")
 _ACTIONS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convkit.errors import ConvkitError
-from convkit.generate.families import FAMILIES, Family
+from convkit.generate.families import FAMILIES, AnyFamily
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.options import parse
 from convkit.generate.orbax import OrbaxTraining
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from convkit.checkpoint.progress import Progress
 
-__all__ = ["FAMILIES", "Family", "OldCerebras", "OrbaxTraining", "Training", "generate", "parse"]
+__all__ = ["FAMILIES", "AnyFamily", "OldCerebras", "OrbaxTraining", "Training", "generate", "parse"]
 
 
 def generate(
-    family: Family | OldCerebras | Training | OrbaxTraining | str, folder: Path, progress: Progress | None = None
+    family: AnyFamily | OldCerebras | Training | OrbaxTraining | str, folder: Path, progress: Progress | None = None
 ) -> None:
     """Write a model's weights and configuration into ``folder``.
 
@@ -61,7 +61,7 @@ def generate(
         _save_torch(model, folder, family.shard_size)
 
 
-def _model(family: Family, folder: Path, progress: Progress | None) -> PreTrainedModel:
+def _model(family: AnyFamily, folder: Path, progress: Progress | None) -> PreTrainedModel:
     """The model, its parameters in a file below ``folder`` as long as it is used."""
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
 from convkit.errors import UsageError, meant
-from convkit.generate.families import FAMILIES, Family
+from convkit.generate.families import FAMILIES, AnyFamily
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.training import Training
@@ -22,7 +22,7 @@ _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse(uri: str) -> Family | OldCerebras | Training | OrbaxTraining:
+def parse(uri: str) -> AnyFamily | OldCerebras | Training | OrbaxTraining:
     """The family that a URI names.
 
     >>> parse("generated://llama?kv_heads=3&tied=true").heads

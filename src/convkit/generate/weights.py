@@ -25,6 +25,8 @@ MATRIX, EMBEDDING, BIAS, NORM = 1.25, 0.5, 0.2, 0.3
 
 #: of a sum of four integers, each uniform below 2**16
 _MEAN, _STD = 2 * 65535, ((2**32 - 1) / 3) ** 0.5
+#: parameters that are embeddings, and no module's
+_TABLES = ("cls_token", "position_embeddings")
 #: numbers that are drawn at a time: few enough that they stay in a processor's cache
 _PIECE = 1 << 15
 
@@ -65,10 +67,12 @@ def fill(model: PreTrainedModel, seed: int, progress: Progress | None = None) ->
         owner, _, name = key.rpartition(".")
         if parameter.ndim == 1:
             mean, std = (0.0, BIAS) if name == "bias" else (1.0, NORM)
-        elif parameter in embeddings:
+        elif parameter in embeddings or name in _TABLES:
             mean, std = 0.0, EMBEDDING
         else:
             inputs = parameter.shape[0 if isinstance(model.get_submodule(owner), Conv1D) else 1]
+            if isinstance(model.get_submodule(owner), torch.nn.Conv2d):
+                inputs = parameter[0].numel()
             mean, std = 0.0, MATRIX / inputs**0.5
         flat, start = parameter.detach().view(-1), 0
         for numbers in drawn(seed, key.removeprefix(f"{model.base_model_prefix}."), parameter.numel()):

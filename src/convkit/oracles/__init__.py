@@ -31,6 +31,8 @@ _ORACLES = {
     "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/roberta": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/starcoder": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/vit": ("convkit.oracles.cerebras.vision", "CerebrasVision"),
+    "cerebras/clip-vit": ("convkit.oracles.cerebras.vision", "CerebrasClip"),
     "cerebras/t5": ("convkit.oracles.cerebras.t5", "CerebrasT5"),
     "hf/btlm": ("convkit.oracles.hub.decoder", "HubDecoder"),
     "hf/jais": ("convkit.oracles.hub.decoder", "HubJais"),

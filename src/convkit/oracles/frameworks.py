@@ -33,14 +33,21 @@ class Framework:
     within: str = ""
 
 
+#: what only a vision transformer has
+_CLASS_TOKEN = "vit_model.embedding_layer.cls_embedding"
+
+
 def _cerebras(keys: Collection[str], config: Config) -> str:
     """Yamls name their model since release 2.4; before, its tensors and fields show its class.
 
     A layer of the GPT-2 class has a second norm, ``norm3``. A layer of the GPT-J class has it only if
-    ``use_untied_layer_norm`` says so, a field that the other class doesn't know. RoBERTa's yamls have BERT's name.
+    ``use_untied_layer_norm`` says so, a field that the other class doesn't know. RoBERTa's yamls have BERT's name,
+    and CLIP's that of ViT.
     """
     if config.get("name") in ("bert", None) and config.get("mask_padding_in_positional_embed"):
         return "cerebras/roberta"
+    if any(key.endswith(_CLASS_TOKEN) for key in keys):
+        return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
     named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
     if named in layouts():
         return named
@@ -61,7 +68,7 @@ _HF = Framework(_hf, config=(".json",), named_in="model_type")
 _FRAMEWORKS = {
     "cerebras": Framework(
         _cerebras,
-        leaf=("embedding_layer.word_embeddings.weight", "encoder_embeddings.word_embeddings.weight"),
+        leaf=("embedding_layer.word_embeddings.weight", "encoder_embeddings.word_embeddings.weight", _CLASS_TOKEN),
         config=(".yaml", ".yml"),
         within="model.",
     ),

@@ -16,23 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: whole numbers ``[batch, positions]``.
+    """An input of a model: whole numbers ``[batch, positions]``, or pixels ``[batch, channels, height, width]``.
 
     Attributes:
-        values: the number of values, from 0 on: the size of the vocabulary for ids, 2 for a mask.
+        values: the number of values, from 0 on: the size of the vocabulary for ids, 2 for a mask; 0 for pixels.
         like: the input whose shape it has; empty for one that has positions of its own.
         positions: the most positions that the model allows; None where nothing limits them.
         needed: whether the model can't run without it.
+        image: channels, height and width of pixels; empty for whole numbers.
     """
 
-    values: int
+    values: int = 0
     like: str = ""
     positions: int | None = None
     needed: bool = False
+    image: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.image:
+            return "whole numbers [batch, positions]"
+        return f"pixels [batch, {', '.join(map(str, self.image))}]"
 
 
 def model_inputs(arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Input], path: Path) -> dict[str, Tensor]:
-    """The arrays as a model takes them, int64.
+    """The arrays as a model takes them: int64, pixels float32.
 
     Args:
         arrays: by name, as they were given.
@@ -50,19 +57,20 @@ def model_inputs(arrays: Mapping[str, np.ndarray], inputs: Mapping[str, Input], 
             raise ConvkitError(problem, path=path, key=name, remedy=f"it takes {', '.join(inputs)}")
     for name, wanted in inputs.items():
         if wanted.needed and name not in arrays:
-            raise ConvkitError(
-                "missing", path=path, key=name, remedy="the model needs it: whole numbers [batch, positions]"
-            )
+            raise ConvkitError("missing", path=path, key=name, remedy=f"the model needs it: {wanted}")
     given = {name: arrays[name] for name in inputs if name in arrays}
     for name, array in given.items():
         if wrong := _problem(array, inputs[name], given):
             raise ConvkitError(wrong[0], path=path, key=name, remedy=wrong[1])
-    return {name: torch.from_numpy(array.astype("int64")) for name, array in given.items()}
+    dtypes = {name: "float32" if inputs[name].image else "int64" for name in given}
+    return {name: torch.from_numpy(array.astype(dtypes[name])) for name, array in given.items()}
 
 
 def _problem(array: np.ndarray, wanted: Input, given: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
     """Why a model can't run on an array, and the remedy. The arrays before it are sound."""
     shape = list(array.shape)
+    if wanted.image:
+        return _problem_of_pixels(array, wanted)
     if array.dtype.kind not in "iub":
         return f"its dtype is {array.dtype}", "give whole numbers, such as int64"
     if array.ndim != 2 or not array.size:
@@ -78,4 +86,12 @@ def _problem(array: np.ndarray, wanted: Input, given: Mapping[str, np.ndarray]) 
     if lowest < 0 or highest >= wanted.values:
         strange = lowest if lowest < 0 else highest
         return f"has the value {strange}", f"values are 0 to {wanted.values - 1}"
+    return None
+
+
+def _problem_of_pixels(array: np.ndarray, wanted: Input) -> tuple[str, str] | None:
+    if array.dtype.kind not in "fiub":
+        return f"its dtype is {array.dtype}", "give numbers, such as float32"
+    if array.shape[1:] != wanted.image or not array.size:
+        return f"its shape is {list(array.shape)}", f"give {wanted}"
     return None

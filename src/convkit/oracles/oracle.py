@@ -71,6 +71,10 @@ class Facts:
     switches_at: int = 0
     #: whether the head is tied to the embedding
     tied: bool = False
+    #: channels, height and width of the images that the model takes instead of ids; empty for ids
+    image: tuple[int, ...] = ()
+    #: height and width of a patch of them
+    patch: tuple[int, ...] = ()
 
     @property
     def base_matters(self) -> bool:
@@ -130,7 +134,10 @@ class State:
 
 
 #: Roles outside the layers that the first stage reads, and those that every layer does; the last reads the others.
-_BEFORE = ("embedding", "positions", "segments", "norm_embedding")
+_BEFORE = (
+    *("embedding", "positions", "segments", "norm_embedding"),
+    *("patches", "class_token", "class_position", "patch_positions"),
+)
 _IN_EACH_LAYER = ("slopes",)
 #: roles of the heads whose logits are scores of the vocabulary
 VOCABULARY_HEADS = ("head.lm", "head.mlm")

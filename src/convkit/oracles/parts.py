@@ -121,3 +121,23 @@ class Cut(Part):
             if not window.start <= index < window.stop:
                 return None
         return replace(self, at=tuple(at))
+
+
+@dataclass(frozen=True)
+class Lines(Part):
+    """The rows from ``start`` to ``stop`` of a table ``[..., rows, width]`` whose other axes have one entry."""
+
+    start: int = 0
+    stop: int = 1
+
+    def view(self, whole: Tensor) -> Tensor:
+        """See :meth:`Part.view`: ``[rows, width]``."""
+        return whole.view(-1, whole.shape[-1])[self.start : self.stop]
+
+    def rows_axis(self, ndim: int) -> int:
+        """See :meth:`Part.rows_axis`."""
+        return max(ndim - 2, 0)
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """See :meth:`Part.of`."""
+        return self.view(tensors[self.key])

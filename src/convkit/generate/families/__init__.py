@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from convkit.generate.families.bert import Bert
 from convkit.generate.families.bloom import Bloom
-from convkit.generate.families.family import Family
+from convkit.generate.families.family import AnyFamily, Family
 from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
 from convkit.generate.families.gpt_bigcode import GptBigcode
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
 from convkit.generate.families.roberta import Roberta
+from convkit.generate.families.vision import ClipVit, Vit
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax
 from convkit.generate.t5x import T5X
 from convkit.generate.training import Training
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "AnyFamily", "Family"]
 
-FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
+FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = {
     "llama": Llama,
     "mistral": Mistral,
     "mixtral": Mixtral,
@@ -32,6 +33,8 @@ FAMILIES: dict[str, type[Family | OldCerebras | Training | OrbaxTraining]] = {
     "gpt_neox": GptNeox,
     "bloom": Bloom,
     "gpt_bigcode": GptBigcode,
+    "vit": Vit,
+    "clip-vit": ClipVit,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(ABC):
+class AnyFamily(ABC):
     """The options of all families. A family's own option ``head`` chooses among its ``models``."""
 
     #: heads, and the names of the classes of transformers that have them
@@ -39,11 +39,9 @@ class Family(ABC):
     hidden: int = 0
     layers: int = 3
     intermediate: int = 84
-    vocab: int = 211
-    positions: int = 320
 
     def __post_init__(self) -> None:
-        at_least_one(self, "heads", "layers", "intermediate", "vocab", "positions")
+        at_least_one(self, "heads", "layers", "intermediate")
         if not self.hidden:
             object.__setattr__(self, "hidden", 10 * self.heads)
         if self.hidden % self.heads:
@@ -59,3 +57,15 @@ class Family(ABC):
 
         found: type[PreTrainedModel] = getattr(transformers, self.models[vars(self)["head"]])
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(AnyFamily):
+    """The options of models of text."""
+
+    vocab: int = 211
+    positions: int = 320
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(self, "vocab", "positions")

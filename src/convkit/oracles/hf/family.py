@@ -40,6 +40,7 @@ class Family:
         name: how the names of its classes begin: ``GPT2`` for ``GPT2Config`` and ``GPT2Model``.
         trunk: attribute of the base model within a model with a head, and its prefix in keys.
         layers: the list of layers in the base model.
+        layers_now: the same in the model, where keys have its former name.
         outside: role -> module of the base model.
         inside: role -> module of a layer; ``q+k+v`` is one module with the parts of three roles, in that order.
             ``{e}`` numbers the experts.
@@ -55,11 +56,13 @@ class Family:
         epsilon: field of the config: the norms'.
         states: hidden state after the layers -> module of the base model.
         wrong: name of a fault in the config -> the fields that it changes.
+        tables: role -> parameter of the base model that is a table, of a model of images.
     """
 
     name: str
     trunk: str
     layers: str
+    layers_now: str = ""
     outside: Modules
     inside: Modules
     heads: Modules
@@ -73,6 +76,7 @@ class Family:
     epsilon: str
     states: Mapping[str, str]
     wrong: Mapping[str, Callable[[Config], Config]] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 def names_of(modules: Modules, role: str) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ class HfOracle(Oracle):
             remedy = f"{self.architecture.name} needs it: is the checkpoint complete?"
             raise ConvkitError("missing key", path=self.path, key=key, remedy=remedy)
         self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_UNREAD))
-        if self.parsed.tie_word_embeddings:
+        if getattr(self.parsed, "tie_word_embeddings", False):
             for copy, original in (model._tied_weights_keys or {}).items():
                 self._tie(copy, original if self.prefix else original.removeprefix(f"{self.family.trunk}."))
         return model.eval().requires_grad_(False)
@@ -292,7 +292,7 @@ class HfOracle(Oracle):
         outside = self.family.outside
         first_read = [role for role in outside if self.stage_of(role) == self.stages[0]]
         before = [self.base.get_submodule(names_of(outside, role)[0]) for role in first_read]
-        return Parts(self.model, before, [*self.base.get_submodule(self.family.layers)])
+        return Parts(self.model, before, [*self.base.get_submodule(self.family.layers_now or self.family.layers)])
 
     def _after(self) -> Iterator[Listener]:
         """What leaves hidden states after the layers."""
@@ -386,7 +386,7 @@ class HfEncoder(HfOracle):
         """See :meth:`HfOracle._arguments`; a base model may lack its pooler."""
         if "classifier.weight" in self.tensors:
             self.parsed.num_labels = shape_of(self.tensors, "classifier.weight")[0]
-        based = self.architecture == self.family.architectures[-1]
+        based = self.architecture == self.family.architectures[-1] and "pooler" in self.family.outside
         return {"add_pooling_layer": self.has(f"{self.prefix}pooler.dense")} if based else {}
 
     def _facts(self) -> Facts:

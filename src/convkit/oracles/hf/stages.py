@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,13 @@ class Parts:
         model: the whole.
         before: the modules that it calls before its layers: tables, and their norm.
         layers: its layers, in order.
+        nothing: what modules before the layers do where they are to do nothing.
     """
 
     model: Module
     before: Sequence[Module]
     layers: Sequence[Module]
+    nothing: Mapping[Module, Callable[..., Any]] = field(default_factory=dict)
 
     def calls(self, inputs: Mapping[str, Tensor]) -> list[Call]:
         """How the model calls each of its layers; no module with parameters runs."""
@@ -88,7 +90,7 @@ class Parts:
         return [module for module in self.model.modules() if module not in others]
 
     def _nothing_before(self) -> dict[Module, Callable[..., Any]]:
-        return {module: partial(_nothing, module) for module in self.before}
+        return {module: partial(_nothing, module) for module in self.before} | dict(self.nothing)
 
 
 class _Stopped(Exception):  # noqa: N818  (it isn't an error)

@@ -85,7 +85,9 @@ def equivalence(
             journal.keep(walk.record, models.lanes)
         journal.remove()
         beyond = look_beyond(models, walk.record, walk.rows, probe_length)
-        probe = {"positions": models.lengths[0], "seed": seed}
+        probe: dict[str, Any] = {"positions": models.lengths[0], "seed": seed}
+        if image := sides.ours.oracle.facts.image:
+            probe["image"] = list(image)
         return judge(check, sides, walk, probe=probe, held=held, beyond=beyond)
 
 

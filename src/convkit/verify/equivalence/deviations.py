@@ -122,7 +122,7 @@ def measured(basis: Basis, figures: Mapping[str, Sequence[Sequence[Figure]]]) ->
 
 def shorter(switches_at: int, probe: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """The beginning of the input for a model that computes inputs beyond a length in another way: that length of it."""
-    if not 0 < switches_at < probe["input_ids"].shape[1]:
+    if not switches_at or not switches_at < probe["input_ids"].shape[1]:
         return []
     return [{name: value[:, :switches_at] for name, value in probe.items()}]
 

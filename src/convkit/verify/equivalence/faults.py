@@ -222,6 +222,8 @@ def _reverse_slopes(place: Place) -> Changes:
 def _shift_vocabulary(place: Place) -> Changes:
     """Give each id the row before its own."""
     role = "embedding.weight"
+    if not place.has(role):
+        return {}
     whole, rows = place.oracle.part(role), place.rows
     if rows is None:
         return {role: whole.roll(1, 0)}
@@ -240,6 +242,28 @@ def _off_by_the_padding(place: Place) -> Changes:
     if padding is None or not place.has(role):
         return {}
     return {role: place.oracle.part(role).roll(-(padding + 1), 0)}
+
+
+def _class_token_last(place: Place) -> Changes:
+    """Read a table of positions whose last row is the class token's as if it were the first."""
+    import torch
+
+    token, patches = "class_position.weight", "patch_positions.weight"
+    if not (place.has(token) and place.has(patches)):
+        return {}
+    rows = torch.cat((place.oracle.part(patches), place.oracle.part(token)))
+    return {token: rows[:1], patches: rows[1:]}
+
+
+def _turned_patches(axes: tuple[int, int, int], place: Place) -> Changes:
+    """Read the pixels of each patch as if they were stored in another order of channels, rows and columns."""
+    role, facts = "patches.weight", place.oracle.facts
+    if not place.has(role):
+        return {}
+    weight, sizes = place.oracle.part(role), (facts.image[0], *facts.patch)
+    stored = weight.unflatten(1, tuple(sizes[axis] for axis in axes))
+    back = [1 + axes.index(axis) for axis in range(len(axes))]
+    return {role: stored.permute(0, *back).flatten(1)}
 
 
 def _norm_as_made(place: Place) -> Changes:
@@ -308,6 +332,9 @@ BEFORE_THE_LAYERS = (
     Kind("positions off by the padding", _off_by_the_padding),
     Kind("swap the token types", partial(_roll, "segments.weight")),
     Kind("the embedding's norm not loaded", _norm_as_made),
+    Kind("the class token's position last for first", _class_token_last),
+    Kind("transpose the patches", partial(_turned_patches, (0, 2, 1))),
+    Kind("channels of the patches last for first", partial(_turned_patches, (1, 2, 0))),
 )
 #: what can be wrong after them
 AFTER_THE_LAYERS = (

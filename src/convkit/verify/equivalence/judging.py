@@ -23,7 +23,7 @@ REMEDY = "its effect on this model is too small to be seen; more positions may s
 _NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
-def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, int], held: Held, beyond: Beyond) -> Verdict:
+def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, Any], held: Held, beyond: Beyond) -> Verdict:
     """The verdict on a finished walk, whose input ``probe`` describes, and on what else was compared."""
     record = walk.record
     problems, unshown = _problems(sides, walk, beyond)

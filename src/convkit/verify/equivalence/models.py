@@ -9,7 +9,7 @@ from convkit.verify.equivalence.casts import Rounded
 from convkit.verify.equivalence.deviations import comparisons_of, lanes_of, shorter
 from convkit.verify.equivalence.lanes import Comparison, Inputs, Lane, Models
 from convkit.verify.equivalence.noise import BASE
-from convkit.verify.equivalence.probe import make_probe, probe_length
+from convkit.verify.equivalence.probe import make_probe, positions_of, probe_length
 from convkit.verify.equivalence.sides import Sides
 
 
@@ -43,4 +43,4 @@ def models_of(sides: Sides, inputs: Sequence[Inputs]) -> Models:
     source = lanes["source"]
     rebased = source.oracle.rebased(1 + BASE)
     noisy = Lane(source.oracle.rebuilt(config=rebased), source.tensors, inputs) if rebased else source
-    return Models(lanes, noisy, [given["input_ids"].shape[1] for given in inputs], comparisons)
+    return Models(lanes, noisy, [positions_of(source.oracle.facts, given) for given in inputs], comparisons)

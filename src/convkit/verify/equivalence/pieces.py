@@ -29,7 +29,8 @@ def used_rows(inputs: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """The ids in all inputs, int64, sorted, each once."""
     import torch
 
-    return torch.cat([given[name].flatten() for given in inputs for name in _IDS if name in given]).unique()
+    ids = [given[name].flatten() for given in inputs for name in _IDS if name in given]
+    return torch.cat(ids).unique() if ids else torch.empty(0, dtype=torch.long)
 
 
 def pieces(oracles: Sequence[Oracle], stage: str, rows: Tensor, slice_elements: int) -> list[list[dict[str, Window]]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from convkit.errors import UsageError
+from convkit.errors import ConvkitError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +34,20 @@ def probe_length(source: Facts, target: Facts, asked: int | None = None) -> int:
     return min(wanted, source.positions, target.positions)
 
 
+def positions_of(facts: Facts, given: Mapping[str, Tensor]) -> int:
+    """The positions of an input: its tokens, or a model's patches and class token."""
+    return given["input_ids"].shape[1] if "input_ids" in given else facts.positions
+
+
+def _of(facts: Facts) -> str:
+    return f"images of {list(facts.image)}" if facts.image else "text"
+
+
 def make_probe(
     source: Facts, target: Facts, length: int, seed: int = SEED, takes: Collection[str] = TEXT
 ) -> dict[str, Tensor]:
-    """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed.
+    """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed. Models of images get
+    ``pixel_values`` instead, float32 ``[2, channels, height, width]``, normally distributed.
 
     Where a model counts positions from the padding's id on, padding is where the second row ends, and nowhere else:
     frameworks count the same only if nothing follows it.
@@ -48,6 +58,11 @@ def make_probe(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    if source.image != target.image:
+        problem = f"the source takes {_of(source)}, the target {_of(target)}"
+        raise ConvkitError(problem, remedy="their configs are of different models")
+    if source.image:
+        return {"pixel_values": torch.randn(ROWS, *source.image, generator=generator)}
     vocab = min(source.vocab_size, target.vocab_size)
     probe = {"input_ids": torch.randint(vocab, (ROWS, length), generator=generator)}
     if "decoder_input_ids" in takes:

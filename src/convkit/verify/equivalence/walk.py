@@ -13,6 +13,7 @@ from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYER
 from convkit.verify.equivalence.findings import enter
 from convkit.verify.equivalence.lanes import Inputs, Lane, Models
 from convkit.verify.equivalence.pieces import costs, pieces, used_rows
+from convkit.verify.equivalence.probe import ROWS
 from convkit.verify.equivalence.record import Record
 from convkit.verify.equivalence.schedule import Mode, Schedule
 from convkit.verify.equivalence.stage_check import StageCheck, Trial
@@ -58,7 +59,7 @@ class Walk:
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
         self.rows = used_rows(inputs)
-        self._slice = slice_within(choices.memory, (source, target), max(one["input_ids"].numel() for one in inputs))
+        self._slice = slice_within(choices.memory, (source, target), ROWS * max(models.lengths))
         self._heads = frozenset(role.split(".")[1] for role in source.roles if role.startswith("head."))
         self._wrong: dict[str, Lane | None] = {}
         self._steps, self._costs = steps or (lambda done, total, label: None), costs(source)
