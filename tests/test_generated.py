@@ -18,6 +18,7 @@ from convkit.errors import UsageError
 from convkit.fetch import fetch
 from convkit.generate import generate
 from convkit.generate.families import FAMILIES
+from convkit.generate.families.vision import ClipVit, Vit
 from convkit.generate.options import parse
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.training import Training
@@ -261,6 +262,9 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
         ("generated://gpt2?hidden=64", "hidden 64 isn't a multiple of heads 6"),
         ("generated://gptj?rotary_dim=12", "rotary_dim is 12 (it is even and at most hidden / heads: 10)"),
         ("generated://gptj?rotary_dim=0", "rotary_dim is 0 (it is even and at most hidden / heads: 10)"),
+        ("generated://vit?patch=10", "image 33 isn't a multiple of patch 10"),
+        ("generated://vit?width=45", "width 45 isn't a multiple of patch 11"),
+        ("generated://vit?vocab=5", "'vocab' isn't an option of vit"),
         ("generated://codegen?heads=6", "heads 6 isn't a multiple of 4 (codegen has 4 groups)"),
     ],
 )
@@ -278,8 +282,12 @@ def test_every_family_has_awkward_sizes() -> None:
             assert len({made.layers, made.inputs, made.hidden, made.outputs}) == 4
             continue
         own = made.head_dim if isinstance(made, Training) else made.hidden // made.heads
-        sizes = [made.heads, own, made.layers, made.intermediate, made.vocab]
-        sizes += [made.hidden] if isinstance(made, Training) else [made.positions]
+        sizes = [made.heads, own, made.layers, made.intermediate]
+        if isinstance(made, Vit | ClipVit):
+            sizes += [made.channels, made.patch, made.image]
+            sizes += [made.width, made.labels] if isinstance(made, Vit) else [made.projection]
+        else:
+            sizes += [made.vocab, made.hidden if isinstance(made, Training) else made.positions]
         products = [one * other for index, one in enumerate(sizes) for other in sizes[index + 1 :]]
         assert len({*sizes}) == len(sizes)
         assert len({*products}) == len(products)

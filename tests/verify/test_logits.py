@@ -168,7 +168,7 @@ def test_pixels(name: str, tmp_path: Path) -> None:
     generate(f"generated://{name}?layers=1", tmp_path / "model")
     classes = {"vit": "ViTForImageClassification", "clip-vit": "CLIPVisionModelWithProjection"}
     model = getattr(transformers, classes[name]).from_pretrained(tmp_path / "model", attn_implementation="eager")
-    shape = (2, 3, 15, 20 if name == "vit" else 15)
+    shape = (2, 7, 33, 44 if name == "vit" else 33)
     pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     (found,) = logits(tmp_path / "model", {"pixel_values": pixels}).values()
     with torch.no_grad():
@@ -226,13 +226,13 @@ BAD: dict[str, tuple[str, dict[str, Any], str, str, str]] = {
     ),
     "pixels of another size": (
         "vit",
-        {"pixel_values": np.zeros((1, 3, 15, 15))},
+        {"pixel_values": np.zeros((1, 7, 33, 33))},
         "pixel_values",
-        "its shape is [1, 3, 15, 15]",
-        "pixels [batch, 3, 15, 20]",
+        "its shape is [1, 7, 33, 33]",
+        "pixels [batch, 7, 33, 44]",
     ),
-    "pixels that are text": ("vit", {"pixel_values": np.full((1, 3, 15, 20), "a")}, "pixel_values", "<U1", "numbers"),
-    "no pixels": ("vit", {}, "pixel_values", "missing", "pixels [batch, 3, 15, 20]"),
+    "pixels that are text": ("vit", {"pixel_values": np.full((1, 7, 33, 44), "a")}, "pixel_values", "<U1", "numbers"),
+    "no pixels": ("vit", {}, "pixel_values", "missing", "pixels [batch, 7, 33, 44]"),
     "pickled": ("gpt2", {"input_ids": np.array([print])}, "input_ids", "holds Python objects", "numbers"),
 }
 

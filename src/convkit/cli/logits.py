@@ -22,7 +22,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         help="the input, a .npz: input_ids [batch, positions], and what else the model takes "
-        "(attention_mask, token_type_ids, decoder_input_ids)",
+        "(attention_mask, token_type_ids, decoder_input_ids); or pixel_values [batch, channels, height, width]",
     )
     parser.add_argument(
         "--out", metavar="FILE", type=Path, required=True, help="the logits, a .npz: a float32 array for each head"

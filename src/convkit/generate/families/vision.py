@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class _Vision(AnyFamily):
     #: height of an image
-    image: int = 15
+    image: int = 33
     #: height and width of a patch
-    patch: int = 5
-    channels: int = 3
+    patch: int = 11
+    channels: int = 7
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,9 +50,9 @@ class Vit(_Vision):
 
     head: Literal["classification", "none"] = "classification"
     #: width of an image
-    width: int = 20
+    width: int = 44
     #: number of classes
-    labels: int = 7
+    labels: int = 13
     activation: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
     qkv_bias: bool = True
 
@@ -65,14 +65,15 @@ class Vit(_Vision):
         """See :meth:`AnyFamily.config`."""
         from transformers import ViTConfig
 
-        return ViTConfig(
+        config = ViTConfig(
             image_size=self.image if self.image == self.width else [self.image, self.width],
             layer_norm_eps=7e-5,
             hidden_act=self.activation,
             qkv_bias=self.qkv_bias,
-            num_labels=self.labels,
             **self._fields(),
         )
+        config.num_labels = self.labels
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class ClipVit(_Vision):
 
     head: Literal["projection", "none"] = "projection"
     #: size of the projection
-    projection: int = 14
+    projection: int = 13
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
 
     def __post_init__(self) -> None:

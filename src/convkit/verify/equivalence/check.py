@@ -18,7 +18,7 @@ from convkit.oracles.devices import use_threads
 from convkit.verify.equivalence.beyond import look_beyond
 from convkit.verify.equivalence.journal import Journal
 from convkit.verify.equivalence.judging import REMEDY, judge
-from convkit.verify.equivalence.lanes import Inputs
+from convkit.verify.equivalence.lanes import Inputs, Models
 from convkit.verify.equivalence.models import inputs_of, models_of
 from convkit.verify.equivalence.probe import SEED
 from convkit.verify.equivalence.recorded import hold
@@ -85,10 +85,14 @@ def equivalence(
             journal.keep(walk.record, models.lanes)
         journal.remove()
         beyond = look_beyond(models, walk.record, walk.rows, probe_length)
-        probe: dict[str, Any] = {"positions": models.lengths[0], "seed": seed}
-        if image := sides.ours.oracle.facts.image:
-            probe["image"] = list(image)
+        probe = _probe(models, seed)
         return judge(check, sides, walk, probe=probe, held=held, beyond=beyond)
+
+
+def _probe(models: Models, seed: int) -> dict[str, Any]:
+    """What the input was: its positions, and of a model of images their channels, height and width."""
+    image = models.source.oracle.facts.image
+    return {"positions": models.lengths[0], "seed": seed} | ({"image": list(image)} if image else {})
 
 
 def _question(sides: Sides, inputs: Sequence[Inputs], choices: Choices) -> dict[str, Any]:
