@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from convkit.errors import ConvkitError
 from convkit.oracles.oracle import Oracle, State, Trace
 from convkit.oracles.parts import Cut
 from convkit.oracles.stage_tensors import StageTensors
@@ -133,3 +134,20 @@ def check_that_a_fault_shows_in_its_stage(oracle: Oracle, inputs: Inputs, role: 
         if trace.states and apart(trace, fed) > 0:
             wrong.add(name)
     assert wrong == {oracle.stage_of(role)}
+
+
+def check_that_wrong_configs_show_where_said(oracle: Oracle, inputs: Inputs) -> None:
+    """Fed with what enters the sound stages, a wrong config gives something else in stages that it names only."""
+    sound = [*walked(oracle, inputs)]
+    for fault, config in oracle.wrong_configs().items():
+        try:
+            faulty = oracle.rebuilt(config)
+        except ConvkitError:  # which shows it, too
+            continue
+        own, wrong = faulty.begin(inputs), set()
+        for name, entered, trace in sound:
+            fed = Trace()
+            faulty.stage(name, own.fed(entered), fed)
+            if (trace.states or trace.outputs) and apart(trace, fed) > 0:
+                wrong.add(name)
+        assert wrong and wrong <= oracle.shown_in(fault), fault

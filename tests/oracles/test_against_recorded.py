@@ -17,6 +17,7 @@ from staged import (
     check_that_a_fault_shows_in_its_stage,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
+    check_that_wrong_configs_show_where_said,
 )
 from torch import Tensor
 
@@ -150,6 +151,7 @@ def test_their_stages(family: str, tmp_path: Path) -> None:
     check_that_stages_are_the_run(oracle, inputs)
     check_that_roles_are_read_where_said(oracle, inputs)
     check_that_a_fault_shows_in_its_stage(oracle, inputs, f"layers.{oracle.facts.layers - 1}.v.weight")
+    check_that_wrong_configs_show_where_said(oracle, inputs)
     check_that_reading_is_enough(oracle, inputs, tmp_path)
 
 
@@ -235,6 +237,7 @@ def test_the_stages_of_an_hf_model_are_the_model(family: str, tmp_path: Path) ->
             assert torch.equal(again.flow["hidden"], state.flow["hidden"])
     assert all(torch.equal(one, other) for one, other in zip(trace.outputs.values(), given, strict=True))
     assert set(oracle.tensors) - {part.key for part in oracle.roles.values()} == set(oracle.twins)
+    check_that_wrong_configs_show_where_said(oracle, inputs)
     check_that_reading_is_enough(oracle, inputs, tmp_path)
 
 

@@ -403,7 +403,7 @@ def test_parallel_residuals_there_and_back(uri: str, tmp_path: Path) -> None:
         planted = {fault.name for fault in verdict.faults}
         assert {"wrong rotary", "wrong head count", "swap q and k", "off by one layer"} <= planted
         assert "swap the norms of a layer" not in planted
-        assert ("half of the rotary dims" in planted) == ("rotary_dim=10" not in uri)
+        assert ("wrong number of rotary dims" in planted) == ("rotary_dim=10" not in uri)
 
 
 def test_trained_weights(tmp_path: Path) -> None:

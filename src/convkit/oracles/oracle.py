@@ -85,6 +85,13 @@ class Facts:
         """
         return bool(self.rotary) and self.rotary_dim > 2
 
+    def other_rotary_dim(self, head_dim: int) -> int:
+        """A wrong number of dims to rotate: half of them, or a pair more or less where half makes no pairs; or 0."""
+        dim = self.rotary_dim
+        if dim % 4 == 0:
+            return dim // 2
+        return dim + 2 if dim + 2 <= head_dim else dim - 2
+
 
 #: the point at which a layer leaves the numbers of the experts that no token chose
 IDLE = "idle"
@@ -139,6 +146,28 @@ _BEFORE = (
     *("patches", "class_token", "class_position", "patch_positions"),
 )
 _IN_EACH_LAYER = ("slopes",)
+#: faults of a config that show before or after the layers only, and those that show in layers only, whatever the model
+_AT_THE_ENDS = {
+    "scale of the embeddings left out": 0,
+    "norm of the embeddings left out": 0,
+    "scale of the logits left out": -1,
+    "softcap of the logits left out": -1,
+}
+A_SHORTER_WINDOW = "a window of one position less"
+_IN_LAYERS = (
+    A_SHORTER_WINDOW,
+    "wrong head count",
+    "wrong rotary base",
+    "rotary scaling left out",
+    "wrong number of rotary dims",
+    "softcap of the scores left out",
+    "one expert a token",
+    "one norm for both parts of a layer",
+    "parallel residual left out",
+    "window on the wrong layers",
+)
+#: the longest window that an input of the usual length exceeds
+SHORT_WINDOW = 128
 #: roles of the heads whose logits are scores of the vocabulary
 VOCABULARY_HEADS = ("head.lm", "head.mlm")
 
@@ -239,6 +268,16 @@ class Oracle(ABC):
     @abstractmethod
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """Configs with one wrong field each, by the name of the fault."""
+
+    def shown_in(self, fault: str) -> frozenset[str]:
+        """The stages in which one of the :meth:`wrong_configs` may change anything."""
+        if fault in _AT_THE_ENDS:
+            return frozenset({self.stages[_AT_THE_ENDS[fault]]})
+        if fault in _IN_LAYERS:
+            return frozenset(self.layer_stages)
+        if fault == "wrong norm epsilon":
+            return frozenset(self.stage_of(role) for role in self.roles if ".norm_" in f".{role}")
+        return frozenset(self.stages)
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """The config with the base of its rotary frequencies multiplied; None where no base matters."""

@@ -19,15 +19,13 @@ from convkit.oracles.blocks.feed_forward import Experts, FeedForward
 from convkit.oracles.blocks.norms import Norm
 from convkit.oracles.cerebras.decoder_tensors import DecoderTensors
 from convkit.oracles.cerebras.model import NEIGHBOUR, activation
-from convkit.oracles.oracle import Facts, State, Trace
+from convkit.oracles.oracle import A_SHORTER_WINDOW, SHORT_WINDOW, Facts, State, Trace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: what ``moe`` may say: the rest changes which experts a token chooses, or is not recorded
 _EXPERTS_FIELDS = {"num_experts", "top_k", "moe_implementation", "load_balancing_loss_coef"}
-#: the longest window that an input of the usual length exceeds
-_SHORT_WINDOW = 128
 #: whether the first layer has a window -> the pattern in which it's the other way round
 _OTHER_PATTERN = {True: "full_attention_first", False: "sliding_window_first"}
 
@@ -175,10 +173,10 @@ class CerebrasDecoder(DecoderTensors):
                 wrong["wrong rotary base"] = rebased
             if get("pos_scaling_factor") != 1 or get("pos_scaling_extra_args"):
                 wrong["rotary scaling left out"] = {"pos_scaling_type": "linear", "pos_scaling_factor": 1.0}
+            if self.facts.rotary_dim < self.head_dim and (other := self.facts.other_rotary_dim(self.head_dim)):
+                wrong["wrong number of rotary dims"] = {"rotary_dim": other}
         elif self.facts.heads % 2 == 0 and self.facts.kv_heads == self.facts.heads and not self.alibi:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
-        if self.facts.rotary_dim % 4 == 0 and 0 < self.facts.rotary_dim < self.head_dim:
-            wrong["half of the rotary dims"] = {"rotary_dim": self.facts.rotary_dim // 2}
         wrong |= self._options_left_out()
         return {name: {**self.config, **change} for name, change in wrong.items()}
 
@@ -208,12 +206,18 @@ class CerebrasDecoder(DecoderTensors):
                 self.window and get("sliding_window_every_other_decoder_layer"),
                 {"sliding_window_every_other_decoder_layer_pattern": _OTHER_PATTERN[self._windowed(0)]},
             ),
-            "a window of one position less": (
-                0 < self.window <= min(_SHORT_WINDOW, self.facts.positions - 1),
+            A_SHORTER_WINDOW: (
+                0 < self.window <= min(SHORT_WINDOW, self.facts.positions - 1),
                 {"attention_sliding_window_length": self.window - 1},
             ),
         }
         return {name: change for name, (has, change) in faults.items() if has}
+
+    def shown_in(self, fault: str) -> frozenset[str]:
+        """See :meth:`Oracle.shown_in`."""
+        if fault == A_SHORTER_WINDOW:
+            return frozenset(stage for i, stage in enumerate(self.layer_stages) if self._windowed(i))
+        return super().shown_in(fault)
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from convkit.oracles.hf.family import Architecture, Config, Family, Names
+from convkit.oracles.oracle import A_SHORTER_WINDOW, SHORT_WINDOW
 
 
 def _decoder(name: str, head: Names = "lm_head", lm: str = "ForCausalLM", **row: Any) -> Family:
@@ -106,9 +107,17 @@ def _other_layers(config: Config) -> Config:
     return {"layer_types": [other[kind] for kind in config["layer_types"]]}
 
 
+def _shorter_window(config: Config) -> Config:
+    """The window one position less, if an input shows it."""
+    window = config.get("sliding_window")
+    return {"sliding_window": window - 1} if window and 1 < window <= SHORT_WINDOW else {}
+
+
+_WINDOW = {A_SHORTER_WINDOW: _shorter_window}
+
 DECODERS: dict[str, Family] = {
     "hf/llama": _llama_like("Llama"),
-    "hf/mistral": _llama_like("Mistral"),
+    "hf/mistral": _llama_like("Mistral", wrong=_WINDOW),
     "hf/mixtral": _llama_like(
         "Mixtral",
         inside={
@@ -119,7 +128,7 @@ DECODERS: dict[str, Family] = {
             "experts.{e}.up": "block_sparse_moe.experts.{e}.w3",
         },
         feed_forward="mlp",
-        wrong={"one expert a token": lambda config: {"num_experts_per_tok": 1}},
+        wrong=_WINDOW | {"one expert a token": lambda config: {"num_experts_per_tok": 1}},
     ),
     "hf/gemma2": _llama_like(
         "Gemma2",
@@ -135,6 +144,7 @@ DECODERS: dict[str, Family] = {
             "softcap of the scores left out": lambda config: {"attn_logit_softcapping": None},
             "softcap of the logits left out": lambda config: {"final_logit_softcapping": None},
             "window on the wrong layers": _other_layers,
+            **_WINDOW,
         },
     ),
     "hf/gpt2": _gpt_like("GPT2", lm="LMHeadModel", outside=_WITH_POSITIONS, inside=_GPT2),

@@ -20,8 +20,9 @@ from convkit.oracles.devices import device_of, moved
 from convkit.oracles.hf.family import Architecture, Family, names_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
+from convkit.oracles.hf.wrong import other_base, wrong_rotary
 from convkit.oracles.inputs import Input
-from convkit.oracles.oracle import Facts, Oracle, State, Trace
+from convkit.oracles.oracle import A_SHORTER_WINDOW, Facts, Oracle, State, Trace
 from convkit.oracles.parts import Part
 from convkit.oracles.tensors import same, shape_of
 
@@ -187,8 +188,11 @@ class HfOracle(Oracle):
         config = self.parsed
         if not self.family.rotary or getattr(config, "alibi", False):
             return 0
-        whole = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return getattr(config, "rotary_dim", None) or int(whole * self._rope.get("partial_rotary_factor", 1.0))
+        return getattr(config, "rotary_dim", None) or int(self._head_dim * self._rope.get("partial_rotary_factor", 1.0))
+
+    @property
+    def _head_dim(self) -> int:
+        return getattr(self.parsed, "head_dim", None) or self.parsed.hidden_size // self.parsed.num_attention_heads
 
     def _roles(self) -> Iterator[tuple[str, Part]]:
         family = self.family
@@ -333,34 +337,26 @@ class HfOracle(Oracle):
             wrong["wrong activation"] = {family.activation: NEIGHBOUR.get(config[family.activation], "relu")}
         wrong["wrong norm epsilon"] = {family.epsilon: max(1e-4, 100 * float(config[family.epsilon]))}
         if facts.rotary:
-            wrong |= self._wrong_rotary()
+            wrong |= wrong_rotary(config, self._rope, facts, self._head_dim)
         elif facts.heads % 2 == 0 and facts.kv_heads == facts.heads:
             field = self.parsed.attribute_map.get("num_attention_heads", "num_attention_heads")
             wrong["wrong head count"] = {field: facts.heads // 2}
         wrong |= {name: change(config) for name, change in family.wrong.items()}
         return {name: {**config, **change} for name, change in wrong.items() if not change.items() <= config.items()}
 
-    def _wrong_rotary(self) -> dict[str, dict[str, Any]]:
-        wrong: dict[str, dict[str, Any]] = {}
-        rope, dim = self._rope, self.facts.rotary_dim
-        if rebased := self.rebased(1.1):
-            wrong["wrong rotary base"] = {"rope_parameters": rebased["rope_parameters"]}
-        if rope.get("rope_type", "default") != "default":
-            plain = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
-            wrong["rotary scaling left out"] = {"rope_parameters": {"rope_type": "default", **plain}}
-        if dim % 4 == 0 and self.config.get("rotary_dim"):
-            wrong["half of the rotary dims"] = {"rotary_dim": dim // 2}
-        elif dim % 4 == 0 and "partial_rotary_factor" in rope:
-            halved = {**rope, "partial_rotary_factor": rope["partial_rotary_factor"] / 2}
-            wrong["half of the rotary dims"] = {"rope_parameters": halved}
-        return wrong
+    def shown_in(self, fault: str) -> frozenset[str]:
+        """See :meth:`Oracle.shown_in`."""
+        kinds = getattr(self.parsed, "layer_types", None)
+        if kinds and fault == A_SHORTER_WINDOW:
+            return frozenset(
+                stage for stage, kind in zip(self.layer_stages, kinds, strict=True) if kind == "sliding_attention"
+            )
+        return super().shown_in(fault)
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """See :meth:`Oracle.rebased`; a model without a field for the base has a fixed one."""
-        rope = self._rope
-        if not self.facts.base_matters or "rope_theta" not in rope:
-            return None
-        return {**self.config, "rope_parameters": {**rope, "rope_theta": factor * rope["rope_theta"]}}
+        found = other_base(self._rope, self.facts, factor)
+        return {**self.config, **found} if found else None
 
 
 class HfDecoder(HfOracle):

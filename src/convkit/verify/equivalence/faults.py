@@ -29,12 +29,14 @@ class Place:
 
     Attributes:
         oracle: of the target.
+        stage: its name.
         layer: the number of the layer; None outside the layers.
         rows: ids whose rows of the embedding the input uses, int64, sorted; their predecessors can be read too.
         heads: the heads whose outputs are compared.
     """
 
     oracle: Oracle
+    stage: str
     layer: int | None = None
     rows: Tensor | None = None
     heads: frozenset[str] = frozenset()
@@ -56,27 +58,37 @@ class Place:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: its name, what it changes in a place, or the config that has it.
+    """A kind of fault.
 
-    ``elsewhere`` says that it reads tensors of other stages, which shouldn't be held.
+    Attributes:
+        name: its name.
+        changes: what it changes in a place.
+        config: the config that has it.
+        stages: where that config may change anything.
+        elsewhere: whether it reads tensors of other stages, which shouldn't be held.
     """
 
     name: str
     changes: Callable[[Place], Changes] = field(default=lambda place: {})
     config: dict[str, Any] | None = None
+    stages: frozenset[str] = frozenset()
     elsewhere: bool = False
 
     def alters(self, place: Place) -> bool:
         """Whether it changes anything there."""
         if self.config is not None:
-            return True
+            return place.stage in self.stages
         changes = self.changes(place)
         return any(not _same(place.oracle.part(role), _made(value)) for role, value in changes.items())
+
+    def counts(self, place: Place) -> bool:
+        """Whether it is missed if nothing shows it there: a config that several stages read may show in a layer."""
+        return self.config is None or place.layer is not None or self.stages == {place.stage}
 
 
 def of_configs(oracle: Oracle) -> list[Kind]:
     """The kinds that a wrong field of the config makes."""
-    return [Kind(name, config=config) for name, config in oracle.wrong_configs().items()]
+    return [Kind(name, config=config, stages=oracle.shown_in(name)) for name, config in oracle.wrong_configs().items()]
 
 
 def _made(value: Tensor | Callable[[], Tensor]) -> Tensor:

@@ -113,10 +113,10 @@ def _enter_trial(record: Record, check: StageCheck, trial: Trial, schedule: Sche
     before = record.wrong.get(trial.kind.name)
     if before is None or found.ratio > before[1] or (not before[1] and check.place.layer is not None):
         record.wrong[trial.kind.name] = fault, found.ratio
-    if check.place.layer is not None:
-        record.in_layers = [*dict.fromkeys([*record.in_layers, trial.kind.name])]
-        if not fault.caught:
-            schedule.again(trial.kind)
+    if trial.kind.counts(check.place):
+        record.counted = [*dict.fromkeys([*record.counted, trial.kind.name])]
+    if check.place.layer is not None and not fault.caught:
+        schedule.again(trial.kind)
 
 
 def _measured(check: StageCheck, trial: Trial) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Record(Struct, kw_only=True):
         stages: what was measured of each.
         faults: those that were planted in tensors.
         wrong: for each wrong config that was planted, where it showed best, and the ratio of its error to the bound.
-        in_layers: names of the wrong configs that were planted in a layer.
+        counted: names of the wrong configs that were planted where they must show.
         figures: of models that run free, by the comparison's name: for each input, the distance of each state.
         worst: name, error and bound of the measure that came nearest its bound, for each input.
         parted: where the models first differ.
@@ -33,7 +33,7 @@ class Record(Struct, kw_only=True):
     stages: list[Stage] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     wrong: dict[str, tuple[Fault, float]] = field(default_factory=dict)
-    in_layers: list[str] = field(default_factory=list)
+    counted: list[str] = field(default_factory=list)
     figures: dict[str, list[list[Figure]]] = field(default_factory=dict)
     worst: list[tuple[float, float]] = field(default_factory=list)
     amplified: tuple[float, float] | None = None
@@ -50,11 +50,11 @@ class Record(Struct, kw_only=True):
     def all_faults(self) -> list[Fault]:
         """The planted faults, those of tensors first; a wrong config counts once, wherever it was planted.
 
-        One that left no trace counts as missed if it was planted in a layer, and if all stages agree: after one that
-        differs no fault is planted, so it may have shown later.
+        One that left no trace counts as missed if it was planted where it must show, and if all stages agree: after
+        one that differs no fault is planted, so it may have shown later.
         """
         wrong = [
-            fault for name, (fault, _) in self.wrong.items() if fault.caught or (self.sound and name in self.in_layers)
+            fault for name, (fault, _) in self.wrong.items() if fault.caught or (self.sound and name in self.counted)
         ]
         return [*self.faults, *wrong]
 

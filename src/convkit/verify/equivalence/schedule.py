@@ -20,14 +20,15 @@ MODES: tuple[Mode, ...] = ("all", "spread", "none")
 class Schedule:
     """The kinds that wait to be planted in a layer."""
 
-    def __init__(self, mode: Mode, configs: Sequence[Kind], layers: int, seed: int) -> None:
-        self.mode, self.layers = mode, layers
+    def __init__(self, mode: Mode, configs: Sequence[Kind], layers: Sequence[str], seed: int) -> None:
+        """Plant these wrong ``configs``, and what can be wrong in tensors, in these ``layers``, by their stages."""
+        self.mode, self.layers = mode, len(layers)
         self.kinds = {kind.name: kind for kind in (*IN_A_LAYER, *configs)}
         self.configs = list(configs)
         in_tensors = [kind.name for kind in IN_A_LAYER]
         random.Random(seed).shuffle(in_tensors)
-        #: names of those that weren't planted yet; wrong configs come first, since some matter in later layers only
-        self.waiting = [*(kind.name for kind in configs), *in_tensors]
+        #: names of those that weren't planted yet; wrong configs come first, since some matter in few layers only
+        self.waiting = [*(kind.name for kind in configs if not kind.stages.isdisjoint(layers)), *in_tensors]
         #: names of those that were
         self.planted: list[str] = []
 
@@ -39,7 +40,7 @@ class Schedule:
         if self.mode == "none":
             return []
         if place.layer is None:
-            return [*(kind for kind in kinds if kind.alters(place)), *self.configs]
+            return [kind for kind in (*kinds, *self.configs) if kind.alters(place)]
         if self.mode == "all":
             return [kind for kind in self.kinds.values() if kind.alters(place)]
         return self._spread(place, place.layer)
@@ -60,4 +61,4 @@ class Schedule:
     def again(self, kind: Kind) -> None:
         """Plant a kind in a further layer: it left no trace in this one, where the config may not matter."""
         if kind.name not in self.waiting:
-            self.waiting.append(kind.name)
+            self.waiting.insert(0, kind.name)

@@ -54,7 +54,7 @@ class Walk:
         self.models, self.inputs, self.choices, self.record = models, inputs, choices, record
         self.stages = source.stages
         self._part = part_of(self.stages, choices.stages)
-        layers = sum(stage in source.layer_stages for stage in self.stages[: self._part[1] + 1])
+        layers = [stage for stage in self.stages[: self._part[1] + 1] if stage in source.layer_stages]
         self.schedule = Schedule(choices.faults, of_configs(target), layers, choices.seed)
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
@@ -110,7 +110,7 @@ class Walk:
             return
         layer = source.layer_stages.index(stage) if stage in source.layer_stages else None
         rows = None if layer is not None or stage == self.stages[-1] else self.rows
-        place = Place(target, layer, rows, self._heads)
+        place = Place(target, stage, layer, rows, self._heads)
 
         outside = {self.stages[0]: BEFORE_THE_LAYERS, self.stages[-1]: AFTER_THE_LAYERS}
 
@@ -126,7 +126,7 @@ class Walk:
         for i, windows in enumerate(cut):
             with self._windows(windows):
                 check.run(plant if i == 0 else None)
-        missed = [trial for trial in check.missed() if layer is not None or trial.kind.config is None]
+        missed = [trial for trial in check.missed() if trial.kind.counts(place)]
         if missed and not check.differs:
             for windows in cut:
                 with self._windows(windows):
