@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+from config_deviations.santacoder import CODE
+from config_deviations.santacoder import LEFT_OUT as OF_SANTACODER
+from config_deviations.santacoder import NOISE as OF_AUTHORS
 from config_deviations.starcoder import NOISE
 from goldens import golden_dir
 
@@ -41,6 +44,7 @@ MODELS = {
     "clip_vit": ("2.9",),
     "t5_gated": ("2.1", "2.9"),
     "starcoder": ("2.9",),
+    "santacoder": ("2.9",),
 }
 #: the family of models whose names don't begin with it
 FAMILIES = {"ul2": "t5", "flan_ul2": "t5", "transformer": "t5"}
@@ -69,7 +73,7 @@ VISION = ("vit", "clip_vision_model")
 CORRECTED = {"vit": {"num_classes": 6, "num_labels": 6}}
 
 #: fields in which we differ from the original in any case, and what we write; None: nothing. See config_deviations
-OTHERWISE = {"starcoder": {"nonlinearity": "gelu_new"} | NOISE}
+OTHERWISE = {"starcoder": {"nonlinearity": "gelu_new"} | NOISE, "santacoder": {"auto_map": CODE} | OF_AUTHORS}
 
 #: what we write in sections beside the original's values: without it, 2.6 ... 2.10 build other tensors than it writes
 WRITTEN_TOO = {"moe": {"moe_implementation": "optimized"}}
@@ -82,7 +86,7 @@ def with_ours(fields: dict[str, Any]) -> dict[str, Any]:
 
 def left_out(family: str) -> set[str]:
     """The keys that we don't write."""
-    return {"encoder_stride"} if family in VISION else LEFT_OUT
+    return {"encoder_stride"} if family in VISION else OF_SANTACODER if family == "santacoder" else LEFT_OUT
 
 
 def family(model: str) -> str:

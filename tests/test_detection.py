@@ -25,6 +25,7 @@ OURS = {
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
     "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
     "bloom": {"bloom", "bloom-headless"},
+    "santacoder": {"santacoder", "santacoder-headless"},
     "vit": {"vit", "vit-headless"},
     "clip-vit": {"clip-vit"},
     "gemma2": {"gemma2", "gemma2-headless"},
@@ -157,8 +158,20 @@ def test_a_nameless_config_may_be_what_the_user_says() -> None:
     assert "it is one of cerebras/gpt2" in detected({"model": {"name": "gpt2"}}, named="cerebras/llama")
 
 
+def test_santacoder_has_the_model_type_of_gpt2() -> None:
+    assert detected({"model_type": "gpt2", "attention_head_type": "multiquery"}) == "hf/santacoder"
+    assert detected({"model_type": "gpt2", "attention_head_type": "multihead"}) == "hf/gpt2"
+    assert detected({"model_type": "gpt2"}) == "hf/gpt2"
+
+
+def test_a_nameless_santacoder_says_nothing_of_its_softmax() -> None:
+    shared = {"attention_module": "multiquery_attention", "hidden_size": 8, "use_bias_in_output": False}
+    assert detected({"model": shared}) == "cerebras/santacoder"
+    assert detected({"model": shared | {"attention_softmax_fp32": True}}) == "cerebras/starcoder"
+
+
 def test_the_signature_that_demands_more_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two families of one ``model_type``, as GPT-2 and SantaCoder are."""
+    """Two families of one ``model_type``."""
     from dataclasses import replace
 
     from convkit.mappings import layouts

@@ -33,15 +33,15 @@ BOUND = 5e-6
 SIZES = {"vocab_size": 23, "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 40, "n_inner": 30}
 
 
-def recorded(**changes: Any) -> tuple[Oracle, dict[str, Tensor]]:
-    """The recorded BTLM with a changed config, and its input and logits."""
-    folder = golden_dir("cerebras_forward.tar.gz") / "btlm" / "strong"
-    config = json.loads((golden_dir("cerebras.tar.gz") / "btlm" / "hf" / "config.json").read_text())
+def recorded(family: str = "btlm", **changes: Any) -> tuple[Oracle, dict[str, Tensor]]:
+    """The recorded model with a changed config, and its input and logits."""
+    folder = golden_dir("cerebras_forward.tar.gz") / family / "strong"
+    config = json.loads((golden_dir("cerebras.tar.gz") / family / "hf" / "config.json").read_text())
     weights, seen = (
         {name: torch.from_numpy(array) for name, array in np.load(folder / name).items()}
         for name in ("hf.npz", "forward.npz")
     )
-    return get_oracle("hf/btlm")(config | changes, weights), seen
+    return get_oracle(f"hf/{family}")(config | changes, weights), seen
 
 
 def error(oracle: Oracle, seen: dict[str, Tensor]) -> float:
@@ -50,8 +50,9 @@ def error(oracle: Oracle, seen: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.golden
-def test_it_computes_what_a_restatement_computed() -> None:
-    oracle, seen = recorded()
+@pytest.mark.parametrize("family", ["btlm", "santacoder"])
+def test_it_computes_what_a_restatement_computed(family: str) -> None:
+    oracle, seen = recorded(family)
     assert not oracle.problems
     assert error(oracle, seen) <= BOUND
 
@@ -81,12 +82,22 @@ def test_the_first_jais_has_other_names_of_fields() -> None:
 
 
 @pytest.mark.golden
-def test_its_stages() -> None:
-    oracle, seen = recorded()
+@pytest.mark.parametrize("change", [{"scale_attn_weights": False}, {"activation_function": "gelu"}], ids=str)
+def test_no_field_of_santacoder_can_be_wrong_unseen(change: dict[str, Any]) -> None:
+    assert error(*recorded("santacoder", **change)) > 4 * BOUND
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("family", "roles"),
+    [("btlm", ("layers.1.gate.weight", "layers.0.q.bias")), ("santacoder", ("layers.1.k.weight", "layers.0.v.bias"))],
+)
+def test_its_stages(family: str, roles: tuple[str, ...]) -> None:
+    oracle, seen = recorded(family)
     inputs = {"input_ids": seen["input_ids"]}
     check_that_stages_are_the_run(oracle, inputs)
     check_that_roles_are_read_where_said(oracle, inputs)
-    for role in ("layers.1.gate.weight", "layers.0.q.bias"):
+    for role in roles:
         check_that_a_fault_shows_in_its_stage(oracle, inputs, role)
 
 
@@ -108,6 +119,29 @@ def test_without_its_options_it_is_gpt2(config: dict[str, Any]) -> None:
     found = get_oracle("hf/jais")(SIZES | config, tensors).run({"input_ids": ids}).outputs["lm"]
     with torch.no_grad():
         expected = model(input_ids=ids).logits
+    assert ((found - expected).abs().max() / expected.abs().max()).item() < 2e-6
+
+
+def test_santacoder_is_gpt_bigcode_with_a_module_for_the_key_and_the_value() -> None:
+    """transformers took it in as such: queries, key and value in one module, matrices the other way round."""
+    transformers = pytest.importorskip("transformers")
+    sizes = SIZES | {"activation_function": "gelu_fast", "attention_head_type": "multiquery"}
+    model = transformers.GPTBigCodeForCausalLM(transformers.GPTBigCodeConfig(**sizes)).eval()
+    fill(model, seed=3)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        turned = tensor.detach().T if tensor.ndim == 2 and ".h." in name else tensor.detach()
+        if ".c_attn." in name:
+            tensors[name.replace("c_attn", "q_attn")] = turned[..., :24].contiguous()
+            tensors[name.replace("c_attn", "kv_attn")] = turned[..., 24:].contiguous()
+        else:
+            tensors[name] = turned.contiguous()
+    ids = torch.arange(60).reshape(2, 30) % 23
+    oracle = get_oracle("hf/santacoder")(sizes, tensors)
+    found = oracle.run({"input_ids": ids}).outputs["lm"]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+    assert oracle.facts.kv_heads == 1
     assert ((found - expected).abs().max() / expected.abs().max()).item() < 2e-6
 
 

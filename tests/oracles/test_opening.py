@@ -45,6 +45,8 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         ([PATCHES], {"name": "vision_transformer"}, "cerebras/vit"),
         ([PATCHES], {"use_post_embed_layer_norm": False}, "cerebras/vit"),
         (["transformer.wte.weight"], {"model_type": "codegen"}, "hf/codegen"),
+        (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multiquery"}, "hf/santacoder"),
+        (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multihead"}, "hf/gpt2"),
     ],
 )
 def test_layouts_are_recognised(keys: list[str], config: dict[str, Any], layout: str) -> None:

@@ -60,6 +60,9 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
 
 
 def _hf(keys: Collection[str], config: Config) -> str:
+    """The code of SantaCoder, which lies on the hub, has GPT-2's ``model_type``."""
+    if config.get("model_type") == "gpt2" and config.get("attention_head_type") == "multiquery":
+        return "hf/santacoder"
     return f"hf/{config['model_type']}" if "model_type" in config else ""
 
 

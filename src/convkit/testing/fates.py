@@ -45,10 +45,18 @@ def check_config(model: Model, config: dict[str, Any], release: Release = ()) ->
     if not there.deviations:
         for path in sorted(there.config.keys() | again.config.keys()):
             one, other = there.config.get(path), again.config.get(path)
-            assert one == other or None in (one, other), (
+            assert one == other or None in (one, other) or _one_thing(table, path, one, other), (
                 f"{mapping.name}: {path} is {one!r}, and after there and back {other!r}"
             )
     return there
+
+
+def _one_thing(table: ConfigTable, path: str, one: Any, other: Any) -> bool:
+    """Whether two values of a field of the left are names of one thing: one value of the right stands for both."""
+    named = (row.values for row in table.rows if isinstance(row, Field) and table.reverse and row.left == path)
+    exact = [pair for values in named for pair in values if len(pair) == 2]
+    first, second = ({str(right) for left, right in exact if same(left, value)} for value in (one, other))
+    return bool(first & second)
 
 
 def check_rows(mapping: Mapping) -> None:

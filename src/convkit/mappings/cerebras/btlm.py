@@ -6,7 +6,7 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/btlm_hf_cs.py`` (r
 
 from __future__ import annotations
 
-from convkit.config import Field, Name, Row, Written
+from convkit.config import Field, Name, Row
 from convkit.mapping import Mapping, Rule
 from convkit.mappings.cerebras.classes.gpt2 import BTLM
 from convkit.mappings.cerebras.common import ACTIVATIONS, GATE, Cs, Hf
@@ -14,6 +14,7 @@ from convkit.mappings.cerebras.decoder import POSITIONS, SLOPES, decoder, final_
 from convkit.mappings.cerebras.gpt2 import FIELDS
 from convkit.mappings.cerebras.gpt2 import LAYER as GPT2_LAYER
 from convkit.mappings.cerebras.hf_classes.hub import BTLM_CONFIG
+from convkit.mappings.cerebras.hub import code_of
 from convkit.mappings.cerebras.scales import scales
 
 # fmt: off
@@ -42,12 +43,7 @@ CONVENTIONS = {"kernels": "in, out", "qkv": "fused"}, {"kernels": "out, in", "qk
 
 def like_btlm(hf: Hf, cs: Cs, code: str, rows: tuple[Row, ...]) -> Mapping:
     """The mapping of such a decoder. ``code`` is the hub's repository of its classes, ``rows`` those of scales."""
-    base, full = hf.classes
-    modules = {"AutoConfig": f"configuration_{hf.family}.{hf.config.name}", "AutoModel": f"modeling_{hf.family}.{base}",
-               "AutoModelForCausalLM": f"modeling_{hf.family}.{full}"}
-    hub = (Written("left", "auto_map", {auto: f"{code}--{module}" for auto, module in modules.items()}),
-           Written("left", "use_cache", True))
-    return decoder(hf, cs, "h.{i}.", LAYER, rows=(*ROWS, *rows, *hub), rest=REST)
+    return decoder(hf, cs, "h.{i}.", LAYER, rows=(*ROWS, *rows, *code_of(code, hf, hf.family)), rest=REST)
 
 
 MAPPING = like_btlm(

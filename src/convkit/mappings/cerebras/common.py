@@ -67,7 +67,7 @@ class Hf:
     """transformers' side of a family.
 
     Attributes:
-        family: its ``model_type``, and its name in ``hf/...``.
+        family: its name in ``hf/...``, and its ``model_type``, unless ``model_type`` says that.
         classes: the class of the base model, and that of the model with its output head; for people only where a table
             of heads has the classes.
         config: its config class.
@@ -75,6 +75,8 @@ class Hf:
         words: the word embeddings, below ``base``.
         head: the module of the output head.
         conventions: what names can't show, for the layout.
+        model_type: its ``model_type``, where it isn't ``family``.
+        fields: fields that recognise it, beside its ``model_type``, where another family has that too.
     """
 
     family: str
@@ -84,6 +86,13 @@ class Hf:
     words: str
     head: str = "lm_head"
     conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    model_type: str = ""
+    fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def typing(self) -> Row:
+        """The row of the ``model_type``."""
+        return Constant("left", "model_type", self.model_type or self.family)
 
     @property
     def layout(self) -> Layout:
@@ -94,7 +103,7 @@ class Hf:
             format="safetensors",
             config_file="config.json",
             conventions=self.conventions,
-            signature=({"model_type": self.family},),
+            signature=({"model_type": self.model_type or self.family} | dict(self.fields),),
             companions=COMPANIONS,
         )
 

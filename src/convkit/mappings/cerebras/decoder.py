@@ -204,7 +204,7 @@ def decoder(
         ),
         config=ConfigTable(
             rows=(
-                Constant("left", "model_type", hf.family),
+                hf.typing,
                 cs.naming,
                 *(row.flag if isinstance(row, Bias) else row for row in rows),
                 HALF_TYPE,

@@ -16,9 +16,7 @@ from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes.gpt import GPT2_CONFIG
 
 # fmt: off
-LAYER = (
-    Rule("attn.c_attn.weight", f"{QKV}.weight", "d (qkv o) -> qkv o d", d="hidden", o="hidden"),
-    Rule("attn.c_attn.bias", f"{QKV}.bias", "(qkv o) -> qkv o", o="hidden"),
+OUTPUT_AND_FFN = (
     Rule("attn.c_proj.weight", f"{OUT}.weight", "d o -> o d", d="hidden", o="hidden"),
     Rule("attn.c_proj.bias", f"{OUT}.bias", "o -> o", o="hidden"),
     Rule("ln_1.{p:weight|bias}", f"{NORM1}.{{p}}", "d -> d", d="hidden"),
@@ -29,6 +27,11 @@ LAYER = (
     Rule("mlp.c_proj.bias", f"{DOWN}.bias", "d -> d", d="hidden"),
     Derived("left", "attn.bias", "causal mask", {"n": "positions"}),
     Derived("left", "attn.masked_bias", "constant", {"value": -1e4}),
+)
+LAYER = (
+    Rule("attn.c_attn.weight", f"{QKV}.weight", "d (qkv o) -> qkv o d", d="hidden", o="hidden"),
+    Rule("attn.c_attn.bias", f"{QKV}.bias", "(qkv o) -> qkv o", o="hidden"),
+    *OUTPUT_AND_FFN,
 )
 #: the rows of every family with GPT-2's fields
 FIELDS = (
@@ -52,13 +55,16 @@ ROWS = (
     Field("scale_attn_weights", "attention_type", values=((True, "scaled_dot_product"), (False, "dot_product"))),
 )
 
+REST = (
+    final_norm("ln_f.{p:weight|bias}"),
+    Rule("{=hf}wpe.weight", POSITIONS, "p d -> p d", p="positions", d="hidden"),
+)
+
 MAPPING = decoder(
     Hf("gpt2", ("GPT2Model", "GPT2LMHeadModel"), GPT2_CONFIG, "transformer.", "wte.weight",
        conventions={"kernels": "in, out", "qkv": "fused"}),
     Cs("gpt2", "GPT2LMHeadModel", GPT2, {"kernels": "out, in", "qkv": "apart"}, unnamed={
         "model.nonlinearity": (None, *(cs for _, cs in ACTIVATIONS)), "model.norm_type": (None, "layernorm"),
         "model.position_embedding_type": (None, "learned"), "model.attention_module": (None, "aiayn_attention")}),
-    "h.{i}.", LAYER, rows=ROWS,
-    rest=(final_norm("ln_f.{p:weight|bias}"),
-          Rule("{=hf}wpe.weight", POSITIONS, "p d -> p d", p="positions", d="hidden")),
+    "h.{i}.", LAYER, rows=ROWS, rest=REST,
 )

@@ -14,7 +14,8 @@ from convkit.config import Field, Name, Written
 from convkit.mapping import Derived, Rule
 from convkit.mappings.cerebras.classes.gpt2 import STARCODER
 from convkit.mappings.cerebras.common import DOWN, OUT, QKV, UP, Cs, Hf, fixed
-from convkit.mappings.cerebras.decoder import NORM1, NORM2, POSITIONS, decoder, final_norm
+from convkit.mappings.cerebras.decoder import NORM1, NORM2, decoder
+from convkit.mappings.cerebras.gpt2 import REST
 from convkit.mappings.cerebras.gpt2 import ROWS as GPT2_ROWS
 from convkit.mappings.cerebras.heads import ONE_KEY
 from convkit.mappings.cerebras.hf_classes.gpt import GPT_BIGCODE_CONFIG
@@ -31,12 +32,16 @@ LAYER = (
     Derived("left", "attn.bias", "causal mask", {"n": "positions"}),
     Derived("left", "attn.masked_bias", "constant", {"value": -1e4}),
 )
-ROWS = (
-    *GPT2_ROWS, ONE_KEY, Name("queries", lambda names: names["heads"] // names["kv_heads"]),
-    Field("attention_softmax_in_fp32", "attention_softmax_fp32"),
+#: what ModelZoo's converter writes of its classes' defaults
+STATED = (
     *fixed(position_embedding_type="learned", use_projection_bias_in_attention=True, use_ffn_bias_in_attention=True,
            use_ffn_bias=True),
     Written("right", "loss_scaling", "num_tokens"),
+)
+ROWS = (
+    *GPT2_ROWS, ONE_KEY, Name("queries", lambda names: names["heads"] // names["kv_heads"]),
+    Field("attention_softmax_in_fp32", "attention_softmax_fp32"),
+    *STATED,
 )
 
 MAPPING = decoder(
@@ -45,7 +50,5 @@ MAPPING = decoder(
     Cs("starcoder", "GPT2LMHeadModel configured as StarCoder", STARCODER, {"qkv": "apart"}, ("StarCoderModel",),
        unnamed={"model.attention_module": "multiquery_attention", "model.attention_softmax_fp32": (True, False)},
        called=({"model.name": "gpt2", "model.attention_module": "multiquery_attention"},)),
-    "h.{i}.", LAYER, rows=ROWS,
-    rest=(final_norm("ln_f.{p:weight|bias}"),
-          Rule("{=hf}wpe.weight", POSITIONS, "p d -> p d", p="positions", d="hidden")),
+    "h.{i}.", LAYER, rows=ROWS, rest=REST,
 )

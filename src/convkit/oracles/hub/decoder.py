@@ -1,9 +1,10 @@
-"""BTLM and Jais: GPT-2 with a gated feed-forward part, ALiBi, and the scales of muP.
+"""BTLM and Jais: GPT-2 with a gated feed-forward part, ALiBi, and the scales of muP; SantaCoder: GPT-2 with one key.
 
 Source: the papers of BTLM (arXiv 2309.11568: SwiGLU, ALiBi, muP) and ALiBi (2108.12409); the model cards of
 ``cerebras/btlm-3b-8k-base`` and ``inceptionai/jais-30b-v3``; vLLM, ``model_executor/models/jais.py`` (the order of the
-gate's operands, attention divided by the size of a head, the factors of embeddings and logits); transformers,
-``models/gpt2`` for everything else.
+gate's operands, attention divided by the size of a head, the factors of embeddings and logits); SantaCoder's paper
+(2301.03988) and that of attention with one key (1911.02150); transformers, ``models/gpt2`` for everything else, and
+``models/gpt_bigcode``, into which it took SantaCoder.
 """
 
 from __future__ import annotations
@@ -38,10 +39,9 @@ _SPELLINGS = {
 }
 #: causal masks and their fill value, which models make themselves
 _UNREAD = (".attn.bias", ".attn.masked_bias")
-#: module of a layer -> the roles that share it
+#: module of a layer -> the roles that share it, beside queries, keys and values
 _MODULES = {
     "ln_1": ("norm_attention",),
-    "attn.c_attn": ("q", "k", "v"),
     "attn.c_proj": ("o",),
     "ln_2": ("norm_ffn",),
     "mlp.c_fc": ("up",),
@@ -69,6 +69,9 @@ class HubDecoder(Stack):
     """A pre-norm decoder with biases everywhere; positions are slopes of distance, or learned."""
 
     layout = "hf/btlm"
+    modules: ClassVar[dict[str, tuple[str, ...]]] = _MODULES | {"attn.c_attn": ("q", "k", "v")}
+    #: whether all heads share one key and one value
+    multi_query: ClassVar[bool] = False
     defaults: ClassVar[dict[str, Any]] = {
         "activation_function": "gelu_new",
         "alibi_scaling": None,
@@ -104,7 +107,7 @@ class HubDecoder(Stack):
         self.facts = Facts(
             layers=get("n_layer"),
             heads=get("n_head"),
-            kv_heads=get("n_head"),
+            kv_heads=1 if self.multi_query else get("n_head"),
             vocab_size=get("vocab_size"),
             positions=get("n_positions"),
             tied=get("tie_word_embeddings"),
@@ -158,8 +161,10 @@ class HubDecoder(Stack):
         """Role, place and shape ``[out, in]`` of each tensor of a layer; matrices are stored ``[in, out]``."""
         hidden = self.config["n_embd"]
         inner = self.config["n_inner"] or 4 * hidden
+        keys = self.facts.kv_heads * hidden // self.facts.heads
         shapes = {"up": (inner, hidden), "gate": (inner, hidden), "down": (hidden, inner)}
-        for module, roles in _MODULES.items():
+        shapes |= dict.fromkeys("kv", (keys, hidden))
+        for module, roles in self.modules.items():
             for index, role in enumerate(roles):
                 if role == "gate" and not self.gated:
                     continue
@@ -226,7 +231,10 @@ class HubDecoder(Stack):
         faults: dict[str, tuple[Any, dict[str, Any]]] = {
             "wrong activation": (True, {"activation_function": "geglu" if self.gated else "relu"}),
             "wrong norm epsilon": (True, {"layer_norm_epsilon": max(1e-4, 100 * float(config["layer_norm_epsilon"]))}),
-            "wrong head count": (not self.alibi and self.facts.heads % 2 == 0, {"n_head": self.facts.heads // 2}),
+            "wrong head count": (
+                not self.alibi and not self.multi_query and self.facts.heads % 2 == 0,
+                {"n_head": self.facts.heads // 2},
+            ),
             "scale of the embeddings left out": (config["mup_embeddings_scale"] != 1, {"mup_embeddings_scale": 1.0}),
             "scale of the logits left out": (self.scale != 1, {"width_scale": 1.0}),
             "scores divided by the root": (
@@ -242,3 +250,11 @@ class HubJais(HubDecoder):
     """The same model by another name."""
 
     layout = "hf/jais"
+
+
+class HubSantacoder(HubDecoder):
+    """A GPT-2 whose heads share one key and one value, which have a module of their own."""
+
+    layout = "hf/santacoder"
+    multi_query = True
+    modules: ClassVar[dict[str, tuple[str, ...]]] = _MODULES | {"attn.q_attn": ("q",), "attn.kv_attn": ("k", "v")}

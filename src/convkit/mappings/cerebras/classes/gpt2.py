@@ -145,4 +145,10 @@ JAIS = ConfigClass("JAISModelConfig", "ModelZoo 2.10.0, models/nlp/jais, JAISMod
     "name": free(ANYTHING, ABSENT, since=(2, 4)),  # ModelZoo's converter writes a section
 })  # fmt: skip
 STARCODER = GPT2.extended("StarCoderModelConfig", "ModelZoo 2.10.0, models/nlp/starcoder, StarCoderModelConfig")
+SANTACODER = GPT2.extended(
+    "SantaCoderModelConfig", "ModelZoo 2.10.0, models/nlp/santacoder, SantaCoderModelConfig",
+    # which ModelZoo's converter writes, and no release reads
+    scale_by_layer_index=free(FLAG, False, until=BEFORE_2_1),
+    softmax_dtype_fp32=free(FLAG, False, until=BEFORE_2_1),
+)  # fmt: skip
 BLOOM = ConfigClass("BloomModelConfig", "ModelZoo 2.10.0, models/nlp/bloom, BloomModelConfig", GPT2.fields)

@@ -1,7 +1,8 @@
 """Classes of the hub: transformers has none, and their code lies beside the checkpoints.
 
 Facts: the configs of ``cerebras/btlm-3b-8k-base``, ``inceptionai/jais-13b`` and ``inceptionai/jais-30b-v3``, and the
-ports of their ``configuration_*.py`` in vLLM (``transformers_utils/configs/jais.py``).
+ports of their ``configuration_*.py`` in vLLM (``transformers_utils/configs/jais.py``); ``configuration_gpt2_mq.py`` of ``bigcode/santacoder``,
+of which ``eth-sri/sven`` has a copy.
 """
 
 from __future__ import annotations
@@ -31,5 +32,10 @@ JAIS_CONFIG = BTLM_CONFIG.extended(
     width_scale=ClassField(NUMBER.or_null, None),
 )  # fmt: skip
 
+SANTACODER_CONFIG = GPT2_CONFIG.extended(
+    "GPT2CustomConfig", "bigcode/santacoder, configuration_gpt2_mq.py, GPT2CustomConfig",
+    attention_head_type=ClassField(TEXT, "multihead"),
+)  # fmt: skip
+
 #: no transformers has these: nothing that is installed can be asked
-HUB: tuple[ConfigClass, ...] = (BTLM_CONFIG, JAIS_CONFIG)
+HUB: tuple[ConfigClass, ...] = (BTLM_CONFIG, JAIS_CONFIG, SANTACODER_CONFIG)
