@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convkit.config import Answer, ConfigTable, Constant, Coupled, Flag, Row, Written
+from convkit.config import Answer, ConfigTable, Coupled, Flag, Row, Written
 from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Part, Rule, Variant, under
 from convkit.mapping.declaration import Which
 from convkit.mappings.cerebras.common import (

@@ -1,8 +1,8 @@
 """Classes of the hub: transformers has none, and their code lies beside the checkpoints.
 
 Facts: the configs of ``cerebras/btlm-3b-8k-base``, ``inceptionai/jais-13b`` and ``inceptionai/jais-30b-v3``, and the
-ports of their ``configuration_*.py`` in vLLM (``transformers_utils/configs/jais.py``); ``configuration_gpt2_mq.py`` of ``bigcode/santacoder``,
-of which ``eth-sri/sven`` has a copy.
+ports of their ``configuration_*.py`` in vLLM (``transformers_utils/configs/jais.py``); ``configuration_gpt2_mq.py`` of
+``bigcode/santacoder``, of which ``eth-sri/sven`` has a copy.
 """
 
 from __future__ import annotations
