@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import OnDemand
 from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
+from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, IN_A_LAYER, Place
 from convkit.verify.equivalence.lanes import Lane, Models
 from convkit.verify.equivalence.noise import BASE
 from convkit.verify.equivalence.probe import positions_of
@@ -127,13 +128,40 @@ def check_that_roles_are_read_where_said(oracle: Oracle, inputs: Inputs) -> None
 def check_that_a_fault_shows_in_its_stage(oracle: Oracle, inputs: Inputs, role: str) -> None:
     """Fed with what enters the sound stage, only the stage with the fault gives something else."""
     faulty = oracle.rebuilt(tensors=edited(oracle, {role: oracle.part(role) * 1.01}))
+    wrong = _stages_that_differ(faulty, [*walked(oracle, inputs)], inputs)
+    assert wrong == {oracle.stage_of(role)}
+
+
+def check_that_faults_show_in_their_stage(oracle: Oracle, inputs: Inputs) -> set[str]:
+    """Planted before, after and in the first layer of each stack, each is seen there, and else where its leaves are
+    read too; returns which were planted.
+    """
+    sound, planted = [*walked(oracle, inputs)], set[str]()
+    first = {stage.partition(".layers.")[0]: stage for stage in reversed(oracle.layer_stages)}
+    places = [(stage, oracle.layer_stages.index(stage), IN_A_LAYER) for stage in first.values()]
+    places += [(oracle.stages[0], None, BEFORE_THE_LAYERS), (oracle.stages[-1], None, AFTER_THE_LAYERS)]
+    heads = frozenset(role.split(".")[1] for role in oracle.roles if role.startswith("head."))
+    for stage, layer, kinds in places:
+        place = Place(oracle, stage, layer, heads=heads)
+        for kind in (kind for kind in kinds if kind.alters(place)):
+            changes = {role: made() if callable(made) else made for role, made in kind.changes(place).items()}
+            seen = _stages_that_differ(oracle.rebuilt(tensors=edited(oracle, changes)), sound, inputs)
+            assert stage in seen, f"{kind.name} in {stage}"
+            shared = not all(role.startswith("layers.") for role in changes)
+            assert shared or seen == {stage}, f"{kind.name} in {seen}"
+            planted.add(kind.name)
+    return planted
+
+
+def _stages_that_differ(faulty: Oracle, sound: Sequence[tuple[str, State, Trace]], inputs: Inputs) -> set[str]:
+    """The stages that give something else, fed with what enters the sound ones."""
     own, wrong = faulty.begin(inputs), set()
-    for name, entered, trace in walked(oracle, inputs):
+    for name, entered, trace in sound:
         fed = Trace()
         faulty.stage(name, own.fed(entered), fed)
-        if trace.states and apart(trace, fed) > 0:
+        if (trace.states or trace.outputs) and apart(trace, fed) > 0:
             wrong.add(name)
-    assert wrong == {oracle.stage_of(role)}
+    return wrong
 
 
 def check_that_wrong_configs_show_where_said(oracle: Oracle, inputs: Inputs) -> None:
@@ -144,10 +172,5 @@ def check_that_wrong_configs_show_where_said(oracle: Oracle, inputs: Inputs) -> 
             faulty = oracle.rebuilt(config)
         except ConvkitError:  # which shows it, too
             continue
-        own, wrong = faulty.begin(inputs), set()
-        for name, entered, trace in sound:
-            fed = Trace()
-            faulty.stage(name, own.fed(entered), fed)
-            if (trace.states or trace.outputs) and apart(trace, fed) > 0:
-                wrong.add(name)
+        wrong = _stages_that_differ(faulty, sound, inputs)
         assert wrong and wrong <= oracle.shown_in(fault), fault

@@ -38,6 +38,8 @@ class Recorded:
     hf_layout: str
     cs_layout: str
     params: str = "params.yaml"
+    #: what transformers' config must say to be the model that was recorded
+    activation: str = ""
 
     @property
     def folder(self) -> Path:
@@ -46,7 +48,8 @@ class Recorded:
     @cached_property
     def hf_config(self) -> dict:
         folder = golden_dir("cerebras.tar.gz") / self.name / "hf"
-        return json.loads((folder / "config.json").read_text())
+        said = json.loads((folder / "config.json").read_text())
+        return said | ({"hidden_activation": self.activation} if self.activation else {})
 
     @cached_property
     def cs_config(self) -> dict:
@@ -69,6 +72,7 @@ class Recorded:
 
 
 BLOOM = Recorded("bloom", "hf/bloom", "cerebras/gpt2", "params_fixed.yaml")
+GEMMA = Recorded("gemma2", "hf/gemma2", "cerebras/gemma2", "params_fixed.yaml", "gelu")
 #: a model, and the faults that no llama, gpt2 or bert has
 PLANTED = {
     Recorded("gptj", "hf/gptj", "cerebras/gptj"): {"wrong rotary", "wrong head count", "drop the bias of the lm head"},
@@ -91,6 +95,13 @@ PLANTED = {
         "the embedding's norm not loaded",
         "transpose the patches",
     },
+    GEMMA: {
+        "swap the norms before and after attention",
+        "window on the wrong layers",
+        "a window of one position less",
+        "softcap of the scores left out",
+        "softcap of the logits left out",
+    },
     BLOOM: {"the embedding's norm not loaded", "swap q and k"},
     Recorded("mixtral", "hf/mixtral", "cerebras/llama"): {
         "swap gate and up of the experts",
@@ -102,7 +113,8 @@ PLANTED = {
 ONE_SIDED = {
     "gptj": {"hf": {"wrong number of rotary dims"}, "cs": {"wrong rotary base"}},
     "gpt_neox": {"hf": {"parallel residual left out"}},
-    "bloom": {"cs": {"slopes in reverse"}},
+    "bloom": {"cs": {"slopes in reverse", "norm of the embeddings left out"}},
+    "gemma2": {"cs": {"scale of the embeddings left out"}},
     "mixtral": {"hf": {"one expert a token"}, "cs": {"one expert a token"}},
 }
 
@@ -118,6 +130,17 @@ def test_every_fault_is_caught(model: Recorded, target: str, tmp_path: Path) -> 
     assert verdict.passed, verdict.problems
     assert verdict.measured["max_rel"] < BOUND / 5
     assert PLANTED[model] | ONE_SIDED.get(model.name, {}).get(target, set()) <= {fault.name for fault in verdict.faults}
+
+
+def test_faults_of_a_config_show_where_they_belong() -> None:
+    source, target = (get_oracle(layout) for layout in ("hf/gemma2", "cerebras/gemma2"))
+    ours, theirs = source(GEMMA.hf_config, GEMMA.tensors("hf")), target(GEMMA.cs_config, GEMMA.tensors("cs"))
+    found = compared(ours, theirs, make_probe(ours.facts, theirs.facts, length=40))
+    at = {fault.name: fault.stage for fault in found.all_faults}
+    assert all(fault.caught for fault in found.all_faults)
+    assert at["a window of one position less"] == "layers.0"  # the other layer sees the whole text
+    assert at["softcap of the logits left out"] == "head"
+    assert at["scale of the embeddings left out"] == "embedding"
 
 
 def test_weights_that_one_side_names_are_left_weak_and_reported() -> None:

@@ -231,6 +231,16 @@ def _reverse_slopes(place: Place) -> Changes:
     return {"slopes": place.oracle.part("slopes").flip(0)} if place.has("slopes") else {}
 
 
+def _of_the_other_stack(place: Place) -> Changes:
+    """Give one stack the relative positions of the other."""
+    stacks = {stack: f"positions_{stack}.weight" for stack in ("encoder", "decoder")}
+    own = stacks.pop(place.stage.partition(".")[0], "")
+    if not own or not all(map(place.has, (own, *stacks.values()))):
+        return {}
+    (other,) = stacks.values()
+    return {own: place.oracle.part(other)} if place.oracle.part_shape(own) == place.oracle.part_shape(other) else {}
+
+
 def _shift_vocabulary(place: Place) -> Changes:
     """Give each id the row before its own."""
     role = "embedding.weight"
@@ -336,6 +346,7 @@ IN_A_LAYER = (
     *(Kind(f"cast one weight to {dtype}", partial(_cast, dtype)) for dtype in ("bfloat16", "float8_e4m3fn")),
     Kind("norm scale off by one", _add_one),
     Kind("slopes in reverse", _reverse_slopes),
+    Kind("relative positions of the other stack", _of_the_other_stack, elsewhere=True),
 )
 #: what can be wrong before the layers
 BEFORE_THE_LAYERS = (
