@@ -20,6 +20,8 @@ def meaning(config: Any) -> dict[str, Any]:
         said.pop("original_max_position_embeddings", None)
     if said["model_type"] == "vit":
         del said["encoder_stride"]  # of a decoder
+    if said["model_type"] == "esm":
+        return said | {"emb_layer_norm_before": bool(said["emb_layer_norm_before"])}
     assert said.pop("position_embedding_type", "absolute") == "absolute"  # transformers 5 has no other for BERT
     return said
 

@@ -51,7 +51,7 @@ FAMILIES = {"ul2": "t5", "flan_ul2": "t5", "transformer": "t5"}
 FAMILIES |= dict.fromkeys(("starcoder", "octocoder", "sqlcoder", "wizardcoder"), "gpt_bigcode")
 #: ModelZoo's layout of a family, where it is another family's
 LAYOUTS = {"codegen": "cerebras/gptj", "gpt_neox": "cerebras/gpt-neox", "clip_vision_model": "cerebras/clip-vit",
-           "gpt_bigcode": "cerebras/starcoder"}  # fmt: skip
+           "gpt_bigcode": "cerebras/starcoder", "esm": "cerebras/esm-2"}  # fmt: skip
 #: families whose norms are stored minus one on one side: the sum is rounded, and what is lost is kept
 ROUNDED = {"gemma2"}
 #: training checkpoints, with optimizer, schedulers, step and loader state

@@ -22,6 +22,7 @@ OURS = {
     "gpt2": {"gpt2", "gpt2-headless"},
     "bert": {"bert", "bert-sequence-classifier", "bert-token-classifier", "bert-qa"},
     "roberta": {"roberta"},
+    "esm-2": {"esm-2"},
     "gptj": {"gptj", "gptj-headless", "codegen", "codegen-headless"},
     "gpt-neox": {"gpt-neox", "gpt-neox-headless"},
     "bloom": {"bloom", "bloom-headless"},

@@ -23,6 +23,10 @@ MORE: dict[str, tuple[dict[str, Any], ...]] = {
         {"architectures": [f"BertFor{task}"], "problem_type": "single_label_classification"}
         for task in ("PreTraining", "SequenceClassification", "TokenClassification")
     ),
+    "hf/esm": tuple(
+        {"vocab_size": 33, "pad_token_id": 1, "token_dropout": True, "mask_token_id": 32} | more
+        for more in ({"position_embedding_type": "rotary"}, {"position_embedding_type": "absolute"})
+    ),
     "hf/llama": tuple(
         {"rope_scaling": {"rope_type": kind, "factor": 2.0, "original_max_position_embeddings": 8} | more}
         for kind, more in (

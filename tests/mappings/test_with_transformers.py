@@ -48,6 +48,7 @@ VIT = {
     "patch_size": 5,
 }
 T5 = {"vocab_size": 23, "d_model": 20, "d_kv": 6, "d_ff": 14, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 4}
+ESM = BERT | {"pad_token_id": 1, "mask_token_id": 7, "token_dropout": True}
 
 #: class, config, arguments of the class
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -130,7 +131,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         T5 | {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "relative_attention_num_buckets": 12},
         {},
     ),
+    "esm": ("EsmForMaskedLM", ESM | {"position_embedding_type": "rotary", "rope_theta": 3000.0}, {}),
+    "esm untied": ("EsmForMaskedLM", ESM | {"tie_word_embeddings": False, "emb_layer_norm_before": True}, {}),
+    "esm base without pooler": ("EsmModel", ESM | {"token_dropout": False}, {"add_pooling_layer": False}),
 }
+#: what Cerebras doesn't have, and transformers makes anew where no receipt has it
+MADE_ANEW = {"esm": ("contact_head.regression.weight", "contact_head.regression.bias", "rotary_embeddings.inv_freq")}
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +168,9 @@ def test_there_and_back(name: str, receipt: bool, there_of: Callable[..., Any], 
     back = _convert(folder / "cs.mdl", f"hf/{family}", tmp_path / "back", restore=receipt, headless=tied_base)
     assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [architecture]
     again, loading = cls.from_pretrained(tmp_path / "back", output_loading_info=True, **arguments)
+    loading["missing_keys"] = {
+        key for key in loading["missing_keys"] if receipt or not key.endswith(MADE_ANEW.get(family, ()))
+    }
     assert not any(loading.values()), loading
     with torch.no_grad():
         for ours, theirs in zip(_outputs(again.eval()), _outputs(model), strict=True):

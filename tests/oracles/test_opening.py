@@ -37,6 +37,8 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         (PARALLEL, {"use_untied_layer_norm": False, "rotary_dim": 4}, "cerebras/gptj"),
         (PARALLEL, {**TURNED}, "cerebras/gptj"),
         (ENCODER, {}, "cerebras/bert"),
+        (ENCODER, {"name": "esm2", "mask_padding_in_positional_embed": True}, "cerebras/esm-2"),
+        (ENCODER, {"token_dropout": True, "mask_padding_in_positional_embed": True}, "cerebras/esm-2"),
         (ENCODER, {"mask_padding_in_positional_embed": True}, "cerebras/roberta"),
         (ENCODER, {"name": "bert", "mask_padding_in_positional_embed": True}, "cerebras/roberta"),
         (ENCODER, {"name": "bert", "mask_padding_in_positional_embed": False}, "cerebras/bert"),

@@ -71,8 +71,22 @@ def _model(family: AnyFamily, folder: Path, progress: Progress | None) -> PreTra
     with torch.device("meta"):
         model = family.architecture()(family.config()).to(getattr(torch, family.dtype))
     lay_out(model, folder)
+    _compute_buffers(model)
     fill(model, family.seed, progress)
     return model
+
+
+def _compute_buffers(model: PreTrainedModel) -> None:
+    """Give the buffers that are saved, which aren't drawn, the values that the library computes for them."""
+    import torch
+
+    for module in model.modules():
+        held = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+        saved = held.keys() - module._non_persistent_buffers_set
+        for name in saved:
+            module._buffers[name] = torch.empty_like(held[name], device="cpu")
+        if saved:
+            model._init_weights(module)
 
 
 @contextmanager

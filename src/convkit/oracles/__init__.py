@@ -22,6 +22,7 @@ _ORACLES = {
     "cerebras/btlm": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/bloom": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gemma2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/esm-2": ("convkit.oracles.cerebras.encoder", "CerebrasEsm2"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),

@@ -42,8 +42,10 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
 
     A layer of the GPT-2 class has a second norm, ``norm3``. A layer of the GPT-J class has it only if
     ``use_untied_layer_norm`` says so, a field that the other class doesn't know. RoBERTa's yamls have BERT's name,
-    and CLIP's that of ViT.
+    and CLIP's that of ViT; ESM-2 alone may drop tokens.
     """
+    if config.get("name") == "esm2" or ("name" not in config and "token_dropout" in config):
+        return "cerebras/esm-2"
     if config.get("name") in ("bert", None) and config.get("mask_padding_in_positional_embed"):
         return "cerebras/roberta"
     if any(key.endswith(_CLASS_TOKEN) for key in keys):

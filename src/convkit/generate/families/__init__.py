@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convkit.generate.families.bert import Bert
 from convkit.generate.families.bloom import Bloom
+from convkit.generate.families.esm import Esm
 from convkit.generate.families.family import AnyFamily, Family
 from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
@@ -28,6 +29,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "gpt2": Gpt2,
     "bert": Bert,
     "roberta": Roberta,
+    "esm": Esm,
     "gptj": Gptj,
     "codegen": Codegen,
     "gpt_neox": GptNeox,

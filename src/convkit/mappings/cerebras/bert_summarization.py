@@ -24,5 +24,6 @@ CS = Cs(
     unnamed={"model.use_cls_bias": (True, False)},
 ).layout
 
+#: the class says which fields show a yaml without a name; nothing is read of them
 _SAME = unchanged(CS)
-MAPPING = replace(_SAME, config=ConfigTable(_SAME.config.rows, left=BERT_SUMMARIZATION, right=BERT_SUMMARIZATION))
+MAPPING = replace(_SAME, config=ConfigTable(_SAME.config.rows, left=BERT_SUMMARIZATION))

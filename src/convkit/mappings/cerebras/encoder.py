@@ -145,30 +145,6 @@ def _act_to_hf(values: Values, names: Values) -> Answer:
 activations = Coupled(("hidden_act",), ("encoder_nonlinearity", "mlm_nonlinearity"), _act_to_cerebras, _act_to_hf)
 
 
-def _rows_to_cerebras(values: Values, names: Values) -> Answer:
-    rows, pad = values.get("max_position_embeddings", 512), names["pad"]
-    if rows <= pad + 1:
-        problem = f"is {rows}, of which the first {pad + 1} are no positions"
-        raise ConfigError(problem, key="max_position_embeddings", remedy="it must be above pad_token_id + 1")
-    left_out = {} if values else {"max_position_embeddings": rows}
-    return Answer({"max_position_embeddings": rows - pad - 1}, {"positions": rows}, defaults=left_out)
-
-
-def _rows_to_hf(values: Values, names: Values) -> Answer:
-    positions = values.get("max_position_embeddings")
-    if positions is None:
-        raise ConfigError("is missing", key="max_position_embeddings", remedy="add it: there is no default")
-    rows = positions + names["pad"] + 1
-    return Answer({"max_position_embeddings": rows}, {"positions": rows})
-
-
-#: positions are counted from the padding's id on: transformers counts the rows before the first one too. They need
-#: ``pad``, the padding's id, and declare ``positions``, the rows of the table
-counted_from_padding = Coupled(
-    ("max_position_embeddings",), ("max_position_embeddings",), _rows_to_cerebras, _rows_to_hf
-)
-
-
 # --- the mapping -------------------------------------------------------------------------------------------
 
 

@@ -18,12 +18,12 @@ from convkit.mappings.cerebras.encoder import (
     BERT_LAYER,
     SIZES,
     TIED,
-    counted_from_padding,
     embeddings,
     encoder,
     masked_words,
 )
 from convkit.mappings.cerebras.hf_classes.bert import ROBERTA_CONFIG
+from convkit.mappings.cerebras.padded_positions import counted_from_padding
 from convkit.mappings.cerebras.tasks import Head, Heads, Task, tables_of_segments
 
 # fmt: off
@@ -42,12 +42,10 @@ HEADS = Heads(
 )
 ROWS = (
     *SIZES, TIED,
-    Field("pad_token_id", "pad_token_id", "pad"), counted_from_padding,
+    counted_from_padding(rows=512, pad=1),
     Field("hidden_act", "encoder_nonlinearity", "act", values=ACTIVATIONS),
     Constant("right", "mlm_nonlinearity", "gelu", default=lambda names: names["act"]),
-    Field("position_embedding_type", "position_embedding_type", values=(("absolute", "learned"),)),
     tables_of_segments,
-    Constant("right", "mask_padding_in_positional_embed", True),
     Constant("right", "disable_nsp", True),
     Constant("right", "pooler_nonlinearity", "tanh", default="tanh"),  # without a pooler
 )

@@ -1,6 +1,6 @@
-"""The Cerebras BERT encoder class, with the heads that the file holds.
+"""The Cerebras encoder classes, BERT's and ESM-2's, with the heads that the file holds.
 
-Source: Cerebras ModelZoo 2.10.0, ``models/nlp/bert/{bert_model,bert_pretrain_models}.py``,
+Source: Cerebras ModelZoo 2.10.0, ``models/nlp/bert/{bert_model,bert_pretrain_models}.py``, ``models/nlp/esm2``,
 ``models/nlp/bert/{classifier,token_classifier}/``, ``layers/TransformerEncoderLayer.py``.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from convkit.oracles.blocks import rotary
 from convkit.oracles.blocks.attention import padding
 from convkit.oracles.blocks.block import Block
 from convkit.oracles.blocks.feed_forward import FeedForward
@@ -24,6 +25,8 @@ from convkit.oracles.tensors import shape_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: of ESM's tokens, 15 % were chosen, and of those 80 % masked
+_LEFT_IN_TRAINING = 1 - 0.15 * 0.8
 _LAYER = "transformer_encoder.layers.{i}."
 
 
@@ -31,8 +34,10 @@ class CerebrasBert(CerebrasOracle, Stack):
     """A post-norm encoder. Heads: MLM, NSP, and a sequence (pooled) or token (not pooled) classifier."""
 
     layout = "cerebras/bert"
+    order: ClassVar[Literal["pre", "post"]] = "post"
     defaults: ClassVar[dict[str, Any]] = {
         "attention_type": "scaled_dot_product",
+        "embedding_layer_norm": True,
         "filter_size": 3072,
         "hidden_size": 768,
         "layer_norm_epsilon": 1e-5,
@@ -40,9 +45,11 @@ class CerebrasBert(CerebrasOracle, Stack):
         "num_heads": 12,
         "num_hidden_layers": 12,
         "pad_token_id": 0,
+        "position_embedding_type": "learned",
         "share_embedding_weights": True,
         "use_ffn_bias": True,
         "use_ffn_bias_in_attention": True,
+        "use_final_layer_norm": False,
         "use_projection_bias_in_attention": True,
         "vocab_size": 50257,
     }
@@ -77,7 +84,9 @@ class CerebrasBert(CerebrasOracle, Stack):
         self.wrapper, trunk = find_prefix(tensors, ["bert_encoder.", "bert.", ""])
         self.trunk = self.wrapper + trunk
         segments = f"{self.trunk}embedding_layer.segment_embeddings.weight"
-        self.pad = value("pad_token_id") if get("mask_padding_in_positional_embed") else None
+        turned = value("position_embedding_type") == "rotary"
+        rotary_dim = self.number("rotary_dim") or int(self.hidden // heads * 0.25) if turned else 0
+        self.pad = value("pad_token_id") if get("mask_padding_in_positional_embed") and not turned else None
         self.facts = Facts(
             layers=value("num_hidden_layers"),
             heads=heads,
@@ -87,11 +96,13 @@ class CerebrasBert(CerebrasOracle, Stack):
             padding=self.pad,
             segments=shape_of(tensors, segments)[0] if segments in tensors else 0,
             causal=False,
+            rotary="interleaved" if turned else "",
+            rotary_dim=rotary_dim,
             tied=value("share_embedding_weights"),
         )
         self.norm = Norm(self.eps)
         self.block = Block(
-            "post", self.norm, self.attention(self.hidden // heads), FeedForward(activation(self.nonlinearity))
+            self.order, self.norm, self.attention(self.hidden // heads), FeedForward(activation(self.nonlinearity))
         )
         self.scale = self.logit_scale()
         self._claim()
@@ -100,11 +111,15 @@ class CerebrasBert(CerebrasOracle, Stack):
         facts, hidden, filter_size = self.facts, self.hidden, self.value("filter_size")
         qkv, out, ffn = self.biases()
         before = 0 if self.pad is None else self.pad + 1
-        self.claim_embeddings(f"{self.trunk}embedding_layer", hidden, facts.positions + before)
+        rows = 0 if facts.rotary else facts.positions + before
+        self.claim_embeddings(f"{self.trunk}embedding_layer", hidden, rows)
         if facts.segments:
             rows = self.config.get("num_segments") or facts.segments
             self.claim("segments.weight", f"{self.trunk}embedding_layer.segment_embeddings.weight", (rows, hidden))
-        self.claim_norm("norm_embedding", f"{self.trunk}embed_ln_f", hidden)
+        if self.value("embedding_layer_norm"):
+            self.claim_norm("norm_embedding", f"{self.trunk}embed_ln_f", hidden)
+        if self.value("use_final_layer_norm"):
+            self.claim_norm("norm_final", f"{self.trunk}transformer_encoder.norm", hidden)
         for i in range(facts.layers):
             module = {role: self.trunk + name.format(i=i) for role, name in self.layer_modules.items()}
             layer = f"layers.{i}"
@@ -163,23 +178,45 @@ class CerebrasBert(CerebrasOracle, Stack):
         if self.pad is not None:
             positions = (positions + 1) * (ids != self.pad) + self.pad
         kinds = inputs.get("token_type_ids", torch.zeros_like(ids))
-        bias = padding(inputs.get("attention_mask", torch.ones_like(ids)))
-        return State({}, {"ids": ids, "positions": positions, "kinds": kinds, "bias": bias})
+        seen = inputs.get("attention_mask", torch.ones_like(ids))
+        given: dict[str, Any] = {
+            "ids": ids,
+            "positions": positions,
+            "kinds": kinds,
+            "seen": seen,
+            "bias": padding(seen),
+        }
+        if self.facts.rotary:
+            sin, cos = rotary.tables(self.config, self.facts.rotary_dim, ids.shape[1])
+            given["turn"] = partial(rotary.rotate, sin=sin, cos=cos)
+        return State({}, given)
 
     def before(self, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`Stack.before`."""
-        x = self.weights["embedding.weight"][given["ids"]] + self.weights["positions.weight"][given["positions"]]
+        x = self.words(given)
+        if "positions.weight" in self.weights:
+            x = x + self.weights["positions.weight"][given["positions"]]
         if "segments.weight" in self.weights:
             x = x + self.weights["segments.weight"][given["kinds"]]
-        return self.norm(self.weights, "norm_embedding", x * (self.number("embeddings_scale") or 1.0))
+        x = x * (self.number("embeddings_scale") or 1.0)
+        return self.norm(self.weights, "norm_embedding", x) if "norm_embedding.weight" in self.weights else x
+
+    def words(self, given: Mapping[str, Any]) -> Tensor:
+        """The word embeddings ``[b, s, hidden]``."""
+        return self.weights["embedding.weight"][given["ids"]]
 
     def layer(self, i: int, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
         """See :meth:`Stack.layer`."""
-        return self.block(self.weights.within(f"layers.{i}."), x, given["bias"], None, partial(trace.point, i))
+        return self.block(
+            self.weights.within(f"layers.{i}."), x, given["bias"], given.get("turn"), partial(trace.point, i)
+        )
 
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
-        """See :meth:`Stack.after`: there is no norm after the last layer."""
+        """See :meth:`Stack.after`."""
         weights = self.weights
+        if "norm_final.weight" in weights:
+            x = self.norm(weights, "norm_final", x)
+            trace.state("final", x)
         mlm, nsp, classifier = (self.has(f"head.{head}.weight") for head in ("mlm", "nsp", "classifier"))
         # question answering has no name of its own and no pooler
         tokens = self.config.get("name") == "bert/token_classifier" or not self.has("pooler.weight")
@@ -206,3 +243,47 @@ class CerebrasBert(CerebrasOracle, Stack):
         if self.facts.heads % 2 == 0:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}
+
+
+class CerebrasEsm2(CerebrasBert):
+    """A pre-norm encoder with a norm after its layers; positions of a table or rotary.
+
+    With ``token_dropout``, the embeddings of masked tokens are zero, and the others are scaled by the share of tokens
+    that was left in training over that of this input.
+    """
+
+    layout = "cerebras/esm-2"
+    order = "pre"
+    defaults: ClassVar[dict[str, Any]] = {**CerebrasBert.defaults, "token_dropout": False}
+    not_covered: ClassVar[dict[str, Any]] = {
+        "attention_logits_alpha": 1.0,
+        "attention_module": "aiayn_attention",
+        "norm_first": True,
+    }
+    covered: ClassVar[dict[str, tuple[Any, ...]]] = {"position_embedding_type": ("learned", "rotary")}
+
+    def words(self, given: Mapping[str, Any]) -> Tensor:
+        """See :meth:`CerebrasBert.words`."""
+        x, mask = super().words(given), self.number("mask_token_id")
+        if not self.value("token_dropout"):
+            return x
+        if mask is None:
+            raise self.unreadable("mask_token_id", mask, "the id of the tokens that are dropped")
+        masked = given["ids"] == mask
+        left = 1 - masked.sum(-1) / given["seen"].sum(-1)
+        return x.masked_fill(masked[..., None], 0.0) * (_LEFT_IN_TRAINING / left)[:, None, None]
+
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """See :meth:`Oracle.wrong_configs`."""
+        wrong = super().wrong_configs()
+        if rebased := self.rebased(1.1):
+            wrong["wrong rotary base"] = rebased
+            wrong.pop("wrong head count", None)  # the rotated dimensions would have to change too
+        if self.value("token_dropout"):
+            wrong["tokens not dropped"] = {**self.config, "token_dropout": False}
+        return wrong
+
+    def rebased(self, factor: float) -> dict[str, Any] | None:
+        """See :meth:`Oracle.rebased`."""
+        theta = factor * (self.number("rope_theta") or 10000)
+        return {**self.config, "rope_theta": theta} if self.facts.base_matters else None

@@ -52,6 +52,9 @@ class Family:
         padding: the padding's id, from the config, where positions are counted from it on
             (:class:`~convkit.oracles.oracle.Facts`).
         rotary: ``half`` or ``interleaved``, unless the config says that the model has no rotary positions.
+        padded: whether padding leaves the other positions as they are, and its own as other frameworks have them; else
+            the models are run without padding.
+        spare: how keys end that a checkpoint may lack: the model makes them anew, or doesn't use them for its outputs.
         activation: field of the config; empty where the model has no choice.
         epsilon: field of the config: the norms'.
         states: hidden state after the layers -> module of the base model.
@@ -72,6 +75,8 @@ class Family:
     cut: Callable[[Any], tuple[int, tuple[int, ...]]] = lambda config: (1, (1, 1, 1))
     padding: Callable[[Any], int | None] = lambda config: None
     rotary: str = ""
+    padded: bool = True
+    spare: tuple[str, ...] = ()
     activation: str = ""
     epsilon: str
     states: Mapping[str, str]

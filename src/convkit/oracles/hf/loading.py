@@ -125,7 +125,8 @@ def load(
     with stand_ins.joining():
         model, report = build(stand_ins.state)
     sources = _sources(model, stand_ins)
-    if any(parameter.isnan().any() for parameter in model.parameters() if parameter not in sources):
+    held = [*(parameter for parameter in model.parameters() if parameter not in sources), *model.buffers()]
+    if any(value.is_floating_point() and value.isnan().any() for value in held):
         known = {key for source in sources.values() for key in source.keys}
         with stand_ins.joining():
             model, report = build(stand_ins.state | {key: tensors[key] for key in tensors.keys() - known})

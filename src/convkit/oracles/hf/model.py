@@ -135,7 +135,7 @@ class HfOracle(Oracle):
         for key, found, expected in sorted(info["mismatched_keys"]):
             problem = f"shape {tuple(found)}, the config says {tuple(expected)}"
             raise ConvkitError(problem, path=self.path, key=key, remedy="config and tensors are of different models")
-        for key in sorted(info["missing_keys"]):
+        for key in sorted(key for key in info["missing_keys"] if not key.endswith(self.family.spare or "\0")):
             remedy = f"{self.architecture.name} needs it: is the checkpoint complete?"
             raise ConvkitError("missing key", path=self.path, key=key, remedy=remedy)
         self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_UNREAD))
@@ -186,7 +186,8 @@ class HfOracle(Oracle):
     def _rotary_dim(self) -> int:
         """Dims of a head that are rotated; 0 for a model with other positions."""
         config = self.parsed
-        if not self.family.rotary or getattr(config, "alibi", False):
+        tables = getattr(config, "alibi", False) or getattr(config, "position_embedding_type", "") == "absolute"
+        if not self.family.rotary or tables:
             return 0
         return getattr(config, "rotary_dim", None) or int(self._head_dim * self._rope.get("partial_rotary_factor", 1.0))
 
@@ -235,7 +236,9 @@ class HfOracle(Oracle):
         """See :attr:`Oracle.inputs`; a model without a table of positions may name no limit."""
         longest = self.facts.positions if hasattr(self.parsed, "max_position_embeddings") else None
         ids = Input(self.facts.vocab_size, positions=longest, needed=True)
-        found = {"input_ids": ids, "attention_mask": Input(2, like="input_ids")}
+        found = {"input_ids": ids}
+        if self.family.padded:
+            found["attention_mask"] = Input(2, like="input_ids")
         if self.facts.segments:
             found["token_type_ids"] = Input(self.facts.segments, like="input_ids")
         return found
@@ -295,14 +298,16 @@ class HfOracle(Oracle):
         """The model and its parts."""
         outside = self.family.outside
         first_read = [role for role in outside if self.stage_of(role) == self.stages[0]]
-        before = [self.base.get_submodule(names_of(outside, role)[0]) for role in first_read]
+        modules = dict(self.base.named_modules())
+        before = [modules[name] for role in first_read if (name := names_of(outside, role)[0]) in modules]
         return Parts(self.model, before, [*self.base.get_submodule(self.family.layers_now or self.family.layers)])
 
     def _after(self) -> Iterator[Listener]:
         """What leaves hidden states after the layers."""
+        modules = dict(self.base.named_modules())
         for state, name in self.family.states.items():
-            if getattr(self.base, name, None) is not None:
-                yield state, self.base.get_submodule(name), first
+            if name in modules:
+                yield state, modules[name], first
 
     def _points(self, layer: Module) -> Iterator[Listener]:
         """What leaves the points inside a layer."""
@@ -386,4 +391,4 @@ class HfEncoder(HfOracle):
         return {"add_pooling_layer": self.has(f"{self.prefix}pooler.dense")} if based else {}
 
     def _facts(self) -> Facts:
-        return replace(super()._facts(), segments=self.parsed.type_vocab_size, causal=False)
+        return replace(super()._facts(), segments=getattr(self.parsed, "type_vocab_size", 0), causal=False)

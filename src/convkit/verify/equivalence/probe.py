@@ -49,11 +49,10 @@ def make_probe(
     """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed. Models of images get
     ``pixel_values`` instead, float32 ``[2, channels, height, width]``, normally distributed.
 
-    Where a model counts positions from the padding's id on, padding is where the second row ends, and nowhere else:
-    frameworks count the same only if nothing follows it.
-
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
     ``token_type_ids``: two types if the models have them. ``takes`` names what both models take.
+    Where a model counts positions from the padding's id on, that id is there and nowhere else: frameworks count the
+    same only if nothing follows it.
     """
     import torch
 
@@ -67,14 +66,14 @@ def make_probe(
     probe = {"input_ids": torch.randint(vocab, (ROWS, length), generator=generator)}
     if "decoder_input_ids" in takes:
         probe["decoder_input_ids"] = torch.randint(vocab, (ROWS, length), generator=generator)
+    pads = [facts.padding for facts in (target, source) if facts.padding is not None]
+    for pad in pads:
+        other = next((one for one in range(vocab) if one not in pads), pad)
+        probe["input_ids"][probe["input_ids"] == pad] = other
     if not source.causal and "attention_mask" in takes:
         seen = torch.ones(ROWS, length, dtype=torch.long)
         seen[1, length - length // 6 :] = 0
         probe["attention_mask"] = seen
-        pads = [facts.padding for facts in (target, source) if facts.padding is not None]
-        for pad in pads:
-            other = next((one for one in range(vocab) if one not in pads), pad)
-            probe["input_ids"][probe["input_ids"] == pad] = other
         for pad in pads[:1]:
             probe["input_ids"][seen == 0] = pad
     if not source.causal and "token_type_ids" in takes:

@@ -1,4 +1,4 @@
-"""ModelZoo's BERT classes: pre-training, classification of sequences and of tokens, and summaries.
+"""ModelZoo's BERT classes: pre-training, classification of sequences and of tokens, summaries, and ESM-2's.
 
 Facts: ``models/nlp/bert/bert_model.py`` (``BertModelConfig``), ``bert_pretrain_models.py``
 (``BertForPreTrainingModelConfig``), ``classifier/bert_classifier_model.py``,
@@ -152,4 +152,16 @@ BERT_SUMMARIZATION = ConfigClass(
     "add_pooling_layer": ClassField(FLAG, False, since=(2, 4)),
     "loss_weight": free(NUMBER.or_null, 1.0),
     "vocab_file": free(TEXT.or_null),
+})  # fmt: skip
+
+#: 2.1 has no such class; the converter writes what 2.2's has
+ESM2 = ConfigClass(
+    "Esm2ForPreTrainingModelConfig", "ModelZoo 2.10.0, models/nlp/esm2, Esm2ForPreTrainingModelConfig",
+    dict(BERT_PRETRAINING.fields) | {
+    "token_dropout": ClassField(FLAG, False),
+    "mask_token_id": ClassField(WHOLE.or_null, None, beside=("token_dropout", True)),
+    "norm_first": ClassField(FLAG, True, since=(2, 4)),
+    "embedding_layer_norm": ClassField(FLAG, True),
+    "use_final_layer_norm": ClassField(FLAG, False),
+    "num_segments": ClassField(COUNT.or_null, None),
 })  # fmt: skip
