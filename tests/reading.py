@@ -24,7 +24,7 @@ VOCABULARY = {"lm", "mlm"}
 #: slices of the vocabulary
 SLICES = 3
 #: what is made of the inputs, where it is ids
-IDS = {"input_ids", "ids", "encoder", "decoder"}
+IDS = {"input_ids", "decoder_input_ids", "ids", "encoder", "decoder"}
 
 
 def check_that_reading_is_enough(oracle: Oracle, inputs: Inputs, folder: Path) -> None:

@@ -18,6 +18,7 @@ from convkit.oracles.opening import detect_layout, open_model
 WORDS = "model.embedding_layer.word_embeddings.weight"
 PRE = [WORDS, *(f"model.transformer_decoder.layers.0.norm{i}.weight" for i in (1, 3))]
 PARALLEL = PRE[:2]
+TWO_STACKS = [f"model.{stack}_embeddings.word_embeddings.weight" for stack in ("encoder", "decoder")]
 ENCODER = [WORDS, "model.transformer_encoder.layers.0.norm1.weight"]
 PATCHES = "model.vit_model.embedding_layer.cls_embedding"
 TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
@@ -46,6 +47,8 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         ([PATCHES], {"name": "vision_transformer", "use_post_embed_layer_norm": True}, "cerebras/clip-vit"),
         ([PATCHES], {"name": "vision_transformer"}, "cerebras/vit"),
         ([PATCHES], {"use_post_embed_layer_norm": False}, "cerebras/vit"),
+        (TWO_STACKS, {}, "cerebras/t5"),
+        (TWO_STACKS, {"name": "transformer"}, "cerebras/t5"),
         (["transformer.wte.weight"], {"model_type": "codegen"}, "hf/codegen"),
         (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multiquery"}, "hf/santacoder"),
         (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multihead"}, "hf/gpt2"),

@@ -69,7 +69,7 @@ def _model(family: AnyFamily, folder: Path, progress: Progress | None) -> PreTra
     from convkit.generate.weights import fill
 
     with torch.device("meta"):
-        model = family.architecture()(family.config()).to(getattr(torch, family.dtype))
+        model = family.model().to(getattr(torch, family.dtype))
     lay_out(model, folder)
     _compute_buffers(model)
     fill(model, family.seed, progress)

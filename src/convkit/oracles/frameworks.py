@@ -53,6 +53,8 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
     named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
     if named in layouts():
         return named
+    if any("encoder_embeddings." in key for key in keys):
+        return "cerebras/t5"
     if any("transformer_encoder." in key for key in keys):
         return "cerebras/t5" if any("transformer_decoder." in key for key in keys) else "cerebras/bert"
     if config.get("use_untied_layer_norm") or not any(".norm3." in key for key in keys):

@@ -13,6 +13,7 @@ from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
 from convkit.generate.families.roberta import Roberta
 from convkit.generate.families.vision import ClipVit, Vit
+from convkit.generate.families.t5 import T5
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax
@@ -37,6 +38,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "gpt_bigcode": GptBigcode,
     "vit": Vit,
     "clip-vit": ClipVit,
+    "t5": T5,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

@@ -58,6 +58,10 @@ class AnyFamily(ABC):
         found: type[PreTrainedModel] = getattr(transformers, self.models[vars(self)["head"]])
         return found
 
+    def model(self) -> PreTrainedModel:
+        """The model, with weights of any kind."""
+        return self.architecture()(self.config())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family(AnyFamily):

@@ -30,10 +30,18 @@ _NORMS = {
     "encoder": {"norm_attention": "norm1", "norm_ffn": "norm2"},
     "decoder": {"norm_attention": "norm1", "norm_cross": "norm2", "norm_ffn": "norm3"},
 }
+#: the embedding of a stack, where each has its own
+_EMBEDDING = {"encoder": "embedding", "decoder": "embedding_decoder"}
+#: an activation and the closest one that ModelZoo's T5 takes
+_OTHER = NEIGHBOUR | {"gelu": "relu"}
 
 
 class CerebrasT5(CerebrasOracle, EncoderDecoder):
-    """Pre-norm stacks of unscaled attention and gated FFNs, whose embeddings and head are apart."""
+    """Pre-norm stacks of unscaled attention and plain or gated FFNs.
+
+    Both stacks have the activation that the yaml names for the encoder. Where the head shares the embedding, the hidden
+    states are scaled before it.
+    """
 
     layout = "cerebras/t5"
     defaults: ClassVar[dict[str, Any]] = {
@@ -42,15 +50,18 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         "d_model": 512,
         "encoder_nonlinearity": "relu",
         "encoder_num_hidden_layers": 6,
+        "extra_ids": 0,
         "layer_norm_epsilon": 1e-5,
         "norm_type": "rmsnorm",
         "num_heads": 8,
         "position_embedding_type": "relative",
         "relative_attention_num_buckets": 32,
         "share_embedding_weights": True,
+        "share_encoder_decoder_embedding": True,
         "src_max_position_embeddings": 512,
         "src_vocab_size": 32128,
         "use_ffn_bias": False,
+        "use_pre_encoder_decoder_layer_norm": True,
         "use_projection_bias_in_attention": False,
     }
     not_covered: ClassVar[dict[str, Any]] = {
@@ -58,7 +69,6 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         "decoder_attention_logits_alpha": 1.0,
         "embeddings_alpha": 1.0,
         "encoder_attention_logits_alpha": 1.0,
-        "extra_ids": 0,
         "mup_base_d_ff": None,
         "mup_base_d_kv": None,
         "mup_base_d_model": None,
@@ -66,13 +76,14 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         "scale_decoder_qk_dot_by_d": None,
         "scale_encoder_qk_dot_by_d": None,
         "tie_encoder_decoder": False,
+        "use_transformer_initialization": False,
     }
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "encoder_nonlinearity": ("geglu", "swiglu", "reglu"),
+        "encoder_nonlinearity": ("relu", "gelu", "reglu", "geglu", "swiglu"),
         "norm_type": ("rmsnorm",),
         "position_embedding_type": ("relative",),
-        "share_embedding_weights": (False,),
         "use_ffn_bias": (False,),
+        "use_pre_encoder_decoder_layer_norm": (True,),
         "use_projection_bias_in_attention": (False,),
     }
 
@@ -85,25 +96,37 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         self.nonlinearity = value("encoder_nonlinearity")
         if self.config.get("decoder_nonlinearity") not in (None, self.nonlinearity):
             raise self.uncovered("decoder_nonlinearity", self.config["decoder_nonlinearity"])
-        vocab = value("src_vocab_size")
-        if number("tgt_vocab_size", vocab) != vocab:
+        if number("tgt_vocab_size", value("src_vocab_size")) != value("src_vocab_size"):
             raise self.uncovered("tgt_vocab_size", number("tgt_vocab_size"))
         self.facts = Facts(
-            sum(self.depth.values()), heads, heads, vocab, value("src_max_position_embeddings"), tied=False
+            sum(self.depth.values()),
+            heads,
+            heads,
+            value("src_vocab_size") + value("extra_ids"),
+            value("src_max_position_embeddings"),
+            causal=False,
+            tied=value("share_embedding_weights"),
         )
-        feed = FeedForward(activation(self.nonlinearity), gated=True)
+        self.gated = self.nonlinearity.endswith("glu")
+        feed = FeedForward(activation(self.nonlinearity), self.gated)
         self.block = Block("pre", Norm(self.eps, rms=True), Attention(value("d_kv")), feed)
         self.wrapper, _ = find_prefix(tensors, ["encoder_embeddings."], anchor="word_embeddings.weight")
         for stack in self.depth:
             self._claim_stack(stack)
-        self.claim("head.lm.weight", f"{self.wrapper}lm_head.weight", (vocab, self.hidden))
+        if self.facts.tied:
+            self.roles["head.lm.weight"] = self.roles["embedding.weight"]
+            self.claim_twin(self.roles["embedding.weight"].key, f"{self.wrapper}lm_head.weight")
+        else:
+            self.claim("head.lm.weight", f"{self.wrapper}lm_head.weight", (self.facts.vocab_size, self.hidden))
         self.refuse_strangers()
 
     def _claim_stack(self, stack: str) -> None:
         at, hidden, inner = f"{self.wrapper}{stack}", self.hidden, self.facts.heads * self.value("d_kv")
-        embedding = "embedding" if stack == "encoder" else "embedding_decoder"
-        words = (self.facts.vocab_size, hidden)
-        self.claim(f"{embedding}.weight", f"{at}_embeddings.word_embeddings.weight", words)
+        words = f"{at}_embeddings.word_embeddings.weight"
+        if stack == "encoder" or not self.value("share_encoder_decoder_embedding"):
+            self.claim(f"{_EMBEDDING[stack]}.weight", words, (self.facts.vocab_size, hidden))
+        else:
+            self.claim_twin(self.roles["embedding.weight"].key, words)
         buckets = (self.value("relative_attention_num_buckets"), self.facts.heads)
         table = f"{at}_embeddings.position_embed_helper.relative_attention_bias.weight"
         self.claim(f"positions_{stack}.weight", table, buckets)
@@ -119,7 +142,8 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
                         f"{role}cross_{part}", f"{module}multihead_attn.{name}", rows, columns, bias=False
                     )
             ffn, filters = f"{module}ffn.ffn.", self.value("d_ff")
-            self.claim_linear(f"{role}gate", f"{ffn}0.linear_layer_for_glu", filters, hidden, bias=False)
+            if self.gated:
+                self.claim_linear(f"{role}gate", f"{ffn}0.linear_layer_for_glu", filters, hidden, bias=False)
             self.claim_linear(f"{role}up", f"{ffn}0.linear_layer", filters, hidden, bias=False)
             self.claim_linear(f"{role}down", f"{ffn}1.linear_layer", hidden, filters, bias=False)
             for norm, name in _NORMS[stack].items():
@@ -146,7 +170,8 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
 
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`EncoderDecoder.embedded`."""
-        return self.weights["embedding.weight" if stack == "encoder" else "embedding_decoder.weight"][given[stack]]
+        own = f"{_EMBEDDING[stack]}.weight"
+        return self.weights[own if own in self.roles else "embedding.weight"][given[stack]]
 
     def encoded(self, x: Tensor) -> Tensor:
         """See :meth:`EncoderDecoder.encoded`."""
@@ -166,13 +191,15 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         """See :meth:`EncoderDecoder.after`."""
         x = self.block.norm(self.weights, "norm_decoder", x)
         trace.state("final", x)
-        trace.outputs["lm"] = self.weights.linear("head.lm", x)
+        trace.outputs["lm"] = self.weights.linear("head.lm", x * self.hidden**-0.5 if self.facts.tied else x)
         return x
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
         wrong: dict[str, dict[str, Any]] = {
-            "wrong activation": {"encoder_nonlinearity": NEIGHBOUR[self.nonlinearity], "decoder_nonlinearity": None},
+            "wrong activation": {"encoder_nonlinearity": _OTHER[self.nonlinearity], "decoder_nonlinearity": None},
             "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
+        if f"{self.wrapper}lm_head.weight" in self.tensors:
+            wrong["scale before the head wrong"] = {"share_embedding_weights": not self.facts.tied}
         return {name: {**self.config, **change} for name, change in wrong.items()}

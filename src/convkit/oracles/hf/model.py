@@ -44,11 +44,13 @@ _UNREAD = (
 #: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"silu": "gelu", "gelu": "gelu_new", "gelu_new": "gelu", "relu": "gelu", "gelu_pytorch_tanh": "gelu"}
 #: role in a layer -> the point that its module's output is
-_POINTS = {
+OUTPUTS = {
     "norm_attention": "norm_attention",
     "v": "v",
     "o": "attention",
     "norm_attention_post": "norm_attention_post",
+    "norm_cross": "norm_cross",
+    "cross_o": "cross",
     "norm_ffn": "norm_ffn",
     "gate": "gate",
     "up": "up",
@@ -320,8 +322,8 @@ class HfOracle(Oracle):
             groups, sizes = self._cut(roles)
             for module in [modules[name] for name in names_of(family.inside, role) if name in modules][:1]:
                 for index, one in enumerate(roles):
-                    if one in _POINTS:
-                        yield _POINTS[one], module, partial(part_of_output, Part("", True, index, sizes, groups))
+                    if one in OUTPUTS:
+                        yield OUTPUTS[one], module, partial(part_of_output, Part("", True, index, sizes, groups))
 
     def _cut(self, roles: Sequence[str]) -> tuple[int, tuple[int, ...]]:
         """How the module of these roles is cut: groups and sizes."""

@@ -35,6 +35,20 @@ class Call:
         return layer(hidden, *self.args, **self.kwargs)
 
 
+def _either(hidden: Tensor) -> Tensor:
+    """Hidden states as the output of a layer: a model takes that, or the first of several things in it."""
+    import torch
+
+    class Either(torch.Tensor):
+        def __getitem__(self, index: Any) -> Any:
+            plain = self.as_subclass(torch.Tensor)
+            return plain if type(index) is int and index == 0 else plain[index]
+
+        __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    return hidden.as_subclass(Either)
+
+
 @dataclass(frozen=True)
 class Parts:
     """A model and its parts.
@@ -44,12 +58,14 @@ class Parts:
         before: the modules that it calls before its layers: tables, and their norm.
         layers: its layers, in order.
         nothing: what modules before the layers do where they are to do nothing.
+        left: what a layer returns that leaves these hidden states.
     """
 
     model: Module
     before: Sequence[Module]
     layers: Sequence[Module]
     nothing: Mapping[Module, Callable[..., Any]] = field(default_factory=dict)
+    left: Callable[[Tensor], Any] = _either
 
     def calls(self, inputs: Mapping[str, Tensor]) -> list[Call]:
         """How the model calls each of its layers; no module with parameters runs."""
@@ -59,29 +75,37 @@ class Parts:
             found.append(Call(args, kwargs))
             if len(found) == len(self.layers):
                 raise _Stopped
-            return _either(hidden_states)
+            return self.left(hidden_states)
 
         with _instead(self._nothing_before() | dict.fromkeys(self.layers, record)), suppress(_Stopped):
             self.model(**inputs)
         return found
 
-    def entering(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The hidden states that enter the first layer."""
+    def entering(self, inputs: Mapping[str, Tensor], layer: int = 0) -> Tensor:
+        """The hidden states that enter the first layer, or those that enter a later one if those before it do
+        nothing.
+        """
         found: list[Tensor] = []
 
         def stop(hidden_states: Tensor, *_: Any, **__: Any) -> None:
             found.append(hidden_states)
             raise _Stopped
 
-        with _instead({self.layers[0]: stop}), suppress(_Stopped):
+        with (
+            _instead(dict.fromkeys(self.layers[:layer], self._passed) | {self.layers[layer]: stop}),
+            suppress(_Stopped),
+        ):
             self.model(**inputs)
         return found[0]
 
     def leaving(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> Any:
         """What the model returns if its last layer returns these hidden states."""
-        layers = dict.fromkeys(self.layers, lambda *_, **__: _either(hidden))
+        layers = dict.fromkeys(self.layers, self._passed) | {self.layers[-1]: lambda *_, **__: self.left(hidden)}
         with _instead(self._nothing_before() | layers):
             return self.model(**inputs)
+
+    def _passed(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return self.left(hidden_states)
 
     @property
     def after(self) -> list[Module]:
@@ -102,20 +126,6 @@ def _nothing(module: Module, x: Tensor) -> Tensor:
     import torch
 
     return torch.zeros(*x.shape, module.embedding_dim) if isinstance(module, torch.nn.Embedding) else x
-
-
-def _either(hidden: Tensor) -> Tensor:
-    """Hidden states as the output of a layer: a model takes that, or the first of several things in it."""
-    import torch
-
-    class Either(torch.Tensor):
-        def __getitem__(self, index: Any) -> Any:
-            plain = self.as_subclass(torch.Tensor)
-            return plain if type(index) is int and index == 0 else plain[index]
-
-        __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-
-    return hidden.as_subclass(Either)
 
 
 @contextmanager
@@ -149,6 +159,11 @@ def first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
+def last(output: Any) -> Tensor:
+    """The probabilities that an attention module returns at the end."""
+    return output[-1]
+
+
 def second(output: Any) -> Tensor:
     """The probabilities that an attention module returns besides its output."""
     return output[1]
@@ -157,9 +172,10 @@ def second(output: Any) -> Tensor:
 def in_order(points: Iterable[str]) -> list[str]:
     """As they are computed: an attention module returns its probabilities when its output projection has run."""
     order = list(points)
-    if "probabilities" in order:
-        order.remove("probabilities")
-        order.insert(order.index("attention"), "probabilities")
+    for probabilities, after in (("probabilities", "attention"), ("cross_probabilities", "cross")):
+        if probabilities in order:
+            order.remove(probabilities)
+            order.insert(order.index(after), probabilities)
     return order
 
 
