@@ -136,6 +136,7 @@ OPTIONS = [
     Recorded("t5_gated", CerebrasT5),
     Recorded("vit", CerebrasVision),
     Recorded("clip_vit", CerebrasClip),
+    Recorded("t5_gated", CerebrasT5, params="params_fixed"),
     Recorded("bert", CerebrasBert, weights="mupstrong"),
 ]
 
@@ -209,6 +210,8 @@ WRONG = [
     (Recorded("clip_vit", CerebrasClip), {"nonlinearity": "gelu"}),
     (Recorded("clip_vit", CerebrasClip), {"num_heads": 2}),
     (Recorded("t5_gated", CerebrasT5), {"encoder_nonlinearity": "swiglu", "decoder_nonlinearity": "swiglu"}),
+    (Recorded("t5_gated", CerebrasT5), {"share_embedding_weights": True}),
+    (Recorded("t5_gated", CerebrasT5), {"layer_norm_epsilon": 1e-5}),
 ]
 
 
@@ -228,6 +231,15 @@ def hf_model(family: str) -> tuple[Oracle, dict[str, Tensor]]:
 @pytest.mark.parametrize("family", HF)
 def test_the_hf_oracle_is_the_real_hf_model(family: str) -> None:
     check(*hf_model(family), "hf")
+
+
+def test_the_exact_gelu_of_transformers_t5() -> None:
+    """Said by ``dense_act_fn``, which goes before ``feed_forward_proj``."""
+    folder = golden_dir("cerebras_forward.tar.gz") / "t5_gated" / "strong"
+    config = json.loads((golden_dir("cerebras.tar.gz") / "t5_gated" / "hf" / "config.json").read_text())
+    recorded, weights = tensors(folder / "forward_fixed.npz"), tensors(folder / "hf.npz")
+    check(get_oracle("hf/t5")(config | {"dense_act_fn": "gelu"}, weights), recorded, "hf")
+    assert error(get_oracle("hf/t5")(config, weights), recorded, "hf") > 4 * BOUND
 
 
 def loaded_at_once(oracle: Any) -> Any:

@@ -39,7 +39,7 @@ class Recorded:
     cs_layout: str
     params: str = "params.yaml"
     #: what transformers' config must say to be the model that was recorded
-    activation: str = ""
+    changes: tuple[tuple[str, str], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -48,8 +48,7 @@ class Recorded:
     @cached_property
     def hf_config(self) -> dict:
         folder = golden_dir("cerebras.tar.gz") / self.name / "hf"
-        said = json.loads((folder / "config.json").read_text())
-        return said | ({"hidden_activation": self.activation} if self.activation else {})
+        return json.loads((folder / "config.json").read_text()) | dict(self.changes)
 
     @cached_property
     def cs_config(self) -> dict:
@@ -103,6 +102,12 @@ PLANTED = {
         "softcap of the logits left out",
     },
     BLOOM: {"the embedding's norm not loaded", "swap q and k"},
+    Recorded("t5_gated", "hf/t5", "cerebras/t5", changes=(("dense_act_fn", "gelu"),)): {
+        "relative positions of the other stack",
+        "swap k and v of the cross attention",
+        "tie the head to the embedding",
+        "scale before the head wrong",
+    },
     Recorded("mixtral", "hf/mixtral", "cerebras/llama"): {
         "swap gate and up of the experts",
         "experts off by one",

@@ -152,6 +152,7 @@ _AT_THE_ENDS = {
     "norm of the embeddings left out": 0,
     "scale of the logits left out": -1,
     "softcap of the logits left out": -1,
+    "scale before the head wrong": -1,
 }
 A_SHORTER_WINDOW = "a window of one position less"
 _IN_LAYERS = (

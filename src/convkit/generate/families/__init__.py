@@ -12,8 +12,8 @@ from convkit.generate.families.gpt_bigcode import GptBigcode
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
 from convkit.generate.families.roberta import Roberta
-from convkit.generate.families.vision import ClipVit, Vit
 from convkit.generate.families.t5 import T5
+from convkit.generate.families.vision import ClipVit, Vit
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.orbax import OrbaxTraining
 from convkit.generate.pax import Pax

@@ -92,7 +92,7 @@ class HfEncoderDecoder(EncoderDecoder, HfOracle):
         """The model and its parts."""
         before = [self._module(stack, self.family.embeddings) for stack in self.depth]
         layers = [layer for stack in self.depth for layer in self._module(stack, self.family.layers).children()]
-        return Parts(self.model, before, layers, lambda hidden: (hidden, None, None))
+        return Parts(self.model, before, layers, left=lambda hidden: (hidden, None, None))
 
     def _module(self, stack: str, name: str) -> Module:
         found: Module = self.base.get_submodule(f"{stack}.{name}")
