@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 import pytest
 from config_deviations import DEVIATIONS, LEFT_OUT, MODELS, Deviation
+from config_deviations.dpo import POLICIES
 from goldens import golden_dir
 from recorded import cerebras, with_ours
 from recorded import family as family_of
@@ -34,13 +35,16 @@ class Difference:
     release: str
     ours: str | dict[str, Any]
     theirs: Any
+    #: the model that DPO trains
+    policy: str = ""
 
     def reasons(self) -> list[Deviation]:
         """The deviations that apply."""
         return [
             deviation
-            for deviation in DEVIATIONS[self.model]
-            if fnmatchcase(self.model, deviation.model)
+            for model in filter(None, (self.model, self.policy))
+            for deviation in DEVIATIONS[model]
+            if fnmatchcase(model, deviation.model)
             and fnmatchcase(self.case, deviation.case)
             and fnmatchcase(self.release, deviation.releases)
             and self._has(deviation.ours)
@@ -76,25 +80,33 @@ def _differences(model: str) -> tuple[Difference, ...]:
     path = golden_dir("cerebras_more.tar.xz", "config/") / "config" / f"{model}.jsonl"
     cases = [json.loads(line) for line in path.read_text().splitlines() if line]
     assert cases
-    return tuple(found for case in cases for found in _compare(model, case))
+    if model != "dpo":
+        return tuple(found for case in cases for found in _compare(model, case))
+    return tuple(
+        replace(found, model=model, policy=policy)
+        for case in cases
+        if (policy := case["case"].partition("/")[0]) in POLICIES and policy in MODELS
+        for found in _compare(policy, case, model)
+    )
 
 
-def _compare(model: str, case: dict[str, Any]) -> Iterator[Difference]:
+def _compare(model: str, case: dict[str, Any], trained: str = "") -> Iterator[Difference]:
     family = family_of(model)
-    table = find_mapping(f"hf/{family}", cerebras(family)).config
+    layout = cerebras(family).replace("/", f"/{trained}-") if trained else cerebras(family)
+    table = find_mapping(f"hf/{family}", layout).config
     facts = MODELS[model]
     back_facts = {name: value for name, value in facts.items() if name not in ("qa", "hf")}
     back_facts["headless"] = model.endswith("headless")
     name = case["case"].partition("/")[2]
     if case["dir"] == "hf->cs":
-        release = case["tgt"]
+        release = case["tgt"].removesuffix("-dpo")
         theirs = case["output"]["model"] if "output" in case else None
         yield from _difference(model, name, release, theirs, _run(table, case["input"], facts, release))
         if "back" in case:
             ours = _run(table.inverse(), case["output"], back_facts, release)
             yield from _difference(model, f"back: {name}", release, case["back"], ours)
     else:
-        release = case["src"]
+        release = case["src"].removesuffix("-dpo")
         ours = _run(table.inverse(), case["input"], back_facts, release)
         yield from _difference(model, name, release, case.get("output"), ours)
 

@@ -302,6 +302,8 @@ class Table:
         links: list[list[str]] = []
         for stop in (*(asked.through or ()), asked.to or row["to"]):
             joined = [pair for pair in self._pairs() if here in (None, pair[0]) and pair[1] in self._meant(stop)]
+            if stop not in self.known["layouts"]:
+                joined = [pair for pair in joined if pair[1] in self._layouts_had(row) or not self._by_name(pair[1])]
             if here == stop:  # only the format is another
                 joined = [(here, here)]
             if not joined and here is not None:
@@ -334,6 +336,10 @@ class Table:
                 shown = ".".join(map(str, number))
                 yield "options", f"release {shown} isn't supported (releases {known[0]} ... {known[-1]})"
                 return
+
+    def _by_name(self, layout: str) -> bool:
+        """Whether the name of a framework doesn't mean this layout of it."""
+        return "by_name" in self.known["layouts"][layout]
 
     def _pairs(self) -> list[tuple[str, str]]:
         return [pair for left, right in self.known["mappings"] for pair in ((left, right), (right, left))]

@@ -89,11 +89,12 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         document["layout_reason"] = error.problem
         return document
     document |= {"layout": layout.name, "layout_reason": why}
-    for mapping in all_mappings():
-        if layout.name in (mapping.left.name, mapping.right.name):
-            turned = mapping if mapping.left.name == layout.name else inverse(mapping)
-            return document | _shape_of_names(turned, leaves, why)
-    return document
+    mappings = [one for one in all_mappings() if layout.name in (one.left.name, one.right.name)]
+    if not mappings:
+        return document
+    mapping = max(mappings, key=lambda one: len(one.rules))  # it says most of the names
+    turned = mapping if mapping.left.name == layout.name else inverse(mapping)
+    return document | _shape_of_names(turned, leaves, why)
 
 
 def _shape_of_names(mapping: Mapping, leaves: dict[str, Leaf], why: str) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def document() -> dict[str, Any]:
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
-    return {"format": layout.format, "releases": [".".join(map(str, release)) for release in layout.releases]}
+    releases = [".".join(map(str, release)) for release in layout.releases]
+    return {"format": layout.format, "releases": releases} | ({"by_name": True} if layout.by_name else {})
 
 
 def _family(name: str, family: type) -> dict[str, Any]:

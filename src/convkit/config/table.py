@@ -8,9 +8,9 @@ from typing import Any
 
 from convkit.config.classes import Classes, Release, every
 from convkit.config.conversion import Conversion, Converted
-from convkit.config.rows import Row
+from convkit.config.rows import Row, Written
 from convkit.config.sides import Source, Target, Which
-from convkit.config.tree import MISSING, dig, plant, uproot
+from convkit.config.tree import MISSING, dig, merge, plant, uproot
 from convkit.errors import ConfigError
 
 
@@ -74,13 +74,11 @@ class ConfigTable:
 
     def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
         """Give fields of a converted config, which is changed, the names that they have in an ``earlier`` one."""
-        at = self.left_at if self.reverse else self.right_at
-        section = dig(config, at[0])
-        had = next((found for path in at if isinstance(found := dig(earlier, path), dict)), {})
+        section, had = dig(config, self.target_at(config)), dig(earlier, self.target_at(earlier))
         for cls in every(self.left if self.reverse else self.right):
             for name, field in cls.fields.items():
                 value = dig(section, name)
-                there = [one for one in field.also if dig(had, one) is not MISSING and value is not MISSING]
+                there = [one for one in field.also if value is not MISSING and dig(had, one) is not MISSING]
                 for spelling in there:
                     plant(section, spelling, value)
                 if there and name in section and name not in had:
@@ -88,12 +86,29 @@ class ConfigTable:
 
     def placed(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
         """Move the model's section of a converted config, which is changed, to where it lies in an ``earlier`` one."""
-        places = self.left_at if self.reverse else self.right_at
-        had = next((path for path in places if isinstance(dig(earlier, path), dict)), self.written_at)
-        if had != self.written_at:
-            section = dig(config, self.written_at)
-            uproot(config, self.written_at)
+        here, had = self.target_at(config), self.target_at(earlier)
+        if had != here:
+            section = dig(config, here)
+            uproot(config, here)
             plant(config, had, section)
+
+    def kept(self, config: dict[str, Any], lost: abc.Mapping[str, Any]) -> None:
+        """Fill a converted config, which is changed, with what an earlier conversion ``lost``. A field that is only
+        written, whatever the source says, gets its own value again.
+        """
+        target = "left" if self.reverse else "right"
+        for row in self.rows:
+            if isinstance(row, Written) and row.side == target:
+                path = ".".join(filter(None, (self.target_at(config), row.field)))
+                if (value := dig(lost, path)) is not MISSING:
+                    made = dig(config, path)
+                    plant(config, path, made | value if isinstance(value, dict) and isinstance(made, dict) else value)
+        merge(config, lost)
+
+    def target_at(self, config: abc.Mapping[str, Any]) -> str:
+        """Where a config of the target's side has the model's section; where it is written, if it has none."""
+        places = self.left_at if self.reverse else self.right_at
+        return next((path for path in places if isinstance(dig(config, path), dict)), self.written_at)
 
     def section_path(self, config: abc.Mapping[str, Any]) -> str:
         """Where the source's model section lies.

@@ -43,7 +43,8 @@ class Layout:
 
     ``config_at`` lists the paths at which a config may hold the model's fields; ``signature`` reads the first.
     ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
-    the weights that belong to the model and hold no weights: they are copied along.
+    the weights that belong to the model and hold no weights: they are copied along. ``by_name``: its framework's name
+    alone doesn't mean it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Layout:
     keys: tuple[str, ...] = ()
     config_at: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
+    by_name: bool = False
 
 
 @dataclass(frozen=True)

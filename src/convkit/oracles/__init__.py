@@ -47,11 +47,14 @@ _ORACLES = {
     "te/t5": ("convkit.oracles.jax.t5x", "TeT5"),
     "te/t5-fused": ("convkit.oracles.jax.t5x", "TeT5Fused"),
 }
+#: families of Cerebras that are also trained by direct preference optimization: layouts of their own
+_TRAINED = ("bloom", "falcon", "gpt2", "gptj", "gpt-neox", "llama", "mistral", "mixtral", "santacoder", "starcoder")
+_POLICIES = {f"cerebras/dpo-{family}": f"cerebras/{family}" for family in _TRAINED if f"cerebras/{family}" in _ORACLES}
 
 
 def layouts() -> list[str]:
     """The layouts that can be run."""
-    return sorted({*_ORACLES, *hf.FAMILIES})
+    return sorted({*_ORACLES, *_POLICIES, *hf.FAMILIES})
 
 
 def get_oracle(layout: str) -> type[Oracle]:
@@ -62,6 +65,10 @@ def get_oracle(layout: str) -> type[Oracle]:
     """
     if layout in hf.FAMILIES:
         return hf.oracle_of(layout)
+    if layout in _POLICIES:
+        from convkit.oracles.cerebras.dpo import trained
+
+        return trained(get_oracle(_POLICIES[layout]), layout)
     if layout not in _ORACLES:
         raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(layouts())}")
     module, name = _ORACLES[layout]

@@ -69,9 +69,10 @@ def layout_of_config(
     if len(left) == 1:
         return left[0].layout, left[0].why
     if left:
-        names = ", ".join(match.layout.name for match in left)
+        names = ", ".join(sorted(match.layout.name for match in left))
         raise ConvkitError(f"could be any of {names}", path=path, remedy="say which: --from")
-    fitting = [one for one in layouts().values() if _leads(one, to) and _fits(one, config)] if to is not None else []
+    leading = [one for one in layouts().values() if to is not None and not one.by_name and _leads(one, to)]
+    fitting = [one for one in leading if _fits(one, config)]
     if len(fitting) == 1:
         return fitting[0], f"it names no model, has only fields of {fitting[0].name}, and {to} is asked for"
     problem, remedy = undetected.of_config(config, _model_named(config), layouts())

@@ -28,9 +28,8 @@ def left_out(
         release: the release of the side that has releases.
     """
     table = mapping.config
-    places = table.left_at if table.reverse else table.right_at
-    section = next((path for path in places if isinstance(dig(had, path), dict)), None)
-    if section is None:
+    section = table.target_at(had)
+    if not isinstance(dig(had, section), dict):
         return config
     recognised = {
         field
@@ -38,7 +37,7 @@ def left_out(
         for field, value in alternative.items()
         if None not in (value if isinstance(value, tuple) else (value,))
     }
-    here = table.written_at
+    here = table.target_at(config)
     means = _meaning(table, config, known, release)
     for path in list(paths_of(dig(config, here))):
         whole = ".".join(filter(None, (here, path)))

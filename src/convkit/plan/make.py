@@ -17,7 +17,7 @@ from typing import Any
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.config import Converted
-from convkit.config.tree import missing_from
+from convkit.config.tree import MISSING, dig, missing_from, paths_of, plant, same
 from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError, meant
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
@@ -311,14 +311,21 @@ def _made(mapping: Mapping, parts: Returned, known: Known) -> list[DerivedLeaf]:
 def _lost_config(
     mapping: Mapping, config: dict[str, Any], converted: Converted, release: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Find the config fields that the inverse conversion wouldn't restore."""
+    """Find the config fields that the inverse conversion wouldn't restore, or of which it would make something else
+    without having read them.
+    """
     if not config:
         return {}
     try:
         back = mapping.config.inverse().convert(converted.config, converted.names, release).config
     except ConfigError:
         return converted.lost
-    return missing_from(back, config)
+    lost = missing_from(back, config)
+    for path in paths_of(converted.lost):
+        value = dig(converted.lost, path)
+        if value is not MISSING and dig(back, path) is not MISSING and not same(dig(back, path), value):
+            plant(lost, path, value)
+    return lost
 
 
 def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple[int, ...]) -> list[tuple[int, ...]]:

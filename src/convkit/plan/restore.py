@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from convkit.checkpoint import Leaf
-from convkit.config.tree import merge
 from convkit.errors import PlanError
 from convkit.files.receipt import from_json_value
 from convkit.mapping import Mapping
@@ -74,7 +73,7 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     config = left_out(config, earlier.plan.source.config, mapping, known, release)
     mapping.config.placed(config, earlier.plan.source.config)
     deviations = put_values_back(config, earlier.plan.deviations)
-    merge(config, earlier.complement.config)
+    mapping.config.kept(config, earlier.complement.config)
     return Returned(
         steps=changed,
         to_compute=[replace(leaf, spec=had[leaf.key].tensor) for leaf in recorded],

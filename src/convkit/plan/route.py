@@ -16,7 +16,7 @@ def find_route(
 
     Each stop is a layout (``hf/llama``) or a framework (``hf``), the part of a layout's name before the slash. Where
     several layouts of a framework can be reached, the checkpoint goes back to the one that it had: on the way, or
-    ``before``, which is asked only then.
+    ``before``, which is asked only then. A layout that only its own name means isn't one of several.
 
     Raises:
         UsageError: an unknown layout, two layouts that no mapping joins, or an ambiguous framework.
@@ -40,15 +40,16 @@ def layout_at(here: str, stop: str, before: Callable[[], Iterable[str]] = tuple)
         return stop
     check_stop(stop)
     reached = [name for mapping in all_mappings() for name in _others(mapping, here)]
-    found = [name for name in reached if framework_of(name) == stop]
-    if len(found) > 1:
+    there = [name for name in reached if framework_of(name) == stop]
+    found = [name for name in there if not get_layout(name).by_name]
+    if len(there) > 1 or there != found:
         had = set(before())
-        found = [name for name in found if name in had] or found
+        found = [name for name in there if name in had] or found
     if len(found) == 1:
         return found[0]
-    if found:
-        remedy = f"say which: {', '.join(found)}"
-        raise UsageError(f"{len(found)} mappings lead from {here} into {stop}", remedy=remedy)
+    if there:
+        problem = f"{len(found)} mappings lead" if found else "no mapping leads"
+        raise UsageError(f"{problem} from {here} into {stop}", remedy=f"say which: {', '.join(found or there)}")
     frameworks = ", ".join(dict.fromkeys(map(framework_of, reached))) or "none"
     raise UsageError(f"no mapping leads from {here} into {stop}", remedy=f"frameworks that it reaches: {frameworks}")
 

@@ -108,15 +108,22 @@ class LeafMaker:
         return any(KeyTemplate.parse(rule.key).match(key, self.names) is not None for rule in computed)
 
     def _at(self, rule: Rule, key: str) -> Bindings | None:
-        return KeyTemplate.parse(rule.left[0]).match(key, self.names)
+        found = (KeyTemplate.parse(text).match(key, self.names) for text in rule.left)
+        return next((cell for cell in found if cell is not None), None)
 
     def _add_one(self, rule: Rule, key: str) -> None:
-        """Add one leaf of a rule."""
+        """Add one leaf of a rule, under this one of its names at least."""
         cell = self._at(rule, key) or {}
         left, right = (KeyTemplate.parse(side[0]).bound for side in (rule.left, rule.right))
         declared = {**self.mapping.axes, **dict(rule.sizes)}
         runs = {name: self._run(one, declared.get(name), rule) for name, one in (left | right).items()}
-        self._add(rule, cell, {name: value for name, value in cell.items() if name not in right}, runs)
+        names = [KeyTemplate.parse(text).format(cell, self.names) for text in rule.left]
+        if not self.made.specs.keys() & set(names):
+            self._add(rule, cell, {name: value for name, value in cell.items() if name not in right}, runs)
+        holder = next(name for name in names if name in self.made.specs)
+        if key not in self.made.specs:
+            self.made.specs[key] = self.made.specs[holder]
+            self.made.names_of[key] = self.made.names_of.get(holder, holder)
 
     def _decide(self, rule: Rule) -> None:
         """Make up the parts to which the leaves of a rule belong."""

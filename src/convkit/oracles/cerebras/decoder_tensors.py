@@ -69,7 +69,7 @@ class DecoderTensors(CerebrasOracle, Stack):
         Raises:
             ConvkitError: one is missing, or has another shape than the yaml says.
         """
-        self.wrapper, _ = find_prefix(self.tensors, [""])
+        self.wrapper, _ = find_prefix(self.tensors, [""], wrappers=self.wrappers)
         hidden, shift = self.hidden, self.value("norm_type") == "layernorm"
         embeddings = f"{self.wrapper}embedding_layer"
         learned = self.value("position_embedding_type") == "learned"

@@ -36,7 +36,10 @@ BIAS_FLAGS = {
 
 
 def find_prefix(
-    tensors: Mapping[str, Tensor], trunks: Iterable[str], anchor: str = "embedding_layer.word_embeddings.weight"
+    tensors: Mapping[str, Tensor],
+    trunks: Iterable[str],
+    anchor: str = "embedding_layer.word_embeddings.weight",
+    wrappers: Iterable[str] = _WRAPPERS,
 ) -> tuple[str, str]:
     """The prefixes of wrapper and trunk before the key of the ``anchor``.
 
@@ -44,7 +47,7 @@ def find_prefix(
         ConvkitError: no such key.
     """
     for trunk in trunks:
-        for wrapper in _WRAPPERS:
+        for wrapper in wrappers:
             if f"{wrapper}{trunk}{anchor}" in tensors:
                 return wrapper, trunk
     raise ConvkitError("no such key", key=anchor, remedy="is this a checkpoint of that layout?")
@@ -99,6 +102,8 @@ class CerebrasOracle(Oracle):
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {}
     #: role inside a layer -> its module, with ``{i}`` for the layer
     layer_modules: ClassVar[dict[str, str]] = {}
+    #: what may stand before the keys of the model
+    wrappers: ClassVar[tuple[str, ...]] = _WRAPPERS
 
     wrapper: str
 
