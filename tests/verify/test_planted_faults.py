@@ -71,7 +71,7 @@ class Recorded:
 
 
 BLOOM = Recorded("bloom", "hf/bloom", "cerebras/gpt2", "params_fixed.yaml")
-GEMMA = Recorded("gemma2", "hf/gemma2", "cerebras/gemma2", "params_fixed.yaml", "gelu")
+GEMMA = Recorded("gemma2", "hf/gemma2", "cerebras/gemma2", "params_fixed.yaml", (("hidden_activation", "gelu"),))
 #: a model, and the faults that no llama, gpt2 or bert has
 PLANTED = {
     Recorded("gptj", "hf/gptj", "cerebras/gptj"): {"wrong rotary", "wrong head count", "drop the bias of the lm head"},
