@@ -62,6 +62,7 @@ TRAINED = {
     "bert-sequence-classifier": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "codegen": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "t5": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+    "bloom": ("2.1", "2.2", "2.3", "2.4", "2.5"),
 }
 #: buffers that the original writes for Hugging Face, and transformers rebuilds
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids", ".attention.bias", ".attention.masked_bias",

@@ -265,6 +265,8 @@ def test_activation_and_epsilon_show(activation_eps: tuple[str, str, float], tmp
         ("generated://vit?patch=10", "image 33 isn't a multiple of patch 10"),
         ("generated://vit?width=45", "width 45 isn't a multiple of patch 11"),
         ("generated://vit?vocab=5", "'vocab' isn't an option of vit"),
+        ("generated://bloom?intermediate=84", "intermediate is 84 (a Bloom's is four times the hidden size: 240)"),
+        ("generated://bloom?heads=0", "heads is 0 (it must be at least 1)"),
         ("generated://codegen?heads=6", "heads 6 isn't a multiple of 4 (codegen has 4 groups)"),
     ],
 )

@@ -22,14 +22,15 @@ class Bloom(Family):
     head: Literal["lm", "none"] = "lm"
     tied: bool = True
     #: four times the hidden size; it can't be another
-    intermediate: int = 240
+    intermediate: int = 0
 
     def __post_init__(self) -> None:
+        usual = 4 * (self.hidden or 10 * self.heads)
+        object.__setattr__(self, "intermediate", self.intermediate or usual)
         super().__post_init__()
-        if self.intermediate not in (240, 4 * self.hidden):
-            remedy = f"a Bloom's is four times the hidden size: {4 * self.hidden}"
+        if self.intermediate != usual:
+            remedy = f"a Bloom's is four times the hidden size: {usual}"
             raise UsageError(f"intermediate is {self.intermediate}", remedy=remedy)
-        object.__setattr__(self, "intermediate", 4 * self.hidden)
 
     def config(self) -> PreTrainedConfig:
         """See :meth:`Family.config`."""
