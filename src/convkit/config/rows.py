@@ -146,9 +146,10 @@ class Field(Row):
 
 @dataclass(frozen=True)
 class Constant(Row):
-    """A field of one side whose value the layout fixes. In a target it is written. In a source it must have this value
-    or one of ``also``; if it is left out, the default of the class (or ``default``: a value, or a function of the
-    names) must be one of them.
+    """A field of one side whose value the layout fixes (a value, or a function of the names). In a target it is
+    written. In a source it must have this value or one of ``also``; if it is left out, the default of the class (or
+    ``default``: a value, or a function of the names) must be one of them. ``near`` are values that the other side has
+    only nearly, each with the reason: declared deviations.
     """
 
     side: Which
@@ -156,6 +157,7 @@ class Constant(Row):
     value: Any
     default: Any = OF_CLASS
     also: tuple[Any, ...] = ()
+    near: tuple[tuple[Any, str], ...] = ()
 
     def places(self) -> frozenset[Place]:
         """The field of its side."""
@@ -163,17 +165,20 @@ class Constant(Row):
 
     def convert(self, run: Conversion) -> None:
         """Write the value, or check it."""
+        fixed = run.computed(self.value)
         if self.side == run.target.which:
-            run.target.write(self.field, self.value)
+            run.target.write(self.field, fixed)
             return
         value = run.source.read(self.field)
         if value is MISSING:
             value = self._left_out(run)
-        if value is ABSENT or same(value, self.value):
+        if value is ABSENT or same(value, fixed):
             return
-        if not any(same(value, one) for one in self.also):
+        if why := next((why for one, why in self.near if same(value, one)), ""):
+            run.deviate(Deviation(self.field, value, fixed, why))
+        elif not any(same(value, one) for one in self.also):
             raise ConfigError(
-                f"is {shown(value)}, but this layout has {shown(self.value)}",
+                f"is {shown(value)}, but this layout has {shown(fixed)}",
                 key=self.field,
                 remedy="name the layout that the checkpoint really has, or correct the config",
             )

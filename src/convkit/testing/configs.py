@@ -80,7 +80,10 @@ def _fields(table: ConfigTable, source: str, random: Random, counted: Set[str]) 
     classes = class_fields(table, source)
     for row in table.rows:
         if isinstance(row, Constant) and row.side == source and random.random() < 0.9:
-            yield row.field, random.choice((row.value, row.value, *row.also))
+            near = [value for value, _ in row.near]
+            chosen = random.choice((row.value, row.value, *row.also, *near))
+            if not callable(chosen):
+                yield row.field, chosen
         elif isinstance(row, Coupled):
             for path in getattr(row, source):
                 field = classes.get(path)

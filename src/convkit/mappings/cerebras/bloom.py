@@ -9,9 +9,7 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/bloom_hf_cs.py`` (
 
 from __future__ import annotations
 
-from typing import Any
-
-from convkit.config import Answer, ConfigError, Constant, Coupled, Deviation, Field
+from convkit.config import Constant, Field, Name
 from convkit.mapping import Derived, Rule
 from convkit.mappings.cerebras.classes.gpt2 import BLOOM
 from convkit.mappings.cerebras.common import DOWN, OUT, QKV, UP, Cs, Hf, fixed
@@ -20,28 +18,6 @@ from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes.bloom import BLOOM_CONFIG
 
 TANH = "transformers' Bloom has the tanh approximation of the GELU, and no field for another activation"
-
-
-def _filter_size(values: dict[str, Any], names: dict[str, Any]) -> Answer:
-    size, stated = 4 * names["hidden"], values.get("filter_size", 3072)
-    if stated != size:
-        remedy = f"Bloom's feed-forward part has four times the hidden size: {size}"
-        raise ConfigError(f"is {stated}", key="filter_size", remedy=remedy)
-    return Answer(names={"filter": size}, defaults={} if values else {"filter_size": size})
-
-
-def _four_times(values: dict[str, Any], names: dict[str, Any]) -> Answer:
-    size = 4 * names["hidden"]
-    return Answer({"filter_size": size}, {"filter": size})
-
-
-def _activation(values: dict[str, Any], names: dict[str, Any]) -> Answer:
-    stated = values.get("nonlinearity", "gelu")
-    if stated not in ("gelu", "gelu_new"):
-        raise ConfigError(f"is {stated!r}", key="nonlinearity", remedy="transformers' Bloom has gelu_new")
-    near = (Deviation("nonlinearity", stated, "gelu_new", TANH),) if stated == "gelu" else ()
-    return Answer(deviations=near, defaults={} if values else {"nonlinearity": stated})
-
 
 # fmt: off
 LAYER = (
@@ -58,8 +34,9 @@ ROWS = (
     Field("hidden_size", "hidden_size", "hidden"),
     Field("n_layer", "num_hidden_layers", "layers"),
     Field("n_head", "num_heads", "heads"), equal_heads("n_head"),
-    Coupled((), ("filter_size",), _four_times, _filter_size),
-    Coupled((), ("nonlinearity",), lambda values, names: Answer({"nonlinearity": "gelu_new"}), _activation),
+    Constant("right", "filter_size", lambda names: 4 * names["hidden"]),
+    Name("filter", lambda names: 4 * names["hidden"]),
+    Constant("right", "nonlinearity", "gelu_new", near=(("gelu", TANH),)),
     Field("layer_norm_epsilon", "layer_norm_epsilon", "eps"),
     Field("initializer_range", "initializer_range"),
     Field("hidden_dropout", "dropout_rate", "dropout"),
