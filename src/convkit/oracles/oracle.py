@@ -146,14 +146,9 @@ _BEFORE = (
     *("patches", "class_token", "class_position", "patch_positions"),
 )
 _IN_EACH_LAYER = ("slopes",)
-#: faults of a config that show before or after the layers only, and those that show in layers only, whatever the model
-_AT_THE_ENDS = {
-    "scale of the embeddings left out": 0,
-    "norm of the embeddings left out": 0,
-    "scale of the logits left out": -1,
-    "softcap of the logits left out": -1,
-    "scale before the head wrong": -1,
-}
+#: faults of a config that show before the layers only, in logits only, in layers only, whatever the model
+_OF_EMBEDDINGS = ("scale of the embeddings left out", "norm of the embeddings left out")
+OF_LOGITS = ("scale of the logits left out", "softcap of the logits left out", "scale before the head wrong")
 A_SHORTER_WINDOW = "a window of one position less"
 _IN_LAYERS = (
     A_SHORTER_WINDOW,
@@ -272,8 +267,8 @@ class Oracle(ABC):
 
     def shown_in(self, fault: str) -> frozenset[str]:
         """The stages in which one of the :meth:`wrong_configs` may change anything."""
-        if fault in _AT_THE_ENDS:
-            return frozenset({self.stages[_AT_THE_ENDS[fault]]})
+        if fault in _OF_EMBEDDINGS or fault in OF_LOGITS:
+            return frozenset({self.stages[0 if fault in _OF_EMBEDDINGS else -1]})
         if fault in _IN_LAYERS:
             return frozenset(self.layer_stages)
         if fault == "wrong norm epsilon":
@@ -294,6 +289,10 @@ class Oracle(ABC):
     def part(self, role: str) -> Tensor:
         """The tensor of a role, ``[out, in]`` or ``[out]``."""
         return self.roles[role].of(self.tensors)
+
+    def offset(self, role: str) -> float:
+        """What the model adds to the elements of a role as they are stored: 1 for scales of norms stored minus one."""
+        return 0.0
 
     def part_shape(self, role: str) -> tuple[int, ...]:
         """The shape of :meth:`part`; nothing is read for it."""

@@ -140,6 +140,7 @@ DECODERS: dict[str, Family] = {
             "norm_ffn_post": "post_feedforward_layernorm",
         },
         activation="hidden_activation",
+        minus_one=True,
         wrong={
             "softcap of the scores left out": lambda config: {"attn_logit_softcapping": None},
             "softcap of the logits left out": lambda config: {"final_logit_softcapping": None},

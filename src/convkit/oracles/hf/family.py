@@ -57,6 +57,7 @@ class Family:
         spare: how keys end that a checkpoint may lack: the model makes them anew, or doesn't use them for its outputs.
         activation: field of the config; empty where the model has no choice.
         epsilon: field of the config: the norms'.
+        minus_one: whether the scales of norms are stored minus one.
         states: hidden state after the layers -> module of the base model.
         wrong: name of a fault in the config -> the fields that it changes.
         tables: role -> parameter of the base model that is a table, of a model of images.
@@ -79,6 +80,7 @@ class Family:
     spare: tuple[str, ...] = ()
     activation: str = ""
     epsilon: str
+    minus_one: bool = False
     states: Mapping[str, str]
     wrong: Mapping[str, Callable[[Config], Config]] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)

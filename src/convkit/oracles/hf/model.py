@@ -351,6 +351,10 @@ class HfOracle(Oracle):
         wrong |= {name: change(config) for name, change in family.wrong.items()}
         return {name: {**config, **change} for name, change in wrong.items() if not change.items() <= config.items()}
 
+    def offset(self, role: str) -> float:
+        """See :meth:`Oracle.offset`."""
+        return float(self.family.minus_one and ".norm_" in f".{role}")
+
     def shown_in(self, fault: str) -> frozenset[str]:
         """See :meth:`Oracle.shown_in`."""
         kinds = getattr(self.parsed, "layer_types", None)

@@ -50,11 +50,12 @@ def equivalence(
     Layouts and formats are taken from the arguments, otherwise from the receipt beside ``target``, otherwise detected.
     Models that compute long inputs in another way (longrope) are compared on a short input too. The source's tensors
     may correct the bias flags in its config, as they do in a conversion; the target's config is
-    trusted. If the receipt says that a cast was requested, the source is rounded in the same way, and
-    ``measured["cast_max_rel"]`` is the error of the cast itself. If it declares deviations, the models are compared
-    under them, ``measured["deviation_max_rel"]`` is how far they are apart as they are, and the verdict's
-    ``deviations`` give the size of each (:mod:`.deviations`). Logits that a framework ``recorded`` for its own
-    checkpoint, by the side's name, show whether that side's oracle is right (:mod:`.recorded`).
+    trusted. If the receipt says that a cast was requested, or one side stores scales of norms minus one, the source is
+    rounded in the same way, and ``measured["cast_max_rel"]`` is the error of the rounding itself. If the receipt
+    declares deviations, the models are compared under them, ``measured["deviation_max_rel"]`` is how far they are apart
+    as they are, and the verdict's ``deviations`` give the size of each (:mod:`.deviations`). Logits that a framework
+    ``recorded`` for its own checkpoint, by the side's name, show whether that side's oracle is right
+    (:mod:`.recorded`).
 
     ``measured`` gives the worst figures, ``stages`` those of each stage, ``faults`` the planted faults, and
     ``details["parted"]`` where the models first differ.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from convkit.oracles.oracle import OF_LOGITS
 from convkit.oracles.windows import Rows, spread, table
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Kind:
     def alters(self, place: Place) -> bool:
         """Whether it changes anything there."""
         if self.config is not None:
-            return place.stage in self.stages
+            return place.stage in self.stages and (self.name not in OF_LOGITS or bool(place.heads))
         changes = self.changes(place)
         return any(not _same(place.oracle.part(role), _made(value)) for role, value in changes.items())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convkit.oracles.stage_tensors import StageTensors
-from convkit.verify.equivalence.casts import Rounded
+from convkit.verify.equivalence.casts import Rounded, moved
 from convkit.verify.equivalence.deviations import comparisons_of, lanes_of, shorter
 from convkit.verify.equivalence.lanes import Comparison, Inputs, Lane, Models
 from convkit.verify.equivalence.noise import BASE
@@ -26,19 +26,22 @@ def inputs_of(sides: Sides, length: int | None, seed: int) -> list[Inputs]:
 
 
 def models_of(sides: Sides, inputs: Sequence[Inputs]) -> Models:
-    """The lanes of a walk. For a conversion that casts, those of the source's side read its tensors rounded."""
+    """The lanes of a walk. Where the target stores rounded what the source stores, those of the source's side read its
+    tensors rounded.
+    """
     ours, theirs, basis = sides.ours, sides.theirs, sides.basis
     tensors = {"source": ours.tensors, "target": theirs.tensors}
     comparisons = [Comparison("free", "source", "target"), *comparisons_of(basis)]
     wanted = {"source": ("source", basis.source), "target": ("target", basis.target), **lanes_of(basis, ours, theirs)}
     lanes: dict[str, Lane] = {}
-    if sides.cast:
+    stored = {**theirs.dtypes, **sides.planned} if sides.cast else moved(ours.oracle, theirs.oracle, ours.dtypes)
+    if stored:
         lanes["uncast"] = Lane(basis.source, ours.tensors, inputs)
         comparisons.append(Comparison("cast", "uncast", "target"))
-        rounded = Rounded(ours.read, ours.oracle, theirs.oracle, {**theirs.dtypes, **sides.planned})
+        rounded = Rounded(ours.read, ours.oracle, theirs.oracle, stored)
         tensors["source"] = StageTensors(rounded, ours.tensors.device)
     for name, (side, oracle) in wanted.items():
-        read = oracle.rebuilt(tensors=tensors[side]) if sides.cast and side == "source" else oracle
+        read = oracle.rebuilt(tensors=tensors[side]) if stored and side == "source" else oracle
         lanes[name] = Lane(read, tensors[side], inputs)
     source = lanes["source"]
     rebased = source.oracle.rebased(1 + BASE)
