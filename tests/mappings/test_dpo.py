@@ -66,6 +66,14 @@ def test_what_the_original_made(file: str, golden: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.golden
+def test_the_reference_has_slopes_too(tmp_path: Path) -> None:
+    """ModelZoo stores those of ALiBi, which transformers computes."""
+    converted(golden_dir("cerebras.tar.gz") / "bloom" / "hf", "cerebras/dpo-bloom", tmp_path / "out.mdl")
+    found, slopes = tensors(tmp_path / "out.mdl"), "embedding_layer.position_embed_helper.slopes"
+    assert found[POLICY + slopes] == found[REFERENCE + slopes]
+
+
+@pytest.mark.golden
 def test_the_way_back_of_what_the_original_made(golden: Path, tmp_path: Path) -> None:
     source = golden / "hf-cs-2.9-dpo" / "model_to_cs-2.9-dpo.mdl"
     converted(source, "hf", tmp_path / "hf")

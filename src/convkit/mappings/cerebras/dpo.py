@@ -24,19 +24,18 @@ from convkit.config import (
     ConfigClass,
     ConfigTable,
     Constant,
-    Converted,
-    Release,
     Rest,
     Row,
     Written,
 )
 from convkit.config.classes import free
 from convkit.config.conversion import Conversion
-from convkit.config.tree import MISSING, dig, plant, unseen
-from convkit.mapping import AnyRule, Layout, LeftBehind, Mapping, Part, Rule, Variant
+from convkit.config.tree import dig
+from convkit.mapping import AnyRule, Derived, Layout, LeftBehind, Mapping, Part, Rule, Variant
 from convkit.mapping.declaration import Which
 from convkit.mappings.cerebras.common import MODEL_AT, NOT_THE_MODEL
 from convkit.mappings.cerebras.decoder import PREFIX, WORDS
+from convkit.mappings.cerebras.in_place import InPlace
 
 FAMILIES = ("bloom", "falcon", "gpt2", "gptj", "gpt-neox", "llama", "mistral", "mixtral", "santacoder", "starcoder")
 
@@ -93,6 +92,8 @@ def _moved(rule: AnyRule) -> tuple[AnyRule, ...]:
     policy, reference = rule.under("", POLICY), rule.under("", REFERENCE)
     if isinstance(policy, Rule) and isinstance(reference, Rule):
         return (policy.changed(right_copies=reference.right),)
+    if isinstance(policy, Derived) and isinstance(reference, Derived):
+        reference = reference.changed(of=policy.of)  # the reference's other leaves are copies of these
     return tuple(dict.fromkeys((policy, reference)))
 
 
@@ -114,14 +115,13 @@ def between(of: Mapping) -> Mapping:
         left=of.right,
         right=_layout(of.right),
         rules=(*_MODEL, NOT_THE_MODEL.inverse(), BESIDE),
-        config=_Table(
+        config=_InPlace(
             rows=(Constant("left", "name", _names(of.right)[0], also=_names(of.right)), *_naming(of.right), _Fields()),
             left=of.config.right,
             right=_classes(of.config.right),
             left_at=MODEL_AT,
             right_at=_PLACES,
             policy=_names(of.right)[0],
-            beside=True,
         ),
         variants=(PREFIX.inverse(), WHOLE),
         parts=(*_ANY, BOTH),
@@ -181,14 +181,11 @@ def _classes(of: Classes) -> Classes:
 
 @dataclass(frozen=True)
 class _Table(ConfigTable):
-    """A table whose right side may have the model's fields below ``policy_model``; they are written flat.
-
-    ``policy`` is the family's name in yamls. ``beside``: both sides are ModelZoo's; the model stays where it is, and
-    what stands beside it is carried over.
+    """A table whose right side may have the model's fields below ``policy_model``; they are written flat. ``policy`` is
+    the family's name in yamls.
     """
 
     policy: str = ""
-    beside: bool = False
 
     @property
     def written_at(self) -> str:
@@ -208,19 +205,14 @@ class _Table(ConfigTable):
                 whole = dig(earlier, place)
                 dig(config, place).update({name: deepcopy(whole[name]) for name in ("name", "dpo") if name in whole})
 
-    def convert(
-        self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
-    ) -> Converted:
-        """See :meth:`ConfigTable.convert`."""
-        found = super().convert(config, facts, release)
-        if not self.beside:
-            return found
-        at = self.section_path(config).removesuffix(_INSIDE)
-        whole, lost = deepcopy(unseen(config, {at})), dict[str, Any]()
-        plant(whole, at, dig(found.config, self.written_at))
-        if (own := dig(found.lost, at)) is not MISSING:
-            plant(lost, at, own)
-        return replace(found, config=whole, lost=lost)
+
+@dataclass(frozen=True)
+class _InPlace(_Table, InPlace):
+    """The same between two layouts of ModelZoo."""
+
+    def kept_at(self, config: abc.Mapping[str, Any]) -> str:
+        """See :meth:`InPlace.kept_at`."""
+        return super().kept_at(config).removesuffix(_INSIDE)
 
 
 @dataclass(frozen=True)
