@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from config_deviations.falcon import OF_CEREBRAS
 from config_deviations.santacoder import CODE
 from config_deviations.santacoder import LEFT_OUT as OF_SANTACODER
 from config_deviations.santacoder import NOISE as OF_AUTHORS
@@ -45,6 +46,8 @@ MODELS = {
     "t5_gated": ("2.1", "2.9"),
     "starcoder": ("2.9",),
     "santacoder": ("2.9",),
+    "falcon_7b": ("2.1", "2.9"),
+    "falcon_rw7b": ("2.9",),
 }
 #: the family of models whose names don't begin with it
 FAMILIES = {"ul2": "t5", "flan_ul2": "t5", "transformer": "t5"}
@@ -161,7 +164,7 @@ class Recorded:
 
     def hf_config(self) -> dict[str, Any]:
         (path,) = self.to_hf.rglob("config.json")
-        return json.loads(path.read_text())
+        return {name: value for name, value in json.loads(path.read_text()).items() if name not in OF_CEREBRAS}
 
 
 def trained_root() -> Path:

@@ -33,6 +33,7 @@ OURS = {
     "t5": {"t5", "ul2", "flan-ul2", "transformer"},
     "starcoder": {"starcoder", "starcoder-headless", "octocoder", "octocoder-headless", "sqlcoder",
                   "sqlcoder-headless", "wizardcoder", "wizardcoder-headless"},
+    "falcon": {"falcon", "falcon-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
 #: no GPT-2 of transformers has them

@@ -38,6 +38,9 @@ BLOOM = {"vocab_size": 23, "hidden_size": 60, "n_layer": 2, "n_head": 6}
 GEMMA = LLAMA | {"head_dim": 14, "num_key_value_heads": 2, "query_pre_attn_scalar": 18, "sliding_window": 3} | {
     "hidden_activation": "gelu"
 }  # fmt: skip
+FALCON = {name: size for name, size in LLAMA.items() if name != "intermediate_size"}
+FALCON |= {"ffn_hidden_size": 14, "num_kv_heads": 1}
+GROUPED = {"new_decoder_architecture": True, "num_kv_heads": 2, "multi_query": False}
 BERT = LLAMA | {"hidden_dropout_prob": 0.2}
 VIT = {
     "hidden_size": 60,
@@ -93,6 +96,20 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gpt_bigcode all keys": ("GPTBigCodeForCausalLM", BIGCODE | {"multi_query": False}, {}),
     "gpt_bigcode untied": ("GPTBigCodeForCausalLM", BIGCODE | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt_bigcode base": ("GPTBigCodeModel", BIGCODE | {"activation_function": "relu"}, {}),
+    "falcon": ("FalconForCausalLM", FALCON, {}),
+    "falcon grouped": ("FalconForCausalLM", FALCON | GROUPED | {"bias": True}, {}),
+    "falcon grouped behind one norm": (
+        "FalconForCausalLM",
+        FALCON | GROUPED | {"num_ln_in_parallel_attn": 1, "tie_word_embeddings": False},
+        {},
+    ),
+    "falcon one key of two norms": (
+        "FalconForCausalLM",
+        FALCON | GROUPED | {"num_kv_heads": 1, "multi_query": True},
+        {},
+    ),
+    "falcon a key for each head": ("FalconForCausalLM", FALCON | {"multi_query": False, "num_kv_heads": 6}, {}),
+    "falcon base": ("FalconModel", FALCON, {}),
     "gpt2": ("GPT2LMHeadModel", GPT2, {}),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 14}, {}),
     "gpt2 unscaled": ("GPT2LMHeadModel", GPT2 | {"scale_attn_weights": False, "activation_function": "relu"}, {}),

@@ -49,6 +49,7 @@ HF = [
     "gpt_neox",
     "bloom",
     "falcon_7b",
+    "falcon_rw7b",
     "gemma2",
     "mistral",
     "mixtral",

@@ -52,6 +52,7 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         (["transformer.wte.weight"], {"model_type": "codegen"}, "hf/codegen"),
         (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multiquery"}, "hf/santacoder"),
         (["wte.weight"], {"model_type": "gpt2", "attention_head_type": "multihead"}, "hf/gpt2"),
+        (["transformer.word_embeddings.weight"], {"model_type": "RefinedWebModel"}, "hf/falcon"),
     ],
 )
 def test_layouts_are_recognised(keys: list[str], config: dict[str, Any], layout: str) -> None:

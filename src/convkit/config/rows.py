@@ -212,6 +212,7 @@ class Flag(Row):
     """A boolean that the tensors themselves decide, such as whether there are biases. ``fact`` is the name of a
     ``Fact`` of the mapping. If the checkpoint's tensors are known they win, and a config that denies them is corrected
     with a warning. One that claims tensors which aren't there is refused by the plan, unless the user accepts it.
+    ``loose`` is a side some of whose configs leave the field out where there are no such tensors, whatever its default.
     """
 
     left: str
@@ -219,6 +220,7 @@ class Flag(Row):
     fact: str
     left_default: Any = OF_CLASS
     right_default: Any = OF_CLASS
+    loose: Which | None = None
 
     def places(self) -> frozenset[Place]:
         """Both fields."""
@@ -231,7 +233,11 @@ class Flag(Row):
         unsaid = default is OF_CLASS and run.source.declared(here) is None
         stated = run.source.value(here, False if unsaid else default)
         true = run.facts.get(self.fact)
-        if true is None:
+        if self.loose == run.source.which and run.source.read(here) is MISSING:
+            true = bool(true)
+            if bool(stated) != true:
+                run.warnings.append(f"the config doesn't say {here}: it is taken as {true}")
+        elif true is None:
             true = bool(stated)
         elif bool(stated) != true:
             have = "has" if true else "has no"

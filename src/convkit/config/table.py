@@ -8,7 +8,7 @@ from typing import Any
 
 from convkit.config.classes import Classes, Release, every
 from convkit.config.conversion import Conversion, Converted
-from convkit.config.rows import Row, Written
+from convkit.config.rows import Constant, Row, Written
 from convkit.config.sides import Source, Target, Which
 from convkit.config.tree import MISSING, dig, merge, plant, uproot
 from convkit.errors import ConfigError
@@ -73,8 +73,14 @@ class ConfigTable:
         return conversion
 
     def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
-        """Give fields of a converted config, which is changed, the names that they have in an ``earlier`` one."""
+        """Give fields of a converted config, which is changed, the names that they have in an ``earlier`` one, and
+        constants the value that they have there, if they may have several.
+        """
         section, had = dig(config, self.target_at(config)), dig(earlier, self.target_at(earlier))
+        written: Which = "left" if self.reverse else "right"
+        for row in self.rows:
+            if isinstance(row, Constant) and row.side == written and dig(had, row.field) in row.also:
+                plant(section, row.field, dig(had, row.field))
         for cls in every(self.left if self.reverse else self.right):
             for name, field in cls.fields.items():
                 value = dig(section, name)

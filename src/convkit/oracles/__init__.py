@@ -23,6 +23,7 @@ _ORACLES = {
     "cerebras/bloom": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gemma2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/esm-2": ("convkit.oracles.cerebras.encoder", "CerebrasEsm2"),
+    "cerebras/falcon": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),

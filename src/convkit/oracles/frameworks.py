@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convkit.oracles import layouts
+from convkit.oracles import hf, layouts
 
 Config = Mapping[str, Any]
 
@@ -65,9 +65,11 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
 
 def _hf(keys: Collection[str], config: Config) -> str:
     """The code of SantaCoder, which lies on the hub, has GPT-2's ``model_type``."""
-    if config.get("model_type") == "gpt2" and config.get("attention_head_type") == "multiquery":
+    named = config.get("model_type", "")
+    if named == "gpt2" and config.get("attention_head_type") == "multiquery":
         return "hf/santacoder"
-    return f"hf/{config['model_type']}" if "model_type" in config else ""
+    other = next((layout for layout, family in hf.FAMILIES.items() if named in family.also), "")
+    return other or (f"hf/{named}" if named else "")
 
 
 _HF = Framework(_hf, config=(".json",), named_in="model_type")

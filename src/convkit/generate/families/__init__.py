@@ -5,6 +5,7 @@ from __future__ import annotations
 from convkit.generate.families.bert import Bert
 from convkit.generate.families.bloom import Bloom
 from convkit.generate.families.esm import Esm
+from convkit.generate.families.falcon import Falcon
 from convkit.generate.families.family import AnyFamily, Family
 from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
@@ -39,6 +40,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "vit": Vit,
     "clip-vit": ClipVit,
     "t5": T5,
+    "falcon": Falcon,
     "cerebras-old": OldCerebras,
     "t5x": T5X,
     "pax": Pax,

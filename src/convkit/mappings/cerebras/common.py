@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convkit.config import Answer, ConfigClass, Constant, Coupled, Row
+from convkit.config.classes import Classes
 from convkit.mapping import Layout, LeftBehind, Part, Rule
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.hf import COMPANIONS
@@ -77,6 +78,8 @@ class Hf:
         conventions: what names can't show, for the layout.
         model_type: its ``model_type``, where it isn't ``family``.
         fields: fields that recognise it, beside its ``model_type``, where another family has that too.
+        names: further values of ``model_type`` that configs of this layout have.
+        earlier: classes of configs of other times, each by the condition on declared names under which it holds.
     """
 
     family: str
@@ -88,22 +91,30 @@ class Hf:
     conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     model_type: str = ""
     fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
+    names: tuple[str, ...] = ()
+    earlier: tuple[tuple[str, ConfigClass], ...] = ()
 
     @property
     def typing(self) -> Row:
         """The row of the ``model_type``."""
-        return Constant("left", "model_type", self.model_type or self.family)
+        return Constant("left", "model_type", self.model_type or self.family, also=self.names)
+
+    @property
+    def config_classes(self) -> Classes:
+        """All classes of its configs."""
+        return (*self.earlier, ("", self.config)) if self.earlier else self.config
 
     @property
     def layout(self) -> Layout:
         """The layout of its checkpoints."""
+        name = self.model_type or self.family
         return Layout(
             name=f"hf/{self.family}",
             summary=f"transformers {', '.join(reversed(self.classes))}",
             format="safetensors",
             config_file="config.json",
             conventions=self.conventions,
-            signature=({"model_type": self.model_type or self.family} | dict(self.fields),),
+            signature=({"model_type": (name, *self.names) if self.names else name} | dict(self.fields),),
             companions=COMPANIONS,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convkit.config import Answer, ConfigTable, Coupled, Flag, Row, Written
+from convkit.config import Answer, ConfigTable, Coupled, Field, Flag, Row, Written
 from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Part, Rule, Variant, under
 from convkit.mapping.declaration import Which
 from convkit.mappings.cerebras.common import (
@@ -46,12 +46,23 @@ def final_norm(hf: str, **more: Any) -> Rule:
 
 # --- rows --------------------------------------------------------------------------------------------------
 
+#: the fields that most of transformers' classes call by these names
+SIZES: tuple[Row, ...] = (
+    Field("vocab_size", "vocab_size", "vocab"),
+    Field("hidden_size", "hidden_size", "hidden"),
+    Field("num_hidden_layers", "num_hidden_layers", "layers"),
+    Field("num_attention_heads", "num_heads", "heads"),
+    Field("max_position_embeddings", "max_position_embeddings", "positions"),
+    Field("initializer_range", "initializer_range"),
+    Field("tie_word_embeddings", "share_embedding_weights", "tied"),
+)
+
 
 @dataclass(frozen=True)
 class Bias:
     """A flag of both configs that the tensors decide: whether modules of the layers have biases, all of them or none.
 
-    ``fact`` is the declared name; ``hf`` and ``cs`` are the modules' names in a layer.
+    ``fact`` is the declared name; ``hf`` and ``cs`` are the modules' names in a layer; ``loose`` is as for the flag.
     """
 
     left: str
@@ -59,11 +70,12 @@ class Bias:
     fact: str
     hf: str
     cs: str
+    loose: Which | None = None
 
     @property
     def flag(self) -> Flag:
         """The row of its flags."""
-        return Flag(self.left, self.right, self.fact)
+        return Flag(self.left, self.right, self.fact, loose=self.loose)
 
     def shown(self, left: str) -> Fact:
         """The fact, if layers of transformers' side lie below ``left``."""
@@ -211,7 +223,7 @@ def decoder(
                 *output_head(*hf.classes),
                 *(bias.rows if bias else ()),
             ),
-            left=hf.config,
+            left=hf.config_classes,
             right=cs.config,
             right_at=MODEL_AT,
         ),

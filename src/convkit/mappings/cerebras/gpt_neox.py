@@ -13,10 +13,10 @@ from convkit.config import Field, Row
 from convkit.mapping import Derived, Rule
 from convkit.mappings.cerebras.classes.gptj import GPT_NEOX
 from convkit.mappings.cerebras.common import ACTIVATIONS, DOWN, OUT, QKV, UP, Cs, Hf, fixed
-from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
+from convkit.mappings.cerebras.decoder import NORM1, NORM2, SIZES, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import PARTLY_ROTATED
 from convkit.mappings.cerebras.hf_classes.gpt_neox import GPT_NEOX_CONFIG
-from convkit.mappings.cerebras.rope import rope
+from convkit.mappings.cerebras.rope import GPTJ_SCALINGS, rope
 
 # fmt: off
 LAYER = (
@@ -34,19 +34,13 @@ LAYER = (
             {"theta": "rope_theta", "dim": "rotary_dim"}),
 )
 ROWS: tuple[Row | Bias, ...] = (
-    Field("vocab_size", "vocab_size", "vocab"),
-    Field("hidden_size", "hidden_size", "hidden"),
-    Field("num_hidden_layers", "num_hidden_layers", "layers"),
-    Field("num_attention_heads", "num_heads", "heads"),
+    *SIZES,
     Field("intermediate_size", "filter_size", "filter"),
     Field("hidden_act", "nonlinearity", "act", values=ACTIVATIONS),
-    Field("max_position_embeddings", "max_position_embeddings", "positions"),
     Field("layer_norm_eps", "layer_norm_epsilon", "eps"),
-    Field("initializer_range", "initializer_range"),
     Field("hidden_dropout", "residual_dropout_rate"),
     Field("attention_dropout", "attention_dropout_rate"),
-    Field("tie_word_embeddings", "share_embedding_weights", "tied"),
-    *PARTLY_ROTATED, rope(base="rotary_emb_base", whole=False),
+    *PARTLY_ROTATED, rope(base="rotary_emb_base", whole=False, scalings=GPTJ_SCALINGS),
     Bias("attention_bias", "use_projection_bias_in_attention", "qkv_bias", "attention.query_key_value", QKV),
     Bias("attention_bias", "use_ffn_bias_in_attention", "o_bias", "attention.dense", OUT),
     *fixed(attention_type="scaled_dot_product", use_ffn_bias=True, use_untied_layer_norm=True, use_bias_in_output=False,

@@ -27,7 +27,7 @@ def heads_divide(hidden: int, heads: int, key: str) -> int:
     return hidden // heads
 
 
-def _groups_divide(heads: int, groups: int, key: str) -> None:
+def groups_divide(heads: int, groups: int, key: str) -> None:
     """Check that every group of heads that share keys and values has equally many.
 
     Raises:
@@ -46,7 +46,7 @@ def equal_heads(hf: str) -> Coupled:
     return Coupled((), (), size(hf), size("num_heads"))
 
 
-def _left_out(values: Values, **taken: Any) -> Values:
+def left_out(values: Values, **taken: Any) -> Values:
     """The fields that the config leaves out, with what is taken for them."""
     return {field: value for field, value in taken.items() if field not in values}
 
@@ -65,13 +65,24 @@ def _head_dim_to_cerebras(usual: int | None, values: Values, names: Values) -> A
                 remedy="Cerebras has a separate head size since release 2.3: --release 2.4",
             )
         fields["attention_inner_dim"] = inner
-    return Answer(fields, {"head_dim": head_dim}, defaults=_left_out(values, head_dim=head_dim))
+    return Answer(fields, {"head_dim": head_dim}, defaults=left_out(values, head_dim=head_dim))
 
 
 def _head_dim_to_hf(usual: int | None, values: Values, names: Values) -> Answer:
     inner = values.get("attention_inner_dim") or names["hidden"]
     head_dim = heads_divide(inner, names["heads"], "num_heads")
-    rotary_dim = values.get("rotary_dim")
+    _is_whole(values.get("rotary_dim"), head_dim)
+    declared = {"head_dim": head_dim}
+    defaults = left_out(values, attention_inner_dim=inner)
+    return Answer(declared if usual or inner != names["hidden"] else {}, declared, defaults=defaults)
+
+
+def _is_whole(rotary_dim: int | None, head_dim: int) -> None:
+    """Check that whole heads are rotated.
+
+    Raises:
+        ConfigError: the yaml says something else.
+    """
     if rotary_dim != head_dim:
         stated = "by default, a quarter of a head" if rotary_dim is None else rotary_dim
         raise ConfigError(
@@ -79,25 +90,33 @@ def _head_dim_to_hf(usual: int | None, values: Values, names: Values) -> Answer:
             key="rotary_dim",
             remedy="transformers' model rotates whole heads",
         )
-    declared = {"head_dim": head_dim}
-    defaults = _left_out(values, attention_inner_dim=inner)
-    return Answer(declared if usual or inner != names["hidden"] else {}, declared, defaults=defaults)
+
+
+def _equal_to_cerebras(values: Values, names: Values) -> Answer:
+    head_dim = heads_divide(names["hidden"], names["heads"], "num_attention_heads")
+    return Answer({"rotary_dim": head_dim}, _rotated("num_attention_heads", head_dim, head_dim, stated=True).names)
+
+
+def _equal_to_hf(values: Values, names: Values) -> Answer:
+    head_dim = heads_divide(names["hidden"], names["heads"], "num_heads")
+    _is_whole(values.get("rotary_dim"), head_dim)
+    return _rotated("num_heads", head_dim, head_dim, stated=True)
 
 
 def _groups_to_cerebras(usual: int | None) -> Together:
     def to_right(values: Values, names: Values) -> Answer:
         groups = values.get("num_key_value_heads", usual)
         groups = names["heads"] if groups is None else groups
-        _groups_divide(names["heads"], groups, "num_key_value_heads")
+        groups_divide(names["heads"], groups, "num_key_value_heads")
         fields: Values = {"attention_module": "aiayn_attention"}
         if groups != names["heads"]:
             fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": groups}}
-        return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, num_key_value_heads=groups))
+        return Answer(fields, {"kv_heads": groups}, defaults=left_out(values, num_key_value_heads=groups))
 
     return to_right
 
 
-def _groups_of(values: Values, names: Values) -> int:
+def groups_of(values: Values, names: Values) -> int:
     """The number of groups that share keys and values, of ModelZoo's model.
 
     Raises:
@@ -110,12 +129,12 @@ def _groups_of(values: Values, names: Values) -> int:
     if module == "aiayn_attention" and extra:
         raise ConfigError(f"{extra} beside {module}", key="extra_attention_params", remedy="correct the yaml")
     groups = names["heads"] if module == "aiayn_attention" else extra.get("num_kv_groups", 1)
-    _groups_divide(names["heads"], groups, "extra_attention_params")
+    groups_divide(names["heads"], groups, "extra_attention_params")
     return groups
 
 
 def _groups_to_hf(values: Values, names: Values) -> Answer:
-    groups, defaults = _groups_of(values, names), _left_out(values, attention_module="aiayn_attention")
+    groups, defaults = groups_of(values, names), left_out(values, attention_module="aiayn_attention")
     return Answer({"num_key_value_heads": groups}, {"kv_heads": groups}, defaults=defaults)
 
 
@@ -125,17 +144,17 @@ def _one_key_to_cerebras(values: Values, names: Values) -> Answer:
     if multi_query:
         fields = {"attention_module": "multiquery_attention", "extra_attention_params": {"num_kv_groups": 1}}
     groups = 1 if multi_query else names["heads"]
-    return Answer(fields, {"kv_heads": groups}, defaults=_left_out(values, multi_query=multi_query))
+    return Answer(fields, {"kv_heads": groups}, defaults=left_out(values, multi_query=multi_query))
 
 
 def _one_key_to_hf(values: Values, names: Values) -> Answer:
-    groups = _groups_of(values, names)
+    groups = groups_of(values, names)
     if groups not in (1, names["heads"]):
         problem = f"{groups} groups of {names['heads']} heads"
         remedy = "this model of transformers has one key for all heads, or one for each"
         raise ConfigError(problem, key="extra_attention_params", remedy=remedy)
     multi_query = groups == 1 and values.get("attention_module") == "multiquery_attention"
-    defaults = _left_out(values, attention_module="aiayn_attention")
+    defaults = left_out(values, attention_module="aiayn_attention")
     return Answer({"multi_query": multi_query}, {"kv_heads": groups}, defaults=defaults)
 
 
@@ -159,11 +178,14 @@ def _share_to_hf(values: Values, names: Values) -> Answer:
     stated = values.get("rotary_dim")
     rotary_dim = head_dim // 4 if stated is None else stated
     answer = _rotated("rotary_dim", rotary_dim, head_dim, stated is not None)
-    return Answer(
-        {"rotary_pct": rotary_dim / head_dim}, answer.names, defaults=_left_out(values, rotary_dim=rotary_dim)
-    )
+    return Answer({"rotary_pct": rotary_dim / head_dim}, answer.names, defaults=left_out(values, rotary_dim=rotary_dim))
 
 
+#: heads that are rotated whole, and share the hidden size out; declares ``head_dim``, and ``half`` of it
+EQUAL_WHOLE_HEADS = (
+    Coupled((), ("rotary_dim",), _equal_to_cerebras, _equal_to_hf),
+    Name("half", lambda names: names["head_dim"] // 2, of="head_dim"),
+)
 #: heads of which the first dimensions are rotated, in two halves of the size ``half``, and the ``rest`` isn't; declares
 #: ``head_dim`` and ``rotary_dim``
 PARTLY_ROTATED = (

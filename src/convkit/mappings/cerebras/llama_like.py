@@ -10,7 +10,7 @@ from convkit.config import ABSENT, Constant, Field, Row
 from convkit.mapping import AnyRule, Mapping, Part, Rule
 from convkit.mapping.ops import Shift
 from convkit.mappings.cerebras.common import DOWN, GATE, GATED, OUT, UP, Cs, Hf, K, Q, V, fixed
-from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias, decoder, final_norm
+from convkit.mappings.cerebras.decoder import NORM1, NORM2, SIZES, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import whole_heads
 from convkit.mappings.cerebras.rope import FREQUENCIES
 
@@ -34,16 +34,10 @@ MLP = (
 )
 NO_BIASES = fixed(use_projection_bias_in_attention=False, use_ffn_bias_in_attention=False, use_ffn_bias=False)
 ROWS: tuple[Row, ...] = (
-    Field("vocab_size", "vocab_size", "vocab"),
-    Field("hidden_size", "hidden_size", "hidden"),
-    Field("num_hidden_layers", "num_hidden_layers", "layers"),
-    Field("num_attention_heads", "num_heads", "heads"),
+    *SIZES,
     Field("intermediate_size", "filter_size", "filter"),
-    Field("max_position_embeddings", "max_position_embeddings", "positions"),
     Field("rms_norm_eps", "layer_norm_epsilon", "eps"),
-    Field("initializer_range", "initializer_range"),
     Field("attention_dropout", "attention_dropout_rate", null=0.0),
-    Field("tie_word_embeddings", "share_embedding_weights", "tied"),
     *fixed(norm_type="rmsnorm", position_embedding_type="rotary", attention_type="scaled_dot_product",
            use_bias_in_output=False, embedding_layer_norm=False),
     *(Constant("right", dropout, 0.0, default=ABSENT) for dropout in ("dropout_rate", "embedding_dropout_rate")),

@@ -12,6 +12,8 @@ ln(factor) + mscale_b``, which transformers calls ``attention_factor``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,8 @@ Values = dict[str, Any]
 
 #: ModelZoo's scalings, and the first release that computes each (2.3: from 2.3.1 on)
 SCALINGS: dict[str, Release] = {"linear": (2, 1), "yarn": (2, 3), "llama3": (2, 3), "longrope": (2, 4)}
+#: those of ModelZoo's GPT-J class
+GPTJ_SCALINGS = {kind: since for kind, since in SCALINGS.items() if kind != "llama3"}
 #: yarn's options with the same name on both sides: default, first release
 YARN_OPTIONS: dict[str, tuple[Any, Release]] = {
     "beta_fast": (32, (2, 3)),
@@ -39,23 +43,38 @@ LONG_ALWAYS = (
 )
 
 
-def _to_cerebras(usual: float, base: str, whole: bool, values: Values, names: Values) -> Answer:
+@dataclass(frozen=True)
+class _Rotation:
+    """What differs between families; see :func:`rope`."""
+
+    usual: float
+    base: str
+    whole: bool
+    said: bool
+    scalings: Mapping[str, Release]
+
+    def unsaid(self, theta: float | None) -> bool:
+        """Whether the base may stay unsaid: it is left out, and means the same to both sides."""
+        return theta is None and self.usual == BASE and self.base == "rope_theta" and not self.said
+
+
+def _to_cerebras(of: _Rotation, values: Values, names: Values) -> Answer:
     field = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     parameters = dict(values.get(field) or {})
-    theta = parameters.pop("rope_theta", values.get(base))
+    theta = parameters.pop("rope_theta", values.get(of.base))
     share = parameters.pop("partial_rotary_factor", values.get("partial_rotary_factor"))
-    if whole and share not in (None, 1):
-        raise ConfigError(f"is {share!r}", key="partial_rotary_factor", remedy="llama rotates whole heads")
-    declared, defaults = _base(theta, usual)
-    out: Values = {} if _unsaid(theta, usual, base) else declared.copy()
+    if of.whole and share not in (None, 1):
+        raise ConfigError(f"is {share!r}", key="partial_rotary_factor", remedy="this family rotates whole heads")
+    declared, defaults = _base(theta, of.usual)
+    out: Values = {} if of.unsaid(theta) else declared.copy()
     kind = str(parameters.get("rope_type") or parameters.get("type") or ("" if parameters else "default")).lower()
     parameters.pop("type", None)
     if kind == "default":
         return Answer(out | {"pos_scaling_factor": 1.0}, declared, defaults=defaults)
-    if kind not in SCALINGS:
-        raise _refusal(field, f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(SCALINGS)}")
-    if names["release"] and names["release"] < SCALINGS[kind]:
-        first = ".".join(map(str, SCALINGS[kind]))
+    if kind not in of.scalings:
+        raise _refusal(field, f"type {kind!r} has no counterpart", f"Cerebras has {', '.join(of.scalings)}")
+    if names["release"] and names["release"] < of.scalings[kind]:
+        first = ".".join(map(str, of.scalings[kind]))
         raise _refusal(
             field, f"release {'.'.join(map(str, names['release']))} has no {kind}", f"--release {first} or later"
         )
@@ -77,11 +96,6 @@ def _to_cerebras(usual: float, base: str, whole: bool, values: Values, names: Va
     short, long = values[field]["short_factor"], parameters["long_factor"]
     deviation = Deviation(f"{field}.short_factor", short, long, LONG_ALWAYS)
     return Answer(out, declared, deviations=(deviation,), defaults=defaults)
-
-
-def _unsaid(theta: float | None, usual: float, base: str) -> bool:
-    """Whether the base may stay unsaid: it is left out, and means the same to both sides."""
-    return theta is None and usual == BASE and base == "rope_theta"
 
 
 def _base(theta: float | None, usual: float = BASE) -> tuple[Values, Values]:
@@ -126,10 +140,10 @@ def _longrope_extra(field: str, parameters: Values, factor: float, names: Values
 EXTRA_OF = {"yarn": _yarn_extra, "llama3": _llama3_extra, "longrope": _longrope_extra}
 
 
-def _to_hf(usual: float, base: str, values: Values, names: Values) -> Answer:
+def _to_hf(of: _Rotation, values: Values, names: Values) -> Answer:
     theta = values.get("rope_theta")
     declared, defaults = _base(theta)
-    out: Values = {} if _unsaid(theta, usual, base) else {base: declared["rope_theta"]}
+    out: Values = {} if of.unsaid(theta) else {of.base: declared["rope_theta"]}
     unscaled: Values = {"pos_scaling_factor": 1.0, "pos_scaling_type": "linear"}
     defaults |= {key: value for key, value in unscaled.items() if key not in values}
     factor, kind = ((unscaled | values)[key] for key in unscaled)
@@ -138,9 +152,9 @@ def _to_hf(usual: float, base: str, values: Values, names: Values) -> Answer:
     extra = {key: value for key, value in said.items() if value is not None}
     if factor == 1.0 and kind != "longrope":
         return Answer(out | {"rope_scaling": None}, declared, defaults=defaults)
-    if kind not in SCALINGS:
+    if kind not in of.scalings:
         raise ConfigError(
-            f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(SCALINGS)}"
+            f"{kind!r} has no counterpart", key="pos_scaling_type", remedy=f"known: {', '.join(of.scalings)}"
         )
     if kind == "linear":
         extra = {}
@@ -200,20 +214,29 @@ def _refusal(field: str, problem: str, remedy: str) -> ConfigError:
     return ConfigError(problem, key=field, remedy=remedy)
 
 
-def rope(usual: float = BASE, base: str = "rope_theta", whole: bool = True) -> Coupled:
+def rope(
+    usual: float = BASE,
+    base: str = "rope_theta",
+    whole: bool = True,
+    said: bool = False,
+    scalings: Mapping[str, Release] = SCALINGS,
+) -> Coupled:
     """The row of rotary positions and their scaling; it declares ``rope_theta``, the base of the frequencies.
 
     Args:
         usual: the default of the base in transformers' class.
         base: the field of transformers 4 for it.
         whole: whether heads are rotated whole; otherwise another row reads how much of them.
+        said: whether the base is written even if it is left out and has the same default on both sides.
+        scalings: those of ModelZoo's class, with their first releases.
     """
     share = ("partial_rotary_factor",) if whole else ()
+    rotation = _Rotation(usual, base, whole, said, scalings)
     return Coupled(
         left=("rope_scaling", base, "rope_parameters", *share, ORIGINAL),
         right=("rope_theta", "pos_scaling_factor", "pos_scaling_type", "pos_scaling_extra_args"),
-        to_right=partial(_to_cerebras, usual, base, whole),
-        to_left=partial(_to_hf, usual, base),
+        to_right=partial(_to_cerebras, rotation),
+        to_left=partial(_to_hf, rotation),
     )
 
 

@@ -96,6 +96,25 @@ def _falcon(config: Any) -> tuple[int, tuple[int, ...]]:
     return keys, (config.num_attention_heads // keys, 1, 1)
 
 
+def _refined_web(config: Config) -> Config:
+    """What Falcon's first models on the hub say, in the library's words; only that of 40 billion had groups of keys.
+
+    Source: ``configuration_RW.py`` and ``modelling_RW.py`` beside tiiuae/falcon-7b and -40b until July 2023.
+    """
+    if config.get("model_type") not in _REFINED_WEB:
+        return config
+    names = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
+    plain = {names.get(field, field): value for field, value in config.items() if not field.startswith("rope_")}
+    return (
+        {"multi_query": False, "parallel_attn": False}
+        | plain
+        | {
+            "model_type": "falcon",
+            "new_decoder_architecture": config["model_type"] == _REFINED_WEB[1],
+        }
+    )
+
+
 def _bigcode(config: Any) -> tuple[int, tuple[int, ...]]:
     """All queries, then the one key and the one value; without shared keys as in bloom."""
     return (1, (config.num_attention_heads, 1, 1)) if config.multi_query else _every_head(config)
@@ -114,6 +133,7 @@ def _shorter_window(config: Config) -> Config:
 
 
 _WINDOW = {A_SHORTER_WINDOW: _shorter_window}
+_REFINED_WEB = ("RefinedWebModel", "RefinedWeb")
 
 DECODERS: dict[str, Family] = {
     "hf/llama": _llama_like("Llama"),
@@ -209,5 +229,7 @@ DECODERS: dict[str, Family] = {
         cut=_falcon,
         rotary="half",
         activation="activation",
+        also=_REFINED_WEB,
+        respelled=_refined_web,
     ),
 }

@@ -61,6 +61,8 @@ class Family:
         states: hidden state after the layers -> module of the base model.
         wrong: name of a fault in the config -> the fields that it changes.
         tables: role -> parameter of the base model that is a table, of a model of images.
+        also: what else ``model_type`` may be in its configs.
+        respelled: a config as the library spells it.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Family:
     states: Mapping[str, str]
     wrong: Mapping[str, Callable[[Config], Config]] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    respelled: Callable[[Config], Config] = lambda config: config
 
 
 def names_of(modules: Modules, role: str) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class HfOracle(Oracle):
             remedy = "only checkpoints of plain floats can be run"
             raise ConvkitError("a quantized checkpoint", path=path, key="quantization_config", remedy=remedy)
         with self._refusing(), quiet():
-            self.parsed = getattr(transformers, f"{family.name}Config").from_dict(dict(config))
+            self.parsed = getattr(transformers, f"{family.name}Config").from_dict(family.respelled(dict(config)))
         self.config = self.parsed.to_dict()
         if not self.parsed.num_hidden_layers:
             raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")

@@ -1,4 +1,5 @@
-"""ModelZoo's GPT-J class, of decoders whose attention and feed-forward parts run side by side: GPT-J, GPT-NeoX.
+"""ModelZoo's GPT-J class, of decoders whose attention and feed-forward parts run side by side: GPT-J, GPT-NeoX,
+Falcon.
 
 Facts: ``models/nlp/gptj/gptj_model.py`` (``GPTJSubModelConfig``), ``models/nlp/gptj/model.py`` (``GPTJModelConfig``);
 2.2 and 2.3: ``models/nlp/gptj/config.py``; 2.1.1: ``transformers/pytorch/gptj/model.py``.
@@ -34,3 +35,4 @@ GPTJ = ConfigClass("GPTJModelConfig", "ModelZoo 2.10.0, models/nlp/gptj, GPTJMod
 })  # fmt: skip
 
 GPT_NEOX = ConfigClass("GPTNeoXModelConfig", "ModelZoo 2.10.0, models/nlp/gptj/model.py", GPTJ.fields)
+FALCON = ConfigClass("FalconModelConfig", "ModelZoo 2.10.0, models/nlp/falcon/model.py", GPTJ.fields)
