@@ -7,6 +7,7 @@ have its own ``LEFT_OUT``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -22,6 +23,10 @@ MODELS: dict[str, dict[str, Any]] = {name: facts for module in _FAMILIES for nam
 #: model -> its deviations
 DEVIATIONS: dict[str, tuple[Deviation, ...]] = {
     name: (*_MODULES["every"].DEVIATIONS, *module.DEVIATIONS) for module in _FAMILIES for name in module.MODELS
+}
+#: model -> what was recorded of a yaml like ours: the whole, or a form of it that the original passes through
+RECORDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    name: getattr(module, "recorded", dict) for module in _FAMILIES for name in module.MODELS
 }
 #: model -> keys of the original's yaml that we don't write
 LEFT_OUT: dict[str, set[str]] = {

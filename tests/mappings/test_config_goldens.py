@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from config_deviations import DEVIATIONS, LEFT_OUT, MODELS, Deviation
+from config_deviations import DEVIATIONS, LEFT_OUT, MODELS, RECORDED, Deviation
 from config_deviations.dpo import POLICIES
 from goldens import golden_dir
 from recorded import cerebras, with_ours
@@ -101,7 +101,9 @@ def _compare(model: str, case: dict[str, Any], trained: str = "") -> Iterator[Di
     if case["dir"] == "hf->cs":
         release = case["tgt"].removesuffix("-dpo")
         theirs = case["output"]["model"] if "output" in case else None
-        yield from _difference(model, name, release, theirs, _run(table, case["input"], facts, release))
+        ours = _run(table, case["input"], facts, release)
+        ours = ours if isinstance(ours, str) else RECORDED[model](ours)
+        yield from _difference(model, name, release, theirs, ours)
         if "back" in case:
             ours = _run(table.inverse(), case["output"], back_facts, release)
             yield from _difference(model, f"back: {name}", release, case["back"], ours)

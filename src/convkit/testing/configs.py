@@ -7,7 +7,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from convkit.config import REQUIRED, ConfigTable, Constant, Coupled, Field, Flag
+from convkit.config import REQUIRED, WHOLE, ConfigTable, Constant, Coupled, Field, Flag
 from convkit.config.classes import OF_CLASS, ClassField, every
 from convkit.config.tree import MISSING, dig, plant
 from convkit.mapping.components import PackedTable
@@ -87,8 +87,12 @@ def _fields(table: ConfigTable, source: str, random: Random, counted: Set[str]) 
         elif isinstance(row, Coupled):
             for path in getattr(row, source):
                 field = classes.get(path)
-                if field and field.kind.what in ("whole number", "boolean") and random.random() < 0.3:
+                if field is None or random.random() >= 0.3:
+                    continue
+                if field.kind.what in ("whole number", "boolean"):
                     yield path, random.choice(some_values(field))
+                elif field.kind.each == WHOLE:  # some of the layers
+                    yield path, [number for number in range(max(COUNTS)) if random.random() < 0.3]
         elif isinstance(row, Field | Flag):
             path, default = getattr(row, source), getattr(row, f"{source}_default")
             if not path:  # the whole config

@@ -212,6 +212,13 @@ def whole_heads(usual: int | None = None) -> tuple[Row, ...]:
     )
 
 
+#: the same where the heads share the hidden size out, and no field says another size
+EQUAL_HEADS_ROTATED: tuple[Row, ...] = (
+    Coupled((), ("rotary_dim",), partial(_head_dim_to_cerebras, None), partial(_head_dim_to_hf, None)),
+    whole_heads()[1],
+)
+
+
 def grouped(usual: int | None = None) -> Coupled:
     """The row of heads of which groups share keys and values; it declares ``kv_heads``, the number of groups.
 

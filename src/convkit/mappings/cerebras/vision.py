@@ -78,11 +78,13 @@ def _sides(values: Values, key: str, usual: int) -> list[int]:
     return pair
 
 
-def sizes(image: int, patch: int, *, square: bool = False) -> Coupled:
+def sizes(image: int, patch: int, *, square: bool = False, there: tuple[int, int] | None = (224, 16)) -> Coupled:
     """The row of the sizes of images and patches, which transformers' class takes to be ``image`` and ``patch`` where a
-    config leaves them out; ``square``: its model takes no others. It declares ``patches``, ``positions`` and the sides
-    of a patch.
+    config leaves them out, ModelZoo's to be ``there``; ``square``: its model takes no others. It declares ``patches``,
+    ``positions`` and the sides of a patch.
     """
+
+    fields = ("image_size", "patch_size")
 
     def cut(values: Values, usual: dict[str, int]) -> tuple[dict[str, list[int]], Answer]:
         pairs = {key: _sides(values, key, size) for key, size in usual.items()}
@@ -103,12 +105,13 @@ def sizes(image: int, patch: int, *, square: bool = False) -> Coupled:
         return Answer(pairs, answer.names, defaults=answer.defaults)
 
     def to_hf(values: Values, names: Values) -> Answer:
-        pairs, answer = cut(values, {"image_size": 224, "patch_size": 16})
-        fields = {key: pair if pair[0] != pair[1] else pair[0] for key, pair in pairs.items()}
-        left_out = {key: pairs[key] for key in answer.defaults}
-        return Answer(fields, answer.names, defaults=left_out)
+        missing = [key for key in fields if key not in values]
+        if there is None and missing:
+            raise ConfigError("is missing", key=missing[0], remedy="add it: there is no default")
+        pairs, answer = cut(values, dict(zip(fields, there or (image, patch), strict=True)))
+        written = {key: pair if pair[0] != pair[1] else pair[0] for key, pair in pairs.items()}
+        return Answer(written, answer.names, defaults={key: pairs[key] for key in answer.defaults})
 
-    fields = ("image_size", "patch_size")
     return Coupled(fields, fields, to_cerebras, to_hf)
 
 
