@@ -148,6 +148,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         T5 | {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "relative_attention_num_buckets": 12},
         {},
     ),
+    "dpr": ("DPRQuestionEncoder", BERT, {}),
+    "dpr context": ("DPRContextEncoder", BERT | {"projection_dim": 60, "hidden_act": "relu"}, {}),
     "esm": ("EsmForMaskedLM", ESM | {"position_embedding_type": "rotary", "rope_theta": 3000.0}, {}),
     "esm untied": ("EsmForMaskedLM", ESM | {"tie_word_embeddings": False, "emb_layer_norm_before": True}, {}),
     "esm base without pooler": ("EsmModel", ESM | {"token_dropout": False}, {"add_pooling_layer": False}),

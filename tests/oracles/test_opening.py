@@ -38,6 +38,7 @@ TURNED = {"position_embedding_type": "rotary", "norm_type": "rmsnorm"}
         (PARALLEL, {"use_untied_layer_norm": False, "rotary_dim": 4}, "cerebras/gptj"),
         (PARALLEL, {**TURNED}, "cerebras/gptj"),
         (ENCODER, {}, "cerebras/bert"),
+        (["model.ctx_encoder.embedding_layer.word_embeddings.weight"], {"name": "bert_model"}, "cerebras/dpr"),
         (ENCODER, {"name": "esm2", "mask_padding_in_positional_embed": True}, "cerebras/esm-2"),
         (ENCODER, {"token_dropout": True, "mask_padding_in_positional_embed": True}, "cerebras/esm-2"),
         (ENCODER, {"mask_padding_in_positional_embed": True}, "cerebras/roberta"),

@@ -33,6 +33,8 @@ class Framework:
     within: str = ""
 
 
+#: what only an encoder of DPR has
+_RETRIEVER = tuple(f"{one}.embedding_layer.word_embeddings.weight" for one in ("question_encoder", "ctx_encoder"))
 #: what only a vision transformer has
 _CLASS_TOKEN = "vit_model.embedding_layer.cls_embedding"
 
@@ -50,6 +52,8 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
         return "cerebras/roberta"
     if any(key.endswith(_CLASS_TOKEN) for key in keys):
         return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
+    if any(key.endswith(_RETRIEVER) for key in keys):
+        return "cerebras/dpr"
     named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
     if named in layouts():
         return named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convkit.generate.families.bert import Bert
 from convkit.generate.families.bloom import Bloom
+from convkit.generate.families.dpr import Dpr
 from convkit.generate.families.esm import Esm
 from convkit.generate.families.falcon import Falcon
 from convkit.generate.families.family import AnyFamily, Family
@@ -32,6 +33,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "bert": Bert,
     "roberta": Roberta,
     "esm": Esm,
+    "dpr": Dpr,
     "gptj": Gptj,
     "codegen": Codegen,
     "gpt_neox": GptNeox,

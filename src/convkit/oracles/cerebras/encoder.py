@@ -35,6 +35,9 @@ class CerebrasBert(CerebrasOracle, Stack):
 
     layout = "cerebras/bert"
     order: ClassVar[Literal["pre", "post"]] = "post"
+    #: what may stand before the keys of the encoder, and the role of the pooler's tensors
+    trunks: ClassVar[tuple[str, ...]] = ("bert_encoder.", "bert.", "")
+    pooler_role: ClassVar[str] = "pooler"
     defaults: ClassVar[dict[str, Any]] = {
         "attention_type": "scaled_dot_product",
         "embedding_layer_norm": True,
@@ -81,7 +84,7 @@ class CerebrasBert(CerebrasOracle, Stack):
             raise self.uncovered("encoder_nonlinearity", self.nonlinearity)
         self.mlm_act = activation(get("mlm_nonlinearity") or self.nonlinearity)
         self.pooler_act = activation(get("pooler_nonlinearity") or self.nonlinearity)
-        self.wrapper, trunk = find_prefix(tensors, ["bert_encoder.", "bert.", ""])
+        self.wrapper, trunk = find_prefix(tensors, self.trunks)
         self.trunk = self.wrapper + trunk
         segments = f"{self.trunk}embedding_layer.segment_embeddings.weight"
         turned = value("position_embedding_type") == "rotary"
@@ -132,7 +135,7 @@ class CerebrasBert(CerebrasOracle, Stack):
             self.claim_norm(f"{layer}.norm_ffn", module["norm_ffn"], hidden)
         pooler = f"{self.trunk}pooler.pooler.ffn.0.linear_layer"
         if f"{pooler}.weight" in self.tensors:
-            self.claim_linear("pooler", pooler, hidden, hidden, ffn)
+            self.claim_linear(self.pooler_role, pooler, hidden, hidden, ffn)
         self._claim_mlm_head()
         self._claim_classifiers(ffn)
         self.refuse_strangers()
@@ -243,6 +246,21 @@ class CerebrasBert(CerebrasOracle, Stack):
         if self.facts.heads % 2 == 0:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
         return {name: {**self.config, **change} for name, change in wrong.items()}
+
+
+class CerebrasDpr(CerebrasBert):
+    """One encoder of DPR: the first token stands for the text, behind the pooler where there is one."""
+
+    layout = "cerebras/dpr"
+    trunks = ("question_encoder.", "ctx_encoder.")
+    pooler_role = "head.text"
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.after`."""
+        first = x[:, 0]
+        pooled = self.has("head.text.weight")
+        trace.outputs["text"] = self.pooler_act(self.weights.linear("head.text", first)) if pooled else first
+        return x
 
 
 class CerebrasEsm2(CerebrasBert):

@@ -8,6 +8,9 @@ from __future__ import annotations
 from convkit.oracles.hf.family import Architecture, Family
 
 _MLM, _NSP, _LM = "cls.predictions.transform.dense", "cls.seq_relationship", "lm_head.dense"
+_QUESTIONS, _CONTEXTS = (
+    f"{encoder}.bert_model.embeddings.word_embeddings" for encoder in ("question_encoder", "ctx_encoder")
+)
 #: the modules of BERT, and of those that are made like it
 _OUTSIDE = {
     "embedding": "embeddings.word_embeddings",
@@ -58,6 +61,22 @@ ENCODERS: dict[str, Family] = {
         activation="hidden_act",
         epsilon="layer_norm_eps",
         states={"pooled": "pooler"},
+    ),
+    "hf/dpr": Family(
+        name="DPR",
+        trunk=("question_encoder.bert_model", "ctx_encoder.bert_model"),
+        layers="encoder.layer",
+        outside={role: module for role, module in _OUTSIDE.items() if role != "pooler"},
+        inside=_INSIDE,
+        heads={"head.text": ("question_encoder.encode_proj", "ctx_encoder.encode_proj")},
+        architectures=(
+            Architecture("DPRQuestionEncoder", (_QUESTIONS,), {"text": ("pooler_output",)}),
+            Architecture("DPRContextEncoder", (_CONTEXTS,), {"text": ("pooler_output",)}),
+        ),
+        attention="attention.self",
+        activation="hidden_act",
+        epsilon="layer_norm_eps",
+        states={},
     ),
     "hf/esm": Family(
         name="Esm",

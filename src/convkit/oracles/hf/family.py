@@ -38,7 +38,7 @@ class Family:
 
     Attributes:
         name: how the names of its classes begin: ``GPT2`` for ``GPT2Config`` and ``GPT2Model``.
-        trunk: attribute of the base model within a model with a head, and its prefix in keys.
+        trunk: attribute of the base model within a model with a head, and its prefix in keys; or all that it may be.
         layers: the list of layers in the base model.
         layers_now: the same in the model, where keys have its former name.
         outside: role -> module of the base model.
@@ -66,7 +66,7 @@ class Family:
     """
 
     name: str
-    trunk: str
+    trunk: Names
     layers: str
     layers_now: str = ""
     outside: Modules

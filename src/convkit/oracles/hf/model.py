@@ -85,13 +85,15 @@ class HfOracle(Oracle):
         if not self.parsed.num_hidden_layers:
             raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")
         self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
-        self.prefix = f"{family.trunk}." if f"{family.trunk}.{self._embedding}.weight" in tensors else ""
+        trunks = names_of({"": family.trunk}, "")
+        self.trunk = next((one for one in trunks if f"{one}.{self._embedding}.weight" in tensors), trunks[0])
+        self.prefix = f"{self.trunk}." if f"{self.trunk}.{self._embedding}.weight" in tensors else ""
         if f"{self.prefix}{self._embedding}.weight" not in tensors:
             remedy = f"is this a checkpoint of {self.layout}?"
             raise ConvkitError("missing key", path=path, key=f"{self._embedding}.weight", remedy=remedy)
         self.architecture = self._architecture()
         self.model = self._load()
-        self.base = getattr(self.model, family.trunk, self.model)
+        self.base = dict(self.model.named_modules()).get(self.trunk, self.model)
         self.facts = self._facts()
         self.roles = dict(self._roles())
 
@@ -143,7 +145,7 @@ class HfOracle(Oracle):
         self.refuse(key for key in info["unexpected_keys"] if not key.endswith(_UNREAD))
         if getattr(self.parsed, "tie_word_embeddings", False):
             for copy, original in (model._tied_weights_keys or {}).items():
-                self._tie(copy, original if self.prefix else original.removeprefix(f"{self.family.trunk}."))
+                self._tie(copy, original if self.prefix else original.removeprefix(f"{self.trunk}."))
         return model.eval().requires_grad_(False)
 
     def _arguments(self) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class HfOracle(Oracle):
             rotary=family.rotary if rotary_dim else "",
             rotary_dim=rotary_dim,
             switches_at=rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else 0,
-            tied=bool(config.tie_word_embeddings),
+            tied=bool(getattr(config, "tie_word_embeddings", False)),
         )
 
     @property

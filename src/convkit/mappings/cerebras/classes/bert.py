@@ -165,3 +165,17 @@ ESM2 = ConfigClass(
     "use_final_layer_norm": ClassField(FLAG, False),
     "num_segments": ClassField(COUNT.or_null, None),
 })  # fmt: skip
+
+DPR_ENCODER = ConfigClass("DPREncoderConfig", "ModelZoo 2.10.0, models/nlp/dpr/model.py, DPREncoderConfig", ENCODER | {
+    "name": free(TEXT, ABSENT, since=(2, 4)),
+    "encoder_nonlinearity": ClassField(TEXT, "gelu"),
+    "add_pooling_layer": ClassField(FLAG, False),
+    "disable_nsp": ClassField(FLAG, False),
+    "pad_token_id": ClassField(WHOLE, 0, beside=("mask_padding_in_positional_embed", True)),
+    "mixed_precision": free(ANYTHING, False, until=(2, 5)),
+    "fp16_type": TRAINED["fp16_type"],
+    # taken and not used: the converter writes them for every BERT
+    "mlm_loss_weight": free(ANYTHING),
+    "mlm_nonlinearity": free(ANYTHING),
+    "share_embedding_weights": free(ANYTHING),
+})  # fmt: skip

@@ -38,3 +38,7 @@ ROBERTA_CONFIG = ConfigClass(
     "vocab_size": ClassField(COUNT, 50265),
     "pad_token_id": ClassField(WHOLE, 1),  # positions are counted from it on
 })  # fmt: skip
+DPR_CONFIG = ConfigClass(
+    "DPRConfig", SOURCE.format("dpr", "DPRConfig"), PRETRAINED | tokens(None, None, 0) | ENCODER | {
+    "projection_dim": ClassField(WHOLE, 0),
+})  # fmt: skip

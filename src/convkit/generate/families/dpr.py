@@ -1,0 +1,40 @@
+"""DPR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from convkit.generate.families.family import Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpr(Family):
+    """One encoder of a dense passage retriever."""
+
+    models: ClassVar[Mapping[str, str]] = {"question": "DPRQuestionEncoder", "context": "DPRContextEncoder"}
+
+    head: Literal["question", "context"] = "question"
+    #: whether a projection, as wide as the encoder, follows the first token
+    projected: bool = False
+    activation: Literal["gelu", "gelu_new", "relu"] = "gelu"
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import DPRConfig
+
+        return DPRConfig(
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocab,
+            max_position_embeddings=self.positions,
+            projection_dim=self.hidden if self.projected else 0,
+            layer_norm_eps=5e-5,
+            hidden_act=self.activation,
+        )
