@@ -6,7 +6,7 @@ the row gives both, and the first that is there counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +94,11 @@ def names_of(modules: Modules, role: str) -> tuple[str, ...]:
     """All names of a role's module."""
     found = modules[role]
     return (found,) if isinstance(found, str) else found
+
+
+def trunk_of(family: Family, keys: Container[str]) -> tuple[str, str]:
+    """The base model's attribute, and its prefix in these keys."""
+    trunks = (family.trunk,) if isinstance(family.trunk, str) else family.trunk
+    embedding = names_of(family.outside, "embedding")[0]
+    found = next((one for one in trunks if f"{one}.{embedding}.weight" in keys), "")
+    return found or trunks[0], f"{found}." if found else ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.devices import device_of, moved
-from convkit.oracles.hf.family import Architecture, Family, names_of
+from convkit.oracles.hf.family import Architecture, Family, names_of, trunk_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.hf.wrong import other_base, wrong_rotary
@@ -85,9 +85,7 @@ class HfOracle(Oracle):
         if not self.parsed.num_hidden_layers:
             raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")
         self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
-        trunks = names_of({"": family.trunk}, "")
-        self.trunk = next((one for one in trunks if f"{one}.{self._embedding}.weight" in tensors), trunks[0])
-        self.prefix = f"{self.trunk}." if f"{self.trunk}.{self._embedding}.weight" in tensors else ""
+        self.trunk, self.prefix = trunk_of(family, tensors)
         if f"{self.prefix}{self._embedding}.weight" not in tensors:
             remedy = f"is this a checkpoint of {self.layout}?"
             raise ConvkitError("missing key", path=path, key=f"{self._embedding}.weight", remedy=remedy)
