@@ -100,6 +100,8 @@ class Format(ABC):
     holds_config: bool = False
     #: where the config lies within the checkpoint, relative to its folder, if it is there: the paths to look at
     config_files: tuple[str, ...] = ()
+    #: whether a checkpoint consists of several, each in a folder of it by whose name its keys begin
+    components: bool = False
     #: whether a leaf may be a value; else it holds tensors only
     holds_values: bool = True
     #: whether tensors lie in files as they are, and needn't be decoded

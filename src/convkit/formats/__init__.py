@@ -26,6 +26,8 @@ _MODULES = {
     "cerebras-h5": "convkit.formats.cerebras_h5.format",
     "pax": "convkit.formats.pax",
     "t5x": "convkit.formats.t5x.format",
+    "folders": "convkit.formats.folders.of_safetensors",
+    "folders-torch": "convkit.formats.folders.of_torch",
     # last, as T5X and Pax save through Orbax
     "orbax-v0": "convkit.formats.orbax.v0",
     "orbax-v1": "convkit.formats.orbax.v1",

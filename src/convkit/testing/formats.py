@@ -120,12 +120,23 @@ def bits(spec: TensorSpec, seed: int) -> np.ndarray:
 
 def holdable(format: Format, sample: Sample) -> Sample:
     """The part of a sample that the format accepts (a refusal must name the key), with ties only if it has them."""
+    sample = _in_components(sample) if format.components else sample
     untied = [replace(leaf, same_as=None) for leaf in sample.leaves]
     refused: set[str] = set()
     if _refused_key(format, untied) is not None:  # most samples are accepted as they are
         refused = {leaf.key for leaf in untied if _refused_key(format, [leaf]) is not None}
     kept = [leaf if format.ties else replace(leaf, same_as=None) for leaf in sample.leaves if leaf.key not in refused]
     return Sample(tuple(kept), {key: array for key, array in sample.data.items() if key not in refused})
+
+
+def _in_components(sample: Sample) -> Sample:
+    """The sample's leaves in one component, and a leaf of another one."""
+    marks = [Leaf(key, TensorSpec((3,), "float32")) for key in ("one.mark", "two.mark")]
+    leaves = [replace(leaf, key=f"one.in.{leaf.key}") for leaf in sample.leaves]
+    tied = [leaf if leaf.same_as is None else replace(leaf, same_as=f"one.in.{leaf.same_as}") for leaf in leaves]
+    data = {f"one.in.{key}": array for key, array in sample.data.items()}
+    made = {leaf.key: bits(leaf.spec, 0) for leaf in marks if leaf.spec}
+    return Sample((*marks, *tied), data | made)
 
 
 def _refused_key(format: Format, leaves: Sequence[Leaf]) -> str | None:

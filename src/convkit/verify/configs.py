@@ -10,7 +10,7 @@ from convkit.errors import ConvkitError
 from convkit.files.config_file import read_config
 from convkit.files.document import as_json
 from convkit.files.receipt import recorded_config
-from convkit.formats import get_format
+from convkit.formats import get_format, open_checkpoint
 from convkit.verify.documents import Side
 
 
@@ -22,20 +22,34 @@ def other_config(path: Path, target: Side, named: Path | None = None) -> Iterato
     planned = target.config
     if not planned:
         return
+    if named is None and get_format(target.format).components:
+        yield from _different(_of_components(path, target), planned, path.name)
+        return
     candidates = [named] if named else _places(path, target)
     file = next((file for file in candidates if file.is_file()), None)
     if file is None:
         yield f"{candidates[0].name}: the config is missing"
         return
     try:
-        found, wanted = _flat(read_config(file)), _flat(planned)
+        found = read_config(file)
     except ConvkitError as error:
         yield f"{file.name}: {' '.join(error.problem.split())}"
         return
-    for name in sorted({*found, *wanted}):
-        have, want = (fields.get(name, "nothing") for fields in (found, wanted))
+    yield from _different(found, planned, file.name)
+
+
+def _different(found: dict[str, Any], planned: dict[str, Any], name: str) -> Iterator[str]:
+    """Yield a problem for each field of the config called ``name`` that isn't as planned."""
+    found, wanted = _flat(found), _flat(planned)
+    for field in sorted({*found, *wanted}):
+        have, want = (fields.get(field, "nothing") for fields in (found, wanted))
         if as_json(have) != as_json(want):  # a NaN isn't equal to itself
-            yield f"{file.name}: {name} is {have!r}, the receipt says {want!r}"
+            yield f"{name}: {field} is {have!r}, the receipt says {want!r}"
+
+
+def _of_components(path: Path, target: Side) -> dict[str, Any]:
+    with open_checkpoint(path, target.format) as checkpoint:
+        return checkpoint.config or {}
 
 
 def _places(path: Path, target: Side) -> list[Path]:

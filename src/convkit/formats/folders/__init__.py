@@ -1,0 +1,1 @@
+"""Several checkpoints of transformers as one: a folder of folders."""

@@ -1,0 +1,154 @@
+"""``folders`` and ``folders-torch``: a folder with a folder a component, each a checkpoint of transformers' own.
+
+Models that one framework packs into one checkpoint often are several elsewhere: a vision tower in ``image_model/`` and
+a language model in ``text_model/``. Keys begin with the component's name. The config has a section a component, which
+is the ``config.json`` in its folder; the section ``preprocessor_config`` has those of components in turn.
+
+Either format reads safetensors and files of ``torch.save``, single files or shards; what they write differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
+from convkit.checkpoint.source_files import readable
+from convkit.errors import ConvkitError
+from convkit.files.config_file import read_config
+from convkit.formats import safetensors
+from convkit.formats.folders.checkpoint import FoldersCheckpoint
+from convkit.formats.folders.writer import FoldersWriter
+from convkit.formats.plain.shards import INDEX
+from convkit.formats.torch import format as torch_format
+
+CONFIG = "config.json"
+#: the section of the config with what else transformers has of a component, in a file of this name
+PREPROCESSORS = "preprocessor_config"
+#: what a component may be called: a folder of another name, such as ``checkpoint-100``, isn't one
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_FORMATS = (safetensors.FORMAT, torch_format.FORMAT)
+
+
+class Folders(Format):
+    """Component folders, written in the format ``inner``."""
+
+    folder = True
+    holds_config = True
+    components = True
+    mapped = True
+
+    def __init__(self, name: str, inner: Format) -> None:
+        self.name = name
+        self.inner = inner
+        self.holds_values = inner.holds_values
+        self.summary = f"component folders, each {inner.name} with its config.json (Hugging Face)"
+
+    def detect(self, path: Path) -> str | None:
+        """Recognise a folder that holds nothing but components, at least two."""
+        if not path.is_dir() or any(found.detect(path) for found in _FORMATS):
+            return None
+        parts = dict(_components(path))
+        inner = {format.name for format in parts.values()}
+        own = inner == {"torch"} if self.inner is torch_format.FORMAT else "safetensors" in inner
+        return f"the folder holds the checkpoints {', '.join(parts)}" if len(parts) > 1 and own else None
+
+    def open(self, path: Path) -> Checkpoint:
+        """Open every component.
+
+        Raises:
+            ConvkitError: there is none, one can't be opened, or one has no config though others have.
+        """
+        found = dict(_components(path))
+        if not found:
+            remedy = "name the folder that holds the components' folders"
+            raise ConvkitError("holds no folder with a checkpoint", path=path, remedy=remedy)
+        with ExitStack() as opened:
+            parts = {name: opened.enter_context(format.open(path / name)) for name, format in found.items()}
+            config, others = _config(path, parts), list(_others(path, parts))
+            opened.pop_all()
+        return FoldersCheckpoint(path, self.name, parts, config, others)
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        """Lay out a folder a component; the config's sections become files in them.
+
+        Raises:
+            ConvkitError: a key that doesn't begin with a component's name, or a leaf that the inner format can't hold.
+        """
+        parts: dict[str, list[Leaf]] = {}
+        for leaf in leaves:
+            name, dot, key = leaf.key.partition(".")
+            if not dot or not _NAME.fullmatch(name):
+                remedy = "keys begin with the name of a component"
+                raise ConvkitError("belongs to no component", path=path, key=leaf.key, remedy=remedy)
+            parts.setdefault(name, []).append(replace(leaf, key=key))
+        path.mkdir(parents=True, exist_ok=True)
+        own = replace(options, config=None)
+        with ExitStack() as opened:
+            writers = {}
+            for name, inner in parts.items():
+                with _with_its_name(name):
+                    writers[name] = self.inner.create(path / name, inner, own, resume=resume)
+                opened.callback(writers[name].close)
+            opened.pop_all()
+        return FoldersWriter(path, writers, _documents(options.config or {}))
+
+
+def _components(path: Path) -> Iterator[tuple[str, Format]]:
+    """The components in a folder, and the format of each."""
+    with readable(path):
+        folders = sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir())
+        for folder in folders:
+            if (format := next((one for one in _FORMATS if one.detect(folder)), None)) is not None:
+                yield folder.name, format
+
+
+def _config(path: Path, parts: Mapping[str, Checkpoint]) -> dict[str, Any] | None:
+    """The configs of the components; None if none has any.
+
+    Raises:
+        ConvkitError: one has none, though another has.
+    """
+    config: dict[str, Any] = {name: read_config(path / name / CONFIG) for name in parts if _is_in(path, name, CONFIG)}
+    lacking = [name for name in parts if name not in config]
+    if config and lacking:
+        raise ConvkitError(f"holds no {CONFIG}", path=path / lacking[0], remedy="add the component's config")
+    name = f"{PREPROCESSORS}.json"
+    preprocessors = {part: read_config(path / part / name) for part in parts if _is_in(path, part, name)}
+    return (config | ({PREPROCESSORS: preprocessors} if preprocessors else {})) or None
+
+
+def _is_in(path: Path, *names: str) -> bool:
+    return path.joinpath(*names).is_file()
+
+
+def _others(path: Path, parts: Mapping[str, Checkpoint]) -> Iterator[str]:
+    """What lies beside the components and in them, and isn't a part of the checkpoint; folders end in "/"."""
+    for entry in sorted(path.iterdir()):
+        if entry.name not in parts and not entry.name.startswith("."):
+            yield f"{entry.name}/" if entry.is_dir() else entry.name
+    for name, part in parts.items():
+        known = {*part.files(), path / name / CONFIG, path / name / f"{PREPROCESSORS}.json"}
+        for entry in sorted((path / name).iterdir()):
+            if entry not in known and not entry.name.startswith(".") and not entry.name.endswith((INDEX, ".md")):
+                yield f"{name}/{entry.name}{'/' if entry.is_dir() else ''}"
+
+
+def _documents(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of a config, by their names in the folder."""
+    own = {f"{name}/{CONFIG}": section for name, section in config.items() if name != PREPROCESSORS}
+    return own | {f"{name}/{PREPROCESSORS}.json": one for name, one in config.get(PREPROCESSORS, {}).items()}
+
+
+@contextmanager
+def _with_its_name(name: str) -> Iterator[None]:
+    """Name the leaf of an error with its component."""
+    try:
+        yield
+    except ConvkitError as error:
+        key = f"{name}.{error.key}" if error.key else None
+        raise type(error)(error.problem, path=error.path, key=key, remedy=error.remedy) from error.__cause__
