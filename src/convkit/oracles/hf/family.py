@@ -96,9 +96,8 @@ def names_of(modules: Modules, role: str) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else found
 
 
-def trunk_of(family: Family, keys: Container[str]) -> tuple[str, str]:
-    """The base model's attribute, and its prefix in these keys."""
+def trunk_of(family: Family, embedding: str, keys: Container[str]) -> tuple[str, str]:
+    """The base model's attribute, and its prefix in these keys; ``embedding`` is a module that it always has."""
     trunks = (family.trunk,) if isinstance(family.trunk, str) else family.trunk
-    embedding = names_of(family.outside, "embedding")[0]
     found = next((one for one in trunks if f"{one}.{embedding}.weight" in keys), "")
     return found or trunks[0], f"{found}." if found else ""

@@ -85,7 +85,7 @@ class HfOracle(Oracle):
         if not self.parsed.num_hidden_layers:
             raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")
         self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
-        self.trunk, self.prefix = trunk_of(family, tensors)
+        self.trunk, self.prefix = trunk_of(family, self._embedding, tensors)
         if f"{self.prefix}{self._embedding}.weight" not in tensors:
             remedy = f"is this a checkpoint of {self.layout}?"
             raise ConvkitError("missing key", path=path, key=f"{self._embedding}.weight", remedy=remedy)
