@@ -25,6 +25,7 @@ _ORACLES = {
     "cerebras/dpr": ("convkit.oracles.cerebras.encoder", "CerebrasDpr"),
     "cerebras/esm-2": ("convkit.oracles.cerebras.encoder", "CerebrasEsm2"),
     "cerebras/falcon": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
+    "cerebras/gpt_backbone": ("convkit.oracles.cerebras.backbone", "CerebrasBackbone"),
     "cerebras/gpt2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gptj": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
     "cerebras/gpt-neox": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),
