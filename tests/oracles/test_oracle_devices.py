@@ -11,12 +11,13 @@ import pytest
 import torch
 from paired_models import bert, gpt2, llama
 from staged import InMemory
-from test_against_recorded import OPTIONS, hf_model
+from test_against_recorded import OPTIONS, Recorded, hf_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from convkit.errors import UsageError
 from convkit.oracles import get_oracle
+from convkit.oracles.cerebras.encoder import CerebrasBert
 from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle, Trace
 from convkit.oracles.stage_tensors import StageTensors
@@ -61,9 +62,10 @@ RECORDED: dict[str, Callable[[], Oracle]] = {
         f"hf {family}": lambda family=family: hf_model(family)[0] for family in ("gptj", "bloom", "falcon_7b", "gemma2")
     },
     **{f"hf {family}": lambda family=family: hf_model(family)[0] for family in ("codegen", "gpt_neox", "starcoder")},
-    **{
-        f"cerebras {family}": partial(recorded, family) for family in ("gptj", "bloom", "gemma2", "roberta", "t5_gated")
-    },
+    **{f"hf {family}": lambda family=family: hf_model(family)[0] for family in ("vit", "clip_vit")},
+    **{f"cerebras {family}": partial(recorded, family) for family in ("vit", "clip_vit")},
+    **{f"cerebras {family}": partial(recorded, family) for family in ("gptj", "bloom", "gemma2", "t5_gated")},
+    "cerebras roberta": Recorded("roberta", CerebrasBert).build,
 }
 
 
