@@ -29,7 +29,7 @@ OURS = {
     "santacoder": {"santacoder", "santacoder-headless"},
     "vit": {"vit", "vit-headless"},
     "clip-vit": {"clip-vit"},
-    "gemma2": {"gemma2", "gemma2-headless"},
+    "gemma2": {"gemma2"},
     "t5": {"t5", "ul2", "flan-ul2", "transformer"},
     "starcoder": {"starcoder", "starcoder-headless", "octocoder", "octocoder-headless", "sqlcoder",
                   "sqlcoder-headless", "wizardcoder", "wizardcoder-headless"},
