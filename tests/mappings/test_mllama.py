@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from convkit.config import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
+from convkit.generate import generate
 from convkit.generate.weights import fill
 from convkit.mappings import find_mapping
 from convkit.plan import Options, Plan, make_plan, open_source
@@ -122,6 +123,13 @@ def _respelled(key: str) -> str:
     if key == "language_model.lm_head.weight":
         return "lm_head.weight"
     return "model." + key.replace("language_model.model.", "language_model.")
+
+
+def test_a_generated_one(tmp_path: Path) -> None:
+    generate("generated://mllama?kv_heads=3&vision=16&dtype=bfloat16", tmp_path / "hf")
+    run(tmp_path / "hf", "cerebras/mllama", tmp_path / "cs.mdl", release=(2, 5))
+    run(tmp_path / "cs.mdl", "hf/mllama", tmp_path / "back")
+    assert bits(tmp_path / "back") == bits(tmp_path / "hf")
 
 
 @pytest.mark.parametrize(

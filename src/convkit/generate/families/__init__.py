@@ -13,6 +13,7 @@ from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
 from convkit.generate.families.gpt_bigcode import GptBigcode
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
+from convkit.generate.families.mllama import Mllama
 from convkit.generate.families.roberta import Roberta
 from convkit.generate.families.t5 import T5
 from convkit.generate.families.vision import ClipVit, Vit
@@ -41,6 +42,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "gpt_bigcode": GptBigcode,
     "vit": Vit,
     "clip-vit": ClipVit,
+    "mllama": Mllama,
     "t5": T5,
     "falcon": Falcon,
     "cerebras-old": OldCerebras,
