@@ -19,6 +19,7 @@ from convkit.formats import open_checkpoint
 from convkit.mappings import all_mappings, find_mapping
 from convkit.mappings.cerebras.dpo import FAMILIES
 from convkit.oracles import get_oracle, layouts
+from convkit.oracles.opening import detect_layout as detected
 from convkit.plan import Options, Plan, make_plan, open_source
 from convkit.plan.detect import detect_layout
 from convkit.verify.roundtrip import roundtrip
@@ -214,6 +215,12 @@ def oracle_of(source: Path) -> Any:
     safetensors = pytest.importorskip("safetensors.torch")
     model = yaml.safe_load((source / "params.yaml").read_text())["model"]
     return get_oracle("cerebras/dpo-llama")(model, safetensors.load_file(source / "model.safetensors"))
+
+
+def test_oracles_find_the_family_of_a_policy() -> None:
+    keys, flat = [f"{POLICY}embedding_layer.word_embeddings.weight"], {"name": "dpo", "model_name": "llama"}
+    for config in (flat, NESTED["model"], {"model_name": "llama"}):
+        assert detected(keys, config, Path("params.yaml")) == "cerebras/dpo-llama"
 
 
 @pytest.mark.parametrize("config", [None, NESTED], ids=["flat", "nested"])

@@ -24,6 +24,7 @@ from torch import Tensor
 from convkit.errors import ConvkitError
 from convkit.generate.weights import fill
 from convkit.oracles import get_oracle
+from convkit.oracles.opening import detect_layout
 from convkit.oracles.oracle import Oracle
 
 torch.set_num_threads(1)
@@ -176,6 +177,13 @@ def test_keys_of_another_model_are_problems() -> None:
     assert not get_oracle("hf/btlm")(SIZES, tensors | {"transformer.h.0.attn.bias": torch.ones(1)}).problems
     assert get_oracle("hf/btlm")(SIZES, tensors | {"transformer.h.0.attn.gain": torch.ones(1)}).problems
     assert get_oracle("hf/btlm")(SIZES, tensors | {"lm_head.weight": torch.ones(23, 24)}).problems
+
+
+def test_a_yaml_named_by_the_whole_config_of_jais() -> None:
+    """ModelZoo's converter writes such ones."""
+    config = {"name": {"model_type": "jais"}, "position_embedding_type": "alibi"}
+    keys = ["model.embedding_layer.word_embeddings.weight"]
+    assert detect_layout(keys, config, Path("params.yaml")) == "cerebras/jais"
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:

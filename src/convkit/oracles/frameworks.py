@@ -33,6 +33,8 @@ class Framework:
     within: str = ""
 
 
+#: what only a policy has, within its keys
+_POLICY = "policy_model.model."
 #: what only an encoder of DPR has
 _RETRIEVER = tuple(f"{one}.embedding_layer.word_embeddings.weight" for one in ("question_encoder", "ctx_encoder"))
 #: what only a vision transformer has
@@ -44,8 +46,11 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
 
     A layer of the GPT-2 class has a second norm, ``norm3``. A layer of the GPT-J class has it only if
     ``use_untied_layer_norm`` says so, a field that the other class doesn't know. RoBERTa's yamls have BERT's name,
-    and CLIP's that of ViT; ESM-2 alone may drop tokens.
+    and CLIP's that of ViT; ESM-2 alone may drop tokens. What DPO trains has its family's name deeper inside.
     """
+    if any(_POLICY in key for key in keys):
+        policy = config.get("policy_model")
+        return f"cerebras/dpo-{policy.get('name') if isinstance(policy, Mapping) else config.get('model_name')}"
     if config.get("name") == "esm2" or ("name" not in config and "token_dropout" in config):
         return "cerebras/esm-2"
     if config.get("name") in ("bert", None) and config.get("mask_padding_in_positional_embed"):
@@ -54,7 +59,10 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
         return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
     if any(key.endswith(_RETRIEVER) for key in keys):
         return "cerebras/dpr"
-    named = f"cerebras/{str(config.get('name')).partition('/')[0]}"
+    name = config.get("name")
+    if isinstance(name, Mapping):  # of Jais: ModelZoo's converter writes the whole config of transformers
+        name = name.get("model_type")
+    named = f"cerebras/{str(name).partition('/')[0]}"
     if named in layouts():
         return named
     if any("encoder_embeddings." in key for key in keys):
