@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from config_deviations.deviation import LOST_ATTENTION, Deviation
+from config_deviations.deviation import LOST_ATTENTION, ROTARY, Deviation
 
 MODELS: dict[str, dict[str, Any]] = {"esm-2": {"mlm": True, "head": False}}
 
@@ -28,6 +28,7 @@ DEVIATIONS = (
     Deviation("*", "cs:+norm_first=false", "refuse", "norms behind the parts they belong to: another model"),
     Deviation("*", "cs:+pos_scaling_factor=2.0", "refuse", SCALED),
     Deviation("*", "cs:rope-*", "refuse", SCALED),
+    Deviation("*", "*hidden_size=36", "refuse", ROTARY),
     Deviation("*", "cs:mqa-noextra", "refuse", LOST_ATTENTION),
 )
 # fmt: on

@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent.parent
 SAMPLE = """
 import pytest
 from goldens import golden_cases, golden_dir
+from modelzoo import real_classes
 
 @pytest.fixture(scope="session")
 def shared():
@@ -42,6 +43,11 @@ def test_forgotten(shared):
 @pytest.mark.golden
 def test_needs_none():
     pass
+
+@pytest.mark.golden
+def test_needs_more():
+    with real_classes():
+        pass
 """
 USES = ("marked", "fixture", "cases", "one_case_forgotten[some.tar.gz]")
 FORGOTTEN = ("one_case_forgotten[other.tar.gz]", "forgotten")
@@ -88,6 +94,7 @@ def test_without_the_goldens_those_who_use_them_are_skipped(tmp_path: Path) -> N
 def test_with_the_goldens_they_run(tmp_path: Path) -> None:
     found = outcomes(tmp_path, there=True, wanted="run")
     assert {name: found[name] for name in USES} == dict.fromkeys(USES, "passed")
+    assert found["needs_more"] == "skipped"
 
 
 def test_where_the_goldens_must_be_there_a_skipped_test_fails(tmp_path: Path) -> None:

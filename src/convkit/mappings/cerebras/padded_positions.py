@@ -42,6 +42,8 @@ def counted_from_padding(*, rows: int, pad: int | None, rotary: bool = False) ->
         if not turned and length <= before:
             problem = f"is {length}, of which the first {before} are no positions"
             raise ConfigError(problem, key=LENGTH, remedy=f"it must be above {PAD} + 1")
+        if turned:
+            _whole(names["head_dim"], names["head_dim"], "num_attention_heads")
         own = {ROTARY_DIM: names["head_dim"]} if turned else {COUNTED: True}
         fields = {KIND: kinds[kind], LENGTH: length if turned else length - before, **own}
         return Answer(
@@ -59,7 +61,7 @@ def counted_from_padding(*, rows: int, pad: int | None, rotary: bool = False) ->
             raise ConfigError("is missing", key=LENGTH, remedy="add it: there is no default")
         turned = kind == "rotary"
         if turned:
-            _whole(values.get(ROTARY_DIM) or names["head_dim"] // 4, names["head_dim"])
+            _whole(values.get(ROTARY_DIM) or names["head_dim"] // 4, names["head_dim"], ROTARY_DIM)
         elif not values.get(COUNTED, False):
             problem = "is False: transformers' model counts positions from the padding's id on, not from 0"
             raise ConfigError(problem, key=COUNTED, remedy="name the layout that it really has, or correct the yaml")
@@ -74,12 +76,16 @@ def counted_from_padding(*, rows: int, pad: int | None, rotary: bool = False) ->
     return Coupled((KIND, LENGTH, PAD), (KIND, LENGTH, PAD, *own), to_cerebras, to_hf)
 
 
-def _whole(turned: int, head_dim: int) -> None:
-    """Check that heads are rotated whole.
+def _whole(turned: int, head_dim: int, key: str) -> None:
+    """Check that heads are rotated whole, in pairs.
 
     Raises:
-        ConfigError: only a part of them is.
+        ConfigError: only a part of them is, or they have an odd number of dimensions.
     """
     if turned != head_dim:
         problem = f"makes {turned} of the {head_dim} dimensions of a head rotate"
-        raise ConfigError(problem, key=ROTARY_DIM, remedy="transformers' model rotates whole heads")
+        raise ConfigError(problem, key=key, remedy="transformers' model rotates whole heads")
+    if head_dim % 2:
+        raise ConfigError(
+            f"makes heads of {head_dim} dimensions", key=key, remedy="they are rotated in pairs: correct it"
+        )

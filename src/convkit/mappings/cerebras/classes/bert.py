@@ -148,6 +148,7 @@ BERT_SUMMARIZATION = ConfigClass(
     "num_labels": ClassField(COUNT, 2, since=(2, 4)),
     "use_cls_bias": ClassField(FLAG, True),
     "dropout_rate": free(RATE, 0.1),
+    "embedding_dropout_rate": free(RATE.or_null, 0.1),
     "attention_dropout_rate": free(RATE, 0.1),
     "add_pooling_layer": ClassField(FLAG, False, since=(2, 4)),
     "loss_weight": free(NUMBER.or_null, 1.0),
