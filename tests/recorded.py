@@ -66,6 +66,7 @@ TRAINED = {
     "codegen": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "t5": ("2.1", "2.2", "2.3", "2.4", "2.5"),
     "bloom": ("2.1", "2.2", "2.3", "2.4", "2.5"),
+    "falcon_7b": ("2.1", "2.2", "2.3", "2.4", "2.5"),
 }
 #: buffers that the original writes for Hugging Face, and transformers rebuilds
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".embeddings.position_ids", ".attention.bias", ".attention.masked_bias",
@@ -116,6 +117,11 @@ def original_name(model: str) -> str:
     return next(name for name in (*starts, *of_layout) if name in models())
 
 
+def read_hf_config(path: Path) -> dict[str, Any]:
+    """A config of the original's for transformers, without ModelZoo's fields."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name not in OF_CEREBRAS}
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One model at one release, both ways. ``here``: from the repository, not from the archive."""
@@ -164,7 +170,7 @@ class Recorded:
 
     def hf_config(self) -> dict[str, Any]:
         (path,) = self.to_hf.rglob("config.json")
-        return {name: value for name, value in json.loads(path.read_text()).items() if name not in OF_CEREBRAS}
+        return read_hf_config(path)
 
 
 def trained_root() -> Path:
