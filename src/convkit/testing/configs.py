@@ -7,7 +7,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from convkit.config import REQUIRED, WHOLE, ConfigTable, Constant, Coupled, Field, Flag
+from convkit.config import ABSENT, REQUIRED, WHOLE, ConfigTable, Constant, Coupled, Field, Flag
 from convkit.config.classes import OF_CLASS, ClassField, every
 from convkit.config.tree import MISSING, dig, plant
 from convkit.mapping.components import PackedTable
@@ -61,8 +61,9 @@ def class_fields(table: ConfigTable, source: str) -> dict[str, ClassField]:
 
 
 def some_values(field: ClassField) -> Sequence[Any]:
-    """Values that a field may have, small ones, and the default if it isn't computed."""
-    own = () if callable(field.default) or field.default is REQUIRED else (field.default,)
+    """Values that a field may have, small ones, and the default if there is one that isn't computed."""
+    computed = callable(field.default) or field.default in (REQUIRED, ABSENT)
+    own = () if computed else (field.default,)
     found = {
         "whole number": tuple(n for n in (0, 1, 2, 3, 8) if field.kind.least is None or n >= field.kind.least),
         "number": (0.5, 2.0) if field.kind.most is None else (0.0, 0.5),

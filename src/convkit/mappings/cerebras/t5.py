@@ -80,7 +80,7 @@ ROWS = (
     Field("relative_attention_num_buckets", "relative_attention_num_buckets", "buckets"),
     Field("layer_norm_epsilon", "layer_norm_epsilon", "eps"),
     Field("dropout_rate", "dropout_rate"),
-    TIED,
+    *TIED,
     Constant("right", "norm_type", "rmsnorm"),
     Written("right", "src_max_position_embeddings", 512),
     Written("right", "tgt_max_position_embeddings", 512),

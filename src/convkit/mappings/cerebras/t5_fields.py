@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convkit.config import Answer, ConfigError, Coupled, Deviation
+from convkit.config import Answer, ConfigError, Coupled, Deviation, Field
 
 Values = dict[str, Any]
 
@@ -53,20 +53,16 @@ def _activation_to_hf(values: Values, names: Values) -> Answer:
     return Answer(fields, {"gated": act.endswith("glu")}, defaults={"encoder_nonlinearity": act})
 
 
-def _tied_to_cerebras(values: Values, names: Values) -> Answer:
-    scaled, apart = values.get("scale_decoder_outputs"), values.get("tie_word_embeddings") is False
-    tied = not apart if scaled is None else scaled
-    claims = {"lm_head.weight": "tie_word_embeddings = False"} if apart else {}
-    defaults = {} if "scale_decoder_outputs" in values else {"tie_word_embeddings": True}
-    return Answer({"share_embedding_weights": tied}, {"tied": tied}, defaults=defaults, claims=claims)
+def _ties_to_cerebras(values: Values, names: Values) -> Answer:
+    ties = values.get("tie_word_embeddings") is not False
+    claims = {} if ties else {"lm_head.weight": "tie_word_embeddings = False"}
+    return Answer(names={"ties": ties}, defaults={"tie_word_embeddings": True}, claims=claims)
 
 
-def _tied_to_hf(values: Values, names: Values) -> Answer:
-    tied = values.get("share_embedding_weights", True)
-    claims = {} if tied else {f"{names.get('cs', '')}lm_head.weight": "share_embedding_weights = False"}
-    return Answer(
-        {"tie_word_embeddings": tied}, {"tied": tied}, defaults={"share_embedding_weights": True}, claims=claims
-    )
+def _ties_to_hf(values: Values, names: Values) -> Answer:
+    ties = values.get("share_embedding_weights", True)
+    claims = {} if ties else {f"{names.get('cs', '')}lm_head.weight": "share_embedding_weights = False"}
+    return Answer({"tie_word_embeddings": ties}, claims=claims)
 
 
 def _vocabulary_to_cerebras(values: Values, names: Values) -> Answer:
@@ -76,11 +72,8 @@ def _vocabulary_to_cerebras(values: Values, names: Values) -> Answer:
 
 def _vocabulary_to_hf(values: Values, names: Values) -> Answer:
     source = values.get("src_vocab_size", 32128)
-    if values.get("tgt_vocab_size") not in (None, source):
-        problem = f"is {values['tgt_vocab_size']}, src_vocab_size {source}"
-        raise ConfigError(problem, key="tgt_vocab_size", remedy=ALIKE)
     size = source + (values.get("extra_ids") or 0)
-    return Answer({"vocab_size": size}, {"vocab": size}, defaults={"src_vocab_size": source})
+    return Answer({"vocab_size": size}, {"vocab": size, "source_vocab": source}, defaults={"src_vocab_size": source})
 
 
 #: declares ``gated``
@@ -90,11 +83,10 @@ ACTIVATION = Coupled(
     _activation_to_cerebras,
     _activation_to_hf,
 )
-#: declares ``tied``: the head is the embedding, and the hidden states are scaled before it
-TIED = Coupled(
-    ("scale_decoder_outputs", "tie_word_embeddings"), ("share_embedding_weights",), _tied_to_cerebras, _tied_to_hf
+#: declare ``tied``: the head is the embedding, and the hidden states are scaled before it
+TIED = (
+    Coupled(("tie_word_embeddings",), ("share_embedding_weights",), _ties_to_cerebras, _ties_to_hf),
+    Field("scale_decoder_outputs", "share_embedding_weights", "tied", left_default=lambda names: names["ties"]),
 )
-#: declares ``vocab``
-VOCABULARY = Coupled(
-    ("vocab_size",), ("src_vocab_size", "tgt_vocab_size", "extra_ids"), _vocabulary_to_cerebras, _vocabulary_to_hf
-)
+#: declares ``vocab``, and on the way back ``source_vocab``, which is less by the extra ids
+VOCABULARY = Coupled(("vocab_size",), ("src_vocab_size", "extra_ids"), _vocabulary_to_cerebras, _vocabulary_to_hf)
