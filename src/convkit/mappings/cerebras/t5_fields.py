@@ -55,7 +55,8 @@ def _activation_to_hf(values: Values, names: Values) -> Answer:
 
 def _ties_to_cerebras(values: Values, names: Values) -> Answer:
     ties = values.get("tie_word_embeddings") is not False
-    claims = {} if ties else {"lm_head.weight": "tie_word_embeddings = False"}
+    by_5 = "scale_decoder_outputs" in values  # it ties where there is no head, whatever the config says
+    claims = {} if ties or by_5 else {"lm_head.weight": "tie_word_embeddings = False"}
     return Answer(names={"ties": ties}, defaults={"tie_word_embeddings": True}, claims=claims)
 
 
@@ -85,7 +86,9 @@ ACTIVATION = Coupled(
 )
 #: declare ``tied``: the head is the embedding, and the hidden states are scaled before it
 TIED = (
-    Coupled(("tie_word_embeddings",), ("share_embedding_weights",), _ties_to_cerebras, _ties_to_hf),
+    Coupled(
+        ("tie_word_embeddings", "scale_decoder_outputs"), ("share_embedding_weights",), _ties_to_cerebras, _ties_to_hf
+    ),
     Field("scale_decoder_outputs", "share_embedding_weights", "tied", left_default=lambda names: names["ties"]),
 )
 #: declares ``vocab``, and on the way back ``source_vocab``, which is less by the extra ids
