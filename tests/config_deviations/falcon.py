@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from config_deviations.deviation import GPTJ_CLASS, HEADLESS, ROTARY, YARN, Deviation, activations
+from config_deviations.deviation import GPTJ_CLASS, HEADLESS, ROTARY, YARN, Deviation
 
 #: what the tensors would have shown
 NO_BIASES = {"qkv_bias": False, "o_bias": False, "mlp_bias": False}
@@ -18,7 +18,7 @@ CLASS = "the default of RefinedWeb's own class"
 
 # fmt: off
 DEVIATIONS = (
-    *activations("activation"), *GPTJ_CLASS,
+    *GPTJ_CLASS,
     Deviation("*", "*", dict.fromkeys(OF_CEREBRAS), "transformers' field is bias"),
     Deviation("*", 'activation="relu"', {"nonlinearity": "relu"}, "the original writes gelu, whatever activation says"),
     Deviation("*", "*", {"use_untied_layer_norm": True}, TWO_NORMS),
