@@ -59,6 +59,7 @@ GATED = (
     ("relu", "reglu"),
     ("gelu", "geglu"),
     ("gelu_new", "geglu", _EXACT),
+    ("gelu_fast", "geglu", _EXACT),
     ("gelu_pytorch_tanh", "geglu", _EXACT),
 )
 
