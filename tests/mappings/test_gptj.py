@@ -118,3 +118,16 @@ def test_null_is_refused_in_fields_that_no_row_reads(field: str) -> None:
     with pytest.raises(ConfigError, match="null") as refused:
         find_mapping("cerebras/gptj", "hf/gptj").config.convert({"model": model})
     assert refused.value.key == field
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "falcon"])
+def test_the_class_has_no_llama3_scaling(family: str) -> None:
+    table = find_mapping(f"hf/{family}", f"cerebras/{family.replace('_', '-')}").config
+    heads = {"hidden_size": 32, "num_attention_heads": 4}
+    yarn, llama3 = {"rope_type": "yarn", "factor": 4.0}, {"rope_type": "llama3", "factor": 8.0}
+    said = table.convert({"model_type": family, **heads, "rope_scaling": yarn}).config["model"]
+    assert said["pos_scaling_type"] == "yarn"
+    with pytest.raises(ConfigError, match="has no counterpart"):
+        table.convert({"model_type": family, **heads, "rope_scaling": llama3})
+    with pytest.raises(ConfigError, match="has no counterpart"):
+        table.inverse().convert({"model": said | {"pos_scaling_type": "llama3"}})
