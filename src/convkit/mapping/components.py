@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from convkit.config import ConfigTable, Converted, Release, Row
-from convkit.config.tree import dig, merge, plant, unseen
+from convkit.config.tree import dig, merge, plant, unseen, uproot
 from convkit.errors import ConfigError
 from convkit.mapping import algebra
 from convkit.mapping.algebra import Mapping
@@ -29,7 +29,8 @@ class Component:
     """A mapping as a part of a pack.
 
     ``left`` and ``right`` are the prefixes (templates) of its keys, ``left_section`` and ``right_section`` the paths
-    of its config below the pack's own section; ``models.0.encoder`` lies in a list. The paths at which its table looks
+    of its config below the pack's own section; ``models.0.encoder`` lies in a list. Of several paths the last one that
+    a config has is read, and the first one is written. The paths at which its table looks
     for a model section when it stands alone don't apply here. ``choices`` fixes its variants in this pack.
     ``rows`` replace the rows of its table that concern the same fields.
     """
@@ -37,8 +38,8 @@ class Component:
     mapping: Mapping
     left: str | None = None
     right: str | None = None
-    left_section: str | None = None
-    right_section: str | None = None
+    left_section: str | tuple[str, ...] | None = None
+    right_section: str | tuple[str, ...] | None = None
     choices: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     rows: tuple[Row, ...] = ()
 
@@ -65,7 +66,9 @@ class Component:
 
     def section(self, name: str) -> Section:
         """The section that is its config in the pack."""
-        left, right = (name if path is None else path for path in (self.left_section, self.right_section))
+        left, right = (
+            (path,) if isinstance(path, str) else path or (name,) for path in (self.left_section, self.right_section)
+        )
         places = frozenset(place for row in self.rows for place in row.places())
         rows = tuple(row for row in self.mapping.config.rows if not row.places() or row.places() - places)
         table = replace(self.mapping.config, rows=(*rows, *self.rows), left_at=("",), right_at=("",))
@@ -119,16 +122,22 @@ def pack(
 
 @dataclass(frozen=True)
 class Section:
-    """A component's config in that of a pack: where it lies on each side, and its table."""
+    """A component's config in that of a pack: where it may lie on each side, and its table."""
 
     name: str
-    left: str
-    right: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
     table: ConfigTable
 
     def at(self, side: Which) -> str:
-        """Where it lies on a side, below the pack's own section."""
-        return self.left if side == "left" else self.right
+        """Where it is written on a side, below the pack's own section."""
+        return (self.left if side == "left" else self.right)[0]
+
+    def found(self, side: Which, config: abc.Mapping[str, Any], base: str) -> str:
+        """Where a config has it, whose own section of the pack is at ``base``; where it is written, if it has none."""
+        paths = self.left if side == "left" else self.right
+        there = (path for path in paths[::-1] if isinstance(dig(config, _joined(base, path)), dict))
+        return next(there, paths[0])
 
 
 @dataclass(frozen=True)
@@ -146,10 +155,23 @@ class PackedTable(ConfigTable):
         """Do so for the fields beside the sections, and for those of every section."""
         super().respelled(config, earlier)
         for section in self.sections:
-            path = _joined(self.written_at, section.at("left" if self.reverse else "right"))
-            theirs, had = dig(config, path), dig(earlier, path)
+            side: Which = "left" if self.reverse else "right"
+            theirs = dig(config, _joined(self.written_at, section.at(side)))
+            had = dig(earlier, _joined(self.target_at(earlier), section.found(side, earlier, self.target_at(earlier))))
             if isinstance(theirs, dict) and isinstance(had, dict):
                 section.table.respelled(theirs, had)
+
+    def placed(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
+        """Move every section to where it lies in an ``earlier`` config, and their own section likewise."""
+        side: Which = "left" if self.reverse else "right"
+        for section in self.sections:
+            had = section.found(side, earlier, self.target_at(earlier))
+            if had != section.at(side):
+                path = _joined(self.written_at, section.at(side))
+                moved = dig(config, path)
+                uproot(config, path)
+                plant(config, _joined(self.written_at, had), moved)
+        super().placed(config, earlier)
 
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
@@ -168,7 +190,7 @@ class PackedTable(ConfigTable):
         parts = []
         for section, scope in zip(self.sections, scopes, strict=True):
             own = {name.removeprefix(scope): value for name, value in facts.items() if name.startswith(scope)}
-            path = section.at("right" if self.reverse else "left")
+            path = section.found("right" if self.reverse else "left", config, base)
             with _named_with(path):
                 parts.append((section, path, section.table.begun(_section(config, base, path), known | own, release)))
         names = {f"{part.name}.{name}": value for part, _, run in parts for name, value in run.names.items()}

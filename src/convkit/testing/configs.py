@@ -34,7 +34,7 @@ def make_config(table: ConfigTable, random: Random, counted: Set[str] = frozense
     for part in table.sections if isinstance(table, PackedTable) else ():
         scope = f"{part.name}."
         theirs = {name.removeprefix(scope) for name in counted if name.startswith(scope)}
-        path, own = getattr(part, source), make_config(part.table, random, theirs)
+        path, own = part.at(source), make_config(part.table, random, theirs)
         there = dig(section, path)
         plant(section, path, own | (there if isinstance(there, dict) else {}))
     there = dig(config, base)

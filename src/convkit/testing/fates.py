@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -97,7 +98,8 @@ def check_fields(model: Model) -> None:
             said = _said(model, config, f"{path} = {value!r}")
             row = _plain_rows(model.mapping.config).get(path)
             if said is not None and said == silent and row is not None:
-                conversion = table.begun(config, facts_of(model.mapping, model.plan), model.options.release)
+                known = facts_of(model.mapping, model.plan) | _of_components(table, model.plan.names)
+                conversion = table.begun(config, known, model.options.release)
                 source = conversion.source
                 its = source.cls.find(path) if source.cls else None
                 if its is None or not source.applies(its) or its.is_neutral(value, source.release, source.names):
@@ -106,6 +108,12 @@ def check_fields(model: Model) -> None:
                 if default is None and isinstance(row, Field):
                     default = conversion.computed(row.null)
                 assert same(value, default), f"{model.mapping.name}: {path} = {value!r} is passed over in silence"
+
+
+def _of_components(table: ConfigTable, names: abc.Mapping[str, Any]) -> dict[str, Any]:
+    """The declared names of a table's components, which its own rows use."""
+    scopes = tuple(f"{part.name}." for part in table.sections) if isinstance(table, PackedTable) else ()
+    return {name: value for name, value in names.items() if name.startswith(scopes)} if scopes else {}
 
 
 def plainer(model: Model) -> Iterator[Model]:
@@ -160,4 +168,5 @@ def _fields(table: ConfigTable, config: dict[str, Any], base: str = "") -> Itera
     for path in class_fields(table, _source(table)):
         yield table, base, path
     for part in table.sections if isinstance(table, PackedTable) else ():
-        yield from _fields(part.table, config, ".".join(filter(None, (base, getattr(part, _source(table))))))
+        inside = part.found(_source(table), config, base)
+        yield from _fields(part.table, config, ".".join(filter(None, (base, inside))))
