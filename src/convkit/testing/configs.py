@@ -9,6 +9,7 @@ from typing import Any
 
 from convkit.config import ABSENT, REQUIRED, WHOLE, ConfigTable, Constant, Coupled, Field, Flag
 from convkit.config.classes import OF_CLASS, ClassField, every
+from convkit.config.sides import Which
 from convkit.config.tree import MISSING, dig, plant
 from convkit.mapping.components import PackedTable
 
@@ -25,7 +26,7 @@ def make_config(table: ConfigTable, random: Random, counted: Set[str] = frozense
     The fields needn't agree with each other: the table refuses what doesn't. ``counted`` are the declared names that
     are numbers of leaves.
     """
-    source = "right" if table.reverse else "left"
+    source: Which = "right" if table.reverse else "left"
     base = random.choice(getattr(table, f"{source}_at"))
     config: dict[str, Any] = {}
     section: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from convkit.config import ConfigTable, Converted, Field, Flag, Release
 from convkit.config.fates import fates
+from convkit.config.sides import Which
 from convkit.config.tree import dig, merge, missing_from, plant, same
 from convkit.errors import ConfigError
 from convkit.mapping import Mapping, inverse
@@ -158,7 +159,7 @@ def _without(config: dict[str, Any], section: str, path: str) -> dict[str, Any]:
     return found
 
 
-def _source(table: ConfigTable) -> str:
+def _source(table: ConfigTable) -> Which:
     return "right" if table.reverse else "left"
 
 

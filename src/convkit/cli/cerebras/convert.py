@@ -17,7 +17,8 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.cerebras.forms import AUTO, FORMS, Form, form_called, stem
-from convkit.cli.cerebras.names import COMPONENTS, Model, model_called, ways
+from convkit.cli.cerebras.names import Model, model_called, ways
+from convkit.cli.cerebras.packed import CHECKPOINT, YAML, check_given, has_parts
 from convkit.cli.convert import converted, print_summary
 from convkit.cli.options import allow_missing_option
 from convkit.cli.output import few_of, note, parse_size, say
@@ -28,6 +29,8 @@ from convkit.errors import ConvkitError, UnclaimedError, UsageError
 from convkit.execute.publish import writing
 from convkit.files.config_file import write_config
 from convkit.files.taken import refuse_taken
+from convkit.formats import get_format
+from convkit.mappings import get_layout
 from convkit.plan import Plan, Source
 from convkit.plan.detect import detect_layout
 from convkit.plan.earlier import layouts_before, release_before
@@ -143,17 +146,9 @@ def request_of(args: argparse.Namespace) -> Request:
     return Request(model_called(args.model), source, target)
 
 
-def refuse_packed(path: Path, model: Model) -> None:
-    """Refuse the outer folder of a packed model.
-
-    Raises:
-        UsageError: it is one.
-    """
-    inside = [name for name in COMPONENTS if (path / name).is_dir()]
-    if inside:
-        parts = " and ".join(f"{name}/" for name in inside)
-        problem = f"holds {parts}: {model.name} is packed of several models, which isn't built yet"
-        raise UsageError(problem, path=path, remedy="convert each part on its own")
+def in_folders(way: tuple[str, str]) -> bool:
+    """Whether one of these layouts is of parts in folders."""
+    return any(get_format(get_layout(name).format).components for name in way)
 
 
 @dataclass(frozen=True)
@@ -169,12 +164,17 @@ class Outputs:
     config: Path
 
     @classmethod
-    def of(cls, args: argparse.Namespace, target: Form) -> Outputs:
+    def of(cls, args: argparse.Namespace, target: Form, packed: bool = False) -> Outputs:
         """As the original has them: each beside its input, or all in one folder; transformers' config in its folder.
 
-        The original takes no folder as CHECKPOINT: what is made of one, and of a config in it, comes beside it.
+        The original takes no folder as CHECKPOINT: what is made of one, and of a config in it, comes beside it. What is
+        ``packed`` has names of its own, and its parts become folders in that of the outputs.
         """
         place = args.output_dir or args.source.parent
+        if packed and target.kind == "hf" and args.output_dir:
+            return cls(place, place / "config.json")
+        if packed and target.kind != "hf":
+            return cls(place / f"{CHECKPOINT}_to_{target.text}.mdl", place / f"{YAML}_to_{target.text}.yaml")
         checkpoint = place / f"{stem(args.source.name)}_to_{target.text}{'' if target.kind == 'hf' else '.mdl'}"
         if target.kind == "hf":
             return cls(checkpoint, checkpoint / "config.json")
@@ -203,20 +203,20 @@ class Outputs:
 def run(args: argparse.Namespace) -> int:
     """Convert, and print a summary."""
     request = request_of(args)
-    refuse_packed(args.source, request.model)
     found, how = request.ways, WriteOptions(shard_size=parse_size(args.hf_shard_size), indexed=True)
-    outputs = Outputs.of(args, request.target)
-    if outputs.apart:
-        refuse_taken(outputs.config, overwrite=args.overwrite)
-    _say_to_convert(args, request, outputs)
+    _open_parts(args, request, found)
     with in_their_words():
         with stage("reading"):
             source = opened(args)
         with source:
             with stage("planning"):
+                args.from_, args.to = way_from(found, lambda: detect_layout(source)[0].name, args.source)
+                outputs = Outputs.of(args, request.target, in_folders((args.from_, args.to)))
+                if outputs.apart:
+                    refuse_taken(outputs.config, overwrite=args.overwrite)
+                _say_to_convert(args, request, outputs)
                 # what an earlier conversion has lost, such as the head, comes back
                 args.headless = request.model.headless and not (outputs.is_file and layouts_before(source))
-                args.from_, args.to = way_from(found, lambda: detect_layout(source)[0].name, args.source)
                 args.release = request.target.release or request.source.release or _read_release(source)
                 plan = planned(args, source, drop_unclaimed=args.drop_unmatched_keys)
             _show_fates(args, plan)
@@ -231,11 +231,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _open_parts(args: argparse.Namespace, request: Request, found: list[tuple[str, str]]) -> None:
+    """See to it that the folder of a packed model is opened as one checkpoint, with the configs in it.
+
+    Raises:
+        ConvkitError: the folder isn't whole, or isn't given.
+    """
+    if request.source.kind != "hf":
+        return
+    if all(map(in_folders, found)):
+        check_given(args.source, args.config, request.model)
+    if has_parts(args.source, request.model):
+        args.source_format, args.config = "folders", None
+
+
 def _say_to_convert(args: argparse.Namespace, request: Request, outputs: Outputs) -> None:
     """Put what the flags say into those of ``convkit convert``."""
     args.target, args.format = outputs.checkpoint, None
     if request.target.kind == "hf":
-        args.format = "safetensors" if args.export_safetensors else "torch"
+        plain, own = ("folders", "folders-torch") if in_folders((args.from_, args.to)) else ("safetensors", "torch")
+        args.format = plain if args.export_safetensors else own
     elif args.export_safetensors:
         note("warning: --export-safetensors is for --tgt-fmt hf: left out")
     VOLUME.still = args.no_progress_bar

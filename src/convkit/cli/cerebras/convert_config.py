@@ -13,15 +13,16 @@ from msgspec import to_builtins
 
 from convkit.cli.cerebras.convert import (
     form_options,
+    in_folders,
     in_their_words,
     output_dir_option,
     overwrite_option,
-    refuse_packed,
     request_of,
     way_from,
 )
 from convkit.cli.cerebras.forms import AUTO
 from convkit.cli.cerebras.names import HEADS, SHOWN, Model
+from convkit.cli.cerebras.packed import YAML, has_parts, places_of, read_parts, write_parts
 from convkit.cli.convert import print_notes
 from convkit.cli.output import emit, say
 from convkit.config.tree import paths_of
@@ -49,22 +50,25 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert a config, and print where it is."""
     request = request_of(args)
-    refuse_packed(args.source, request.model)
     found, target = request.ways, request.target
     if request.source.text == AUTO:
         raise UsageError(f"--src-fmt {AUTO}: a config doesn't say its release", remedy="say it: --src-fmt cs-2.9")
-    name = f"{args.source.stem}_to_{target.text}.{'json' if target.kind == 'hf' else 'yaml'}"
-    place: Path = (args.output_dir or args.source.parent) / name
-    refuse_taken(place, overwrite=args.overwrite)
-    config = read_config(args.source)
+    packed = request.source.kind == "hf" and has_parts(args.source, request.model)
+    config = read_parts(args.source, request.model) if packed else read_config(args.source)
     with in_their_words():
         here, there = way_from(found, lambda: layout_of_config(config, args.source)[0].name, args.source)
         mapping = find_mapping(here, there)
+        folder: Path = args.output_dir or args.source.parent
+        apart = target.kind == "hf" and in_folders((here, there))
+        name = f"{YAML if packed else args.source.stem}_to_{target.text}.{'json' if target.kind == 'hf' else 'yaml'}"
+        places = places_of(folder, request.model) if apart else [folder / name]
+        for place in places:
+            refuse_taken(place, overwrite=args.overwrite)
         release = release_of(mapping, parse_release(target.release or request.source.release))
         document = _converted(args.source, config, mapping, release, facts_of(request.model, mapping))
-    with writing(place):
-        write_config(place, document["config"])
-    _show(args, document | {"target": str(place)})
+    with writing(places[0]):
+        write_parts(folder, document["config"]) if apart else write_config(places[0], document["config"])
+    _show(args, document | {"target": str(folder if apart else places[0])})
     return 0
 
 

@@ -78,7 +78,7 @@ def _notes(model: Model) -> Iterator[str]:
     if model.headless:
         yield "the base model, without an output head"
     if model.name in PACKED:
-        yield "the parts of a packed model aren't joined yet"
+        yield f"packed: its parts lie in the folders {' and '.join(PACKED[model.name])} of transformers' side"
     if "hf" not in model.layouts and len(model.layouts) == 1:
         yield "transformers has no such model: it goes from release to release only"
     if model.name in UNREACHABLE:

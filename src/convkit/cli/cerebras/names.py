@@ -69,9 +69,11 @@ SHOWN = {
     "bert-qa": "head qa",
     "roberta": "mlm",
 }
-#: folders of a packed model's components
-COMPONENTS = ("q_encoder", "ctx_encoder", "image_model", "text_model")
-PACKED = ("dpr", "dragon", "llava", "mmsimple-llava")
+#: packed models, each with the folders of its components on transformers' side
+PACKED = {
+    **dict.fromkeys(("dpr", "dragon"), ("q_encoder", "ctx_encoder")),
+    **dict.fromkeys(("llava", "mmsimple-llava"), ("image_model", "text_model")),
+}
 #: those that the original's command doesn't know, though its sources have a converter
 UNREACHABLE = ("dpr", "gpt_backbone", "jais-headless", "mllama", "vit", "vit-headless")
 #: those that the original knows, and refuses: their names aren't in ModelZoo's registry

@@ -14,21 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.checkpoint.source_files import readable
 from convkit.errors import ConvkitError
-from convkit.files.config_file import read_config
 from convkit.formats import safetensors
 from convkit.formats.folders.checkpoint import FoldersCheckpoint
+from convkit.formats.folders.configs import CONFIG, PREPROCESSORS, documents, read_configs
 from convkit.formats.folders.writer import FoldersWriter
 from convkit.formats.plain.shards import INDEX
 from convkit.formats.torch import format as torch_format
 
-CONFIG = "config.json"
-#: the section of the config with what else transformers has of a component, in a file of this name
-PREPROCESSORS = "preprocessor_config"
 #: what a component may be called: a folder of another name, such as ``checkpoint-100``, isn't one
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _FORMATS = (safetensors.FORMAT, torch_format.FORMAT)
@@ -69,7 +65,7 @@ class Folders(Format):
             raise ConvkitError("holds no folder with a checkpoint", path=path, remedy=remedy)
         with ExitStack() as opened:
             parts = {name: opened.enter_context(format.open(path / name)) for name, format in found.items()}
-            config, others = _config(path, parts), list(_others(path, parts))
+            config, others = read_configs(path, parts), list(_others(path, parts))
             opened.pop_all()
         return FoldersCheckpoint(path, self.name, parts, config, others)
 
@@ -95,7 +91,7 @@ class Folders(Format):
                     writers[name] = self.inner.create(path / name, inner, own, resume=resume)
                 opened.callback(writers[name].close)
             opened.pop_all()
-        return FoldersWriter(path, writers, _documents(options.config or {}))
+        return FoldersWriter(path, writers, documents(options.config or {}))
 
 
 def _components(path: Path) -> Iterator[tuple[str, Format]]:
@@ -105,25 +101,6 @@ def _components(path: Path) -> Iterator[tuple[str, Format]]:
         for folder in folders:
             if (format := next((one for one in _FORMATS if one.detect(folder)), None)) is not None:
                 yield folder.name, format
-
-
-def _config(path: Path, parts: Mapping[str, Checkpoint]) -> dict[str, Any] | None:
-    """The configs of the components; None if none has any.
-
-    Raises:
-        ConvkitError: one has none, though another has.
-    """
-    config: dict[str, Any] = {name: read_config(path / name / CONFIG) for name in parts if _is_in(path, name, CONFIG)}
-    lacking = [name for name in parts if name not in config]
-    if config and lacking:
-        raise ConvkitError(f"holds no {CONFIG}", path=path / lacking[0], remedy="add the component's config")
-    name = f"{PREPROCESSORS}.json"
-    preprocessors = {part: read_config(path / part / name) for part in parts if _is_in(path, part, name)}
-    return (config | ({PREPROCESSORS: preprocessors} if preprocessors else {})) or None
-
-
-def _is_in(path: Path, *names: str) -> bool:
-    return path.joinpath(*names).is_file()
 
 
 def _others(path: Path, parts: Mapping[str, Checkpoint]) -> Iterator[str]:
@@ -136,12 +113,6 @@ def _others(path: Path, parts: Mapping[str, Checkpoint]) -> Iterator[str]:
         for entry in sorted((path / name).iterdir()):
             if entry not in known and not entry.name.startswith(".") and not entry.name.endswith((INDEX, ".md")):
                 yield f"{name}/{entry.name}{'/' if entry.is_dir() else ''}"
-
-
-def _documents(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The files of a config, by their names in the folder."""
-    own = {f"{name}/{CONFIG}": section for name, section in config.items() if name != PREPROCESSORS}
-    return own | {f"{name}/{PREPROCESSORS}.json": one for name, one in config.get(PREPROCESSORS, {}).items()}
 
 
 @contextmanager
