@@ -115,6 +115,9 @@ def sizes(image: int, patch: int, *, square: bool = False, there: tuple[int, int
     return Coupled(fields, fields, to_cerebras, to_hf)
 
 
+NO_HEAD = "the checkpoint has no classifier: the base model is written"
+
+
 def _head(base: str, full: str) -> Coupled:
     """The row of the class: with the head, or the base model, if there is none or the user asks for it."""
 
@@ -125,8 +128,9 @@ def _head(base: str, full: str) -> Coupled:
         return Answer(names={"headless": True}, claims={"head": f"architectures = {full}"} if claimed else {})
 
     def to_hf(values: Values, names: Values) -> Answer:
-        headless = names.get("headless", False) or not names.get("head", True)
-        return Answer(names={"headless": headless})
+        asked, there = names.get("headless", False), names.get("head", True)
+        warnings = () if asked or there else (NO_HEAD,)  # the yaml of a base model has a number of classes too
+        return Answer(names={"headless": asked or not there}, warnings=warnings)
 
     return Coupled(("architectures",), (), to_cerebras, to_hf)
 
