@@ -73,8 +73,11 @@ def _vocabulary_to_cerebras(values: Values, names: Values) -> Answer:
 
 def _vocabulary_to_hf(values: Values, names: Values) -> Answer:
     source = values.get("src_vocab_size", 32128)
+    if values.get("tgt_vocab_size") not in (None, source):
+        problem = f"is {values['tgt_vocab_size']}, src_vocab_size {source}"
+        raise ConfigError(problem, key="tgt_vocab_size", remedy=ALIKE)
     size = source + (values.get("extra_ids") or 0)
-    return Answer({"vocab_size": size}, {"vocab": size, "source_vocab": source}, defaults={"src_vocab_size": source})
+    return Answer({"vocab_size": size}, {"vocab": size}, defaults={"src_vocab_size": source})
 
 
 #: declares ``gated``
@@ -91,5 +94,7 @@ TIED = (
     ),
     Field("scale_decoder_outputs", "share_embedding_weights", "tied", left_default=lambda names: names["ties"]),
 )
-#: declares ``vocab``, and on the way back ``source_vocab``, which is less by the extra ids
-VOCABULARY = Coupled(("vocab_size",), ("src_vocab_size", "extra_ids"), _vocabulary_to_cerebras, _vocabulary_to_hf)
+#: declares ``vocab``
+VOCABULARY = Coupled(
+    ("vocab_size",), ("src_vocab_size", "tgt_vocab_size", "extra_ids"), _vocabulary_to_cerebras, _vocabulary_to_hf
+)

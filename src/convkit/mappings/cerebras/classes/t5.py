@@ -18,7 +18,7 @@ _MUP = ("mup_base_d_model", "mup_base_d_ff")
 T5 = ConfigClass("T5ModelConfig", "ModelZoo 2.10.0, models/nlp/t5, T5ModelConfig", {
     "name": free(TEXT, ABSENT, since=(2, 4)),
     "src_vocab_size": ClassField(COUNT, 32128),
-    "tgt_vocab_size": ClassField(COUNT.or_null, lambda names: names["source_vocab"]),
+    "tgt_vocab_size": ClassField(COUNT.or_null, None),
     "extra_ids": ClassField(WHOLE.or_null, 0),
     "d_model": ClassField(COUNT, 512),
     "d_kv": ClassField(COUNT, 64),
