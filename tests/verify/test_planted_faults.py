@@ -13,7 +13,7 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import save_file
-from staged import compared
+from staged import compared, edited
 from torch import Tensor
 
 from convkit.oracles import get_oracle
@@ -175,6 +175,17 @@ def test_weights_that_one_side_names_are_left_weak_and_reported() -> None:
     ]
     assert found.sound and found.weak == weak and found.amplified is not None
     assert found.amplified[0] < BOUND / 5
+
+
+def test_norms_stored_minus_one_are_weak_by_what_is_used() -> None:
+    hf = {key: tensor * 2**-6 for key, tensor in GEMMA.tensors("hf").items()}
+    cs = {key: tensor * 2**-6 for key, tensor in GEMMA.tensors("cs").items()}
+    source, target = get_oracle("hf/gemma2")(GEMMA.hf_config, hf), get_oracle("cerebras/gemma2")(GEMMA.cs_config, cs)
+    norms = [role for role in source.roles if ".norm_" in f".{role}"]
+    target = target.rebuilt(tensors=edited(target, {role: 1 + source.part(role) for role in norms}))
+    found = compared(source, target, make_probe(source.facts, target.facts, length=40))
+    assert found.sound and found.amplified and found.amplified[0] < BOUND
+    assert not any("norm" in role for stage in source.stages for role in gains(source, target, stage))
 
 
 def test_an_expert_that_no_token_chose_is_named_as_not_shown() -> None:

@@ -3,8 +3,9 @@
 A freshly initialised model attends evenly, and its activations are nearly linear: rotation, head counts and the
 activation function leave no trace in its logits. So every weight that is much smaller than a trained model's is
 multiplied by a power of two, the same on both sides. That is exact in every float dtype, and errors of the conversion
-remain errors. Weights are named by the oracles' roles; no mapping is involved. Biases need no amplification. A weight
-that only one oracle names stays as it is on both sides, and is reported (:func:`left_weak`).
+remain errors. Of the scale of a norm that is stored minus one, what the model uses is multiplied. Weights are named by
+the oracles' roles; no mapping is involved. Biases need no amplification. A weight that only one oracle names stays as
+it is on both sides, and is reported (:func:`left_weak`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def stronger(
 def _multiplied(oracle: Oracle, role: str, gain: float, rows: Tensor | None) -> Tensor:
     part = oracle.part(role)
     if role != "embedding.weight" or rows is None:
-        return part * gain
+        added = oracle.offset(role)
+        return (part + added) * gain - added
     window = Rows(0, rows)
     return spread(part[rows] * gain, window, table(window, part.shape))
 
@@ -62,7 +64,7 @@ def _weights(oracle: Oracle, stage: str) -> list[str]:
 
 
 def _used(oracle: Oracle, role: str, rows: Tensor | None) -> Tensor:
-    part = oracle.part(role)
+    part = oracle.part(role) + oracle.offset(role)
     return part[rows] if role == "embedding.weight" and rows is not None else part
 
 
