@@ -44,7 +44,7 @@ class Layout:
     ``config_at`` lists the paths at which a config may hold the model's fields; ``signature`` reads the first.
     ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
     the weights that belong to the model and hold no weights: they are copied along. ``by_name``: its framework's name
-    alone doesn't mean it.
+    alone doesn't mean it, nor a config that another layout has too.
     """
 
     name: str

@@ -22,6 +22,7 @@ _ORACLES = {
     "cerebras/btlm": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/bloom": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/gemma2": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/dragon": ("convkit.oracles.cerebras.encoder", "CerebrasDragon"),
     "cerebras/dpr": ("convkit.oracles.cerebras.encoder", "CerebrasDpr"),
     "cerebras/esm-2": ("convkit.oracles.cerebras.encoder", "CerebrasEsm2"),
     "cerebras/falcon": ("convkit.oracles.cerebras.decoder", "CerebrasParallelDecoder"),

@@ -66,6 +66,8 @@ def layout_of_config(
     left = [match for match in likely if not any(match.within(other) for other in likely)]
     if len(left) > 1 and to is not None:
         left = [match for match in left if _leads(match.layout, to)] or left
+    if len(left) > 1:
+        left = [match for match in left if not match.layout.by_name] or left
     if len(left) == 1:
         return left[0].layout, left[0].why
     if left:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field, Written
-from convkit.mapping import Derived, Fact, LeftBehind, Mapping, Rule, Variant, under
+from convkit.mapping import AnyRule, Derived, Fact, LeftBehind, Mapping, Rule, Variant, under
 from convkit.mappings.cerebras import encoder as mz
 from convkit.mappings.cerebras.classes.bert import DPR_ENCODER
 from convkit.mappings.cerebras.common import ACTIVATIONS, HALF_TYPE, MODEL_AT, NOT_THE_MODEL, OPTIMIZER, Cs, Hf
@@ -24,14 +24,28 @@ Values = dict[str, Any]
 ENCODERS = {"question_encoder.": "DPRQuestionEncoder", "ctx_encoder.": "DPRContextEncoder"}
 BERT, TRUNK = "{=encoder}bert_model.", "{=cs}{=which}"
 
+
 # fmt: off
-RULES = (
-    LeftBehind("left", BERT + "pooler.{rest:*}", "this encoder has no pooler"),
-    Derived("left", BERT + "embeddings.position_ids", "positions", {"n": "positions"}),
-    Rule(BERT + "embeddings.word_embeddings.weight", TRUNK + mz.WORDS, "v d -> v d", v="vocab", d="hidden"),
-    *under(BERT + "embeddings.", TRUNK, embeddings("positions", 2)),
-    *under(BERT + "encoder.layer.{i}.", TRUNK + mz.LAYER, BERT_LAYER),
-)
+def rules(bert: str) -> tuple[AnyRule, ...]:
+    """The rules of an encoder that is a BERT of transformers below ``bert``, without what stands behind it."""
+    return (
+        LeftBehind("left", f"{bert}pooler.{{rest:*}}", "this encoder has no pooler"),
+        Derived("left", f"{bert}embeddings.position_ids", "positions", {"n": "positions"}),
+        Rule(f"{bert}embeddings.word_embeddings.weight", TRUNK + mz.WORDS, "v d -> v d", v="vocab", d="hidden"),
+        *under(f"{bert}embeddings.", TRUNK, embeddings("positions", 2)),
+        *under(f"{bert}encoder.layer.{{i}}.", TRUNK + mz.LAYER, BERT_LAYER),
+    )
+
+
+def variants(bert: str) -> tuple[Variant, ...]:
+    """What its checkpoints differ in, on both sides: the spelling of norms, the prefix of the whole model."""
+    return (
+        Variant("scale", "left", ("weight", "gamma"), f"{bert}embeddings.LayerNorm.{{=scale}}"),
+        Variant("shift", "left", ("bias", "beta"), f"{bert}embeddings.LayerNorm.{{=shift}}"),
+        Variant("cs", "right", ("model.", "model.model.", ""), f"{{=cs}}{{t:question_encoder|ctx_encoder}}.{mz.WORDS}"),
+    )
+
+
 PROJECTION = Rule("{=encoder}encode_proj.{p:weight|bias}", f"{TRUNK}{mz.POOLER}.{{p}}", "o ... -> o ...", o="hidden",
                   when="projected")
 
@@ -70,31 +84,30 @@ ROWS = (
     Field("max_position_embeddings", "max_position_embeddings", "positions"),
     Field("hidden_act", "encoder_nonlinearity", "act", values=ACTIVATIONS),
     Field("position_embedding_type", "position_embedding_type", values=(("absolute", "learned"),)),
-    Coupled(("projection_dim",), ("add_pooling_layer", "pooler_nonlinearity"), _projection_to_cerebras,
-            _projection_to_hf),
     Coupled((), ("num_segments", "disable_nsp"), lambda values, names: Answer(), _segments),
     Written("right", "freeze_ffn_bias_in_glu", False),
     HALF_TYPE,
 )
+WIDTH = Coupled(("projection_dim",), ("add_pooling_layer", "pooler_nonlinearity"), _projection_to_cerebras,
+                _projection_to_hf)
 HF = Hf("dpr", tuple(reversed(ENCODERS.values())), DPR_CONFIG, "", "", conventions={"norm": "post"})
 CS = Cs("dpr", "one encoder of DPR", DPR_ENCODER, {"norm": "post"}, ("BertModel",), yaml="bert_model", since=(2, 2),
-        unnamed={"model.add_pooling_layer": (True, False)})
+        unnamed={}, fields={"model.add_pooling_layer": (True, False)})  # yamls of DRAGON's don't say it
 
 MAPPING = Mapping(
     left=HF.layout,
     right=CS.layout,
-    rules=(*RULES, PROJECTION, NOT_THE_MODEL),
+    rules=(*rules(BERT), PROJECTION, NOT_THE_MODEL),
     config=ConfigTable(
         (Constant("left", "model_type", "dpr"), Constant("right", "name", "bert_model", also=("BertModel",)),
-         Written("left", "architectures", lambda names: [ENCODERS[names.get("which", "question_encoder.")]]), *ROWS),
+         Written("left", "architectures", lambda names: [ENCODERS[names.get("which", "question_encoder.")]]), *ROWS,
+         WIDTH),
         left=DPR_CONFIG, right=DPR_ENCODER, right_at=MODEL_AT,
     ),
     variants=(
         Variant("encoder", "left", tuple(ENCODERS), BERT + "embeddings.word_embeddings.weight",
                 usual=lambda names: names["which"]),
-        Variant("scale", "left", ("weight", "gamma"), BERT + "embeddings.LayerNorm.{=scale}"),
-        Variant("shift", "left", ("bias", "beta"), BERT + "embeddings.LayerNorm.{=shift}"),
-        Variant("cs", "right", ("model.", "model.model.", ""), f"{{=cs}}{{t:question_encoder|ctx_encoder}}.{mz.WORDS}"),
+        *variants(BERT),
         Variant("which", "right", tuple(ENCODERS), TRUNK + mz.WORDS,
                 usual=lambda names: names["encoder"]),
     ),

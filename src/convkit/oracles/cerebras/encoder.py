@@ -263,6 +263,16 @@ class CerebrasDpr(CerebrasBert):
         return x
 
 
+class CerebrasDragon(CerebrasDpr):
+    """One encoder of DRAGON, compared by its hidden states: in transformers it is a BERT, which doesn't choose one."""
+
+    layout = "cerebras/dragon"
+
+    def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
+        """See :meth:`Stack.after`."""
+        return x
+
+
 class CerebrasEsm2(CerebrasBert):
     """A pre-norm encoder with a norm after its layers; positions of a table or rotary.
 
