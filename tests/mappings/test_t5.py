@@ -11,6 +11,7 @@ from convkit.checkpoint import TensorSpec
 from convkit.config import Deviation
 from convkit.errors import ConfigError
 from convkit.mappings import find_mapping
+from convkit.mappings.cerebras.t5_fields import TIES_ANYWAY
 
 TO_CEREBRAS = find_mapping("hf/t5", "cerebras/t5").config
 TO_HF = TO_CEREBRAS.inverse()
@@ -70,6 +71,7 @@ def test_transformers_5_says_the_scale_and_always_ties(leaves: dict[str, TensorS
     assert made.target_config["model"]["share_embedding_weights"] is False
     source = "lm_head.weight" if leaves is UNTIED else "shared.weight"
     assert (source, "model.lm_head.weight") in carried(made)
+    assert (TIES_ANYWAY in made.warnings) is (leaves is TIED)
 
 
 def test_a_head_that_transformers_4_would_have_saved() -> None:

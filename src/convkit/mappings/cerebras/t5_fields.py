@@ -16,6 +16,7 @@ Values = dict[str, Any]
 
 TANH = "ModelZoo's T5 has the exact GELU, and not its tanh approximation"
 ALIKE = "transformers has one field for both"
+TIES_ANYWAY = "there is no lm_head.weight: the embedding is the head, as in transformers 5"
 #: transformers' names of other functions that are, nearly or exactly, one that ModelZoo's T5 has
 LIKE = dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu") | {"swish": "silu"}
 #: ModelZoo's activation -> transformers'
@@ -57,7 +58,9 @@ def _ties_to_cerebras(values: Values, names: Values) -> Answer:
     ties = values.get("tie_word_embeddings") is not False
     by_5 = "scale_decoder_outputs" in values  # it ties where there is no head, whatever the config says
     claims = {} if ties or by_5 else {"lm_head.weight": "tie_word_embeddings = False"}
-    return Answer(names={"ties": ties}, defaults={"tie_word_embeddings": True}, claims=claims)
+    headless = by_5 and not values["scale_decoder_outputs"] and names.get("head") == "shared"
+    warnings = (TIES_ANYWAY,) if headless else ()
+    return Answer(names={"ties": ties}, defaults={"tie_word_embeddings": True}, claims=claims, warnings=warnings)
 
 
 def _ties_to_hf(values: Values, names: Values) -> Answer:
