@@ -14,6 +14,7 @@ from convkit.oracles.tensors import OnDemand
 from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, IN_A_LAYER, Place
+from convkit.verify.equivalence.faults_of_images import OF_IMAGES
 from convkit.verify.equivalence.lanes import Lane, Models
 from convkit.verify.equivalence.noise import BASE
 from convkit.verify.equivalence.probe import positions_of
@@ -139,7 +140,8 @@ def check_that_faults_show_in_their_stage(oracle: Oracle, inputs: Inputs) -> set
     sound, planted = [*walked(oracle, inputs)], set[str]()
     first = {stage.partition(".layers.")[0]: stage for stage in reversed(oracle.layer_stages)}
     places = [(stage, oracle.layer_stages.index(stage), IN_A_LAYER) for stage in first.values()]
-    places += [(oracle.stages[0], None, BEFORE_THE_LAYERS), (oracle.stages[-1], None, AFTER_THE_LAYERS)]
+    before = (*BEFORE_THE_LAYERS, *OF_IMAGES)
+    places += [(oracle.stages[0], None, before), (oracle.stages[-1], None, AFTER_THE_LAYERS)]
     heads = frozenset(role.split(".")[1] for role in oracle.roles if role.startswith("head."))
     for stage, layer, kinds in places:
         place = Place(oracle, stage, layer, heads=heads)

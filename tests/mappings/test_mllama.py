@@ -150,6 +150,29 @@ def test_what_cannot_be_said_is_refused(section: str, change: dict[str, Any], ke
     assert refused.value.key == key and refused.value.remedy
 
 
+def test_the_epsilon_of_queries_and_keys(made: tuple[Path, Any]) -> None:
+    """transformers has one epsilon for all norms of the text model; ModelZoo's cross-attention has its own."""
+    config = json.loads((made[0] / "config.json").read_text())
+    table = find_mapping("hf/mllama", "cerebras/mllama").config
+    assert "attention_qk_norm_eps" not in _text(table.convert(_with_epsilon(config, 1e-5)))
+    written = table.convert(_with_epsilon(config, 3e-5))
+    assert _text(written)["attention_qk_norm_eps"] == _text(written)["layer_norm_epsilon"] == 3e-5
+    back = find_mapping("cerebras/mllama", "hf/mllama").config
+    assert back.convert(written.config).config["text_config"]["rms_norm_eps"] == 3e-5
+    del _text(written)["attention_qk_norm_eps"]
+    with pytest.raises(ConfigError) as refused:
+        back.convert(written.config)
+    assert refused.value.key == "text_model.attention_qk_norm_eps" and refused.value.remedy
+
+
+def _with_epsilon(config: dict[str, Any], epsilon: float) -> dict[str, Any]:
+    return config | {"text_config": config["text_config"] | {"rms_norm_eps": epsilon}}
+
+
+def _text(written: Any) -> dict[str, Any]:
+    return written.config["model"]["text_model"]
+
+
 def test_releases_without_cross_attention(made: tuple[Path, Any]) -> None:
     config = json.loads((made[0] / "config.json").read_text())
     with pytest.raises(ConfigError, match=r"since 2\.5"):

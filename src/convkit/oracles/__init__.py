@@ -33,6 +33,7 @@ _ORACLES = {
     "cerebras/jais": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/llama": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/mistral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
+    "cerebras/mllama": ("convkit.oracles.cerebras.mllama", "CerebrasMllama"),
     "cerebras/mixtral": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),
     "cerebras/roberta": ("convkit.oracles.cerebras.encoder", "CerebrasBert"),
     "cerebras/santacoder": ("convkit.oracles.cerebras.decoder", "CerebrasDecoder"),

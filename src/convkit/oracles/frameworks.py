@@ -39,6 +39,8 @@ _POLICY = "policy_model.model."
 _RETRIEVER = tuple(f"{one}.embedding_layer.word_embeddings.weight" for one in ("question_encoder", "ctx_encoder"))
 #: what only a vision transformer has
 _CLASS_TOKEN = "vit_model.embedding_layer.cls_embedding"
+#: what only a model of text and images has
+_IMAGE = "image_model.class_embedding"
 
 
 def _cerebras(keys: Collection[str], config: Config) -> str:
@@ -57,6 +59,8 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
         return "cerebras/roberta"
     if any(key.endswith(_CLASS_TOKEN) for key in keys):
         return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
+    if any(key.endswith(_IMAGE) for key in keys):
+        return "cerebras/mllama"
     if any(key.endswith(_RETRIEVER) for key in keys):
         return "cerebras/dpr"
     name = config.get("name")

@@ -23,7 +23,8 @@ class Input:
         like: the input whose shape it has; empty for one that has positions of its own.
         positions: the most positions that the model allows; None where nothing limits them.
         needed: whether the model can't run without it.
-        image: channels, height and width of pixels; empty for whole numbers.
+        image: channels, height and width of pixels, behind the numbers of images and tiles where the model takes
+            several; empty for whole numbers.
     """
 
     values: int = 0

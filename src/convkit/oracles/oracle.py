@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "attention": ("o",),
     "norm_attention_post": ("norm_attention_post",),
     "norm_cross": ("norm_cross",),
-    "cross_probabilities": ("cross_q", "cross_k"),
+    "cross_probabilities": ("cross_q", "cross_k", "norm_cross_q", "norm_cross_k"),
     "cross": ("cross_v", "cross_o"),
     "norm_ffn": ("norm_ffn",),
     "router": ("router",),
@@ -71,10 +71,13 @@ class Facts:
     switches_at: int = 0
     #: whether the head is tied to the embedding
     tied: bool = False
-    #: channels, height and width of the images that the model takes instead of ids; empty for ids
+    #: channels, height and width of the images that the model takes, instead of ids or besides; before them, where it
+    #: takes several tiles an image, the numbers of images and of tiles; empty for text alone
     image: tuple[int, ...] = ()
     #: height and width of a patch of them
     patch: tuple[int, ...] = ()
+    #: how many shapes there are into which tiles make an image
+    shapes: int = 0
 
     @property
     def base_matters(self) -> bool:
@@ -289,6 +292,10 @@ class Oracle(ABC):
     def part(self, role: str) -> Tensor:
         """The tensor of a role, ``[out, in]`` or ``[out]``."""
         return self.roles[role].of(self.tensors)
+
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer has rotary positions."""
+        return bool(self.facts.rotary)
 
     def offset(self, role: str) -> float:
         """What the model adds to the elements of a role as they are stored: 1 for scales of norms stored minus one."""

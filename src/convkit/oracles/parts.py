@@ -141,3 +141,23 @@ class Lines(Part):
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """See :meth:`Part.of`."""
         return self.view(tensors[self.key])
+
+
+@dataclass(frozen=True)
+class ChannelsLast(Part):
+    """A projection of patches ``[out, height * width * channels]``, seen with the channels first."""
+
+    #: height, width and channels
+    pixels: tuple[int, int, int] = (1, 1, 1)
+
+    def view(self, whole: Tensor) -> Tensor:
+        """See :meth:`Part.view`: ``[1, out, channels, height, width]``."""
+        return whole.unflatten(1, self.pixels).permute(0, 3, 1, 2)[None]
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """See :meth:`Part.of`."""
+        return self.view(tensors[self.key])[0].flatten(1)
+
+    def shape_of(self, whole: Sequence[int]) -> tuple[int, ...]:
+        """See :meth:`Part.shape_of`: that of the tensor."""
+        return tuple(whole)

@@ -26,6 +26,8 @@ Values = dict[str, Any]
 EXTRA = 8
 #: which layers attend to the image where a config doesn't say it
 USUAL = [3, 8, 13, 18, 23, 28, 33, 38]
+#: the field of ModelZoo's that says the epsilon of the norms of queries and keys, and its default
+EPSILON, USUAL_EPSILON = "attention_qk_norm_eps", 1e-5
 
 
 def _crossing(usual: list[int]) -> Any:
@@ -41,6 +43,19 @@ def _crossing(usual: list[int]) -> Any:
         return Answer(field, apart, defaults={} if stated is not None else field)
 
     return convert
+
+
+def _epsilon_to_cerebras(values: Values, names: Values) -> Answer:
+    eps = names["eps"]
+    return Answer({EPSILON: eps} if names["cross_layers"] and eps != USUAL_EPSILON else {})
+
+
+def _epsilon_to_hf(values: Values, names: Values) -> Answer:
+    found, eps = values.get(EPSILON, USUAL_EPSILON), names["eps"]
+    if names["cross_layers"] and found != eps:
+        problem = f"is {found}, and layer_norm_epsilon is {eps}"
+        raise ConfigError(problem, key=EPSILON, remedy="transformers has one epsilon for both: they must be the same")
+    return Answer()
 
 
 # fmt: off
@@ -70,6 +85,7 @@ TEXT = Mapping(
         *fixed(share_embedding_weights=False, num_extra_input_vocab_tokens=EXTRA),
         *EQUAL_HEADS_ROTATED, ACTIVATION, *NO_BIASES, grouped(8), rope(500000.0),
         Coupled(("cross_attention_layers",), ("cross_attention_layers",), _crossing(USUAL), _crossing([])),
+        Coupled((), (EPSILON,), _epsilon_to_cerebras, _epsilon_to_hf),
         Name("rows", lambda names: names["vocab"] + EXTRA, of="vocab"),
     ), left=MLLAMA_TEXT_CONFIG, right=LLAMA),
     axes={"i": "layers", "s": "self_layers", "x": "cross_layers"},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convkit.oracles.blocks.norms import Norm
 from convkit.oracles.blocks.weights import Leave, Weights
 
 if TYPE_CHECKING:
@@ -46,12 +47,19 @@ class Attention:
         leave("attention", out)
         return out
 
-    def across(self, weights: Weights, encoded: Tensor, bias: Tensor, leave: Leave, x: Tensor) -> Tensor:
-        """The same from ``x`` to what an encoder gave, ``encoded``; its roles begin with ``cross_``."""
+    def across(
+        self, weights: Weights, encoded: Tensor, bias: Tensor, leave: Leave, x: Tensor, *, norm: Norm | None = None
+    ) -> Tensor:
+        """The same from ``x`` to what an encoder gave, ``encoded``; its roles begin with ``cross_``.
+
+        With a ``norm``, the queries and keys of each head pass through ``norm_cross_q`` and ``norm_cross_k``.
+        """
         q, k, v = (
             weights.linear(f"cross_{role}", of).unflatten(-1, (-1, self.head_dim))
             for role, of in (("q", x), ("k", encoded), ("v", encoded))
         )
+        if norm:
+            q, k = norm(weights, "norm_cross_q", q), norm(weights, "norm_cross_k", k)
         mixed, probabilities = self.mix(q, k, v, bias)
         leave("cross_probabilities", probabilities)
         out = weights.linear("cross_o", mixed)

@@ -27,6 +27,8 @@ class Block:
     ``post``: each part is added to the stream, and a norm follows.
     ``parallel``: both parts work on the layer's input, behind a norm each, or behind one where there is no
     ``norm_ffn``.
+    Where the layer has them, ``gate_attention`` and ``gate_ffn`` (one number each, behind tanh) multiply what a part
+    adds to the stream in the ``pre`` order.
     """
 
     order: Literal["pre", "post", "parallel"]
@@ -69,7 +71,23 @@ class Block:
         attended = closed("norm_attention_post", self.attention(weights, first, bias, turn, leave))
         if self.order == "parallel":
             return x + attended + fed(normed("norm_ffn", x) if "norm_ffn.weight" in weights else first)
-        x = x + attended
+        x = x + gated(weights, "gate_attention", attended)
         if across:
             x = x + across(normed("norm_cross", x))
-        return x + closed("norm_ffn_post", fed(normed("norm_ffn", x)))
+        return x + gated(weights, "gate_ffn", closed("norm_ffn_post", fed(normed("norm_ffn", x))))
+
+    def reading(self, weights: Weights, x: Tensor, leave: Leave, across: Across) -> Tensor:
+        """A layer that attends to what an encoder gave in place of itself: ``across``, behind ``norm_cross``."""
+        normed = self.norm(weights, "norm_cross", x)
+        leave("norm_cross", normed)
+        x = x + gated(weights, "gate_attention", across(normed))
+        normed = self.norm(weights, "norm_ffn", x)
+        leave("norm_ffn", normed)
+        fed = self.feed(weights, normed, leave)
+        leave("ffn", fed)
+        return x + gated(weights, "gate_ffn", fed)
+
+
+def gated(weights: Weights, role: str, value: Tensor) -> Tensor:
+    """What a part gives, behind its gate if it has one."""
+    return value * weights[role].tanh() if role in weights else value

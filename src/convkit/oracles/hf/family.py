@@ -15,6 +15,20 @@ Names = str | tuple[str, ...]
 #: role -> module
 Modules = Mapping[str, Names]
 Config = dict[str, Any]
+#: role in a layer -> the point that its module's output is
+OUTPUTS = {
+    "norm_attention": "norm_attention",
+    "v": "v",
+    "o": "attention",
+    "norm_attention_post": "norm_attention_post",
+    "norm_cross": "norm_cross",
+    "cross_o": "cross",
+    "norm_ffn": "norm_ffn",
+    "gate": "gate",
+    "up": "up",
+    "down": "ffn",
+    "norm_ffn_post": "norm_ffn_post",
+}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.errors import ConvkitError
 from convkit.oracles.devices import device_of, moved
-from convkit.oracles.hf.family import Architecture, Family, names_of, trunk_of
+from convkit.oracles.hf.family import OUTPUTS, Architecture, Family, names_of, trunk_of
 from convkit.oracles.hf.loading import load, quiet, reading
 from convkit.oracles.hf.stages import Listener, Parts, first, in_order, listening, part_of_output, second
 from convkit.oracles.hf.wrong import other_base, wrong_rotary
@@ -43,20 +43,6 @@ _UNREAD = (
 )
 #: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"silu": "gelu", "gelu": "gelu_new", "gelu_new": "gelu", "relu": "gelu", "gelu_pytorch_tanh": "gelu"}
-#: role in a layer -> the point that its module's output is
-OUTPUTS = {
-    "norm_attention": "norm_attention",
-    "v": "v",
-    "o": "attention",
-    "norm_attention_post": "norm_attention_post",
-    "norm_cross": "norm_cross",
-    "cross_o": "cross",
-    "norm_ffn": "norm_ffn",
-    "gate": "gate",
-    "up": "up",
-    "down": "ffn",
-    "norm_ffn_post": "norm_ffn_post",
-}
 #: roles of a head that is the embedding where a model is tied
 _TIED = ("head.lm", "head.mlm")
 #: names of a parameter in checkpoints
@@ -82,9 +68,9 @@ class HfOracle(Oracle):
         with self._refusing(), quiet():
             self.parsed = getattr(transformers, f"{family.name}Config").from_dict(family.respelled(dict(config)))
         self.config = self.parsed.to_dict()
-        if not self.parsed.num_hidden_layers:
+        if not self.text.num_hidden_layers:
             raise ConvkitError("no layers", path=path, key="num_hidden_layers", remedy="see config.json")
-        self.parsed.use_cache = False  # a cache would make a layer's second call another one than its first
+        self.text.use_cache = False  # a cache would make a layer's second call another one than its first
         self.trunk, self.prefix = trunk_of(family, self._embedding, tensors)
         if f"{self.prefix}{self._embedding}.weight" not in tensors:
             remedy = f"is this a checkpoint of {self.layout}?"
@@ -94,6 +80,11 @@ class HfOracle(Oracle):
         self.base = dict(self.model.named_modules()).get(self.trunk, self.model)
         self.facts = self._facts()
         self.roles = dict(self._roles())
+
+    @property
+    def text(self) -> Any:
+        """The library's config of the model of text, which is the whole in most families."""
+        return self.parsed
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -161,7 +152,7 @@ class HfOracle(Oracle):
                     self.problems.append(f"{twin} differs from {original}: the config says that they are tied")
 
     def _facts(self) -> Facts:
-        config, family, rope = self.parsed, self.family, self._rope
+        config, family, rope = self.text, self.family, self._rope
         heads, rotary_dim = config.num_attention_heads, self._rotary_dim()
         if any("+" in role for role in family.inside):
             kv_heads = heads // family.cut(config)[1][0]
@@ -183,11 +174,11 @@ class HfOracle(Oracle):
 
     @property
     def _rope(self) -> dict[str, Any]:
-        return getattr(self.parsed, "rope_parameters", None) or {}
+        return getattr(self.text, "rope_parameters", None) or {}
 
     def _rotary_dim(self) -> int:
         """Dims of a head that are rotated; 0 for a model with other positions."""
-        config = self.parsed
+        config = self.text
         tables = getattr(config, "alibi", False) or getattr(config, "position_embedding_type", "") == "absolute"
         if not self.family.rotary or tables:
             return 0
@@ -195,7 +186,7 @@ class HfOracle(Oracle):
 
     @property
     def _head_dim(self) -> int:
-        return getattr(self.parsed, "head_dim", None) or self.parsed.hidden_size // self.parsed.num_attention_heads
+        return getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
 
     def _roles(self) -> Iterator[tuple[str, Part]]:
         family = self.family

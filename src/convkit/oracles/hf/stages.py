@@ -67,17 +67,21 @@ class Parts:
     nothing: Mapping[Module, Callable[..., Any]] = field(default_factory=dict)
     left: Callable[[Tensor], Any] = _either
 
-    def calls(self, inputs: Mapping[str, Tensor]) -> list[Call]:
-        """How the model calls each of its layers; no module with parameters runs."""
-        found: list[Call] = []
+    def calls(self, inputs: Mapping[str, Tensor]) -> dict[int, Call]:
+        """How the model calls each of its layers, by number; no module with parameters runs.
 
-        def record(hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-            found.append(Call(args, kwargs))
-            if len(found) == len(self.layers):
+        A layer that these inputs don't need isn't there.
+        """
+        found: dict[int, Call] = {}
+
+        def record(i: int, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+            found[i] = Call(args, kwargs)
+            if i + 1 == len(self.layers):
                 raise _Stopped
             return self.left(hidden_states)
 
-        with _instead(self._nothing_before() | dict.fromkeys(self.layers, record)), suppress(_Stopped):
+        layers = {layer: partial(record, i) for i, layer in enumerate(self.layers)}
+        with _instead(self._nothing_before() | layers), suppress(_Stopped):
             self.model(**inputs)
         return found
 
@@ -85,24 +89,32 @@ class Parts:
         """The hidden states that enter the first layer, or those that enter a later one if those before it do
         nothing.
         """
-        found: list[Tensor] = []
+        return self.reaching(inputs, layer, {})[0]
 
-        def stop(hidden_states: Tensor, *_: Any, **__: Any) -> None:
-            found.append(hidden_states)
+    def reaching(self, inputs: Mapping[str, Tensor], layer: int, returned: Mapping[int, Tensor]) -> tuple[Tensor, Call]:
+        """The hidden states that enter a layer, and its call, if those before it return these hidden states: by their
+        numbers, where one that isn't named does nothing.
+        """
+        found: list[tuple[Tensor, Call]] = []
+
+        def stop(hidden_states: Tensor, *args: Any, **kwargs: Any) -> None:
+            found.append((hidden_states, Call(args, kwargs)))
             raise _Stopped
 
-        with (
-            _instead(dict.fromkeys(self.layers[:layer], self._passed) | {self.layers[layer]: stop}),
-            suppress(_Stopped),
-        ):
+        before = dict.fromkeys(self.layers[:layer], self._passed)
+        before |= {self.layers[i]: partial(self._returning, hidden) for i, hidden in returned.items()}
+        with _instead(before | {self.layers[layer]: stop}), suppress(_Stopped):
             self.model(**inputs)
         return found[0]
 
-    def leaving(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> Any:
-        """What the model returns if its last layer returns these hidden states."""
-        layers = dict.fromkeys(self.layers, self._passed) | {self.layers[-1]: lambda *_, **__: self.left(hidden)}
+    def leaving(self, inputs: Mapping[str, Tensor], hidden: Tensor, last: int = -1) -> Any:
+        """What the model returns if its last layer, or the ``last`` that it calls, returns these hidden states."""
+        layers = dict.fromkeys(self.layers, self._passed) | {self.layers[last]: partial(self._returning, hidden)}
         with _instead(self._nothing_before() | layers):
             return self.model(**inputs)
+
+    def _returning(self, hidden: Tensor, *_: Any, **__: Any) -> Any:
+        return self.left(hidden)
 
     def _passed(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
         return self.left(hidden_states)

@@ -10,9 +10,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.hf.encoder_decoders import TwoStacks
-from convkit.oracles.hf.family import Architecture, Modules, names_of
+from convkit.oracles.hf.family import OUTPUTS, Architecture, Modules, names_of
 from convkit.oracles.hf.loading import Source, reading
-from convkit.oracles.hf.model import OUTPUTS, HfOracle
+from convkit.oracles.hf.model import HfOracle
 from convkit.oracles.hf.stages import Call, Listener, Parts, first, in_order, last, listening
 from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Facts, State, Trace

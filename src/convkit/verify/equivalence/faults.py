@@ -7,7 +7,7 @@ all ones), or where the model has no place for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from convkit.oracles.oracle import Oracle
 
+#: a gate whose tanh is 1 in float32
+_OPEN = 20.0
 #: parts that are replaced, by role
 Changes = Mapping[str, "Tensor | Callable[[], Tensor]"]
 
@@ -49,6 +51,10 @@ class Place:
     def has(self, role: str) -> bool:
         """Whether the model has this role."""
         return role in self.oracle.roles
+
+    def reads(self, role: str) -> bool:
+        """Whether the model has this role outside the layers, and the stage is the first that reads it."""
+        return self.has(role) and self.oracle.stage_of(role) == self.stage
 
     @property
     def experts(self) -> int:
@@ -152,8 +158,10 @@ def _other_rotary(end: str, place: Place) -> Changes:
 
 
 def _turns(place: Place) -> bool:
-    facts, keys = place.oracle.facts, place.role("k.weight")
-    return bool(facts.rotary) and place.oracle.part(keys).shape[0] // facts.kv_heads >= facts.rotary_dim
+    facts, keys, layer = place.oracle.facts, place.role("k.weight"), place.layer
+    if layer is None or not place.oracle.rotates(layer):
+        return False
+    return place.oracle.part(keys).shape[0] // facts.kv_heads >= facts.rotary_dim
 
 
 def _wrong_heads(place: Place) -> Changes:
@@ -210,6 +218,7 @@ def _next_layer(place: Place) -> Changes:
     after = f"layers.{((place.layer or 0) + 1) % oracle.facts.layers}."
     own = [role.removeprefix(at) for role in oracle.roles if role.startswith(at)]
     both = [role for role in own if place.has(after + role)] if after != at else []
+    both = [role for role in both if oracle.part_shape(at + role) == oracle.part_shape(after + role)]
     return {at + role: partial(oracle.part, after + role) for role in both}
 
 
@@ -245,7 +254,7 @@ def _of_the_other_stack(place: Place) -> Changes:
 def _shift_vocabulary(place: Place) -> Changes:
     """Give each id the row before its own."""
     role = "embedding.weight"
-    if not place.has(role):
+    if not place.reads(role):
         return {}
     whole, rows = place.oracle.part(role), place.rows
     if rows is None:
@@ -254,45 +263,32 @@ def _shift_vocabulary(place: Place) -> Changes:
     return {role: spread(whole[(rows - 1) % whole.shape[0]], window, table(window, whole.shape))}
 
 
-def _roll(role: str, place: Place) -> Changes:
+def roll(role: str, place: Place) -> Changes:
     """Shift the rows of a small table by one."""
-    return {role: place.oracle.part(role).roll(1, 0)} if place.has(role) else {}
+    return {role: place.oracle.part(role).roll(1, 0)} if place.reads(role) else {}
+
+
+def without_gates(roles: Iterable[str], place: Place) -> Changes:
+    """Leave out gates, as if the parts behind them were added as they are."""
+    return {role: place.oracle.part(role) * 0 + _OPEN for role in roles if place.has(role)}
+
+
+def _without_gates_of_a_layer(place: Place) -> Changes:
+    return without_gates(map(place.role, ("gate_attention", "gate_ffn")), place)
 
 
 def _off_by_the_padding(place: Place) -> Changes:
     """Count positions from 0, where the model counts them from the padding's id on."""
     role, padding = "positions.weight", place.oracle.facts.padding
-    if padding is None or not place.has(role):
+    if padding is None or not place.reads(role):
         return {}
     return {role: place.oracle.part(role).roll(-(padding + 1), 0)}
-
-
-def _class_token_last(place: Place) -> Changes:
-    """Read a table of positions whose last row is the class token's as if it were the first."""
-    import torch
-
-    token, patches = "class_position.weight", "patch_positions.weight"
-    if not (place.has(token) and place.has(patches)):
-        return {}
-    rows = torch.cat((place.oracle.part(patches), place.oracle.part(token)))
-    return {token: rows[:1], patches: rows[1:]}
-
-
-def _turned_patches(axes: tuple[int, int, int], place: Place) -> Changes:
-    """Read the pixels of each patch as if they were stored in another order of channels, rows and columns."""
-    role, facts = "patches.weight", place.oracle.facts
-    if not place.has(role):
-        return {}
-    weight, sizes = place.oracle.part(role), (facts.image[0], *facts.patch)
-    stored = weight.unflatten(1, tuple(sizes[axis] for axis in axes))
-    back = [1 + axes.index(axis) for axis in range(len(axes))]
-    return {role: stored.permute(0, *back).flatten(1)}
 
 
 def _norm_as_made(place: Place) -> Changes:
     """Leave the embedding's norm as it is made."""
     made = {"norm_embedding.weight": 1.0, "norm_embedding.bias": 0.0}
-    return {role: place.oracle.part(role) * 0 + value for role, value in made.items() if place.has(role)}
+    return {role: place.oracle.part(role) * 0 + value for role, value in made.items() if place.reads(role)}
 
 
 def _wrong_tie(head: str, place: Place) -> Changes:
@@ -347,18 +343,16 @@ IN_A_LAYER = (
     *(Kind(f"cast one weight to {dtype}", partial(_cast, dtype)) for dtype in ("bfloat16", "float8_e4m3fn")),
     Kind("norm scale off by one", _add_one),
     Kind("slopes in reverse", _reverse_slopes),
+    Kind("gates left out", _without_gates_of_a_layer),
     Kind("relative positions of the other stack", _of_the_other_stack, elsewhere=True),
 )
 #: what can be wrong before the layers
 BEFORE_THE_LAYERS = (
     Kind("shift the vocabulary by one row", _shift_vocabulary),
-    Kind("shift the positions by one row", partial(_roll, "positions.weight")),
+    Kind("shift the positions by one row", partial(roll, "positions.weight")),
     Kind("positions off by the padding", _off_by_the_padding),
-    Kind("swap the token types", partial(_roll, "segments.weight")),
+    Kind("swap the token types", partial(roll, "segments.weight")),
     Kind("the embedding's norm not loaded", _norm_as_made),
-    Kind("the class token's position last for first", _class_token_last),
-    Kind("transpose the patches", partial(_turned_patches, (0, 2, 1))),
-    Kind("channels of the patches last for first", partial(_turned_patches, (1, 2, 0))),
 )
 #: what can be wrong after them
 AFTER_THE_LAYERS = (
@@ -368,11 +362,11 @@ AFTER_THE_LAYERS = (
     ),
     Kind(
         "shift the rows of a classifier",
-        _if_compared("classifier", partial(_roll, "head.classifier.weight")),
+        _if_compared("classifier", partial(roll, "head.classifier.weight")),
     ),
     Kind(
         "swap the classes of the next sentence head",
-        _if_compared("nsp", partial(_roll, "head.nsp.weight")),
+        _if_compared("nsp", partial(roll, "head.nsp.weight")),
     ),
     *(Kind("tie the head to the embedding", _if_compared(head, partial(_wrong_tie, head))) for head in ("lm", "mlm")),
     *(Kind("untie the head and let it drift", _if_compared(head, partial(_drifted, head))) for head in ("lm", "mlm")),

@@ -47,7 +47,9 @@ def make_probe(
     source: Facts, target: Facts, length: int, seed: int = SEED, takes: Collection[str] = TEXT
 ) -> dict[str, Tensor]:
     """Draw random ids, int64 ``[2, length]``, that both models know; the same for the same seed. Models of images get
-    ``pixel_values`` instead, float32 ``[2, channels, height, width]``, normally distributed.
+    ``pixel_values``, float32 ``[2, channels, height, width]``, normally distributed: instead, or besides if they have a
+    vocabulary. Where tiles make an image, the rows' images have the first and the last shape, as ``aspect_ratio_ids``
+    (int64 ``[2, 1]``, from 1 on) say.
 
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
     ``token_type_ids``: two types if the models have them. ``takes`` names what both models take.
@@ -60,10 +62,15 @@ def make_probe(
     if source.image != target.image:
         problem = f"the source takes {_of(source)}, the target {_of(target)}"
         raise ConvkitError(problem, remedy="their configs are of different models")
+    probe: dict[str, Tensor] = {}
     if source.image:
-        return {"pixel_values": torch.randn(ROWS, *source.image, generator=generator)}
+        probe["pixel_values"] = torch.randn(ROWS, *source.image, generator=generator)
+    if "aspect_ratio_ids" in takes:
+        probe["aspect_ratio_ids"] = torch.tensor([[1], [min(source.shapes, target.shapes)]])
     vocab = min(source.vocab_size, target.vocab_size)
-    probe = {"input_ids": torch.randint(vocab, (ROWS, length), generator=generator)}
+    if not vocab:
+        return probe
+    probe["input_ids"] = torch.randint(vocab, (ROWS, length), generator=generator)
     if "decoder_input_ids" in takes:
         probe["decoder_input_ids"] = torch.randint(vocab, (ROWS, length), generator=generator)
     pads = [facts.padding for facts in (target, source) if facts.padding is not None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convkit.errors import ConvkitError, UsageError
 from convkit.verify.equivalence.budget import slice_within
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, Kind, Place, of_configs
+from convkit.verify.equivalence.faults_of_images import OF_IMAGES
 from convkit.verify.equivalence.findings import enter
 from convkit.verify.equivalence.lanes import Inputs, Lane, Models
 from convkit.verify.equivalence.pieces import costs, pieces, used_rows
@@ -112,10 +113,10 @@ class Walk:
         rows = None if layer is not None or stage == self.stages[-1] else self.rows
         place = Place(target, stage, layer, rows, self._heads)
 
-        outside = {self.stages[0]: BEFORE_THE_LAYERS, self.stages[-1]: AFTER_THE_LAYERS}
+        outside = AFTER_THE_LAYERS if stage == self.stages[-1] else (*BEFORE_THE_LAYERS, *OF_IMAGES)
 
         def plant() -> list[Trial]:
-            due = self.schedule.due(place, outside.get(stage, ())) if self.record.sound else []
+            due = self.schedule.due(place, outside) if self.record.sound else []
             new = [kind for kind in due if layer is not None or not self.record.caught(kind.name)]
             return [Trial(kind, self._lane(kind)) for kind in new]
 
