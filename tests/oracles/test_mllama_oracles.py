@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from staged import (
     check_that_a_fault_shows_in_its_stage,
     check_that_faults_show_in_their_stage,
@@ -165,3 +165,14 @@ def test_another_epsilon_of_queries_and_keys_is_seen(sides: dict[str, Path], tmp
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
     verdict = equivalence(*sides.values(), target_config=tmp_path / "other.yaml")
     assert not verdict.passed
+
+
+def test_a_projector_of_other_numbers_is_named(sides: dict[str, Path], tmp_path: Path) -> None:
+    key = "model.projection.weight"
+    with open_model(sides["cerebras/mllama"]) as opened:
+        tensors = {one: opened.oracle.tensors[one].clone() for one in opened.oracle.tensors}
+    save_file(tensors | {key: tensors[key] * 1.01}, tmp_path / "cs.safetensors")
+    config = sides["cerebras/mllama"].with_suffix(".yaml")
+    verdict = equivalence(sides["hf/mllama"], tmp_path / "cs.safetensors", target_config=config)
+    assert not verdict.passed
+    assert verdict.details["parted"]["state"] == "encoded" and key in verdict.details["parted"]["target"]

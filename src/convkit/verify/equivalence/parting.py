@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 #: the roles that feed each state or output outside the layers
 _FEEDS = {
     "embedding": ("embedding", "positions", "segments", "norm_embedding"),
-    "encoded": ("norm_encoder",),
+    "encoder.between": ("norm_encoder", "tiles_after"),
+    "encoded": ("norm_encoder", "projector"),
     "decoder.embedding": ("embedding", "embedding_decoder", "positions"),
     "final": ("norm_final", "norm_decoder"),
     "pooled": ("pooler",),
