@@ -173,6 +173,17 @@ class PackedTable(ConfigTable):
                 plant(config, _joined(self.written_at, had), moved)
         super().placed(config, earlier)
 
+    def kept(self, config: dict[str, Any], lost: abc.Mapping[str, Any]) -> None:
+        """Do so for the fields of every section, and for those beside them."""
+        side: Which = "left" if self.reverse else "right"
+        at = self.target_at(config)
+        for section in self.sections:
+            path = _joined(at, section.found(side, config, at))
+            theirs, gone = dig(config, path), dig(lost, path)
+            if isinstance(theirs, dict) and isinstance(gone, dict):
+                section.table.kept(theirs, gone)
+        super().kept(config, lost)
+
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
     ) -> Converted:

@@ -224,7 +224,7 @@ class Search:
                     names, lambda known: self.mapping.config.convert(config, known, options.release)
                 )
             except ConfigError:
-                if attempt == (GUESSES if measures else 1):
+                if attempt >= (GUESSES if measures else 1):
                     raise
             else:
                 if claimed := {fact: True for fact in converted.claims if names.get(fact) is False}:

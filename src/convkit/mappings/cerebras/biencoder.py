@@ -1,0 +1,155 @@
+"""hf/dpr-biencoder <-> cerebras/dpr-biencoder, and hf/dragon <-> that: an encoder of questions and one of contexts.
+
+The text is what the first token becomes, behind a projection if ModelZoo's ``pooler_type`` says so. A DRAGON is two
+BERTs, whose own poolers and heads nobody uses.
+
+Facts: ModelZoo release 2.10.0, ``models/nlp/dpr``, ``tools/checkpoint_converters/{dpr,dragon}.py`` (rules of cs-2.2 ...
+cs-2.9); transformers, ``models/dpr``; facebook/dragon-plus-{query,context}-encoder on the hub.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Row, Written
+from convkit.mapping import AnyRule, Component, Layout, LeftBehind, Mapping, Rule, Variant, pack
+from convkit.mappings.cerebras import dpr
+from convkit.mappings.cerebras.classes import RELEASES
+from convkit.mappings.cerebras.classes.dpr import DPR
+from convkit.mappings.cerebras.common import MODEL_AT, NOT_THE_MODEL, OPTIMIZER
+from convkit.mappings.cerebras.hf_classes.bert import BERT_CONFIG
+
+Values = dict[str, Any]
+#: a component, and how keys of its encoder begin in both frameworks
+ENCODERS = {"q_encoder": "question_encoder.", "ctx_encoder": "ctx_encoder."}
+
+
+def _folders(name: str, summary: str, model_type: str) -> Layout:
+    signature = {f"{part}.model_type": model_type for part in ENCODERS}
+    return Layout(name, f"{summary} in the folders q_encoder and ctx_encoder", "folders", "config.json",
+                  conventions={"norm": "post"}, signature=(signature,))  # fmt: skip
+
+
+CS = Layout(
+    "cerebras/dpr-biencoder",
+    "ModelZoo DPRModel with two encoders, releases 2.2 ... 2.10",
+    "cerebras-h5",
+    "params.yaml",
+    releases=RELEASES[1:],
+    conventions={"norm": "post"},
+    config_at=MODEL_AT,
+    signature=(
+        {"model.name": "dpr"},
+        {"model.name": None, "model.use_biencoder": True},
+        {"model.name": None, "model.scale_similarity": (True, False)},
+    ),
+)
+
+
+def _pooler_to_cerebras(values: Values, names: Values) -> Answer:
+    projected = [names.get(f"{part}.projected", False) for part in ENCODERS]
+    if len(set(projected)) > 1:
+        remedy = "ModelZoo's encoders both have one, or neither"
+        raise ConfigError("only one of the encoders has a projection", key="projection_dim", remedy=remedy)
+    return Answer({"pooler_type": "ffn_pooler" if projected[0] else "cls"})
+
+
+def _pooler_to_hf(values: Values, names: Values) -> Answer:
+    pooler = values.get("pooler_type", "cls")
+    if pooler not in ("cls", "ffn_pooler"):
+        remedy = "transformers' encoders give what the first token becomes, behind a projection if there is one"
+        raise ConfigError(f"is {pooler!r}", key="pooler_type", remedy=remedy)
+    projected = all(names.get(f"{part}.projected", False) for part in ENCODERS)
+    has = "have" if projected else "haven't"
+    corrected = f"the config says pooler_type = {pooler}, the encoders {has} a projection each: corrected"
+    return Answer(warnings=() if projected == (pooler == "ffn_pooler") else (corrected,))
+
+
+ROWS: tuple[Row, ...] = (
+    Constant("right", "name", "dpr"),
+    Constant("right", "use_biencoder", True),
+    Coupled((), ("pooler_type",), _pooler_to_cerebras, _pooler_to_hf),
+    Written("right", "softmax_temperature", 1),
+    Written("right", "mutual_information", False),
+    Written("right", "scale_similarity", False),
+    Written("right", "compute_eval_metrics", False),
+)
+
+
+def _encoder(of: Mapping, part: str, rows: tuple[Row, ...] = (), **choices: str) -> Component:
+    fixed = {"cs": "", "which": ENCODERS[part], **choices}
+    name = Constant("right", "name", "bert_model", also=("BertModel", "dpr"))
+    return Component(of, right="", choices=fixed, rows=(name, *rows))
+
+
+def _packed(hf: Layout, components: dict[str, Component]) -> Mapping:
+    whole = Variant("cs", "right", ("model.", "model.model.", ""), f"{{=cs}}{ENCODERS['q_encoder']}{{rest:*}}")
+    table = ConfigTable(ROWS, right=DPR, right_at=MODEL_AT)
+    mapping = pack(hf, CS, components, table, under=("", "{=cs}"), rules=(NOT_THE_MODEL,), variants=(whole,))
+    return replace(mapping, parts=(*mapping.parts, OPTIMIZER))
+
+
+def _bare(of: Mapping) -> Mapping:
+    """Without what doesn't belong to the model: the pack leaves it behind."""
+    return replace(of, rules=tuple(rule for rule in of.rules if rule is not NOT_THE_MODEL), parts=())
+
+
+def _dragon() -> Mapping:
+    """An encoder of ModelZoo's DPR, and BERT's keys: of the base model, or of one for masked words."""
+
+    def moved(rule: AnyRule) -> AnyRule:
+        if isinstance(rule, Rule):
+            return rule.changed(left=tuple(key.replace(dpr.BERT, "{=bert}") for key in rule.left))
+        key: str = getattr(rule, "key")  # noqa: B009
+        return replace(rule, key=key.replace(dpr.BERT, "{=bert}"))  # type: ignore[type-var]
+
+    def at(text: str) -> str:
+        return text.replace(dpr.BERT, "{=bert}")
+
+    rules = tuple(moved(rule) for rule in dpr.RULES)
+    unprojected = tuple(row for row in dpr.MAPPING.config.rows if ("left", "projection_dim") not in row.places())
+    return replace(
+        dpr.MAPPING,
+        rules=(*rules, LeftBehind("left", "cls.{rest:*}", "this encoder has no head")),
+        config=replace(
+            dpr.MAPPING.config,
+            rows=(*unprojected, Coupled((), ("add_pooling_layer", "pooler_nonlinearity"), _plain, _unpooled)),
+            left=BERT_CONFIG,
+        ),
+        variants=(
+            Variant("bert", "left", ("", "bert."), at(dpr.BERT) + "embeddings.word_embeddings.weight"),
+            *(replace(one, probe=at(one.probe)) for one in dpr.MAPPING.variants if one.name in ("scale", "shift")),
+            *(one for one in dpr.MAPPING.variants if one.side == "right"),
+        ),
+        facts=(),
+        parts=(),
+    )
+
+
+def _plain(values: Values, names: Values) -> Answer:
+    return Answer({"add_pooling_layer": False, "pooler_nonlinearity": "tanh"}, {"projected": False})
+
+
+def _unpooled(values: Values, names: Values) -> Answer:
+    return Answer(names={"projected": False})  # whether there is one, pooler_type says
+
+
+def _named(name: str, model_type: str) -> tuple[Row, ...]:
+    return (Constant("left", "model_type", model_type), Written("left", "architectures", [name]))
+
+
+DPR_CLASSES = {"q_encoder": "DPRQuestionEncoder", "ctx_encoder": "DPRContextEncoder"}
+MAPPINGS = (
+    _packed(
+        _folders("hf/dpr-biencoder", "transformers DPRQuestionEncoder, DPRContextEncoder", "dpr"),
+        {
+            part: _encoder(_bare(dpr.MAPPING), part, _named(DPR_CLASSES[part], "dpr"), encoder=ENCODERS[part])
+            for part in ENCODERS
+        },
+    ),
+    _packed(
+        _folders("hf/dragon", "DRAGON, two of transformers' BertModel", "bert"),
+        {part: _encoder(_dragon(), part, _named("BertModel", "bert")) for part in ENCODERS},
+    ),
+)
