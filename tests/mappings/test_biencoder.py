@@ -20,7 +20,7 @@ from convkit.mappings import find_mapping
 from convkit.plan import make_plan, open_source
 
 CS = "cerebras/dpr-biencoder"
-LEFT = {"dpr": "hf/dpr-biencoder", "dragon": "hf/dragon"}
+LEFT = {"dpr": "hf/dpr-biencoder", "dragon": "hf/dragon-biencoder"}
 CASES = [
     *(("dpr", "base", release) for release in ("2.3", "2.4", "2.9")),
     *(("dpr", case, "2.9") for case in ("pooler", "position_ids")),
@@ -50,7 +50,7 @@ def test_it_is_what_the_original_makes(model: str, case: str, release: str, tmp_
     same_tensors(made, golden / "flat.npz")
     theirs = dict(flat(yaml.safe_load((golden / f"config_to_cs-{release}.yaml").read_text())))
     ours = dict(flat(yaml.safe_load((tmp_path / "m.yaml").read_text())))
-    assert {field.rpartition(".")[2] for field in theirs.keys() - ours.keys()} == UNUSED
+    assert {field.rpartition(".")[2] for field in theirs.keys() - ours.keys()} <= UNUSED
     differing = {(field.rpartition(".")[2], value) for field, value in ours.items() if theirs.get(field, "") != value}
     assert differing <= OURS.items()
     assert main(["roundtrip", str(source), str(made)]) == 0

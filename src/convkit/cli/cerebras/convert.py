@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and print a summary."""
     request = request_of(args)
     found, how = request.ways, WriteOptions(shard_size=parse_size(args.hf_shard_size), indexed=True)
-    _open_parts(args, request, found)
+    found = _open_parts(args, request, found)
     with in_their_words():
         with stage("reading"):
             source = opened(args)
@@ -231,18 +231,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_parts(args: argparse.Namespace, request: Request, found: list[tuple[str, str]]) -> None:
-    """See to it that the folder of a packed model is opened as one checkpoint, with the configs in it.
+def _open_parts(args: argparse.Namespace, request: Request, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """See to it that the folder of a packed model is opened as one checkpoint, with the configs in it; return the ways
+    that start from what is given.
 
     Raises:
         ConvkitError: the folder isn't whole, or isn't given.
     """
     if request.source.kind != "hf":
-        return
-    if all(map(in_folders, found)):
+        return found
+    packed = has_parts(args.source, request.model)
+    if packed or all(map(in_folders, found)):
         check_given(args.source, args.config, request.model)
-    if has_parts(args.source, request.model):
         args.source_format, args.config = "folders", None
+    return [way for way in found if in_folders(way) == packed]
 
 
 def _say_to_convert(args: argparse.Namespace, request: Request, outputs: Outputs) -> None:

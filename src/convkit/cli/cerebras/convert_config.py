@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if request.source.text == AUTO:
         raise UsageError(f"--src-fmt {AUTO}: a config doesn't say its release", remedy="say it: --src-fmt cs-2.9")
     packed = request.source.kind == "hf" and has_parts(args.source, request.model)
+    if request.source.kind == "hf":
+        found = [way for way in found if in_folders(way) == packed] or found
     config = read_parts(args.source, request.model) if packed else read_config(args.source)
     with in_their_words():
         here, there = way_from(found, lambda: layout_of_config(config, args.source)[0].name, args.source)

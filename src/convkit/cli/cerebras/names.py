@@ -21,7 +21,7 @@ LAYOUTS = {
     "clip-vit": ("hf/clip_vision_model", "cerebras/clip-vit"),
     "codegen": ("hf/codegen", "cerebras/gptj"),
     "dpr": ("hf/dpr*", "cerebras/dpr*"),
-    "dragon": ("hf/dragon", "cerebras/dpr-biencoder"),
+    "dragon": ("hf/dragon*", "cerebras/d*"),
     "esm-2": ("hf/esm", "cerebras/esm-2"),
     "falcon": ("hf/falcon", "cerebras/falcon"),
     "gemma2": ("hf/gemma2", "cerebras/gemma2"),

@@ -1,4 +1,4 @@
-"""hf/dpr-biencoder <-> cerebras/dpr-biencoder, and hf/dragon <-> that: an encoder of questions and one of contexts.
+"""hf/dpr-biencoder and hf/dragon-biencoder <-> cerebras/dpr-biencoder: an encoder of questions, and one of contexts.
 
 The text is what the first token becomes, behind a projection if ModelZoo's ``pooler_type`` says so. A DRAGON is two
 BERTs, whose own poolers and heads nobody uses.
@@ -13,12 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Row, Written
-from convkit.mapping import AnyRule, Component, Layout, LeftBehind, Mapping, Rule, Variant, pack
-from convkit.mappings.cerebras import dpr
+from convkit.mapping import Component, Layout, LeftBehind, Mapping, Variant, pack
+from convkit.mappings.cerebras import dpr, dragon
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.classes.dpr import DPR
 from convkit.mappings.cerebras.common import MODEL_AT, NOT_THE_MODEL, OPTIMIZER
-from convkit.mappings.cerebras.hf_classes.bert import BERT_CONFIG
 
 Values = dict[str, Any]
 #: a component, and how keys of its encoder begin in both frameworks
@@ -95,44 +94,10 @@ def _bare(of: Mapping) -> Mapping:
     return replace(of, rules=tuple(rule for rule in of.rules if rule is not NOT_THE_MODEL), parts=())
 
 
-def _dragon() -> Mapping:
-    """An encoder of ModelZoo's DPR, and BERT's keys: of the base model, or of one for masked words."""
-
-    def moved(rule: AnyRule) -> AnyRule:
-        if isinstance(rule, Rule):
-            return rule.changed(left=tuple(key.replace(dpr.BERT, "{=bert}") for key in rule.left))
-        key: str = getattr(rule, "key")  # noqa: B009
-        return replace(rule, key=key.replace(dpr.BERT, "{=bert}"))  # type: ignore[type-var]
-
-    def at(text: str) -> str:
-        return text.replace(dpr.BERT, "{=bert}")
-
-    rules = tuple(moved(rule) for rule in dpr.RULES)
-    unprojected = tuple(row for row in dpr.MAPPING.config.rows if ("left", "projection_dim") not in row.places())
-    return replace(
-        dpr.MAPPING,
-        rules=(*rules, LeftBehind("left", "cls.{rest:*}", "this encoder has no head")),
-        config=replace(
-            dpr.MAPPING.config,
-            rows=(*unprojected, Coupled((), ("add_pooling_layer", "pooler_nonlinearity"), _plain, _unpooled)),
-            left=BERT_CONFIG,
-        ),
-        variants=(
-            Variant("bert", "left", ("", "bert."), at(dpr.BERT) + "embeddings.word_embeddings.weight"),
-            *(replace(one, probe=at(one.probe)) for one in dpr.MAPPING.variants if one.name in ("scale", "shift")),
-            *(one for one in dpr.MAPPING.variants if one.side == "right"),
-        ),
-        facts=(),
-        parts=(),
-    )
-
-
-def _plain(values: Values, names: Values) -> Answer:
-    return Answer({"add_pooling_layer": False, "pooler_nonlinearity": "tanh"}, {"projected": False})
-
-
-def _unpooled(values: Values, names: Values) -> Answer:
-    return Answer(names={"projected": False})  # whether there is one, pooler_type says
+#: of the original's yamls, though ``pooler_type`` alone decides
+_SAID_TWICE = Coupled((), ("add_pooling_layer",), lambda values, names: Answer(), lambda values, names: Answer())
+_HEAD = LeftBehind("left", "cls.{rest:*}", "this encoder has no head")
+_DRAGON = replace(dragon.MAPPING, rules=(*dragon.MAPPING.rules, _HEAD))
 
 
 def _named(name: str, model_type: str) -> tuple[Row, ...]:
@@ -149,7 +114,7 @@ MAPPINGS = (
         },
     ),
     _packed(
-        _folders("hf/dragon", "DRAGON, two of transformers' BertModel", "bert"),
-        {part: _encoder(_dragon(), part, _named("BertModel", "bert")) for part in ENCODERS},
+        _folders("hf/dragon-biencoder", "DRAGON, two of transformers' BertModel", "bert"),
+        {part: _encoder(_bare(_DRAGON), part, (*_named("BertModel", "bert"), _SAID_TWICE)) for part in ENCODERS},
     ),
 )
