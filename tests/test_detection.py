@@ -36,7 +36,7 @@ OURS = {
     "falcon": {"falcon", "falcon-headless"},
 }  # fmt: skip
 EXPECTED = {model: f"cerebras/{family}" for family, models in OURS.items() for model in models}
-EXPECTED |= dict.fromkeys(("dpr", "dragon"), "cerebras/dpr-biencoder")
+EXPECTED |= {"llava": "cerebras/llava", **dict.fromkeys(("dpr", "dragon"), "cerebras/dpr-biencoder")}
 #: no GPT-2 of transformers has them
 NO_ACTIVATIONS = ("swiglu", "geglu", "reglu", "not_an_act")
 NAMELESS = ("cs-2.1", "cs-2.2", "cs-2.3")
