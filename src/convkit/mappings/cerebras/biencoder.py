@@ -51,6 +51,8 @@ def _pooler_to_cerebras(values: Values, names: Values) -> Answer:
     if len(set(projected)) > 1:
         remedy = "ModelZoo's encoders both have one, or neither"
         raise ConfigError("only one of the encoders has a projection", key="projection_dim", remedy=remedy)
+    if names["release"] and names["release"] < (2, 3):  # each encoder's own section says it
+        return Answer()
     return Answer({"pooler_type": "ffn_pooler" if projected[0] else "cls"})
 
 
@@ -60,6 +62,8 @@ def _pooler_to_hf(values: Values, names: Values) -> Answer:
         remedy = "transformers' encoders give what the first token becomes, behind a projection if there is one"
         raise ConfigError(f"is {pooler!r}", key="pooler_type", remedy=remedy)
     projected = all(names.get(f"{part}.projected", False) for part in ENCODERS)
+    if names["release"] and names["release"] < (2, 3):
+        return Answer()
     has = "have" if projected else "haven't"
     corrected = f"the config says pooler_type = {pooler}, the encoders {has} a projection each: corrected"
     return Answer(warnings=() if projected == (pooler == "ffn_pooler") else (corrected,))
@@ -96,6 +100,20 @@ def _bare(of: Mapping) -> Mapping:
 
 #: of the original's yamls, though ``pooler_type`` alone decides
 _SAID_TWICE = Coupled((), ("add_pooling_layer",), lambda values, names: Answer(), lambda values, names: Answer())
+
+
+def _said(field: str, values: Values) -> Answer:
+    (value,) = values.values() or (None,)
+    return Answer({} if value is None else {field: value})
+
+
+#: of a head that nobody uses: it is said if it was said
+_TIED = Coupled(
+    ("tie_word_embeddings",),
+    ("share_embedding_weights",),
+    lambda values, names: _said("share_embedding_weights", values),
+    lambda values, names: _said("tie_word_embeddings", values),
+)
 _HEAD = LeftBehind("left", "cls.{rest:*}", "this encoder has no head")
 _DRAGON = replace(dragon.MAPPING, rules=(*dragon.MAPPING.rules, _HEAD))
 
@@ -115,6 +133,6 @@ MAPPINGS = (
     ),
     _packed(
         _folders("hf/dragon-biencoder", "DRAGON, two of transformers' BertModel", "bert"),
-        {part: _encoder(_bare(_DRAGON), part, (*_named("BertModel", "bert"), _SAID_TWICE)) for part in ENCODERS},
+        {part: _encoder(_bare(_DRAGON), part, (*_named("BertModel", "bert"), _SAID_TWICE, _TIED)) for part in ENCODERS},
     ),
 )

@@ -27,6 +27,9 @@ IMAGE, TEXT = "image_model", "text_model"
 #: linear layers that a projector has at most
 DEEPEST = 8
 
+#: other models of images and text have it elsewhere
+_PROJECTOR = {"model.projector.image_model.name": ("FeedForwardNetwork", "MLP")}
+
 HF = Layout(
     "hf/llava",
     "LLaVA 1.5 in the folders image_model (CLIP) and text_model (LlavaLlamaForCausalLM)",
@@ -44,7 +47,7 @@ CS = Layout(
     "params.yaml",
     releases=RELEASES[1:],
     config_at=MODEL_AT,
-    signature=({"model.name": ("llava", None), "model.image_model.name": ("ViTModel", "vit")},),
+    signature=({"model.name": ("llava", None), "model.image_model.name": ("ViTModel", "vit"), **_PROJECTOR},),
 )
 
 # --- the projector, and which of the tower's features it reads ---------------------------------------------
