@@ -21,23 +21,23 @@ ENCODER = Mapping(
 BOTH = pack(
     APART,
     WHOLE,
-    {"image": ENCODER, "text": Component(ENCODER, right="words.", right_section="words")},
-    ConfigTable((Field("text.projector", "projector", "out"),)),
-    rules=(Rule("text.proj", "projector.weight", "p d -> p d", p="out", d="image.width"),),
+    {"image_encoder": ENCODER, "text_encoder": Component(ENCODER, right="words.", right_section="words")},
+    ConfigTable((Field("text_encoder.projector", "projector", "out"),)),
+    rules=(Rule("text_encoder.proj", "projector.weight", "p d -> p d", p="out", d="image_encoder.width"),),
 )
 
 
 def test_it_goes_there_and_back(tmp_path: Path) -> None:
-    shapes = {"image.w": (3, 2), "text.w": (5, 4), "text.proj": (5, 3)}
+    shapes = {"image_encoder.w": (3, 2), "text_encoder.w": (5, 4), "text_encoder.proj": (5, 3)}
     leaves = tuple(Leaf(key, TensorSpec(shape, "float32")) for key, shape in shapes.items())
     sample = Sample(leaves, {leaf.key: bits(leaf.spec, 0) for leaf in leaves if leaf.spec})
-    config = {"image": {"width": 3}, "text": {"width": 5, "projector": 5}}
+    config = {"image_encoder": {"width": 3}, "text_encoder": {"width": 5, "projector": 5}}
     write(get_format("folders"), tmp_path / "apart", sample, Random(0), options=WriteOptions(config=config))
     for here, there, mapping in (("apart", "whole", BOTH), ("whole", "back", inverse(BOTH))):
         with open_source(tmp_path / here) as source:
             convert(source, make_plan(source, mapping), tmp_path / there)
     with open_checkpoint(tmp_path / "whole") as whole:
-        assert set(whole.leaves) == {"image.W", "words.W", "projector.weight"}
+        assert set(whole.leaves) == {"image_encoder.W", "words.W", "projector.weight"}
     with open_checkpoint(tmp_path / "back") as back:
         check_equal(back, sample)
         assert back.config == config

@@ -96,6 +96,15 @@ def test_folders_of_trainings_are_no_components(tmp_path: Path) -> None:
     assert detect_format(path)[0].name == "safetensors"
 
 
+def test_folders_of_models_are_several_checkpoints(tmp_path: Path) -> None:
+    """Unless the format is named: then they are components, whatever they are called."""
+    path = written(tmp_path / "out")
+    (path / "text_model").rename(path / "llama")
+    with pytest.raises(ConvkitError, match="holds 2 checkpoints in its folders: image_model, llama"):
+        detect_format(path)
+    assert "llama.head" in get_format("folders").open(path).leaves
+
+
 def test_a_leaf_of_no_component_is_refused(tmp_path: Path) -> None:
     for key in ("table", "0.table", "a-b.table"):
         with pytest.raises(ConvkitError, match="belongs to no component") as refusal:

@@ -408,7 +408,10 @@ def test_the_originals_conversions_to_cerebras_make_the_round_trip(recorded: Rec
     assert target is not None
     plan = plan_of_others(recorded.hf, format, target, cerebras(recorded.family), recorded.release)
     verdict = roundtrip(recorded.hf, target, plan, source_format=format)
-    assert_exact(verdict)
+    if recorded.family == "gemma2":  # without our complement, norms stored minus one come back rounded
+        assert verdict.passed and verdict.details["exactness"] == "within 1 ulp", verdict.problems
+    else:
+        assert_exact(verdict)
     assert verdict.details["digests_compared"] == 0
     assert verdict.faults and all(fault.caught for fault in verdict.faults)
 

@@ -131,10 +131,10 @@ def holdable(format: Format, sample: Sample) -> Sample:
 
 def _in_components(sample: Sample) -> Sample:
     """The sample's leaves in one component, and a leaf of another one."""
-    marks = [Leaf(key, TensorSpec((3,), "float32")) for key in ("one.mark", "two.mark")]
-    leaves = [replace(leaf, key=f"one.in.{leaf.key}") for leaf in sample.leaves]
-    tied = [leaf if leaf.same_as is None else replace(leaf, same_as=f"one.in.{leaf.same_as}") for leaf in leaves]
-    data = {f"one.in.{key}": array for key, array in sample.data.items()}
+    marks = [Leaf(key, TensorSpec((3,), "float32")) for key in ("text_model.mark", "image_model.mark")]
+    leaves = [replace(leaf, key=f"text_model.in.{leaf.key}") for leaf in sample.leaves]
+    tied = [leaf if leaf.same_as is None else replace(leaf, same_as=f"text_model.in.{leaf.same_as}") for leaf in leaves]
+    data = {f"text_model.in.{key}": array for key, array in sample.data.items()}
     made = {leaf.key: bits(leaf.spec, 0) for leaf in marks if leaf.spec}
     return Sample((*marks, *tied), data | made)
 

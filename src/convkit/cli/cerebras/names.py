@@ -68,6 +68,7 @@ SHOWN = {
     "bert-token-classifier": "head",
     "bert-qa": "head qa",
     "roberta": "mlm",
+    "esm-2": "mlm",
 }
 #: packed models, each with the folders of its components on transformers' side
 PACKED = {

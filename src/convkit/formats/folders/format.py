@@ -27,6 +27,8 @@ from convkit.formats.torch import format as torch_format
 
 #: what a component may be called: a folder of another name, such as ``checkpoint-100``, isn't one
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+#: names that show that folders are components, and not several checkpoints in one place
+_ROLE = re.compile(r"\w+_(model|encoder|decoder|tower)", re.ASCII)
 _FORMATS = (safetensors.FORMAT, torch_format.FORMAT)
 
 
@@ -45,10 +47,12 @@ class Folders(Format):
         self.summary = f"component folders, each {inner.name} with its config.json (Hugging Face)"
 
     def detect(self, path: Path) -> str | None:
-        """Recognise a folder that holds nothing but components, at least two."""
+        """Recognise a folder with at least two checkpoints in it, all of them called as components usually are."""
         if not path.is_dir() or any(found.detect(path) for found in _FORMATS):
             return None
         parts = dict(_components(path))
+        if not all(map(_ROLE.fullmatch, parts)):
+            return None
         inner = {format.name for format in parts.values()}
         own = inner == {"torch"} if self.inner is torch_format.FORMAT else "safetensors" in inner
         return f"the folder holds the checkpoints {', '.join(parts)}" if len(parts) > 1 and own else None
