@@ -367,3 +367,12 @@ def test_a_pack_is_total_section_by_section() -> None:
     back = both.inverse().convert(found.config).config
     both.inverse().respelled(back, config)
     assert back["parts"]["a"] == {"width": 6, "act": "gelu", "window": 3}
+
+
+def test_a_written_section_is_the_configs_own() -> None:
+    section = {"beta": 0.1}
+    rows = ConfigTable((Written("right", "dpo", section), Field("sizes", "sizes")))
+    given = {"sizes": [1, 2]}
+    made = rows.convert(given).config
+    made["dpo"]["beta"], made["sizes"][0] = 9, 9
+    assert section == {"beta": 0.1} and given == {"sizes": [1, 2]}

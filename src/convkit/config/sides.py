@@ -7,6 +7,7 @@ the class of the release, and remembers what was read. The target writes only wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -191,6 +192,7 @@ class Target(Side):
             )
 
     def _put(self, path: str, value: Any) -> None:
+        value = deepcopy(value)  # a row's own, or the source's: who changes this config changes neither
         if path.startswith("/"):
             self.beside[path[1:]] = value
         else:

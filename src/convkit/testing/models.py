@@ -112,7 +112,7 @@ class Search:
         while idle < (patience if self.unused() or self.unsettled() else patience // 4) and len(self.failures) < LIMIT:
             self.cheap = True
             model = self.guess()
-            idle += 0.05 if self.cheap else 1
+            idle += (0.05 if self.used else 0.005) if self.cheap else 1
             if model:
                 self.used |= model.uses
                 idle = 0
@@ -216,6 +216,7 @@ class Search:
         hidden = {measure.name for measure in measures} - shown
         fixed = facts | {variant.name: choices[variant.name] for variant in variants if variant.side == "left"}
         fixed |= {name: value for name, value in wanted.items() if name in shown} | {"headless": options.headless}
+        claimed: dict[str, Any] = {}
         for attempt in itertools.count(1):
             given = self._some(hidden)
             names = self._some(shown) | given | fixed
@@ -224,7 +225,7 @@ class Search:
                     names, lambda known: self.mapping.config.convert(config, known, options.release)
                 )
             except ConfigError:
-                if attempt >= (GUESSES if measures else 1):
+                if attempt >= (GUESSES if measures or claimed else 1):
                     raise
             else:
                 if claimed := {fact: True for fact in converted.claims if names.get(fact) is False}:

@@ -9,8 +9,7 @@ from convkit.generate.families.esm import Esm
 from convkit.generate.families.falcon import Falcon
 from convkit.generate.families.family import AnyFamily, Family
 from convkit.generate.families.gemma2 import Gemma2
-from convkit.generate.families.gpt import Codegen, Gpt2, Gptj
-from convkit.generate.families.gpt_bigcode import GptBigcode
+from convkit.generate.families.gpt import Codegen, Gpt2, GptBigcode, Gptj
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
 from convkit.generate.families.mllama import Mllama

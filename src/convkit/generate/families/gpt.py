@@ -17,41 +17,67 @@ _CODEGEN_GROUPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt2(Family):
+class GptLike(Family):
+    """The options and fields that all of them have."""
+
+    head: Literal["lm", "none"] = "lm"
+    tied: bool = True
+    activation: str = "gelu_new"
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the configuration."""
+        return {
+            "n_embd": self.hidden,
+            "n_layer": self.layers,
+            "n_head": self.heads,
+            "n_inner": self.intermediate,
+            "vocab_size": self.vocab,
+            "n_positions": self.positions,
+            "layer_norm_epsilon": 6e-5,
+            "activation_function": self.activation,
+            "tie_word_embeddings": self.tied,
+            "bos_token_id": self.vocab - 1,
+            "eos_token_id": self.vocab - 1,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt2(GptLike):
     """A GPT-2: fused queries, keys and values, learned positions."""
 
     models: ClassVar[Mapping[str, str]] = {"lm": "GPT2LMHeadModel", "none": "GPT2Model"}
 
-    head: Literal["lm", "none"] = "lm"
-    tied: bool = True
     activation: Literal["gelu_new", "gelu", "relu"] = "gelu_new"
 
     def config(self) -> PreTrainedConfig:
         """See :meth:`Family.config`."""
         from transformers import GPT2Config
 
-        return GPT2Config(
-            n_embd=self.hidden,
-            n_layer=self.layers,
-            n_head=self.heads,
-            n_inner=self.intermediate,
-            vocab_size=self.vocab,
-            n_positions=self.positions,
-            layer_norm_epsilon=6e-5,
-            activation_function=self.activation,
-            tie_word_embeddings=self.tied,
-            bos_token_id=self.vocab - 1,
-            eos_token_id=self.vocab - 1,
-        )
+        return GPT2Config(**self.fields())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gptj(Family):
+class GptBigcode(GptLike):
+    """A GPT-2 whose heads share one key and one value, or each have their own."""
+
+    models: ClassVar[Mapping[str, str]] = {"lm": "GPTBigCodeForCausalLM", "none": "GPTBigCodeModel"}
+
+    multi_query: bool = True
+    activation: Literal["gelu_pytorch_tanh", "gelu", "relu"] = "gelu_pytorch_tanh"
+
+    def config(self) -> PreTrainedConfig:
+        """See :meth:`Family.config`."""
+        from transformers import GPTBigCodeConfig
+
+        return GPTBigCodeConfig(multi_query=self.multi_query, **self.fields())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gptj(GptLike):
     """A GPT-J: attention and feed-forward side by side behind one norm, part of each head rotated."""
 
     models: ClassVar[Mapping[str, str]] = {"lm": "GPTJForCausalLM", "none": "GPTJModel"}
 
-    head: Literal["lm", "none"] = "lm"
     tied: bool = False
     activation: Literal["gelu_new", "gelu", "relu"] = "gelu_new"
     #: dims of a head that are rotated
@@ -67,23 +93,11 @@ class Gptj(Family):
         """See :meth:`Family.config`."""
         from transformers import GPTJConfig
 
-        return GPTJConfig(**self._fields())
+        return GPTJConfig(**self.fields())
 
-    def _fields(self) -> dict[str, Any]:
-        return {
-            "n_embd": self.hidden,
-            "n_layer": self.layers,
-            "n_head": self.heads,
-            "n_inner": self.intermediate,
-            "vocab_size": self.vocab,
-            "n_positions": self.positions,
-            "rotary_dim": self.rotary_dim,
-            "layer_norm_epsilon": 6e-5,
-            "activation_function": self.activation,
-            "tie_word_embeddings": self.tied,
-            "bos_token_id": self.vocab - 1,
-            "eos_token_id": self.vocab - 1,
-        }
+    def fields(self) -> dict[str, Any]:
+        """See :meth:`GptLike.fields`."""
+        return super().fields() | {"rotary_dim": self.rotary_dim}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,4 +117,4 @@ class Codegen(Gptj):
         """See :meth:`Family.config`."""
         from transformers import CodeGenConfig
 
-        return CodeGenConfig(n_ctx=self.positions, **self._fields())
+        return CodeGenConfig(n_ctx=self.positions, **self.fields())

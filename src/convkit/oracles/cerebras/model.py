@@ -35,6 +35,18 @@ BIAS_FLAGS = {
 }
 
 
+def encoder_layer(at: str) -> dict[str, str]:
+    """The modules of an encoder's layer by their roles; ``at`` is where it lies, with the placeholder ``{i}``."""
+    return {
+        **{role: f"{at}self_attn.proj_{role}_dense_layer" for role in "qkv"},
+        "o": f"{at}self_attn.proj_output_dense_layer",
+        "norm_attention": f"{at}norm1",
+        "up": f"{at}ffn.ffn.0.linear_layer",
+        "down": f"{at}ffn.ffn.1.linear_layer",
+        "norm_ffn": f"{at}norm2",
+    }
+
+
 def find_prefix(
     tensors: Mapping[str, Tensor],
     trunks: Iterable[str],

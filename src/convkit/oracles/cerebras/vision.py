@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from convkit.oracles.blocks.block import Block
 from convkit.oracles.blocks.feed_forward import FeedForward
 from convkit.oracles.blocks.norms import Norm
-from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, find_prefix
+from convkit.oracles.cerebras.model import NEIGHBOUR, CerebrasOracle, activation, encoder_layer, find_prefix
 from convkit.oracles.inputs import Input
 from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.parts import Cut, Lines
@@ -64,16 +64,7 @@ class CerebrasVision(CerebrasOracle, Stack):
         "use_masked_patches": False,
     }
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {"use_conv_patchified_embedding": (True,)}
-    layer_modules: ClassVar[dict[str, str]] = {
-        "q": f"{_LAYER}self_attn.proj_q_dense_layer",
-        "k": f"{_LAYER}self_attn.proj_k_dense_layer",
-        "v": f"{_LAYER}self_attn.proj_v_dense_layer",
-        "o": f"{_LAYER}self_attn.proj_output_dense_layer",
-        "norm_attention": f"{_LAYER}norm1",
-        "up": f"{_LAYER}ffn.ffn.0.linear_layer",
-        "down": f"{_LAYER}ffn.ffn.1.linear_layer",
-        "norm_ffn": f"{_LAYER}norm2",
-    }
+    layer_modules: ClassVar[dict[str, str]] = encoder_layer(_LAYER)
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         super().__init__(config, tensors, path)
