@@ -14,8 +14,6 @@ _THREADS = 2
 #: the interpreter, libraries, and the slabs and writes of two threads: where tensors lie open in files, and where they
 #: are decoded
 _OPEN, _DECODING = 96 << 20, 256 << 20
-#: of the former, what is left where little is transposed
-_SPARE = 32 << 20
 #: elements that a window reads beyond what it needs: of rows that it cuts, and between rows
 _BEYOND = 1.25
 
@@ -32,7 +30,7 @@ def of_open_sources(steps: Iterable[Step]) -> int:
         windows = (int(_BEYOND * min(WINDOW, nbytes)) for nbytes in turned.values())
         whole = _held_whole(step) if turned and step.folded and step.folded.side == "source" else 0
         held = max(held, whole, *windows)
-    return max(_OPEN, _OPEN - _SPARE + _THREADS * held)
+    return _OPEN + _THREADS * held
 
 
 def of_decoded_sources(steps: Iterable[Step]) -> int:
