@@ -38,12 +38,7 @@ class Bert(Family):
         from transformers import BertConfig
 
         config = BertConfig(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions,
+            **self.sizes(),
             layer_norm_eps=5e-5,
             hidden_act=self.activation,
             tie_word_embeddings=self.tied,

@@ -28,12 +28,7 @@ class Dpr(Family):
         from transformers import DPRConfig
 
         return DPRConfig(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions,
+            **self.sizes(),
             projection_dim=self.hidden if self.projected else 0,
             layer_norm_eps=5e-5,
             hidden_act=self.activation,

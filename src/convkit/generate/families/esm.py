@@ -34,13 +34,9 @@ class Esm(Family):
         from transformers import EsmConfig
 
         padding = 2
+        rows = self.positions + (padding + 1 if self.position == "absolute" else 0)
         return EsmConfig(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions + (padding + 1 if self.position == "absolute" else 0),
+            **self.sizes() | {"max_position_embeddings": rows},
             pad_token_id=padding,
             mask_token_id=self.vocab - 2,
             position_embedding_type=self.position,

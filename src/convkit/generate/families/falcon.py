@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from convkit.errors import UsageError
 from convkit.generate.families.family import Family
+from convkit.generate.sizes import grouped_and_rotated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -34,10 +34,7 @@ class Falcon(Family):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
-        if self.hidden // self.heads % 2:
-            raise UsageError(f"hidden / heads is {self.hidden // self.heads}", remedy="rotary positions need it even")
+        grouped_and_rotated(self.hidden, self.heads, self.kv_heads)
 
     def config(self) -> PreTrainedConfig:
         """See :meth:`Family.config`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.sizes import at_least_one
@@ -47,6 +47,15 @@ class AnyFamily(ABC):
         if self.hidden % self.heads:
             raise UsageError(f"hidden {self.hidden} isn't a multiple of heads {self.heads}")
 
+    def sizes(self) -> dict[str, Any]:
+        """The fields of sizes under the names that most classes have for them."""
+        return {
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.intermediate,
+        }
+
     @abstractmethod
     def config(self) -> PreTrainedConfig:
         """The transformers configuration."""
@@ -73,3 +82,7 @@ class Family(AnyFamily):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_one(self, "vocab", "positions")
+
+    def sizes(self) -> dict[str, Any]:
+        """See :meth:`AnyFamily.sizes`."""
+        return super().sizes() | {"vocab_size": self.vocab, "max_position_embeddings": self.positions}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.families.family import Family
-from convkit.generate.sizes import at_least_one
+from convkit.generate.sizes import at_least_one, grouped_and_rotated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -27,21 +27,13 @@ class LlamaLike(Family):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
-        if self.hidden // self.heads % 2:
-            raise UsageError(f"hidden / heads is {self.hidden // self.heads}", remedy="rotary positions need it even")
+        grouped_and_rotated(self.hidden, self.heads, self.kv_heads)
 
     def fields(self) -> dict[str, Any]:
         """The fields of the configuration that all such families have."""
         return {
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
+            **self.sizes(),
             "num_key_value_heads": self.kv_heads,
-            "intermediate_size": self.intermediate,
-            "vocab_size": self.vocab,
-            "max_position_embeddings": self.positions,
             "rms_norm_eps": 3e-5,
             "hidden_act": self.activation,
             "tie_word_embeddings": self.tied,

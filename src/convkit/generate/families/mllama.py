@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from convkit.errors import UsageError
 from convkit.generate.families.family import Family
-from convkit.generate.sizes import at_least_one
+from convkit.generate.sizes import at_least_one, grouped_and_rotated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -35,10 +35,7 @@ class Mllama(Family):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_one(self, "kv_heads", "vision", "image", "patch", "channels")
-        if self.heads % self.kv_heads:
-            raise UsageError(f"heads {self.heads} isn't a multiple of kv_heads {self.kv_heads}")
-        if self.hidden // self.heads % 2:
-            raise UsageError(f"hidden / heads is {self.hidden // self.heads}", remedy="rotary positions need it even")
+        grouped_and_rotated(self.hidden, self.heads, self.kv_heads)
         if self.image % self.patch:
             raise UsageError(f"image {self.image} isn't a multiple of patch {self.patch}")
         if self.vision % _VISION_HEADS:
@@ -49,13 +46,8 @@ class Mllama(Family):
         from transformers import MllamaConfig
 
         text = {
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
+            **self.sizes(),
             "num_key_value_heads": self.kv_heads,
-            "intermediate_size": self.intermediate,
-            "vocab_size": self.vocab,
-            "max_position_embeddings": self.positions,
             "rms_norm_eps": 4e-5,
             "cross_attention_layers": [1],
             "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},

@@ -31,12 +31,7 @@ class Roberta(Family):
         from transformers import RobertaConfig
 
         return RobertaConfig(
-            hidden_size=self.hidden,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            intermediate_size=self.intermediate,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions + self.padding + 1,
+            **self.sizes() | {"max_position_embeddings": self.positions + self.padding + 1},
             pad_token_id=self.padding,
             type_vocab_size=self.segments,
             layer_norm_eps=5e-5,

@@ -33,10 +33,7 @@ class _Vision(AnyFamily):
 
     def _fields(self) -> dict[str, Any]:
         return {
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.intermediate,
+            **self.sizes(),
             "patch_size": self.patch,
             "num_channels": self.channels,
         }
