@@ -102,8 +102,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         self._claim()
 
     def _claim(self) -> None:
-        facts, hidden, filter_size = self.facts, self.hidden, self.value("filter_size")
-        qkv, out, ffn = self.biases()
+        facts, hidden, ffn = self.facts, self.hidden, self.value("use_ffn_bias")
         before = 0 if self.pad is None else self.pad + 1
         rows = 0 if facts.rotary else facts.positions + before
         self.claim_embeddings(f"{self.trunk}embedding_layer", hidden, rows)
@@ -114,16 +113,7 @@ class CerebrasBert(CerebrasOracle, Stack):
             self.claim_norm("norm_embedding", f"{self.trunk}embed_ln_f", hidden)
         if self.value("use_final_layer_norm"):
             self.claim_norm("norm_final", f"{self.trunk}transformer_encoder.norm", hidden)
-        for i in range(facts.layers):
-            module = {role: self.trunk + name.format(i=i) for role, name in self.layer_modules.items()}
-            layer = f"layers.{i}"
-            for role in "qkv":
-                self.claim_linear(f"{layer}.{role}", module[role], hidden, hidden, qkv)
-            self.claim_linear(f"{layer}.o", module["o"], hidden, hidden, out)
-            self.claim_norm(f"{layer}.norm_attention", module["norm_attention"], hidden)
-            self.claim_linear(f"{layer}.up", module["up"], filter_size, hidden, ffn)
-            self.claim_linear(f"{layer}.down", module["down"], hidden, filter_size, ffn)
-            self.claim_norm(f"{layer}.norm_ffn", module["norm_ffn"], hidden)
+        self.claim_encoder_layers(self.trunk, hidden, self.value("filter_size"))
         pooler = f"{self.trunk}pooler.pooler.ffn.0.linear_layer"
         if f"{pooler}.weight" in self.tensors:
             self.claim_linear(self.pooler_role, pooler, hidden, hidden, ffn)

@@ -218,6 +218,19 @@ class CerebrasOracle(Oracle):
         if bias:
             self.claim(f"{role}.bias", f"{module}.bias", (width,))
 
+    def claim_encoder_layers(self, at: str, hidden: int, filter_size: int) -> None:
+        """Claim the modules of :func:`encoder_layer` in every layer; ``at`` is the prefix of their names."""
+        qkv, out, ffn = self.biases()
+        for i in range(self.facts.layers):
+            module, layer = {role: at + name.format(i=i) for role, name in self.layer_modules.items()}, f"layers.{i}"
+            for role in "qkv":
+                self.claim_linear(f"{layer}.{role}", module[role], hidden, hidden, qkv)
+            self.claim_linear(f"{layer}.o", module["o"], hidden, hidden, out)
+            self.claim_norm(f"{layer}.norm_attention", module["norm_attention"], hidden)
+            self.claim_linear(f"{layer}.up", module["up"], filter_size, hidden, ffn)
+            self.claim_linear(f"{layer}.down", module["down"], hidden, filter_size, ffn)
+            self.claim_norm(f"{layer}.norm_ffn", module["norm_ffn"], hidden)
+
     def claim_embeddings(self, module: str, width: int, positions: int) -> None:
         """Claim the word embeddings, and a table of that many ``positions``, whose key was shorter before 2.1."""
         self.claim("embedding.weight", f"{module}.word_embeddings.weight", (self.facts.vocab_size, width))

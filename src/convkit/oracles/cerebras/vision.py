@@ -100,8 +100,8 @@ class CerebrasVision(CerebrasOracle, Stack):
         return found[0], found[1]
 
     def _claim(self) -> None:
-        facts, hidden, filter_size, at = self.facts, self.hidden, self.value("filter_size"), self.wrapper
-        embedding, (qkv, out, ffn) = f"{at}vit_model.embedding_layer.", self.biases()
+        facts, hidden, at = self.facts, self.hidden, self.wrapper
+        embedding = f"{at}vit_model.embedding_layer."
         self.expect(f"{embedding}linear_proj.weight", (hidden, facts.image[0], *facts.patch))
         self.roles["patches.weight"] = Cut(f"{embedding}linear_proj.weight", ins=(1, 2, 3))
         if self.value("use_embed_proj_bias"):
@@ -114,18 +114,12 @@ class CerebrasVision(CerebrasOracle, Stack):
         self.roles["patch_positions.weight"] = Lines(table, stop=last)
         if self.value("use_post_embed_layer_norm"):
             self.claim_norm("norm_embedding", f"{embedding}post_embed_ln", hidden)
-        for i in range(facts.layers):
-            module, layer = {role: at + name.format(i=i) for role, name in self.layer_modules.items()}, f"layers.{i}"
-            for role in "qkv":
-                self.claim_linear(f"{layer}.{role}", module[role], hidden, hidden, qkv)
-            self.claim_linear(f"{layer}.o", module["o"], hidden, hidden, out)
-            self.claim_norm(f"{layer}.norm_attention", module["norm_attention"], hidden)
-            self.claim_linear(f"{layer}.up", module["up"], filter_size, hidden, ffn)
-            self.claim_linear(f"{layer}.down", module["down"], hidden, filter_size, ffn)
-            self.claim_norm(f"{layer}.norm_ffn", module["norm_ffn"], hidden)
+        self.claim_encoder_layers(at, hidden, self.value("filter_size"))
         self.claim_norm("norm_final", f"{at}{_ENCODER}transformer_encoder.norm", hidden)
         if self.value("use_encoder_pooler_layer"):
-            self.claim_linear("pooler", f"{at}{_ENCODER}pooler.pooler.ffn.0.linear_layer", hidden, hidden, ffn)
+            self.claim_linear(
+                "pooler", f"{at}{_ENCODER}pooler.pooler.ffn.0.linear_layer", hidden, hidden, self.biases()[2]
+            )
         head = f"{at}classifier.classifier.ffn.0.linear_layer"
         if f"{head}.weight" in self.tensors:
             rows = self.number("num_classes", shape_of(self.tensors, f"{head}.weight")[0])

@@ -5,6 +5,8 @@ Source of every row: ``models/<family>/{configuration,modeling}_<family>.py`` in
 
 from __future__ import annotations
 
+from typing import Any
+
 from convkit.oracles.hf.family import Architecture, Family
 
 _MLM, _NSP, _LM = "cls.predictions.transform.dense", "cls.seq_relationship", "lm_head.dense"
@@ -19,6 +21,7 @@ _OUTSIDE = {
     "norm_embedding": "embeddings.LayerNorm",
     "pooler": "pooler.dense",
 }
+_POOLERLESS = {role: module for role, module in _OUTSIDE.items() if role != "pooler"}
 _INSIDE = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -29,14 +32,32 @@ _INSIDE = {
     "down": "output.dense",
     "norm_ffn": "output.LayerNorm",
 }
+#: the head for masked words that RoBERTa and those after it have
+_MASKED_WORDS = {
+    "transform": _LM,
+    "norm_transform": "lm_head.layer_norm",
+    "head.mlm": ("lm_head.decoder", "lm_head"),
+}
+
+
+def _bert_like(name: str, **row: Any) -> Family:
+    """A family whose modules are called as BERT's."""
+    common: dict[str, Any] = {
+        "layers": "encoder.layer",
+        "outside": _OUTSIDE,
+        "inside": _INSIDE,
+        "attention": "attention.self",
+        "activation": "hidden_act",
+        "epsilon": "layer_norm_eps",
+        "states": {"pooled": "pooler"} if "pooler" in row.get("outside", _OUTSIDE) else {},
+    }
+    return Family(name=name, **common | row)
+
 
 ENCODERS: dict[str, Family] = {
-    "hf/bert": Family(
-        name="Bert",
+    "hf/bert": _bert_like(
+        "Bert",
         trunk="bert",
-        layers="encoder.layer",
-        outside=_OUTSIDE,
-        inside=_INSIDE,
         heads={
             "transform": _MLM,
             "norm_transform": "cls.predictions.transform.LayerNorm",
@@ -57,45 +78,28 @@ ENCODERS: dict[str, Family] = {
             Architecture("BertForTokenClassification", ("classifier",), {"classifier": ("logits",)}),
             Architecture("BertModel"),
         ),
-        attention="attention.self",
-        activation="hidden_act",
-        epsilon="layer_norm_eps",
-        states={"pooled": "pooler"},
     ),
-    "hf/dpr": Family(
-        name="DPR",
+    "hf/dpr": _bert_like(
+        "DPR",
         trunk=("question_encoder.bert_model", "ctx_encoder.bert_model"),
-        layers="encoder.layer",
-        outside={role: module for role, module in _OUTSIDE.items() if role != "pooler"},
-        inside=_INSIDE,
+        outside=_POOLERLESS,
         heads={"head.text": ("question_encoder.encode_proj", "ctx_encoder.encode_proj")},
         architectures=(
             Architecture("DPRQuestionEncoder", (_QUESTIONS,), {"text": ("pooler_output",)}),
             Architecture("DPRContextEncoder", (_CONTEXTS,), {"text": ("pooler_output",)}),
         ),
-        attention="attention.self",
-        activation="hidden_act",
-        epsilon="layer_norm_eps",
-        states={},
     ),
-    "hf/dragon": Family(
-        name="Bert",
+    "hf/dragon": _bert_like(
+        "Bert",
         trunk="bert",
-        layers="encoder.layer",
-        outside={role: module for role, module in _OUTSIDE.items() if role != "pooler"},
-        inside=_INSIDE,
+        outside=_POOLERLESS,
         heads={},
         architectures=(Architecture("BertModel"),),
-        attention="attention.self",
         spare=("pooler.dense.weight", "pooler.dense.bias"),
-        activation="hidden_act",
-        epsilon="layer_norm_eps",
-        states={},
     ),
-    "hf/esm": Family(
-        name="Esm",
+    "hf/esm": _bert_like(
+        "Esm",
         trunk="esm",
-        layers="encoder.layer",
         outside={
             "embedding": "embeddings.word_embeddings",
             "positions": "embeddings.position_embeddings",
@@ -105,37 +109,21 @@ ENCODERS: dict[str, Family] = {
             "contacts": "contact_head.regression",
         },
         inside=_INSIDE | {"norm_attention": "attention.LayerNorm", "norm_ffn": "LayerNorm"},
-        heads={
-            "transform": _LM,
-            "norm_transform": "lm_head.layer_norm",
-            "head.mlm": ("lm_head.decoder", "lm_head"),
-        },
+        heads=_MASKED_WORDS,
         architectures=(Architecture("EsmForMaskedLM", (_LM,), {"mlm": ("logits",)}), Architecture("EsmModel")),
-        attention="attention.self",
         padding=lambda config: config.pad_token_id if config.position_embedding_type == "absolute" else None,
         rotary="half",
         padded=False,
+        activation="",
         spare=("contact_head.regression.weight", "contact_head.regression.bias", "rotary_embeddings.inv_freq"),
-        epsilon="layer_norm_eps",
         states={"final": "encoder.emb_layer_norm_after", "pooled": "pooler"},
         wrong={"tokens not dropped": lambda config: {"token_dropout": False}},
     ),
-    "hf/roberta": Family(
-        name="Roberta",
+    "hf/roberta": _bert_like(
+        "Roberta",
         trunk="roberta",
-        layers="encoder.layer",
-        outside=_OUTSIDE,
-        inside=_INSIDE,
-        heads={
-            "transform": _LM,
-            "norm_transform": "lm_head.layer_norm",
-            "head.mlm": ("lm_head.decoder", "lm_head"),
-        },
+        heads=_MASKED_WORDS,
         architectures=(Architecture("RobertaForMaskedLM", (_LM,), {"mlm": ("logits",)}), Architecture("RobertaModel")),
-        attention="attention.self",
         padding=lambda config: config.pad_token_id,
-        activation="hidden_act",
-        epsilon="layer_norm_eps",
-        states={"pooled": "pooler"},
     ),
 }
