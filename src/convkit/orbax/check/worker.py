@@ -19,16 +19,32 @@ from typing import Any, TextIO
 
 from convkit.errors import ConvkitError
 
+#: seconds in which what lies in the scratch is removed
+_REMOVING = 60
+
 
 def main() -> None:
     """Answer requests until the input ends."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keeps the output of Orbax apart from answers
-    from convkit.orbax.check import real
-
     scratch = Path(sys.argv[1])
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_read, args=(requests, scratch), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(requests, scratch), daemon=True)
+    reader.start()
+    try:
+        _answer(requests, out, scratch)
+    except (BrokenPipeError, FileNotFoundError):  # nobody reads, or the scratch is gone: the sender has ended
+        reader.join(_REMOVING)
+
+
+def _answer(requests: SimpleQueue[dict[str, Any]], out: TextIO, scratch: Path) -> None:
+    """Answer one request after another.
+
+    Raises:
+        BrokenPipeError, FileNotFoundError: the sender ended meanwhile.
+    """
+    from convkit.orbax.check import real
+
     _say(out, {"ready": True})
     while True:
         request = requests.get()
@@ -41,6 +57,8 @@ def main() -> None:
         except ConvkitError as error:
             known = {"path": error.path, "key": error.key, "remedy": error.remedy}
             _say(out, {"refused": {"problem": error.problem, **known}})
+        except BrokenPipeError:
+            raise
         except Exception as error:
             _say(out, {"failed": f"{type(error).__name__}: {error}"})
         for made in scratch.iterdir():
