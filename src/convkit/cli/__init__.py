@@ -181,6 +181,11 @@ COMMANDS: dict[str, Command | Group] = {
         "verify_options",
         "verify",
     ),
+    "digest": Command(
+        "digest",
+        "give the digest of every leaf and every file, and one of the directory",
+        "digest smollm.mdl --json > digests.json",
+    ),
     "table": Command(
         "table",
         "write a campaign's table of the checkpoints that lie in folders",
