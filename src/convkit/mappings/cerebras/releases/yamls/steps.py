@@ -1,0 +1,67 @@
+"""All steps in their order: what each release changed in yamls, from 1.6 to 2.10."""
+
+from __future__ import annotations
+
+from convkit.mappings.cerebras.releases.yamls.classes import named
+from convkit.mappings.cerebras.releases.yamls.document import Document, Step, dropped, nothing, renamed
+from convkit.mappings.cerebras.releases.yamls.models import (
+    BERT_CLASS,
+    GPT2_CLASS,
+    GPTJ_CLASS,
+    T5_CLASS,
+    before_or_after,
+    nonlinearities_left_out,
+    nonlinearities_said,
+    norm_type,
+)
+from convkit.mappings.cerebras.releases.yamls.mup import mup_down, mup_up
+from convkit.mappings.cerebras.releases.yamls.optimizers import renamed_down, renamed_up
+from convkit.mappings.cerebras.releases.yamls.runs import (
+    PRUNED,
+    accumulation_down,
+    accumulation_up,
+    precision_down,
+    precision_up,
+    pretrained_named,
+    pretrained_said,
+)
+from convkit.mappings.cerebras.releases.yamls.sparsity import sparsity_down, sparsity_up
+from convkit.mappings.cerebras.releases.yamls.trainer_down import trainer_down
+from convkit.mappings.cerebras.releases.yamls.trainer_up import trainer_up
+
+
+def _unnamed(document: Document) -> None:
+    """Before 2.4 the class isn't a matter of the yaml; what names a DPO's policy is another field."""
+    document.model.pop("name", None)
+
+
+STEPS: tuple[Step, ...] = (
+    Step((1, 8), nonlinearities_said, nonlinearities_left_out, BERT_CLASS),
+    Step((1, 8), before_or_after, before_or_after, T5_CLASS),
+
+    norm_type("use_rms_norm", "rmsnorm", GPT2_CLASS, written=True),
+    norm_type("use_t5_layer_norm", "rmsnorm", T5_CLASS),
+    norm_type("use_biasless_norm", "biasless-layernorm", GPTJ_CLASS),
+    renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints"),
+    Step((2, 0), pretrained_named, pretrained_said),
+    dropped((2, 0), *PRUNED),
+
+    # 2.0 still reads what 1.9 does
+    Step((2, 1), renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints").up, nothing),
+    Step((2, 1), pretrained_named, nothing),
+    dropped((2, 1), *PRUNED),
+    Step((2, 1), renamed_up, renamed_down),
+    Step((2, 1), precision_up, precision_down),
+
+    Step((2, 2), accumulation_up, accumulation_down),
+    dropped((2, 2), "runconfig.autogen_policy"),
+    Step((2, 2), sparsity_up, sparsity_down),
+
+    Step((2, 3), mup_up, mup_down),
+    dropped((2, 3), *(f"model.{name}" for name in (
+        "use_position_embedding", "alibi_implementation", "weight_initialization_seed",
+    ))),
+    Step((2, 3), trainer_up, trainer_down),
+
+    Step((2, 4), named, _unnamed),
+)  # fmt: skip
