@@ -186,6 +186,31 @@ COMMANDS: dict[str, Command | Group] = {
         "give the digest of every leaf and every file, and one of the directory",
         "digest smollm.mdl --json > digests.json",
     ),
+    "audit": Group(
+        "sign what was proved of an output or a campaign, show what is signed, and check it",
+        {
+            "keygen": Command(
+                "audit.keygen",
+                "make a key that signs, and its public half",
+                "audit keygen k.pem",
+            ),
+            "sign": Command(
+                "audit.sign",
+                "sign an output with what was proved of it, or a campaign",
+                "audit sign smollm.mdl --key k.pem --responsible 'A. Reviewer'",
+            ),
+            "show": Command(
+                "audit.show",
+                "show what is signed, without checking it",
+                "audit show smollm.mdl",
+            ),
+            "verify": Command(
+                "audit.verify",
+                "check signatures, every file, and what a policy asks for",
+                "audit verify smollm.mdl --public-key k.pub.pem",
+            ),
+        },
+    ),
     "table": Command(
         "table",
         "write a campaign's table of the checkpoints that lie in folders",
