@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command | Group] = {
         "convert a checkpoint, and write a receipt",
         "convert smollm smollm.mdl --to cerebras/llama --release 2.9",
     ),
+    "upgrade": Command(
+        "upgrade",
+        "bring a checkpoint and its config to another release, later or earlier",
+        "upgrade old.mdl new.mdl --release 2.10 --from-release 1.8",
+    ),
     "prove": Command(
         "prove",
         "convert a checkpoint, prove it, and make its page: all stages in one command",

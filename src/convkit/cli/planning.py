@@ -34,6 +34,7 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
     )
+    from_release_option(parser)
     drop_option(parser)
     allow_missing_option(parser)
     parser.add_argument(
@@ -62,6 +63,15 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
     source_format_option(parser)
 
 
+def from_release_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the release of the source."""
+    parser.add_argument(
+        "--from-release",
+        metavar="R",
+        help="release of SRC's layout, such as 1.8 (default: as SRC or a receipt beside it shows it)",
+    )
+
+
 def opened(args: argparse.Namespace) -> Source:
     """Open the source that the arguments name."""
     return open_source(args.source, format=args.source_format, config=args.config, watch=args.watch)
@@ -72,6 +82,7 @@ def planned(args: argparse.Namespace, source: Source, *, drop_unclaimed: bool = 
     options = Options(
         format=args.format,
         release=parse_release(args.release),
+        from_release=parse_release(args.from_release),
         drop=tuple(args.drop),
         drop_unclaimed=drop_unclaimed,
         dtype=args.dtype,

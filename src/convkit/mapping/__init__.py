@@ -5,6 +5,7 @@ from convkit.mapping.components import Component, pack
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.parts import Part
 from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Refused, Rule, Verbatim
+from convkit.mapping.upgrades import Upgrades, at_release, name_at, split_name
 
 __all__ = [
     "AnyRule",
@@ -20,11 +21,15 @@ __all__ = [
     "Part",
     "Refused",
     "Rule",
+    "Upgrades",
     "Variant",
     "Verbatim",
+    "at_release",
     "compose",
     "for_slots",
     "inverse",
+    "name_at",
     "pack",
+    "split_name",
     "under",
 ]

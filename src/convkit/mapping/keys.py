@@ -7,6 +7,7 @@
 ``{=base}``        the value of a declared name (a config value, a variant), not an axis
 ``{=text.base}``   the value of a declared name of a pack's component
 ``{rest:*}``       any text, which a rule leaves behind or carries over; not an axis
+``{n:#}``          a whole number in any text's place: such leaves needn't be complete
 =================  =======================================================================
 
 Matching is anchored at both ends. Integers have no leading zeros, so that formatting what was
@@ -42,6 +43,7 @@ class Placeholder:
     optional: frozenset[str] = frozenset()
     config: bool = False
     wild: bool = False
+    digits: bool = False
 
     @property
     def is_axis(self) -> bool:
@@ -60,7 +62,13 @@ class Placeholder:
     def __str__(self) -> str:
         if self.config:
             return f"{{={self.name}}}"
-        choices = "*" if self.wild else "|".join(name + "?" * (name in self.optional) for name in self.choices)
+        choices = (
+            "#"
+            if self.digits
+            else "*"
+            if self.wild
+            else "|".join(name + "?" * (name in self.optional) for name in self.choices)
+        )
         return f"{{{self.name}:{choices}}}" if choices else f"{{{self.name}}}"
 
 
@@ -181,8 +189,8 @@ def _placeholder(found: re.Match[str], text: str) -> Placeholder:
         return Placeholder(found["config"], config=True)
     if choices is None:
         return Placeholder(name)
-    if choices == "*":
-        return Placeholder(name, wild=True)
+    if choices in ("*", "#"):
+        return Placeholder(name, wild=True, digits=choices == "#")
     names = choices.split("|")
     plain = tuple(choice.removesuffix("?") for choice in names)
     if not all(plain) or len(set(plain)) < len(plain):
@@ -207,6 +215,7 @@ def _compiled(text: str, config: tuple[str, ...]) -> re.Pattern[str]:
         else:
             seen.add(part.name)
             choices = "|".join(re.escape(choice) for choice in part.choices)
-            body = choices or (r".+" if part.wild else "0|[1-9][0-9]*")
+            text_of_any = part.wild and not part.digits
+            body = choices or (r".+" if text_of_any else "0|[1-9][0-9]*")
             out.append(f"(?P<{part.name}>{body})")
     return re.compile("".join(out), re.DOTALL)

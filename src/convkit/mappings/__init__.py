@@ -2,23 +2,36 @@
 
 A new family is a new module in one of the packages here, with a ``MAPPING``, or with a sequence of them called
 ``MAPPINGS``; nothing else changes. Other packages add theirs through the entry point group ``convkit.mappings`` (a
-``Mapping`` each, or a sequence of them).
+``Mapping`` each, or a sequence of them). A module here with ``UPGRADES`` says how layouts come from release to release.
 """
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 from convkit.config import ConfigTable, Field
+from convkit.config.classes import Release
 from convkit.errors import ConvkitError, UsageError, meant
-from convkit.mapping import Layout, Mapping, Verbatim, inverse
+from convkit.mapping import Layout, Mapping, Upgrades, Verbatim, at_release, inverse, split_name
 
-__all__ = ["all_mappings", "find_mapping", "get_layout", "layouts", "unchanged"]
+__all__ = [
+    "all_mappings",
+    "check_release",
+    "find_mapping",
+    "get_layout",
+    "in_todays_words",
+    "layouts",
+    "releases_of",
+    "unchanged",
+    "upgrade",
+]
 
 
 @cache
@@ -39,11 +52,7 @@ def all_mappings() -> tuple[Mapping, ...]:
 
 def _declared() -> Iterator[tuple[str, Mapping]]:
     """Every mapping that a module here or an entry point declares, with the name of what declares it."""
-    for name in _modules(list(__path__), f"{__name__}."):
-        try:
-            module = import_module(name)
-        except Exception as error:
-            raise _broken(name, error) from error
+    for name, module in _imported():
         for value in (getattr(module, "MAPPING", ()), getattr(module, "MAPPINGS", ())):
             yield from ((name, mapping) for mapping in _listed(name, value))
     for entry in entry_points(group="convkit.mappings"):
@@ -52,6 +61,19 @@ def _declared() -> Iterator[tuple[str, Mapping]]:
         except Exception as error:
             raise _broken(f"{entry.name} = {entry.value}", error) from error
         yield from ((entry.value, mapping) for mapping in _listed(entry.value, value))
+
+
+def _imported() -> Iterator[tuple[str, ModuleType]]:
+    """Every module here, with its name.
+
+    Raises:
+        ConvkitError: one can't be imported.
+    """
+    for name in _modules(list(__path__), f"{__name__}."):
+        try:
+            yield name, import_module(name)
+        except Exception as error:
+            raise _broken(name, error) from error
 
 
 def _modules(path: list[str], prefix: str) -> Iterator[str]:
@@ -82,16 +104,74 @@ def layouts() -> dict[str, Layout]:
 
 
 def get_layout(name: str) -> Layout:
-    """The layout with this name.
+    """The layout with this name, or as a release has it: ``cerebras/gpt2@1.8``.
 
     Raises:
         UsageError: no layout has this name; the message lists those that exist.
     """
-    try:
-        return layouts()[name]
-    except KeyError:
-        remedy = f"{meant(name, layouts())}layouts: {', '.join(layouts())}"
-        raise UsageError(f"no layout is called {name!r}", remedy=remedy) from None
+    own, release = split_name(name)
+    if own not in layouts():
+        remedy = f"{meant(own, layouts())}layouts: {', '.join(layouts())}"
+        raise UsageError(f"no layout is called {own!r}", remedy=remedy) from None
+    layout = layouts()[own]
+    if not release:
+        return layout
+    check_release(layout, release)
+    return at_release(layout, release)
+
+
+def releases_of(layout: Layout) -> tuple[Release, ...]:
+    """The releases that have had a layout, the current one last; none if its framework has none."""
+    upgrades = _upgrades_of(layout)
+    return upgrades.releases(layout) if upgrades else layout.releases
+
+
+def in_todays_words(layout: Layout, section: abc.Mapping[str, Any]) -> abc.Mapping[str, Any]:
+    """The model's section of a config of any release of a layout, as far as it takes to recognise the layout."""
+    upgrades = _upgrades_of(layout)
+    return upgrades.today(section) if upgrades else section
+
+
+def check_release(layout: Layout, release: Release) -> None:
+    """Refuse a release that hasn't had the layout.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    known = releases_of(layout)
+    if release not in known:
+        shown = ".".join(map(str, release))
+        if not known:
+            raise UsageError(f"{layout.name} is the same in every release", remedy="leave out the release")
+        first, last = (".".join(map(str, numbers)) for numbers in (known[0], known[-1]))
+        raise UsageError(f"release {shown} isn't supported for {layout.name}", remedy=f"releases {first} ... {last}")
+
+
+@cache
+def upgrade(layout: str, source: Release, target: Release) -> Mapping:
+    """The mapping of a layout from one release to another; if they are the same, :func:`unchanged`.
+
+    Raises:
+        UsageError: it is the same in every release, or hasn't been in one of these.
+    """
+    found = get_layout(layout)
+    for release in (source, target):
+        check_release(found, release)
+    upgrades = _upgrades_of(found)
+    if upgrades is None:
+        raise UsageError(f"{layout} is the same in every release", remedy="leave out the release")
+    return unchanged(at_release(found, source)) if source == target else upgrades.mapping(found, source, target)
+
+
+def _upgrades_of(layout: Layout) -> Upgrades | None:
+    return _upgrades().get(layout.name.partition("/")[0])
+
+
+@cache
+def _upgrades() -> dict[str, Upgrades]:
+    """What modules here say of releases, by framework."""
+    declared = (getattr(module, "UPGRADES", None) for _, module in _imported())
+    return {one.framework: one for one in declared if isinstance(one, Upgrades)}
 
 
 def unchanged(layout: Layout) -> Mapping:
@@ -105,7 +185,10 @@ def find_mapping(source: str, target: str) -> Mapping:
     Raises:
         UsageError: an unknown layout, or no mapping between the two.
     """
+    (own, before), (other, after) = split_name(source), split_name(target)
     get_layout(source), get_layout(target)
+    if own == other and before and after:
+        return upgrade(own, before, after)
     if source == target:
         return unchanged(get_layout(source))
     for mapping in all_mappings():

@@ -13,7 +13,7 @@ from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
-from convkit.mappings import all_mappings, get_layout, layouts
+from convkit.mappings import all_mappings, get_layout, in_todays_words, layouts
 from convkit.plan import undetected
 from convkit.plan.source import Source
 
@@ -166,10 +166,13 @@ def _fits(layout: Layout, config: abc.Mapping[str, Any]) -> bool:
 
 
 def _at_home(layout: Layout, config: abc.Mapping[str, Any]) -> abc.Mapping[str, Any]:
-    """The config with the model at the first of the places where the layout's configs may hold it."""
+    """The config with the model at the first of the places where the layout's configs may hold it, in the words of the
+    current release.
+    """
     home, *others = layout.config_at or ("",)
-    found = (model for place in others if (model := dig(config, place)) is not MISSING)
-    return {**config, home: model} if (model := next(found, None)) is not None else config
+    found = (model for place in (*others, home) if isinstance(model := dig(config, place), dict))
+    model = next(found, None)
+    return config if model is None or not home else {**config, home: in_todays_words(layout, model)}
 
 
 def _nameless(alternative: abc.Mapping[str, Any]) -> bool:

@@ -38,6 +38,7 @@ from convkit.plan.step import Bound, DerivedLeaf
 class Options:
     """The options of a conversion, beside its destination.
 
+    ``release`` is the target's, or the source's where only that has releases; ``from_release`` is the source's.
     ``allow_missing`` are names or patterns of leaves that may be missing though something says that they must be there.
     ``dtype`` may be spelled as people do: bf16, half, torch.float32. ``given`` are sizes by declared name, ``choices``
     are variants' choices by their name. ``existing`` are the leaves of a target that another program made and that the
@@ -47,6 +48,7 @@ class Options:
 
     format: str | None = None
     release: tuple[int, ...] = ()
+    from_release: tuple[int, ...] = ()
     drop: tuple[str, ...] = ()
     drop_unclaimed: bool = False
     dtype: str | None = None

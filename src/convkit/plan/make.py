@@ -20,7 +20,7 @@ from convkit.config import Converted
 from convkit.config.tree import MISSING, dig, missing_from, paths_of, plant, same
 from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError, meant
 from convkit.formats import get_format
-from convkit.mapping import Chain, Mapping
+from convkit.mapping import Chain, Mapping, split_name
 from convkit.plan.bind import bind
 from convkit.plan.chain import chain_plan
 from convkit.plan.completeness import Evidence, given_up
@@ -32,6 +32,7 @@ from convkit.plan.document import Options, Plan
 from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.names import Known, detect_variants, know
+from convkit.plan.releases import Journey, Leg, release_of
 from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
 from convkit.plan.source import Source
@@ -61,10 +62,13 @@ def make_plan(
     """
     options = options or Options()
     check_adapter_beside(source)
-    mapping = to if not isinstance(to, str) else _route(source, from_, to, tuple(through), options.restore)
-    links = mapping.links if isinstance(mapping, Chain) else (mapping,)
-    _check_asked(mapping, options)
-    releases = _releases(mapping, links, options.release)
+    if isinstance(to, str):
+        route = _route(source, from_, to, tuple(through), options)
+    else:
+        own = to.links if isinstance(to, Chain) else (to,)
+        route = [Leg(link, release_of(link, options.release)) for link in own]
+    links, releases = [leg.mapping for leg in route], [leg.release for leg in route]
+    _check_asked(links[-1], options)
     restoring = options.restore and not options.headless
     earlier = earlier_of(source, links) if restoring else [None] * len(links)
     try:
@@ -86,10 +90,17 @@ def make_plan(
     return plan
 
 
-def _route(source: Source, from_: str | None, to: str, through: Sequence[str], restore: bool) -> Mapping | Chain:
-    """Find the way from the source's layout; the first stop helps to recognise the layout."""
-    here = detect_layout(source, from_, [*through, to][0])[0].name
-    return find_route(here, to, through, partial(layouts_before, source) if restore else tuple)
+def _route(source: Source, from_: str | None, to: str, through: Sequence[str], options: Options) -> list[Leg]:
+    """Find the way from the source's layout; the first stop helps to recognise the layout.
+
+    A release that a layout's name gives, as in ``cerebras/gpt2@1.8``, is that of the source or of the target.
+    """
+    (to, asked), (here, said) = split_name(to), split_name(from_ or "")
+    here = detect_layout(source, here or None, [*through, to][0])[0].name
+    found = find_route(here, to, through, partial(layouts_before, source) if options.restore else tuple)
+    links = found.links if isinstance(found, Chain) else (found,)
+    journey = Journey(source, options.release or asked, options.from_release or said, options.restore)
+    return journey.legs(links)
 
 
 def castable() -> list[str]:
@@ -97,7 +108,7 @@ def castable() -> list[str]:
     return [name for name in ITEMSIZE if name.startswith(("float", "bfloat")) and name not in NARROW]
 
 
-def _check_asked(mapping: Mapping | Chain, options: Options) -> None:
+def _check_asked(mapping: Mapping, options: Options) -> None:
     """Refuse a format or a dtype that doesn't exist, before anything is decided."""
     get_format(options.format or mapping.right.format)
     if options.dtype and options.dtype not in castable():
@@ -326,27 +337,6 @@ def _lost_config(
         if value is not MISSING and dig(back, path) is not MISSING and not same(dig(back, path), value):
             plant(lost, path, value)
     return lost
-
-
-def _releases(mapping: Mapping | Chain, links: Iterable[Mapping], release: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Give each mapping the requested release, or the current one; empty if its layouts have no releases."""
-    found = [release_of(link, release) for link in links]
-    if release and not any(found):
-        raise UsageError(f"{mapping.name} is the same in every release", remedy="leave out --release")
-    return found
-
-
-def release_of(mapping: Mapping, release: tuple[int, ...]) -> tuple[int, ...]:
-    """The release of a mapping's layouts that is asked for, or the current one; empty if they have none.
-
-    Raises:
-        UsageError: its layouts don't have that release.
-    """
-    known = mapping.right.releases or mapping.left.releases
-    if known and release and release not in known:
-        first, last, shown = (".".join(map(str, numbers)) for numbers in (known[0], known[-1], release))
-        raise UsageError(f"release {shown} isn't supported", remedy=f"releases {first} ... {last}")
-    return (release or known[-1]) if known else ()
 
 
 def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:

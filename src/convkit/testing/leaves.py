@@ -159,7 +159,7 @@ class LeafMaker:
             optional = len(one.optional) == len(one.choices)
             return self.chances.few(one.choices) if optional and _choices(rule) > MOST else list(one.choices)
         if one.wild:
-            return [SPARE.format(one.name)]
+            return ["0" if one.digits else SPARE.format(one.name)]
         known = self.names.get(length) if isinstance(length, str) else length
         if isinstance(known, list | tuple):
             return list(known)
@@ -361,7 +361,9 @@ class LeafMaker:
         for name, one in (template.bound if own is None else own).items():
             length = self._size(self.mapping.axes[name]) if name in self.mapping.axes else 1
             runs[name] = list(one.choices) or (
-                [SPARE.format(name)] if one.wild else list(range(1 if length is None else length))
+                ["0" if one.digits else SPARE.format(name)]
+                if one.wild
+                else list(range(1 if length is None else length))
             )
         for at in _products(runs):
             bound = (start or {}) | at

@@ -31,19 +31,24 @@ from convkit.files.config_file import write_config
 from convkit.files.taken import refuse_taken
 from convkit.formats import get_format
 from convkit.mappings import get_layout
-from convkit.plan import Plan, Source
+from convkit.plan import Plan
 from convkit.plan.detect import detect_layout
-from convkit.plan.earlier import layouts_before, release_before
+from convkit.plan.earlier import layouts_before
+from convkit.plan.releases import source_release
 
-#: keys of a training checkpoint's own record of what wrote it, the last one of the latest
-_WRITTEN_BY = re.compile(r"__metadata__\.(\d+)\.version")
 #: leaves that a line names
 _SHOWN = 12
 #: flags of ``convkit convert``, as the original says it
-_THEIRS = {"from": "--model", "to": "--model", "release": "--src-fmt or --tgt-fmt"}
+_THEIRS = {
+    "from": "--model",
+    "to": "--model",
+    "release": "--src-fmt or --tgt-fmt",
+    "from-release 2.9": "--src-fmt cs-2.9",
+}
 #: what ``convkit convert`` is told where the original has no flag
 _UNSAID: dict[str, Any] = {
     "source_format": None,
+    "from_release": None,
     "drop": [],
     "dtype": None,
     "allow_overflow": False,
@@ -122,18 +127,12 @@ class Request:
             UsageError: none can.
         """
         model, source, target = self.model, self.source, self.target
-        found = ways(model, source.kind, target.kind)
-        across = None not in (source.release, target.release) and source.release != target.release
-        if found and not across:
-            return found
         if source.kind == target.kind == "hf":
             raise UsageError("--src-fmt and --tgt-fmt are both hf", remedy="one of them is a format of Cerebras's")
-        what = f"{model.name} from {source.text} to {target.text}"
-        if source.kind == target.kind or across:
-            problem, remedy = f"{what}: from release to release isn't built yet", "convert to hf, and from there"
-        else:
-            problem, remedy = f"{what} isn't built yet", "see convkit cerebras list"
-        raise UsageError(problem, remedy=remedy)
+        if found := ways(model, source.kind, target.kind):
+            return found
+        problem = f"{model.name} from {source.text} to {target.text} isn't built yet"
+        raise UsageError(problem, remedy="see convkit cerebras list")
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -217,7 +216,9 @@ def run(args: argparse.Namespace) -> int:
                 _say_to_convert(args, request, outputs)
                 # what an earlier conversion has lost, such as the head, comes back
                 args.headless = request.model.headless and not (outputs.is_file and layouts_before(source))
-                args.release = request.target.release or request.source.release or _read_release(source)
+                args.release, args.from_release = request.target.release, request.source.release
+                if request.source.text == AUTO:
+                    args.from_release = ".".join(map(str, source_release(source, get_layout(args.from_))))
                 plan = planned(args, source, drop_unclaimed=args.drop_unmatched_keys)
             _show_fates(args, plan)
             with stage("converting"):
@@ -274,21 +275,6 @@ def way_from(found: list[tuple[str, str]], detected: Callable[[], str], path: Pa
     raise UsageError(f"is {here}, from which no way leads there", path=path, remedy=f"one leads from {known}")
 
 
-def _read_release(source: Source) -> str:
-    """The release that a checkpoint, or the receipt of its conversion, says: for ``cs-auto``.
-
-    Raises:
-        UsageError: neither says it.
-    """
-    leaves = source.checkpoint.leaves
-    found = {int(match[1]): leaves[key].value for key in leaves if (match := _WRITTEN_BY.fullmatch(key))}
-    version = str(found[max(found)]) if found else release_before(source)
-    if version is None or not (release := re.match(r"\d+\.\d+", version)):
-        problem = f"--src-fmt {AUTO}: neither the checkpoint nor a receipt beside it says which release it is of"
-        raise UsageError(problem, path=source.path, remedy="say it: --src-fmt cs-2.9")
-    return release[0]
-
-
 def _show_fates(args: argparse.Namespace, plan: Plan) -> None:
     """Print what is dropped, and for ``--debug`` what becomes of each leaf."""
     if plan.unclaimed:
@@ -316,7 +302,7 @@ def in_their_words() -> Iterator[None]:
         remedy = "--drop-unmatched-keys leaves out what isn't needed; or name the right --model"
         raise UnclaimedError(error.problem, path=error.path, key=error.key, remedy=remedy) from None
     except ConvkitError as error:
-        remedy = re.sub(r"--(from|to|release)\b", lambda found: _THEIRS[found[1]], error.remedy or "")
+        remedy = re.sub(r"--(from-release 2.9|from|to|release)\b", lambda found: _THEIRS[found[1]], error.remedy or "")
         if remedy == (error.remedy or ""):
             raise
         raise type(error)(error.problem, path=error.path, key=error.key, remedy=remedy) from error.__cause__

@@ -25,17 +25,18 @@ from convkit.cli.cerebras.names import HEADS, SHOWN, Model
 from convkit.cli.cerebras.packed import YAML, has_parts, places_of, read_parts, write_parts
 from convkit.cli.convert import print_notes
 from convkit.cli.output import emit, say
+from convkit.config import Converted
 from convkit.config.tree import paths_of
 from convkit.errors import ConfigError, UsageError
 from convkit.execute.publish import writing
 from convkit.files.config_file import read_config, write_config
 from convkit.files.taken import refuse_taken
-from convkit.mapping import Mapping
+from convkit.mapping import Chain, Mapping
 from convkit.mapping.layout import parse_release
 from convkit.mappings import find_mapping
 from convkit.plan.detect import layout_of_config
 from convkit.plan.deviations import declared
-from convkit.plan.make import release_of
+from convkit.plan.releases import Journey, Leg
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
         places = places_of(folder, request.model) if apart else [folder / name]
         for place in places:
             refuse_taken(place, overwrite=args.overwrite)
-        release = release_of(mapping, parse_release(target.release or request.source.release))
-        document = _converted(args.source, config, mapping, release, facts_of(request.model, mapping))
+        asked, said = (parse_release(one.release) for one in (target, request.source))
+        journey = Journey(None, asked, said, restore=False)
+        document = _converted(args.source, config, journey.legs([mapping]), facts_of(request.model, mapping))
     with writing(places[0]):
         write_parts(folder, document["config"]) if apart else write_config(places[0], document["config"])
     _show(args, document | {"target": str(folder if apart else places[0])})
@@ -84,29 +86,30 @@ def facts_of(model: Model, mapping: Mapping) -> dict[str, Any]:
     return {fact: fact in shown for fact in facts} if shown else {}
 
 
-def _converted(
-    path: Path, config: dict[str, Any], mapping: Mapping, release: tuple[int, ...], facts: dict[str, Any]
-) -> dict[str, Any]:
+def _converted(path: Path, config: dict[str, Any], legs: list[Leg], facts: dict[str, Any]) -> dict[str, Any]:
     """Convert a config, and say what became of it.
 
     Raises:
         ConfigError: it can't be expressed on the other side; the file is named.
     """
+    done: list[Converted] = []
     try:
-        done = mapping.config.convert(config, facts, release)
+        for leg in legs:
+            done.append(leg.mapping.config.convert(done[-1].config if done else config, facts, leg.release))
     except ConfigError as error:
         raise ConfigError(error.problem, path=path, key=error.key, remedy=error.remedy) from None
+    first, last = done[0], done[-1]
     return {
         "source": str(path),
-        "mapping": mapping.name,
-        "release": ".".join(map(str, release)),
-        "config": done.config,
-        "read": sorted(done.seen),
-        "defaults": list(done.defaults),
-        "deviations": to_builtins(declared(done)),
-        "unknown": list(done.unknown),
-        "lost_config": done.lost,
-        "warnings": list(done.warnings),
+        "mapping": Chain(tuple(leg.mapping for leg in legs)).name,
+        "release": ".".join(map(str, legs[-1].release)),
+        "config": last.config,
+        "read": sorted(first.seen),
+        "defaults": [default for one in done for default in one.defaults],
+        "deviations": [deviation for one in done for deviation in to_builtins(declared(one))],
+        "unknown": list(first.unknown),
+        "lost_config": first.lost,
+        "warnings": list(dict.fromkeys(warning for one in done for warning in one.warnings)),
     }
 
 

@@ -23,6 +23,7 @@ from convkit.cli.cerebras.names import (
 )
 from convkit.cli.output import emit, table
 from convkit.mappings import layouts as all_layouts
+from convkit.mappings import releases_of
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def _formats(kind: str, layouts: tuple[str, ...]) -> str:
     if kind == "hf":
         return kind
     known = [all_layouts().get(name) for name in layouts if name.startswith("cerebras/")]
-    having = [set(layout.releases if layout else ()) for layout in known]
+    having = [set(releases_of(layout) if layout else ()) for layout in known]
     releases = sorted(set.intersection(*having)) if having else []
     first_and_last = dict.fromkeys(".".join(map(str, release)) for release in (*releases[:1], *releases[-1:]))
     return " ... ".join(f"cs-{release}{KINDS[kind]}" for release in first_and_last or ["X.Y"])

@@ -125,16 +125,22 @@ def model_called(name: str) -> Model:
 
 def ways(model: Model, source: str, target: str) -> list[tuple[str, str]]:
     """The layouts of each mapping that leads from one kind of format of a model to another; none if it isn't built.
+    From release to release, each layout of one kind leads to itself.
 
     Raises:
-        UsageError: the model has no format of such a kind, or both are of one kind.
+        UsageError: the model has no format of such a kind.
     """
     for kind in (source, target):
         if kind not in model.layouts:
             known = ", ".join(shown(model.layouts))
             what = "model of transformers" if kind == "hf" else f"format {shown([kind])[0]}"
             raise UsageError(f"{model.name} has no {what}", remedy=f"its formats: {known}")
-    if source == target or list(model.layouts)[-1] not in (source, target):
+    if source == target:
+        from convkit.mappings import layouts
+
+        here = [name for name in layouts() if fnmatchcase(name, model.layouts[source])]
+        return [] if source == "hf" else [(name, name) for name in here]
+    if list(model.layouts)[-1] not in (source, target):
         return []
     return [way for way in _ends() if all(map(fnmatchcase, way, (model.layouts[source], model.layouts[target])))]
 

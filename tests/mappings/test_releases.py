@@ -1,0 +1,138 @@
+"""From release to release: every edge that was recorded from the original, and what the original does wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from goldens import golden_dir
+
+from convkit.errors import UsageError
+from convkit.mapping import inverse
+from convkit.mapping.layout import parse_release
+from convkit.mappings import find_mapping, get_layout, layouts, releases_of, upgrade
+from convkit.plan import Options, make_plan, open_source
+
+#: a recorded model -> its layout, where it isn't called as that
+LAYOUTS = {
+    "bert-sequence-classifier": "bert",
+    "bert-token-classifier": "bert",
+    "codegen": "gptj",
+    "falcon_7b": "falcon",
+    "falcon_40b": "falcon",
+    "llama_mha": "llama",
+    "t5_relu_tied": "t5",
+}
+MODELS = (
+    "bert",
+    "bert-sequence-classifier",
+    "bloom",
+    "codegen",
+    "falcon_7b",
+    "gpt-neox",
+    "gpt2",
+    "llama",
+    "roberta",
+    "t5",
+)
+#: what the original makes of leaves that we leave out, by what is in their names; and why
+LEFT_OUT = {
+    "block.1.layer.0.SelfAttention.relative_attention_bias": "release 1.6 doesn't use the tables of later blocks; "
+    "those of the decoder are counted by the encoder's layers",
+}
+
+
+@cache
+def recorded(model: str) -> tuple[Path, tuple[Path, ...]]:
+    """The folder of a recorded model, and those of its edges from release to release that went well."""
+    folder = golden_dir("cerebras_more.tar.xz", f"upgrade/{model}/") / "upgrade" / model
+    edges = sorted(path for path in folder.glob("cs-*__cs-*") if not path.name.endswith("-prefixed"))
+    return folder, tuple(path for path in edges if json.loads((path / "result.json").read_text())["status"] == "ok")
+
+
+def layout_of(model: str) -> str:
+    return f"cerebras/{LAYOUTS.get(model, model)}"
+
+
+def releases(edge: Path) -> tuple[str, str, str]:
+    """The edge's releases, and the name of the source among the recorded states."""
+    source, target = (end.removeprefix("cs-") for end in edge.name.split("__"))
+    own = "-nokeys" if target.endswith("-nokeys") else ""
+    return source, target.removesuffix(own), f"cs-{source}{own}"
+
+
+def tensors(path: Path, below: str = "model.") -> dict[str, np.ndarray]:
+    return {key: array for key, array in np.load(path).items() if key.startswith(below)}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=() if model == "bloom" else pytest.mark.slow) for model in MODELS]
+)
+def test_recorded_edges(model: str) -> None:
+    folder, edges = recorded(model)
+    assert edges
+    for edge in edges:
+        before, after, state = releases(edge)
+        had = dict(np.load(folder / "state" / f"{state}.npz"))
+        # where every tensor is the input's, no output was recorded
+        wanted = (
+            tensors(edge / "out.npz") if (edge / "out.npz").exists() else tensors(folder / "state" / f"{state}.npz")
+        )
+        wanted = {key: array for key, array in wanted.items() if not any(part in key for part in LEFT_OUT)}
+        for key, source in planned(folder / "state" / f"{state}.mdl", layout_of(model), before, after):
+            if key.startswith("model."):
+                expected = wanted.pop(key)
+                if source is not None:
+                    assert np.array_equal(had[source], expected), (edge.name, key)
+        assert not wanted, edge.name
+
+
+def planned(path: Path, layout: str, before: str, after: str) -> Iterator[tuple[str, str | None]]:
+    """The tensors of a checkpoint in another release, each with that of which it is made; None if it is computed."""
+    options = Options(release=parse_release(after), from_release=parse_release(before), restore=False)
+    with open_source(path) as source:
+        plan = make_plan(source, layout, layout, options)
+    of = {name: step.sources[0].key for step in plan.bound.steps for name in names(step)}
+    yield from ((key, of.get(key)) for key, leaf in plan.target_leaves.items() if leaf.spec)
+
+
+def names(step: Any) -> list[str]:
+    return [*(side.key for side in step.targets), *(name for name, _ in step.also)]
+
+
+def test_the_optimizer_follows_its_parameters() -> None:
+    """The original renames the model alone: its optimizer's state is then of parameters that aren't there."""
+    mapping = upgrade("cerebras/gpt2", (2, 0), (2, 1))
+    text = " ".join(map(str, mapping.rules))
+    assert "{at:*}embedding_layer.position_embeddings.weight.{slot:*}" in text
+
+
+def test_a_release_is_part_of_a_layouts_name() -> None:
+    layout = get_layout("cerebras/gpt2@1.8")
+    assert (layout.name, layout.releases) == ("cerebras/gpt2@1.8", ((1, 8),))
+    assert layout.name not in layouts()
+    mapping = find_mapping("cerebras/gpt2@1.8", "cerebras/gpt2@2.10")
+    assert mapping is upgrade("cerebras/gpt2", (1, 8), (2, 10))
+    assert inverse(mapping).name == upgrade("cerebras/gpt2", (2, 10), (1, 8)).name
+    for name, says in (
+        ("cerebras/gemma2@2.2", "release 2.2 isn't supported for cerebras/gemma2"),
+        ("cerebras/llama@1.8", "releases 1.9 ... 2.10"),
+        ("hf/gpt2@2.2", "the same in every release"),
+        ("cerebras/gpt3@2.2", "no layout is called 'cerebras/gpt3'"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            get_layout(name)
+
+
+@pytest.mark.parametrize("layout", [name for name in layouts() if releases_of(get_layout(name))])
+def test_every_release_leads_to_every_other(layout: str) -> None:
+    known = releases_of(get_layout(layout))
+    first, last = upgrade(layout, known[0], known[-1]), upgrade(layout, known[-1], known[0])
+    assert inverse(first).rules == last.rules
+    assert inverse(inverse(first)).rules == first.rules
