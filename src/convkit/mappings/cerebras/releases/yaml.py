@@ -12,6 +12,7 @@ from convkit.config import ConfigTable, Row
 from convkit.config.classes import Release
 from convkit.config.conversion import Conversion
 from convkit.config.tree import MISSING
+from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.releases.yamls.classes import fitted
@@ -56,7 +57,10 @@ class Steps(Row):
         if not isinstance(trainers, list):
             run.target.section.update(self._brought(config, before, after, run.warnings))
             return
-        brought = [self._brought(one, before, after, run.warnings) for one in trainers if isinstance(one, dict)]
+        for number, one in enumerate(trainers):
+            if not isinstance(one, dict):
+                raise ConfigError(f"is {shown(one)}", key=f"trainer.{number}", remedy="it must be a section: trainer")
+        brought = [self._brought(one, before, after, run.warnings) for one in trainers]
         if all("trainer" in one for one in brought):
             run.target.section.update(config | {"trainer": brought})
         elif len(brought) == 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from convkit.config.classes import Release
 from convkit.config.tree import MISSING, dig, plant, uproot
+from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.common import MODEL_AT
 
@@ -61,9 +62,20 @@ class Document:
         return value
 
     def put(self, path: str, value: Any) -> None:
-        """Set the value at a path, unless it is MISSING."""
-        if value is not MISSING:
-            plant(self.config, path, value)
+        """Set the value at a path, unless it is MISSING; a section that is null is made.
+
+        Raises:
+            ConfigError: what the path leads through isn't a section.
+        """
+        if value is MISSING:
+            return
+        above = path.rpartition(".")[0]
+        if above and dig(self.config, above) is None:
+            plant(self.config, above, {})
+        section = dig(self.config, above)
+        if not isinstance(section, dict) and section is not MISSING:
+            raise ConfigError(f"is {shown(section)}", key=above, remedy="it must be a section")
+        plant(self.config, path, value)
 
 
 Change = Callable[[Document], None]

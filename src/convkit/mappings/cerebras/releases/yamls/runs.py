@@ -41,8 +41,9 @@ def pretrained_said(document: Document) -> None:
 
 def precision_up(document: Document) -> None:
     """Half precision by name, and the level of optimization as a matter of the run."""
-    if (level := document.model.pop("precision_opt_level", MISSING)) is not MISSING:
-        document.config.setdefault("runconfig", {}).setdefault("precision_opt_level", level)
+    level = document.model.pop("precision_opt_level", MISSING)
+    if "precision_opt_level" not in document.section("runconfig"):
+        document.put("runconfig.precision_opt_level", level)
     if (flag := document.model.pop("use_bfloat16", MISSING)) is not MISSING:
         document.model["fp16_type"] = "bfloat16" if flag else "float16"
 
@@ -95,7 +96,7 @@ def accumulation_down(document: Document) -> None:
 
 def _loaders(document: Document, name: str, *, made: bool = False) -> list[dict[str, object]]:
     """The section of a data loader, or those of several."""
-    if made:
-        document.config.setdefault(name, {})
     found = document.config.get(name)
+    if made and found is None:
+        found = document.config[name] = {}
     return [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)]

@@ -73,14 +73,18 @@ def schedule_up(rate: Any, at: str = AT) -> dict[str, Any]:
     return {name: arguments}
 
 
-def schedule_down(made: Any) -> Any:
-    """The way back: a section, or a list of them; None if a yaml of 2.2 can't say it."""
+def schedule_down(made: Any, *, scaled: bool = False) -> Any:
+    """The way back: a section, or a list of them; None if a yaml of 2.2 can't say it. ``scaled``: the rates of
+    parameters are scaled, each by its own factor, which 2.2 does without a scheduler for it.
+    """
     if not isinstance(made, dict) or len(made) != 1:
         return None
     [(name, arguments)] = made.items()
+    if not isinstance(arguments, dict | None):
+        return None
     arguments = arguments or {}
-    if name == _SCALED and arguments.keys() == {"scheduler"}:
-        return schedule_down(arguments["scheduler"])
+    if name == _SCALED:
+        return schedule_down(arguments.get("scheduler")) if scaled and arguments.keys() == {"scheduler"} else None
     if name in (_LISTED, _CHAINED) and arguments.keys() == {"schedulers"} and arguments["schedulers"]:
         inner = [schedule_down(one) for one in arguments["schedulers"]]
         if all(isinstance(one, dict) for one in inner) and (len(inner) > 1 or name == _CHAINED):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -44,11 +45,19 @@ def trainer_down(document: Document) -> None:
     model = document.model
     if model.get("mixed_precision") is True and "fp16_type" not in model and half_precision(document):
         model["fp16_type"] = "float16"
-    left = [path for path in paths_of(trainer) if dig(trainer, path) not in ({}, [], None)]
+    left = list(_left(trainer))
     if left:
-        document.warnings.append(
-            f"yamls before 2.3 have no place for {', '.join(f'trainer.{one}' for one in left)}: left out"
-        )
+        document.warnings.append(f"yamls before 2.3 have no place for {', '.join(left)}: left out")
+
+
+def _left(trainer: Section) -> Iterator[str]:
+    """What is left of a trainer, with the names of the objects in lists."""
+    for path in paths_of(trainer):
+        value = dig(trainer, path)
+        if value in ({}, [], None):
+            continue
+        names = [next(iter(one)) for one in value if isinstance(one, dict) and one] if isinstance(value, list) else []
+        yield f"trainer.{path}" + (f" ({', '.join(map(str, names))})" if names else "")
 
 
 def _taken(trainer: Section, path: str) -> Any:
@@ -64,7 +73,9 @@ def _put(new: Section, path: str, value: Any) -> None:
         return
     section, _, name = path.partition(".")
     there = new.get(section)
-    if isinstance(there, list):
+    if section == "sparsity" and isinstance(there, int | float):
+        new[section] = {"sparsity": there, name: value}
+    elif isinstance(there, list):
         for one in there:
             if isinstance(one, dict):
                 one[name] = deepcopy(value)
@@ -88,12 +99,14 @@ def _loaders(trainer: Section, new: Section) -> None:
 def _optimized(trainer: Section, new: Section) -> None:
     """The optimizer, its schedule and the sparsity."""
     optimizer = dig(trainer, "init.optimizer")
-    if isinstance(optimizer, dict) and len(optimizer) == 1:
+    if isinstance(optimizer, dict) and len(optimizer) == 1 and _are_arguments(*optimizer.values()):
         [(name, arguments)] = _taken(trainer, "init.optimizer").items()
         new["optimizer"] = {"optimizer_type": name, **(arguments or {})}
-    schedules = dig(trainer, "init.schedulers")
-    if isinstance(schedules, list) and len(schedules) == 1:
-        rate = schedule_down(schedules[0])
+    found = dig(trainer, "init.schedulers")
+    schedules = found if isinstance(found, list) else [found]
+    if len(schedules) == 1 and isinstance(schedules[0], dict):
+        scaled = "adjust_learning_rate" in new.get("optimizer", {}) or "mup_base_hidden_size" in new["model"]
+        rate = schedule_down(schedules[0], scaled=scaled)
         stated = new.get("optimizer", {}).get("learning_rate")
         if rate is not None:
             _taken(trainer, "init.schedulers")
@@ -104,6 +117,10 @@ def _optimized(trainer: Section, new: Section) -> None:
         isinstance(sparsity, dict) and sparsity.keys() == {"sparsity"} and isinstance(sparsity["sparsity"], int | float)
     )
     _put(new, "sparsity", sparsity["sparsity"] if only else sparsity)
+
+
+def _are_arguments(value: Any) -> bool:
+    return isinstance(value, dict | None)
 
 
 def _is_constant(rate: Any, stated: Any) -> bool:
@@ -154,8 +171,13 @@ def _evaluated(objects: list[Any], new: Section) -> None:
 
 def _listened(objects: list[Any], new: Section) -> None:
     """Objects whose name is no class's, since it is in lower case, are listeners."""
-    found = [one for one in objects if isinstance(one, dict) and len(one) == 1 and next(iter(one)).islower()]
+    found = [one for one in objects if isinstance(one, dict) and len(one) == 1 and _is_listener(*one.items())]
     if found:
         listeners = [{"listener_type": name, **(arguments or {})} for one in found for name, arguments in one.items()]
         plant(new, "runconfig.experimental.listeners", listeners)
         objects[:] = [one for one in objects if one not in found]
+
+
+def _is_listener(item: tuple[Any, Any]) -> bool:
+    name, arguments = item
+    return isinstance(name, str) and name.islower() and _are_arguments(arguments)

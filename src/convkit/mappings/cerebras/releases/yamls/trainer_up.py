@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from convkit.config.tree import MISSING, dig, paths_of, plant
+from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.releases.yamls.classes import half_precision
 from convkit.mappings.cerebras.releases.yamls.document import Document
@@ -88,7 +89,9 @@ def _schedules(document: Document) -> list[Section]:
     return [{"ScalePerParamLR": {"scheduler": made}} if optimizer.get("adjust_learning_rate") else made]
 
 
-def _named(optimizer: Section) -> Section:
+def _named(optimizer: Any) -> Section:
+    if not isinstance(optimizer, dict):
+        raise ConfigError(f"is {shown(optimizer)}", key="optimizer", remedy="it must be a section")
     name = optimizer.pop("optimizer_type", None)
     if not isinstance(name, str):
         raise ConfigError("is missing", key="optimizer.optimizer_type", remedy="say which optimizer it is: AdamW")

@@ -1,0 +1,362 @@
+"""Laws of yamls from release to release, on yamls made up by hypothesis, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convkit.config.tree import plant
+from convkit.errors import ConfigError
+from convkit.mappings.cerebras.releases.yaml import KNOWN, yaml_table
+
+Section = dict[str, Any]
+#: each with the norm of its own that a flag says before 2.0
+FAMILIES = {
+    "gpt2": ("use_rms_norm", "rmsnorm"),
+    "llama": ("use_rms_norm", "rmsnorm"),
+    "gptj": ("use_biasless_norm", "biasless-layernorm"),
+    "t5": ("use_t5_layer_norm", "rmsnorm"),
+    "bert": ("", ""),
+}
+OPTIMIZERS: dict[str, Section] = {
+    "AdamW": {"betas": [0.9, 0.95], "weight_decay": 0.1, "eps": 1e-8, "correct_bias": True},
+    "SGD": {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True},
+    "Adafactor": {"eps": [1e-30, 1e-3], "beta1": 0.9, "scale_parameter": True},
+    "Rprop": {"etas": [0.5, 1.2], "step_sizes": [1e-6, 50]},
+    "Unheard": {"beta1": 0.5},
+}
+SCHEDULES = (
+    {"scheduler": "LinearLR", "initial_learning_rate": 0.0, "end_learning_rate": 6e-4, "total_iters": 12},
+    {"scheduler": "CosineDecayLR", "initial_learning_rate": 6e-4, "end_learning_rate": 6e-5, "total_iters": 88},
+    {"scheduler": "PiecewiseConstantLR", "learning_rates": [0.1, 0.2], "milestones": [3]},
+    {"scheduler": "CosineAnnealingWarmRestarts", "initial_learning_rate": 0.1, "T_0": 4, "T_mult": 2},
+    {"scheduler": "CyclicLR", "base_lr": 0.1, "max_lr": 0.2},
+)
+RUNCONFIG = {
+    **{"max_steps": 100, "eval_frequency": 50, "checkpoint_steps": 10, "log_steps": 1, "seed": 1, "model_dir": "./m"},
+    **{"num_csx": 1, "num_workers_per_csx": 1, "mount_dirs": ["./a", "./b"], "logging": "DEBUG", "max_checkpoints": 3},
+    **{"precision_opt_level": 1, "load_checkpoint_states": ["model", "dataloader"], "checkpoint_path": "./x.mdl"},
+    **{"log_input_summaries": True, "check_loss_values": False, "tasks": "winogrande", "num_fewshot": 2},
+    **{"transfer_processes": 3, "ini": {"a": 1}, "debug_args_path": "./d", "summary_dir": "./s"},
+    "experimental": {"listeners": [{"listener_type": "grad_norm", "params": ["*"]}]},
+}
+SPARSITY = (
+    0.5,
+    {"sparsity": 0.5, "init_method": "random"},
+    {"algorithm": "set", "sparsity": 0.5, "update": {"freq": 100}, "param_filter": ["fc*weight", "proj_*"]},
+    {"algorithm": "gmp", "schedule": [0.1, 0.5], "update": {"steps": [0, 10]}},
+    {"algorithm": "gmp", "schedule": {"type": "exp", "init": 0, "gamma": 0.1}, "update": {"start": 0, "freq": 10}},
+    [{"algorithm": "set", "param_filter": "fc*", "sparsity": 0.1}, {"algorithm": "set", "param_filter": "p*"}],
+)
+
+
+@st.composite
+def runs(draw: st.DrawFn, family: str) -> Section:
+    """A yaml of 2.2, with the names that only it has."""
+    norm = draw(st.sampled_from(("layernorm", FAMILIES[family][1] or "layernorm")))
+    model = {"hidden_size": 24, "num_heads": 4, "filter_size": 28, "max_position_embeddings": 20} | {
+        "attention_dropout_rate": draw(st.sampled_from((0.0, 0.1))), "mixed_precision": draw(st.booleans()),
+        "fp16_type": draw(st.sampled_from(("bfloat16", "float16"))),
+    } | ({} if family == "bert" else {"norm_type": norm})  # fmt: skip
+    yaml: Section = {"model": model}
+    if draw(st.booleans()):
+        yaml["optimizer"] = draw(_optimizers())
+    for name in ("train_input", "eval_input"):
+        if draw(st.booleans()):
+            yaml[name] = {"data_processor": "X", "batch_size": draw(st.integers(1, 9)), "mixture": []}
+    size = draw(st.sampled_from(("auto", 2, "unsaid")))
+    for name in yaml.keys() & {"train_input", "eval_input"} if size != "unsaid" else ():
+        yaml[name]["micro_batch_size"] = size
+    if chosen := draw(st.sets(st.sampled_from(sorted(RUNCONFIG)))):
+        if "num_fewshot" in chosen:  # it goes with tasks
+            chosen.add("tasks")
+        if not yaml.keys() & {"train_input", "eval_input"}:
+            chosen.discard("checkpoint_path")
+        yaml["runconfig"] = {name: deepcopy(RUNCONFIG[name]) for name in sorted(chosen)}
+    if draw(st.booleans()):
+        yaml["sparsity"] = deepcopy(draw(st.sampled_from(SPARSITY)))
+    if draw(st.booleans()):
+        yaml["wandb"] = {"project": "p", "tags": ["a", "b"]}
+    return {name: value for name, value in yaml.items() if value != {}}
+
+
+@st.composite
+def _optimizers(draw: st.DrawFn) -> Section:
+    kind = draw(st.sampled_from(sorted(OPTIMIZERS)))
+    one, several = st.sampled_from(SCHEDULES), st.lists(st.sampled_from(SCHEDULES), min_size=2, max_size=3)
+    rate = draw(st.one_of(st.just(1e-3), one, several))
+    more = {"loss_scaling_factor": "dynamic", "max_gradient_norm": 1.0, "log_summaries": True, "grad_accum_steps": 2}
+    chosen = draw(st.sets(st.sampled_from(sorted(more))))
+    return {"optimizer_type": kind, **deepcopy(OPTIMIZERS[kind]), "learning_rate": deepcopy(rate)} | {
+        name: more[name] for name in chosen
+    }
+
+
+FAMILY = st.sampled_from(sorted(FAMILIES))
+FAMILY_AND_RUN = FAMILY.flatmap(lambda family: st.tuples(st.just(family), runs(family)))
+#: releases in whose names the yamls above can be said
+SAID = [release for release in KNOWN if release >= (1, 8)]
+
+
+@settings(max_examples=25)
+@given(FAMILY_AND_RUN, st.sampled_from([release for release in SAID if release > (2, 2)]))
+def test_to_the_trainer_and_back_nothing_is_lost(chosen: tuple[str, Section], release: tuple[int, ...]) -> None:
+    family, yaml = chosen
+    table = yaml_table(family, (2, 2), release)
+    there = table.convert(deepcopy(yaml))
+    assert not there.warnings
+    assert table.inverse().convert(there.config).config == yaml
+
+
+@settings(max_examples=25)
+@given(FAMILY_AND_RUN, st.lists(st.sampled_from(SAID), min_size=3, max_size=3))
+def test_steps_compose(chosen: tuple[str, Section], releases: list[tuple[int, ...]]) -> None:
+    family, yaml = chosen
+    for first, second, third in (sorted(releases), sorted(releases, reverse=True)):
+        start = yaml_table(family, (2, 2), first).convert(yaml).config
+        once = yaml_table(family, first, third).convert(start).config
+        on_the_way = yaml_table(family, first, second).convert(start).config
+        assert yaml_table(family, second, third).convert(on_the_way).config == once
+
+
+@settings(max_examples=25)
+@given(FAMILY_AND_RUN, st.sampled_from(SAID), st.sampled_from(SAID))
+def test_what_went_there_and_back_goes_so_again(
+    chosen: tuple[str, Section], source: tuple[int, ...], target: tuple[int, ...]
+) -> None:
+    family, yaml = chosen
+    start = yaml_table(family, (2, 2), source).convert(yaml).config
+    table = yaml_table(family, source, target)
+    back = table.inverse().convert(table.convert(start).config).config
+    assert table.inverse().convert(table.convert(back).config).config == back
+
+
+ODD = st.sampled_from((None, True, 0, -1, 1.5, "x", "", [], ["x"], {}, {"x": 1}, [{"x": {}}]))
+
+
+@settings(max_examples=60)
+@given(FAMILY_AND_RUN, st.sampled_from(SAID), st.sampled_from(SAID), ODD, st.randoms(use_true_random=False))
+def test_odd_values_are_converted_or_refused(
+    chosen: tuple[str, Section], source: tuple[int, ...], target: tuple[int, ...], odd: Any, random: Any
+) -> None:
+    family, yaml = chosen
+    start = yaml_table(family, (2, 2), source).convert(yaml).config
+    path = random.choice(sorted(_places(start)))
+    plant(start, path, odd)
+    try:
+        yaml_table(family, source, target).convert(start)
+    except ConfigError as error:
+        assert error.key and error.remedy
+
+
+def _places(value: Any, at: str = "") -> Iterator[str]:
+    """Every path, of sections and of values."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in items:
+        path = f"{at}{name}"
+        if "." not in str(name):
+            yield path
+            yield from _places(one, f"{path}.")
+
+
+OLD = {
+    "model": {"hidden_size": 24, "filter_size": 28, "use_rms_norm": False, "precision_opt_level": 1},
+    "optimizer": {
+        "optimizer_type": "adamw", "beta1": 0.9, "beta2": 0.95, "weight_decay_rate": 0.1,
+        "learning_rate": [
+            {"scheduler": "Linear", "initial_learning_rate": 0.0, "end_learning_rate": 0.1, "decay_steps": 3},
+            {"scheduler": "CosineDecay", "learning_rate": 0.1, "end_learning_rate": 0.0, "steps": 9},
+        ]},
+    "runconfig": {"max_steps": 12, "num_replicas": 2, "is_pretrained_checkpoint": True, "mode": "train"},
+    "csconfig": {}, "description": "mine",
+}  # fmt: skip
+
+
+def test_with_the_yaml_that_was_converted_only_what_changed_since_changes() -> None:
+    table = yaml_table("gpt2", (1, 9), (2, 10))
+    there = table.convert(OLD).config
+    there["trainer"]["init"]["loop"]["max_steps"] = 100
+    there["trainer"]["init"]["optimizer"]["adamw"]["amsgrad"] = True
+    del there["trainer"]["init"]["callbacks"]
+    back = table.inverse().convert(there).config
+    table.inverse().respelled(back, OLD)
+    expected = deepcopy(OLD)
+    expected["runconfig"]["max_steps"] = 100
+    expected["optimizer"]["amsgrad"] = True
+    del expected["runconfig"]["is_pretrained_checkpoint"]
+    assert back == expected
+
+
+def test_what_the_trainer_has_no_place_for_is_said() -> None:
+    there = yaml_table("gpt2", (2, 2), (2, 3)).convert(
+        {"model": {"hidden_size": 8}, "runconfig": {"not_a_key": 1, "mode": "train"}, "description": "mine"}
+    )
+    assert list(there.warnings) == ["the trainer of 2.3 has no place for runconfig.not_a_key, description: left out"]
+
+
+def test_what_yamls_before_2_3_have_no_place_for_is_said() -> None:
+    trainer = {
+        "init": {"model": {"hidden_size": 8}, "callbacks": [{"KeepNCheckpoints": {"n": 3}}, {"Mine": {"a": 1}}]},
+        "fit": {"val_dataloader": {"batch_size": 1}},
+        "validate": {"val_dataloader": {"batch_size": 2}},
+    }
+    there = yaml_table("gpt2", (2, 3), (2, 2)).convert({"trainer": trainer})
+    assert there.config == {
+        "model": {"hidden_size": 8}, "runconfig": {"max_checkpoints": 3}, "eval_input": {"batch_size": 1}
+    }  # fmt: skip
+    [warning] = there.warnings
+    assert "trainer.init.callbacks (Mine)" in warning
+    assert "trainer.validate.val_dataloader.batch_size" in warning
+
+
+def test_several_loaders_are_a_list_there_and_back() -> None:
+    yaml = {
+        "model": {},
+        "eval_input": [{"data_dir": "./a", "micro_batch_size": 2}, {"data_dir": "./b", "micro_batch_size": 2}],
+    }
+    table = yaml_table("gpt2", (2, 2), (2, 3))
+    there = table.convert(yaml).config
+    trainer = there["trainer"]
+    assert trainer["validate_all"]["val_dataloaders"] == [{"data_dir": "./a"}, {"data_dir": "./b"}]
+    assert "validate" not in trainer  # which takes one
+    assert table.inverse().convert(there).config == yaml
+
+
+def test_trainers_of_a_list_are_upgraded_each() -> None:
+    yaml = {"trainer": [{"trainer": {"init": {"model": {"hidden_size": size}}}} for size in (8, 16)]}
+    there = yaml_table("llama", (2, 3), (2, 4)).convert(yaml).config
+    assert [one["trainer"]["init"]["model"]["name"] for one in there["trainer"]] == ["llama", "llama"]
+
+
+MUP = {
+    **{"hidden_size": 24, "filter_size": 48, "num_hidden_layers": 2, "attention_dropout_rate": 0.1},
+    **{"scale_qk_dot_by_d": True, "embeddings_scale": 10.0, "output_logits_scale": 0.25},
+    "initializer": {"name": "normal", "std": 0.02},
+    "output_layer_initializer": {"name": "truncated_normal", "std": 0.01},
+}
+MUP_RUN = {
+    "model": MUP,
+    "optimizer": {"optimizer_type": "AdamW", "learning_rate": 0.1, "adjust_learning_rate": {"decoder_kernel": 0.25}},
+}
+
+
+def test_mup_there_and_back() -> None:
+    table = yaml_table("gpt2", (2, 2), (2, 10))
+    there = table.convert(MUP_RUN).config
+    model = there["trainer"]["init"]["model"]
+    assert (model["mup_base_hidden_size"], model["mup_base_filter_size"]) == (6.0, 12.0)
+    assert (model["output_logits_alpha"], model["initializer"]["std"]) == (1.0, 0.04)
+    assert model["output_layer_initializer"]["std"] == pytest.approx(0.04)
+    assert "output_logits_scale" not in model
+    assert "adjust_learning_rate" not in there["trainer"]["init"]["optimizer"]["AdamW"]
+    back = table.inverse().convert(there).config
+    deep = back["model"]["output_layer_initializer"]
+    assert deep == {
+        "name": "truncated_normal",
+        **{k: pytest.approx(v) for k, v in (("std", 0.01), ("a", -0.02), ("b", 0.02))},
+    }
+    back["model"]["output_layer_initializer"] = MUP["output_layer_initializer"]
+    assert back == MUP_RUN
+
+
+SANDWICH = "sliding_window_every_other_decoder_layer"
+BASES = {"hidden_size": 24, "filter_size": 48, "mup_base_hidden_size": 6, "mup_base_filter_size": 6}
+REFUSED: tuple[tuple[str, str, Section, str], ...] = (
+    ("gpt2", "2.1>2.2", {"optimizer": {}}, "model"),
+    ("gpt2", "2.3>2.4", {"trainer": {"init": {}}}, "model"),
+    ("gpt2", "2.3>2.4", {"trainer": ["x"]}, "trainer.0"),
+    ("gpt2", "2.3>2.2", {"trainer": [{"trainer": {"init": {"model": {}}}}] * 2}, "trainer"),
+    ("gpt2", "2.0>2.1", {"model": {"precision_opt_level": 1}, "runconfig": "x"}, "runconfig"),
+    ("gpt2", "2.1>2.2", {"model": {}, "runconfig": {"use_cs_grad_accum": "yes"}}, "runconfig.use_cs_grad_accum"),
+    ("gpt2", "2.2>2.3", {"model": {}, "optimizer": ["AdamW"]}, "optimizer"),
+    ("gpt2", "2.2>2.3", {"model": {}, "optimizer": {"betas": [0.9, 0.9]}}, "optimizer.optimizer_type"),
+    ("gpt2", "2.1>2.2", {"model": {}, "sparsity": {"param_name_patterns": 5}}, "sparsity.param_name_patterns"),
+    ("gpt2", "2.1>2.2", {"model": {}, "sparsity": {"sparsity_schedule": 5}}, "sparsity.sparsity_schedule"),
+    ("gpt2", "2.2>2.1", {"model": {}, "sparsity": [{"sparsity": 0.1}, {"sparsity": 0.2}]}, "sparsity"),
+    ("gpt2", "2.2>2.3", {"model": {}, "eval_input": [{"micro_batch_size": 1}, {"micro_batch_size": 2}]},
+     "eval_input.micro_batch_size"),
+    ("gpt2", "2.2>2.3", {"model": {}, "runconfig": {"experimental": {"listeners": [{"params": []}]}}},
+     "runconfig.experimental.listeners.0.listener_type"),
+    ("gpt2", "2.0>1.9", {"model": {"norm_type": "biasless-layernorm"}}, "norm_type"),
+    ("gptj", "2.0>1.9", {"model": {"norm_type": "rmsnorm"}}, "norm_type"),
+    ("bert", "1.8>1.7", {"model": {"pooler_nonlinearity": "tanh"}}, "pooler_nonlinearity"),
+    ("bert", "1.8>1.7", {"model": {"mlm_nonlinearity": "relu"}}, "mlm_nonlinearity"),
+    ("gpt2", "2.2>2.3", {"model": {"scale_qk_dot_by_d": True}}, "model.embeddings_scale"),
+    ("gpt2", "2.2>2.3", {"model": MUP}, "optimizer.adjust_learning_rate.decoder_kernel"),
+    ("gpt2", "2.3>2.2", {"model": {"mup_base_hidden_size": 6}}, "mup_base_filter_size"),
+    ("gpt2", "2.3>2.2", {"model": BASES}, "mup_base_filter_size"),
+    ("gpt2", "2.3>2.2", {"model": BASES | {"mup_base_filter_size": 12, "scale_qk_dot_by_d": False}},
+     "scale_qk_dot_by_d"),
+    ("t5", "2.3>2.2", {"model": {"mup_base_d_model": 8}}, "mup_base_d_model"),
+    ("gpt2", "2.3>2.2", {"model": {"final_logit_softcapping": 30.0}}, "final_logit_softcapping"),
+    ("llama", "2.4>2.3", {"model": {"attention_sink_tokens": 4}}, "attention_sink_tokens"),
+    ("gemma2", "2.10>2.9", {"model": {
+        "attention_sliding_window_length": 8, SANDWICH: True, f"{SANDWICH}_pattern": "sliding_window_first"}},
+     f"{SANDWICH}_pattern"),
+    ("gptj", "2.3>2.4", {"model": {"embedding_layer_norm": True}}, "embedding_layer_norm"),
+    ("llava", "2.3>2.2", {"model": {"text_model": {"final_logit_softcapping": 30.0}}}, "final_logit_softcapping"),
+)  # fmt: skip
+#: a learning rate, of which release, and the field that is refused
+RATES: tuple[tuple[Any, str, str], ...] = (
+    ({"steps": 1}, "2.0>2.1", ".scheduler"),
+    ([{"steps": 1}], "2.0>2.1", ".0.scheduler"),
+    ({"scheduler": "Unheard"}, "2.2>2.3", ".scheduler"),
+    ([0.1], "2.2>2.3", ".0"),
+    ([{"scheduler": "Linear", "main_scheduler": "Chained"}, {"scheduler": "Step", "main_scheduler": "Sequential"}],
+     "2.2>2.3", ".main_scheduler"),
+)  # fmt: skip
+REFUSED += tuple(
+    (
+        "gpt2",
+        edge,
+        {"model": {}, "optimizer": {"optimizer_type": "AdamW", "learning_rate": rate}},
+        f"optimizer.learning_rate{key}",
+    )
+    for rate, edge, key in RATES
+)
+
+
+def _ends(edge: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    source, target = (tuple(map(int, one.split("."))) for one in edge.split(">"))
+    return source, target
+
+
+@pytest.mark.parametrize(("family", "edge", "yaml", "key"), REFUSED)
+def test_what_a_release_cannot_say_is_refused_by_name(family: str, edge: str, yaml: Section, key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        yaml_table(family, *_ends(edge)).convert(yaml)
+    assert error.value.key == key
+    assert error.value.remedy
+
+
+PRE = "use_pre_encoder_decoder_layer_norm"
+DROPOUT = {"attention_dropout_rate": 0.1}
+FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
+    ("llama", "2.4>2.3", {"attention_sink_tokens": None} | DROPOUT, DROPOUT),
+    ("gpt2", "2.3>2.2", {"final_logit_softcapping": None, "moe": {}}, {}),
+    ("gpt2", "2.5>2.4", {"memory_tokens": {}, "num_extra_input_vocab_tokens": 0}, {}),
+    ("gpt2", "2.3>2.4", {"my_field": 1} | DROPOUT, {"my_field": 1, "name": "gpt2"} | DROPOUT),
+    ("gpt2", "2.3>2.4", {}, {"name": "gpt2", "attention_dropout_rate": None}),
+    ("gpt2", "2.4>2.3", {"name": "gpt2"}, DROPOUT),
+    ("t5", "1.7>1.8", {PRE: False}, {PRE: True}),
+    ("t5", "1.8>1.7", {}, {}),
+    ("bert", "1.7>1.8", {"encoder_nonlinearity": "relu"},
+     {"encoder_nonlinearity": "relu", "pooler_nonlinearity": "relu", "mlm_nonlinearity": "gelu"}),
+    ("bert", "2.3>2.4", {"num_labels": 2}, {"num_labels": 2, "name": "bert/classifier"}),
+    ("bert", "2.3>2.4", {"num_classes": 2, "loss_weight": 1.0, "encoder_output_dropout_rate": 0.0},
+     {"num_classes": 2, "loss_weight": 1.0, "encoder_output_dropout_rate": 0.0, "name": "bert/token_classifier"}),
+    ("dpo-llama", "2.3>2.4", {"model_name": "llama"} | DROPOUT, {"model_name": "llama", "name": "dpo"} | DROPOUT),
+    ("gpt2", "1.9>2.0", {"norm_type": "rmsnorm"}, {"norm_type": "layernorm"}),
+    ("vit", "2.3>2.4", {}, {
+        "name": "vision_transformer", "num_channels": 2, "dropout_rate": 0.0, "attention_dropout_rate": 0.0}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "edge", "model", "expected"), FIELDS)
+def test_fields_of_the_model(family: str, edge: str, model: Section, expected: Section) -> None:
+    assert yaml_table(family, *_ends(edge)).convert({"model": model}).config == {"model": expected}
