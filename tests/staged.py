@@ -15,6 +15,7 @@ from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, IN_A_LAYER, Place
 from convkit.verify.equivalence.faults_of_images import OF_IMAGES
+from convkit.verify.equivalence.faults_of_texts import HEADS_OF_TEXTS, TABLES_OF_TEXTS
 from convkit.verify.equivalence.lanes import Lane, Models
 from convkit.verify.equivalence.noise import BASE
 from convkit.verify.equivalence.probe import positions_of
@@ -140,8 +141,9 @@ def check_that_faults_show_in_their_stage(oracle: Oracle, inputs: Inputs) -> set
     sound, planted = [*walked(oracle, inputs)], set[str]()
     first = {stage.partition(".layers.")[0]: stage for stage in reversed(oracle.layer_stages)}
     places = [(stage, oracle.layer_stages.index(stage), IN_A_LAYER) for stage in first.values()]
-    before = (*BEFORE_THE_LAYERS, *OF_IMAGES)
-    places += [(oracle.stages[0], None, before), (oracle.stages[-1], None, AFTER_THE_LAYERS)]
+    before, after = (*BEFORE_THE_LAYERS, *OF_IMAGES, *TABLES_OF_TEXTS), (*AFTER_THE_LAYERS, *HEADS_OF_TEXTS)
+    places += [(stage, None, before) for stage in oracle.stages if stage.endswith("embedding")]
+    places += [(oracle.stages[-1], None, after)]
     heads = frozenset(role.split(".")[1] for role in oracle.roles if role.startswith("head."))
     for stage, layer, kinds in places:
         place = Place(oracle, stage, layer, heads=heads)

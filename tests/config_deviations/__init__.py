@@ -2,7 +2,7 @@
 
 A module has ``MODELS`` (each with what its tensors would have shown: the original's user names the model instead) and
 ``DEVIATIONS``, which hold for these models; those of the module ``every`` hold for all. It may
-have its own ``LEFT_OUT``.
+have its own ``LEFT_OUT``. Models whose parts lie in folders are ``PACKED``; their fields are called as in the sections.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ DEVIATIONS: dict[str, tuple[Deviation, ...]] = {
 #: model -> what was recorded of a yaml like ours: the whole, or a form of it that the original passes through
 RECORDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     name: getattr(module, "recorded", dict) for module in _FAMILIES for name in module.MODELS
+}
+#: packed model -> its layouts, and the folders of its parts, whose configs are recorded one after another
+PACKED: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
+    name: packed for module in _FAMILIES for name, packed in getattr(module, "PACKED", {}).items()
 }
 #: model -> keys of the original's yaml that we don't write
 LEFT_OUT: dict[str, set[str]] = {

@@ -15,9 +15,10 @@ from functools import cache
 from typing import Any
 
 import pytest
-from config_deviations import DEVIATIONS, LEFT_OUT, MODELS, RECORDED, Deviation
+from config_deviations import DEVIATIONS, LEFT_OUT, MODELS, PACKED, RECORDED, Deviation
 from config_deviations.dpo import POLICIES
 from goldens import golden_dir
+from mappings.test_llava import flat
 from recorded import cerebras, with_ours
 from recorded import family as family_of
 
@@ -93,7 +94,11 @@ def _differences(model: str) -> tuple[Difference, ...]:
 def _compare(model: str, case: dict[str, Any], trained: str = "") -> Iterator[Difference]:
     family = family_of(model)
     layout = cerebras(family).replace("/", f"/{trained}-") if trained else cerebras(family)
-    table = find_mapping(f"hf/{family}", layout).config
+    way, parts = PACKED.get(model, ((f"hf/{family}", layout), ()))
+    table = find_mapping(*way).config
+    if parts:  # the recorded configs of transformers' side are those of the parts, one after another
+        apart = [key for key in ("input", "output", "back") if isinstance(case.get(key), list)]
+        case = case | {key: dict(zip(parts, case[key], strict=True)) for key in apart}
     facts = MODELS[model]
     back_facts = {name: value for name, value in facts.items() if name not in ("qa", "hf")}
     back_facts["headless"] = model.endswith("headless")
@@ -133,11 +138,14 @@ def _difference(
     if theirs is None:
         yield Difference(model, case, release, "accept", None)
         return
-    told = {key: value for key, value in theirs.items() if key not in LEFT_OUT[model]}
+    if model in PACKED:
+        theirs, ours = (dict(flat(one)) for one in (theirs, ours))
+    told = {key: value for key, value in theirs.items() if key.rpartition(".")[2] not in LEFT_OUT[model]}
     told = with_ours(told)
     wrong = [key for key, value in told.items() if key not in ours or not _same(value, ours[key])]
     if wrong:
-        yield Difference(model, case, release, {key: ours.get(key) for key in wrong}, told)
+        found = {(key.rpartition(".")[2] if model in PACKED else key): ours.get(key) for key in wrong}
+        yield Difference(model, case, release, found, told)
 
 
 def _same(one: Any, other: Any) -> bool:

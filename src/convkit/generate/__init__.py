@@ -47,6 +47,10 @@ def generate(
     if isinstance(family, OldCerebras | Training | OrbaxTraining):
         family.write(folder)
         return
+    if parts := family.parts():
+        for name, part in parts.items():
+            generate(part, folder / name, progress)
+        return
     try:
         model = _model(family, folder, progress)
     except ImportError as error:

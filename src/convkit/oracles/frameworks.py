@@ -37,6 +37,8 @@ class Framework:
 _POLICY = "policy_model.model."
 #: what only an encoder of DPR has
 _RETRIEVER = tuple(f"{one}.embedding_layer.word_embeddings.weight" for one in ("question_encoder", "ctx_encoder"))
+#: sections of a retriever's config
+_ENCODERS = ("q_encoder", "ctx_encoder")
 #: what only a vision transformer has
 _CLASS_TOKEN = "vit_model.embedding_layer.cls_embedding"
 #: what only a model of text and images has
@@ -61,8 +63,8 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
         return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
     if any(key.endswith(_IMAGE) for key in keys):
         return "cerebras/mllama"
-    if any(key.endswith(_RETRIEVER) for key in keys):
-        return "cerebras/dpr"
+    if encoders := {end for end in _RETRIEVER if any(key.endswith(end) for key in keys)}:
+        return "cerebras/dpr" if len(encoders) == 1 else "cerebras/dpr-biencoder"
     name = config.get("name")
     if isinstance(name, Mapping):  # of Jais: ModelZoo's converter writes the whole config of transformers
         name = name.get("model_type")
@@ -82,6 +84,9 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
 def _hf(keys: Collection[str], config: Config) -> str:
     """The code of SantaCoder, which lies on the hub, has GPT-2's ``model_type``."""
     named = config.get("model_type", "")
+    encoders = [encoder for name in _ENCODERS if isinstance(encoder := config.get(name), Mapping)]
+    if len(encoders) == len(_ENCODERS):
+        return "hf/dragon-biencoder" if encoders[0].get("model_type") == "bert" else "hf/dpr-biencoder"
     if named == "gpt2" and config.get("attention_head_type") == "multiquery":
         return "hf/santacoder"
     other = next((layout for layout, family in hf.FAMILIES.items() if named in family.also), "")

@@ -152,6 +152,8 @@ _IN_EACH_LAYER = ("slopes",)
 #: faults of a config that show before the layers only, in logits only, in layers only, whatever the model
 _OF_EMBEDDINGS = ("scale of the embeddings left out", "norm of the embeddings left out")
 OF_LOGITS = ("scale of the logits left out", "softcap of the logits left out", "scale before the head wrong")
+#: faults of a config that show in what a text becomes only
+OF_TEXTS = ("projection left out", "an activation behind the projection", "mean of all tokens for the first")
 A_SHORTER_WINDOW = "a window of one position less"
 _IN_LAYERS = (
     A_SHORTER_WINDOW,
@@ -220,6 +222,14 @@ class Oracle(ABC):
             return self.layer_stages[0]
         return self.stages[0] if name in _BEFORE else self.stages[-1]
 
+    def outside(self, role: str, stage: str) -> str:
+        """The name of a role outside the layers, as a stage reads it: a model of several models has several."""
+        return role
+
+    def other(self, role: str) -> str:
+        """The same role in the other of two models that are made alike; empty where there aren't two."""
+        return ""
+
     @property
     def inputs(self) -> dict[str, Input]:
         """What :meth:`begin` takes, by name."""
@@ -270,7 +280,7 @@ class Oracle(ABC):
 
     def shown_in(self, fault: str) -> frozenset[str]:
         """The stages in which one of the :meth:`wrong_configs` may change anything."""
-        if fault in _OF_EMBEDDINGS or fault in OF_LOGITS:
+        if fault in (*_OF_EMBEDDINGS, *OF_LOGITS, *OF_TEXTS):
             return frozenset({self.stages[0 if fault in _OF_EMBEDDINGS else -1]})
         if fault in _IN_LAYERS:
             return frozenset(self.layer_stages)

@@ -219,6 +219,51 @@ class ReadTensors(OnDemand):
         return all(np.array_equal(a, b) or np.array_equal(a.view(dtype), b.view(dtype)) for (_, a), (_, b) in pairs)
 
 
+class Within(OnDemand):
+    """The tensors whose keys begin with a prefix, under the rest of their keys; what is there may change."""
+
+    def __init__(self, whole: Mapping[str, Tensor], prefix: str) -> None:
+        self._whole, self._prefix = whole, prefix
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._whole[self._prefix + key]
+
+    def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`."""
+        whole = self._whole
+        return whole.part(self._prefix + key, window) if isinstance(whole, OnDemand) else super().part(key, window)
+
+    @property
+    def device(self) -> str:
+        """See :attr:`OnDemand.device`."""
+        return self._whole.device if isinstance(self._whole, OnDemand) else CPU
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(self._prefix) for key in self._whole if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._prefix + key in self._whole
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """See :meth:`OnDemand.shape`."""
+        return shape_of(self._whole, self._prefix + key)
+
+    def window(self, key: str) -> Window | None:
+        """See :meth:`OnDemand.window`."""
+        return window_of(self._whole, self._prefix + key)
+
+    def copy(self, key: str) -> Tensor:
+        """See :meth:`OnDemand.copy`."""
+        return copy_of(self._whole, self._prefix + key)
+
+    def same(self, one: str, other: str) -> bool:
+        """See :meth:`OnDemand.same`."""
+        return same(self._whole, self._prefix + one, self._prefix + other)
+
+
 def shape_of(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     """The shape of a tensor, which isn't read for it where the mapping reads on demand."""
     return tensors.shape(key) if isinstance(tensors, OnDemand) else tuple(tensors[key].shape)

@@ -13,15 +13,15 @@ from functools import cache
 
 from convkit.errors import UsageError, meant
 
-#: name -> layouts of transformers' side and of ModelZoo's
+#: name -> layouts of transformers' side and of ModelZoo's; several are those of a part and of the whole
 LAYOUTS = {
     "bert": ("hf/bert", "cerebras/bert"),
     "bloom": ("hf/bloom", "cerebras/bloom"),
     "btlm": ("hf/btlm", "cerebras/btlm"),
     "clip-vit": ("hf/clip_vision_model", "cerebras/clip-vit"),
     "codegen": ("hf/codegen", "cerebras/gptj"),
-    "dpr": ("hf/dpr*", "cerebras/dpr*"),
-    "dragon": ("hf/dragon*", "cerebras/d*"),
+    "dpr": ("hf/dpr, hf/dpr-biencoder", "cerebras/dpr, cerebras/dpr-biencoder"),
+    "dragon": ("hf/dragon, hf/dragon-biencoder", "cerebras/dragon, cerebras/dpr-biencoder"),
     "esm-2": ("hf/esm", "cerebras/esm-2"),
     "falcon": ("hf/falcon", "cerebras/falcon"),
     "gemma2": ("hf/gemma2", "cerebras/gemma2"),
@@ -92,7 +92,8 @@ class Model:
 
     Attributes:
         name: the name.
-        layouts: kind of format -> layout, or a pattern of layouts. Mappings lie between the last kind and the others.
+        layouts: kind of format -> layout, or patterns of layouts, with commas between them. Mappings lie between the
+            last kind and the others.
         headless: whether it is the base model, without an output head.
     """
 
@@ -142,7 +143,8 @@ def ways(model: Model, source: str, target: str) -> list[tuple[str, str]]:
         return [] if source == "hf" else [(name, name) for name in here]
     if list(model.layouts)[-1] not in (source, target):
         return []
-    return [way for way in _ends() if all(map(fnmatchcase, way, (model.layouts[source], model.layouts[target])))]
+    wanted = [model.layouts[kind].split(", ") for kind in (source, target)]
+    return [way for way in _ends() if all(map(_is_one_of, way, wanted))]
 
 
 def shown(kinds: Iterable[str]) -> list[str]:
@@ -154,6 +156,10 @@ def shown(kinds: Iterable[str]) -> list[str]:
     from convkit.cli.cerebras.forms import KINDS
 
     return [kind if kind == "hf" else f"cs-X.Y{KINDS[kind]}" for kind in kinds]
+
+
+def _is_one_of(layout: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(layout, pattern) for pattern in patterns)
 
 
 def _ends() -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convkit.generate.families.bert import Bert
+from convkit.generate.families.biencoder import DprBiencoder, DragonBiencoder
 from convkit.generate.families.bloom import Bloom
 from convkit.generate.families.dpr import Dpr
 from convkit.generate.families.esm import Esm
@@ -34,6 +35,8 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "roberta": Roberta,
     "esm": Esm,
     "dpr": Dpr,
+    "dpr-biencoder": DprBiencoder,
+    "dragon-biencoder": DragonBiencoder,
     "gptj": Gptj,
     "codegen": Codegen,
     "gpt_neox": GptNeox,

@@ -13,12 +13,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dpr(Family):
-    """One encoder of a dense passage retriever."""
+class DprOptions(Family):
+    """The options of an encoder."""
 
-    models: ClassVar[Mapping[str, str]] = {"question": "DPRQuestionEncoder", "context": "DPRContextEncoder"}
-
-    head: Literal["question", "context"] = "question"
     #: whether a projection, as wide as the encoder, follows the first token
     projected: bool = False
     activation: Literal["gelu", "gelu_new", "relu"] = "gelu"
@@ -33,3 +30,12 @@ class Dpr(Family):
             layer_norm_eps=5e-5,
             hidden_act=self.activation,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpr(DprOptions):
+    """One encoder of a dense passage retriever."""
+
+    models: ClassVar[Mapping[str, str]] = {"question": "DPRQuestionEncoder", "context": "DPRContextEncoder"}
+
+    head: Literal["question", "context"] = "question"

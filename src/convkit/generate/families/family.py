@@ -60,6 +60,10 @@ class AnyFamily(ABC):
     def config(self) -> PreTrainedConfig:
         """The transformers configuration."""
 
+    def parts(self) -> Mapping[str, AnyFamily]:
+        """The models of one that lies in folders, by the names of those; empty for any other."""
+        return {}
+
     def architecture(self) -> type[PreTrainedModel]:
         """The transformers model class."""
         import transformers

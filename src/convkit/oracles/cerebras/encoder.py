@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: of ESM's tokens, 15 % were chosen, and of those 80 % masked
 _LEFT_IN_TRAINING = 1 - 0.15 * 0.8
 _LAYER = "transformer_encoder.layers.{i}."
+POOLER = "pooler.pooler.ffn.0.linear_layer"
 
 
 class CerebrasBert(CerebrasOracle, Stack):
@@ -114,7 +115,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         if self.value("use_final_layer_norm"):
             self.claim_norm("norm_final", f"{self.trunk}transformer_encoder.norm", hidden)
         self.claim_encoder_layers(self.trunk, hidden, self.value("filter_size"))
-        pooler = f"{self.trunk}pooler.pooler.ffn.0.linear_layer"
+        pooler = self.trunk + POOLER
         if f"{pooler}.weight" in self.tensors:
             self.claim_linear(self.pooler_role, pooler, hidden, hidden, ffn)
         self._claim_mlm_head()
@@ -233,7 +234,7 @@ class CerebrasDpr(CerebrasBert):
     """One encoder of DPR: the first token stands for the text, behind the pooler where there is one."""
 
     layout = "cerebras/dpr"
-    trunks = ("question_encoder.", "ctx_encoder.")
+    trunks: ClassVar[tuple[str, ...]] = ("question_encoder.", "ctx_encoder.")
     pooler_role = "head.text"
 
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
@@ -242,6 +243,13 @@ class CerebrasDpr(CerebrasBert):
         pooled = self.has("head.text.weight")
         trace.outputs["text"] = self.pooler_act(self.weights.linear("head.text", first)) if pooled else first
         return x
+
+    def wrong_configs(self) -> dict[str, dict[str, Any]]:
+        """See :meth:`Oracle.wrong_configs`."""
+        wrong = super().wrong_configs()
+        if self.has("head.text.weight") and self.config.get("pooler_nonlinearity") != "tanh":
+            wrong["an activation behind the projection"] = {**self.config, "pooler_nonlinearity": "tanh"}
+        return wrong
 
 
 class CerebrasDragon(CerebrasDpr):

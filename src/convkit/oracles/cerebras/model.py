@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: a ``.mdl`` holds the model under this prefix; the trainer's wrapper adds a second one
-_WRAPPERS = ("model.", "model.model.", "")
+WRAPPERS = ("model.", "model.model.", "")
 
 #: an activation and its closest relative, for a planted fault: what a careless conversion would write
 NEIGHBOUR = {"swiglu": "geglu", "geglu": "swiglu", "reglu": "swiglu", "gelu": "gelu_new", "relu": "gelu"}
@@ -51,7 +51,7 @@ def find_prefix(
     tensors: Mapping[str, Tensor],
     trunks: Iterable[str],
     anchor: str = "embedding_layer.word_embeddings.weight",
-    wrappers: Iterable[str] = _WRAPPERS,
+    wrappers: Iterable[str] = WRAPPERS,
 ) -> tuple[str, str]:
     """The prefixes of wrapper and trunk before the key of the ``anchor``.
 
@@ -115,7 +115,7 @@ class CerebrasOracle(Oracle):
     #: role inside a layer -> its module, with ``{i}`` for the layer
     layer_modules: ClassVar[dict[str, str]] = {}
     #: what may stand before the keys of the model
-    wrappers: ClassVar[tuple[str, ...]] = _WRAPPERS
+    wrappers: ClassVar[tuple[str, ...]] = WRAPPERS
 
     wrapper: str
 

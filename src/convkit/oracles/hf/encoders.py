@@ -88,6 +88,7 @@ ENCODERS: dict[str, Family] = {
             Architecture("DPRQuestionEncoder", (_QUESTIONS,), {"text": ("pooler_output",)}),
             Architecture("DPRContextEncoder", (_CONTEXTS,), {"text": ("pooler_output",)}),
         ),
+        wrong={"projection left out": lambda config: {"projection_dim": 0}},
     ),
     "hf/dragon": _bert_like(
         "Bert",

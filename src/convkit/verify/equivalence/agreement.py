@@ -192,7 +192,8 @@ def measure(into: dict[str, Gap], reference: Seen, candidate: Seen, *, whole: bo
 
 
 def _is_state(name: str) -> bool:
-    return name.startswith(("layers.", "encoder.", "decoder.")) or name in ("embedding", "encoded", "final", "pooled")
+    own = name.rpartition(".")[2]
+    return name.startswith(("layers.", "encoder.", "decoder.")) or own in ("embedding", "encoded", "final", "pooled")
 
 
 class Figure(Struct, frozen=True, kw_only=True):

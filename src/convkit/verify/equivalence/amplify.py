@@ -52,7 +52,7 @@ def stronger(
 
 def _multiplied(oracle: Oracle, role: str, gain: float, rows: Tensor | None) -> Tensor:
     part = oracle.part(role)
-    if role != "embedding.weight" or rows is None:
+    if not _is_table_of_words(role) or rows is None:
         added = oracle.offset(role)
         return (part + added) * gain - added
     window = Rows(0, rows)
@@ -65,14 +65,18 @@ def _weights(oracle: Oracle, stage: str) -> list[str]:
 
 def _used(oracle: Oracle, role: str, rows: Tensor | None) -> Tensor:
     part = oracle.part(role) + oracle.offset(role)
-    return part[rows] if role == "embedding.weight" and rows is not None else part
+    return part[rows] if _is_table_of_words(role) and rows is not None else part
+
+
+def _is_table_of_words(role: str) -> bool:
+    return role.split(".")[-2:] == ["embedding", "weight"]
 
 
 def _gain(role: str, part: Tensor) -> float:
     """A power of two; 1 if the weights are all zero, or already at least half as strong as a trained model's."""
     if "norm" in role:
         strong = 1.0
-    elif role.split(".", maxsplit=1)[0] in _TABLES:
+    elif role.split(".")[-2] in _TABLES:
         strong = 0.6
     else:
         strong = part.shape[1] ** -0.5

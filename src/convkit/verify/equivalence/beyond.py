@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from convkit.verify.equivalence.lanes import Lane, Models
     from convkit.verify.equivalence.record import Record
 
-#: tables of which an input uses some rows
-_TABLES = ("embedding.weight", "positions.weight")
+#: how the roles of tables end of which an input uses some rows: those of its ids, or of its positions
+_OF_IDS, _OF_POSITIONS = ["embedding", "weight"], ["positions", "weight"]
 #: elements of a table that are compared at once
 _BLOCK = 4 << 20
 _HEADS = ("lm", "mlm", "nsp", "classifier")
@@ -37,8 +37,10 @@ def look_beyond(models: Models, record: Record, used: Tensor, asked: int | None)
     for name in dict.fromkeys(record.only_in_target):
         if name in _HEADS and not models.target.oracle.facts.tied:
             found.unshown.append(f"{name} of the target isn't compared: the source has no tensors for it")
-    for role in _TABLES:
-        _rows(models, role, used if role == _TABLES[0] else None, found)
+    for end, rows in ((_OF_IDS, used), (_OF_POSITIONS, None)):
+        for role in models.source.oracle.roles:
+            if role.split(".")[-2:] == end and role in models.target.oracle.roles:
+                _rows(models, role, rows, found)
     return found
 
 
@@ -55,10 +57,8 @@ def _limits(models: Models, found: Beyond, asked: int | None) -> None:
 def _rows(models: Models, role: str, used: Tensor | None, found: Beyond) -> None:
     """Tables that have the same rows where the input uses them must have the same rows everywhere."""
     source, target = models.source, models.target
-    if role not in source.oracle.roles or role not in target.oracle.roles:
-        return
     ours, theirs = (lane.oracle.part_shape(role) for lane in (source, target))
-    what = role.partition(".")[0]
+    what = role.removesuffix(".weight")
     if ours != theirs:
         found.problems.append(f"{what} has {ours[0]} rows in the source, and {theirs[0]} in the target")
         return

@@ -48,6 +48,10 @@ class Place:
         """The name of a layer's role in the whole model."""
         return f"layers.{self.layer}.{name}"
 
+    def outside(self, name: str) -> str:
+        """The name of a role outside the layers in the whole model."""
+        return self.oracle.outside(name, self.stage)
+
     def has(self, role: str) -> bool:
         """Whether the model has this role."""
         return role in self.oracle.roles
@@ -253,7 +257,7 @@ def _of_the_other_stack(place: Place) -> Changes:
 
 def _shift_vocabulary(place: Place) -> Changes:
     """Give each id the row before its own."""
-    role = "embedding.weight"
+    role = place.outside("embedding.weight")
     if not place.reads(role):
         return {}
     whole, rows = place.oracle.part(role), place.rows
@@ -265,6 +269,7 @@ def _shift_vocabulary(place: Place) -> Changes:
 
 def roll(role: str, place: Place) -> Changes:
     """Shift the rows of a small table by one."""
+    role = place.outside(role)
     return {role: place.oracle.part(role).roll(1, 0)} if place.reads(role) else {}
 
 
@@ -287,8 +292,22 @@ def _off_by_the_padding(place: Place) -> Changes:
 
 def _norm_as_made(place: Place) -> Changes:
     """Leave the embedding's norm as it is made."""
-    made = {"norm_embedding.weight": 1.0, "norm_embedding.bias": 0.0}
+    made = {place.outside(f"norm_embedding.{end}"): value for end, value in (("weight", 1.0), ("bias", 0.0))}
     return {role: place.oracle.part(role) * 0 + value for role, value in made.items() if place.reads(role)}
+
+
+def _of_the_other_encoder(place: Place) -> Changes:
+    """Give a layer the weights of the same layer of the other encoder."""
+    at = place.role("")
+    return of_the_other(place, [role for role in place.oracle.roles if role.startswith(at)])
+
+
+def of_the_other(place: Place, roles: Iterable[str]) -> Changes:
+    """Give these roles what the same roles of the other of two models have, if they have its shape."""
+    oracle = place.oracle
+    pairs = [(role, other) for role in roles if place.has(other := oracle.other(role))]
+    alike = [(role, other) for role, other in pairs if oracle.part_shape(role) == oracle.part_shape(other)]
+    return {role: partial(oracle.part, other) for role, other in alike}
 
 
 def _wrong_tie(head: str, place: Place) -> Changes:
@@ -345,6 +364,7 @@ IN_A_LAYER = (
     Kind("slopes in reverse", _reverse_slopes),
     Kind("gates left out", _without_gates_of_a_layer),
     Kind("relative positions of the other stack", _of_the_other_stack, elsewhere=True),
+    Kind("a layer of the other encoder", _of_the_other_encoder, elsewhere=True),
 )
 #: what can be wrong before the layers
 BEFORE_THE_LAYERS = (

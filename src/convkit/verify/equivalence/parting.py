@@ -25,6 +25,9 @@ _FEEDS = {
     "mlm": ("transform", "norm_transform", "head.mlm"),
     "nsp": ("head.nsp",),
     "classifier": ("head.classifier",),
+    "text": ("head.text",),
+    "question": ("head.question",),
+    "context": ("head.context",),
 }
 
 #: roles of positions that each layer adds to its scores
@@ -42,7 +45,7 @@ def parting(check: StageCheck, beyond: str, bound: float, n: int, *, strong: boo
         strong: whether it is so with the weak weights amplified.
     """
     state = beyond.removesuffix(UPDATE)
-    point, feeds = state, _FEEDS.get(state, ())
+    point, feeds = state, _FEEDS.get(state) or _FEEDS.get(state.rpartition(".")[2], ())
     if state.startswith("layers."):
         layer = int(state.split(".")[1])
         gaps = check.inside(layer, n, strong)
@@ -51,6 +54,8 @@ def parting(check: StageCheck, beyond: str, bound: float, n: int, *, strong: boo
         inner = point.rsplit(".", 1)[-1]
         feeds = tuple(f"layers.{layer}.{role}" for role in POINTS.get(inner, ()))
         feeds += _POSITIONS if inner == "probabilities" else ()
+    else:
+        feeds = tuple(check.place.oracle.outside(feed, check.stage) for feed in feeds)
     sides = {"source": check.models.source, "target": check.models.target}
     return {"state": state, "point": point, **{name: _keys(lane.oracle, feeds) for name, lane in sides.items()}}
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 #: elements of a slice of a head's weight, at most
 SLICE = 8 << 20
 #: inputs that are token ids
-_IDS = ("input_ids", "decoder_input_ids")
-_EMBEDDINGS = ("embedding", "decoder.embedding")
+_IDS = ("input_ids", "decoder_input_ids", "ctx_input_ids")
+#: how the names of stages end that read a table of ids
+_EMBEDDING = "embedding"
 
 
 def used_rows(inputs: Sequence[Mapping[str, Tensor]]) -> Tensor:
@@ -42,7 +43,7 @@ def pieces(oracles: Sequence[Oracle], stage: str, rows: Tensor, slice_elements: 
         rows: the ids that the input uses.
         slice_elements: of the slices of a head's weight, at most.
     """
-    if stage in _EMBEDDINGS:
+    if stage.endswith(_EMBEDDING):
         return [[_rows(oracle, rows) for oracle in oracles]]
     if stage != oracles[0].stages[-1]:
         return [[{} for _ in oracles]]

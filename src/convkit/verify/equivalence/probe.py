@@ -53,6 +53,7 @@ def make_probe(
 
     Encoders also get an ``attention_mask`` (int64, 1 for positions that are seen) whose second row ends in padding, and
     ``token_type_ids``: two types if the models have them. ``takes`` names what both models take.
+    Retrievers get other ids as contexts (``ctx_input_ids``), of which the first row ends in padding.
     Where a model counts positions from the padding's id on, that id is there and nowhere else: frameworks count the
     same only if nothing follows it.
     """
@@ -86,4 +87,8 @@ def make_probe(
     if not source.causal and "token_type_ids" in takes:
         kinds = max(1, min(source.segments, target.segments))
         probe["token_type_ids"] = (torch.arange(length) * kinds // length).expand(ROWS, length).contiguous()
+    if "ctx_input_ids" in takes:
+        contexts = {name: value.flip(0) for name, value in probe.items() if f"ctx_{name}" in takes}
+        contexts["input_ids"] = torch.randint(vocab, (ROWS, length), generator=generator)
+        probe |= {f"ctx_{name}": value for name, value in contexts.items()}
     return probe

@@ -11,6 +11,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.verify.equivalence.budget import slice_within
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, Kind, Place, of_configs
 from convkit.verify.equivalence.faults_of_images import OF_IMAGES
+from convkit.verify.equivalence.faults_of_texts import HEADS_OF_TEXTS, TABLES_OF_TEXTS
 from convkit.verify.equivalence.findings import enter
 from convkit.verify.equivalence.lanes import Inputs, Lane, Models
 from convkit.verify.equivalence.pieces import costs, pieces, used_rows
@@ -113,7 +114,8 @@ class Walk:
         rows = None if layer is not None or stage == self.stages[-1] else self.rows
         place = Place(target, stage, layer, rows, self._heads)
 
-        outside = AFTER_THE_LAYERS if stage == self.stages[-1] else (*BEFORE_THE_LAYERS, *OF_IMAGES)
+        before, after = (*BEFORE_THE_LAYERS, *OF_IMAGES, *TABLES_OF_TEXTS), (*AFTER_THE_LAYERS, *HEADS_OF_TEXTS)
+        outside = after if stage == self.stages[-1] else before
 
         def plant() -> list[Trial]:
             due = self.schedule.due(place, outside) if self.record.sound else []
