@@ -13,6 +13,8 @@ from convkit.cli import main
 
 #: parts of packed models, and another model's
 PARTS = {"llava": ("image_model", "text_model"), "dpr": ("q_encoder", "ctx_encoder")}
+#: the two models that are packed of LLaVA's parts
+OF_LLAVA = ("llava", "mmsimple-llava")
 
 
 def cerebras(command: str, source: Path, model: str, src: str, to: str, *words: object) -> int:
@@ -27,16 +29,17 @@ def llava(tmp_path: Path) -> Path:
 
 
 @pytest.mark.golden
-def test_there_and_back(llava: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", OF_LLAVA)
+def test_there_and_back(packed: str, llava: Path, tmp_path: Path) -> None:
     """The names and places of all outputs are the original's."""
-    out, golden = tmp_path / "out", recorded("base", "hf-cs-2.9")
-    assert cerebras("convert", llava, "llava", "hf", "cs-2.9", "--output-dir", out) == 0
+    out, golden = tmp_path / "out", recorded("base", "hf-cs-2.9", model=packed)
+    assert cerebras("convert", llava, packed, "hf", "cs-2.9", "--output-dir", out) == 0
     model, yaml = out / "pytorch_model_to_cs-2.9.mdl", out / "config_to_cs-2.9.yaml"
     assert {path.name for path in golden.iterdir()} >= {model.name, yaml.name}
     same_tensors(model, golden / "flat.npz")
     back = tmp_path / "back"
-    assert cerebras("convert", model, "llava", "cs-2.9", "hf", "--output-dir", back, "--config", yaml) == 0
-    theirs = recorded("base", "cs-2.9-hf")
+    assert cerebras("convert", model, packed, "cs-2.9", "hf", "--output-dir", back, "--config", yaml) == 0
+    theirs = recorded("base", "cs-2.9-hf", model=packed)
     for name in PARTS["llava"]:
         files = {path.name for path in (theirs / name).iterdir()} - {"flat.npz"}
         assert {path.name for path in (back / name).iterdir()} == files
@@ -45,7 +48,7 @@ def test_there_and_back(llava: Path, tmp_path: Path) -> None:
     assert "tmp" not in (back / "text_model" / "config.json").read_text()
     safe = tmp_path / "safe"
     words = ("--output-dir", safe, "--config", yaml, "--export-safetensors")
-    assert cerebras("convert", model, "llava", "cs-2.9", "hf", *words) == 0
+    assert cerebras("convert", model, packed, "cs-2.9", "hf", *words) == 0
     assert (safe / "text_model" / "model.safetensors.index.json").is_file()
 
 

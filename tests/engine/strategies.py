@@ -33,7 +33,7 @@ def templates(draw: st.DrawFn) -> tuple[str, dict[str, int | str], dict[str, str
         if kind == "word":
             text.append(draw(WORD))
         elif kind == "integer":
-            text.append(f"{{{name}}}")
+            text.append(f"{{{draw(st.sampled_from(['', '', 2, 3]))}{name}}}")
             bindings[name] = draw(st.integers(0, 2000))
         elif kind == "choice":
             choices = draw(st.lists(WORD, min_size=1, max_size=3, unique=True))

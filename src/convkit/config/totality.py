@@ -94,7 +94,7 @@ def _unread(
             yield from _unread(source, value, seen, inside, f"{path}.")
         elif isinstance(value, list) and parts:
             for place, one in enumerate(value):
-                if isinstance(one, dict):
+                if isinstance(one, dict) and f"{whole}.{place}" not in seen:
                     yield from _unread(source, one, seen, inside, f"{path}.{place}.")
         else:
             yield path, value

@@ -130,7 +130,11 @@ def unseen(config: abc.Mapping[str, Any], seen: abc.Set[str], prefix: str = "") 
             if inner := unseen(value, seen, f"{path}."):
                 left[name] = inner
         elif isinstance(value, list) and any(one.startswith(f"{path}.") for one in seen):
-            parts = [unseen(v, seen, f"{path}.{n}.") if isinstance(v, dict) else {} for n, v in enumerate(value)]
+            whole = {n for n in range(len(value)) if f"{path}.{n}" in seen}
+            parts = [
+                unseen(v, seen, f"{path}.{n}.") if isinstance(v, dict) and n not in whole else {}
+                for n, v in enumerate(value)
+            ]
             if any(parts):
                 left[name] = parts
         else:

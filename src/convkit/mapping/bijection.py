@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 from convkit.mapping.keys import KeyTemplate, Placeholder
@@ -42,7 +43,7 @@ def check(
     """
     axes = {"left": _axes(left), "right": _axes(right)}
     shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
-    if any(axes["right"][name] != field for name, field in shared.items()):
+    if any(replace(axes["right"][name], step=field.step) != field for name, field in shared.items()):
         raise PatternError("a placeholder on both sides must have the same choices on both")
     if any(field.wild for side in axes.values() for name, field in side.items() if name not in shared):
         raise PatternError("'{...:*}' doesn't determine the name on the other side")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -30,8 +31,9 @@ class Component:
 
     ``left`` and ``right`` are the prefixes (templates) of its keys, ``left_section`` and ``right_section`` the paths
     of its config below the pack's own section; ``models.0.encoder`` lies in a list. Of several paths the last one that
-    a config has is read, and the first one is written. The paths at which its table looks
-    for a model section when it stands alone don't apply here. ``choices`` fixes its variants in this pack.
+    a config has is read, and the first one is written; before the release that ``right_before`` names, the right one is
+    written at the path there. The paths at which its table looks for a model section when it stands alone don't apply
+    here. ``choices`` fixes its variants in this pack.
     ``rows`` replace the rows of its table that concern the same fields.
     """
 
@@ -40,6 +42,7 @@ class Component:
     right: str | None = None
     left_section: str | tuple[str, ...] | None = None
     right_section: str | tuple[str, ...] | None = None
+    right_before: tuple[Release, str] | None = None
     choices: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     rows: tuple[Row, ...] = ()
 
@@ -72,7 +75,7 @@ class Component:
         places = frozenset(place for row in self.rows for place in row.places())
         rows = tuple(row for row in self.mapping.config.rows if not row.places() or row.places() - places)
         table = replace(self.mapping.config, rows=(*rows, *self.rows), left_at=("",), right_at=("",))
-        return Section(name, left, right, table)
+        return Section(name, left, right, table, self.right_before)
 
     def _chosen(self, variant: Variant) -> Variant:
         if variant.name not in self.choices:
@@ -128,14 +131,17 @@ class Section:
     left: tuple[str, ...]
     right: tuple[str, ...]
     table: ConfigTable
+    before: tuple[Release, str] | None = None
 
-    def at(self, side: Which) -> str:
-        """Where it is written on a side, below the pack's own section."""
+    def at(self, side: Which, release: Release = ()) -> str:
+        """Where it is written on a side, below the pack's own section, for a release; () is the current one."""
+        if side == "right" and self.before and release and release < self.before[0]:
+            return self.before[1]
         return (self.left if side == "left" else self.right)[0]
 
     def found(self, side: Which, config: abc.Mapping[str, Any], base: str) -> str:
         """Where a config has it, whose own section of the pack is at ``base``; where it is written, if it has none."""
-        paths = self.left if side == "left" else self.right
+        paths = self.left if side == "left" else (*self.right, *(self.before[1:] if self.before else ()))
         there = (path for path in paths[::-1] if isinstance(dig(config, _joined(base, path)), dict))
         return next(there, paths[0])
 
@@ -156,18 +162,22 @@ class PackedTable(ConfigTable):
         super().respelled(config, earlier)
         for section in self.sections:
             side: Which = "left" if self.reverse else "right"
-            theirs = dig(config, _joined(self.written_at, section.at(side)))
+            theirs = dig(config, _joined(self.written_at, section.found(side, config, self.written_at)))
             had = dig(earlier, _joined(self.target_at(earlier), section.found(side, earlier, self.target_at(earlier))))
             if isinstance(theirs, dict) and isinstance(had, dict):
                 section.table.respelled(theirs, had)
 
     def placed(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
-        """Move every section to where it lies in an ``earlier`` config, and their own section likewise."""
+        """Move every section to where it lies in an ``earlier`` config, unless its release decides that, and their own
+        section likewise.
+        """
         side: Which = "left" if self.reverse else "right"
         for section in self.sections:
+            if section.before:
+                continue
             had = section.found(side, earlier, self.target_at(earlier))
-            if had != section.at(side):
-                path = _joined(self.written_at, section.at(side))
+            if had != (now := section.found(side, config, self.written_at)):
+                path = _joined(self.written_at, now)
                 moved = dig(config, path)
                 uproot(config, path)
                 plant(config, _joined(self.written_at, had), moved)
@@ -177,12 +187,15 @@ class PackedTable(ConfigTable):
         """Do so for the fields of every section, and for those beside them."""
         side: Which = "left" if self.reverse else "right"
         at = self.target_at(config)
+        found = deepcopy(dict(lost))
         for section in self.sections:
             path = _joined(at, section.found(side, config, at))
-            theirs, gone = dig(config, path), dig(lost, path)
+            if (had := _joined(at, section.found(side, found, at))) != path and section.before:
+                _move(found, had, path)
+            theirs, gone = dig(config, path), dig(found, path)
             if isinstance(theirs, dict) and isinstance(gone, dict):
                 section.table.kept(theirs, gone)
-        super().kept(config, lost)
+        super().kept(config, found)
 
     def convert(
         self, config: abc.Mapping[str, Any], facts: abc.Mapping[str, Any] | None = None, release: Release = ()
@@ -211,7 +224,7 @@ class PackedTable(ConfigTable):
             at = f"{_joined(base, path)}."
             with _named_with(path):
                 inside = {one.removeprefix(at) for one in whole.source.seen if one.startswith(at)}
-                to = section.at("left" if self.reverse else "right")
+                to = section.at("left" if self.reverse else "right", release)
                 written = _joined(self.written_at, to)
                 found.append(_Part(section.name, path, _joined(base, path), to, written, run.finish(inside)))
         for part in found:
@@ -280,6 +293,13 @@ def _named_with(path: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(error.problem, key=_joined(path, error.key or ""), remedy=error.remedy) from None
+
+
+def _move(config: dict[str, Any], path: str, to: str) -> None:
+    """Put the section at a path, if there is one, into another place."""
+    above, _, name = path.rpartition(".")
+    if isinstance(dig(config, path), dict):
+        plant(config, to, dig(config, above).pop(name))
 
 
 def _plant_below(config: dict[str, Any], path: str, section: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 =================  =======================================================================
 ``{i}``            an integer axis: ``layers.{i}.weight`` matches ``layers.0.weight``, ...
+``{2i}``           the same, of which every second number is there: ``act.{2i}`` for i = 3 is ``act.6``
 ``{g:gate|up}``    an axis that runs over names, in that order
 ``{p:weight|b?}``  the names marked ``?`` may be absent
 ``{=base}``        the value of a declared name (a config value, a variant), not an axis
@@ -31,12 +32,14 @@ from typing import Any
 #: what a placeholder is bound to: an index, or one of its names
 Bindings = dict[str, int | str]
 
-_FIELD = re.compile(r"\{(?:=(?P<config>[A-Za-z_][\w.]*)|(?P<name>[A-Za-z_]\w*)(?::(?P<choices>[^{}]*))?)\}")
+_FIELD = re.compile(
+    r"\{(?:=(?P<config>[A-Za-z_][\w.]*)|(?P<step>[1-9][0-9]*)?(?P<name>[A-Za-z_]\w*)(?::(?P<choices>[^{}]*))?)\}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """One ``{...}`` of a template."""
+    """One ``{...}`` of a template. A number in a key is ``step`` times the placeholder's."""
 
     name: str
     choices: tuple[str, ...] = ()
@@ -44,6 +47,7 @@ class Placeholder:
     config: bool = False
     wild: bool = False
     digits: bool = False
+    step: int = 1
 
     @property
     def is_axis(self) -> bool:
@@ -69,7 +73,8 @@ class Placeholder:
             if self.wild
             else "|".join(name + "?" * (name in self.optional) for name in self.choices)
         )
-        return f"{{{self.name}:{choices}}}" if choices else f"{{{self.name}}}"
+        step = "" if self.step == 1 else self.step
+        return f"{{{self.name}:{choices}}}" if choices else f"{{{step}{self.name}}}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ class KeyTemplate:
             position = found.end()
             field = _placeholder(found, text)
             first = declared.setdefault(field.name, field)
-            if field not in (first, Placeholder(first.name)) or (first.config and not field.config):
+            again = (first, Placeholder(first.name)) if first.step == 1 else (first,)
+            if field not in again or (first.config and not field.config):
                 raise ValueError(f"{text!r}: placeholder {field.name!r} is declared twice, differently")
             parts.append(first)
         parts.append(text[position:])
@@ -133,8 +139,8 @@ class KeyTemplate:
         if not keys:
             return
         for key, found in zip(keys, map(self.pattern(names).fullmatch, keys), strict=True):
-            if found is not None:
-                yield key, self._bindings(found)
+            if found is not None and (bindings := self._bindings(found)) is not None:
+                yield key, bindings
 
     def pattern(self, names: Mapping[str, Any]) -> re.Pattern[str]:
         """The template as a regular expression, which matches whole keys."""
@@ -149,8 +155,18 @@ class KeyTemplate:
     def _numbered(self) -> tuple[tuple[str, bool], ...]:
         return tuple((name, one.numbered) for name, one in self.bound.items())
 
-    def _bindings(self, found: re.Match[str]) -> Bindings:
-        return {name: int(found[name]) if numbered else found[name] for name, numbered in self._numbered}
+    @cached_property
+    def _steps(self) -> dict[str, int]:
+        return {name: one.step for name, one in self.bound.items() if one.step != 1}
+
+    def _bindings(self, found: re.Match[str]) -> Bindings | None:
+        bindings: Bindings = {name: int(found[name]) if numbered else found[name] for name, numbered in self._numbered}
+        for name, step in self._steps.items():
+            place, rest = divmod(int(found[name]), step)
+            if rest:
+                return None
+            bindings[name] = place
+        return bindings
 
     def format(self, bindings: Mapping[str, int | str], names: Mapping[str, Any]) -> str:
         """Make the key for these bindings.
@@ -163,7 +179,8 @@ class KeyTemplate:
             if isinstance(part, str):
                 out.append(part)
             else:
-                out.append(str((names if part.config else bindings)[part.name]))
+                value = (names if part.config else bindings)[part.name]
+                out.append(str(value if part.step == 1 else part.step * int(value)))
         return "".join(out)
 
     def under(self, prefix: str) -> KeyTemplate:
@@ -188,7 +205,9 @@ def _placeholder(found: re.Match[str], text: str) -> Placeholder:
     if found["config"]:
         return Placeholder(found["config"], config=True)
     if choices is None:
-        return Placeholder(name)
+        return Placeholder(name, step=int(found["step"] or 1))
+    if found["step"]:
+        raise ValueError(f"{text!r}: placeholder {name!r} has a step, but stands for no numbers")
     if choices in ("*", "#"):
         return Placeholder(name, wild=True, digits=choices == "#")
     names = choices.split("|")

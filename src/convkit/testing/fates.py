@@ -11,7 +11,7 @@ from typing import Any
 from convkit.config import ConfigTable, Converted, Field, Flag, Release
 from convkit.config.fates import fates
 from convkit.config.sides import Which
-from convkit.config.tree import dig, merge, missing_from, plant, same
+from convkit.config.tree import dig, missing_from, plant, same
 from convkit.errors import ConfigError
 from convkit.mapping import Mapping, inverse
 from convkit.mapping.components import PackedTable
@@ -40,7 +40,7 @@ def check_config(model: Model, config: dict[str, Any], release: Release = ()) ->
     theirs = facts_of(inverse(mapping), model.plan_back) | {"headless": there.names["headless"]}
     try:
         back = table.inverse().convert(there.config, theirs, release).config
-        merge(back, missing_from(back, config))  # which conversions keep as complement
+        table.inverse().kept(back, missing_from(back, config))  # which conversions keep as complement
         again = table.convert(back, facts, release)
     except ConfigError as error:
         raise AssertionError(f"{mapping.name}: what a config becomes doesn't come back: {error}") from error

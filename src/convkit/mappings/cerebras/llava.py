@@ -7,6 +7,7 @@ config, and a projector that is a sequence of linear layers with an activation a
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import isqrt
 from typing import Any
@@ -24,8 +25,6 @@ from convkit.mappings.cerebras.tower import tower
 
 Values = dict[str, Any]
 IMAGE, TEXT = "image_model", "text_model"
-#: linear layers that a projector has at most
-DEEPEST = 8
 
 #: other models of images and text have it elsewhere
 _PROJECTOR = {"model.projector.image_model.name": ("FeedForwardNetwork", "MLP")}
@@ -52,8 +51,8 @@ CS = Layout(
 
 # --- the projector, and which of the tower's features it reads ---------------------------------------------
 
-#: what follows each linear layer, by the kind that transformers' config says
-_KINDS = tuple((f"mlp{depth}x_gelu", ["gelu"] * (depth - 1) + [None]) for depth in range(1, DEEPEST + 1))
+#: the kind of projector: linear layers, with an activation after each but the last
+_KIND, _USUAL = re.compile(r"mlp([1-9][0-9]{0,3})x_gelu"), "mlp2x_gelu"
 
 
 def projector(at: str) -> tuple[Row, ...]:
@@ -61,43 +60,49 @@ def projector(at: str) -> tuple[Row, ...]:
 
     Its input is as wide as the vision tower, and all layers as the language model.
     """
-    hidden = f"{TEXT}.mm_hidden_size"
-    parts = tuple(f"{at}.{part}" for part in ("name", "input_unit", "layers_units", "use_bias"))
+    kind, hidden = f"{TEXT}.mm_projector_type", f"{TEXT}.mm_hidden_size"
+    parts = tuple(f"{at}.{part}" for part in ("name", "input_unit", "layers_units", "layers_activation", "use_bias"))
 
-    def wanted(names: Values) -> Values:
+    def wanted(depth: int, names: Values) -> Values:
         image, text = names[f"{IMAGE}.hidden"], names[f"{TEXT}.hidden"]
-        return dict(zip(parts, ("FeedForwardNetwork", image, [text] * names["projector"], True), strict=True))
+        values = ("FeedForwardNetwork", image, [text] * depth, ["gelu"] * (depth - 1) + [None], True)
+        return dict(zip(parts, values, strict=True))
 
     def to_cerebras(values: Values, names: Values) -> Answer:
-        image = names[f"{IMAGE}.hidden"]
-        if (size := values.get(hidden, image)) != image:
+        image, said = names[f"{IMAGE}.hidden"], values.get(kind, _USUAL)
+        if (found := _KIND.fullmatch(said)) is None:
+            raise ConfigError(f"{shown(said)} has no counterpart", key=kind, remedy="ModelZoo's are mlp1x_gelu, ...")
+        if (size := values.get(hidden, image)) not in (image, None):
             remedy = (
                 f"it is the hidden_size of {IMAGE}: correct the config, or take the vision tower that belongs to it"
             )
             raise ConfigError(f"is {shown(size)}, but the vision tower has {image}", key=hidden, remedy=remedy)
-        return Answer(wanted(names), defaults={} if hidden in values else {hidden: image})
+        depth, usual = int(found[1]), {kind: _USUAL, hidden: image}
+        defaults = {field: value for field, value in usual.items() if field not in values}
+        return Answer(wanted(depth, names), {"projector": depth}, defaults=defaults)
 
     def to_hf(values: Values, names: Values) -> Answer:
-        usual = {f"{at}.name": "FeedForwardNetwork", f"{at}.use_bias": False}
-        for key, value in wanted(names).items():
+        if not values:
+            raise ConfigError("is missing", key=at, remedy="transformers' LLaVA has a projector: add it")
+        usual = {parts[0]: "FeedForwardNetwork", parts[4]: False}
+        layers = values.get(parts[3]) or values.get(parts[2])
+        depth = len(layers) if isinstance(layers, list) and layers else 1
+        for key, value in wanted(depth, names).items():
             if (has := values.get(key, usual.get(key))) not in (value, "MLP"):
                 remedy = f"transformers' LLaVA has {shown(value)} there, or isn't of these parts"
-                raise ConfigError(f"is {shown(has)}", key=key, remedy=remedy)
-        return Answer({hidden: names[f"{IMAGE}.hidden"]})
+                problem = f"{shown(has)} has no counterpart" if key == parts[3] else f"is {shown(has)}"
+                raise ConfigError(problem, key=key, remedy=remedy)
+        return Answer({kind: f"mlp{depth}x_gelu", hidden: names[f"{IMAGE}.hidden"]}, {"projector": depth})
 
-    kind = f"{TEXT}.mm_projector_type"
-    return (
-        Field(kind, f"{at}.layers_activation", "projector_type", "mlp2x_gelu", values=_KINDS),
-        Name("projector", lambda names: 1 + [one for one, _ in _KINDS].index(names["projector_type"])),
-        Coupled((hidden,), parts, to_cerebras, to_hf),
-    )
+    return (Coupled((kind, hidden), parts, to_cerebras, to_hf),)
 
 
-def feature_layer(layer: str) -> Coupled:
+def feature_layer(layer: str, before: str = "") -> Coupled:
     """The row of the layer whose output are the features. ModelZoo counts layers, transformers what comes before the
-    first one, too.
+    first one, too. ``before`` is ModelZoo's field before release 2.4.
     """
     key = f"{TEXT}.mm_vision_select_layer"
+    fields = tuple(filter(None, (layer, before)))
 
     def to_cerebras(values: Values, names: Values) -> Answer:
         number, layers = values.get(key, -2), names[f"{IMAGE}.layers"]
@@ -105,17 +110,25 @@ def feature_layer(layer: str) -> Coupled:
             raise ConfigError(f"is {shown(number)}", key=key, remedy=f"it names one of {layers} layers: 1, or -1, ...")
         if number == 0:
             raise ConfigError("is 0: what enters the first layer", key=key, remedy="ModelZoo takes a layer's output")
-        return Answer({layer: number - 1 if number > 0 else number}, defaults={} if key in values else {key: -2})
+        there = before if before and names["release"] and names["release"] < (2, 4) else layer
+        return Answer({there: number - 1 if number > 0 else number}, defaults={} if key in values else {key: -2})
 
     def to_hf(values: Values, names: Values) -> Answer:
-        number, layers = values.get(layer, -1), names[f"{IMAGE}.layers"]
+        stated, layers = next(iter(values.items()), None), names[f"{IMAGE}.layers"]
+        field, number = stated or (layer, -1)
         if type(number) is not int or not -layers <= number < layers:
             raise ConfigError(
-                f"is {shown(number)}", key=layer, remedy=f"it names one of {layers} layers: 0, or -1, ..."
+                f"is {shown(number)}", key=field, remedy=f"it names one of {layers} layers: 0, or -1, ..."
             )
-        return Answer({key: number + 1 if number >= 0 else number}, defaults={} if layer in values else {layer: -1})
+        return Answer({key: number + 1 if number >= 0 else number}, defaults={} if stated else {layer: -1})
 
-    return Coupled((key,), (layer,), to_cerebras, to_hf)
+    return Coupled((key,), fields, to_cerebras, to_hf)
+
+
+def feature_mode(mode: str) -> Field:
+    """The row of whether the class token is a feature, too."""
+    values = (("patch", "patch"), ("cls_patch", "cls_patch"))
+    return Field(f"{TEXT}.mm_vision_select_feature", mode, left_default="patch", values=values)
 
 
 # --- what is trained ---------------------------------------------------------------------------------------
@@ -199,7 +212,6 @@ def projected(there: str) -> tuple[AnyRule, ...]:
     In a sequence of linear layers and activations, every second number is an activation, which has no tensors.
     """
     here = f"{TEXT}.{{={TEXT}.hf}}mm_projector."
-    layers = range(DEEPEST)
     remedy = "correct the config's projector, or take the checkpoint that belongs to it"
     reasons = {
         f"{IMAGE}.{{what:text_model|visual_projection|text_projection}}.{{rest:*}}": "the vision tower alone is used",
@@ -207,28 +219,26 @@ def projected(there: str) -> tuple[AnyRule, ...]:
         f"{TEXT}.{{={TEXT}.hf}}vision_tower.{{rest:*}}": f"the vision tower is that in {IMAGE}",
     }
     return (
-        *(
-            Rule(f"{here}{2 * n}.{{p:weight|bias}}", f"{there}.ffn.{n}.linear_layer.{{p}}", when=f"projector>{n}")
-            for n in layers
-        ),
+        Rule(f"{here}{{2n}}.{{p:weight|bias}}", f"{there}.ffn.{{n}}.linear_layer.{{p}}", n="projector"),
         *(LeftBehind("left", key, reason) for key, reason in reasons.items()),
         Refused("left", f"{here}{{rest:*}}", "the config's mm_projector_type says another projector", remedy),
         Refused("right", f"{there}.{{rest:*}}", "the config's projector has fewer layers", remedy),
     )
 
 
-def packed(cs: Layout, image: Component, table: ConfigTable, there: str) -> Mapping:
+def packed(cs: Layout, part: Component, table: ConfigTable, *, image: str, there: str) -> Mapping:
     """The mapping of a vision tower, a projector and a language model.
 
     Args:
         cs: ModelZoo's layout.
-        image: the vision tower.
+        part: the vision tower.
         table: the config beside the two.
+        image: the vision tower's prefix in ModelZoo's keys.
         there: the projector's module.
     """
     whole = Variant("cs", "right", ("model.", "model.model.", ""), "{=cs}text_model.embedding_layer.{rest:*}")
     rules = (*projected(f"{{=cs}}{there}"), NOT_THE_MODEL)
-    parts = {IMAGE: image, TEXT: TEXT_PART}
+    parts = {IMAGE: replace(part, right=image), TEXT: TEXT_PART}
     mapping = pack(HF, cs, parts, table, under=("", "{=cs}"), rules=rules, variants=(whole,))
     return replace(mapping, parts=(*mapping.parts, OPTIMIZER))
 
@@ -242,17 +252,13 @@ MAPPING = packed(
             Constant("right", f"{TEXT}.name", "LlamaModel", also=("llama",)),
             *projector("projector.image_model"),
             feature_layer("image_feature_select_layer_idx"),
-            Field(
-                f"{TEXT}.mm_vision_select_feature",
-                "image_feature_select_mode",
-                left_default="patch",
-                values=(("patch", "patch"), ("cls_patch", "cls_patch")),
-            ),
+            feature_mode("image_feature_select_mode"),
             *ROWS,
             Written("right", "image_start_idx", 1),
         ),
         right=LLAVA,
         right_at=MODEL_AT,
     ),
-    "projector_image_model",
+    image="image_model.",
+    there="projector_image_model",
 )

@@ -19,6 +19,7 @@ VIT_MODEL = ConfigClass(
     "ViTModelConfig", "ModelZoo 2.10.0, models/vision/vision_transformer/ViTModel.py, ViTModelConfig",
     {name: field for name, field in VISION_TRANSFORMER.fields.items() if name not in _CLASSIFIER} | {
     "name": free(TEXT, ABSENT),
+    "attention_dropout_rate": free(RATE, 0.0),
     # of a classifier: ModelZoo's converter writes them, and the class takes neither
     "num_classes": free(COUNT, ABSENT, until=BEFORE_2_1),
     "use_bias_in_output": free(FLAG, False, until=BEFORE_2_1),
@@ -50,7 +51,7 @@ TRAINING = {
     "loss_weight": free(NUMBER, 1.0),
     "label_smoothing": free(NUMBER, 0.0, until=BEFORE_2_1),
     "z_loss_eps": free(NUMBER, 0.0, until=BEFORE_2_1),
-    "moe_params": free(SECTION.or_null, also=("moe",), since=(2, 4)),
+    "moe_params": free(SECTION.or_null, {}, also=("moe",), since=(2, 4)),
     "mixed_precision": free(ANYTHING, until=(2, 5)),
     "fp16_type": free(TEXT.or_null, until=(2, 5)),
 }
@@ -64,3 +65,15 @@ LLAVA = ConfigClass(
     "image_feature_select_mode": ClassField(TEXT, "patch"),
     "image_start_idx": free(WHOLE, 1),  # of the data: where in the text an image stands
 } | projector("projector.image_model"))  # fmt: skip
+
+MULTIMODAL_SIMPLE = ConfigClass(
+    "MultimodalDecoderModelConfig",
+    "ModelZoo 2.10.0, models/multimodal/multimodal_simple/model.py, MultimodalDecoderModelConfig",
+    {name: field for name, field in TRAINING.items() if name != "moe_params"} | {
+    "name": free(TEXT, ABSENT, since=(2, 4)),
+    "image_model_list": ClassField(SECTION),
+    "image_model_list.image_feature_select_mode": ClassField(TEXT, "patch"),
+    "text_model": ClassField(SECTION),
+    "output_list": free(LIST.or_null),  # what else the model returns
+    "loss_weight": free(NUMBER, 0.0),
+} | projector("image_model_list.global_image_projection"))  # fmt: skip
