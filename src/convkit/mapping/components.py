@@ -173,7 +173,7 @@ class PackedTable(ConfigTable):
         """
         side: Which = "left" if self.reverse else "right"
         for section in self.sections:
-            if section.before:
+            if section.before and side == "right":
                 continue
             had = section.found(side, earlier, self.target_at(earlier))
             if had != (now := section.found(side, config, self.written_at)):
@@ -190,8 +190,8 @@ class PackedTable(ConfigTable):
         found = deepcopy(dict(lost))
         for section in self.sections:
             path = _joined(at, section.found(side, config, at))
-            if (had := _joined(at, section.found(side, found, at))) != path and section.before:
-                _move(found, had, path)
+            if section.before and side == "right":
+                _move(found, _joined(at, section.found(side, found, at)), path)
             theirs, gone = dig(config, path), dig(found, path)
             if isinstance(theirs, dict) and isinstance(gone, dict):
                 section.table.kept(theirs, gone)
@@ -298,7 +298,7 @@ def _named_with(path: str) -> Iterator[None]:
 def _move(config: dict[str, Any], path: str, to: str) -> None:
     """Put the section at a path, if there is one, into another place."""
     above, _, name = path.rpartition(".")
-    if isinstance(dig(config, path), dict):
+    if path != to and isinstance(dig(config, path), dict):
         plant(config, to, dig(config, above).pop(name))
 
 
