@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convkit.config.tree import plant
+from convkit.config.tree import dig, plant
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.releases.yaml import KNOWN, yaml_table
 
@@ -299,6 +299,10 @@ REFUSED: tuple[tuple[str, str, Section, str], ...] = (
         "attention_sliding_window_length": 8, SANDWICH: True, f"{SANDWICH}_pattern": "sliding_window_first"}},
      f"{SANDWICH}_pattern"),
     ("gptj", "2.3>2.4", {"model": {"embedding_layer_norm": True}}, "embedding_layer_norm"),
+    ("dpr-biencoder", "2.3>2.2", {"model": {"pooler_type": "mean"}}, "pooler_type"),
+    ("dpr-biencoder", "2.3>2.2", {"model": {"softmax_temperature": 3.0}}, "softmax_temperature"),
+    ("dpr-biencoder", "2.2>2.3", {"model": {"q_encoder": {"add_pooling_layer": True}, "ctx_encoder": {}}},
+     "add_pooling_layer"),
     ("llava", "2.3>2.2", {"model": {"text_model": {"final_logit_softcapping": 30.0}}}, "final_logit_softcapping"),
 )  # fmt: skip
 #: a learning rate, of which release, and the field that is refused
@@ -334,6 +338,10 @@ def test_what_a_release_cannot_say_is_refused_by_name(family: str, edge: str, ya
     assert error.value.remedy
 
 
+def _retriever(encoder: Section) -> Section:
+    return {"q_encoder": encoder, "ctx_encoder": deepcopy(encoder)}
+
+
 PRE = "use_pre_encoder_decoder_layer_norm"
 DROPOUT = {"attention_dropout_rate": 0.1}
 FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
@@ -351,7 +359,18 @@ FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
     ("bert", "2.3>2.4", {"num_classes": 2, "loss_weight": 1.0, "encoder_output_dropout_rate": 0.0},
      {"num_classes": 2, "loss_weight": 1.0, "encoder_output_dropout_rate": 0.0, "name": "bert/token_classifier"}),
     ("dpo-llama", "2.3>2.4", {"model_name": "llama"} | DROPOUT, {"model_name": "llama", "name": "dpo"} | DROPOUT),
+    ("dpo-llama", "2.4>2.3", {"name": "dpo", "policy_model": {"name": "llama", "hidden_size": 8} | DROPOUT, "dpo": {}},
+     {"model_name": "llama", "hidden_size": 8, "dpo": {}} | DROPOUT),
     ("gpt2", "1.9>2.0", {"norm_type": "rmsnorm"}, {"norm_type": "layernorm"}),
+    ("dpr-biencoder", "2.2>2.3", _retriever({"hidden_size": 16, "add_pooling_layer": True})
+     | {"scale_similarity": True},
+     _retriever({"add_pooling_layer": True, "hidden_size": 16, "max_position_embeddings": 512}) | {
+        "pooler_type": "ffn_pooler", "softmax_temperature": 4.0, "use_biencoder": True, "mutual_information": False}),
+    ("dpr-biencoder", "2.3>2.2", _retriever({"hidden_size": 16}) | {"pooler_type": "ffn_pooler"},
+     _retriever({"hidden_size": 16, "add_pooling_layer": True}) | {"scale_similarity": False}),
+    ("dpr-biencoder", "2.3>2.4", _retriever({}), _retriever({"name": "bert_model"}) | {"name": "dpr"}),
+    ("llava", "2.4>2.3", {"name": "llava", "text_model": {"name": "LlamaModel"} | DROPOUT},
+     {"text_model": {"name": "LlamaModel"} | DROPOUT}),
     ("vit", "2.3>2.4", {}, {
         "name": "vision_transformer", "num_channels": 2, "dropout_rate": 0.0, "attention_dropout_rate": 0.0}),
 )  # fmt: skip
@@ -359,4 +378,5 @@ FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
 
 @pytest.mark.parametrize(("family", "edge", "model", "expected"), FIELDS)
 def test_fields_of_the_model(family: str, edge: str, model: Section, expected: Section) -> None:
-    assert yaml_table(family, *_ends(edge)).convert({"model": model}).config == {"model": expected}
+    there = yaml_table(family, *_ends(edge)).convert({"model": model}).config
+    assert there.get("model", dig(there, "trainer.init.model")) == expected

@@ -44,16 +44,19 @@ class Model:
         config: its fields.
         shown_by: fields of which any shows that a yaml is of this class; none: every other yaml is.
         sections: sections within its own, with the class of each.
+        encoder: the ``name`` of each of these sections since 2.4; none: they have names of their own throughout.
     """
 
     name: str
     config: ConfigClass
     shown_by: tuple[str, ...] = ()
     sections: tuple[tuple[str, ConfigClass], ...] = ()
+    encoder: str = ""
 
 
-_ENCODERS = (("q_encoder", DPR_ENCODER), ("ctx_encoder", DPR_ENCODER))
-_BERT_MODEL = (Model("dpr", DPR, ("q_encoder", "ctx_encoder"), _ENCODERS), Model("bert_model", DPR_ENCODER))
+_RETRIEVER = Model(
+    "dpr", DPR, sections=(("q_encoder", DPR_ENCODER), ("ctx_encoder", DPR_ENCODER)), encoder="bert_model"
+)
 #: the first release whose classes refuse fields that they don't have
 STRICT = (2, 4)
 #: fields whose default needn't be written out: how constants are compiled; the half precision, which is the trainer's
@@ -82,10 +85,9 @@ MODELS: dict[str, tuple[Model, ...]] = {
     "bert-summarization": (Model("bert/extractive_summarization", BERT_SUMMARIZATION),),
     "roberta": (Model("bert", BERT_PRETRAINING),),
     "esm-2": (Model("esm2", ESM2),),
-    "dpr": _BERT_MODEL,
-    "dragon": _BERT_MODEL,
-    "dpr-biencoder": (Model("dpr", DPR, sections=_ENCODERS),),
-    "dragon-biencoder": (Model("dpr", DPR, sections=_ENCODERS),),
+    "dpr": (Model("bert_model", DPR_ENCODER),),
+    "dragon": (Model("bert_model", DPR_ENCODER),),
+    "dpr-biencoder": (_RETRIEVER,),
     "t5": (Model("t5", T5),),
     "vit": (Model("vision_transformer", VISION_TRANSFORMER),),
     "clip-vit": (Model("vision_transformer", VISION_TRANSFORMER),),
@@ -112,8 +114,25 @@ def half_precision(document: Document) -> str | None:
 def named(document: Document) -> None:
     """A yaml names its class since 2.4."""
     model = model_of(document)
-    if model and "name" not in document.model:
-        document.model["name"] = "dpo" if document.family.startswith("dpo-") else model.name
+    if model is None:
+        return
+    document.model.setdefault("name", "dpo" if document.family.startswith("dpo-") else model.name)
+    for section in _encoders(document, model):
+        section.setdefault("name", model.encoder)
+
+
+def unnamed(document: Document) -> None:
+    """Before 2.4 the class isn't a matter of the yaml."""
+    model = model_of(document)
+    document.model.pop("name", None)
+    for section in _encoders(document, model) if model else ():
+        section.pop("name", None)
+
+
+def _encoders(document: Document, model: Model) -> list[dict[str, Any]]:
+    """The sections that are named with the whole."""
+    found = [document.model.get(name) for name, _ in model.sections] if model.encoder else []
+    return [section for section in found if isinstance(section, dict)]
 
 
 def fitted(document: Document, before: Release, after: Release) -> None:
@@ -134,6 +153,8 @@ def fitted(document: Document, before: Release, after: Release) -> None:
             warnings=document.warnings,
         )
         for path, field in cls.fields.items():
+            if path == "name":  # a step's matter
+                continue
             _fit(source, path, field, after)
 
 

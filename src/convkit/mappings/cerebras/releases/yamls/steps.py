@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from convkit.mappings.cerebras.releases.yamls.classes import named
-from convkit.mappings.cerebras.releases.yamls.document import Document, Step, dropped, nothing, renamed
+from convkit.mappings.cerebras.releases.yamls.classes import named, unnamed
+from convkit.mappings.cerebras.releases.yamls.compositions import policy_flat, retriever_down, retriever_up
+from convkit.mappings.cerebras.releases.yamls.document import Step, dropped, nothing, renamed
 from convkit.mappings.cerebras.releases.yamls.models import (
     BERT_CLASS,
     GPT2_CLASS,
@@ -29,12 +30,6 @@ from convkit.mappings.cerebras.releases.yamls.sparsity import sparsity_down, spa
 from convkit.mappings.cerebras.releases.yamls.trainer_down import trainer_down
 from convkit.mappings.cerebras.releases.yamls.trainer_up import trainer_up
 
-
-def _unnamed(document: Document) -> None:
-    """Before 2.4 the class isn't a matter of the yaml; what names a DPO's policy is another field."""
-    document.model.pop("name", None)
-
-
 STEPS: tuple[Step, ...] = (
     Step((1, 8), nonlinearities_said, nonlinearities_left_out, BERT_CLASS),
     Step((1, 8), before_or_after, before_or_after, T5_CLASS),
@@ -58,10 +53,12 @@ STEPS: tuple[Step, ...] = (
     Step((2, 2), sparsity_up, sparsity_down),
 
     Step((2, 3), mup_up, mup_down),
+    Step((2, 3), retriever_up, retriever_down, frozenset(("dpr-biencoder",))),
     dropped((2, 3), *(f"model.{name}" for name in (
         "use_position_embedding", "alibi_implementation", "weight_initialization_seed",
     ))),
     Step((2, 3), trainer_up, trainer_down),
 
-    Step((2, 4), named, _unnamed),
+    Step((2, 4), named, unnamed),
+    Step((2, 4), nothing, policy_flat),
 )  # fmt: skip
