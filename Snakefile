@@ -1,7 +1,7 @@
 # A campaign: every row of the table is a claim about a checkpoint, and is carried out and judged.
 #
-#   fetch > inspect > plan > convert > roundtrip   > report > verdict
-#                   (or repair)      > equivalence
+#   fetch > inspect > plan > convert > roundtrip   > (sign) > report > verdict
+#                   (or repair)      > equivalence            > sign the campaign > audit: with a key
 #
 # config/README.md is the manual.
 from snakemake.utils import min_version
@@ -46,6 +46,7 @@ rule all:
         ),
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
+        audited(),
         table="<results>/verdict.txt",
     log:
         "<results>/logs/table.log",
@@ -64,6 +65,11 @@ include: "workflow/rules/repair.smk"
 include: "workflow/rules/roundtrip.smk"
 include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"
+
+
+if "signing_key" in config:
+
+    include: "workflow/rules/audit.smk"
 
 
 onstart:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from campaigns import BACK, BLUNT, GOOD, REFUSED, ROOT, WRONG, Campaign, claim
 
+from convkit.audit.keys import generate, write_pair
 from convkit.generate.old_mdl import write_old
 from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
@@ -243,6 +244,27 @@ def test_there_and_back_with_the_real_command(real: Campaign):
     again = real.run(*options, config=config)
     assert "Job 1: " not in again.stderr
     assert again.stdout.endswith("4 of 4 conversions proved\nresults/report.html\n")
+    # with a key in the config, all of it is signed, and nothing else is done anew
+    write_pair(generate(), real.directory / "k.pem", None)
+    signed = (*options, "signing_key=k.pem", "responsible=A. Reviewer")
+    rows = real.verdicts()
+    expected = {"sign the campaign", "the audit", "the report", "the verdict", *(f"{row}: sign" for row in rows)}
+    assert real.jobs(*signed, config=config) == expected
+    assert "4 rows" in (real.directory / "results/audit.txt").read_text()
+    assert "A. Reviewer" in (real.directory / "results/report.html").read_text()
+    assert real.jobs(*signed, config=config) == set()
+    (real.directory / "results/old/target.mdl.model.sig").unlink()
+    (real.directory / "results/audit.txt").unlink()
+    assert real.run(*signed, config=config).returncode == 1
+    assert "removed file" in (real.directory / "results/logs/audit.log").read_text()
+
+
+def test_a_key_that_isnt_there_is_said_before_anything_runs(played: Campaign):
+    played.write([GOOD], signing_key="k.pem")
+    done = played.run("--dry-run")
+    assert done.returncode == 1
+    assert "convkit: config: signing_key: there is no file k.pem" in done.stderr
+    assert "convkit: config: public_keys: there is no file k.pub.pem" in done.stderr
 
 
 def test_a_plan_that_is_refused_by_the_real_command(fresh: Campaign):

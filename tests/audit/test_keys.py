@@ -50,8 +50,11 @@ def test_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert not (tmp_path / "f.pem").exists()
 
 
-def test_no_passphrase_on_the_command_line() -> None:
-    assert main(["audit", "keygen", "k.pem", "--passphrase", "secret"]) == 2
+def test_no_passphrase_on_the_command_line(tmp_path: Path) -> None:
+    """What is given there is the name of a file."""
+    for word in ("--passphrase", "--passphrase-file"):
+        assert main(["audit", "keygen", str(tmp_path / "k.pem"), word, "secret"]) == 3
+    assert not (tmp_path / "k.pem").exists()
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])

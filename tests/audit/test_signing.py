@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from audit.made import OUTPUTS, campaign, found, keys, outputs, sign, verified
+from audit.made import BUNDLE, OUTPUTS, campaign, edit_lines, found, keys, outputs, sign, verified
 from convkit.audit.dsse import Line, read_lines
 from convkit.audit.keys import KINDS
 from convkit.audit.statements import KINDS as STATEMENTS
 from convkit.audit.statements import PROVENANCE, TEST_RESULT, VERDICTS
 from convkit.cli import main
+from convkit.report import build_report
 
 
 @pytest.fixture
@@ -160,6 +161,23 @@ def test_a_campaign(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["rows"] == ["one", "two"]
 
 
+def test_two_persons_sign_a_campaign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = Path(shutil.copytree(campaign(), tmp_path / "results"))
+    assert sign(results, "p384", "--responsible", "B. Auditor") == 0
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("signatures: 2\nresponsible: true\n")
+    both = ("--public-key", str(keys() / "p384.pub.pem"), "--policy", str(policy))
+    code, document = verified(results, capsys, *both)
+    assert (code, document["problems"]) == (0, [])
+    assert len(document["signers"]) == 2
+    # the second signature taken from a row, which the second person's campaign doesn't list, breaks the policy
+    for name in ("target.mdl.intoto.jsonl", "target.mdl.model.sig"):
+        shutil.copy(campaign() / "two" / name, results / "two" / name)
+    code, document = verified(results, capsys, *both)
+    assert code == 1
+    assert found(document) == {("two", "too few signatures", "target.mdl.intoto.jsonl")}
+
+
 def test_show_says_that_it_checks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "show", str(outputs() / "m.mdl")]) == 0
     shown = capsys.readouterr().out
@@ -218,3 +236,16 @@ def test_openssl_alone_checks_each_signature(copied: Path, kind: str, tmp_path: 
         assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
         (tmp_path / "pae").write_bytes(b"DSSEv1 %d %s %d %s" % (len(type), type, len(payload), payload[:-1] + b" "))
         assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+
+
+def test_the_page_says_what_is_signed_and_that_it_checked_nothing(copied: Path) -> None:
+    page = build_report(copied / "m.mdl").read_text()
+    assert "Signed evidence" in page
+    assert "A. Reviewer" in page
+    assert "No signature was checked for this page" in page
+    edit_lines(copied / BUNDLE, lambda lines: [*lines, "<script>"])
+    page = build_report(copied / "m.mdl").read_text()
+    assert "line 4: it isn" in page
+    assert "<script>{" not in page
+    (copied / BUNDLE).unlink()
+    assert "Signed evidence" not in build_report(copied / "m.mdl").read_text()

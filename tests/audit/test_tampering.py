@@ -333,8 +333,12 @@ def test_it_is_caught_in_a_folder(name: str, tmp_path: Path, capsys: pytest.Capt
 STATEMENT = "campaign.intoto.jsonl"
 
 
-def resign_row(results: Path) -> None:
-    assert sign(results / "one/target.mdl", "p256", "--responsible", "Z", "--documents", str(results / "one")) == 0
+def replace_row(results: Path) -> None:
+    """Another statement about the row, by the same key: the verdict's document is gone."""
+    (results / "one/roundtrip.json").rename(results / "kept.json")
+    target = str(results / "one/target.mdl")
+    assert sign(Path(target), "p256", "--documents", str(results / "one"), "--overwrite") == 0
+    (results / "kept.json").rename(results / "one/roundtrip.json")
 
 
 def drop_row(results: Path) -> None:
@@ -378,7 +382,14 @@ CAMPAIGNS: dict[str, tuple[Tamper, set[tuple[str, str, str]]]] = {
         lambda results: (results / "config.json").unlink(),
         {("", "removed file", "config.json")},
     ),
-    "a row's bundle made anew": (resign_row, {("one", "changed bundle", "target.mdl.intoto.jsonl")}),
+    "a row's bundle made anew": (
+        replace_row,
+        {("one", "changed bundle", "target.mdl.intoto.jsonl"), ("one", "missing check", "target.mdl.intoto.jsonl")},
+    ),
+    "who signed a row, replaced": (
+        lambda results: sign_anew(results / "one/target.mdl.intoto.jsonl", "other", lambda said: said),
+        {("one", "changed bundle", "target.mdl.intoto.jsonl"), ("one", "wrong key", "target.mdl.intoto.jsonl")},
+    ),
     "a row's bundle removed": (
         lambda results: (results / "one/target.mdl.intoto.jsonl").unlink(),
         {("one", "missing file", "target.mdl.intoto.jsonl"), ("one", "unsigned row", "target.mdl")},

@@ -62,6 +62,16 @@ def refuse(mistakes):
     sys.exit("\n".join(f"convkit: {cells.masked(mistake)}" for mistake in mistakes))
 
 
+def words(value):
+    """A text, or several, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def public_keys():
+    """The keys by which the evidence is checked: those that the config names, or the other half of the one that signs."""
+    return words(config.get("public_keys", config["signing_key"].removesuffix(".pem") + ".pub.pem"))
+
+
 def check_config():
     """Refuse a config that its schema doesn't allow, and make its values what the rules use."""
     schema = shipped("schemas/config.schema.yaml")
@@ -72,8 +82,11 @@ def check_config():
         if mistake.absolute_path:
             name = mistake.absolute_path[0]
             mistakes.append(f"config: {name}: {mistake.instance!r} is not {known[name]['description']}")
-    if not mistakes and not Path(config["checkpoints"]).is_file():
-        mistakes.append(f"config: checkpoints: there is no file {config['checkpoints']}")
+    named = ("checkpoints", "signing_key", "public_keys", "policy") if not mistakes else ()
+    files = [(name, path) for name in named if name in config for path in words(config[name])]
+    if "signing_key" in config and "public_keys" not in config and not mistakes:
+        files += [("public_keys", path) for path in public_keys()]
+    mistakes += [f"config: {name}: there is no file {path}" for name, path in files if not Path(path).is_file()]
     if mistakes:
         refuse(mistakes)
     config["results"] = str(PurePosixPath(config["results"]))
@@ -154,6 +167,21 @@ def equivalence_settings(wildcards):
 def equivalence_options(wildcards):
     """The same as arguments, apart from the threads, whose number Snakemake decides."""
     return [f"--{name}={value}" for name, value in equivalence_settings(wildcards).items() if name != "threads"]
+
+
+def signed_rows():
+    """The marks of rows that were signed, where the config names a key."""
+    return expand("<results>/{id}/signed.json", id=ROWS) if "signing_key" in config else []
+
+
+def audited():
+    """The outcome of checking the evidence, where the config names a key."""
+    return ["<results>/audit.txt"] if "signing_key" in config else []
+
+
+def responsible(wildcards):
+    """Who stands for what is signed, as an argument."""
+    return [f"--responsible={config['responsible']}"] if "responsible" in config else []
 
 
 def any_of(ids):

@@ -5,6 +5,7 @@ rule report:
         expand("<results>/{id}/forgotten.txt", id=PASSING),
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
+        signed_rows(),
     output:
         page=report(
             "<results>/report.html",

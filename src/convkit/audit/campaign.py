@@ -1,18 +1,20 @@
-"""One statement over a campaign: the digests of all rows' bundles, the table and the config.
+"""One statement over a campaign: the digests of all that the rows' bundles say, who signed them, the table, the config.
 
-So no row can be dropped, added or replaced unseen. It lies in the results, ``campaign.intoto.jsonl``, with a sign-off
-for each signer, as the bundles of the rows do.
+So no row can be dropped, added or replaced unseen, and no signature be taken away. It lies in the results,
+``campaign.intoto.jsonl``, with a sign-off for each signer, as the bundles of the rows do. A signature that is added to
+a row's bundle later leaves the statement true, so that a second person signs the same one.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convkit.audit.bundle import read_bundle
-from convkit.audit.dsse import line_of, write_bundle
+from convkit.audit.dsse import Line, line_of, read_lines, write_bundle
 from convkit.audit.evidence import bundle_path
 from convkit.audit.files import sha256_of
 from convkit.audit.findings import Kind, Problem, in_row
@@ -53,7 +55,10 @@ def sign_campaign(results: Path, rows: Sequence[Row], signing: Signing) -> Signe
         ConvkitError: a file can't be read.
     """
     path = campaign_path(results)
-    lines = lines_to_sign(path, [line_of(_said(results, rows))], overwrite=signing.overwrite)
+    said = _said(results, rows)
+    if (stated := _stated(path)) is not None and _is_true(stated, said):
+        said = stated
+    lines = lines_to_sign(path, [line_of(said)], overwrite=signing.overwrite)
     signed = with_sign_off(lines, signing, {})
     write_bundle(path, signed)
     return Signed(path, None, len(signed[0].signatures))
@@ -98,27 +103,61 @@ def verify_campaign(
 
 def _said(results: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """The statement: rows in the order of the table."""
-    entries: list[dict[str, Any]] = []
-    for row in rows:
-        bundle = _bundle_of(row, results)
-        entries.append({"id": row.id, "verdict": row.verdict, "bundle": bundle})
-    named = {kind: _named(results / name, results) for kind, name in FILES.items() if (results / name).is_file()}
-    about = [*(entry["bundle"] for entry in entries if entry["bundle"]), *named.values()]
+    entries: list[dict[str, Any]] = [
+        {"id": row.id, "verdict": row.verdict, "bundle": _bundle_of(row, results)} for row in rows
+    ]
+    named = {kind: _named(results / name) for kind, name in FILES.items() if (results / name).is_file()}
+    about = [
+        {"name": f"{entry['id']}: {one['name']}", "digest": one["digest"]}
+        for entry in entries
+        for one in (entry["bundle"] or {}).get("statements", ())
+    ]
+    about += named.values()
     if not about:
         raise ConvkitError("holds nothing that can be signed", path=results, remedy="sign its rows first")
     return statement(about, CAMPAIGN, {"rows": entries, **named})
 
 
+def _stated(path: Path) -> dict[str, Any] | None:
+    """The statement that is there; None where there is none."""
+    lines = [line for line in read_lines(path) if isinstance(line, Line)] if path.is_file() else []
+    return next((line.statement for line in lines if line.predicate_type == CAMPAIGN), None)
+
+
+def _is_true(stated: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a statement says what is so now, apart from signatures that were added to bundles since."""
+    signers = [
+        {entry["id"]: {*entry["bundle"]["signers"]} for entry in one["predicate"]["rows"] if entry["bundle"]}
+        for one in (stated, now)
+    ]
+    fewer = all(ids <= signers[1].get(row, set()) for row, ids in signers[0].items())
+    return fewer and _without_signers(stated) == _without_signers(now)
+
+
+def _without_signers(said: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        {**entry, "bundle": {**entry["bundle"], "signers": None} if entry["bundle"] else None}
+        for entry in said["predicate"]["rows"]
+    ]
+    return {**said, "predicate": {**said["predicate"], "rows": rows}}
+
+
 def _bundle_of(row: Row, results: Path) -> dict[str, Any] | None:
+    """What the bundle of a row says and which keys signed it; None where there is none."""
     if row.target is None or not (path := bundle_path(row.target)).is_file():
         return None
-    return _named(path, results)
-
-
-def _named(path: Path, results: Path) -> dict[str, Any]:
+    lines = [line for line in read_lines(path) if isinstance(line, Line) and line.predicate_type != SIGN_OFF]
+    digests = [
+        {"name": line.predicate_type, "digest": {"sha256": hashlib.sha256(line.payload).hexdigest()}} for line in lines
+    ]
     inside, root = path.absolute(), results.absolute()
     name = inside.relative_to(root).as_posix() if inside.is_relative_to(root) else inside.as_posix()
-    return {"name": name, "digest": {"sha256": sha256_of(path)}}
+    signers = sorted({id for line in lines for id in line.signatures})
+    return {"name": name, "statements": digests, "signers": signers}
+
+
+def _named(path: Path) -> dict[str, Any]:
+    return {"name": path.name, "digest": {"sha256": sha256_of(path)}}
 
 
 def _compared(results: Path, rows: Sequence[Row], predicate: Mapping[str, Any]) -> Iterator[Problem]:
@@ -130,7 +169,7 @@ def _compared(results: Path, rows: Sequence[Row], predicate: Mapping[str, Any]) 
         if id not in now:
             yield _problem("removed row", FILES["table"], "is signed, and the campaign has it no more", id)
         elif bundle is not None:
-            yield from _compared_bundle(now[id], bundle)
+            yield from _compared_bundle(now[id], bundle, results)
         elif _bundle_of(now[id], results) is not None:
             yield _problem("changed bundle", _bundle_name(now[id]), "had no bundle when the campaign was signed", id)
     for row in rows:
@@ -142,12 +181,14 @@ def _compared(results: Path, rows: Sequence[Row], predicate: Mapping[str, Any]) 
         yield from _compared_file(results / name, predicate.get(kind))
 
 
-def _compared_bundle(row: Row, bundle: Mapping[str, Any]) -> Iterator[Problem]:
-    path = bundle_path(row.target) if row.target is not None else row.folder / Path(str(bundle.get("name"))).name
-    if not path.is_file():
-        yield _problem("missing file", path.name, "its bundle is signed, and isn't there", row.id)
-    elif sha256_of(path) != (bundle.get("digest") or {}).get("sha256"):
-        yield _problem("changed bundle", path.name, "isn't the bundle that was signed with the campaign", row.id)
+def _compared_bundle(row: Row, signed: Mapping[str, Any], results: Path) -> Iterator[Problem]:
+    found, name = _bundle_of(row, results), Path(str(signed.get("name"))).name
+    if found is None:
+        yield _problem("missing file", name, "its bundle is signed, and isn't there", row.id)
+    elif found["statements"] != signed.get("statements"):
+        yield _problem("changed bundle", name, "it says something else than what was signed with the campaign", row.id)
+    elif gone := {*map(str, signed.get("signers") or ())} - {*found["signers"]}:
+        yield _problem("changed bundle", name, f"the signature of {', '.join(sorted(gone))} was taken away", row.id)
 
 
 def _compared_file(path: Path, signed: Mapping[str, Any] | None) -> Iterator[Problem]:

@@ -17,8 +17,9 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from convkit.audit.shown import Shown, shown
 from convkit.checkpoint.tensors import ITEMSIZE
-from convkit.errors import visible
+from convkit.errors import ConvkitError, visible
 from convkit.report import glance, text
 from convkit.report.campaign import STAGES, Conversion, state_of
 from convkit.report.checks import CHECKS
@@ -173,6 +174,8 @@ class Section:
     stages: list[Stage]
     #: the files of the source, as they were fetched
     fetched: list[Fetched]
+    #: what is signed beside the target, unchecked; None where nothing is
+    signed: Shown | None
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,16 @@ def _section(number: int, row: Row, conversion: Conversion, axis: LogAxis) -> Se
         plot=stage_plot(walked) if walked else None,
         stages=_stages(conversion),
         fetched=_fetched(conversion.documents.get("fetch", {})),
+        signed=_signed(conversion),
     )
+
+
+def _signed(conversion: Conversion) -> Shown | None:
+    """What is signed beside the target."""
+    try:
+        return shown(conversion.target) if conversion.target else None
+    except ConvkitError:  # whether it holds isn't for the page to say
+        return None
 
 
 def _fetched(record: dict[str, Any]) -> list[Fetched]:
