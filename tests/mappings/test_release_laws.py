@@ -299,6 +299,13 @@ REFUSED: tuple[tuple[str, str, Section, str], ...] = (
         "attention_sliding_window_length": 8, SANDWICH: True, f"{SANDWICH}_pattern": "sliding_window_first"}},
      f"{SANDWICH}_pattern"),
     ("gptj", "2.3>2.4", {"model": {"embedding_layer_norm": True}}, "embedding_layer_norm"),
+    ("llama", "2.4>2.3", {"model": {"pos_scaling_type": "longrope"}}, "pos_scaling_type"),
+    ("llama", "2.10>2.9", {"model": {"pos_scaling_extra_args": {"truncate": False}}},
+     "pos_scaling_extra_args.truncate"),
+    ("mixtral", "2.5>2.4", {"model": {"moe": {"num_experts": 8, "moe_implementation": "experimental"}}},
+     "moe.moe_implementation"),
+    ("multimodal_simple", "2.3>2.4", {"model": {"image_model_list": {"image_models": [{"image_model": [{}, {}]}]}}},
+     "image_model_list.image_models.0.image_model"),
     ("dpr-biencoder", "2.3>2.2", {"model": {"pooler_type": "mean"}}, "pooler_type"),
     ("dpr-biencoder", "2.3>2.2", {"model": {"softmax_temperature": 3.0}}, "softmax_temperature"),
     ("dpr-biencoder", "2.2>2.3", {"model": {"q_encoder": {"add_pooling_layer": True}, "ctx_encoder": {}}},
@@ -344,6 +351,8 @@ def _retriever(encoder: Section) -> Section:
 
 PRE = "use_pre_encoder_decoder_layer_norm"
 DROPOUT = {"attention_dropout_rate": 0.1}
+#: of vision transformers before 2.4
+VIT_DROPOUT = {"num_channels": 2, "dropout_rate": 0.0, "attention_dropout_rate": 0.0}
 FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
     ("llama", "2.4>2.3", {"attention_sink_tokens": None} | DROPOUT, DROPOUT),
     ("gpt2", "2.3>2.2", {"final_logit_softcapping": None, "moe": {}}, {}),
@@ -369,10 +378,15 @@ FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
     ("dpr-biencoder", "2.3>2.2", _retriever({"hidden_size": 16}) | {"pooler_type": "ffn_pooler"},
      _retriever({"hidden_size": 16, "add_pooling_layer": True}) | {"scale_similarity": False}),
     ("dpr-biencoder", "2.3>2.4", _retriever({}), _retriever({"name": "bert_model"}) | {"name": "dpr"}),
+    ("mixtral", "2.5>2.6", {"moe": {"num_experts": 8}}, {"moe": {"num_experts": 8, "moe_implementation": "optimized"}}),
+    ("mixtral", "2.6>2.5", {"moe": {"num_experts": 8}},
+     {"moe": {"num_experts": 8, "moe_implementation": "experimental"}}),
+    ("multimodal_simple", "2.3>2.4", {"image_model_list": {"image_models": [{"image_model": [{"hidden_size": 8}]}]}},
+     {"name": "multimodal_simple",
+      "image_model_list": {"image_models": [{"image_encoder": {"hidden_size": 8, "num_channels": 2, "dropout_rate": 0.0}}]}}),
     ("llava", "2.4>2.3", {"name": "llava", "text_model": {"name": "LlamaModel"} | DROPOUT},
      {"text_model": {"name": "LlamaModel"} | DROPOUT}),
-    ("vit", "2.3>2.4", {}, {
-        "name": "vision_transformer", "num_channels": 2, "dropout_rate": 0.0, "attention_dropout_rate": 0.0}),
+    ("vit", "2.3>2.4", {}, {"name": "vision_transformer"} | VIT_DROPOUT),
 )  # fmt: skip
 
 

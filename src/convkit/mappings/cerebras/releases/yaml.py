@@ -16,7 +16,7 @@ from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.releases.yamls.classes import fitted
-from convkit.mappings.cerebras.releases.yamls.document import Document
+from convkit.mappings.cerebras.releases.yamls.document import Document, shown_release
 from convkit.mappings.cerebras.releases.yamls.steps import STEPS
 
 Section = dict[str, Any]
@@ -67,7 +67,7 @@ class Steps(Row):
             run.target.section.update(brought[0])
         else:
             raise ConfigError(
-                f"has {len(brought)} trainers, and a yaml of release {_shown(after)} is of one run",
+                f"has {len(brought)} trainers, and a yaml of release {shown_release(after)} is of one run",
                 key="trainer",
                 remedy="make a yaml of each trainer",
             )
@@ -131,7 +131,3 @@ def _of_field(now: Any, natural: Any, earlier: Any) -> Any:
     if now is MISSING and natural is MISSING:
         return earlier
     return earlier if now == natural else now
-
-
-def _shown(release: Release) -> str:
-    return ".".join(map(str, release))

@@ -28,11 +28,11 @@ from convkit.mappings.cerebras.classes.gpt2 import (
 )
 from convkit.mappings.cerebras.classes.gpt_backbone import GPT_BACKBONE
 from convkit.mappings.cerebras.classes.gptj import FALCON, GPT_NEOX, GPTJ
-from convkit.mappings.cerebras.classes.llava import LLAVA, VIT_MODEL
+from convkit.mappings.cerebras.classes.llava import LLAVA, MULTIMODAL_SIMPLE, VIT_MODEL
 from convkit.mappings.cerebras.classes.mllama import MLLAMA, MLLAMA_VISION
 from convkit.mappings.cerebras.classes.t5 import T5
 from convkit.mappings.cerebras.classes.vit import VISION_TRANSFORMER
-from convkit.mappings.cerebras.releases.yamls.document import Document
+from convkit.mappings.cerebras.releases.yamls.document import Document, shown_release
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,17 @@ MODELS: dict[str, tuple[Model, ...]] = {
     "vit": (Model("vision_transformer", VISION_TRANSFORMER),),
     "clip-vit": (Model("vision_transformer", VISION_TRANSFORMER),),
     "llava": (Model("llava", LLAVA, sections=(("image_model", VIT_MODEL), ("text_model", LLAMA))),),
+    "multimodal_simple": (
+        Model(
+            "multimodal_simple",
+            MULTIMODAL_SIMPLE,
+            sections=(
+                ("image_model_list.image_models.0.image_encoder", VIT_MODEL),
+                ("image_model_list.image_models.0.image_model.0", VIT_MODEL),
+                ("text_model", LLAMA),
+            ),
+        ),
+    ),
     "mllama": (Model("mllama", MLLAMA, sections=(("image_model", MLLAMA_VISION), ("text_model", LLAMA))),),
 }
 
@@ -183,8 +194,9 @@ def _fit(source: Source, path: str, field: ClassField, after: Release) -> None:
             value = source.exact(name, dig(section, name))
             target.write(path, value)
             if not same(value, field.default_in(source.release)):
-                release = ".".join(map(str, after))
-                source.warnings.append(f"{name} = {shown(value)} is left out: release {release} doesn't have it")
+                source.warnings.append(
+                    f"{name} = {shown(value)} is left out: release {shown_release(after)} doesn't have it"
+                )
         uproot(section, name)
     if had and has and not stated and path not in _INDIFFERENT:
         old, new = field.default_in(source.release), field.default_in(after)

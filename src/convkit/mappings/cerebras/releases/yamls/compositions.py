@@ -1,6 +1,6 @@
-"""Yamls of models that are made of others: two encoders of a retriever, a policy that DPO trains.
+"""Yamls of models that are made of others: encoders of a retriever, towers of vision, a policy that DPO trains.
 
-Facts: ModelZoo 2.10.0, ``tools/checkpoint_converters/dpr.py``, ``models/nlp/dpr``, ``models/nlp/dpo``;
+Facts: ModelZoo 2.10.0, ``tools/checkpoint_converters/dpr.py``, ``mm_simple.py``, ``models/nlp/{dpr,dpo}``;
 Release 2.2.1, ``models/nlp/dpr``: similarities are divided by the square root of the hidden size, or they aren't.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convkit.config.tree import MISSING
+from convkit.config.tree import MISSING, dig
 from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes.bert import DPR_ENCODER
@@ -80,6 +80,39 @@ def _width(model: Section) -> float:
     if isinstance(size, bool) or not isinstance(size, int | float) or not size > 0:
         raise ConfigError(f"is {shown(size)}", key="q_encoder.hidden_size", remedy="it must be a whole number from 1")
     return math.sqrt(size)
+
+
+_TOWERS = "image_model_list.image_models"
+
+
+def towers_up(document: Document) -> None:
+    """A vision tower is an ``image_encoder``; before 2.4 it is a list of models, one after another.
+
+    Raises:
+        ConfigError: there are several in a row.
+    """
+    for number, tower in enumerate(_towers(document)):
+        models = tower.get("image_model")
+        if isinstance(models, list) and len(models) != 1:
+            raise ConfigError(
+                f"has {len(models)} models in a row",
+                key=f"{_TOWERS}.{number}.image_model",
+                remedy="a tower of 2.4 has one encoder",
+            )
+        if isinstance(models, list):
+            tower["image_encoder"] = tower.pop("image_model")[0]
+
+
+def towers_down(document: Document) -> None:
+    """The way back."""
+    for tower in _towers(document):
+        if "image_encoder" in tower:
+            tower["image_model"] = [tower.pop("image_encoder")]
+
+
+def _towers(document: Document) -> list[Section]:
+    found = dig(document.model, _TOWERS)
+    return [tower for tower in found if isinstance(tower, dict)] if isinstance(found, list) else []
 
 
 def policy_flat(document: Document) -> None:

@@ -49,6 +49,12 @@ class Document:
         section: dict[str, Any] = dig(self.config, self.at)
         return section
 
+    @property
+    def decoders(self) -> list[dict[str, Any]]:
+        """The sections that may describe a decoder: the model's, and those of models in it."""
+        inner = (self.model.get(name) for name in ("policy_model", "text_model"))
+        return [self.model, *(one for one in inner if isinstance(one, dict))]
+
     def section(self, path: str) -> dict[str, Any]:
         """The section at a path; an empty one, which isn't part of the yaml, if there is none."""
         found = dig(self.config, path)
@@ -124,3 +130,8 @@ def renamed(since: Release, old: str, new: str) -> Step:
         document.put(old, document.take(new))
 
     return Step(since, up, down)
+
+
+def shown_release(release: Release) -> str:
+    """A release as people write it."""
+    return ".".join(map(str, release))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from convkit.mappings.cerebras.releases.yamls.classes import named, unnamed
-from convkit.mappings.cerebras.releases.yamls.compositions import policy_flat, retriever_down, retriever_up
+from convkit.mappings.cerebras.releases.yamls.compositions import (
+    policy_flat,
+    retriever_down,
+    retriever_up,
+    towers_down,
+    towers_up,
+)
 from convkit.mappings.cerebras.releases.yamls.document import Step, dropped, nothing, renamed
 from convkit.mappings.cerebras.releases.yamls.models import (
     BERT_CLASS,
@@ -11,6 +17,9 @@ from convkit.mappings.cerebras.releases.yamls.models import (
     GPTJ_CLASS,
     T5_CLASS,
     before_or_after,
+    came_with,
+    experts_down,
+    experts_up,
     nonlinearities_left_out,
     nonlinearities_said,
     norm_type,
@@ -61,4 +70,9 @@ STEPS: tuple[Step, ...] = (
 
     Step((2, 4), named, unnamed),
     Step((2, 4), nothing, policy_flat),
+    Step((2, 4), towers_up, towers_down, frozenset(("multimodal_simple",))),
+    Step((2, 4), nothing, came_with((2, 4))),
+
+    *(Step(since, nothing, came_with(since)) for since in ((2, 5), (2, 7), (2, 8), (2, 10))),
+    Step((2, 6), experts_up, experts_down),
 )  # fmt: skip
