@@ -383,7 +383,8 @@ FIELDS: tuple[tuple[str, str, Section, Section], ...] = (
      {"moe": {"num_experts": 8, "moe_implementation": "experimental"}}),
     ("multimodal_simple", "2.3>2.4", {"image_model_list": {"image_models": [{"image_model": [{"hidden_size": 8}]}]}},
      {"name": "multimodal_simple",
-      "image_model_list": {"image_models": [{"image_encoder": {"hidden_size": 8, "num_channels": 2, "dropout_rate": 0.0}}]}}),
+      "image_model_list": {
+          "image_models": [{"image_encoder": {"hidden_size": 8, "num_channels": 2, "dropout_rate": 0.0}}]}}),
     ("llava", "2.4>2.3", {"name": "llava", "text_model": {"name": "LlamaModel"} | DROPOUT},
      {"text_model": {"name": "LlamaModel"} | DROPOUT}),
     ("vit", "2.3>2.4", {}, {"name": "vision_transformer"} | VIT_DROPOUT),
