@@ -36,7 +36,6 @@ Kind = Literal[
     "too few faults",
     "missed fault",
     "deviation",
-    "left out",
 ]
 
 
