@@ -337,6 +337,15 @@ def _ends(edge: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return source, target
 
 
+def test_a_model_that_mup_has_scaled_is_no_run() -> None:
+    """As the mappings from transformers' BTLM and Jais write it, for all releases."""
+    yaml = {"model": {name: MUP[name] for name in ("hidden_size", "filter_size", "scale_qk_dot_by_d")},
+            "optimizer": {"adjust_learning_rate": {"decoder_kernel": 0.25}}}  # fmt: skip
+    yaml["model"] |= {"embeddings_scale": 10.0, "output_logits_scale": 0.25} | DROPOUT
+    there = yaml_table("btlm", (2, 2), (2, 10)).convert(yaml).config
+    assert there == yaml | {"model": yaml["model"] | {"name": "btlm"}}
+
+
 @pytest.mark.parametrize(("family", "edge", "yaml", "key"), REFUSED)
 def test_what_a_release_cannot_say_is_refused_by_name(family: str, edge: str, yaml: Section, key: str) -> None:
     with pytest.raises(ConfigError) as error:

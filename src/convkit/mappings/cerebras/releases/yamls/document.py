@@ -68,20 +68,24 @@ class Document:
         return value
 
     def put(self, path: str, value: Any) -> None:
-        """Set the value at a path, unless it is MISSING; a section that is null is made.
+        """Set the value at a path, unless it is MISSING; see :func:`put`."""
+        if value is not MISSING:
+            put(self.config, path, value)
 
-        Raises:
-            ConfigError: what the path leads through isn't a section.
-        """
-        if value is MISSING:
-            return
-        above = path.rpartition(".")[0]
-        if above and dig(self.config, above) is None:
-            plant(self.config, above, {})
-        section = dig(self.config, above)
-        if not isinstance(section, dict) and section is not MISSING:
-            raise ConfigError(f"is {shown(section)}", key=above, remedy="it must be a section")
-        plant(self.config, path, value)
+
+def put(config: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a path of a yaml; a section that is null is made.
+
+    Raises:
+        ConfigError: what the path leads through isn't a section.
+    """
+    above = path.rpartition(".")[0]
+    if above and dig(config, above) is None:
+        plant(config, above, {})
+    section = dig(config, above)
+    if not isinstance(section, dict) and section is not MISSING:
+        raise ConfigError(f"is {shown(section)}", key=above, remedy="it must be a section")
+    plant(config, path, value)
 
 
 Change = Callable[[Document], None]

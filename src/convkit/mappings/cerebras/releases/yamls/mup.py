@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convkit.config.values import shown
+from convkit.config.values import POSITIVE, KindError, shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes.gpt2 import GPT2
 from convkit.mappings.cerebras.releases.yamls.document import Document
 
 _TRIO = ("scale_qk_dot_by_d", "embeddings_scale", "output_logits_scale")
 _BASES = ("mup_base_hidden_size", "mup_base_filter_size")
+#: families whose yamls have the three fields in all releases, which their classes still read
+_AS_THEY_ARE = ("btlm", "jais")
 _KERNEL = "optimizer.adjust_learning_rate.decoder_kernel"
 
 
@@ -26,6 +28,8 @@ def mup_up(document: Document) -> None:
         ConfigError: only some of them are there, or the factor of the learning rate isn't.
     """
     model = document.model
+    if document.family in _AS_THEY_ARE:
+        return
     if not (model.get("scale_qk_dot_by_d") or model.get("output_logits_scale")):
         return  # an embeddings_scale alone isn't muP
     for name in _TRIO:
@@ -36,17 +40,11 @@ def mup_up(document: Document) -> None:
                 remedy=f"muP needs all of {', '.join(_TRIO)}; without muP leave out all of them",
             )
     factor = document.section("optimizer.adjust_learning_rate").get("decoder_kernel")
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
-        raise ConfigError(
-            f"is {shown(factor)}" if factor is not None else "is missing",
-            key=_KERNEL,
-            remedy="add the factor by which muP scales the learning rate: the base model's width by this model's",
-        )
+    width = 1 / _number(factor, _KERNEL, "the factor of the learning rate: the base model's width by this model's")
     document.take("optimizer.adjust_learning_rate")
-    width = 1 / factor
     model["mup_base_hidden_size"] = _size(model, "hidden_size") / width
     model["mup_base_filter_size"] = _size(model, "filter_size") / width
-    model["output_logits_alpha"] = model.pop("output_logits_scale") * width
+    model["output_logits_alpha"] = _number(model.pop("output_logits_scale"), "output_logits_scale") * width
     _rescale(model, math.sqrt(width), math.sqrt(2 * _size(model, "num_hidden_layers")))
 
 
@@ -57,12 +55,9 @@ def mup_down(document: Document) -> None:
         ConfigError: only one of the base sizes is there, or the model is wider than its base by two factors.
     """
     model = document.model
-    bases = [model.get(name) for name in _BASES]
-    if bases == [None, None]:
+    if not any(model.get(name) is not None for name in _BASES):
         return
-    for name, value in zip(_BASES, bases, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigError(f"is {shown(value)}", key=name, remedy=f"muP needs both {' and '.join(_BASES)}")
+    bases = [_number(model.get(name), name, f"a number: muP needs both {' and '.join(_BASES)}") for name in _BASES]
     hidden, filter_size = (_size(model, name) for name in ("hidden_size", "filter_size"))
     if not math.isclose(hidden / bases[0], filter_size / bases[1], rel_tol=1e-9):
         raise ConfigError(
@@ -76,15 +71,28 @@ def mup_down(document: Document) -> None:
     for name in _BASES:
         del model[name]
     alpha = model.pop("output_logits_alpha", None)
-    model["output_logits_scale"] = (1.0 if alpha is None else alpha) / (1 / factor)
+    model["output_logits_scale"] = (1.0 if alpha is None else _number(alpha, "output_logits_alpha")) / (1 / factor)
     model["scale_qk_dot_by_d"] = True
     model.setdefault("embeddings_scale", 1.0)
     _rescale(model, 1 / math.sqrt(1 / factor), 1 / math.sqrt(2 * _size(model, "num_hidden_layers")))
     document.put(_KERNEL, factor)
 
 
-def _size(model: dict[str, Any], name: str) -> Any:
-    return model.get(name, GPT2.fields[name].default)
+def _number(value: Any, key: str, remedy: str = "") -> float:
+    """The number above 0 that a field is.
+
+    Raises:
+        ConfigError: it is missing, or another value.
+    """
+    try:
+        return float(POSITIVE.read(value))
+    except KindError as error:
+        problem = "is missing" if value is None else str(error)
+        raise ConfigError(problem, key=key, remedy=f"it must be {remedy or error.kind}") from None
+
+
+def _size(model: dict[str, Any], name: str) -> float:
+    return _number(model.get(name, GPT2.fields[name].default), name)
 
 
 def _rescale(model: dict[str, Any], wide: float, deep: float) -> None:
@@ -101,8 +109,12 @@ def _scaled(initializer: Any, scale: float) -> Any:
     told = {"name": initializer} if isinstance(initializer, str) else initializer
     if not isinstance(told, dict) or str(told.get("name")).lower() not in ("normal", "truncated_normal"):
         return initializer
-    std = told.get("std", 1.0)
+    std = _number(told.get("std", 1.0), "initializer.std")
     spread = {"std": std}
     if told["name"].lower() == "truncated_normal":
-        spread |= {"a": told.get("a", -2 * std), "b": told.get("b", 2 * std)}
+        for name, usual in (("a", -2 * std), ("b", 2 * std)):
+            spread[name] = usual if told.get(name) is None else told[name]
+    for name, value in spread.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"is {shown(value)}", key=f"initializer.{name}", remedy="it must be a number")
     return told | {name: value * scale for name, value in spread.items()}

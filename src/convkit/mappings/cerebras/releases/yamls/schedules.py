@@ -37,14 +37,15 @@ def schedule_up(rate: Any, at: str = AT) -> dict[str, Any]:
         ConfigError: a scheduler isn't known, or the list says that it is two kinds of list.
     """
     if isinstance(rate, list):
-        kinds = {one.get("main_scheduler") for one in rate if isinstance(one, dict)} - {None}
+        named = (one.get("main_scheduler") for one in rate if isinstance(one, dict))
+        kinds = {str(one) for one in named if one is not None}
         if len(kinds) > 1:
             raise ConfigError(
-                f"is {' and '.join(sorted(map(str, kinds)))}",
+                f"is {' and '.join(sorted(kinds))}",
                 key=f"{at}.main_scheduler",
                 remedy="give all schedules of the list the same",
             )
-        chained = str(next(iter(kinds), "")).lower() in ("chained", "chainedlr", "chainedscheduler")
+        chained = next(iter(kinds), "").lower() in ("chained", "chainedlr", "chainedscheduler")
         inner = [schedule_up(one, f"{at}.{n}") for n, one in enumerate(rate)]
         if len(inner) == 1 and not chained:
             return inner[0]
@@ -85,13 +86,15 @@ def schedule_down(made: Any, *, scaled: bool = False) -> Any:
     arguments = arguments or {}
     if name == _SCALED:
         return schedule_down(arguments.get("scheduler")) if scaled and arguments.keys() == {"scheduler"} else None
-    if name in (_LISTED, _CHAINED) and arguments.keys() == {"schedulers"} and arguments["schedulers"]:
-        inner = [schedule_down(one) for one in arguments["schedulers"]]
-        if all(isinstance(one, dict) for one in inner) and (len(inner) > 1 or name == _CHAINED):
-            return [one | {"main_scheduler": "chained"} for one in inner] if name == _CHAINED else inner
-    if isinstance(arguments.get("schedulers"), list):
-        inner = [schedule_down(one) for one in arguments["schedulers"]]
-        arguments = arguments | {"schedulers": [
-            one if isinstance(one, dict) else had for one, had in zip(inner, arguments["schedulers"], strict=True)
-        ]}  # fmt: skip
-    return {"scheduler": name} | arguments
+    if "scheduler" in arguments:
+        return None
+    listed = arguments.get("schedulers")
+    if not isinstance(listed, list):
+        return {"scheduler": name, **arguments}
+    inner = [schedule_down(one) for one in listed]
+    chained = name == _CHAINED
+    sayable = inner and arguments.keys() == {"schedulers"} and all(isinstance(one, dict) for one in inner)
+    if sayable and (chained or (name == _LISTED and len(inner) > 1)):
+        return [one | {"main_scheduler": "chained"} for one in inner] if chained else inner
+    kept = [one if isinstance(one, dict) else had for one, had in zip(inner, listed, strict=True)]
+    return {"scheduler": name, **arguments, "schedulers": kept}

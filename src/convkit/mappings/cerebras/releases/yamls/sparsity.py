@@ -43,6 +43,9 @@ def sparsity_down(document: Document) -> None:
     """
     found = document.config.get("sparsity")
     if isinstance(found, list):
+        for number, one in enumerate(found):
+            if not isinstance(one, dict):
+                raise ConfigError(f"is {shown(one)}", key=f"sparsity.{number}", remedy="it must be a section")
         document.config["sparsity"] = _patterns([_group_down(one) for one in found])
     elif isinstance(found, dict):
         document.config["sparsity"] = _group_down(found)
@@ -69,7 +72,7 @@ def _group_up(old: Section) -> Section:
         if update == 1:
             del group["update"]
     if "param_name_patterns" in group:
-        group["param_filter"] = _globs(group.pop("param_name_patterns"))
+        group["param_filter"] = _respelled(group.pop("param_name_patterns"), ".*", "*", "sparsity.param_name_patterns")
     return group
 
 
@@ -83,14 +86,17 @@ def _pairs(schedule: Any) -> list[tuple[Any, Any]]:
         ) from None
 
 
-def _globs(patterns: Any) -> Any:
-    if isinstance(patterns, str):
-        return patterns.replace(".*", "*")
-    if isinstance(patterns, list) and all(isinstance(one, str) for one in patterns):
-        return [one.replace(".*", "*") for one in patterns]
-    raise ConfigError(
-        f"is {shown(patterns)}", key="sparsity.param_name_patterns", remedy="it must be a pattern, a list or a section"
-    )
+def _respelled(names: Any, old: str, new: str, key: str) -> Any:
+    """A pattern, or a list of them, from regular expressions to globs or back.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if isinstance(names, str):
+        return names.replace(old, new)
+    if isinstance(names, list) and all(isinstance(one, str) for one in names):
+        return [one.replace(old, new) for one in names]
+    raise ConfigError(f"is {shown(names)}", key=key, remedy="it must be a pattern, or a list of them")
 
 
 def _group_down(new: Section) -> Section:
@@ -107,9 +113,7 @@ def _group_down(new: Section) -> Section:
             group["schedule"] = update["freq"] if isinstance(update, dict) and update.keys() == {"freq"} else update
     names = group.pop("param_filter", None)
     if names is not None:
-        group["param_name_patterns"] = (
-            [one.replace("*", ".*") for one in names] if isinstance(names, list) else names.replace("*", ".*")
-        )
+        group["param_name_patterns"] = _respelled(names, "*", ".*", "sparsity.param_filter")
     return group
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from convkit.config.tree import MISSING, dig, paths_of, plant, uproot
+from convkit.config.tree import MISSING, dig, paths_of, uproot
 from convkit.mappings.cerebras.releases.yamls.classes import half_precision
-from convkit.mappings.cerebras.releases.yamls.document import Document
+from convkit.mappings.cerebras.releases.yamls.document import Document, put
 from convkit.mappings.cerebras.releases.yamls.places import CALLBACKS, HARNESSES, INIT, KEEPS_DATA, LOGGERS
 from convkit.mappings.cerebras.releases.yamls.schedules import constant, schedule_down
 
@@ -80,7 +80,7 @@ def _put(new: Section, path: str, value: Any) -> None:
             if isinstance(one, dict):
                 one[name] = deepcopy(value)
     else:
-        plant(new, path, value)
+        put(new, path, value)
 
 
 def _loaders(trainer: Section, new: Section) -> None:
@@ -111,7 +111,7 @@ def _optimized(trainer: Section, new: Section) -> None:
         if rate is not None:
             _taken(trainer, "init.schedulers")
             if not _is_constant(rate, stated):
-                plant(new, "optimizer.learning_rate", rate)
+                put(new, "optimizer.learning_rate", rate)
     sparsity = _taken(trainer, "init.sparsity")
     only = (
         isinstance(sparsity, dict) and sparsity.keys() == {"sparsity"} and isinstance(sparsity["sparsity"], int | float)
@@ -160,11 +160,11 @@ def _evaluated(objects: list[Any], new: Section) -> None:
         told = one[name].get(section)
         for argument in names:
             if isinstance(told, dict) and argument in told:
-                plant(new, f"runconfig.{argument}", told.pop(argument))
+                put(new, f"runconfig.{argument}", told.pop(argument))
         if told == {}:
             del one[name][section]
         if KEEPS_DATA in one[name]:
-            plant(new, f"runconfig.{KEEPS_DATA}", one[name].pop(KEEPS_DATA))
+            put(new, f"runconfig.{KEEPS_DATA}", one[name].pop(KEEPS_DATA))
         if not one[name]:
             objects.remove(one)
 
@@ -174,7 +174,7 @@ def _listened(objects: list[Any], new: Section) -> None:
     found = [one for one in objects if isinstance(one, dict) and len(one) == 1 and _is_listener(*one.items())]
     if found:
         listeners = [{"listener_type": name, **(arguments or {})} for one in found for name, arguments in one.items()]
-        plant(new, "runconfig.experimental.listeners", listeners)
+        put(new, "runconfig.experimental.listeners", listeners)
         objects[:] = [one for one in objects if one not in found]
 
 

@@ -26,6 +26,7 @@ from convkit.mappings.cerebras.releases.yamls.schedules import AT, constant, sch
 
 Section = dict[str, Any]
 
+_SCALED = "adjust_learning_rate"
 #: fields that only say how a run was started
 _IGNORED = ("runconfig.mode",)
 
@@ -36,7 +37,7 @@ def trainer_up(document: Document) -> None:
     Raises:
         ConfigError: the optimizer or a schedule isn't named; a listener has no type.
     """
-    if "trainer" in document.config:
+    if "trainer" in document.config or _is_of_a_model(document.config):
         return
     half = half_precision(document)
     if document.model.get("mixed_precision") is True and document.model.get("fp16_type") is None and half:
@@ -69,6 +70,14 @@ def trainer_up(document: Document) -> None:
     document.config["trainer"] = trainer
 
 
+def _is_of_a_model(config: Section) -> bool:
+    """Whether a yaml is of no run, but of a model that muP has scaled, with the factor of its learning rate: an
+    optimizer without a name.
+    """
+    optimizer = config.get("optimizer")
+    return config.keys() == {"model", "optimizer"} and isinstance(optimizer, dict) and optimizer.keys() == {_SCALED}
+
+
 def _is_said(value: Any) -> bool:
     """Whether a value says anything: an empty section or list and null are what a trainer has anyway."""
     return value is not MISSING and value is not None and value not in ({}, [])
@@ -86,7 +95,7 @@ def _schedules(document: Document) -> list[Section]:
         made = schedule_up(rate, AT)
     else:
         made = {"ConstantLR": {"learning_rate": number}}
-    return [{"ScalePerParamLR": {"scheduler": made}} if optimizer.get("adjust_learning_rate") else made]
+    return [{"ScalePerParamLR": {"scheduler": made}} if optimizer.get(_SCALED) else made]
 
 
 def _named(optimizer: Any) -> Section:
