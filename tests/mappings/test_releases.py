@@ -8,15 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from goldens import golden_dir
 
+from convkit.cli import main
 from convkit.errors import UsageError
 from convkit.mapping import inverse
 from convkit.mapping.layout import parse_release
 from convkit.mappings import find_mapping, get_layout, layouts, releases_of, upgrade
 from convkit.plan import Options, make_plan, open_source
+from convkit.state.cerebras import treespec
 
 #: a recorded model -> its layout, where it isn't called as that
 LAYOUTS = {
@@ -136,3 +139,70 @@ def test_every_release_leads_to_every_other(layout: str) -> None:
     first, last = upgrade(layout, known[0], known[-1]), upgrade(layout, known[-1], known[0])
     assert inverse(first).rules == last.rules
     assert inverse(inverse(first)).rules == first.rules
+
+
+# --- training state -------------------------------------------------------------------------------------------------
+
+
+def upgraded(source: Path, target: Path, release: str, *more: str) -> Path:
+    assert main(["upgrade", str(source), str(target), "--release", release, "-q", *more]) == 0
+    return target
+
+
+def leaves(path: Path) -> dict[str, Any]:
+    """Every leaf: bits, or a value; and the structure."""
+    with open_source(path) as source:
+        found = {
+            key: (leaf.spec, source.checkpoint.read(key).tobytes() if leaf.spec else leaf.value)
+            for key, leaf in source.checkpoint.leaves.items()
+        }
+        tree = treespec.loads(source.checkpoint.metadata["spec"])
+        return found | {"structure": treespec.template(tree), "config": source.config}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [("gpt2", "1.8"), *(pytest.param(*one, marks=pytest.mark.slow) for one in (("bert", "1.6"), ("t5", "1.6")))],
+)
+def test_up_and_down_again_is_exact(model: str, first: str, tmp_path: Path) -> None:
+    start = recorded(model)[0] / "state" / f"cs-{first}.mdl"
+    for ends in (("2.10",),):
+        made = [start]
+        for number, release in enumerate((*ends, first)):
+            options = ("--from-release", first) if number == 0 else ()
+            made.append(upgraded(made[-1], tmp_path / f"{len(ends)}-{number}.mdl", release, *options))
+        assert leaves(made[-1]) == leaves(start)
+        assert main(["roundtrip", str(start), str(made[1]), "-q"]) == 0
+
+
+@pytest.mark.golden
+def test_the_state_follows(tmp_path: Path) -> None:
+    """Parameters are called otherwise in the optimizer too; schedulers are at the training's step; the record grows."""
+    start = recorded("gpt2")[0] / "state" / "cs-1.8.mdl"
+    before, after = leaves(start), leaves(upgraded(start, tmp_path / "new.mdl", "2.10", "--from-release", "1.8"))
+    old, new = (f"embedding_layer.position_embeddings.{name}weight" for name in ("", "embed."))
+    groups = [key for key in before if key.startswith("optimizer.param_groups.")]
+    assert [after[key] for key in groups] == [(None, new) if before[key][1] == old else before[key] for key in groups]
+    assert (None, new) in [after[key] for key in groups]
+    for slot in ("exp_avg", "exp_avg_sq"):
+        assert after[f"optimizer.state.{new}.{slot}"] == before[f"optimizer.state.{old}.{slot}"]
+    # global_step is 37; the second scheduler began at 12
+    steps = [after[f"lr_scheduler.{key}last_epoch"][1] for key in ("", "_schedulers.0.", "_schedulers.1.")]
+    assert steps == [37, 37, 25]
+    assert after["__metadata__.0.version"][1] == "2.10.0"
+    assert list(after["structure"]) == [*before["structure"], "__metadata__"]
+    assert after["structure"]["__metadata__"] == [{"version": "*", "model_name": "*"}]
+    assert after["structure"]["lr_scheduler"] == before["structure"]["lr_scheduler"]
+    assert new in after["structure"]["optimizer"]["state"]
+
+
+@pytest.mark.golden
+def test_what_was_trained_on_is_not_undone(tmp_path: Path) -> None:
+    """The receipt still fits, but the scheduler has gone on: its step stays."""
+    start = recorded("gpt2")[0] / "state" / "cs-1.8.mdl"
+    new = upgraded(start, tmp_path / "new.mdl", "2.10", "--from-release", "1.8")
+    with h5py.File(new, "r+") as file:
+        name = "lr_scheduler.last_epoch.__metadata__"
+        file.attrs[name] = str(file.attrs[name]).replace("37", "39")
+    assert leaves(upgraded(new, tmp_path / "old.mdl", "1.8"))["lr_scheduler.last_epoch"][1] == 39

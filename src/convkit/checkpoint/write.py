@@ -109,6 +109,18 @@ class Format(ABC):
     #: one line for ``convkit list formats``
     summary: str
 
+    def carried_over(
+        self, metadata: Mapping[str, Any], moved: Mapping[str, Sequence[str]], leaves: Sequence[Leaf]
+    ) -> dict[str, Any]:
+        """What a target of this format takes over of a source's ``metadata``, as ``WriteOptions.metadata``.
+
+        Args:
+            metadata: of a source of any format.
+            moved: the names in the target of each leaf of the source, or of what stands in its place.
+            leaves: of the target.
+        """
+        return {name: metadata[name] for name in self.carried if metadata.get(name)}
+
     @abstractmethod
     def detect(self, path: Path) -> str | None:
         """Say why ``path`` (file or folder) is of this format, by names and magic bytes; None if it isn't."""

@@ -177,8 +177,8 @@ class _Conversion:
 
     def _continued(self) -> WriteOptions:
         """The options, with the config and the source's metadata that the target's format takes over."""
-        target, known = get_format(self.plan.target_format), self.source.checkpoint.metadata
-        carried = {name: known[name] for name in target.carried if known.get(name)}
+        target, leaves = get_format(self.plan.target_format), list(self.plan.target_leaves.values())
+        carried = target.carried_over(self.source.checkpoint.metadata, self.plan.moved(), leaves)
         config = (self.plan.target_config or None) if target.holds_config else None
         return replace(self.options, metadata={**carried, **self.options.metadata}, config=config)
 

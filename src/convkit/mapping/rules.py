@@ -7,6 +7,7 @@
 ``LeftBehind``  leaves that have no place in the other layout
 ``Refused``     leaves that no other rule claims, and that the other layout can't express
 ``Verbatim``    leaves that no other rule claims, and that keep their names
+``Restated``    values that follow from others
 ==============  ==========================================================================================
 
 Each is a :class:`convkit.mapping.declaration.Declaration`: its inverse, and itself below a prefix or in a pack,
@@ -274,6 +275,23 @@ class Verbatim(AnyRule):
 
     def __str__(self) -> str:
         return f"{self.key} <-> {self.key}"
+
+
+@dataclass(frozen=True)
+class Restated(AnyRule):
+    """Values that follow from others of the checkpoint, and so differ from side to side.
+
+    ``what`` is a name of ``convkit.plan.restated.WAYS``, which computes them. Its arguments are given for each side
+    that is written; None where nothing is restated.
+    """
+
+    what: str
+    to_right: abc.Mapping[str, Any] | None = field(default=None, hash=False, metadata={"role": Role("right")})
+    to_left: abc.Mapping[str, Any] | None = field(default=None, hash=False, metadata={"role": Role("left")})
+    when: str = field(default="", metadata=condition())
+
+    def __str__(self) -> str:
+        return f"{self.what} are restated"
 
 
 def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:

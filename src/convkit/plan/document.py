@@ -166,9 +166,25 @@ class Plan:
                 origins[name] = {"origin": word, "step": number, "reason": f"as {of}"}
         for leaf in self.to_compute:
             origins[leaf.key] = {"origin": "derived", "reason": leaf.recipe}
+        for key, stated in self.bound.stated.items():
+            origins[key] = {"origin": "stated", "reason": stated.why, "value": stated.value}
         for key in self.restored:
             origins[key] = {"origin": "restored", "reason": "from the complement"}
         return origins
+
+    def moved(self) -> dict[str, list[str]]:
+        """The names in the target of each leaf of the source, or of what stands in its place."""
+        found = {key: [key] for key in self.source_leaves}
+        for plan in self.stages:
+            own: dict[str, list[str]] = {}
+            for step in plan.bound.steps:
+                made = [*(side.key for side in step.targets), *(name for name, _ in step.also)]
+                for side in step.sources:
+                    own.setdefault(side.key, []).extend(made)
+            in_place = (key for key in (*plan.bound.stated, *plan.restored) if key in plan.source_leaves)
+            own |= {key: [key] for key in in_place}
+            found = {key: [last for name in names for last in own.get(name, ())] for key, names in found.items()}
+        return found
 
     def values_left_behind(self) -> dict[str, Any]:
         """Leaves that aren't tensors and that a mapping can't carry, by their names in the complement."""

@@ -56,6 +56,13 @@ class EarlierSide(Struct, frozen=True):
     release: str | None = None
 
 
+class EarlierTargetLeaf(Struct, frozen=True):
+    """A leaf that the earlier conversion made; what it is, if that conversion stated it."""
+
+    origin: str
+    value: Any = None
+
+
 class EarlierStep(Struct, frozen=True):
     """A step of the earlier conversion."""
 
@@ -73,6 +80,7 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     steps: tuple[EarlierStep, ...]
     derived: tuple[PlannedRecipe, ...]
     source_leaves: dict[str, EarlierLeaf]
+    target_leaves: dict[str, EarlierTargetLeaf] = field(default_factory=dict)
     deviations: tuple[PlannedDeviation, ...] = ()
     through: tuple[EarlierPlan, ...] = ()
 
@@ -81,6 +89,11 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
         """The plans of single mappings, in their order."""
         # early plans of chains held the steps of the last mapping, and described its source
         return self.through if self.through and not self.steps else (self,)
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The values that the earlier conversion stated."""
+        return {key: leaf.value for key, leaf in self.target_leaves.items() if leaf.origin == "stated"}
 
     def __post_init__(self) -> None:
         for leaf in self.derived:

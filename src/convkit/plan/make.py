@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from convkit.checkpoint import Leaf
+from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.config import Converted
 from convkit.config.tree import MISSING, dig, missing_from, paths_of, plant, same
@@ -33,6 +33,7 @@ from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.releases import Journey, Leg, release_of
+from convkit.plan.restated import State, as_before, restated
 from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
 from convkit.plan.source import Source
@@ -133,6 +134,7 @@ def _plans(
         source.config or {},
         source.checkpoint.format,
         asked=options,
+        checkpoint=source.checkpoint,
         described=source.checkpoint.described,
     )
     on_the_way = replace(options, format=None, dtype=None, headless=False, existing={})
@@ -172,6 +174,7 @@ class Start:
     variant: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
     asked: Options | None = None
+    checkpoint: Checkpoint | None = None
     described: frozenset[str] = frozenset()
 
 
@@ -204,6 +207,11 @@ def _totalled(
     """
     target_format = options.format or mapping.right.format
     bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
+    remarks = list(known.converted.warnings)
+    if earlier:
+        bound = as_before(bound, start.leaves, earlier)
+    elif get_format(target_format).holds_values:
+        bound = restated(mapping, State(start.leaves, start.checkpoint, bound, remarks))
     missing = _given_up(start, mapping, dropped, release, options)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:
@@ -228,8 +236,9 @@ def _totalled(
         to_compute=to_compute,
         restored=parts.leaves,
         source_leaves=start.leaves,
-        target_leaves=_target_leaves(parts, to_compute, start.leaves),
-        warnings=list(known.converted.warnings),
+        target_leaves=_target_leaves(parts, to_compute, start.leaves)
+        | {key: Leaf(key, None, one.value) for key, one in bound.stated.items()},
+        warnings=remarks,
         dtype=options.dtype,
         allow_overflow=options.allow_overflow,
         deviations=(*declared(known.converted), *parts.deviations),

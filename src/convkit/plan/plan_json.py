@@ -18,7 +18,7 @@ from convkit.mapping.ops import Cast, Elementwise, Exactness, Scale, Shift
 from convkit.plan.step import DerivedLeaf, Fold, Padding, Side, Step
 
 Fate = Literal["moved", "copied", "tied", "derived", "left behind", "folded", "dropped"]
-Origin = Literal["moved", "copied", "tied", "derived", "restored"]
+Origin = Literal["moved", "copied", "tied", "derived", "restored", "stated"]
 
 
 class UlpBound(Struct, frozen=True):
@@ -139,6 +139,7 @@ class TargetLeaf(Struct, frozen=True, kw_only=True):
     origin: Origin
     step: Natural | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    value: Annotated[Any, Meta(description="what a stated leaf is")] = UNSET
 
 
 class PlannedSource(Struct, frozen=True):

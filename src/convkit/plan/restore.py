@@ -78,7 +78,11 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
         steps=changed,
         to_compute=[replace(leaf, spec=had[leaf.key].tensor) for leaf in recorded],
         leaves=whole
-        | {key: Leaf(key, None, from_json_value(value)) for key, value in earlier.complement.values.items()},
+        | {
+            key: Leaf(key, None, from_json_value(value))
+            for key, value in earlier.complement.values.items()
+            if key not in moved
+        },
         config=config,
         deviations=deviations,
     )

@@ -129,6 +129,14 @@ class DerivedLeaf:
     proven: bool = False
 
 
+@dataclass(frozen=True)
+class Stated:
+    """A value of the target that isn't the source's, and why."""
+
+    value: Any
+    why: str
+
+
 @dataclass
 class Bound:
     """The result of binding a mapping's rules to leaves."""
@@ -136,3 +144,4 @@ class Bound:
     steps: list[Step] = field(default_factory=list)
     derived: list[DerivedLeaf] = field(default_factory=list)
     left_behind: dict[str, str] = field(default_factory=dict)
+    stated: dict[str, Stated] = field(default_factory=dict)

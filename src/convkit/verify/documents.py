@@ -62,6 +62,7 @@ class TargetLeaf(Planned, frozen=True):
     """A leaf of the target, and where it comes from."""
 
     origin: str
+    value: Any = None  # of a leaf that the conversion stated
 
 
 class Side(Struct, frozen=True):

@@ -8,11 +8,14 @@ Formats before 0.5 name all this differently, see :mod:`convkit.formats.cerebras
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, WriteOptions, Writer
 from convkit.errors import ConvkitError
+from convkit.state.cerebras import treespec
+from convkit.state.cerebras.restructured import restructured
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -33,6 +36,17 @@ class CerebrasH5(Format):
     suffixes = (".mdl",)
     ties = True
     summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
+
+    def carried_over(
+        self, metadata: Mapping[str, Any], moved: Mapping[str, Sequence[str]], leaves: Sequence[Leaf]
+    ) -> dict[str, Any]:
+        """The structure of a ``.mdl`` source, with the leaves of the target in it; nothing of other sources."""
+        if "spec" not in metadata:
+            return {}
+        wanted = {leaf.key: treespec.node_of(leaf) for leaf in leaves}
+        tree = restructured(treespec.loads(metadata["spec"]), moved, wanted)
+        numpy = [name for key in metadata.get("numpy_arrays", ()) for name in moved.get(key, ())]
+        return {"numpy_arrays": numpy} | ({"spec": treespec.dumps(tree)} if tree else {})
 
     def detect(self, path: Path) -> str | None:
         """An HDF5 file that is named ``.mdl`` or holds a tree spec, or a folder with one such file."""

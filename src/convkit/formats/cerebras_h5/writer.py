@@ -201,7 +201,7 @@ class CerebrasWriter(Writer):
 
     def _tree(self, spec: str | None) -> treespec.Tree:
         """The requested structure, checked against the leaves; without one, the original's structure for a model."""
-        nodes = {leaf.key: _node(leaf) for leaf in self._leaves}
+        nodes = {leaf.key: treespec.node_of(leaf) for leaf in self._leaves}
         if len(nodes) < len(self._leaves):
             raise ConvkitError("two leaves have the same name", path=self._path, remedy="rename one of them")
         if spec is None:
@@ -293,14 +293,6 @@ def can_be_packed(leaf: Leaf, dataset: h5py.Dataset) -> bool:
     assert leaf.spec
     stored = dataset.dtype.newbyteorder("=").name == records.stored_dtype(leaf.spec.dtype)
     return stored and dataset.dtype.byteorder != ">" and dataset.shape == leaf.spec.shape and _whole(dataset)
-
-
-def _node(leaf: Leaf) -> treespec.Tree:
-    if leaf.spec is None and leaf.value == {}:
-        return treespec.dict_of({})
-    if leaf.spec is None and leaf.value == []:
-        return treespec.EMPTY_LIST
-    return treespec.LEAF
 
 
 def _check_name(key: str, *, is_dataset: bool) -> None:

@@ -63,7 +63,7 @@ def repaired(checkpoint: Checkpoint) -> Repaired:
         if copy:
             leaves[key] = Leaf(key, leaves[copy].spec, same_as=leaves[copy].same_as or copy)
             repairs.append(_tie(key, copy))
-    epochs, numbers, warnings = _epochs(checkpoint)
+    epochs, numbers, warnings = scheduler_steps(checkpoint)
     for repair in epochs:
         if leaves[repair.key].spec is None:
             leaves[repair.key] = replace(leaves[repair.key], value=repair.after)
@@ -89,8 +89,12 @@ def _tie(key: str, copy: str) -> Repair:
     return Repair("tied copy", key, None, copy, f"left out when it was saved: it is the same tensor as {copy}")
 
 
-def _epochs(checkpoint: Checkpoint) -> tuple[list[Repair], dict[str, int], tuple[str, ...]]:
-    """The step at which each scheduler should be, and which of these numbers are in tensors."""
+def scheduler_steps(checkpoint: Checkpoint) -> tuple[list[Repair], dict[str, int], tuple[str, ...]]:
+    """The schedulers that aren't at the training's step, which of these numbers are in tensors, and remarks.
+
+    Raises:
+        ConvkitError: the milestones contradict the schedulers or each other, or the step isn't a step.
+    """
     wanted = [key for key in checkpoint.leaves if "lr_scheduler" in key and key.rpartition(".")[2] == _EPOCH]
     if not wanted:
         return [], {}, ()

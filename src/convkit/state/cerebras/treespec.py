@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convkit.checkpoint import json_text
+from convkit.checkpoint import Leaf, json_text
 from convkit.errors import ConvkitError
 from convkit.state.budget import Budget
 
@@ -46,6 +46,13 @@ class Tree:
 
 LEAF = Tree()
 EMPTY_LIST = Tree("builtins.list", "null")
+
+
+def node_of(leaf: Leaf) -> Tree:
+    """The node of a leaf, or of the empty container that it stands for."""
+    if leaf.spec is None and leaf.value == {}:
+        return dict_of({})
+    return EMPTY_LIST if leaf.spec is None and leaf.value == [] else LEAF
 
 
 def dict_of(children: Mapping[str, Tree]) -> Tree:

@@ -109,6 +109,9 @@ def value_claims(plan: Plan, sides: Sides) -> Iterator[ValueClaim]:
             value = value_of(sides.target, step.targets[0].key)
             yield ValueClaim(sides.source, step.sources[0].key, value)
             yield from (ValueClaim(sides.target, name, value) for name, _ in step.also)
+    for key, stated in plan.target_leaves.items():
+        if stated.origin == "stated":
+            yield ValueClaim(sides.target, key, stated.value)
     for checkpoint, kept, leaves in _complemented(plan, sides):
         for key, leaf in leaves.items():
             if leaf.spec is None:

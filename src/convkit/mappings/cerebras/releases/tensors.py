@@ -103,7 +103,8 @@ def renamed(family: str, low: Release, high: Release) -> tuple[AnyRule, ...]:
     """The rules between two releases of a family, from the earlier to the later one; other leaves have none."""
     later = _EMBEDDINGS if low < (2, 1) <= high else ()
     earlier = _SINCE_1_7.get(family, ()) if low < (1, 7) <= high else ()
-    pairs = [(old, _at_last(new, later)) for old, new in earlier] + list(later)
+    others = [pair for pair in later if not any(new.endswith(pair[0]) for _, new in earlier)]
+    pairs = [(old, _at_last(new, later)) for old, new in earlier] + others
     rules: list[AnyRule] = [rule for old, new in pairs for rule in _of_parameter(old, new)]
     if later:
         rules += [Rule(AT + old, AT + new, optional=True) for old, new in _BUFFERS]

@@ -8,7 +8,7 @@ from typing import Any
 from convkit.config.classes import Release
 from convkit.mapping import Layout, Mapping, Upgrades, Verbatim, at_release, inverse
 from convkit.mappings.cerebras.classes import RELEASES
-from convkit.mappings.cerebras.releases import tensors
+from convkit.mappings.cerebras.releases import state, tensors
 from convkit.mappings.cerebras.releases.yaml import yaml_table
 
 #: releases whose layouts transformers' models are only reached from through 2.1
@@ -40,7 +40,7 @@ def upgrade(layout: Layout, source: Release, target: Release) -> Mapping:
     return Mapping(
         left=at_release(layout, source),
         right=at_release(layout, target),
-        rules=(*tensors.renamed(family, source, target), Verbatim("{rest:*}")),
+        rules=(*tensors.renamed(family, source, target), *state.restated(source, target), Verbatim("{rest:*}")),
         config=yaml_table(family, source, target),
         variants=tensors.variants(family, source),
         facts=tensors.facts(family, source),
