@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from goldens import golden_dir
 from recorded import (
     CORRECTED,
     MODELS,
@@ -35,10 +34,8 @@ from recorded import (
 
 from convkit.checkpoint import TensorSpec
 from convkit.cli import main
-from convkit.errors import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
-from convkit.mappings import find_mapping
 from convkit.plan import Options, Plan, make_plan, open_source
 
 ALL = [Recorded(model, release, here=False) for model, releases in MODELS.items() for release in releases]
@@ -160,16 +157,6 @@ def test_training_checkpoint_to_hf(model: str, release: str, tmp_path: Path) -> 
     held = arrays(root / "state" / f"cs-{release}.npz")
     for key, (_, data) in kept.items():
         assert held[key].tobytes() == data, key
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("model", ["llama_gqa", "gpt2", "bert"])
-def test_mup_is_refused_for_now(model: str) -> None:
-    root = golden_dir("cerebras.tar.gz") / model / "mup-cs-2.9-hf"
-    config = yaml.safe_load((root / "cs_params_mup.yaml").read_text())
-    table = find_mapping(f"cerebras/{family(model)}", f"hf/{family(model)}").config
-    with pytest.raises(ConfigError, match="muP scales this model"):
-        table.convert(config)
 
 
 # --- by the original's command --------------------------------------------------------------------------------

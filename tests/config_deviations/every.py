@@ -5,7 +5,7 @@ from __future__ import annotations
 from config_deviations.deviation import LOST_ATTENTION, ROTARY, Deviation
 
 MUP = "muP without mup_base_*: the original drops the factor in silence, and the model computes something else"
-MUP_LATER = "muP isn't converted yet"
+ONE_BASE = "one base size of muP without the other, which the classes refuse since 2.4"
 UNEQUAL = "4 heads don't share 25 out, nor 5 heads 24: neither model can be built"
 OF_T5 = "fields of another class, which have no effect in this one: they are listed"
 OTHER_NAME = "the yaml says that it is another model"
@@ -18,9 +18,8 @@ DEVIATIONS = (
     Deviation("*", "cs:+attention_sliding_window_length=8", "refuse", "a Mistral: the original drops the window"),
     Deviation("*", "cs:+moe_params=*", "refuse", "a mixture of experts: the original drops it"),
     Deviation("*", "cs:gqa3", "refuse", LOST_ATTENTION),
-    Deviation("*", "cs:+mup_base_hidden_size=12", "refuse", MUP_LATER),
-    Deviation("*", "cs:mup22", "refuse", MUP_LATER),
-    Deviation("*", "cs:mup23", "refuse", MUP_LATER),
+    Deviation("*", "cs:+mup_base_hidden_size=12", "refuse", ONE_BASE),
+    Deviation("*", "cs:mup23", "refuse", ONE_BASE),
     Deviation("*", "cs:mup-t5", "accept", OF_T5),
     Deviation("*", "cs:mup-t5", {"tie_word_embeddings": True}, OF_T5),
     Deviation("*", "cs:+embeddings_scale=3.0", "refuse", MUP),

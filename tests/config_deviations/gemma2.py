@@ -21,6 +21,7 @@ DEVIATIONS = (
     Deviation("*", "cs:-attention_sliding_window_length", "refuse", NO_WINDOW),
     Deviation("*", "cs:*sliding_window_every_other_decoder_layer*", "accept", KINDS),
     Deviation("*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("*", "cs:mup22*", "accept", "the original refuses every muP of Gemma 2"),
     Deviation("*", "back: query_pre_attn_scalar=8", {"query_pre_attn_scalar": 8}, WHOLE),
     Deviation("*", "back: query_pre_attn_scalar=256", {"query_pre_attn_scalar": 256}, WHOLE),
     Deviation("*", "back: -query_pre_attn_scalar", {"query_pre_attn_scalar": 224}, WHOLE),

@@ -24,6 +24,7 @@ DEVIATIONS = (
     *activations("activation_function"), *PLAIN, *GPTJ_CLASS,
     Deviation("gpt2*", "position_embedding_type=null", "accept", "null says nothing"),
     Deviation("codegen*", "position_embedding_type=null", "accept", "null says nothing"),
+    Deviation("gptj", "cs:mup22", "refuse", "the GPT-J class has no output_logits_scale"),
     Deviation("gptj*", "only-model_type", DROPOUTS, NO_DROPOUT),
     Deviation("gptj*", "empty", DROPOUTS, NO_DROPOUT),
     Deviation("gptj", "-attn_pdrop", {"attention_dropout_rate": 0.0}, NO_DROPOUT),

@@ -22,7 +22,7 @@ DEVIATIONS = (
     Deviation("t5", "cs:+mup_base_hidden_size=12", {"tie_word_embeddings": True}, "T5's muP has fields of other names"),
     Deviation("t5", "cs:mup2[23]", "accept", "muP of T5 has fields of other names: these are listed"),
     Deviation("t5", "cs:+scale_qk_dot_by_d=true", "accept", "muP of T5 has fields of other names: it is listed"),
-    Deviation("t5", "cs:mup-t5", "refuse", "muP isn't converted yet"),
+    Deviation("t5", "cs:mup-t5", "refuse", "one base size of muP without the other, which the class refuses"),
     Deviation("t5", "cs:mqa-noextra", "refuse", "transformers' T5 shares no keys: the original drops that"),
     Deviation("*ul2", "", "accept", "the original's registry lacks a name that its converter lists"),
     Deviation("transformer", "*", {"name": "t5"}, "the class has the same fields under both names", "cs-2.[4-9]"),

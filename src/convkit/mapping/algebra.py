@@ -28,7 +28,8 @@ class Mapping:
 
     ``axes`` gives the declared name that is the length of an integer placeholder (``i`` -> ``layers``), so that a
     missing layer is noticed. The name may also stand for a list of numbers: the layers that the rules describe.
-    ``parts`` say which leaves must be there together, where rules leave that open.
+    ``parts`` say which leaves must be there together, where rules leave that open. ``recalled`` are declared names that
+    neither side shows: the table of one direction declares them, and the way back has them from the receipt.
     """
 
     left: Layout
@@ -40,6 +41,7 @@ class Mapping:
     measures: tuple[Measure, ...] = ()
     axes: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
     parts: tuple[Part, ...] = ()
+    recalled: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ class Mapping:
             measures=tuple(measure.inverse() for measure in self.measures),
             axes=self.axes,
             parts=tuple(part.inverse() for part in self.parts),
+            recalled=self.recalled,
         )
 
 

@@ -62,6 +62,7 @@ class Component:
             facts=tuple(fact.scoped(scope) for fact in own.facts),
             measures=tuple(measure.scoped(scope) for measure in own.measures),
             parts=tuple(part.scoped(scope) for part in own.parts),
+            recalled=tuple(scope + name for name in own.recalled),
         )
         return algebra.under(
             scope if self.left is None else self.left, scope if self.right is None else self.right, mapping
@@ -118,6 +119,7 @@ def pack(
         facts=tuple(fact for mapping in placed for fact in mapping.facts),
         measures=tuple(measure for mapping in placed for measure in mapping.measures),
         parts=tuple(part for mapping in placed for part in mapping.parts),
+        recalled=tuple(name for mapping in placed for name in mapping.recalled),
     )
     whole = algebra.under(*under, whole)
     return replace(whole, rules=(*whole.rules, *rules), variants=(*variants, *whole.variants))

@@ -150,8 +150,17 @@ _BEFORE = (
 )
 _IN_EACH_LAYER = ("slopes",)
 #: faults of a config that show before the layers only, in logits only, in layers only, whatever the model
-_OF_EMBEDDINGS = ("scale of the embeddings left out", "norm of the embeddings left out")
-OF_LOGITS = ("scale of the logits left out", "softcap of the logits left out", "scale before the head wrong")
+_OF_EMBEDDINGS = (
+    "scale of the embeddings left out",
+    "scale of the embeddings applied twice",
+    "norm of the embeddings left out",
+)
+OF_LOGITS = (
+    "scale of the logits left out",
+    "scale of the logits applied twice",
+    "softcap of the logits left out",
+    "scale before the head wrong",
+)
 #: faults of a config that show in what a text becomes only
 OF_TEXTS = ("projection left out", "an activation behind the projection", "mean of all tokens for the first")
 A_SHORTER_WINDOW = "a window of one position less"
@@ -162,6 +171,8 @@ _IN_LAYERS = (
     "rotary scaling left out",
     "wrong number of rotary dims",
     "softcap of the scores left out",
+    "scale of the keys left out",
+    "scale of the keys applied twice",
     "one expert a token",
     "one norm for both parts of a layer",
     "parallel residual left out",
@@ -287,6 +298,10 @@ class Oracle(ABC):
         if fault == "wrong norm epsilon":
             return frozenset(self.stage_of(role) for role in self.roles if ".norm_" in f".{role}")
         return frozenset(self.stages)
+
+    def factors(self) -> dict[str, float]:
+        """By role, what the model multiplies that roles give, if another framework has that in its weights (muP)."""
+        return {}
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
         """The config with the base of its rotary frequencies multiplied; None where no base matters."""

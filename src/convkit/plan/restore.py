@@ -37,7 +37,7 @@ class Returned:
 
 
 def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mapping[str, Any]) -> dict[str, Any]:
-    """Recall sizes that the source's leaves can't show and that are ``known`` from an earlier conversion.
+    """Recall names that the source's leaves can't show and that are ``known`` from an earlier conversion.
 
     Raises:
         PlanError: the user gave another size.
@@ -48,7 +48,7 @@ def remembered(mapping: Mapping, known: abc.Mapping[str, Any], given: abc.Mappin
             raise PlanError(
                 f"its receipt says {name} = {size}, not {given[name]}", remedy="correct the size, or leave it out"
             )
-    return sizes
+    return sizes | {name: known[name] for name in mapping.recalled if name in known}
 
 
 def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier, release: tuple[int, ...]) -> Returned:

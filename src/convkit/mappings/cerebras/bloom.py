@@ -16,6 +16,7 @@ from convkit.mappings.cerebras.common import DOWN, OUT, QKV, UP, Cs, Hf, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, SLOPES, WORDS, decoder, final_norm
 from convkit.mappings.cerebras.heads import equal_heads
 from convkit.mappings.cerebras.hf_classes.bloom import BLOOM_CONFIG
+from convkit.mappings.cerebras.mup import Scales
 
 TANH = "transformers' Bloom has the tanh approximation of the GELU, and no field for another activation"
 
@@ -53,7 +54,7 @@ MAPPING = decoder(
        conventions={"qkv": "fused by head"}),
     Cs("bloom", "GPT2LMHeadModel configured as Bloom", BLOOM, {"qkv": "apart"}, ("BloomModel",),
        unnamed={"model.position_embedding_type": "alibi", "model.embedding_layer_norm": True}),
-    "h.{i}.", LAYER, rows=ROWS,
+    "h.{i}.", LAYER, rows=ROWS, scales=Scales(BLOOM, "mup_norm"),
     rest=(final_norm("ln_f.{p:weight|bias}"),
           Rule("{=hf}word_embeddings_layernorm.{p:weight|bias}", "{=cs}embedding_ln_f.{p}", "d -> d", d="hidden"),
           Derived("right", SLOPES, "alibi slopes", {"heads": "heads"}, (WORDS,), ("heads", 1), "float32", proven=True)),

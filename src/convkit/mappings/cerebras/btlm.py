@@ -15,7 +15,7 @@ from convkit.mappings.cerebras.gpt2 import FIELDS
 from convkit.mappings.cerebras.gpt2 import LAYER as GPT2_LAYER
 from convkit.mappings.cerebras.hf_classes.hub import BTLM_CONFIG
 from convkit.mappings.cerebras.hub import code_of
-from convkit.mappings.cerebras.scales import scales
+from convkit.mappings.cerebras.scales import Expressed, scales
 
 # fmt: off
 LAYER = (
@@ -43,7 +43,8 @@ CONVENTIONS = {"kernels": "in, out", "qkv": "fused"}, {"kernels": "out, in", "qk
 
 def like_btlm(hf: Hf, cs: Cs, code: str, rows: tuple[Row, ...]) -> Mapping:
     """The mapping of such a decoder. ``code`` is the hub's repository of its classes, ``rows`` those of scales."""
-    return decoder(hf, cs, "h.{i}.", LAYER, rows=(*ROWS, *rows, *code_of(code, hf, hf.family)), rest=REST)
+    return decoder(hf, cs, "h.{i}.", LAYER, rows=(*ROWS, *rows, *code_of(code, hf, hf.family)), rest=REST,
+                   scales=Expressed(cs.config))
 
 
 MAPPING = like_btlm(

@@ -20,8 +20,10 @@ from convkit.mappings.cerebras.common import (
     OPTIMIZER,
     Cs,
     Hf,
+    K,
     vocabulary,
 )
+from convkit.mappings.cerebras.mup import STATED, Scales, folded
 
 # --- names of leaves ---------------------------------------------------------------------------------------
 
@@ -29,6 +31,15 @@ WORDS, HEAD = "{=cs}embedding_layer.word_embeddings.weight", "{=cs}lm_head.weigh
 POSITIONS = "{=cs}embedding_layer.position_embeddings.embed.weight"
 SLOPES = "{=cs}embedding_layer.position_embed_helper.slopes"
 LAYER = "{=cs}transformer_decoder.layers.{i}."
+#: what a muP model's factors are folded into
+SCALED = folded(
+    {
+        "mup_head": ("{=cs}lm_head.{p:weight|bias}",),
+        "mup_words": (WORDS, POSITIONS),
+        "mup_norm": ("{=cs}embedding_ln_f.{p:weight|bias}",),
+        "mup_key": (f"{LAYER}{K}.{{p:weight|bias}}",),
+    }
+)
 #: the norms before attention and before the feed-forward part
 NORM1, NORM2 = "norm1", "norm3"
 
@@ -186,6 +197,7 @@ def decoder(
     rows: tuple[Row | Bias, ...],
     head_bias: str = "",
     parts: tuple[Part, ...] = (),
+    scales: Scales | None = None,
 ) -> Mapping:
     """The mapping of a decoder: word embeddings and an output head, which may be tied; layers; and what a family adds.
 
@@ -198,6 +210,7 @@ def decoder(
         rows: the rows of the config, except for those that all decoders have. They declare ``vocab``, ``hidden``,
             ``layers`` and ``tied``, and all that the rules use.
         head_bias: the field of both configs that says whether the output head has a bias; empty if it never has one.
+        scales: how the class scales a muP model, if not as usual.
     """
     left = "{=hf}" + layers
     biases = tuple(row for row in rows if isinstance(row, Bias))
@@ -212,17 +225,11 @@ def decoder(
             *under(left, LAYER, layer),
             *rest,
             *(bias.rules if bias else ()),
+            *SCALED,
             NOT_THE_MODEL,
         ),
         config=ConfigTable(
-            rows=(
-                hf.typing,
-                cs.naming,
-                *(row.flag if isinstance(row, Bias) else row for row in rows),
-                HALF_TYPE,
-                *output_head(*hf.classes),
-                *(bias.rows if bias else ()),
-            ),
+            rows=(*_rows(hf, cs, rows, scales or Scales(cs.config)), *(bias.rows if bias else ())),
             left=hf.config_classes,
             right=cs.config,
             right_at=MODEL_AT,
@@ -235,4 +242,18 @@ def decoder(
         ),
         axes={"i": "layers"},
         parts=(*(part.under(left, LAYER) for part in parts), OPTIMIZER),
+        recalled=(STATED,),
+    )
+
+
+def _rows(hf: Hf, cs: Cs, rows: tuple[Row | Bias, ...], scales: Scales) -> tuple[Row, ...]:
+    """The rows of every decoder, and those of the family."""
+    return (
+        hf.typing,
+        cs.naming,
+        scales.first,
+        *(row.flag if isinstance(row, Bias) else row for row in rows),
+        HALF_TYPE,
+        scales.last,
+        *output_head(*hf.classes),
     )

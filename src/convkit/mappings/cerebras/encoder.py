@@ -28,6 +28,7 @@ from convkit.mappings.cerebras.common import (
     vocabulary,
 )
 from convkit.mappings.cerebras.heads import equal_heads
+from convkit.mappings.cerebras.mup import STATED, Scales, folded
 from convkit.mappings.cerebras.tasks import Heads, Task
 
 Values = dict[str, Any]
@@ -47,6 +48,13 @@ DECODER = "{=cs}bert_mlm_head.classifier.ffn.0.linear_layer"
 NSP = "{=cs}bert_cls_head.classifier.ffn.0.linear_layer"
 CLASSIFIER = "{=cs}classifier"
 ANY_HEAD = "{=cs}{h:bert_mlm_head|bert_cls_head|classifier}.{rest:*}"
+
+
+def scaled(trunk: str) -> tuple[AnyRule, ...]:
+    """The rules of what a muP model's factors are folded into, with an encoder below ``trunk``."""
+    tables = tuple(trunk + table for table in (WORDS, POSITIONS, SEGMENTS))
+    heads = tuple(f"{head}.{{p:weight|bias}}" for head in (DECODER, NSP))
+    return folded({"mup_words": tables, "mup_key": (f"{trunk}{LAYER}{K}.{{p:weight|bias}}",), "mup_head": heads})
 
 
 def norm(hf: str, cs: str, when: str = "") -> tuple[Rule, Rule]:
@@ -148,6 +156,11 @@ activations = Coupled(("hidden_act",), ("encoder_nonlinearity", "mlm_nonlinearit
 # --- the mapping -------------------------------------------------------------------------------------------
 
 
+_POOLER = Rule(
+    "{=hf}pooler.dense.{p:weight|bias}", f"{TRUNK}{POOLER}.{{p}}", "o ... -> o ...", o="hidden", when="pooled"
+)
+
+
 def encoder(
     hf: Hf,
     cs: Cs,
@@ -174,9 +187,6 @@ def encoder(
         measures: sizes that the tensors show.
     """
     words, decoder = "{=hf}" + hf.words, f"{hf.head}.weight"
-    pooler = Rule(
-        "{=hf}pooler.dense.{p:weight|bias}", f"{TRUNK}{POOLER}.{{p}}", "o ... -> o ...", o="hidden", when="pooled"
-    )
     return Mapping(
         left=hf.layout,
         right=cs.layout,
@@ -184,15 +194,16 @@ def encoder(
             *vocabulary(words, decoder, TRUNK + WORDS, f"{DECODER}.weight", when="mlm"),
             Rule(words, TRUNK + WORDS, "v d -> v d", v="vocab", d="hidden", when="!mlm"),
             *under("{=hf}" + layers, TRUNK + LAYER, layer),
-            *([pooler] if any(fact.name == "pooler" for fact in heads.facts) else []),
+            *([_POOLER] if any(fact.name == "pooler" for fact in heads.facts) else []),
             *rest,
+            *scaled(TRUNK),
             LeftBehind("left", "{=hf}pooler.{rest:*}", "this task has no pooler", when="!pooled"),
             LeftBehind("right", TRUNK + "pooler.{rest:*}", "this task has no pooler", when="!pooled"),
             LeftBehind("right", ANY_HEAD, "a base model has no head", when="headless"),
             NOT_THE_MODEL,
         ),
         config=ConfigTable(
-            rows=_rows(hf, heads, rows),
+            rows=_rows(hf, heads, rows, Scales(cs.config, head="pretrained")),
             left=hf.config,
             right=tuple((task.name, task.config) for task in heads.tasks),
             right_at=MODEL_AT,
@@ -207,10 +218,11 @@ def encoder(
         measures=measures,
         axes={"i": "layers"},
         parts=(OPTIMIZER,),
+        recalled=(STATED,),
     )
 
 
-def _rows(hf: Hf, heads: Heads, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+def _rows(hf: Hf, heads: Heads, rows: tuple[Row, ...], scales: Scales) -> tuple[Row, ...]:
     """The rows of every encoder, those of the family, and those that only one task has."""
     return (
         Constant("left", "model_type", hf.family),
@@ -220,6 +232,7 @@ def _rows(hf: Hf, heads: Heads, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         *rows,
         *(_only(task, row) for task in heads.tasks for row in task.rows),
         HALF_TYPE,
+        *scales.rows,
     )
 
 

@@ -9,6 +9,8 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/gemma2.py`` (rules
 
 from __future__ import annotations
 
+import math
+
 from convkit.config import Field
 from convkit.mapping import Rule
 from convkit.mapping.ops import Shift
@@ -18,6 +20,7 @@ from convkit.mappings.cerebras.decoder import NORM1, NORM2, Bias
 from convkit.mappings.cerebras.heads import grouped, whole_heads
 from convkit.mappings.cerebras.hf_classes.gemma2 import GEMMA2_CONFIG
 from convkit.mappings.cerebras.llama_like import ATTENTION, MLP, PAIRED, llama_like, without_biases
+from convkit.mappings.cerebras.mup import Scales
 from convkit.mappings.cerebras.roots import ROOT, query_scale
 from convkit.mappings.cerebras.rope import rope
 from convkit.mappings.cerebras.windows import windows
@@ -45,6 +48,8 @@ MAPPING = llama_like(
         Field("attn_logit_softcapping", "attention_logit_softcapping"),
         Bias("attention_bias", "use_projection_bias_in_attention", "qkv_bias", "self_attn.{n:q|k|v}_proj", QKV),
         Bias("attention_bias", "use_ffn_bias_in_attention", "o_bias", "self_attn.o_proj", OUT),
-        *fixed(norm_first_sandwich=True, use_ffn_bias=False), grouped(4), rope(), windows(4096), ROOT, query_scale(256),
+        *fixed(norm_first_sandwich=True, use_ffn_bias=False), grouped(4), rope(), windows(4096), ROOT,
+        *query_scale(256),
     ),
+    scales=Scales(GEMMA2, own=lambda names: math.sqrt(names["hidden"])),
 )

@@ -12,6 +12,7 @@ from convkit.mapping.ops import Shift
 from convkit.mappings.cerebras.common import DOWN, GATE, GATED, OUT, UP, Cs, Hf, K, Q, V, fixed
 from convkit.mappings.cerebras.decoder import NORM1, NORM2, SIZES, Bias, decoder, final_norm
 from convkit.mappings.cerebras.heads import whole_heads
+from convkit.mappings.cerebras.mup import Scales
 from convkit.mappings.cerebras.rope import FREQUENCIES
 
 # fmt: off
@@ -67,6 +68,7 @@ def llama_like(
     parts: tuple[Part, ...] = (),
     heads: tuple[Row, ...] = whole_heads(),
     norm_ops: tuple[Shift, ...] = (),
+    scales: Scales | None = None,
 ) -> Mapping:
     """The mapping of such a decoder.
 
@@ -78,6 +80,7 @@ def llama_like(
         parts: the parts of a layer.
         heads: the rows of the size of a head.
         norm_ops: what happens to the scale of the norm after the last layer.
+        scales: how the class scales a muP model, if not as usual.
     """
     rest = (final_norm("norm.weight", ops=norm_ops), FREQUENCIES)
-    return decoder(hf, cs, "layers.{i}.", layer, rest=rest, rows=(*ROWS, *heads, *rows), parts=parts)
+    return decoder(hf, cs, "layers.{i}.", layer, rest=rest, rows=(*ROWS, *heads, *rows), parts=parts, scales=scales)

@@ -45,19 +45,28 @@ def _alpha_to_hf(values: Values, names: Values) -> Answer:
     return Answer({"query_pre_attn_scalar": whole})
 
 
+def _of_heads(values: Values, names: Values) -> Answer:
+    return Answer({"query_pre_attn_scalar": names["head_dim"]})
+
+
 #: embeddings that are multiplied by the root of the hidden size
 ROOT = Coupled(
     (),
     ("embeddings_scale",),
     lambda values, names: Answer({"embeddings_scale": math.sqrt(names["hidden"])}),
     _is_root,
+    when="!mup",
 )
 
 
-def query_scale(usual: int) -> Coupled:
-    """The row of scores that are divided by the root of a number, where others are by that of the size of a head.
+def query_scale(usual: int) -> tuple[Coupled, ...]:
+    """The rows of scores that are divided by the root of a number, where others are by that of the size of a head.
 
-    ``usual`` is transformers' default for that number.
+    A muP model's are divided by that of a head's, and what else multiplies them is in its keys. ``usual`` is
+    transformers' default for that number.
     """
-    alpha = ("attention_logits_alpha",)
-    return Coupled(("query_pre_attn_scalar",), alpha, partial(_scalar_to_cerebras, usual), _alpha_to_hf)
+    field, alpha = ("query_pre_attn_scalar",), ("attention_logits_alpha",)
+    return (
+        Coupled(field, alpha, partial(_scalar_to_cerebras, usual), _alpha_to_hf, when="!mup"),
+        Coupled(field, (), lambda values, names: Answer(), _of_heads, when="mup"),
+    )

@@ -15,7 +15,10 @@ from convkit.mapping import AnyRule, LeftBehind, Mapping, Rule, Variant, under
 from convkit.mappings.cerebras.classes.t5 import T5
 from convkit.mappings.cerebras.common import DOWN, GATE, HALF_TYPE, MODEL_AT, NOT_THE_MODEL, OPTIMIZER, UP, Cs, Hf
 from convkit.mappings.cerebras.hf_classes.t5 import T5_CONFIG
+from convkit.mappings.cerebras.mup import STATED
 from convkit.mappings.cerebras.t5_fields import ACTIVATION, TIED, VOCABULARY
+from convkit.mappings.cerebras.t5_mup import ROWS as MUP
+from convkit.mappings.cerebras.t5_mup import SCALED
 
 HF_WORDS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 CS_WORDS = tuple(f"{{=cs}}{stack}_embeddings.word_embeddings.weight" for stack in ("encoder", "decoder"))
@@ -63,6 +66,7 @@ RULES = (
     *under("decoder.block.{j}.", "{=cs}decoder.layers.{j}.", (*_layer(2), *CROSS)),
     Rule("{s:encoder|decoder}.final_layer_norm.weight", "{=cs}{s}.norm.weight", "d -> d", d="hidden"),
     LeftBehind("left", "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", "it has no effect"),
+    *SCALED,
     NOT_THE_MODEL,
 )
 ROWS = (
@@ -80,7 +84,7 @@ ROWS = (
     Field("relative_attention_num_buckets", "relative_attention_num_buckets", "buckets"),
     Field("layer_norm_epsilon", "layer_norm_epsilon", "eps"),
     Field("dropout_rate", "dropout_rate"),
-    *TIED,
+    *TIED, *MUP,
     Constant("right", "norm_type", "rmsnorm"),
     Written("right", "src_max_position_embeddings", 512),
     Written("right", "tgt_max_position_embeddings", 512),
@@ -98,5 +102,5 @@ MAPPING = Mapping(
         Variant("cs", "right", ("model.", "model.model.", ""), CS_WORDS[0]),
     ),
     axes={"i": "encoder_layers", "j": "decoder_layers"},
-    parts=(OPTIMIZER,),
+    parts=(OPTIMIZER,), recalled=(STATED,),
 )

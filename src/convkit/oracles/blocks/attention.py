@@ -26,6 +26,8 @@ class Attention:
         scale: multiplies the queries.
         key_scale: multiplies the keys.
         score_scale: multiplies the scores.
+        value_scale: multiplies the values.
+        out_scale: multiplies the output.
         cap: scores become ``tanh(scores / cap) * cap``; None where they aren't capped.
     """
 
@@ -34,16 +36,19 @@ class Attention:
     key_scale: float = 1.0
     score_scale: float = 1.0
     cap: float | None = None
+    value_scale: float = 1.0
+    out_scale: float = 1.0
 
     def __call__(self, weights: Weights, x: Tensor, bias: Tensor, turn: Turn | None, leave: Leave) -> Tensor:
         """The attention's output ``[b, s, hidden]``; ``bias`` is added to the scores ``[b, heads, s, s]``."""
         q, k, v = (weights.linear(role, x).unflatten(-1, (-1, self.head_dim)) for role in "qkv")
+        v = v * self.value_scale
         leave("v", v.flatten(2))
         if turn:
             q, k = turn(q), turn(k)
         mixed, probabilities = self.mix(q, k, v, bias)
         leave("probabilities", probabilities)
-        out = weights.linear("o", mixed)
+        out = weights.linear("o", mixed) * self.out_scale
         leave("attention", out)
         return out
 
@@ -60,9 +65,9 @@ class Attention:
         )
         if norm:
             q, k = norm(weights, "norm_cross_q", q), norm(weights, "norm_cross_k", k)
-        mixed, probabilities = self.mix(q, k, v, bias)
+        mixed, probabilities = self.mix(q, k, v * self.value_scale, bias)
         leave("cross_probabilities", probabilities)
-        out = weights.linear("cross_o", mixed)
+        out = weights.linear("cross_o", mixed) * self.out_scale
         leave("cross", out)
         return out
 

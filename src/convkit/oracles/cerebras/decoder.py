@@ -211,7 +211,7 @@ class CerebrasDecoder(DecoderTensors):
                 {"attention_sliding_window_length": self.window - 1},
             ),
         }
-        return {name: change for name, (has, change) in faults.items() if has}
+        return {name: change for name, (has, change) in faults.items() if has} | self.mup_faults()
 
     def shown_in(self, fault: str) -> frozenset[str]:
         """See :meth:`Oracle.shown_in`."""
@@ -230,6 +230,7 @@ class CerebrasParallelDecoder(CerebrasDecoder):
 
     layout = "cerebras/gptj"
     order = "parallel"
+    by_d = False
     defaults: ClassVar[dict[str, Any]] = {
         **DecoderTensors.defaults,
         "position_embedding_type": "rotary",
@@ -239,18 +240,12 @@ class CerebrasParallelDecoder(CerebrasDecoder):
         **CerebrasDecoder.not_covered,
         "attention_inner_dim": None,
         "attention_logit_softcapping": None,
-        "attention_logits_alpha": 1.0,
         "attention_sliding_window_length": None,
         "embedding_layer_norm": False,
-        "embeddings_scale": 1.0,
         "final_logit_softcapping": None,
         "moe": None,
-        "mup_base_filter_size": None,
-        "mup_base_hidden_size": None,
         "norm_first_sandwich": False,
-        "output_logits_alpha": 1.0,
         "output_logits_scale": None,
-        "scale_qk_dot_by_d": False,
     }
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {
         "norm_type": ("layernorm",),

@@ -39,6 +39,7 @@ class CerebrasBert(CerebrasOracle, Stack):
     #: what may stand before the keys of the encoder, and the role of the pooler's tensors
     trunks: ClassVar[tuple[str, ...]] = ("bert_encoder.", "bert.", "")
     pooler_role: ClassVar[str] = "pooler"
+    scaled_behind_norm: ClassVar[bool] = False
     defaults: ClassVar[dict[str, Any]] = {
         "attention_type": "scaled_dot_product",
         "embedding_layer_norm": True,
@@ -58,7 +59,6 @@ class CerebrasBert(CerebrasOracle, Stack):
         "vocab_size": 50257,
     }
     not_covered: ClassVar[dict[str, Any]] = {
-        "attention_logits_alpha": 1.0,
         "attention_module": "aiayn_attention",
         "embedding_layer_norm": True,
         "norm_first": False,
@@ -71,6 +71,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         super().__init__(config, tensors, path)
         get, value = self.config.get, self.value
         self.hidden, heads = value("hidden_size"), value("num_heads")
+        self.head_dim = self.hidden // heads
         self.nonlinearity = str(get("encoder_nonlinearity", get("nonlinearity", "gelu"))).lower()
         if self.nonlinearity.endswith("glu"):
             raise self.uncovered("encoder_nonlinearity", self.nonlinearity)
@@ -97,7 +98,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         )
         self.norm = Norm(self.eps)
         self.block = Block(
-            self.order, self.norm, self.attention(self.hidden // heads), FeedForward(activation(self.nonlinearity))
+            self.order, self.norm, self.attention(self.head_dim), FeedForward(activation(self.nonlinearity))
         )
         self.scale = self.logit_scale()
         self._claim()
@@ -227,6 +228,7 @@ class CerebrasBert(CerebrasOracle, Stack):
         }
         if self.facts.heads % 2 == 0:
             wrong["wrong head count"] = {"num_heads": self.facts.heads // 2}
+        wrong |= self.mup_faults()
         return {name: {**self.config, **change} for name, change in wrong.items()}
 
 
@@ -273,7 +275,6 @@ class CerebrasEsm2(CerebrasBert):
     order = "pre"
     defaults: ClassVar[dict[str, Any]] = {**CerebrasBert.defaults, "token_dropout": False}
     not_covered: ClassVar[dict[str, Any]] = {
-        "attention_logits_alpha": 1.0,
         "attention_module": "aiayn_attention",
         "norm_first": True,
     }

@@ -114,10 +114,17 @@ class CerebrasOracle(Oracle):
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {}
     #: role inside a layer -> its module, with ``{i}`` for the layer
     layer_modules: ClassVar[dict[str, str]] = {}
+    #: whether keys are divided by the root of a head's size where a yaml with a name doesn't say it; None: in muP
+    by_d: ClassVar[bool | None] = None
+    #: whether the embeddings are multiplied behind their norm, if they have one
+    scaled_behind_norm: ClassVar[bool] = True
     #: what may stand before the keys of the model
     wrappers: ClassVar[tuple[str, ...]] = WRAPPERS
 
     wrapper: str
+    #: the size of a head, and what multiplies the logits
+    head_dim: int
+    scale: float = 1.0
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         self.config, self.tensors, self.path = dict(config), tensors, path
@@ -278,19 +285,57 @@ class CerebrasOracle(Oracle):
 
     def attention(self, head_dim: int, **options: Any) -> Attention:
         """The attention that the yaml describes: scores divided by the root of the head's size, or in muP by it."""
-        by_d = self.config.get("scale_qk_dot_by_d")
-        if by_d is None:
-            by_d = bool(self.config.get("mup_base_hidden_size"))
         root, scaled = head_dim**-0.5, self.value("attention_type") == "scaled_dot_product"
-        if by_d and not scaled:
-            raise self.uncovered("attention_type", self.value("attention_type"))
+        alpha = self.number("attention_logits_alpha")
         return Attention(
             head_dim,
             scale=root if scaled else 1.0,
-            key_scale=root if by_d else 1.0,
-            score_scale=self.number("attention_logits_alpha") or 1.0,
+            key_scale=root if scaled and self.divided_by_d() else 1.0,
+            score_scale=1.0 if alpha is None else alpha,
             **options,
         )
+
+    def divided_by_d(self) -> bool:
+        """Whether scores are divided by the size of a head in place of its root. Yamls have names since 2.4."""
+        said = self.config.get("scale_qk_dot_by_d", self.by_d if "name" in self.config else None)
+        return bool(self.config.get("mup_base_hidden_size") if said is None else said)
+
+    def factors(self) -> dict[str, float]:
+        """See :meth:`Oracle.factors`: those of a muP model's embeddings, keys and logits."""
+        if not self.config.get("mup_base_hidden_size") and not self.config.get("output_logits_scale"):
+            return {}
+        embeddings = self.number("embeddings_scale")
+        alpha = self.number("attention_logits_alpha")
+        keys = 1.0 if alpha is None else alpha
+        if self.divided_by_d() and self.value("attention_type") == "scaled_dot_product":
+            keys *= self.head_dim**-0.5
+        after = "norm_embedding" if self.scaled_behind_norm and self.has("norm_embedding.weight") else "embedding"
+        return {
+            after: 1.0 if embeddings is None else embeddings,
+            **{f"layers.{i}.k": keys for i in range(self.facts.layers)},
+            **{role: self.scale for role in ("head.lm", "head.mlm", "head.nsp") if self.has(f"{role}.weight")},
+        }
+
+    def mup_faults(self) -> dict[str, dict[str, Any]]:
+        """Changes of a muP model's yaml, by the fault that they are: a factor left out, or applied twice."""
+        if not self.config.get("mup_base_hidden_size"):
+            return {}
+        factors, alpha = self.factors(), self.number("attention_logits_alpha")
+        keys, score, logits = factors["layers.0.k"], 1.0 if alpha is None else alpha, self.scale
+        whole = self.number("output_logits_alpha") or 1.0
+        embeddings = factors.get("embedding", factors.get("norm_embedding", 1.0))
+        # a norm behind the embeddings hides what multiplies them before
+        shown = self.scaled_behind_norm or not self.has("norm_embedding.weight")
+        head = any(role.startswith("head.") for role in factors)
+        faults: dict[str, tuple[bool, dict[str, Any]]] = {
+            "scale of the logits left out": (head and logits != 1, {"output_logits_alpha": whole / logits}),
+            "scale of the logits applied twice": (head and logits != 1, {"output_logits_alpha": whole * logits}),
+            "scale of the keys left out": (keys != 1, {"attention_logits_alpha": score / keys}),
+            "scale of the keys applied twice": (keys != 1, {"attention_logits_alpha": score * keys}),
+            "scale of the embeddings left out": (shown and embeddings != 1, {"embeddings_scale": 1.0}),
+            "scale of the embeddings applied twice": (shown and embeddings != 1, {"embeddings_scale": embeddings**2}),
+        }
+        return {name: change for name, (has, change) in faults.items() if has}
 
     @classmethod
     def reconcile(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:

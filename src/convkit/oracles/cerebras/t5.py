@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from convkit.errors import ConvkitError
 from convkit.oracles.blocks.attention import Attention, causal, padding
 from convkit.oracles.blocks.block import Block
 from convkit.oracles.blocks.feed_forward import FeedForward
@@ -66,15 +67,6 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
     }
     not_covered: ClassVar[dict[str, Any]] = {
         "attention_module": "aiayn_attention",
-        "decoder_attention_logits_alpha": 1.0,
-        "embeddings_alpha": 1.0,
-        "encoder_attention_logits_alpha": 1.0,
-        "mup_base_d_ff": None,
-        "mup_base_d_kv": None,
-        "mup_base_d_model": None,
-        "output_logits_alpha": 1.0,
-        "scale_decoder_qk_dot_by_d": None,
-        "scale_encoder_qk_dot_by_d": None,
         "tie_encoder_decoder": False,
         "use_transformer_initialization": False,
     }
@@ -109,7 +101,11 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         )
         self.gated = self.nonlinearity.endswith("glu")
         feed = FeedForward(activation(self.nonlinearity), self.gated)
-        self.block = Block("pre", Norm(self.eps, rms=True), Attention(value("d_kv")), feed)
+        self.width = self._width()
+        self.blocks = {
+            stack: Block("pre", Norm(self.eps, rms=True), self._attention(stack), feed) for stack in self.depth
+        }
+        self.norm = self.blocks["encoder"].norm
         self.wrapper, _ = find_prefix(tensors, ["encoder_embeddings."], anchor="word_embeddings.weight")
         for stack in self.depth:
             self._claim_stack(stack)
@@ -149,6 +145,50 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
             for norm, name in _NORMS[stack].items():
                 self.claim_norm(f"{role}{norm}", f"{module}{name}", hidden, bias=False)
 
+    def _width(self) -> float:
+        """How many times as wide as its base the model is; 0 if it isn't muP.
+
+        Raises:
+            ConvkitError: a base size without the other, which ModelZoo refuses.
+        """
+        wide, filters, heads = (self.number(f"mup_base_{name}") for name in ("d_model", "d_ff", "d_kv"))
+        if bool(wide) != bool(filters) or (heads and not wide):
+            key = "mup_base_d_ff" if wide else "mup_base_d_model"
+            raise ConvkitError("is missing", path=self.path, key=key, remedy="give all base sizes of muP")
+        return self.hidden / wide if wide else 0.0
+
+    def factors(self) -> dict[str, float]:
+        """See :meth:`Oracle.factors`; those of queries and keys are of each stack, those of the width of both."""
+        if not self.width:
+            return {}
+        alpha = self.number("embeddings_alpha")
+        found = {
+            "embedding": (1.0 if alpha is None else alpha) * self.hidden**0.5,
+            "head.lm": self._logit_scale(),
+        }
+        for i in range(self.facts.layers):
+            of = self.blocks["encoder" if i < self.depth["encoder"] else "decoder"].attention
+            own = {"q": of.scale, "k": of.key_scale * of.score_scale, "v": of.value_scale, "o": of.out_scale}
+            crossing = "" if i < self.depth["encoder"] else "cross_"
+            found |= {f"layers.{i}.{at}{role}": by for at in {"", crossing} for role, by in own.items()}
+        return found
+
+    def _attention(self, stack: str) -> Attention:
+        """A stack's attention: unscaled, or in muP with factors of the size of a head and of the model's width."""
+        size, alpha = self.value("d_kv"), self.number(f"{stack}_attention_logits_alpha")
+        if not self.width:
+            return Attention(size, score_scale=1.0 if alpha is None else alpha)
+        part = 1.0 if self.number("mup_base_d_kv") else self.width**-0.5
+        by_d = self.config.get(f"scale_{stack}_qk_dot_by_d") is not False
+        return Attention(
+            size,
+            scale=part * size**-0.5,
+            key_scale=part * size**-0.5 if by_d else part,
+            score_scale=1.0 if alpha is None else alpha,
+            value_scale=part,
+            out_scale=1 / part,
+        )
+
     @property
     def inputs(self) -> dict[str, Input]:
         """See :attr:`Oracle.inputs`; ModelZoo's model takes a mask for its decoder too, which has no effect."""
@@ -171,11 +211,13 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`EncoderDecoder.embedded`."""
         own = f"{_EMBEDDING[stack]}.weight"
-        return self.weights[own if own in self.roles else "embedding.weight"][given[stack]]
+        x = self.weights[own if own in self.roles else "embedding.weight"][given[stack]]
+        alpha = self.number("embeddings_alpha")
+        return x * (1.0 if alpha is None else alpha) * (self.hidden**0.5 if self.width else 1.0)
 
     def encoded(self, x: Tensor) -> Tensor:
         """See :meth:`EncoderDecoder.encoded`."""
-        return self.block.norm(self.weights, "norm_encoder", x)
+        return self.norm(self.weights, "norm_encoder", x)
 
     def layer(self, i: int, stack: str, flow: Mapping[str, Tensor], given: Mapping[str, Any], trace: Trace) -> Tensor:
         """See :meth:`EncoderDecoder.layer`."""
@@ -183,16 +225,23 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         leave, across = partial(trace.point, i), None
         bias = relative(self.weights[f"positions_{stack}.weight"], x.shape[1], both_ways=stack == "encoder")
         if stack == "decoder":
-            across = partial(self.block.attention.across, weights, flow["encoded"], given["seen"], leave)
+            across = partial(self.blocks[stack].attention.across, weights, flow["encoded"], given["seen"], leave)
         bias = bias + (given["seen"] if stack == "encoder" else causal(x.shape[1]))
-        return self.block(weights, x, bias, None, leave, across=across)
+        return self.blocks[stack](weights, x, bias, None, leave, across=across)
 
     def after(self, x: Tensor, given: Mapping[str, Any], trace: Trace) -> Tensor:
         """See :meth:`EncoderDecoder.after`."""
-        x = self.block.norm(self.weights, "norm_decoder", x)
+        x = self.norm(self.weights, "norm_decoder", x)
         trace.state("final", x)
-        trace.outputs["lm"] = self.weights.linear("head.lm", x * self.hidden**-0.5 if self.facts.tied else x)
+        trace.outputs["lm"] = self.weights.linear("head.lm", x) * self._logit_scale()
         return x
+
+    def _logit_scale(self) -> float:
+        """What multiplies the logits: in muP by the root of the width, else of the model's where the head is shared."""
+        if not self.width:
+            return float(self.hidden**-0.5) if self.facts.tied else 1.0
+        by_d = self.config.get("scale_output_logits_by_d")
+        return (self.number("output_logits_alpha") or 1.0) / float(self.width if by_d else self.width**0.5)
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
@@ -200,6 +249,21 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
             "wrong activation": {"encoder_nonlinearity": _OTHER[self.nonlinearity], "decoder_nonlinearity": None},
             "wrong norm epsilon": {"layer_norm_epsilon": max(1e-4, 100 * self.eps)},
         }
-        if f"{self.wrapper}lm_head.weight" in self.tensors:
+        if self.width:
+            wrong |= self._mup_left_out()
+        elif f"{self.wrapper}lm_head.weight" in self.tensors:
             wrong["scale before the head wrong"] = {"share_embedding_weights": not self.facts.tied}
         return {name: {**self.config, **change} for name, change in wrong.items()}
+
+    def _mup_left_out(self) -> dict[str, dict[str, Any]]:
+        """Changes of a muP model's yaml, by the fault that they are."""
+        width = {"mup_base_d_model": self.hidden, "mup_base_d_kv": None}
+        return {
+            "scale of the width left out": width if self.width != 1 else {"scale_encoder_qk_dot_by_d": False},
+            "encoder's scores divided by the root": {
+                "scale_encoder_qk_dot_by_d": self.config.get("scale_encoder_qk_dot_by_d") is False
+            },
+            "decoder's scores divided by the root": {
+                "scale_decoder_qk_dot_by_d": self.config.get("scale_decoder_qk_dot_by_d") is False
+            },
+        }

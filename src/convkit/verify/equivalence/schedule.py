@@ -20,15 +20,22 @@ MODES: tuple[Mode, ...] = ("all", "spread", "none")
 class Schedule:
     """The kinds that wait to be planted in a layer."""
 
-    def __init__(self, mode: Mode, configs: Sequence[Kind], layers: Sequence[str], seed: int) -> None:
-        """Plant these wrong ``configs``, and what can be wrong in tensors, in these ``layers``, by their stages."""
+    def __init__(
+        self, mode: Mode, configs: Sequence[Kind], layers: Sequence[str], seed: int, more: Sequence[Kind] = ()
+    ) -> None:
+        """Plant these wrong ``configs``, and what can be wrong in tensors, in these ``layers``, by their stages.
+
+        ``more`` is what can be wrong in the tensors of this pair of models beside :data:`IN_A_LAYER`.
+        """
         self.mode, self.layers = mode, len(layers)
-        self.kinds = {kind.name: kind for kind in (*IN_A_LAYER, *configs)}
+        self.kinds = {kind.name: kind for kind in (*IN_A_LAYER, *more, *configs)}
         self.configs = list(configs)
         in_tensors = [kind.name for kind in IN_A_LAYER]
         random.Random(seed).shuffle(in_tensors)
-        #: names of those that weren't planted yet; wrong configs come first, since some matter in few layers only
-        self.waiting = [*(kind.name for kind in configs if not kind.stages.isdisjoint(layers)), *in_tensors]
+        first = [kind.name for kind in configs if not kind.stages.isdisjoint(layers)]
+        #: names of those that weren't planted yet; wrong configs come first, since some matter in few layers only, and
+        #: then what shows best where states differ most, in the first layers
+        self.waiting = [*first, *(kind.name for kind in more), *in_tensors]
         #: names of those that were
         self.planted: list[str] = []
 

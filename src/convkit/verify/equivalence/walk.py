@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convkit.errors import ConvkitError, UsageError
 from convkit.verify.equivalence.budget import slice_within
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, Kind, Place, of_configs
+from convkit.verify.equivalence.faults_of_factors import in_a_layer, outside_layers
 from convkit.verify.equivalence.faults_of_images import OF_IMAGES
 from convkit.verify.equivalence.faults_of_texts import HEADS_OF_TEXTS, TABLES_OF_TEXTS
 from convkit.verify.equivalence.findings import enter
@@ -57,7 +58,8 @@ class Walk:
         self.stages = source.stages
         self._part = part_of(self.stages, choices.stages)
         layers = [stage for stage in self.stages[: self._part[1] + 1] if stage in source.layer_stages]
-        self.schedule = Schedule(choices.faults, of_configs(target), layers, choices.seed)
+        more = in_a_layer(source, target)
+        self.schedule = Schedule(choices.faults, of_configs(target), layers, choices.seed, more)
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
         self.rows = used_rows(inputs)
@@ -116,6 +118,7 @@ class Walk:
 
         before, after = (*BEFORE_THE_LAYERS, *OF_IMAGES, *TABLES_OF_TEXTS), (*AFTER_THE_LAYERS, *HEADS_OF_TEXTS)
         outside = after if stage == self.stages[-1] else before
+        outside = (*outside, *outside_layers(source, target))
 
         def plant() -> list[Trial]:
             due = self.schedule.due(place, outside) if self.record.sound else []

@@ -6,6 +6,7 @@ example, changes nothing. It is planted in the leaves of one or two steps; every
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -199,13 +200,24 @@ def _refolded(case: Case) -> Case | None:
     return case.with_other(fold.by, changed.view(carrier(dtype)), "source")
 
 
-def _other_factor(case: Case) -> Case | None:
-    """Multiply the leaf by a number other than the right one."""
-    fold = case.step.folded
-    if not fold or fold.by:
-        return None
-    other = altered_part(fold, arguments={"factor": 2 * fold.arguments["factor"] + 1})
-    return replace(case, steps=(altered_part(case.step, folded=other), *case.steps[1:]))
+#: factors that are nearer to each other give products within the bound, in bfloat16
+_NEAR = 0.02
+
+
+def _factor(change: Callable[[float], float]) -> Callable[[Case], Case | None]:
+    """The fault that the leaf is multiplied by a number other than the right one."""
+
+    def planted(case: Case) -> Case | None:
+        fold = case.step.folded
+        if not fold or fold.by:
+            return None
+        factor = fold.arguments["factor"]
+        if math.isclose(wrong := change(factor), factor, rel_tol=_NEAR):
+            return None
+        other = altered_part(fold, arguments={"factor": wrong})
+        return replace(case, steps=(altered_part(case.step, folded=other), *case.steps[1:]))
+
+    return planted
 
 
 def _missing(case: Case) -> Case | None:
@@ -239,7 +251,9 @@ FAULTS: dict[str, Callable[[Case], Case | None]] = {
     "rows shifted by one": _shifted,
     "a tied copy changed": _drifted_copy,
     "multiplied by another leaf": _refolded,
-    "multiplied by another number": _other_factor,
+    "multiplied by another number": _factor(lambda factor: 2 * factor + 1),
+    "not multiplied": _factor(lambda factor: 1.0),
+    "multiplied twice": _factor(lambda factor: factor**2),
     "a leaf missing": _missing,
     "a leaf cast down": _cast_down,
     "heads counted wrongly": _other_heads,

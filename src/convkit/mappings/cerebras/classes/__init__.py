@@ -20,8 +20,8 @@ from convkit.config.values import AMOUNT, COUNT, FLAG, LIST, NUMBER, POSITIVE, S
 RELEASES = tuple((2, minor) for minor in range(1, 11))
 BEFORE_2_1 = (2, 1)
 
-#: why a field of muP has no counterpart
-MUP = "muP scales this model, which transformers can't express without rescaled weights: it can't be converted yet"
+#: why a field of muP has no counterpart, where it isn't one of a whole set
+MUP = "it scales the model, as muP does, but the fields of muP aren't there that its weights could be scaled by"
 
 #: the parameters of a rotary scaling, in ModelZoo's and in transformers' spelling: what each may be
 SCALING = SECTION.of(
