@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_deviations import MODELS
+from config_deviations import MODELS, PACKED
 from goldens import golden_dir
 from modelzoo import Classes, real_classes
 from recorded import family as family_of
@@ -25,7 +25,6 @@ from convkit.config.tree import dig
 from convkit.errors import ConfigError
 from convkit.generate import generate
 from convkit.mapping import Mapping
-from convkit.mapping.components import PackedTable
 from convkit.mappings import all_mappings
 from convkit.mappings.cerebras import classes
 from convkit.plan import make_plan, open_source
@@ -54,9 +53,7 @@ def is_real(table: ConfigClass | None) -> bool:
 TO_CEREBRAS = [
     mapping
     for mapping in all_mappings()
-    if mapping.left.name.startswith("hf/")
-    and not isinstance(mapping.config, PackedTable)
-    and any(map(is_real, every(mapping.config.right)))
+    if mapping.left.name.startswith("hf/") and any(map(is_real, every(mapping.config.right)))
 ]
 TABLES = [table for table in _tables(classes) if is_real(table)]
 
@@ -86,10 +83,12 @@ def sections_of(mapping: Mapping) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     folder = golden_dir("cerebras_more.tar.xz", "config/") / "config"
     for model, facts in MODELS.items():
-        if f"hf/{family_of(model)}" == mapping.left.name and (path := folder / f"{model}.jsonl").is_file():
+        (left, _), parts = PACKED.get(model, ((f"hf/{family_of(model)}", ""), ()))
+        if left == mapping.left.name and (path := folder / f"{model}.jsonl").is_file():
             for case in map(json.loads, filter(str.strip, path.read_text().splitlines())):
                 if case["dir"] == "hf->cs":
-                    for name, section in written(mapping.config, case["input"], facts):
+                    given = dict(zip(parts, case["input"], strict=True)) if parts else case["input"]
+                    for name, section in written(mapping.config, given, facts):
                         found[name].setdefault(json.dumps(section, sort_keys=True), f"{model}: {case['case']}")
     return found
 
@@ -98,12 +97,12 @@ def written(table: ConfigTable, config: dict[str, Any], facts: dict[str, Any]) -
     """The classes and sections for the current releases; nothing if we refuse the config."""
     for release in CURRENT:
         try:
-            conversion = table.begun(config, facts, release)
-            section = dig(conversion.finish().config, table.written_at)
+            converted = table.convert(config, facts, release)
         except ConfigError:
             continue
-        if is_real(conversion.target.cls):
-            yield name_of(conversion.target.cls), section
+        cls = chosen(table.right, converted.names)
+        if cls is not None and is_real(cls):
+            yield name_of(cls), dig(converted.config, table.written_at)
 
 
 @pytest.mark.golden
