@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,53 @@ def test_it_comes_back_as_the_original_says(model: str, case: str, release: str,
 
 
 @pytest.mark.golden
-def test_a_dragon_with_the_keys_of_its_class(tmp_path: Path) -> None:
-    """The original refuses them, or writes an empty model."""
-    made = there(recorded("dragon", "masked_lm_keys", "hf"), tmp_path / "m.mdl", "dragon", "2.9")
-    whole = recorded("dragon", "base", "hf-cs-2.9", "pytorch_model_to_cs-2.9.mdl")
-    with open_checkpoint(made) as ours, open_checkpoint(whole) as theirs:
-        names = [{key for key, leaf in one.leaves.items() if leaf.spec} for one in (ours, theirs)]
-        assert names[0] == names[1]
+def test_every_recorded_case_is_compared() -> None:
+    named = {(model, case) for model, case, _ in (*CASES, *CONFIGS)} | {("dpr", "projection_dim_eq")}
+    refused = {("dragon", case) for case in ("cli_name_refused", "masked_lm_keys", "masked_lm_keys_drop")}
+    assert {
+        (path.parent.name, path.name) for model in LEFT for path in recorded(model, "").iterdir()
+    } == named | refused
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("case", "pooled"), [("projection_dim_0", False), ("projection_dim_eq", True)])
+def test_a_field_that_a_bert_has_not_is_listed(case: str, pooled: bool, tmp_path: Path) -> None:
+    """The original takes it for a DPR's, and claims a pooler."""
+    source = tmp_path / "dragon"
+    shutil.copytree(recorded("dragon", "base", "hf"), source)
+    shutil.copytree(recorded("dragon", case, "hf"), source, dirs_exist_ok=True)
+    made = there(source, tmp_path / "m.mdl", "dragon", "2.9")
+    same_tensors(made, recorded("dragon", "base", "hf-cs-2.9", "flat.npz"))
+    theirs = yaml.safe_load(recorded("dragon", case, "hf-cs-2.9", "config_to_cs-2.9.yaml").read_text())["model"]
+    ours = yaml.safe_load((tmp_path / "m.yaml").read_text())["model"]
+    for name in ("q_encoder", "ctx_encoder"):
+        expected = {key: value for key, value in theirs[name].items() if key not in UNUSED | {"name"}}
+        assert expected.pop("add_pooling_layer") is pooled
+        assert {key: ours[name].get(key) for key in expected} == expected
+    with open_source(source) as opened:
+        plan = make_plan(opened, find_mapping(LEFT["dragon"], CS))
+        assert {"q_encoder.projection_dim", "ctx_encoder.projection_dim"} <= {*plan.unknown}
+    carried(made, tmp_path / "back", CS, LEFT["dragon"])
+    assert config_of(tmp_path / "back") == config_of(source)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("words", [(), ("--drop-unmatched-keys",)], ids=["", "drop"])
+def test_a_dragon_by_its_name_with_the_keys_of_its_class(words: tuple[str, ...], tmp_path: Path) -> None:
+    """The original doesn't know the name, and refuses such keys, or writes an empty model."""
+    source, whole = recorded("dragon", "masked_lm_keys", "hf"), recorded("dragon", "base", "hf-cs-2.9", "flat.npz")
+    command = ["cerebras", "convert", str(source), "--model", "dragon", "--src-fmt", "hf", "--tgt-fmt", "cs-2.9"]
+    assert main([*command, "--config", str(source), "--output-dir", str(tmp_path), *words]) == 0
+    made = tmp_path / "pytorch_model_to_cs-2.9.mdl"
+    with open_checkpoint(made) as ours, np.load(whole) as theirs:
+        assert {key for key, leaf in ours.leaves.items() if leaf.spec} == set(theirs.files)
+    assert main(["roundtrip", str(source), str(made)]) == 0
+    with open_source(source) as opened:
+        fates = make_plan(opened, find_mapping(LEFT["dragon"], CS)).fates()
+    heads = {key: fate for key, fate in fates.items() if ".cls." in key}
+    assert heads and {fate["fate"] for fate in heads.values()} == {"left behind"}
+    carried(made, tmp_path / "back", CS, LEFT["dragon"])  # with the heads
+    assert main(["diff", str(source), str(tmp_path / "back")]) == 0
 
 
 @pytest.mark.golden

@@ -82,6 +82,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConvkitError: the file doesn't exist, or isn't a dict in JSON or YAML.
     """
+    if path.is_dir():
+        raise ConvkitError("is a folder, not a config", path=path, remedy=f"name the file: {path / 'config.json'}")
     is_json = path.suffix in (".json", "")
     limit = JSON_LIMIT if is_json else YAML_LIMIT
     try:

@@ -48,7 +48,12 @@ def detect_layout(source: Source, named: str | None = None, to: str | None = Non
         get_layout(named)
     if source.config is None:
         return _layout_of_keys(source, named)
-    return layout_of_config(source.config, source.config_path, named, to)
+    try:
+        return layout_of_config(source.config, source.config_path, named, to)
+    except ConvkitError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(error.problem, path=source.path, key=error.key, remedy=error.remedy) from None
 
 
 def layout_of_config(
@@ -92,7 +97,9 @@ def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any],
     if _fits(get_layout(named), config):
         return "named by the user, and the config names no model and has only fields of it"
     foreign = _foreign(get_layout(named), config)
-    why = f"it is one of {matches[0].layout.name}" if matches else undetected.why_not(_model_named(config), foreign)
+    differing = _differing(get_layout(named), config)
+    why = undetected.why_not(_model_named(config), foreign, differing)
+    why = f"it is one of {matches[0].layout.name}" if matches else why
     raise ConvkitError(f"is not the config of a {named} checkpoint: {why}", path=path, remedy="correct --from")
 
 
@@ -196,9 +203,18 @@ def _foreign(layout: Layout, config: abc.Mapping[str, Any]) -> list[str]:
     """The fields of the model that no config class of the layout has."""
     section = dig(_at_home(layout, config), (layout.config_at or ("",))[0])
     classes = _classes(layout)
-    return (
-        [field for field in section if not any(one.find(field) for one in classes)] if isinstance(section, dict) else []
-    )
+    if not classes or not isinstance(section, dict):
+        return []
+    return [field for field in section if not any(one.find(field) for one in classes)]
+
+
+def _differing(layout: Layout, config: abc.Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The fields by which a config isn't of the layout, if others show it: what it says, and what it would say."""
+    own = _at_home(layout, config)
+    alternative = next(iter(layout.signature), {})
+    found = [(field, dig(own, field), value) for field, value in alternative.items()]
+    differing = [one for one in found if not _agrees(*one[1:])]
+    return differing if len(differing) < len(found) else []
 
 
 def _all_fields(config_class: ConfigClass, fields: abc.Iterable[str], before: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from convkit.config.tree import MISSING
 from convkit.files.config_file import no_config
 
 #: layers of T5X's scanned models, which lie on an axis of their own: no number stands in the key
@@ -35,6 +36,9 @@ def of_config(config: Mapping[str, Any], model: str | None, known: Iterable[str]
     shown = f" (model {model!r})" if model else ""
     sections = ((name, part.get("model_type")) for name, part in config.items() if isinstance(part, dict))
     parts = [f"{name} is {kind!r}" for name, kind in sections if isinstance(kind, str)]
+    if parts and (nameless := _nameless_folders(config)):
+        problem = f"{_named(nameless)} no model{shown}, but {', '.join(parts)}"
+        return problem, f"correct {' and '.join(f'{name}/config.json' for name in nameless)}: model_type is missing"
     if parts:
         remedy = "save the part that is to be converted alone (in transformers: save_pretrained of that part)"
         return f"is a model of several parts{shown}: {', '.join(parts)}", remedy
@@ -44,13 +48,26 @@ def of_config(config: Mapping[str, Any], model: str | None, known: Iterable[str]
     return "isn't of a known model family, names no model, and fits no layout", f"say which it is: --from; {families}"
 
 
-def why_not(model: str | None, foreign: Iterable[str]) -> str:
+def _nameless_folders(config: Mapping[str, Any]) -> list[str]:
+    """The folders of components whose own configs don't name their model."""
+    apart = all(isinstance(part, dict) for part in config.values())
+    return [name for name, part in config.items() if "model_type" not in part] if apart else []
+
+
+def _named(folders: list[str]) -> str:
+    return f"the config{'s' if folders[1:] else ''} of {' and '.join(folders)} {'name' if folders[1:] else 'names'}"
+
+
+def why_not(model: str | None, foreign: Iterable[str], differing: Iterable[tuple[str, Any, Any]]) -> str:
     """Why a config isn't of the layout that the user names.
 
     Args:
         model: what it calls its model, if it does.
         foreign: its fields that the layout's classes don't have.
+        differing: fields by which it isn't of the layout, though others show it: what it says, what it would say.
     """
+    for field, found, value in differing:
+        return f"{field} is {found!r}, not {value!r}" if found is not MISSING else f"it has no {field} ({value!r})"
     if model:
         return f"it names the model {model!r}"
     names = list(foreign)

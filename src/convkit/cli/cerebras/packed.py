@@ -46,6 +46,8 @@ def check_given(path: Path, config: Path, model: Model) -> None:
     if not has_parts(path, model):
         remedy = f"name the folder that holds {_listed(wanted)}"
         raise ConvkitError(f"isn't the folder of a packed {model.name}", path=path, remedy=remedy)
+    if lacking := [name for name in wanted if not (path / name / CONFIG).is_file()]:
+        raise ConvkitError(f"holds no {CONFIG}", path=path / lacking[0], remedy="add the component's config")
     if config.resolve() != path.resolve():
         remedy = f"name the folder of both as --config, too: {path}"
         raise ConvkitError(f"isn't the folder in which the parts of {model.name} lie", path=config, remedy=remedy)

@@ -10,7 +10,7 @@ Either format reads safetensors and files of ``torch.save``, single files or sha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from convkit.formats.folders.checkpoint import FoldersCheckpoint
 from convkit.formats.folders.configs import CONFIG, PREPROCESSORS, documents, read_configs
 from convkit.formats.folders.writer import FoldersWriter
 from convkit.formats.plain.shards import INDEX
+from convkit.formats.surroundings import surroundings
 from convkit.formats.torch import format as torch_format
 
 #: what a component may be called: a folder of another name, such as ``checkpoint-100``, isn't one
@@ -47,26 +48,33 @@ class Folders(Format):
         self.summary = f"component folders, each {inner.name} with its config.json (Hugging Face)"
 
     def detect(self, path: Path) -> str | None:
-        """Recognise a folder with at least two checkpoints in it, all of them called as components usually are."""
+        """Recognise a folder with at least two components in it, if all checkpoints in it are called like components.
+
+        One whose weights are missing counts: :meth:`open` says so.
+        """
         if not path.is_dir() or any(found.detect(path) for found in _FORMATS):
             return None
         parts = dict(_components(path))
-        if not all(map(_ROLE.fullmatch, parts)):
+        if not parts or not all(map(_ROLE.fullmatch, parts)):
             return None
         inner = {format.name for format in parts.values()}
         own = inner == {"torch"} if self.inner is torch_format.FORMAT else "safetensors" in inner
-        return f"the folder holds the checkpoints {', '.join(parts)}" if len(parts) > 1 and own else None
+        several = len(parts) + len(_without_weights(path, parts)) > 1
+        return f"the folder holds the checkpoints {', '.join(parts)}" if several and own else None
 
     def open(self, path: Path) -> Checkpoint:
         """Open every component.
 
         Raises:
-            ConvkitError: there is none, one can't be opened, or one has no config though others have.
+            ConvkitError: there is none, one can't be opened, or one has no config or no weights though others have.
         """
         found = dict(_components(path))
         if not found:
             remedy = "name the folder that holds the components' folders"
             raise ConvkitError("holds no folder with a checkpoint", path=path, remedy=remedy)
+        if lacking := _without_weights(path, found):
+            problem, remedy = surroundings(path / lacking[0], lambda inner: None)
+            raise ConvkitError(problem, path=path / lacking[0], remedy=remedy)
         with ExitStack() as opened:
             parts = {name: opened.enter_context(format.open(path / name)) for name, format in found.items()}
             config, others = read_configs(path, parts), list(_others(path, parts))
@@ -105,6 +113,12 @@ def _components(path: Path) -> Iterator[tuple[str, Format]]:
         for folder in folders:
             if (format := next((one for one in _FORMATS if one.detect(folder)), None)) is not None:
                 yield folder.name, format
+
+
+def _without_weights(path: Path, parts: Collection[str]) -> list[str]:
+    """The folders beside the components that are called and configured like one, and hold no checkpoint."""
+    folders = (entry.parent for entry in sorted(path.glob(f"*/{CONFIG}")))
+    return [one.name for one in folders if one.name not in parts and _ROLE.fullmatch(one.name)]
 
 
 def _others(path: Path, parts: Mapping[str, Checkpoint]) -> Iterator[str]:

@@ -61,12 +61,18 @@ def _pooler_to_hf(values: Values, names: Values) -> Answer:
     if pooler not in ("cls", "ffn_pooler"):
         remedy = "transformers' encoders give what the first token becomes, behind a projection if there is one"
         raise ConfigError(f"is {pooler!r}", key="pooler_type", remedy=remedy)
-    projected = all(names.get(f"{part}.projected", False) for part in ENCODERS)
+    projected = [part for part in ENCODERS if f"{part}.projected" in names]
+    if pooler == "ffn_pooler" and not projected:
+        raise ConfigError(
+            "is 'ffn_pooler', but a BERT has no projection", key="pooler_type", remedy="it may be a DPR's"
+        )
+    without = [part for part in ENCODERS if not names.get(f"{part}.projected", False)]
     if names["release"] and names["release"] < (2, 3):
         return Answer()
-    has = "have" if projected else "haven't"
-    corrected = f"the config says pooler_type = {pooler}, the encoders {has} a projection each: corrected"
-    return Answer(warnings=() if projected == (pooler == "ffn_pooler") else (corrected,))
+    if pooler == "ffn_pooler":
+        return Answer(claims={f"{part}.projected": "pooler_type = ffn_pooler" for part in without})
+    corrected = f"the config says pooler_type = {pooler}, the encoders have a projection each: corrected"
+    return Answer(warnings=() if without else (corrected,))
 
 
 ROWS: tuple[Row, ...] = (

@@ -26,7 +26,7 @@ CS = Cs(
     {"norm": "post"},
     ("BertModel", "dpr"),
     yaml="bert_model",
-    fields={"model.add_pooling_layer": None, "model.q_encoder": None},  # which a whole model has
+    fields={"model.add_pooling_layer": None, "model.q_encoder": None, "model.encoder": None},  # of whole models
     since=(2, 3),
 )
 
