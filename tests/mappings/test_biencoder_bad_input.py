@@ -85,7 +85,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "a BERT beside it": (config("ctx_encoder", model_type="bert"), "ctx_encoder.model_type is 'bert', not 'dpr'"),
     "no projection": (
         config("q_encoder", projection_dim=36),
-        "q_encoder.question_encoder.encode_proj.weight: is missing though the config says q_encoder.projection_dim = 36",
+        "encode_proj.weight: is missing though the config says q_encoder.projection_dim = 36",
     ),
     "a narrower projection": (config("ctx_encoder", projection_dim=14), "ctx_encoder.projection_dim: is 14, but"),
     "other sizes": (config("q_encoder", hidden_size=24), "q_encoder.hidden_size: is 24"),
