@@ -17,6 +17,7 @@ from convkit.files.config_file import find_config, no_config, read_config
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
+from convkit.oracles.cerebras.releases import as_today, fields_today, split_layout
 from convkit.oracles.devices import check_device
 from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
 from convkit.oracles.stage_tensors import StageTensors
@@ -115,12 +116,13 @@ def open_model(
     """
     check_device(device)
     with ExitStack() as failed:
-        checkpoint = wrapping.off(failed.enter_context(open_checkpoint(path, format)))
-        model = _described(checkpoint, path, layout or _recorded_layout(path), config)
+        name, release = split_layout(layout or _recorded_layout(path))
+        checkpoint = as_today(wrapping.off(failed.enter_context(open_checkpoint(path, format))), release)
+        model = _described(checkpoint, path, name, config)
         if model.layout not in layouts():
             remedy = f"these can be run: {', '.join(layouts())}"
             raise ConvkitError(f"no oracle runs {model.layout}", path=path, remedy=remedy)
-        family, fields = get_oracle(model.layout), model.fields
+        family, fields = get_oracle(model.layout), fields_today(model.fields, release)
         below = recognise(checkpoint.leaves).within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
         read = ReadTensors(checkpoint, within, without=without, algorithm=algorithm)

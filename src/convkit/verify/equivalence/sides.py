@@ -10,9 +10,10 @@ from typing import Any
 
 from convkit.checkpoint.wrapping import PLAIN
 from convkit.files.receipt import CONVERSION, read_receipt
+from convkit.oracles.cerebras.releases import split_layout
 from convkit.oracles.opening import Opened, open_model
 from convkit.verify.configs import other_config
-from convkit.verify.documents import Described, read_plan
+from convkit.verify.documents import Described, Side, read_plan
 from convkit.verify.equivalence.deviations import Basis, basis_of
 from convkit.verify.equivalence.recorded_digests import algorithm_of
 
@@ -52,6 +53,12 @@ def _lacking(plan: Described) -> list[str]:
     return [f"the source has no {key}, though {why}: accepted" for key, why in plan.missing.items()]
 
 
+def _layout(said: str | None, recorded: Side | None) -> str | None:
+    """The layout of a side: what is said, with the release that the receipt records of it."""
+    known = recorded.layout if recorded else None
+    return known if known and said in (None, split_layout(known)[0]) else said
+
+
 @contextmanager
 def opened(
     source: Path,
@@ -76,7 +83,7 @@ def opened(
     with (
         open_model(
             source,
-            layout=from_layout or (plan.source.layout if plan else None),
+            layout=_layout(from_layout, plan.source if plan else None),
             config=source_config,
             format=source_format or (plan.source.format if plan else None),
             lenient=True,
@@ -87,7 +94,7 @@ def opened(
         ) as ours,
         open_model(
             target,
-            layout=to_layout or (plan.target.layout if plan else None),
+            layout=_layout(to_layout, plan.target if plan else None),
             config=target_config,
             algorithm=algorithm,
             device=device,
