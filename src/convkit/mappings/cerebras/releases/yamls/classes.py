@@ -114,11 +114,16 @@ def model_of(document: Document) -> Model | None:
     return next((one for one in found if not one.shown_by or any(name in model for name in one.shown_by)), None)
 
 
+def default_of(document: Document, name: str) -> Any:
+    """What a field of the model's section is in a yaml of 2.2 that leaves it out; None if no class says it."""
+    model = model_of(document)
+    field = model.config.find(name) if model else None
+    return field.default_in((2, 2)) if field else None
+
+
 def half_precision(document: Document) -> str | None:
     """The half precision of a yaml of 2.2 that leaves it out, where it isn't the one of a trainer, float16."""
-    model = model_of(document)
-    field = model.config.find("fp16_type") if model else None
-    default = field.default_in((2, 2)) if field else None
+    default = default_of(document, "fp16_type")
     return default if isinstance(default, str) and default != "float16" else None
 
 
@@ -167,6 +172,8 @@ def fitted(document: Document, before: Release, after: Release) -> None:
             if path == "name":  # a step's matter
                 continue
             _fit(source, path, field, after)
+        if before < STRICT <= after and not document.family.startswith("dpo-"):
+            _warn_of_unknown(source, cls)
 
 
 def _parts(document: Document) -> Iterator[tuple[str, ConfigClass]]:
@@ -202,6 +209,13 @@ def _fit(source: Source, path: str, field: ClassField, after: Release) -> None:
         old, new = field.default_in(source.release), field.default_in(after)
         if not (_is_alike(field, old, new) or old in (REQUIRED, ABSENT) or callable(old) or callable(new)):
             plant(section, path, old)
+
+
+def _warn_of_unknown(source: Source, cls: ConfigClass) -> None:
+    """Name the fields that no release's class has, which the next one rejects."""
+    known = {name.partition(".")[0] for name in cls.names}
+    if unknown := [str(name) for name in dig(source.config, source.at) if name not in known]:
+        source.warnings.append(f"{cls.name} has no field {', '.join(unknown)}: since 2.4 it rejects them")
 
 
 def _is_alike(field: ClassField, old: Any, new: Any) -> bool:

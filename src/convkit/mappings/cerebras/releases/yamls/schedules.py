@@ -5,6 +5,7 @@ Facts: ModelZoo 2.10.0, ``trainer/utils.py``; the schedulers of cerebras.pytorch
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from convkit.config.values import NUMBER, KindError, shown
@@ -93,8 +94,17 @@ def schedule_down(made: Any, *, scaled: bool = False) -> Any:
         return {"scheduler": name, **arguments}
     inner = [schedule_down(one) for one in listed]
     chained = name == _CHAINED
-    sayable = inner and arguments.keys() == {"schedulers"} and all(isinstance(one, dict) for one in inner)
+    more = arguments.keys() - {"schedulers"}
+    said = not more or (more == {"milestones"} and arguments["milestones"] == _milestones(inner))
+    sayable = inner and said and all(isinstance(one, dict) for one in inner)
     if sayable and (chained or (name == _LISTED and len(inner) > 1)):
         return [one | {"main_scheduler": "chained"} for one in inner] if chained else inner
     kept = [one if isinstance(one, dict) else had for one, had in zip(inner, listed, strict=True)]
     return {"scheduler": name, **arguments, "schedulers": kept}
+
+
+def _milestones(schedules: list[Any]) -> list[Any] | None:
+    """Where schedules follow one another, by their lengths, which say it anyway; None if one doesn't say its own."""
+    lengths = [one.get("total_iters") if isinstance(one, dict) else None for one in schedules[:-1]]
+    whole = [length for length in lengths if type(length) is int]
+    return list(accumulate(whole)) if len(whole) == len(lengths) else None

@@ -31,8 +31,12 @@ def trainer_down(document: Document) -> None:
     new["model"] = _taken(trainer, "init.model")
     _loaders(trainer, new)
     _optimized(trainer, new)
+    if _is_default(dig(trainer, "init.precision")):
+        trainer["init"]["precision"]["enabled"] = True
     for path, old in INIT:
         _put(new, old, _taken(trainer, f"init.{path}"))
+    if "target_device" not in new.get("runconfig", {}):
+        _put(new, "runconfig.target_device", _taken(trainer, "init.device"))
     for listed, table in (("callbacks", CALLBACKS), ("loggers", LOGGERS)):
         objects = dig(trainer, f"init.{listed}")
         if isinstance(objects, list):
@@ -48,6 +52,11 @@ def trainer_down(document: Document) -> None:
     left = list(_left(trainer))
     if left:
         document.warnings.append(f"yamls before 2.3 have no place for {', '.join(left)}: left out")
+
+
+def _is_default(precision: Any) -> bool:
+    """Whether half precision is on because a trainer's section doesn't say otherwise."""
+    return isinstance(precision, dict) and bool(precision) and "enabled" not in precision
 
 
 def _left(trainer: Section) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from convkit.config.tree import MISSING, dig, paths_of, plant
 from convkit.config.values import shown
 from convkit.errors import ConfigError
-from convkit.mappings.cerebras.releases.yamls.classes import half_precision
+from convkit.mappings.cerebras.releases.yamls.classes import default_of, half_precision
 from convkit.mappings.cerebras.releases.yamls.document import Document
 from convkit.mappings.cerebras.releases.yamls.places import (
     BIGCODE,
@@ -39,9 +39,10 @@ def trainer_up(document: Document) -> None:
     """
     if "trainer" in document.config or _is_of_a_model(document.config):
         return
-    half = half_precision(document)
-    if document.model.get("mixed_precision") is True and document.model.get("fp16_type") is None and half:
-        document.model["fp16_type"] = half
+    model, half = document.model, half_precision(document)
+    if model.get("mixed_precision") is True and model.get("fp16_type") is None and half:
+        model["fp16_type"] = half
+    mixed = default_of(document, "mixed_precision")
     schedules = _schedules(document)
     init: Section = {}
     log_loss_scale = document.section("optimizer").get("log_summaries", MISSING)
@@ -51,6 +52,8 @@ def trainer_up(document: Document) -> None:
             plant(init, path, value)
     if _is_said(log_loss_scale):
         plant(init, "precision.log_loss_scale", log_loss_scale)
+    if "precision" in init and isinstance(mixed, bool):  # a trainer's is on where it has the section
+        init["precision"].setdefault("enabled", mixed)
     init["model"] = document.config.pop("model", {})
     if optimizer := document.config.pop("optimizer", None):
         init["optimizer"] = _named(optimizer)
