@@ -43,6 +43,10 @@ _ENCODERS = ("q_encoder", "ctx_encoder")
 _CLASS_TOKEN = "vit_model.embedding_layer.cls_embedding"
 #: what only a model of text and images has
 _IMAGE = "image_model.class_embedding"
+#: what a language model has beside an image's model
+_TEXT = "text_model.embedding_layer.word_embeddings.weight"
+#: sections of a model's parts
+_PARTS = ("image_model", "text_model")
 
 
 def _cerebras(keys: Collection[str], config: Config) -> str:
@@ -63,6 +67,8 @@ def _cerebras(keys: Collection[str], config: Config) -> str:
         return "cerebras/clip-vit" if config.get("use_post_embed_layer_norm") else "cerebras/vit"
     if any(key.endswith(_IMAGE) for key in keys):
         return "cerebras/mllama"
+    if any(key.endswith(_TEXT) for key in keys):
+        return f"cerebras/{'multimodal_simple' if 'image_model_list' in config else 'llava'}"
     if encoders := {end for end in _RETRIEVER if any(key.endswith(end) for key in keys)}:
         return "cerebras/dpr" if len(encoders) == 1 else "cerebras/dpr-biencoder"
     name = config.get("name")
@@ -87,6 +93,8 @@ def _hf(keys: Collection[str], config: Config) -> str:
     encoders = [encoder for name in _ENCODERS if isinstance(encoder := config.get(name), Mapping)]
     if len(encoders) == len(_ENCODERS):
         return "hf/dragon-biencoder" if encoders[0].get("model_type") == "bert" else "hf/dpr-biencoder"
+    if all(isinstance(config.get(name), Mapping) for name in _PARTS):
+        return "hf/llava"
     if named == "gpt2" and config.get("attention_head_type") == "multiquery":
         return "hf/santacoder"
     other = next((layout for layout, family in hf.FAMILIES.items() if named in family.also), "")

@@ -220,10 +220,12 @@ class ReadTensors(OnDemand):
 
 
 class Within(OnDemand):
-    """The tensors whose keys begin with a prefix, under the rest of their keys; what is there may change."""
+    """The tensors whose keys begin with a prefix, under the rest of their keys, except those that then begin with one
+    of ``without``; what is there may change.
+    """
 
-    def __init__(self, whole: Mapping[str, Tensor], prefix: str) -> None:
-        self._whole, self._prefix = whole, prefix
+    def __init__(self, whole: Mapping[str, Tensor], prefix: str, without: tuple[str, ...] = ()) -> None:
+        self._whole, self._prefix, self._without = whole, prefix, without
 
     def __getitem__(self, key: str) -> Tensor:
         return self._whole[self._prefix + key]
@@ -239,13 +241,15 @@ class Within(OnDemand):
         return self._whole.device if isinstance(self._whole, OnDemand) else CPU
 
     def __iter__(self) -> Iterator[str]:
-        return (key.removeprefix(self._prefix) for key in self._whole if key.startswith(self._prefix))
+        own = (key.removeprefix(self._prefix) for key in self._whole if key.startswith(self._prefix))
+        return (key for key in own if not key.startswith(self._without))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._prefix + key in self._whole
+        seen = isinstance(key, str) and not key.startswith(self._without)
+        return seen and f"{self._prefix}{key}" in self._whole
 
     def shape(self, key: str) -> tuple[int, ...]:
         """See :meth:`OnDemand.shape`."""

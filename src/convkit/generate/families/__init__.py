@@ -13,6 +13,7 @@ from convkit.generate.families.gemma2 import Gemma2
 from convkit.generate.families.gpt import Codegen, Gpt2, GptBigcode, Gptj
 from convkit.generate.families.gpt_neox import GptNeox
 from convkit.generate.families.llama_like import Llama, Mistral, Mixtral
+from convkit.generate.families.llava import Llava
 from convkit.generate.families.mllama import Mllama
 from convkit.generate.families.roberta import Roberta
 from convkit.generate.families.t5 import T5
@@ -45,6 +46,7 @@ FAMILIES: dict[str, type[AnyFamily | OldCerebras | Training | OrbaxTraining]] = 
     "vit": Vit,
     "clip-vit": ClipVit,
     "mllama": Mllama,
+    "llava": Llava,
     "t5": T5,
     "falcon": Falcon,
     "cerebras-old": OldCerebras,

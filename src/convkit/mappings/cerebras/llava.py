@@ -115,6 +115,9 @@ def feature_layer(layer: str, before: str = "") -> Coupled:
 
     def to_hf(values: Values, names: Values) -> Answer:
         stated, layers = next(iter(values.items()), None), names[f"{IMAGE}.layers"]
+        if before and (stated is None or stated[1] is None):
+            remedy = "add it: -1 for the last layer; without it, ModelZoo takes what a norm makes of that"
+            raise ConfigError("is missing", key=layer, remedy=remedy)
         field, number = stated or (layer, -1)
         if type(number) is not int or not -layers <= number < layers:
             raise ConfigError(

@@ -25,8 +25,10 @@ from convkit.oracles.tensors import shape_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ENCODER = "vit_model.encoder."
+_ENCODER = "encoder."
 _LAYER = f"{_ENCODER}transformer_encoder.layers.{{i}}."
+#: the model within a classifier
+_TRUNK = "vit_model."
 #: of the norm after the embedding, whatever the yaml says of the others
 _EPSILON = 1e-5
 
@@ -64,7 +66,8 @@ class CerebrasVision(CerebrasOracle, Stack):
         "use_masked_patches": False,
     }
     covered: ClassVar[dict[str, tuple[Any, ...]]] = {"use_conv_patchified_embedding": (True,)}
-    layer_modules: ClassVar[dict[str, str]] = encoder_layer(_LAYER)
+    layer_modules: ClassVar[dict[str, str]] = encoder_layer(_TRUNK + _LAYER)
+    trunk: ClassVar[str] = _TRUNK
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:
         super().__init__(config, tensors, path)
@@ -74,7 +77,7 @@ class CerebrasVision(CerebrasOracle, Stack):
         if self.nonlinearity.endswith("glu"):
             raise self.uncovered("nonlinearity", self.nonlinearity)
         self.pooler_act = activation(self.config.get("pooler_nonlinearity") or self.nonlinearity)
-        self.wrapper, _ = find_prefix(tensors, ["vit_model."], "embedding_layer.cls_embedding")
+        self.wrapper, _ = find_prefix(tensors, [self.trunk], "embedding_layer.cls_embedding")
         image, patch = (self._sides(*size) for size in (("image_size", 224), ("patch_size", 16)))
         self.grid = (image[0] // patch[0], image[1] // patch[1])
         self.facts = Facts(
@@ -101,7 +104,7 @@ class CerebrasVision(CerebrasOracle, Stack):
 
     def _claim(self) -> None:
         facts, hidden, at = self.facts, self.hidden, self.wrapper
-        embedding = f"{at}vit_model.embedding_layer."
+        embedding, encoder = f"{at}{self.trunk}embedding_layer.", f"{at}{self.trunk}{_ENCODER}"
         self.expect(f"{embedding}linear_proj.weight", (hidden, facts.image[0], *facts.patch))
         self.roles["patches.weight"] = Cut(f"{embedding}linear_proj.weight", ins=(1, 2, 3))
         if self.value("use_embed_proj_bias"):
@@ -115,11 +118,9 @@ class CerebrasVision(CerebrasOracle, Stack):
         if self.value("use_post_embed_layer_norm"):
             self.claim_norm("norm_embedding", f"{embedding}post_embed_ln", hidden)
         self.claim_encoder_layers(at, hidden, self.value("filter_size"))
-        self.claim_norm("norm_final", f"{at}{_ENCODER}transformer_encoder.norm", hidden)
+        self.claim_norm("norm_final", f"{encoder}transformer_encoder.norm", hidden)
         if self.value("use_encoder_pooler_layer"):
-            self.claim_linear(
-                "pooler", f"{at}{_ENCODER}pooler.pooler.ffn.0.linear_layer", hidden, hidden, self.biases()[2]
-            )
+            self.claim_linear("pooler", f"{encoder}pooler.pooler.ffn.0.linear_layer", hidden, hidden, self.biases()[2])
         head = f"{at}classifier.classifier.ffn.0.linear_layer"
         if f"{head}.weight" in self.tensors:
             rows = self.number("num_classes", shape_of(self.tensors, f"{head}.weight")[0])
@@ -199,3 +200,10 @@ class CerebrasClip(CerebrasVision):
     def show(self, x: Tensor, token: Tensor, trace: Trace) -> None:
         """See :meth:`CerebrasVision.show`: CLIP norms the class token alone."""
         trace.state("pooled", token)
+
+
+class CerebrasTower(CerebrasClip):
+    """The same as a part of a larger model, without a prefix of its own."""
+
+    trunk = ""
+    layer_modules: ClassVar[dict[str, str]] = encoder_layer(_LAYER)

@@ -81,7 +81,7 @@ class Parts:
             return self.left(hidden_states)
 
         layers = {layer: partial(record, i) for i, layer in enumerate(self.layers)}
-        with _instead(self._nothing_before() | layers), suppress(_Stopped):
+        with instead(self._nothing_before() | layers), suppress(_Stopped):
             self.model(**inputs)
         return found
 
@@ -103,15 +103,25 @@ class Parts:
 
         before = dict.fromkeys(self.layers[:layer], self._passed)
         before |= {self.layers[i]: partial(self._returning, hidden) for i, hidden in returned.items()}
-        with _instead(before | {self.layers[layer]: stop}), suppress(_Stopped):
+        with instead(before | {self.layers[layer]: stop}), suppress(_Stopped):
             self.model(**inputs)
         return found[0]
 
     def leaving(self, inputs: Mapping[str, Tensor], hidden: Tensor, last: int = -1) -> Any:
         """What the model returns if its last layer, or the ``last`` that it calls, returns these hidden states."""
         layers = dict.fromkeys(self.layers, self._passed) | {self.layers[last]: partial(self._returning, hidden)}
-        with _instead(self._nothing_before() | layers):
+        with instead(self._nothing_before() | layers):
             return self.model(**inputs)
+
+    @contextmanager
+    def idle(self, returned: Mapping[int, Tensor]) -> Iterator[None]:
+        """Neither the layers nor what is before them do anything for a while, except that layers return these hidden
+        states, by their numbers.
+        """
+        layers = dict.fromkeys(self.layers, self._passed)
+        layers |= {self.layers[i]: partial(self._returning, hidden) for i, hidden in returned.items()}
+        with instead(self._nothing_before() | layers):
+            yield
 
     def _returning(self, hidden: Tensor, *_: Any, **__: Any) -> Any:
         return self.left(hidden)
@@ -141,7 +151,7 @@ def _nothing(module: Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _instead(forwards: Mapping[Module, Callable[..., Any]]) -> Iterator[None]:
+def instead(forwards: Mapping[Module, Callable[..., Any]]) -> Iterator[None]:
     """Modules compute something else for a while."""
     for module, forward in forwards.items():
         module.forward = forward

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from convkit.verify.equivalence.faults import Changes, Kind, Place, roll, without_gates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: gates of positions
 _GATES = ("tile_positions.gate", "tiles_before.gate", "tiles_after.gate")
@@ -14,9 +18,36 @@ def _without_gates_of_positions(place: Place) -> Changes:
     return without_gates(filter(place.reads, _GATES), place)
 
 
-def _without_bias(role: str, place: Place) -> Changes:
-    """Set a bias to zero."""
-    return {role: place.oracle.part(role) * 0} if place.reads(role) else {}
+def _of_projector(end: str, place: Place) -> list[str]:
+    """The roles of all layers of the projector."""
+    return [
+        role
+        for role in place.oracle.roles
+        if role.startswith("projector.") and role.endswith(end) and place.reads(role)
+    ]
+
+
+def _without_biases(place: Place) -> Changes:
+    """Set the projector's biases to zero."""
+    return {role: place.oracle.part(role) * 0 for role in _of_projector("bias", place)}
+
+
+def _layers_in_another_order(place: Place) -> Changes:
+    """Give a layer of the projector what the one before it has, the first what the last one has, if it fits."""
+    oracle = place.oracle
+    changes: dict[str, Tensor] = {}
+    for end in ("weight", "bias"):
+        roles = _of_projector(end, place)
+        for role, other in zip(roles, [*roles[-1:], *roles[:-1]], strict=True):
+            if oracle.part_shape(role) == oracle.part_shape(other):
+                changes[role] = oracle.part(other)
+    return changes
+
+
+def _transposed_projector(place: Place) -> Changes:
+    """Transpose the projector's square weights, which their shapes don't show."""
+    weights = {role: place.oracle.part(role) for role in _of_projector("weight", place)}
+    return {role: weight.T for role, weight in weights.items() if weight.shape[0] == weight.shape[1]}
 
 
 def _class_token_last(place: Place) -> Changes:
@@ -53,7 +84,9 @@ OF_IMAGES = (
             ("later", "tiles_after"),
         )
     ),
-    Kind("drop the bias of the projector", partial(_without_bias, "projector.bias")),
+    Kind("drop the bias of the projector", _without_biases),
+    Kind("layers of the projector in another order", _layers_in_another_order),
+    Kind("transpose the square weights of the projector", _transposed_projector),
     Kind("transpose the patches", partial(_turned_patches, (0, 2, 1))),
     Kind("channels of the patches last for first", partial(_turned_patches, (1, 2, 0))),
 )
