@@ -36,6 +36,9 @@ Kind = Literal[
     "too few faults",
     "missed fault",
     "deviation",
+    "another source",
+    "another plan",
+    "another result",
 ]
 
 

@@ -214,6 +214,11 @@ COMMANDS: dict[str, Command | Group] = {
                 "check signatures, every file, and what a policy asks for",
                 "audit verify smollm.mdl --public-key k.pub.pem",
             ),
+            "rederive": Command(
+                "audit.rederive",
+                "make an output again from its source, and compare leaves or bytes",
+                "audit rederive smollm smollm.mdl --public-key k.pub.pem",
+            ),
         },
     ),
     "table": Command(

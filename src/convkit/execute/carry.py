@@ -21,7 +21,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convkit.checkpoint import Checkpoint, Tensors, Writer
 from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
@@ -32,11 +32,21 @@ from convkit.execute.gather import Gather
 from convkit.execute.job import Held, Job
 from convkit.execute.origins import Origins
 from convkit.execute.runs import Range, cut, slabs
-from convkit.files.staging import Staging, StaleError
+from convkit.files.staging import StaleError
 from convkit.mapping.ops import Overflow
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class Journal(Protocol):
+    """What remembers the leaves that are finished, so that a killed run resumes."""
+
+    #: the entry of each leaf that a killed run had finished
+    finished: dict[str, Any]
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Remember that a leaf is finished."""
 
 
 class Carrier:
@@ -49,7 +59,7 @@ class Carrier:
 
     def __init__(
         self,
-        staging: Staging,
+        journal: Journal,
         source: Checkpoint,
         *,
         threads: int,
@@ -57,7 +67,7 @@ class Carrier:
         progress: Progress | None = None,
         allow_overflow: bool = False,
     ) -> None:
-        self.staging = staging
+        self.journal = journal
         self.source = source
         self.threads = threads
         self.algorithm = algorithm
@@ -125,7 +135,7 @@ class Carrier:
 
     def _left_to_make(self, jobs: Sequence[Job]) -> list[Job]:
         """Take over what the journal has, if it was made of the source as it is now; return the other jobs."""
-        found = [(job, self.staging.finished.get(_journal_key(job))) for job in jobs]
+        found = [(job, self.journal.finished.get(_journal_key(job))) for job in jobs]
         taken = [(job, entry) for job, entry in found if entry is not None]
         with workers(self.threads, sum(job.spec.nbytes for job, _ in taken)) as pool:
             for (job, entry), sources in zip(
@@ -175,7 +185,7 @@ class Carrier:
                 self.digests.setdefault(job.role, {})[job.key] = digest
                 lost = [job.overflow.count, job.overflow.largest]
                 entry = {"key": _journal_key(job), "digest": digest, "sources": sources}
-                self.staging.record(entry | ({"overflow": lost} if job.overflow.count else {}))
+                self.journal.record(entry | ({"overflow": lost} if job.overflow.count else {}))
                 self.peak = max(self.peak, _anonymous_bytes())
 
     def _check_overflow(self, key: str, dtype: str, lost: Overflow) -> None:

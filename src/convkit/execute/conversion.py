@@ -106,6 +106,24 @@ def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) ->
     }
 
 
+def opened_earlier(source: Source, plan: Plan, stack: ExitStack) -> Checkpoint | None:
+    """The complement of the conversion that this one undoes, if the target needs any of it; ``stack`` closes it."""
+    if not any(from_complement(stage) for stage in plan.stages):
+        return None
+    return stack.enter_context(open_checkpoint(complement_path(source.path), COMPLEMENT_FORMAT))
+
+
+def digest_values(carrier: Carrier, source: Source, plan: Plan) -> None:
+    """Digest the values of both sides, and tied leaves, which are made once."""
+    digests, algorithm = carrier.digests, carrier.algorithm
+    for role, leaves in (("source", source.checkpoint.leaves), ("target", plan.target_leaves)):
+        for key, leaf in leaves.items():
+            if leaf.spec is None:
+                digests[role][key] = digest_value(algorithm, json_value(leaf.value))
+            elif leaf.same_as and key not in digests[role]:
+                digests[role][key] = digests[role][leaf.same_as]
+
+
 class _Conversion:
     """One plan over one staged output."""
 
@@ -131,7 +149,7 @@ class _Conversion:
     def run(self) -> dict[str, Any]:
         output, plan = self.output, self.plan
         with self.stack:
-            links = links_of(plan, self.source.checkpoint, self._earlier())
+            links = links_of(plan, self.source.checkpoint, opened_earlier(self.source, plan, self.stack))
             self.source.checkpoint.check_sums(self.carrier.threads)
             kept = complement_of(links)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
@@ -145,7 +163,7 @@ class _Conversion:
             own = [job for job in jobs_of(links) if written[job.key].same_as is None]
             self.carrier.make([*own, *kept.jobs], self.writers)
             self.carrier.digest_source()
-            self._digest_values()
+            digest_values(self.carrier, self.source, plan)
             for writer in self.writers.values():
                 writer.commit()
         unforeseen = _unforeseen(kept.unforeseen, plan)
@@ -181,22 +199,6 @@ class _Conversion:
         carried = target.carried_over(self.source.checkpoint.metadata, self.plan.moved(), leaves)
         config = (self.plan.target_config or None) if target.holds_config else None
         return replace(self.options, metadata={**carried, **self.options.metadata}, config=config)
-
-    def _earlier(self) -> Checkpoint | None:
-        """The complement of the conversion that this one undoes, if the target needs any of it."""
-        if not any(from_complement(plan) for plan in self.plan.stages):
-            return None
-        return self.stack.enter_context(open_checkpoint(complement_path(self.source.path), COMPLEMENT_FORMAT))
-
-    def _digest_values(self) -> None:
-        """Digest the values of both sides, and tied leaves, which were written once."""
-        digests, algorithm = self.carrier.digests, self.carrier.algorithm
-        for role, leaves in (("source", self.source.checkpoint.leaves), ("target", self.plan.target_leaves)):
-            for key, leaf in leaves.items():
-                if leaf.spec is None:
-                    digests[role][key] = digest_value(algorithm, json_value(leaf.value))
-                elif leaf.same_as and key not in digests[role]:
-                    digests[role][key] = digests[role][leaf.same_as]
 
     # --- what lies beside ----------------------------------------------------------------------------
 

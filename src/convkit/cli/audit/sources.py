@@ -39,6 +39,16 @@ def source_of(evidence: Evidence, folder: Path | None = None) -> Source:
     return Source(named, _digested(path, files), "its leaves are those that were converted, compared when signed")
 
 
+def digests_now(path: Path, signed: Mapping[str, str]) -> dict[str, str]:
+    """The sha256 of the files of a source as they are now: of a folder all, of a file those that are signed."""
+    if not path.exists():
+        raise ConvkitError("no such file or folder", path=path, remedy="check the path")
+    if path.is_dir():
+        return _digested(path, {name: file for name, file in files_in(path).items() if file.is_file()})
+    beside = [path, *(path.parent / name for name in signed)]
+    return _digested(path, {file.name: file for file in beside if file.is_file()})
+
+
 def _fetched(path: Path) -> Source | None:
     """The source by the record of its fetch; None if that is the error of a fetch that failed."""
     try:

@@ -1,0 +1,130 @@
+"""What was made is made again from its source and is the same; a bit changed in source or target is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from once import once
+
+from audit.made import keys, sign
+from convkit.cli import main
+from convkit.fetch import fetch
+
+BYTES, LEAVES = "made again and compared byte by byte", "made again without disk and compared by the digests of leaves"
+AGAIN = "made again and compared by the digests of leaves"
+
+#: name: where the source comes from, the words of the command that makes the target, and how it is compared
+MADE: dict[str, tuple[str, list[str], str]] = {
+    "safetensors": (
+        "generated://llama?layers=1",
+        ["convert", "--to", "cerebras/llama", "--format", "safetensors"],
+        BYTES,
+    ),
+    "torch": ("generated://gpt2?layers=1", ["convert", "--to", "cerebras/gpt2", "--format", "torch"], BYTES),
+    "made.mdl": ("generated://llama?layers=2", ["convert", "--to", "cerebras/llama", "--dtype", "bf16"], LEAVES),
+    "t5x": ("generated://t5x?layers=1", ["convert", "--to", "te/t5"], BYTES),
+    "pax": ("generated://pax?norm=rms&biases=false", ["convert", "--to", "te/pax"], BYTES),
+    "conv": ("generated://llama?layers=1", ["convert", "--to", "hf/llama", "--format", "orbax-v1"], LEAVES),
+    "orbax": ("generated://orbax-v0?steps=1", ["orbax migrate", "--to", "v1", "--no-restore"], AGAIN),
+    "old.mdl": ("generated://cerebras-old?layers=1", ["cerebras fix-checkpoint-spec"], AGAIN),
+}
+
+
+def make(name: str, folder: Path) -> None:
+    uri, (command, *options), _ = MADE[name]
+    source, target = source_of(folder, name), folder / name
+    fetch(uri, source)
+    written = ["--fixed_checkpoint_path", str(target)] if command.startswith("cerebras") else [str(target)]
+    assert main([*command.split(), str(source), *written, *options, "-q"]) == 0
+    assert sign(target) == 0
+
+
+def made(name: str) -> Path:
+    """A folder with a target, its source, and what lies beside both."""
+    return once(f"audit-rederived-{name}", partial(make, name))
+
+
+#: formats that need frameworks of their own take longer
+EVERY = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("t5x", "pax", "orbax", "conv") else []) for name in MADE
+]
+
+
+def source_of(folder: Path, name: str) -> Path:
+    return folder / ("old.mdl.source.mdl" if name == "old.mdl" else f"{name}.source")
+
+
+def copied(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(made(name), folder / "made", symlinks=True))
+
+
+def rederived(folder: Path, name: str, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    public = str(keys() / "p256.pub.pem")
+    command = ["audit", "rederive", str(source_of(folder, name)), str(folder / name), "--public-key", public]
+    code = main([*command, "--json", "-q", *more])
+    said = capsys.readouterr()
+    assert code < 2, said
+    return code, json.loads(said.out)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_is_the_same(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = rederived(made(name), name, capsys)
+    assert (code, document["problems"]) == (0, [])
+    assert document["how"] == MADE[name][2]
+    assert document["compared"]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("name", EVERY)
+def test_one_bit_is_found(tmp_path: Path, name: str, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied(name, tmp_path)
+    root = source_of(folder, name) if side == "source" else folder / name
+    largest = max((path for path in (root, *root.rglob("*")) if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    code, document = rederived(folder, name, capsys)
+    assert code == 1
+    kind = {"source": "another source", "target": "changed file"}[side]
+    assert {one["kind"] for one in document["problems"]} == {kind}
+
+
+def test_leaves_without_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = rederived(made("safetensors"), "safetensors", capsys, "--leaves")
+    assert (code, document["how"]) == (0, LEAVES)
+
+
+def test_another_source_whose_digests_arent_signed_makes_other_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the statement doesn't say of the source is found in what is made of it."""
+    folder = copied("made.mdl", tmp_path)
+    other = folder / "made.mdl"
+    source = source_of(folder, "made.mdl")
+    hidden = folder / "hidden"
+    source.rename(hidden)
+    fetch("generated://llama?layers=2&seed=99", source)
+    for path in (*folder.glob("made.mdl.source.fetch.json"), *folder.glob("made.mdl.intoto.jsonl")):
+        path.unlink()
+    assert sign(other) == 0
+    code, document = rederived(folder, "made.mdl", capsys)
+    assert code == 1
+    assert {one["kind"] for one in document["problems"]} == {"another result"}
+
+
+def test_nothing_signed_is_nothing_to_rederive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied("torch", tmp_path)
+    (folder / "torch.intoto.jsonl").unlink()
+    assert main(["audit", "rederive", str(folder / "torch.source"), str(folder / "torch")]) == 3
+    assert "nothing is signed" in capsys.readouterr().err
+    command = ["audit", "rederive", str(folder / "torch.source"), str(folder / "torch")]
+    shutil.copy(made("torch") / "torch.intoto.jsonl", folder)
+    assert main([*command, "--public-key", str(keys() / "other.pub.pem")]) == 1
+    assert "wrong key" in capsys.readouterr().out
