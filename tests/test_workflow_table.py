@@ -225,6 +225,20 @@ def test_what_a_table_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert [row["id"] for row in read_rows("other.tsv")] == ["llama-3.1.v2", "far"]
 
 
+def test_what_is_asked_for_says_what_a_checkpoint_is_if_nothing_in_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A DRAGON is a BERT by all that it holds, as for the command."""
+    bert = claim(id="dragon", source="generated://bert?head=none", to="cerebras/dragon")
+    back = claim(id="back", source="row:dragon", to="hf")
+    rules = read_rules(tmp_path, [bert, back, back | {"id": "named", "to": "hf/dragon"}], monkeypatch)
+    assert list(rules.ROWS) == ["dragon", "back", "named"]
+    rules = read_rules(tmp_path, [bert | {"to": "cerebras"}, back | {"to": "hf/bert"}], monkeypatch)
+    assert list(rules.ROWS) == ["dragon", "back"]
+    said = refused(tmp_path, [bert | {"from": "hf/bert"}], monkeypatch)
+    assert "there is no mapping between hf/bert and cerebras/dragon" in said[0]
+
+
 def test_options_of_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``--shard-size`` is an option of convert, not of plan; what both take is given to both."""
     row = GOOD | {"options": "--release=2.9 --shard-size 5GB --drop 'a b' --dtype torch.BF16"}

@@ -110,3 +110,24 @@ def test_a_leaf_of_no_component_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConvkitError, match="belongs to no component") as refusal:
             get_format("folders").create(tmp_path / "out", [Leaf(key, SPECS["text_model.head"])], WriteOptions())
         assert refusal.value.key == key
+
+
+def test_parts_of_other_names_are_told_how_to_be_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "out")
+    for name in ("image_model", "text_model"):
+        (path / name).rename(path / name.removesuffix("_model"))
+    with pytest.raises(ConvkitError, match="if they are parts of one model: --source-format folders"):
+        detect_format(path)
+    with open_checkpoint(path, "folders") as checkpoint:
+        assert {key.partition(".")[0] for key in checkpoint.leaves} == {"image", "text"}
+
+
+@pytest.mark.parametrize("format", ["folders", "folders-torch"])
+def test_a_component_without_weights_is_named(tmp_path: Path, format: str) -> None:
+    path = written(tmp_path / "out", format)
+    for file in (path / "text_model").iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    assert detect_format(path)[0].name == format
+    with pytest.raises(ConvkitError, match="text_model: holds a config and no weights"):
+        open_checkpoint(path)

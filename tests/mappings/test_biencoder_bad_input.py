@@ -186,3 +186,10 @@ def test_a_bert_is_no_dprs_pooler(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(said))
     words = ["convert", tmp_path / "m.mdl", tmp_path / "out", "--to", "hf/dragon-biencoder"]
     assert "pooler_type: is 'ffn_pooler', but a BERT has no projection" in refused(words, capsys)
+
+
+def test_parts_of_no_known_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(recorded("dpr", "base", "hf"), tmp_path / "dpr")
+    (tmp_path / "dpr" / "q_encoder").rename(tmp_path / "dpr" / "other_encoder")
+    line = refused(["convert", tmp_path / "dpr", tmp_path / "out.mdl", "--to", "cerebras"], capsys)
+    assert "no known model has these parts" in line and "hf/dpr-biencoder in q_encoder/ and ctx_encoder/" in line

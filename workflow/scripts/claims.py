@@ -302,6 +302,9 @@ class Table:
         links: list[list[str]] = []
         for stop in (*(asked.through or ()), asked.to or row["to"]):
             joined = [pair for pair in self._pairs() if here in (None, pair[0]) and pair[1] in self._meant(stop)]
+            if not joined and not links and not (row["from"] or asked.from_):  # the target says what it is
+                alike = self._alike(here)
+                joined = [pair for pair in self._pairs() if pair[0] in alike and pair[1] in self._meant(stop)]
             if stop not in self.known["layouts"]:
                 joined = [pair for pair in joined if pair[1] in self._layouts_had(row) or not self._by_name(pair[1])]
             if here == stop:  # only the format is another
@@ -341,6 +344,10 @@ class Table:
         """Whether the name of a framework doesn't mean this layout of it."""
         return "by_name" in self.known["layouts"][layout]
 
+    def _alike(self, layout: str | None) -> list[str]:
+        """The layouts for which a checkpoint of this one is taken if they are asked for."""
+        return self.known["layouts"].get(layout, {}).get("alike", [])
+
     def _pairs(self) -> list[tuple[str, str]]:
         return [pair for left, right in self.known["mappings"] for pair in ((left, right), (right, left))]
 
@@ -360,7 +367,9 @@ class Table:
         """The layouts that a row's source may have had, any if it isn't generated: an output goes back to its own."""
         before = self.rows.get(origin(row) or "")
         if before is not None:
-            return {before["from"] or self._layout_before(before) or ""} | self._layouts_had(before)
+            found = self._layout_before(before)
+            here = {before["from"]} if before["from"] else {found or "", *self._alike(found)}
+            return here | self._layouts_had(before)
         return set() if row["source"].startswith("generated://") else set(self.known["layouts"])
 
     def checks_of(self, row: Row) -> dict[str, dict[str, str]]:

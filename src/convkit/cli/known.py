@@ -60,7 +60,14 @@ def document() -> dict[str, Any]:
 
 def _layout(layout: Layout) -> dict[str, Any]:
     releases = [".".join(map(str, release)) for release in layout.releases]
-    return {"format": layout.format, "releases": releases} | ({"by_name": True} if layout.by_name else {})
+    told = {"format": layout.format, "releases": releases} | ({"by_name": True} if layout.by_name else {})
+    alike = sorted(one.name for one in layouts().values() if one.by_name and _looks_like(one, layout))
+    return told | ({"alike": alike} if alike else {})
+
+
+def _looks_like(one: Layout, other: Layout) -> bool:
+    """Whether nothing in a checkpoint shows which of both layouts it has."""
+    return one.name != other.name and bool(one.signature) and one.signature == other.signature
 
 
 def _family(name: str, family: type) -> dict[str, Any]:

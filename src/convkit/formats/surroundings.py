@@ -161,6 +161,9 @@ def _checkpoints_below(folder: Path, names: list[str], recognise: Recognise) -> 
     last, format = found[-1]
     shown = _listed([str(path.relative_to(folder)) for path, _ in found])
     count = f"{len(found)} checkpoints" if found[1:] else "a checkpoint"
+    if found[1:] and all((path / "config.json").is_file() and path.parent == folder for path, _ in found):
+        remedy = f"name one: {last} ({format}); if they are parts of one model: --source-format folders"
+        return f"isn't a checkpoint itself, but holds {count} in its folders: {shown}", remedy
     return f"isn't a checkpoint itself, but holds {count} in its folders: {shown}", f"name one: {last} ({format})"
 
 

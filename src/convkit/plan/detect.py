@@ -11,6 +11,7 @@ from convkit.config import ConfigClass
 from convkit.config.classes import every
 from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
+from convkit.formats import get_format
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
 from convkit.mappings import all_mappings, get_layout, in_todays_words, layouts
@@ -82,8 +83,14 @@ def layout_of_config(
     fitting = [one for one in leading if _fits(one, config)]
     if len(fitting) == 1:
         return fitting[0], f"it names no model, has only fields of {fitting[0].name}, and {to} is asked for"
-    problem, remedy = undetected.of_config(config, _model_named(config), layouts())
+    problem, remedy = undetected.of_config(config, _model_named(config), layouts(), _in_folders())
     raise ConvkitError(problem, path=path, remedy=remedy)
+
+
+def _in_folders() -> dict[str, list[str]]:
+    """The layouts whose parts lie in folders, with the names of these, which their signatures have."""
+    found = {one.name: next(iter(one.signature), {}) for one in layouts().values() if get_format(one.format).components}
+    return {name: list(dict.fromkeys(field.partition(".")[0] for field in fields)) for name, fields in found.items()}
 
 
 def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any], path: Path | None) -> str:

@@ -21,13 +21,16 @@ _SHOWN = 3
 Said = tuple[str, str]
 
 
-def of_config(config: Mapping[str, Any], model: str | None, known: Iterable[str]) -> Said:
+def of_config(
+    config: Mapping[str, Any], model: str | None, known: Iterable[str], in_folders: Mapping[str, Iterable[str]]
+) -> Said:
     """What to say of a config of which no layout is recognised.
 
     Args:
         config: the whole.
         model: what it calls its model, if it does.
         known: names of all layouts.
+        in_folders: those whose parts lie in folders, with the names of these.
     """
     trainer = config.get("trainer")
     if isinstance(trainer, list):
@@ -39,6 +42,9 @@ def of_config(config: Mapping[str, Any], model: str | None, known: Iterable[str]
     if parts and (nameless := _nameless_folders(config)):
         problem = f"{_named(nameless)} no model{shown}, but {', '.join(parts)}"
         return problem, f"correct {' and '.join(f'{name}/config.json' for name in nameless)}: model_type is missing"
+    if parts and _apart(config):
+        folders = [f"{layout} in {' and '.join(f'{name}/' for name in names)}" for layout, names in in_folders.items()]
+        return f"no known model has these parts{shown}: {', '.join(parts)}", f"known: {', '.join(folders)}"
     if parts:
         remedy = "save the part that is to be converted alone (in transformers: save_pretrained of that part)"
         return f"is a model of several parts{shown}: {', '.join(parts)}", remedy
@@ -50,8 +56,12 @@ def of_config(config: Mapping[str, Any], model: str | None, known: Iterable[str]
 
 def _nameless_folders(config: Mapping[str, Any]) -> list[str]:
     """The folders of components whose own configs don't name their model."""
-    apart = all(isinstance(part, dict) for part in config.values())
-    return [name for name, part in config.items() if "model_type" not in part] if apart else []
+    return [name for name, part in config.items() if "model_type" not in part] if _apart(config) else []
+
+
+def _apart(config: Mapping[str, Any]) -> bool:
+    """Whether a config is several, of folders."""
+    return all(isinstance(part, dict) for part in config.values())
 
 
 def _named(folders: list[str]) -> str:
