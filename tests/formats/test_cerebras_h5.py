@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,16 +21,23 @@ from generated_states import State, states
 from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_mdl import pack
 
 from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
-from convkit.formats.arrays.ranges import chunk_shape
 from convkit.formats.cerebras_h5.format import FORMAT
 from convkit.formats.cerebras_h5.records import RTFX_DTYPES
-from convkit.formats.cerebras_h5.writer import CHUNK_BYTES
 from convkit.state.cerebras import treespec
-from convkit.testing import Sample, bits, check_equal, in_a_process_that_dies, write, write_leaf
+from convkit.testing import (
+    Sample,
+    bits,
+    check_equal,
+    in_a_fresh_process_that_dies,
+    in_a_process_that_dies,
+    write,
+    write_leaf,
+)
 
 #: recorded conversions, each a folder <family>/<release> with a .mdl and its tensors in flat.npz
 GOLDENS = [
@@ -40,7 +49,7 @@ GOLDENS = [
 
 
 def sample() -> Sample:
-    """Tensors of one chunk and of several, that end on a chunk and don't; values; a tie."""
+    """Tensors small and large, wide, empty and of one element; values; a tie."""
     shapes = {"model.w": (3, 5), "model.many": (1500, 300), "model.wide": (2, 3, 300_000), "model.empty": (0, 4)}
     specs = {key: TensorSpec(shape, "bfloat16") for key, shape in shapes.items()}
     specs |= {"model.scalar": TensorSpec((), "float32"), "model.mask": TensorSpec((1000, 1000), "bool")}
@@ -151,7 +160,7 @@ def test_reads_every_kind_of_leaf() -> None:
 @pytest.mark.golden
 @pytest.mark.parametrize("golden", ["llama_tied/hf-cs-2.9", "llama_gqa_bfloat16/hf-cs-2.9", "_oldfmt"])
 def test_writes_as_the_original_does(tmp_path: Path, golden: str) -> None:
-    """The same attributes, dtypes, filters and links; chunks are our own."""
+    """The same attributes, dtypes and links; the data in one piece."""
     folder = golden_dir("cerebras.tar.gz") / golden
     path = folder / "out_iterable.mdl" if golden == "_oldfmt" else next(folder.glob("*.mdl"))
     with open_checkpoint(path) as checkpoint:
@@ -166,7 +175,6 @@ def test_writes_as_the_original_does(tmp_path: Path, golden: str) -> None:
         for key in theirs:
             assert theirs[key].dtype == mine[key].dtype
             assert theirs[key][()].tobytes() == mine[key][()].tobytes()
-            assert filters(theirs[key]) == filters(mine[key])
             assert theirs[key].attrs.keys() == mine[key].attrs.keys()
             for name in theirs[key].attrs:
                 same_attribute(theirs[key], mine[key], name)
@@ -178,27 +186,41 @@ def same_attribute(theirs: h5py.HLObject, mine: h5py.HLObject, name: str) -> Non
     assert np.array_equal(theirs.attrs[name], mine.attrs[name]), name
 
 
-def filters(dataset: h5py.Dataset) -> list[tuple]:
-    plist = dataset.id.get_create_plist()
-    return [plist.get_filter(index)[:3] for index in range(plist.get_nfilters())]
-
-
 # --- what we write -------------------------------------------------------------------------------------------
 
 
-def test_writes_chunks_that_hdf5_reads(tmp_path: Path) -> None:
+def test_writes_datasets_that_hdf5_reads(tmp_path: Path) -> None:
     found = sample()
     with h5py.File(make(tmp_path / "x.mdl", found)) as file:
         for key in ("model.w", "model.many", "model.wide", "model.empty", "model.scalar", "model.mask"):
             assert file[key][()].tobytes() == found.data[key].tobytes()
-        assert file["model.many"].id.get_chunk_info(0).filter_mask == 1, "noise is stored raw"
+            assert file[key].chunks is None
         assert "model.tied" not in file
 
 
-def test_compresses_what_shrinks(tmp_path: Path) -> None:
-    spec = TensorSpec((1000, 5000), "float32")
-    zeros = Sample((Leaf("w", spec),), {"w": np.zeros(spec.size, "uint32")})
-    assert make(tmp_path / "x.mdl", zeros).stat().st_size < spec.nbytes / 100
+def test_tensors_lie_as_they_are(tmp_path: Path) -> None:
+    found = sample()
+    path = make(tmp_path / "x.mdl", found)
+    raw = path.read_bytes()
+    with FORMAT.open(path) as checkpoint:
+        stored = sorted(raw[start:stop] for start, stop in checkpoint.leaf_bytes()[path])
+        own = [leaf.key for leaf in found.leaves if leaf.spec and leaf.spec.size]
+        assert stored == sorted(found.data[key].tobytes() for key in own)
+        assert all(checkpoint.lies_open(key) for key in own)
+        starts = [5, 0, 7]
+        assert checkpoint.rows("model.w", starts, 4).tolist() == [
+            found.data["model.w"][start : start + 4].tolist() for start in starts
+        ]
+
+
+def test_reads_what_is_packed_in_chunks(tmp_path: Path) -> None:
+    """As the original stores it."""
+    found = sample()
+    path = pack(make(tmp_path / "x.mdl", found), {"model.wide": (1, 2, 70_000)})
+    with FORMAT.open(path) as checkpoint:
+        check_equal(checkpoint, found)
+        assert not checkpoint.lies_open("model.wide") and checkpoint.lies_open("model.scalar")
+        assert checkpoint.rows("model.w", [2, 0], 3).tolist() == found.data["model.w"][[[2, 3, 4], [0, 1, 2]]].tolist()
 
 
 def test_nests_as_the_converter_does(tmp_path: Path) -> None:
@@ -208,26 +230,33 @@ def test_nests_as_the_converter_does(tmp_path: Path) -> None:
     assert tree.children[0].keys[:2] == ["w", "many"]
 
 
-def test_same_writes_same_bytes(tmp_path: Path) -> None:
-    assert make(tmp_path / "a.mdl").read_bytes() == make(tmp_path / "b.mdl").read_bytes()
+def laid_out(path: Path, leaves: list[Leaf]) -> None:
+    """A file with nothing in its tensors."""
+    writer = FORMAT.create(path, leaves, WriteOptions())
+    writer.commit()
+    writer.close()
+
+
+def test_a_skeleton_has_the_same_bytes_in_any_process_at_any_time(tmp_path: Path) -> None:
+    """Many leaves, with groups, objects over and under HDF5's limit of a plain attribute, numbers and ties."""
+    started, spec = int(time.time()), TensorSpec((3,), "float32")
+    leaves = [Leaf(f"model.layer.{n}/part.{n % 7}", spec) for n in range(300)]
+    leaves += [Leaf(f"o.{n}", value=Opaque(bytes([n]) * 10**n, "pickle")) for n in range(1, 6)]
+    leaves += [Leaf("step", value=3), Leaf("tied", spec, same_as=leaves[0].key), Leaf("none"), Leaf("empty", value=[])]
+    laid_out(tmp_path / "a.mdl", leaves)
+    in_a_fresh_process_that_dies(partial(laid_out, tmp_path / "b.mdl", leaves))
+    data = (tmp_path / "a.mdl").read_bytes()
+    assert data == (tmp_path / "b.mdl").read_bytes()
+    times = [second.to_bytes(4, "little") for second in range(started, int(time.time()) + 1)]
+    assert not any(second in data for second in times), "HDF5 stores times in this form"
+    with FORMAT.open(tmp_path / "a.mdl") as checkpoint:
+        assert set(checkpoint.leaves) == {leaf.key for leaf in leaves}
 
 
 def test_carries_objects_without_unpickling(tmp_path: Path) -> None:
     code = b"cos\nsystem\n(S'echo gotcha'\ntR." + bytes(100_000)
     with FORMAT.open(make(tmp_path / "x.mdl", Sample((Leaf("o", value=Opaque(code, "pickle")),), {}))) as checkpoint:
         assert checkpoint.leaves["o"].value == Opaque(code, "pickle")
-
-
-@given(
-    shape=st.lists(st.integers(1, 5000), min_size=1, max_size=4).filter(lambda shape: math.prod(shape) < 2**40),
-    itemsize=st.sampled_from([1, 2, 4, 8]),
-)
-def test_chunks_are_ranges_of_elements(shape: list[int], itemsize: int) -> None:
-    chunk = chunk_shape(tuple(shape), itemsize, CHUNK_BYTES, least=16 << 10)
-    split = next((axis for axis, rows in enumerate(chunk) if rows > 1), len(shape) - 1)
-    assert chunk[split + 1 :] == tuple(shape[split + 1 :])
-    assert split == 0 or shape[split] % chunk[split] == 0
-    assert chunk == (1, *shape[1:]) or math.prod(chunk) * itemsize <= CHUNK_BYTES
 
 
 @pytest.mark.parametrize(
@@ -282,9 +311,7 @@ def killed(path: Path, found: Sample, done: list[str], torn: str | None = None, 
             if leaf.key in done:
                 write_leaf(writer, leaf, found, Random(0))
         if torn:
-            grain = writer.granularity(torn)
-            writer.write(torn, 0, found.data[torn][:grain])
-            writer.finish(torn)
+            writer.write(torn, 0, found.data[torn][: found.data[torn].size // 2])
         if then:
             then(writer)
 
@@ -301,6 +328,7 @@ def resumed(path: Path, found: Sample, done: list[str]) -> None:
     writer.close()
     with FORMAT.open(path) as checkpoint:
         check_equal(checkpoint, found)
+    assert path.read_bytes() == make(path.with_name("plain.mdl"), found).read_bytes()
 
 
 def test_resumes_with_what_was_finished(tmp_path: Path) -> None:
@@ -309,43 +337,35 @@ def test_resumes_with_what_was_finished(tmp_path: Path) -> None:
     resumed(tmp_path / "x.mdl", sample(), done)
 
 
-def test_resumes_beside_an_index_that_a_kill_tore(tmp_path: Path) -> None:
-    path, done = tmp_path / "x.mdl", ["model.w", "model.many"]
-    killed(path, sample(), done, torn="model.mask")
-    raw = bytearray(path.read_bytes())
-    node = raw.rindex(b"TREE\x01")
-    raw[node : node + 4] = b"\0\0\0\0"
-    path.write_bytes(raw)
-    with h5py.File(path) as file, pytest.raises((RuntimeError, OSError)):
-        file["model.mask"].id.get_num_chunks()
-    resumed(path, sample(), done)
-
-
 def test_resumes_what_was_complete(tmp_path: Path) -> None:
     done = list(sample().data)
     killed(tmp_path / "x.mdl", sample(), [key for key in done if key != "model.tied"], then=lambda w: w.commit())
     resumed(tmp_path / "x.mdl", sample(), done)
 
 
-@pytest.mark.parametrize("what", ["noise", "cut", "other leaves"])
-def test_starts_over_where_nothing_can_be_resumed(tmp_path: Path, what: str) -> None:
-    path = tmp_path / "x.mdl"
+@pytest.mark.parametrize("what", ["noise", "cut", "other leaves", "other values"])
+def test_what_is_of_another_layout_is_not_resumed(tmp_path: Path, what: str) -> None:
+    path, found = tmp_path / "x.mdl", sample()
     if what == "noise":
         path.write_bytes(b"noise")
     elif what == "cut":
-        killed(path, sample(), ["model.many"])
+        killed(path, found, ["model.many"])
         os.truncate(path, path.stat().st_size // 2)
-    else:
-        killed(path, Sample((Leaf("model.w", TensorSpec((2,), "int8")),)[:0], {}), [])
-    resumed(path, sample(), [])
+    elif what == "other leaves":
+        killed(path, Sample(found.leaves[:2], found.data), [])
+    else:  # of the same size
+        killed(path, Sample(tuple(replace(leaf, value=leaf.value and 4) for leaf in found.leaves), found.data), [])
+    with pytest.raises(ConvkitError, match="differs from the layout of the output to resume"):
+        FORMAT.create(path, found.leaves, WriteOptions(), resume=True)
 
 
-def test_a_leaf_not_written_is_noticed(tmp_path: Path) -> None:
-    writer = FORMAT.create(tmp_path / "x.mdl", sample().leaves, WriteOptions())
-    with pytest.raises(ConvkitError, match="not written in full") as refused:
-        writer.commit()
-    writer.close()
-    assert refused.value.key == "model.w"
+def test_starts_over_if_it_was_killed_before_anything_was_laid_out(tmp_path: Path) -> None:
+    (tmp_path / "x.mdl").write_bytes(bytes(1000))
+    resumed(tmp_path / "x.mdl", sample(), [])
+
+
+def test_what_is_not_committed_is_not_read(tmp_path: Path) -> None:
+    FORMAT.create(tmp_path / "x.mdl", sample().leaves, WriteOptions()).close()
     with pytest.raises(ConvkitError, match="__SUCCESS__"):
         FORMAT.open(tmp_path / "x.mdl")
 
@@ -354,7 +374,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         found = sample()
-        with pytest.raises(ConvkitError, match=r"x\.mdl: model\.wide: can't be written: File too large"):
+        with pytest.raises(ConvkitError, match=r"x\.mdl: can't be written: File too large"):
             write(FORMAT, tmp_path / "x.mdl", Sample(found.leaves[2:3], found.data), Random(0))
 
     in_a_process_that_dies(work)
@@ -465,7 +485,7 @@ def test_refuses_damaged_files(
     ],
 )
 def test_refuses_damaged_chunks(tmp_path: Path, damage: Callable[[h5py.File], None], problem: str) -> None:
-    path = make(tmp_path / "x.mdl")
+    path = pack(make(tmp_path / "x.mdl"), {"model.w": (3, 5)})
     with h5py.File(path, "r+") as file:
         damage(file)
     with FORMAT.open(path) as checkpoint:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-import h5py
 import msgpack
 import numpy as np
 import pytest
 import torch
+from packed_mdl import pack
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
@@ -43,23 +43,17 @@ def torch_file(zipped: bool, turned: bool) -> Callable[[Path], Path]:
     return make
 
 
-def contiguous(folder: Path) -> Path:
-    path = written("cerebras-h5")(folder)
-    with h5py.File(path, "r+") as file:
-        data = file[KEY][...]
-        kept = dict(file[KEY].attrs)
-        del file[KEY]
-        file.create_dataset(KEY, data=data).attrs.update(kept)
-    return path
+def packed(folder: Path) -> Path:
+    return pack(written("cerebras-h5")(folder))
 
 
 def flax(folder: Path) -> Path:
-    def packed(array: np.ndarray) -> msgpack.ExtType:
+    def encoded(array: np.ndarray) -> msgpack.ExtType:
         return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
 
     array = np.arange(SPEC.size, dtype=np.float32).reshape(SPEC.shape)
     path = folder / "checkpoint_1"
-    path.write_bytes(msgpack.packb({"target": {"w": {"kernel": array}}}, default=packed, strict_types=True))
+    path.write_bytes(msgpack.packb({"target": {"w": {"kernel": array}}}, default=encoded, strict_types=True))
     return path
 
 
@@ -68,8 +62,8 @@ MADE = {
     "torch": written("torch"),
     "torch, turned": torch_file(True, True),
     "torch before 1.6": torch_file(False, False),
-    "mdl, packed": written("cerebras-h5"),
-    "mdl, in one piece": contiguous,
+    "mdl, packed": packed,
+    "mdl, in one piece": written("cerebras-h5"),
     "t5x, gzip": written("t5x"),
     "t5x, raw": written("t5x", compressor="none"),
     "orbax-v0": written("orbax-v0"),

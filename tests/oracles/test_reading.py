@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from packed_mdl import pack
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.checkpoint.digests import digest_array
@@ -17,7 +18,6 @@ from convkit.checkpoint.read import Tensors
 from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConvkitError
 from convkit.formats import get_format
-from convkit.formats.cerebras_h5 import writer as writer_of_mdl
 from convkit.oracles.tensors import ReadTensors
 from convkit.oracles.windows import Rows, Slice, Window
 
@@ -143,11 +143,7 @@ FORMATS = {
 
 
 @pytest.fixture(params=FORMATS)
-def stored(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Tensors, dict[str, np.ndarray]]]:
-    monkeypatch.setattr(writer_of_mdl, "CHUNK_BYTES", 200)
-    monkeypatch.setattr(writer_of_mdl, "_MIN_CHUNK_BYTES", 8)
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Tensors, dict[str, np.ndarray]]]:
     name, options = FORMATS[request.param]
     format, path = get_format(request.param), tmp_path / name
     random = np.random.default_rng(0)
@@ -160,6 +156,8 @@ def stored(
         writer.finish(key)
     writer.commit()
     writer.close()
+    if request.param == "cerebras-h5":
+        pack(path, {"target.table": (4, 12), "target.head": (1, 50), "target.norm": (12,)})
     with format.open(path) as checkpoint:
         yield checkpoint, arrays
 

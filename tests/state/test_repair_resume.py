@@ -25,7 +25,7 @@ FIX = ["cerebras", "fix-checkpoint-spec"]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Tensors that are taken over undecoded, others that must be decoded, and a number in a tensor."""
+    """Tensors in chunks, others of another byte order, and a number in a tensor."""
     chance = np.random.default_rng(0)
     plain = {f"plain{n}": chance.random((64, 33), np.float32) for n in range(4)}
     swapped = {f"swapped{n}": chance.random(500).astype(">f8") for n in range(3)}
@@ -76,9 +76,9 @@ def test_it_goes_on(source: Path, tmp_path: Path, records: int) -> None:
     receipt, other = read_receipt(target) or {}, read_receipt(plain) or {}
     assert receipt["resumed"]
     assert finish.call_count == 8 - records
-    assert contents(target) == contents(plain)
+    assert target.read_bytes() == plain.read_bytes()
+    assert contents(target) == contents(source) | {"lr_scheduler.last_epoch": 15}
     assert receipt["target"]["leaves"] == other["target"]["leaves"]
-    assert receipt["tensors_taken_undecoded"] == other["tensors_taken_undecoded"]
     assert main(["verify", str(target)]) == 0
     assert main(["roundtrip", str(source), str(target)]) == 0
 

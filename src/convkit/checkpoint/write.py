@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,6 @@ class Writer(ABC):
     publishes under the final name. After ``kill -9`` a writer that is opened again with ``resume=True`` on the same
     staging path still holds every leaf for which :meth:`finish` had returned.
     """
-
-    #: leaves that this writer was given as they are stored elsewhere: :meth:`copy_leaf` takes them without files
-    packed: Collection[str] = ()
 
     def granularity(self, key: str) -> int:
         """The number of elements in whose multiples every write starts and, except a leaf's last, ends.

@@ -93,7 +93,7 @@ class Carrier:
         ranges: list[Range] = []
         for job in self._left_to_make(jobs):
             writer = writers[job.role]
-            whole = _stored(job, writer) is not None
+            whole = job.files() is not None
             mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
             job.open_runs = len(mine)
             job.held = Held() if len(mine) > 1 else None
@@ -154,7 +154,7 @@ class Carrier:
         digests = BlockDigests(self.algorithm)
         rearranged = job.reader is self.source and job.digest_of is None
         gather = Gather(job, self._digest_whole if rearranged else None, until=part.stop)
-        files = _stored(job, writer)
+        files = job.files()
         copied = files is not None and writer.copy_leaf(job.key, files)
         grain = 1 if copied else writer.granularity(job.key)
         for start, stop in slabs(part, grain, gather.crosswise):
@@ -206,11 +206,6 @@ class Carrier:
         """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
         if key not in self.digests["source"]:
             self.origins.note(self.source, key, digest_array(self.algorithm, data))
-
-
-def _stored(job: Job, writer: Writer) -> Mapping[str, Path] | None:
-    """The leaf's files, which the writer may copy instead of writing elements; empty if it has them already."""
-    return {} if job.key in writer.packed else job.files()
 
 
 def _journal_key(job: Job) -> str:

@@ -196,7 +196,6 @@ class RepairReceipt(Receipt, frozen=True, kw_only=True):
     complement: RepairComplement
     source: RepairedSource
     target: RepairedTarget
-    tensors_taken_undecoded: Natural
     tensors: Natural
 
 

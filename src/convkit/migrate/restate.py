@@ -1,4 +1,4 @@
-"""Rewrite a ``.mdl`` file with another state: its tensors are copied undecoded, then read back.
+"""Rewrite a ``.mdl`` file with another state: its tensors are copied, then read back.
 
 This serves changes of training state that involve no layout: repairs of old files, loader state. It uses the
 shell (:mod:`convkit.execute.publish`) and the engine (:mod:`convkit.execute.carry`), so that a killed run
@@ -32,10 +32,11 @@ from convkit.files.config_file import find_config
 from convkit.files.neighbours import left_beside
 from convkit.files.receipt import REPAIR, json_value, same_files
 from convkit.files.receipt_json import LeafDigest, RepairedSource, RepairedTarget, RepairReceipt
+from convkit.files.staging import StaleError
 from convkit.files.unchanged import Watch, identities
 from convkit.files.written import Digesting, Span
 from convkit.formats.cerebras_h5.reader import CerebrasCheckpoint
-from convkit.formats.cerebras_h5.writer import CerebrasWriter, can_be_packed
+from convkit.formats.cerebras_h5.writer import CerebrasWriter
 from convkit.migrate.state_plan import (
     PlannedFile,
     PlannedState,
@@ -125,12 +126,13 @@ def restate(
     _check_target(source.path, target, inplace)
     work = Work(REPAIR, source.path, target, overwrite=overwrite, in_place=inplace, watch=watch)
     document = (plan := planned(source, state, details)).to_json()
+    size = plan.summary.bytes_written + _OVERHEAD
     with publishing(work, _identity(source.path, state, document)) as output:
-        output.make_room(source.path.stat().st_size + _OVERHEAD)
+        output.make_room(size)
         _copy_config(source.path, output)
         if backup is not None:
             output.claim(backup.name, aside="move the earlier backup away, or say --no-backup")
-        digests, taken = output.attempt(lambda: _write(source, output, state, progress))
+        digests = output.attempt(lambda: _write(source, output, state, progress))
         leaf_bytes = _read_back(output.main, state, digests, progress)
         if target.exists():
             shutil.copymode(target, output.main)
@@ -142,7 +144,6 @@ def restate(
             digesting=Digesting(_ALGORITHM, os.cpu_count() or 1, leaf_bytes),
             **details,
             **_sides(source, output, digests),
-            tensors_taken_undecoded=taken,
             tensors=sum(leaf.spec is not None and leaf.same_as is None for leaf in state.leaves),
             bytes_read=plan.summary.bytes_read,
             bytes_written=plan.summary.bytes_written,
@@ -209,23 +210,13 @@ def _copy_config(source: Path, output: Output) -> None:
     shutil.copyfile(config, output.out / beside.name)
 
 
-def _write(
-    source: CerebrasCheckpoint, output: Output, state: State, progress: Progress | None
-) -> tuple[dict[str, str], int]:
-    """Write the file, and return the digest of every leaf and the number of tensors copied undecoded."""
+def _write(source: CerebrasCheckpoint, output: Output, state: State, progress: Progress | None) -> dict[str, str]:
+    """Write the file, and return the digest of every leaf."""
     own = {leaf.key: leaf for leaf in state.leaves if leaf.spec and leaf.same_as is None}
     seen = Overlay(source, own, {key: _stored(number, own[key]) for key, number in state.numbers.items()})
-    packed = {
-        key: source.datasets[key]
-        for key, leaf in own.items()
-        if key in source.datasets and key not in state.numbers and can_be_packed(leaf, source.datasets[key])
-    }
     options = WriteOptions(metadata={**source.metadata, "spec": state.spec})
     carrier = Carrier(output.staging, seen, threads=os.cpu_count() or 1, algorithm=_ALGORITHM, progress=progress)
-    resume = output.staging.resumed and output.main.exists()
-    writer = CerebrasWriter(
-        output.main, state.leaves, options, resume=resume, packed=packed, attributes=source.attributes
-    )
+    writer = _writer(source, output, state.leaves, options)
     try:
         carrier.make([replace(job, digest_of=job.key) for job in copies("target", seen)], {"target": writer})
         writer.commit()
@@ -234,7 +225,21 @@ def _write(
     if carrier.taken_over:
         with CerebrasCheckpoint(output.main) as made:
             carrier.check_taken_over("target", made)
-    return _digests(state.leaves, carrier.digests["target"]), len(packed)
+    return _digests(state.leaves, carrier.digests["target"])
+
+
+def _writer(
+    source: CerebrasCheckpoint, output: Output, leaves: Sequence[Leaf], options: WriteOptions
+) -> CerebrasWriter:
+    """The writer, for a file with all attributes that other programs had added to the source."""
+    resume = output.staging.resumed and output.main.exists()
+    notes = {leaf.key: source.notes(leaf.key) for leaf in leaves if leaf.spec and leaf.same_as is None}
+    try:
+        return CerebrasWriter(output.main, leaves, options, resume=resume, attributes=source.attributes, notes=notes)
+    except ConvkitError as error:
+        if resume:
+            raise StaleError(f"what a killed run had written {error.problem}") from None
+        raise
 
 
 def _stored(number: int, leaf: Leaf) -> np.ndarray:

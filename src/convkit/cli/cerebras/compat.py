@@ -291,8 +291,7 @@ def _show(document: dict[str, Any], target: Path) -> None:
         return
     say(
         f"{target}: {len(document['target']['leaves'])} leaves, {size(document['target']['bytes'])}; "
-        f"{document['tensors_taken_undecoded']} of {document['tensors']} tensors copied undecoded, "
-        f"all compared with the source; receipt {receipt_path(target).name}"
+        f"{document['tensors']} tensors, all compared with the source; receipt {receipt_path(target).name}"
     )
 
 

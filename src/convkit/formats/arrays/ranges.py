@@ -62,12 +62,11 @@ def block(shape: Sequence[int], chunks: Sequence[int]) -> int:
     return 1
 
 
-def chunk_shape(shape: tuple[int, ...], itemsize: int, limit: int, least: int = 0) -> tuple[int, ...]:
+def chunk_shape(shape: tuple[int, ...], itemsize: int, limit: int) -> tuple[int, ...]:
     """Chunks that are ranges in C order: the whole array where it fits, else as many whole rows as do, evenly.
 
     Args:
         limit: bytes a chunk at most.
-        least: bytes a chunk at least: where a row would have to be split into less, it is a chunk of its own.
 
     >>> chunk_shape((32128, 1024), 4, 16 << 20), chunk_shape((2, 10, 4), 4, 100)
     ((4016, 1024), (1, 5, 4))
@@ -81,6 +80,5 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int, limit: int, least: int = 
             rows = math.ceil(length / max(1, math.ceil(length / max(1, most))))
         else:
             rows = next((rows for rows in range(most, 0, -1) if length % rows == 0), 1)
-        if axis == 0 or rows * row >= least:
-            return (*(1,) * axis, max(1, rows), *(max(1, n) for n in shape[axis + 1 :]))
+        return (*(1,) * axis, max(1, rows), *(max(1, n) for n in shape[axis + 1 :]))
     return (1, *(max(1, n) for n in shape[1:])) if shape else ()

@@ -13,7 +13,7 @@ import struct
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +35,6 @@ CACHE_BYTES = 16 << 20
 _FRAME = struct.Struct(">QI")
 _BLOCK = struct.Struct(">I")
 
-#: bytes compressed first to see whether a chunk shrinks: most trained weights don't
-_SAMPLE = 64 << 10
 #: LZ4's highest possible ratio: a chunk that claims more is corrupt, and no memory is reserved for it
 _LZ4_BEST = 256
 
@@ -72,6 +70,16 @@ class RawBytes:
             ConvkitError: the file can't be read, or was cut short.
         """
         return self.files.read(self.path, offset, count, dtype)
+
+    def rows(self, offsets: Sequence[int], length: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """``length`` elements from each offset on, 2-D.
+
+        Raises:
+            ConvkitError: as :meth:`read`.
+        """
+        data = np.empty((len(offsets), length), dtype)
+        self.files.fill_rows(self.path, offsets, data)
+        return data
 
 
 def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], raw: RawBytes, cache: ChunkCache) -> Array:
@@ -115,6 +123,10 @@ class PlacedArray(Array):
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read them from the file."""
         return self.raw.read(self.offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
+
+    def rows(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """The ``length`` elements from each of some positions on: 2-D."""
+        return self.raw.rows([self.offset + start * self.dtype.itemsize for start in starts], length, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -280,18 +292,6 @@ def lz4_decode(data: memoryview, nbytes: int) -> bytes:
     if len(whole) != nbytes:
         raise ValueError(f"a chunk decodes to {len(whole)} bytes for {nbytes}")
     return whole
-
-
-def lz4_encode(data: memoryview) -> bytes | None:
-    """A chunk as the LZ4 filter writes it, in one block; None if it, or its beginning, doesn't shrink."""
-    import lz4.block
-
-    if data.nbytes > 4 * _SAMPLE and len(lz4.block.compress(data[:_SAMPLE], store_size=False)) >= _SAMPLE:
-        return None
-    packed = lz4.block.compress(data, store_size=False)
-    if len(packed) + _FRAME.size + _BLOCK.size >= data.nbytes:
-        return None
-    return b"".join((_FRAME.pack(data.nbytes, data.nbytes), _BLOCK.pack(len(packed)), packed))
 
 
 def _corners(box: Box, chunk: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """``cerebras-h5``: cerebras.pytorch's ``.mdl`` checkpoints in HDF5; reads formats 0.1 to 0.5, writes 0.5.
 
-A state dict is flattened. Each tensor is a dataset named after its leaf, in LZ4 chunks. JSON attributes of the root
+A state dict is flattened. Each tensor is a dataset named after its leaf: in LZ4 chunks where cerebras.pytorch wrote it,
+in one piece and uncompressed where we did. JSON attributes of the root
 group hold each leaf's kind and all small values. The structure is in ``__spec__``; ``__SUCCESS__`` is written last.
 Formats before 0.5 name all this differently, see :mod:`convkit.formats.cerebras_h5.old`. Source: cerebras-pytorch 2.10
 ``cerebras/pytorch/storage/{save,load}.py``, cerebras-appliance 2.10 ``storage/h5_storage.py``.
@@ -35,7 +36,7 @@ class CerebrasH5(Format):
     folder = False
     suffixes = (".mdl",)
     ties = True
-    summary = "Cerebras .mdl: HDF5, LZ4 chunks, format 0.5 (reads those of releases 1.7 to 2.10)"
+    summary = "Cerebras .mdl: HDF5, format 0.5 (reads those of releases 1.7 to 2.10)"
 
     def carried_over(
         self, metadata: Mapping[str, Any], moved: Mapping[str, Sequence[str]], leaves: Sequence[Leaf]

@@ -34,8 +34,8 @@ _OWN = frozenset({"__spec__", "__version__", "__cstorch_version__", "__SUCCESS__
 class CerebrasCheckpoint(Checkpoint):
     """An opened ``.mdl`` file.
 
-    ``metadata`` is described in :class:`convkit.formats.cerebras_h5.format.CerebrasH5`. ``datasets`` holds the dataset
-    of each tensor that has its own, ``attributes`` what other programs added to the file.
+    ``metadata`` is described in :class:`convkit.formats.cerebras_h5.format.CerebrasH5`. ``attributes`` holds
+    what other programs added to the file.
     """
 
     format = "cerebras-h5"
@@ -46,7 +46,7 @@ class CerebrasCheckpoint(Checkpoint):
 
         self.path = path
         self.leaves = {}
-        self.datasets: dict[str, h5py.Dataset] = {}
+        self._datasets: dict[str, h5py.Dataset] = {}
         self._arrays: dict[str, Array] = {}
         with _telling(path):
             self._file = h5py.File(path, "r", locking="best-effort")
@@ -66,6 +66,11 @@ class CerebrasCheckpoint(Checkpoint):
         of_leaves = {f"{key}.__metadata__" for key in self.leaves}
         return {name: value for name, value in self._file.attrs.items() if name not in _OWN | of_leaves}
 
+    def notes(self, key: str) -> dict[str, Any]:
+        """The attributes of a tensor's dataset; of a tensor without one, none."""
+        with _telling(self.path, key):
+            return dict(self._datasets[key].attrs) if key in self._datasets else {}
+
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Elements ``[start, stop)``: only the chunks that hold them are decoded, in the calling thread."""
         array, spec = self._tensor(key)
@@ -75,6 +80,14 @@ class CerebrasCheckpoint(Checkpoint):
     def lies_open(self, key: str) -> bool:
         """Tensors in one piece."""
         return isinstance(self._tensor(key)[0], PlacedArray)
+
+    def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
+        """See :meth:`Tensors.rows`."""
+        array, _ = self._tensor(key)
+        if not isinstance(array, PlacedArray):
+            return super().rows(key, starts, length)
+        with _telling(self.path, key):
+            return array.rows(starts, length)
 
     def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
         """Contiguous tensors, and chunks that aren't packed."""
@@ -112,7 +125,7 @@ class CerebrasCheckpoint(Checkpoint):
                 if entry.array is not None:
                     self._arrays[key] = entry.array
                 if entry.dataset is not None:
-                    self.datasets[key] = datasets.find(entry.dataset)
+                    self._datasets[key] = datasets.find(entry.dataset)
                 if entry.numpy:
                     numpy_arrays.append(key)
         for key in links:
