@@ -167,7 +167,7 @@ def leaves(path: Path) -> dict[str, Any]:
 )
 def test_up_and_down_again_is_exact(model: str, first: str, tmp_path: Path) -> None:
     start = recorded(model)[0] / "state" / f"cs-{first}.mdl"
-    for ends in (("2.10",),):
+    for ends in (("2.10",), ("2.1", "2.10", "2.1")):
         made = [start]
         for number, release in enumerate((*ends, first)):
             options = ("--from-release", first) if number == 0 else ()
@@ -206,6 +206,28 @@ def test_what_was_trained_on_is_not_undone(tmp_path: Path) -> None:
         name = "lr_scheduler.last_epoch.__metadata__"
         file.attrs[name] = str(file.attrs[name]).replace("37", "39")
     assert leaves(upgraded(new, tmp_path / "old.mdl", "1.8"))["lr_scheduler.last_epoch"][1] == 39
+
+
+THROUGH = ("gpt2", "bert", "t5", "bloom")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    "model", [pytest.param(one, marks=() if one == "gpt2" else pytest.mark.slow) for one in THROUGH]
+)
+def test_from_transformers_through_an_old_release_and_back(model: str, tmp_path: Path) -> None:
+    """An upgrade keeps what the conversion before it lost; the way back passes over it."""
+    source, first = recorded(model)[0] / "hf", "1.9" if model == "bloom" else "1.8"
+    old, new = tmp_path / "old.mdl", tmp_path / "new.mdl"
+    assert main(["convert", str(source), str(old), "--to", "cerebras", "--release", first, "-q"]) == 0
+    upgraded(old, new, "2.10")
+    for number, path in enumerate((old, new)):
+        back = tmp_path / f"hf-{number}"
+        assert main(["convert", str(path), str(back), "--to", "hf", "-q"]) == 0
+        assert main(["diff", str(source), str(back), "-q"]) == 0
+        assert json.loads((back / "config.json").read_text()) == json.loads((source / "config.json").read_text())
+        for one, other in ((source, old), (old, new), (path, back)):
+            assert main(["roundtrip", str(one), str(other), "-q"]) == 0
 
 
 # --- the same model -----------------------------------------------------------------------------------------------

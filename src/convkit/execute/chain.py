@@ -15,12 +15,13 @@ from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.read import Tensors
 from convkit.checkpoint.views import Renamed
 from convkit.execute.complement import Complement, find_complement
-from convkit.execute.job import Job
+from convkit.execute.job import Job, copies
 from convkit.execute.jobs import target_jobs
 from convkit.execute.seen import Gathered
 from convkit.files.complement import kept_as, kept_at
 from convkit.mapping import Chain
 from convkit.plan import Options, Plan, Source, make_plan
+from convkit.plan.earlier import Before
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def jobs_of(links: Sequence[Link]) -> list[Job]:
     return jobs if len(links) == 1 else [replace(job, digest_of=None) for job in jobs]
 
 
-def complement_of(links: Sequence[Link]) -> Complement:
-    """Find the leaves that the mappings can't carry, under their names in the complement.
+def complement_of(links: Sequence[Link], before: Sequence[Before] = (), earlier: Tensors | None = None) -> Complement:
+    """Find the leaves that the mappings can't carry, under their names in the complement; and those that mappings
+    ``before`` them couldn't, from the complement of the ``earlier`` conversion.
 
     Raises:
         ConvkitError: tied copies differ, or a derived leaf differs from its recipe.
@@ -59,6 +61,10 @@ def complement_of(links: Sequence[Link]) -> Complement:
     jobs = list(found[0].jobs)
     for place, later in enumerate(found[1:], start=1):
         jobs += [replace(job, key=kept_as(place, job.key), digest_of=None) for job in later.jobs]
+    for number, one in enumerate(before if earlier else ()):
+        assert earlier
+        lost = Renamed(earlier, kept_at(one.place, earlier.leaves))
+        jobs += [replace(job, key=kept_as(-number - 1, job.key), digest_of=None) for job in copies("complement", lost)]
     names = (kept_as(place, key) for place, part in enumerate(found) for key in part.unforeseen)
     return Complement(jobs, tuple(names))
 

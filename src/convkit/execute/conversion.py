@@ -107,10 +107,13 @@ def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) ->
 
 
 def opened_earlier(source: Source, plan: Plan, stack: ExitStack) -> Checkpoint | None:
-    """The complement of the conversion that this one undoes, if the target needs any of it; ``stack`` closes it."""
-    if not any(from_complement(stage) for stage in plan.stages):
-        return None
-    return stack.enter_context(open_checkpoint(complement_path(source.path), COMPLEMENT_FORMAT))
+    """The complement of earlier conversions, if the target, or what is kept for later, needs any of it; ``stack``
+    closes it.
+    """
+    path = complement_path(source.path)
+    if any(from_complement(stage) for stage in plan.stages) or (plan.before and path.is_file()):
+        return stack.enter_context(open_checkpoint(path, COMPLEMENT_FORMAT))
+    return None
 
 
 def digest_values(carrier: Carrier, source: Source, plan: Plan) -> None:
@@ -149,9 +152,10 @@ class _Conversion:
     def run(self) -> dict[str, Any]:
         output, plan = self.output, self.plan
         with self.stack:
-            links = links_of(plan, self.source.checkpoint, opened_earlier(self.source, plan, self.stack))
+            earlier = opened_earlier(self.source, plan, self.stack)
+            links = links_of(plan, self.source.checkpoint, earlier)
             self.source.checkpoint.check_sums(self.carrier.threads)
-            kept = complement_of(links)
+            kept = complement_of(links, plan.before, earlier)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
             written = self._written_leaves()
             self._open_writer("target", output.main, written, plan.target_format, self._continued())
@@ -291,6 +295,7 @@ class _Conversion:
                 values={key: json_value(value) for key, value in plan.values_left_behind().items()},
                 tensors={key: LeafDigest(digest) for key, digest in digests["complement"].items()},
             ),
+            "before": [one.plan for one in plan.before] or UNSET,
             "versions": {"python": platform.python_version(), "numpy": _numpy_version()},
             "threads": self.carrier.threads,
             "bytes_read": plan.bytes_read(),

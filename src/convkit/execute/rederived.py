@@ -65,9 +65,10 @@ def leaf_digests(
     )
     ties = get_format(plan.target_format).ties
     with ExitStack() as stack:
-        links = links_of(plan, source.checkpoint, opened_earlier(source, plan, stack))
+        earlier = opened_earlier(source, plan, stack)
+        links = links_of(plan, source.checkpoint, earlier)
         source.checkpoint.check_sums(carrier.threads)
-        kept = complement_of(links)
+        kept = complement_of(links, plan.before, earlier)
         own = [job for job in jobs_of(links) if not ties or plan.target_leaves[job.key].same_as is None]
         carrier.make([*own, *kept.jobs], {"target": _Nowhere(), "complement": _Nowhere()})
         carrier.digest_source()

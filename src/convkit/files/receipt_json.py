@@ -124,6 +124,10 @@ class ConversionReceipt(Receipt, frozen=True, kw_only=True):
     source: ConvertedSide
     target: ConvertedSide
     complement: ConversionComplement
+    before: Annotated[
+        list[Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "plan.schema.json"})]] | UnsetType,
+        Meta(description="plans of mappings before this conversion that it keeps what they lost of, the oldest first"),
+    ] = UNSET
     versions: Versions
     threads: Annotated[int, Meta(ge=1)]
     peak_anonymous_bytes: int

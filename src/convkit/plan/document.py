@@ -15,9 +15,11 @@ from convkit.checkpoint.tensors import dtype_called
 from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import UsageError
 from convkit.files.complement import kept_as
+from convkit.files.receipt import from_json_value
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping
 from convkit.plan import peak
+from convkit.plan.earlier import Before
 from convkit.plan.following import followed_fates, followed_origins
 from convkit.plan.plan_json import (
     Default,
@@ -74,6 +76,7 @@ class Plan:
     source lacks, as the user accepts, each with what says that it ought to be there. ``deviations`` are values of a
     config that the other side says only nearly, ``unknown`` fields that the source's config class doesn't know.
     ``unclaimed`` are leaves that no rule claims, and that the user drops unnamed.
+    ``before`` are mappings of earlier conversions, of which the receipt keeps what they lost.
     ``wrapping`` is what the stored keys of the source have beside the model's own names, by which the plan calls them.
     The plan of a chain has no steps of its own: ``through`` are the plans of its mappings, each for the output of the
     one before.
@@ -105,6 +108,7 @@ class Plan:
     restored_from: int = 0
     wrapping: Wrapping = PLAIN
     through: tuple[Plan, ...] = ()
+    before: tuple[Before, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -188,12 +192,15 @@ class Plan:
 
     def values_left_behind(self) -> dict[str, Any]:
         """Leaves that aren't tensors and that a mapping can't carry, by their names in the complement."""
-        return {
+        own = {
             kept_as(place, key): leaf.value
             for place, plan in enumerate(self.stages)
             for key in plan.bound.left_behind
             if (leaf := plan.source_leaves[key]).spec is None
         }
+        for number, one in enumerate(self.before):
+            own |= {kept_as(-number - 1, key): from_json_value(value) for key, value in one.values.items()}
+        return own
 
     def bytes_read(self) -> int:
         """Bytes of the source's tensors."""
@@ -238,6 +245,7 @@ class Plan:
         fates, origins = self.fates(), self.origins()
         release = ".".join(map(str, self.release)) or None
         return PlanDocument(
+            restored_from=self.restored_from or UNSET,
             mapping=self.mapping.name,
             source=PlannedSource(
                 left.name,

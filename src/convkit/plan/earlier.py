@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
 from convkit.files.receipt_json import FileEntry
 from convkit.files.written import called_today
-from convkit.mapping import Mapping
+from convkit.mapping import Mapping, split_name
 from convkit.plan.plan_json import Natural, PlannedDeviation, PlannedFold, PlannedRecipe
 from convkit.plan.source import Source
 
@@ -117,18 +117,24 @@ class EarlierTarget(Struct, frozen=True):
 
 
 class EarlierReceipt(Struct, frozen=True):
-    """The receipt of the earlier conversion."""
+    """The receipt of the earlier conversion, with the plans of those before it of which it keeps what they lost."""
 
     target: EarlierTarget
     plan: EarlierPlan
     complement: EarlierComplement | None = None
+    before: tuple[EarlierPlan, ...] = ()
+
+    @property
+    def stages(self) -> list[tuple[int, EarlierPlan]]:
+        """The plans of single mappings by their places (:mod:`convkit.files.complement`), in the order of time."""
+        return [*((-n - 1, one) for n, one in enumerate(self.before)), *enumerate(self.plan.stages)]
 
 
 @dataclass(frozen=True)
 class Earlier:
     """The record of an earlier conversion in the other direction, which this one restores.
 
-    ``place`` is the place of its mapping in the chain that the conversion took, 0 where it took one mapping.
+    ``place`` is that of its mapping among those that the receipt records.
     """
 
     plan: EarlierPlan
@@ -136,10 +142,24 @@ class Earlier:
     place: int
 
 
-def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]:
-    """Find, for each mapping, what the receipt beside the source records about its inverse.
+@dataclass(frozen=True)
+class Before:
+    """A mapping before this conversion, which is neither undone by it nor forgotten.
 
-    The first mapping undoes the last one in the receipt, the second mapping the one before, and so on.
+    ``plan`` is as the receipt beside the source has it, ``place`` its place there, and ``values`` are those that it
+    lost.
+    """
+
+    place: int
+    plan: dict[str, Any]
+    values: dict[str, Any]
+
+
+def earlier_of(source: Source, links: Sequence[Mapping]) -> tuple[list[Earlier | None], tuple[Before, ...]]:
+    """Find, for each mapping, what the receipt beside the source records about its inverse; and what remains.
+
+    The first mapping undoes the last one in the receipt, the second mapping the one before, and so on. A mapping that
+    leads to another framework passes over those that brought the source from release to release.
 
     Raises:
         ConvkitError: the receipt is malformed.
@@ -147,24 +167,46 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> list[Earlier | None]
     found: list[Earlier | None] = [None] * len(links)
     receipt = _receipt(source)
     if receipt is None:
-        return found
-    kept, stages = receipt.complement or EarlierComplement(), receipt.plan.stages
-    for number, (link, place) in enumerate(zip(links, reversed(range(len(stages))), strict=False)):
-        stage = stages[place]
-        if (stage.source.layout, stage.target.layout) != (link.right.name, link.left.name):
+        return found, ()
+    kept, stages = receipt.complement or EarlierComplement(), receipt.stages
+    left = at = len(stages)
+    for number, link in enumerate(links):
+        while at and not _undoes(link, stages[at - 1][1]) and _stays(stages[at - 1][1]):
+            at -= 1
+        if not at or not _undoes(link, stages[at - 1][1]):
             break
+        left = at = at - 1
+        place, stage = stages[at]
         found[number] = Earlier(stage, _part(kept, place, stage) if len(stages) > 1 else kept, place)
-    return found
+    same = split_name(links[0].left.name)[0] == split_name(links[-1].right.name)[0]
+    return found, tuple(_before(source, kept, stages[:left])) if same else ()
+
+
+def _undoes(link: Mapping, stage: EarlierPlan) -> bool:
+    return (stage.source.layout, stage.target.layout) == (link.right.name, link.left.name)
+
+
+def _stays(stage: EarlierPlan) -> bool:
+    """Whether a mapping has led from a layout to the same one, of another release or in another format."""
+    return split_name(stage.source.layout)[0] == split_name(stage.target.layout)[0]
+
+
+def _before(source: Source, kept: EarlierComplement, stages: Sequence[tuple[int, EarlierPlan]]) -> Iterator[Before]:
+    document = read_receipt(source.path, CONVERSION) or {}
+    own = document["plan"].get("through") or [document["plan"]]
+    for place, _ in stages:
+        plan = own[place] if place >= 0 else document["before"][-place - 1]
+        yield Before(place, plan, {key: kept.values[name] for key, name in kept_at(place, kept.values).items()})
 
 
 def layouts_before(source: Source) -> list[str]:
-    """The layouts that a source had before the conversion that its receipt records.
+    """The layouts that a source had before the conversions that its receipt records.
 
     Raises:
         ConvkitError: the receipt is malformed.
     """
     receipt = _receipt(source)
-    return [stage.source.layout for stage in receipt.plan.stages] if receipt else []
+    return [stage.source.layout for _, stage in receipt.stages] if receipt else []
 
 
 def release_before(source: Source) -> str | None:

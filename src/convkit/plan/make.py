@@ -71,14 +71,14 @@ def make_plan(
     links, releases = [leg.mapping for leg in route], [leg.release for leg in route]
     _check_asked(links[-1], options)
     restoring = options.restore and not options.headless
-    earlier = earlier_of(source, links) if restoring else [None] * len(links)
+    earlier, before = earlier_of(source, links) if restoring else ([None] * len(links), ())
     try:
         wrapping, drop = unwrapped(source.checkpoint.leaves, links[0], options.drop)
         source, options = replace(source, checkpoint=wrapping.off(source.checkpoint)), replace(options, drop=drop)
         check_encoded(source, links[0], dtype=options.dtype, dropped=_dropped(drop, source.checkpoint.leaves))
         plans = _plans(source, links, releases, options, earlier)
         plan = plans[0] if len(plans) == 1 else chain_plan(Chain(tuple(links)), plans)
-        plan = taken_off(plan, wrapping)
+        plan = replace(taken_off(plan, wrapping), before=before)
         _check_holds(plan)
     except (PlanError, ConfigError) as error:
         if error.path is not None:

@@ -207,6 +207,10 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     source: PlannedSource
     target: PlannedTarget
     release: str | None
+    restored_from: Annotated[
+        int | UnsetType,
+        Meta(description="the place, in the receipt beside the source, of the mapping whose losses come back; else 0"),
+    ] = UNSET
     variant: dict[str, str]
     names: dict[str, Any]
     defaults: list[Default]

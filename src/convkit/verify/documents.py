@@ -200,6 +200,7 @@ class Plan(Described, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     derived: tuple[Computed, ...]
     owed: tuple[Computed, ...]
+    restored_from: int | None = None
     through: tuple[Plan, ...] = ()
 
     def __post_init__(self) -> None:

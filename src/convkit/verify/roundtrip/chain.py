@@ -68,9 +68,10 @@ def stages(plan: Plan, sides: Sides, earlier: Plan | None) -> list[Stage]:
     found: list[Stage] = []
     target = sides.target
     for place in reversed(range(len(plans))):
-        own, turned = plans[place], before - 1 - place
+        own = plans[place]
+        turned = before - 1 - place if own.restored_from is None else own.restored_from
         kept = _part(sides.kept, place, len(plans))
-        returned = _part(sides.earlier, turned, before) if turned >= 0 else None
+        returned = _part(sides.earlier, turned, before) if turned >= 0 or own.restored_from else None
         if place == 0:
             between = replace(sides, target=target, kept=kept, earlier=returned)
             tensors, values = claimed(own, between)
@@ -137,7 +138,7 @@ def _whole(claim: Claim) -> np.ndarray:
 
 def _part(kept: Kept | None, place: int, places: int) -> Kept | None:
     """The complement of the mapping at this place."""
-    if kept is None or places == 1:
+    if kept is None or (places == 1 and not place):
         return kept
     tensors = kept.tensors and _Part(kept.tensors, kept_at(place, kept.tensors.leaves))
     return Kept(tensors, {key: kept.values[name] for key, name in kept_at(place, kept.values).items()})
