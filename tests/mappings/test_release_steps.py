@@ -98,6 +98,25 @@ def test_fields_that_the_classes_of_2_4_reject_are_said() -> None:
     assert there.warnings == ("GPT2ModelConfig has no field mine: since 2.4 it rejects them",)
 
 
+def test_a_run_of_2_3_may_have_the_sections_of_2_2() -> None:
+    yaml = MUP_RUN | {"runconfig": {"max_steps": 100}}
+    table = yaml_table("gpt2", (2, 3), (2, 4))
+    there = table.convert(yaml).config
+    assert there == yaml_table("gpt2", (2, 2), (2, 4)).convert(yaml).config
+    back = table.inverse().convert(there).config
+    assert "trainer" in back  # which 2.3 reads as well
+    table.inverse().respelled(back, yaml)
+    assert back == yaml
+
+
+def test_a_yaml_of_2_0_with_the_names_of_2_1_gets_those_of_1_9() -> None:
+    new = {"optimizer_type": "AdamW", "betas": [0.9, 0.95], "learning_rate": {"scheduler": "Linear", "total_iters": 3}}
+    there = yaml_table("gptj", (2, 0), (1, 9)).convert({"model": {}, "optimizer": new}).config
+    assert there["optimizer"] == {
+        "optimizer_type": "AdamW", "beta1": 0.9, "beta2": 0.95, "learning_rate": {"scheduler": "Linear", "steps": 3}
+    }  # fmt: skip
+
+
 def test_several_loaders_are_a_list_there_and_back() -> None:
     yaml = {
         "model": {},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from convkit.config.tree import MISSING, dig
 from convkit.config.values import POSITIVE, KindError, shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes.gpt2 import GPT2
@@ -21,14 +22,16 @@ _AS_THEY_ARE = ("btlm", "jais")
 _KERNEL = "optimizer.adjust_learning_rate.decoder_kernel"
 
 
-def mup_up(document: Document) -> None:
-    """From the three fields to the base model's sizes.
+def mup_up(document: Document, *, only_whole: bool = False) -> None:
+    """From the three fields to the base model's sizes. ``only_whole``: leave them where one is missing, as 2.3 does.
 
     Raises:
         ConfigError: only some of them are there, or the factor of the learning rate isn't.
     """
     model = document.model
     if document.family in _AS_THEY_ARE:
+        return
+    if only_whole and not (all(model.get(name) for name in _TRIO) and dig(document.config, _KERNEL) is not MISSING):
         return
     if not (model.get("scale_qk_dot_by_d") or model.get("output_logits_scale")):
         return  # an embeddings_scale alone isn't muP

@@ -37,7 +37,7 @@ from convkit.mappings.cerebras.releases.yamls.runs import (
 )
 from convkit.mappings.cerebras.releases.yamls.sparsity import sparsity_down, sparsity_up
 from convkit.mappings.cerebras.releases.yamls.trainer_down import trainer_down
-from convkit.mappings.cerebras.releases.yamls.trainer_up import trainer_up
+from convkit.mappings.cerebras.releases.yamls.trainer_up import run_up, trainer_up
 
 STEPS: tuple[Step, ...] = (
     Step((1, 8), nonlinearities_said, nonlinearities_left_out, BERT_CLASS),
@@ -48,9 +48,10 @@ STEPS: tuple[Step, ...] = (
     norm_type("use_biasless_norm", "biasless-layernorm", GPTJ_CLASS),
     renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints"),
     Step((2, 0), pretrained_named, pretrained_said),
-    dropped((2, 0), *PRUNED),
+    dropped((2, 0), *PRUNED, "optimizer.disable_lr_steps_reset"),
+    # 2.0 reads the names of 1.9 and those of 2.1
+    Step((2, 0), nothing, renamed_down),
 
-    # 2.0 still reads what 1.9 does
     Step((2, 1), renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints").up, nothing),
     Step((2, 1), pretrained_named, nothing),
     dropped((2, 1), *PRUNED),
@@ -68,6 +69,8 @@ STEPS: tuple[Step, ...] = (
     ))),
     Step((2, 3), trainer_up, trainer_down),
 
+    # 2.3 reads yamls of 2.2
+    Step((2, 4), run_up, nothing),
     Step((2, 4), named, unnamed),
     Step((2, 4), nothing, policy_flat),
     Step((2, 4), towers_up, towers_down, frozenset(("multimodal_simple",))),

@@ -13,6 +13,7 @@ from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.releases.yamls.classes import default_of, half_precision
 from convkit.mappings.cerebras.releases.yamls.document import Document
+from convkit.mappings.cerebras.releases.yamls.mup import mup_up
 from convkit.mappings.cerebras.releases.yamls.places import (
     BIGCODE,
     CALLBACKS,
@@ -26,6 +27,8 @@ from convkit.mappings.cerebras.releases.yamls.schedules import AT, constant, sch
 
 Section = dict[str, Any]
 
+#: sections that a run has, until 2.2
+_RUN = {"optimizer", "runconfig", "train_input", "eval_input"}
 _SCALED = "adjust_learning_rate"
 #: fields that only say how a run was started
 _IGNORED = ("runconfig.mode",)
@@ -71,6 +74,17 @@ def trainer_up(document: Document) -> None:
         document.warnings.append(f"the trainer of 2.3 has no place for {', '.join(left)}: left out")
     document.config.clear()
     document.config["trainer"] = trainer
+
+
+def run_up(document: Document) -> None:
+    """Make the trainer of a run's yaml that has the sections of 2.2, which 2.3 reads, too.
+
+    Raises:
+        ConfigError: see :func:`trainer_up`.
+    """
+    if document.config.keys() & _RUN:
+        mup_up(document, only_whole=True)
+        trainer_up(document)
 
 
 def _is_of_a_model(config: Section) -> bool:
