@@ -216,3 +216,31 @@ def test_loads_a_repaired_state_of_every_dtype(reference: Ask, tmp_path: Path) -
     assert main(["cerebras", "fix-checkpoint-spec", str(tmp_path / "x.mdl")]) == 0
     with FORMAT.open(tmp_path / "x_fixed.mdl") as checkpoint:
         assert describe(checkpoint) == reference(load=str(tmp_path / "x_fixed.mdl"))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("model", "releases"),
+    [
+        ("gpt2", ("1.8", "2.0", "2.10")),
+        ("bert", ("1.6", "2.10")),
+        ("t5", ("1.6", "1.7", "2.2")),
+        ("bloom", ("1.9", "2.9")),
+        ("falcon_7b", ("2.5", "2.1", "2.10")),
+    ],
+)
+def test_loads_what_upgrades_write(reference: Ask, tmp_path: Path, model: str, releases: tuple[str, ...]) -> None:
+    """A whole training checkpoint, release by release: model, optimizer, schedulers, loader."""
+    first, *others = releases
+    path = golden_dir("cerebras_more.tar.xz", f"upgrade/{model}/") / "upgrade" / model / "state" / f"cs-{first}.mdl"
+    with FORMAT.open(path) as checkpoint:
+        before = set(treespec.template(treespec.loads(checkpoint.metadata["spec"])))
+    for before_it, release in zip(releases, others, strict=False):
+        target = tmp_path / f"{release}.mdl"
+        command = ["upgrade", str(path), str(target), "--release", release, "--from-release", before_it, "-q"]
+        assert main(command) == 0
+        path = target
+    loaded = reference(load=str(path))
+    with FORMAT.open(path) as checkpoint:
+        assert loaded == describe(checkpoint)
+    assert set(treespec.template(treespec.loads(loaded["spec"]))) == {*before, "__metadata__"}

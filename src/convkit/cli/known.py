@@ -22,7 +22,7 @@ from convkit.fetch import schemes
 from convkit.formats import get_format, names
 from convkit.generate.families import FAMILIES
 from convkit.mapping.layout import Layout
-from convkit.mappings import all_mappings, layouts
+from convkit.mappings import all_mappings, layouts, releases_of
 from convkit.plan.make import castable
 
 #: the layout of what a family generates, where it isn't called as the family is in transformers
@@ -59,7 +59,7 @@ def document() -> dict[str, Any]:
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
-    releases = [".".join(map(str, release)) for release in layout.releases]
+    releases = [".".join(map(str, release)) for release in releases_of(layout)]
     told = {"format": layout.format, "releases": releases} | ({"by_name": True} if layout.by_name else {})
     alike = sorted(one.name for one in layouts().values() if one.by_name and _looks_like(one, layout))
     return told | ({"alike": alike} if alike else {})
