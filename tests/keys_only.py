@@ -37,7 +37,7 @@ def specs(path: Path) -> dict[str, TensorSpec]:
 
 def plan(leaves: Mapping[str, TensorSpec], config: Mapping[str, Any], to: str, **options: Any) -> Plan:
     """The plan for a checkpoint of these leaves."""
-    source = Source(Path("keys-only"), KeysOnly(leaves), dict(config), Path("config"), ())
+    source = Source(Path("keys-only"), KeysOnly(leaves), dict(config), Path("config"), {})
     return make_plan(source, to, options=Options(**options))
 
 

@@ -44,7 +44,7 @@ NAMELESS = ("cs-2.1", "cs-2.2", "cs-2.3")
 
 
 def source(config: dict[str, Any]) -> Source:
-    return Source(Path("model.mdl"), cast(Checkpoint, None), config, Path("params.yaml"), ())
+    return Source(Path("model.mdl"), cast(Checkpoint, None), config, Path("params.yaml"), {})
 
 
 def detected(config: dict[str, Any], named: str | None = None, to: str | None = None) -> str:

@@ -62,7 +62,7 @@ def plan_of(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | 
 
 def source_of(checkpoint: Checkpoint, config: dict[str, Any] | None = None) -> Source:
     """A checkpoint with its config beside it."""
-    return Source(checkpoint.path, checkpoint, config or {}, None, ())
+    return Source(checkpoint.path, checkpoint, config or {}, None, {})
 
 
 def carried(mapping: Any, arrays: Arrays | Checkpoint, config: dict[str, Any] | None = None, **options: Any) -> Arrays:

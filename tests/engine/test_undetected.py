@@ -28,7 +28,7 @@ def said(
 ) -> str:
     checkpoint = KeysOnly(dict.fromkeys(keys, SPEC))
     checkpoint.format = format
-    source = Source(Path("keys-only"), checkpoint, config, Path("config.json") if config else None, ())
+    source = Source(Path("keys-only"), checkpoint, config, Path("config.json") if config else None, {})
     with pytest.raises(ConvkitError) as error:
         detect_layout(source, named or None)
     assert error.value.remedy

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace, format: str) -> Source:
     """Open the checkpoint; for an Orbax root, all its steps."""
     if format in MIGRATIONS and (found := root_at(args.path)) is not None:
-        return Source(args.path, RootCheckpoint(found), None, None, ())
+        return Source(args.path, RootCheckpoint(found), None, None, {})
     return open_source(args.path, format=format, config=args.config)
 
 

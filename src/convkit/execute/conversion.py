@@ -65,7 +65,7 @@ def convert(
     files = source.checkpoint.files()
     identity = _identity(source, plan, options, digest) | ({"config": config_name} if config_name else {})
     nested = any(file.parent != source.path for file in files)
-    reads = [*files, *source.companions, *([source.config_path] if source.config_path else [])]
+    reads = [*files, *source.companions.values(), *([source.config_path] if source.config_path else [])]
     work = Work(
         CONVERSION,
         source.path,
@@ -100,7 +100,7 @@ def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) ->
         "plan": plan.digest,
         "source": identities(checkpoint.files()),
         "values": digest_value("sha256", [values, checkpoint.metadata, options.metadata]),
-        "companions": [[path.name, digest_file("sha256", path)] for path in source.companions],
+        "companions": [[name, digest_file("sha256", path)] for name, path in source.companions.items()],
         "options": [options.shard_size, options.indexed, sorted(options.chunks.items()), options.compressor],
         "digest": digest,
     }
@@ -222,9 +222,9 @@ class _Conversion:
             staged.write_bytes(data)
 
     def _companions(self) -> Path:
-        """The folder of the companions, staged."""
-        main = self.output.main
-        return main if main.is_dir() and not self._within() else companions_path(main)
+        """The folder of the companions, staged; those of components lie with these."""
+        main, at_home = self.output.main, not self._within() or get_format(self.plan.target_format).components
+        return main if main.is_dir() and at_home else companions_path(main)
 
     def _config(self) -> Path | None:
         """Where the config is staged, if it isn't within the checkpoint."""
@@ -248,14 +248,16 @@ class _Conversion:
         if config and config.parent == main.parent:
             self.output.claim(config.name)
         if self.source.companions and companions != main:
-            self.output.claim(companions.name, companion_names())
+            folders = {name.rpartition("/")[0] for name in self.source.companions} | {""}
+            own = [f"{folder}/{name}".lstrip("/") for folder in sorted(folders) for name in companion_names()]
+            self.output.claim(companions.name, own)
 
     def _write_side_files(self) -> None:
         """Write the config, and copy the companions."""
         config, companions = self._config(), self._companions()
-        for path in self.source.companions:
-            companions.mkdir(exist_ok=True)
-            shutil.copyfile(path, companions / path.name)
+        for name, path in self.source.companions.items():
+            (companions / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, companions / name)
         if config:
             write_config(config, self.plan.target_config)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
@@ -68,7 +68,7 @@ class Places:
         void = [] if self.target.exists() else said_of(self.target)  # of a target that isn't there: nobody misses it
         for path in (*self._always(), *self.stale()):
             if path not in void:
-                self._refuse_neighbour(path, companion_names() if path == companions else None)
+                self._refuse_neighbour(path, _companions_in(path) if path == companions else None)
         for name, files in self.claimed.items():
             self._refuse_neighbour(self.target.with_name(name), files)
 
@@ -122,5 +122,15 @@ class Places:
         if path.name in self.aside:
             refuse_taken(path, overwrite=False, remedy=self.aside[path.name])
         refuse_taken(path, overwrite=self.work.overwrite or self.work.in_place, folder=files is not None)
-        inside = sorted(path.iterdir()) if files is not None and path.is_dir() else []
-        refuse_foreign(path, [one for one in inside if one.name not in (files or ()) or one.is_dir()])
+        if files is not None and path.is_dir():
+            known = {*files, *(above.as_posix() + "/" for name in files for above in PurePosixPath(name).parents)}
+            inside = [(one, one.relative_to(path).as_posix()) for one in sorted(path.rglob("*"))]
+            own = [(one, f"{name}/" if one.is_dir() and not one.is_symlink() else name) for one, name in inside]
+            refuse_foreign(path, [one for one, name in own if name not in known])
+
+
+def _companions_in(folder: Path) -> list[str]:
+    """The names that companions may have in a folder, also those of components in the folders there."""
+    inside = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    names = companion_names()
+    return [*names, *(f"{component}/{name}" for component in inside for name in names)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from convkit.files.config_file import find_config, read_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import complement_path, receipts_beside
 from convkit.files.unchanged import Watch
-from convkit.formats import open_checkpoint
+from convkit.formats import get_format, open_checkpoint
 from convkit.mappings import layouts
 
+#: a companion that is a part of the config where components lie in folders
+_PREPROCESSOR = "preprocessor_config.json"
 #: files that a line names
 _SHOWN = 12
 
@@ -23,27 +25,28 @@ _SHOWN = 12
 class Source:
     """An opened checkpoint with its config; use as a context manager.
 
-    ``config_path`` is None if there is no config, or if the checkpoint itself holds it. ``watch`` knows the files that
-    are read, as they were before.
+    ``config_path`` is None if there is no config, or if the checkpoint itself holds it. ``companions`` are the files
+    that are carried along, by their names, with a component's before (``text_model/tokenizer.json``). ``watch`` knows
+    the files that are read, as they were before.
     """
 
     path: Path
     checkpoint: Checkpoint
     config: dict[str, Any] | None
     config_path: Path | None
-    companions: tuple[Path, ...]
+    companions: Mapping[str, Path]
     watch: Watch | None = None
 
     @property
     def not_carried(self) -> list[str]:
         """Names of what lies with the checkpoint and has no place in a conversion, such as code; folders end in "/"."""
-        known = self.checkpoint.metadata.get("companions", [])
-        files = set(self.checkpoint.files())
-        at_home = any(file.parent == self.path.parent for file in self.companions)
+        known = [name for name in self.checkpoint.metadata.get("companions", []) if name not in self.companions]
+        files, carried = set(self.checkpoint.files()), set(self.companions.values())
+        at_home = any(file.parent == self.path.parent for file in carried)
         folder = self.path if self.path.is_dir() else self.path.parent if at_home else None
         if folder is None or any(file.parent != folder for file in files):
-            return list(known)  # folders in it are leaves; the format knows the others
-        taken = {self.path, *files, *self.companions, self.config_path}
+            return known  # folders in it are leaves; the format knows the others
+        taken = {self.path, *files, *carried, self.config_path}
         others = (entry for entry in sorted(folder.iterdir()) if entry not in taken and not _is_about_it(entry))
         return [*known, *(f"{entry.name}/" if entry.is_dir() else entry.name for entry in others)]
 
@@ -86,7 +89,7 @@ def open_source(
         checkpoint=checkpoint,
         config=read_config(config_path) if config_path is not None else checkpoint.config,
         config_path=config_path,
-        companions=tuple(_companions(path)),
+        companions=dict(_companions(path, checkpoint)),
         watch=watch,
     )
     watch.reads(_files(source))
@@ -97,7 +100,7 @@ def _files(source: Source) -> Iterator[Path]:
     """Every file that a conversion of the source reads."""
     path = source.path
     yield from source.checkpoint.files()
-    yield from source.companions
+    yield from source.companions.values()
     yield from path.glob("*.index.json") if path.is_dir() else [path]
     yield from [source.config_path] if source.config_path else []
     yield from (file for file in (*receipts_beside(path), complement_path(path)) if file.is_file())
@@ -114,15 +117,30 @@ def _named_by_a_layout(path: Path) -> Path | None:
     return next((path / name for name in names if path.is_dir() and (path / name).is_file()), None)
 
 
-def _companions(path: Path) -> Iterator[Path]:
-    """Yield the files beside a checkpoint that a layout names as companions."""
+def _companions(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, Path]]:
+    """Yield the files beside a checkpoint that a layout names as companions, by their names."""
     known = [layout for layout in layouts().values() if layout.companions]
     if path.is_dir():
         folder = beside if (beside := companions_path(path)).is_dir() else path
     else:
         at_home = any((path.parent / layout.config_file).is_file() for layout in known)
         folder = path.parent if at_home else companions_path(path)
-    return (folder / name for name in companion_names() if (folder / name).is_file())
+    for name in companion_names():
+        if (folder / name).is_file():
+            yield name, folder / name
+    for component in _components(folder, checkpoint):
+        for name in companion_names():
+            if (file := folder / component / name).is_file() and name != _PREPROCESSOR:
+                yield f"{component}/{name}", file
+
+
+def _components(folder: Path, checkpoint: Checkpoint) -> list[str]:
+    """The folders with companions of components: of a checkpoint in folders, or of one that was made of such a one."""
+    if get_format(checkpoint.format).components:
+        return list(dict.fromkeys(key.partition(".")[0] for key in checkpoint.leaves))
+    if folder != companions_path(checkpoint.path) or not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
 
 
 def companion_names() -> list[str]:

@@ -68,7 +68,7 @@ class Model:
     @property
     def source(self) -> Source:
         """The model in memory, as plans take it."""
-        return Source(self.checkpoint.path, self.checkpoint, self.config, None, ())
+        return Source(self.checkpoint.path, self.checkpoint, self.config, None, {})
 
     def write(self, folder: Path) -> Path:
         """Write it in its layout's own format, with its config beside it, and return its path."""
@@ -275,7 +275,7 @@ class Search:
             if key not in made.specs and (array := _computed(rule, at, names, checkpoint)) is not None:
                 checkpoint.leaves[key] = Leaf(key, TensorSpec(array.shape, array.dtype.name))
                 data[key] = array.reshape(-1).view(carrier(array.dtype.name))
-        source = Source(checkpoint.path, checkpoint, config, None, ())
+        source = Source(checkpoint.path, checkpoint, config, None, {})
         try:
             plan = make_plan(source, mapping, options=options)
             target = carried_out(plan, source)
@@ -323,7 +323,7 @@ def carried_out(plan: Plan, source: Source) -> Source:
     target = Converted(links_of(plan, source.checkpoint, None)[-1])
     for leaf in plan.to_compute:
         target.read(leaf.key)
-    return Source(source.path, target, plan.target_config, None, ())
+    return Source(source.path, target, plan.target_config, None, {})
 
 
 def plan_back(plan: Plan, target: Source) -> Plan:
