@@ -104,7 +104,7 @@ def refused(directory: Path, rows: list[dict[str, str]], monkeypatch: pytest.Mon
         (
             [GOOD | {"options": "--release 2.99"}],
             {},
-            "column options: release 2.99 isn't supported (releases 2.1 ... 2.10)",
+            "column options: release 2.99 isn't supported (releases 1.9 ... 2.10)",
         ),
         ([GOOD | {"options": "--release two"}], {}, "column options: 'two' isn't a release (write it as 2.9)"),
         (
