@@ -110,3 +110,29 @@ def test_the_parts_of_another_model(command: str, tmp_path: Path, capsys: pytest
         assert cerebras(command, tmp_path / "outer", model, "hf", "cs-2.9") in (2, 3)
         said = capsys.readouterr().err
         assert f"holds q_encoder/ and ctx_encoder/: {model} isn't packed of them" in said
+
+
+@pytest.mark.golden
+def test_parts_come_into_a_folder_that_holds_others(
+    llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the original has it; the whole, which the receipt vouches for, lies beside them. Nothing of others is lost."""
+    out = tmp_path / "out"
+    assert cerebras("convert", llava, "llava", "hf", "cs-2.9", "--output-dir", out) == 0
+    model, words = out / "pytorch_model_to_cs-2.9.mdl", ("--output-dir", out, "--config", out / "config_to_cs-2.9.yaml")
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert cerebras("convert", model, "llava", "cs-2.9", "hf", *words) == 0
+    whole = out / "pytorch_model_to_cs-2.9_to_hf"
+    for name in PARTS["llava"]:
+        same_tensors(out / name, recorded("base", "cs-2.9-hf", name, "flat.npz"))
+        assert {path.name for path in (out / name).iterdir()} == {path.name for path in (whole / name).iterdir()}
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(["verify", str(whole)]) == 0
+    # what is there is replaced on demand only, and nothing of others
+    assert cerebras("convert", model, "llava", "cs-2.9", "hf", *words) == 2
+    assert cerebras("convert", model, "llava", "cs-2.9", "hf", *words, "--overwrite") == 0
+    (out / "text_model" / "notes.txt").touch()
+    capsys.readouterr()
+    assert cerebras("convert", model, "llava", "cs-2.9", "hf", *words, "--overwrite") == 2
+    assert "holds notes.txt, which convkit did" in capsys.readouterr().err
+    assert (out / "text_model" / "notes.txt").is_file()

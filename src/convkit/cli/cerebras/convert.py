@@ -18,7 +18,16 @@ from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli.cerebras.forms import AUTO, FORMS, Form, form_called, stem
 from convkit.cli.cerebras.names import Model, model_called, ways
-from convkit.cli.cerebras.packed import CHECKPOINT, YAML, check_given, has_parts
+from convkit.cli.cerebras.packed import (
+    CHECKPOINT,
+    YAML,
+    check_given,
+    has_parts,
+    holds_others,
+    parts_among,
+    refuse_parts,
+    share_parts,
+)
 from convkit.cli.convert import converted, print_summary
 from convkit.cli.options import allow_missing_option
 from convkit.cli.output import few_of, note, parse_size, say
@@ -170,7 +179,7 @@ class Outputs:
         ``packed`` has names of its own, and its parts become folders in that of the outputs.
         """
         place = args.output_dir or args.source.parent
-        if packed and target.kind == "hf" and args.output_dir:
+        if packed and target.kind == "hf" and args.output_dir and not holds_others(place):
             return cls(place, place / "config.json")
         if packed and target.kind != "hf":
             return cls(place / f"{CHECKPOINT}_to_{target.text}.mdl", place / f"{YAML}_to_{target.text}.yaml")
@@ -213,6 +222,8 @@ def run(args: argparse.Namespace) -> int:
                 outputs = Outputs.of(args, request.target, in_folders((args.from_, args.to)))
                 if outputs.apart:
                     refuse_taken(outputs.config, overwrite=args.overwrite)
+                parts = () if outputs.is_file else parts_among(outputs.checkpoint, args.output_dir, request.model)
+                refuse_parts(args.output_dir, parts, overwrite=args.overwrite)
                 _say_to_convert(args, request, outputs)
                 # what an earlier conversion has lost, such as the head, comes back
                 args.headless = request.model.headless and not (outputs.is_file and layouts_before(source))
@@ -226,6 +237,7 @@ def run(args: argparse.Namespace) -> int:
     if outputs.apart:
         with writing(outputs.config):
             write_config(outputs.config, plan.target_config)
+    share_parts(outputs.checkpoint, args.output_dir, parts)
     print_summary(args, receipt, source.config_path)
     if not args.json:
         say(f"Checkpoint saved to {outputs.checkpoint}", f"Config saved to {outputs.config}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convkit.cli.cerebras.names import PACKED, Model
 from convkit.errors import ConvkitError, UsageError
+from convkit.execute.publish import writing
 from convkit.files.config_file import write_config
+from convkit.files.receipt import receipts_beside
+from convkit.files.sharing import share_file
+from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.formats.folders.configs import CONFIG, documents, read_configs
 
 #: what the original calls outputs whose inputs are folders
@@ -75,6 +79,45 @@ def write_parts(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the config of a packed model into the folders of its parts."""
     for name, document in documents(config).items():
         write_config(folder / name, document)
+
+
+def holds_others(folder: Path) -> bool:
+    """Whether a folder of outputs holds anything, and isn't the output of an earlier conversion itself."""
+    return folder.is_dir() and not receipts_beside(folder) and any(folder.iterdir())
+
+
+def parts_among(checkpoint: Path, folder: Path | None, model: Model) -> tuple[str, ...]:
+    """The parts that come into a folder that holds other files, where the whole has a folder of its own."""
+    return PACKED.get(model.name, ()) if folder and checkpoint.parent == folder and holds_others(folder) else ()
+
+
+def refuse_parts(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
+    """Check that the parts may come into a folder.
+
+    Raises:
+        UsageError: one is there.
+    """
+    for name in parts:
+        refuse_taken(folder / name, overwrite=overwrite, folder=True)
+
+
+def share_parts(whole: Path, folder: Path, parts: Sequence[str]) -> None:
+    """Give the parts of a whole their places in a folder of others', as the original does; bytes are shared.
+
+    Raises:
+        UsageError: a part's folder holds what isn't a part of it.
+    """
+    own = [path.relative_to(whole) for name in parts for path in sorted((whole / name).rglob("*")) if path.is_file()]
+    for name in parts:
+        there = sorted(path for path in (folder / name).rglob("*") if not path.is_dir())
+        refuse_foreign(folder / name, [path for path in there if path.relative_to(folder) not in own])
+    for path in own:
+        with writing(folder / path):
+            made = (folder / path).with_name(f".{path.name}.convkit-part")
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.unlink(missing_ok=True)
+            share_file(whole / path, made, link=False)
+            made.replace(folder / path)
 
 
 def _listed(names: Any) -> str:
