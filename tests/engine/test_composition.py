@@ -118,7 +118,7 @@ def test_the_documents_composition_on_the_command_line(
     capsys.readouterr()
     for wrong, says in (
         ({"projector": 8}, "projector"),
-        ({"hidden_size": 3}, "hidden_size"),
+        ({"hidden_size": 4}, "hidden_size"),
         ({"model_type": "x"}, "x"),
     ):
         file = model / FOLDERS[1] / "config.json"
