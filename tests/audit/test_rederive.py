@@ -26,12 +26,13 @@ MADE: dict[str, tuple[str, list[str], str]] = {
         BYTES,
     ),
     "torch": ("generated://gpt2?layers=1", ["convert", "--to", "cerebras/gpt2", "--format", "torch"], BYTES),
-    "made.mdl": ("generated://llama?layers=2", ["convert", "--to", "cerebras/llama", "--dtype", "bf16"], LEAVES),
+    "made.mdl": ("generated://llama?layers=2", ["convert", "--to", "cerebras/llama", "--dtype", "bf16"], BYTES),
+    "te": ("generated://t5x?layers=1", ["te", "--fw", "t5x", "--direction", "fw2te"], BYTES),
     "t5x": ("generated://t5x?layers=1", ["convert", "--to", "te/t5"], BYTES),
     "pax": ("generated://pax?norm=rms&biases=false", ["convert", "--to", "te/pax"], BYTES),
     "conv": ("generated://llama?layers=1", ["convert", "--to", "hf/llama", "--format", "orbax-v1"], LEAVES),
     "orbax": ("generated://orbax-v0?steps=1", ["orbax migrate", "--to", "v1", "--no-restore"], AGAIN),
-    "old.mdl": ("generated://cerebras-old?layers=1", ["cerebras fix-checkpoint-spec"], AGAIN),
+    "old.mdl": ("generated://cerebras-old?layers=1", ["cerebras fix-checkpoint-spec"], BYTES),
 }
 
 
@@ -39,8 +40,11 @@ def make(name: str, folder: Path) -> None:
     uri, (command, *options), _ = MADE[name]
     source, target = source_of(folder, name), folder / name
     fetch(uri, source)
-    written = ["--fixed_checkpoint_path", str(target)] if command.startswith("cerebras") else [str(target)]
-    assert main([*command.split(), str(source), *written, *options, "-q"]) == 0
+    places = {
+        "cerebras fix-checkpoint-spec": [str(source), "--fixed_checkpoint_path", str(target)],
+        "te": ["--input-path", str(source), "--output-path", str(target)],
+    }
+    assert main([*command.split(), *places.get(command, [str(source), str(target)]), *options, "-q"]) == 0
     assert sign(target) == 0
 
 
@@ -51,7 +55,8 @@ def made(name: str) -> Path:
 
 #: formats that need frameworks of their own take longer
 EVERY = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("t5x", "pax", "orbax", "conv") else []) for name in MADE
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("te", "t5x", "pax", "orbax", "conv") else [])
+    for name in MADE
 ]
 
 
@@ -128,3 +133,19 @@ def test_nothing_signed_is_nothing_to_rederive(tmp_path: Path, capsys: pytest.Ca
     shutil.copy(made("torch") / "torch.intoto.jsonl", folder)
     assert main([*command, "--public-key", str(keys() / "other.pub.pem")]) == 1
     assert "wrong key" in capsys.readouterr().out
+
+
+def test_what_other_commands_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """An upgrade stays within its layout; Cerebras's own command calls the config otherwise."""
+    monkeypatch.chdir(tmp_path)
+    fetch("generated://llama?layers=1", Path("src"))
+    assert main(["convert", "src", "a.mdl", "--to", "cerebras/llama", "--release", "2.2", "-q"]) == 0
+    assert main(["upgrade", "a.mdl", "b.mdl", "-q"]) == 0
+    words = (
+        "cerebras convert src/model.safetensors --model llama --src-fmt hf --tgt-fmt cs-2.9 --config src/config.json"
+    )
+    assert main([*words.split(), "--output-dir", "out", "-q"]) == 0
+    for source, target in (("a.mdl", "b.mdl"), ("src/model.safetensors", "out/model_to_cs-2.9.mdl")):
+        assert sign(Path(target)) == 0
+        assert main(["audit", "rederive", source, target]) == 0, capsys.readouterr()
+        assert "byte by byte: the same" in capsys.readouterr().out

@@ -19,14 +19,15 @@ from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.plan import Plan, Source
 
 #: commands whose options are those of a conversion
-_PLANNED = ("convert", "prove")
+_PLANNED = ("convert", "prove", "upgrade")
 #: what the commands of repairs and migrations call what they read and write
-_READ, _WRITTEN = ("source", "checkpoint_path", "old_checkpoint"), ("target", "fixed_checkpoint_path", "output_file")
+_READ = ("source", "checkpoint_path", "old_checkpoint", "input_path")
+_WRITTEN = ("target", "fixed_checkpoint_path", "output_file", "output_path")
 
 
 def is_planned(receipt: Mapping[str, Any]) -> bool:
-    """Whether a receipt is that of a conversion, whose leaves can be made without disk."""
-    return receipt["kind"] == CONVERSION
+    """Whether a receipt is that of a conversion whose plan can be asked for, so that it needs no disk."""
+    return receipt["kind"] == CONVERSION and _words(receipt)[:1] != ["te"]
 
 
 @contextmanager
@@ -66,21 +67,29 @@ def carried_out(args: argparse.Namespace, receipt: Mapping[str, Any], folder: Pa
 
 def _asked(args: argparse.Namespace, receipt: Mapping[str, Any]) -> argparse.Namespace:
     """The arguments by which the work is done again, reading the source that is named now."""
-    words = shlex.split(str(receipt.get("command_line") or ""))[1:]
-    if receipt["kind"] != CONVERSION:
+    words = _words(receipt)
+    if not is_planned(receipt):
         asked = _parsed(words)
     elif words[:1] and words[0] in _PLANNED:
         asked = _parsed(words)
         asked.call = _parsed(["convert", "SRC", "DST"]).call
+        if words[0] == "upgrade":  # it stays within its layout
+            plan = receipt["plan"]
+            asked.to, asked.release = plan["target"]["layout"], asked.release or plan.get("release")
     else:
         asked = _parsed(_words_of(receipt["plan"]))
     for name in _READ:
         if hasattr(asked, name):
             setattr(asked, name, args.source)
     asked.watch, asked.threads = args.watch, args.threads
-    if receipt["kind"] == CONVERSION:
+    if is_planned(receipt):
         asked.config = args.config or (asked.config if asked.config and asked.config.exists() else None)
     return asked
+
+
+def _words(receipt: Mapping[str, Any]) -> list[str]:
+    """What was typed, without the program's name; nothing where convkit was called from Python."""
+    return shlex.split(str(receipt.get("command_line") or ""))[1:]
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:

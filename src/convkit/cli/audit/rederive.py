@@ -21,7 +21,7 @@ from convkit.cli.output import emit, note, progress, say
 from convkit.formats import open_checkpoint
 
 #: formats of which the same plan makes the same bytes, whatever the number of threads
-DETERMINISTIC = ("safetensors", "torch", "t5x", "pax")
+DETERMINISTIC = ("safetensors", "torch", "cerebras-h5", "t5x", "pax")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
