@@ -136,6 +136,12 @@ def test_trainers_of_a_list_are_upgraded_each() -> None:
     assert [one["trainer"]["init"]["model"]["name"] for one in there["trainer"]] == ["llama", "llama"]
 
 
+def test_a_trainer_alone_in_a_list_becomes_one_yaml() -> None:
+    yaml = {"trainer": [{"trainer": {"init": {"model": {"hidden_size": 8}, "seed": 1}}}]}
+    there = yaml_table("gpt2", (2, 3), (2, 2)).convert(yaml).config
+    assert there == {"model": {"hidden_size": 8}, "runconfig": {"seed": 1}}
+
+
 MUP = {
     **{"hidden_size": 24, "filter_size": 48, "num_hidden_layers": 2, "attention_dropout_rate": 0.1},
     **{"scale_qk_dot_by_d": True, "embeddings_scale": 10.0, "output_logits_scale": 0.25},

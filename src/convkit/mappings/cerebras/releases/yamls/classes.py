@@ -61,6 +61,7 @@ _RETRIEVER = Model(
 STRICT = (2, 4)
 #: fields whose default needn't be written out: how constants are compiled; the half precision, which is the trainer's
 _INDIFFERENT = ("fold_rope_consts", "fp16_type")
+_PRECISION = ("mixed_precision", "fp16_type")
 #: family -> its classes
 MODELS: dict[str, tuple[Model, ...]] = {
     "gpt2": (Model("gpt2", GPT2),),
@@ -200,7 +201,8 @@ def _fit(source: Source, path: str, field: ClassField, after: Release) -> None:
             target = Target(which="right", at="", classes=source.classes, release=after, names={})
             value = source.exact(name, dig(section, name))
             target.write(path, value)
-            if not same(value, field.default_in(source.release)):
+            unused = path in _PRECISION and source.at.startswith("trainer.")  # the trainer has its own
+            if not (unused or same(value, field.default_in(source.release))):
                 source.warnings.append(
                     f"{name} = {shown(value)} is left out: release {shown_release(after)} doesn't have it"
                 )

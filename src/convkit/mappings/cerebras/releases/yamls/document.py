@@ -122,20 +122,6 @@ def dropped(since: Release, *paths: str) -> Step:
     return Step(since, up, nothing)
 
 
-def renamed(since: Release, old: str, new: str) -> Step:
-    """A field that is called otherwise since a release; where both stand in a yaml, the new one holds."""
-
-    def up(document: Document) -> None:
-        value = document.take(old)
-        if dig(document.config, new) is MISSING and value is not None:
-            document.put(new, value)
-
-    def down(document: Document) -> None:
-        document.put(old, document.take(new))
-
-    return Step(since, up, down)
-
-
 def shown_release(release: Release) -> str:
     """A release as people write it."""
     return ".".join(map(str, release))

@@ -25,6 +25,13 @@ _STATES = ["model", "dataloader"]
 _INPUTS = ("train_input", "eval_input")
 
 
+def kept_by_number(document: Document) -> None:
+    """``keep_checkpoint_max`` was never read: ``max_checkpoints``, which 1.9 has as well, is what it meant."""
+    number = document.take("runconfig.keep_checkpoint_max")
+    if number is not MISSING and number is not None and "max_checkpoints" not in document.section("runconfig"):
+        document.put("runconfig.max_checkpoints", number)
+
+
 def pretrained_named(document: Document) -> None:
     """``is_pretrained_checkpoint`` becomes the list of states that are loaded."""
     if document.take("runconfig.is_pretrained_checkpoint") is True:

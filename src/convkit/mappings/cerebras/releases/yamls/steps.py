@@ -10,7 +10,7 @@ from convkit.mappings.cerebras.releases.yamls.compositions import (
     towers_down,
     towers_up,
 )
-from convkit.mappings.cerebras.releases.yamls.document import Step, dropped, nothing, renamed
+from convkit.mappings.cerebras.releases.yamls.document import Step, dropped, nothing
 from convkit.mappings.cerebras.releases.yamls.models import (
     BERT_CLASS,
     GPT2_CLASS,
@@ -30,6 +30,7 @@ from convkit.mappings.cerebras.releases.yamls.runs import (
     PRUNED,
     accumulation_down,
     accumulation_up,
+    kept_by_number,
     precision_down,
     precision_up,
     pretrained_named,
@@ -46,13 +47,13 @@ STEPS: tuple[Step, ...] = (
     norm_type("use_rms_norm", "rmsnorm", GPT2_CLASS, written=True),
     norm_type("use_t5_layer_norm", "rmsnorm", T5_CLASS),
     norm_type("use_biasless_norm", "biasless-layernorm", GPTJ_CLASS),
-    renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints"),
+    Step((2, 0), kept_by_number, nothing),
     Step((2, 0), pretrained_named, pretrained_said),
     dropped((2, 0), *PRUNED, "optimizer.disable_lr_steps_reset"),
     # 2.0 reads the names of 1.9 and those of 2.1
     Step((2, 0), nothing, renamed_down),
 
-    Step((2, 1), renamed((2, 0), "runconfig.keep_checkpoint_max", "runconfig.max_checkpoints").up, nothing),
+    Step((2, 1), kept_by_number, nothing),
     Step((2, 1), pretrained_named, nothing),
     dropped((2, 1), *PRUNED),
     Step((2, 1), renamed_up, renamed_down),
