@@ -12,6 +12,7 @@ from collections import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf
@@ -135,6 +136,7 @@ def _plans(
         source.checkpoint.format,
         asked=options,
         checkpoint=source.checkpoint,
+        near=(Path(), source.path.parent),
         described=source.checkpoint.described,
     )
     on_the_way = replace(options, format=None, dtype=None, headless=False, existing={})
@@ -175,6 +177,7 @@ class Start:
     names: dict[str, Any] = field(default_factory=dict)
     asked: Options | None = None
     checkpoint: Checkpoint | None = None
+    near: tuple[Path, ...] = ()
     described: frozenset[str] = frozenset()
 
 
@@ -211,7 +214,7 @@ def _totalled(
     if earlier:
         bound = as_before(bound, start.leaves, earlier)
     elif get_format(target_format).holds_values:
-        bound = restated(mapping, State(start.leaves, start.checkpoint, bound, remarks))
+        bound = restated(mapping, State(start.leaves, start.checkpoint, bound, remarks, start.config, start.near))
     missing = _given_up(start, mapping, dropped, release, options)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:

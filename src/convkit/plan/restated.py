@@ -7,15 +7,19 @@ since.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf
+from convkit.checkpoint.tensors import value_dtype
+from convkit.config.tree import dig
 from convkit.mapping import Mapping as OfLayouts
 from convkit.mapping import Restated
 from convkit.mapping.keys import KeyTemplate
 from convkit.plan.earlier import Earlier
 from convkit.plan.step import Bound, Stated, Step
+from convkit.state.cerebras.loader_state import BRANCH, flat_state, iterable_state, map_state, read_workers
 from convkit.state.cerebras.repair import scheduler_steps
 
 #: what precedes the name that a model has for a parameter
@@ -34,29 +38,48 @@ class State:
         checkpoint: the source; None where it is the output of another mapping.
         bound: which of them become what.
         warnings: remarks, which grow.
+        config: of the source.
+        near: folders in which what a config names may lie.
     """
 
     leaves: Mapping[str, Leaf]
     checkpoint: Checkpoint | None
     bound: Bound
     warnings: list[str]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    near: tuple[Path, ...] = ()
 
     @property
     def values(self) -> dict[str, Any]:
         """The values that are carried as they are, by the names of the target."""
         return {step.targets[0].key: self.leaves[step.sources[0].key].value for step in self.bound.steps if step.value}
 
+    def number(self, key: str) -> int | None:
+        """A whole number, be it a value or a tensor; None if it isn't there."""
+        leaf = self.leaves.get(key)
+        if leaf is None or (leaf.spec and (leaf.spec.size != 1 or self.checkpoint is None)):
+            return None
+        if leaf.spec and self.checkpoint:
+            return int(self.checkpoint.read(key).view(value_dtype(leaf.spec.dtype)).item())
+        return leaf.value if isinstance(leaf.value, int) else None
 
-Found = Iterator[tuple[str, Stated]]
+
+#: values to state, by key; a text instead is the leaf of which one is another name
+Found = Iterator[tuple[str, Stated | str]]
 
 
 def restated(mapping: OfLayouts, state: State) -> Bound:
     """What is bound, with the values that the mapping's rules restate."""
-    found: dict[str, Stated] = {}
+    values: dict[str, Stated] = {}
+    names: dict[str, str] = {}
     for rule in mapping.rules:
         if isinstance(rule, Restated) and rule.to_right is not None:
-            found |= WAYS[rule.what](state, rule.to_right)
-    return _stated(state.bound, found)
+            for key, found in WAYS[rule.what](state, rule.to_right):
+                if isinstance(found, Stated):
+                    values[key] = found
+                else:
+                    names[key] = found
+    return _tied(_stated(state.bound, values), names)
 
 
 def _stated(bound: Bound, found: Mapping[str, Stated]) -> Bound:
@@ -66,15 +89,32 @@ def _stated(bound: Bound, found: Mapping[str, Stated]) -> Bound:
     return replace(bound, steps=kept, left_behind=bound.left_behind | behind, stated={**bound.stated, **found})
 
 
+def _tied(bound: Bound, names: Mapping[str, str]) -> Bound:
+    """What is bound, with further names of leaves, in whose places the source has nothing."""
+    if not names:
+        return bound
+    empty = [step for step in bound.steps if step.value and step.targets[0].key in names]
+    behind = {step.sources[0].key: f"another name of {names[step.targets[0].key]}" for step in empty}
+    steps = [
+        replace(step, also=(*step.also, *((name, of) for name, of in names.items() if of == step.targets[0].key)))
+        for step in bound.steps
+        if not (step.value and step.targets[0].key in names)
+    ]
+    return replace(bound, steps=steps, left_behind=bound.left_behind | behind)
+
+
 def as_before(bound: Bound, leaves: Mapping[str, Leaf], earlier: Earlier) -> Bound:
     """What is bound in a conversion that undoes an earlier one: values that this one stated, and nobody has changed
     since, give way to those that it kept.
     """
-    stated = earlier.plan.stated
+    stated, had = earlier.plan.stated, earlier.plan.source_leaves
     same = {key for key, value in stated.items() if key in leaves and leaves[key].value == value}
+    tied = {key for key, leaf in earlier.plan.target_leaves.items() if leaf.origin == "tied"}
+    named = {key for key in tied if key not in had or had[key].spec is None}
 
     def undone(step: Step) -> bool:
-        return step.value and step.sources[0].key in same
+        key = step.sources[0].key
+        return key in same if step.value else key in named and step.targets[0].key == key
 
     behind = dict.fromkeys((step.sources[0].key for step in bound.steps if undone(step)), "the value before comes back")
     return replace(
@@ -117,5 +157,54 @@ def _record(state: State, arguments: Arguments) -> Found:
         yield f"{_RECORD}.{place}.{name}", Stated(value, "what this conversion brings it to")
 
 
+def _aliases(state: State, arguments: Arguments) -> Found:
+    """Names of one tensor, of which the source has stored some, and for the others nothing."""
+    for pair, unless in arguments["pairs"]:
+        if unless and dig(state.config, unless) is False:
+            continue
+        there = [key for key in pair if (leaf := state.leaves.get(key)) and leaf.spec]
+        if len(there) == 1:
+            yield next(key for key in pair if key != there[0]), there[0]
+
+
+def _sparsity(state: State, arguments: Arguments) -> Found:
+    """How far each parameter's schedule of sparsity is, which groups of parameters had."""
+    template = KeyTemplate.parse(arguments["names"])
+    for key, bound in template.matching(state.leaves, {}):
+        index = state.number(arguments["step"].format(g=bound["g"]))
+        if index is not None:
+            name = state.leaves[key].value
+            yield arguments["index"].format(name=name), Stated(index, "the step of its group of parameters")
+
+
+def _loader(state: State, arguments: Arguments) -> Found:
+    """The state of the data loader, which release 1.9 kept in files of its own, in the folder that the yaml names."""
+    said, kind = (dig(state.config, arguments[field]) for field in ("folder", "kind"))
+    if not isinstance(said, str) or not said:
+        return
+    later = "convkit cerebras data-iter-state puts it into a checkpoint"
+    folder = next((place / said for place in state.near if (place / said).is_dir()), None)
+    if any(key.split(".")[0] == BRANCH for key in state.leaves):
+        state.warnings.append(f"{said} isn't read: the checkpoint has the state of a data loader already")
+    elif folder is None:
+        state.warnings.append(f"there is no folder {said}, where the yaml says that the loader's state is: {later}")
+    elif kind not in arguments["kinds"]:
+        state.warnings.append(f"{said} isn't read: whether {kind} is a map-style loader isn't known: {later}")
+    else:
+        workers = read_workers(folder, allow_missing=True)
+        if workers.missing:
+            state.warnings.append(f"worker {', '.join(workers.missing)} has no file in {said}: left out")
+        branch = map_state(workers, 0) if arguments["kinds"][kind] == "map" else iterable_state(workers)
+        why = f"from {said} at data step {workers.step}"
+        yield from ((leaf.key, Stated(leaf.value, why)) for leaf in flat_state(branch, BRANCH))
+
+
 #: what a rule calls them
-WAYS: dict[str, Callable[[State, Arguments], Found]] = {"names": _names, "steps": _steps, "record": _record}
+WAYS: dict[str, Callable[[State, Arguments], Found]] = {
+    "aliases": _aliases,
+    "loader": _loader,
+    "names": _names,
+    "record": _record,
+    "sparsity": _sparsity,
+    "steps": _steps,
+}

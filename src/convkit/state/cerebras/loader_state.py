@@ -122,7 +122,7 @@ def with_branch(
     children[BRANCH] = _tree(branch)
     grown = replace(tree, context=dict_of(children).context, children=tuple(children.values()))
     kept = [leaf for key, leaf in checkpoint.leaves.items() if key.split(".")[0] != BRANCH]
-    return [*kept, *_leaves(branch, BRANCH)], treespec.dumps(grown)
+    return [*kept, *flat_state(branch, BRANCH)], treespec.dumps(grown)
 
 
 def workers_of(checkpoint: Checkpoint, record: Workers | None) -> Workers:
@@ -214,10 +214,10 @@ def _tree(state: Any) -> Tree:
     return LEAF
 
 
-def _leaves(state: Any, key: str) -> Iterator[Leaf]:
+def flat_state(state: Any, key: str) -> Iterator[Leaf]:
     """Values by name, and the names of empty containers."""
     if isinstance(state, dict | list) and state:
         for name, inner in state.items() if isinstance(state, dict) else enumerate(state):
-            yield from _leaves(inner, f"{key}.{name}")
+            yield from flat_state(inner, f"{key}.{name}")
     else:
         yield Leaf(key, value=state)

@@ -1,7 +1,7 @@
 """What leaves are called from release to release, of every family: one table, read up and down.
 
-A name changes for whatever belongs to a parameter: itself, below whatever prefix, its mask, and the optimizer's state
-of it. All other leaves keep their names.
+A name changes for whatever belongs to a parameter: itself, below whatever prefix, and the optimizer's state of it. All
+other leaves keep their names.
 
 Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/{bert,bert_finetune,t5,gpt2_hf_cs}.py`` (the rules from
 release to release, which rename only the model). Release 1.6 had transformers' BERT and T5, and a table of relative
@@ -142,8 +142,8 @@ def _at_last(name: str, later: Iterable[Pair]) -> str:
 
 
 def _of_parameter(old: str, new: str) -> Iterator[Rule]:
-    """The rules of a parameter, its mask and the optimizer's state of it; or of all that a module has."""
-    ends = ("", "_mask", ".{slot:*}") if old.endswith(".weight") else (".{slot:*}",)
+    """The rules of a parameter and the optimizer's state of it; or of all that a module has."""
+    ends = ("", ".{slot:*}") if old.endswith(".weight") else (".{slot:*}",)
     return (Rule(AT + old + end, AT + new + end, optional=True) for end in ends)
 
 

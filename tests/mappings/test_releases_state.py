@@ -1,0 +1,127 @@
+"""The state of a training from release to release: recorded cases of the original, its mistakes, and the way back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from goldens import golden_dir
+
+from convkit.cli import main
+from convkit.mapping.layout import parse_release
+from convkit.plan import Options, Plan, make_plan, open_source
+
+#: why values and tensors differ from the original's, by what is in their names
+DEVIATIONS = {
+    "_schedulers.": "the original leaves the steps of inner schedulers as they were",
+    "state.embedding_layer.position_embeddings": "the original forgets the optimizer's state of a renamed parameter",
+    "param_groups.0.params.": "the original forgets that an optimizer lists its parameters by name",
+    "weight_mask": "masks lie in the model since 2.2: the original moves them at every edge",
+    "sparsity": "as masks; and the index of a schedule is a number, where the original has a tensor of one",
+    "not.in.model": "the original drops masks of parameters that the model doesn't have",
+    "__metadata__": "the record doesn't repeat the yaml, which lies beside",
+}
+#: cases that are worth seeing in every run
+ALWAYS = (
+    "dl_GptHDF5DataProcessor",
+    "none_alias__cs-1.9_cs-2.0",
+    "sparsity_opt__cs-2.1_cs-2.2",
+    "sched_3__cs-1.9_cs-2.0",
+)
+
+
+@cache
+def special() -> Path:
+    return golden_dir("cerebras_more.tar.xz", "upgrade/_special/") / "upgrade" / "_special"
+
+
+def cases() -> list[str]:
+    """The recorded cases, as far as this can be said without the archive."""
+    edges = ("cs-1.8_cs-1.9", "cs-1.9_cs-2.0", "cs-2.0_cs-2.1", "cs-2.1_cs-2.2")
+    return [
+        *("dl_GptHDF5DataProcessor", "dl_GptHDF5MapDataProcessor", "dl_already_there", "none_alias_unshared"),
+        *(f"{name}__{edges[1]}" for name in ("alias_absent", "extra_top", "model_only", "no_step", "none_alias")),
+        *(f"{name}__{edges[1]}" for name in ("none_alias2", "none_both", "sched_equal", "sched_none", "step_int")),
+        *(f"{name}__{edge}" for name in ("meta", "sched_3", "sched_plain", "unmatched") for edge in edges[:3]),
+        *(f"{name}__{edge}" for name in ("sparsity_opt", "sparsity_opt_empty") for edge in edges[1:]),
+    ]
+
+
+def source_of(case: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A copy of a case's input, with its yaml and the loader's files, and what the original did with it."""
+    result = json.loads((special() / case / "result.json").read_text())
+    name = Path(result["input"][0]).stem
+    for path in (special() / "state").glob(f"{name}.*"):
+        shutil.copy(path, folder)
+    shutil.copytree(special() / "dl_r19", folder / "dl_r19")
+    return folder / f"{name}.mdl", result
+
+
+def planned(path: Path, before: str, after: str) -> Plan:
+    options = Options(release=parse_release(after), from_release=parse_release(before), restore=False)
+    with open_source(path) as source:
+        return make_plan(source, "cerebras/gpt2", "cerebras/gpt2", options)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=() if one in ALWAYS else pytest.mark.slow) for one in cases()]
+)
+def test_recorded_cases(case: str, tmp_path: Path) -> None:
+    path, result = source_of(case, tmp_path)
+    plan = planned(path, result["src"], result["tgt"])
+    wanted = json.loads((special() / case / "out.scalars.json").read_text())
+    made = special() / case / "out.npz"
+    theirs: dict[str, Any] = dict.fromkeys(np.load(made if made.exists() else path.with_suffix(".npz")), "a tensor")
+    theirs |= {key: value for key, value in wanted.items() if value not in ([], {})}
+    ours = {
+        key: "a tensor" if leaf.spec else leaf.value
+        for key, leaf in plan.target_leaves.items()
+        if leaf.spec or leaf.value not in ([], {})
+    }
+    differing = [key for key in ours.keys() | theirs.keys() if ours.get(key, "none") != theirs.get(key, "none")]
+    assert [key for key in differing if not any(part in key for part in DEVIATIONS)] == []
+
+
+def contents(path: Path) -> Iterator[tuple[str, Any]]:
+    with open_source(path) as source:
+        for key, leaf in source.checkpoint.leaves.items():
+            yield key, source.checkpoint.read(key).tobytes() if leaf.spec else leaf.value
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=() if one in ALWAYS else pytest.mark.slow) for one in cases()]
+)
+def test_down_again_is_exact(case: str, tmp_path: Path) -> None:
+    path, result = source_of(case, tmp_path)
+    before = result["src"].removeprefix("cs-")
+    new, old = tmp_path / "new.mdl", tmp_path / "old.mdl"
+    assert main(["upgrade", str(path), str(new), "--release", "2.10", "--from-release", before, "-q"]) == 0
+    assert main(["roundtrip", str(path), str(new), "-q"]) == 0
+    assert main(["upgrade", str(new), str(old), "--release", before, "-q"]) == 0
+    assert dict(contents(old)) == dict(contents(path))
+
+
+@pytest.mark.golden
+def test_a_loader_that_cant_be_read_is_left_for_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The original stops at an unknown kind of loader, and at a folder that isn't there."""
+    path, _ = source_of("dl_GptHDF5DataProcessor", tmp_path)
+    yaml = path.with_suffix(".yaml")
+    text = yaml.read_text()
+    for name, other, says in (
+        ("GptHDF5DataProcessor", "AnotherProcessor", "whether AnotherProcessor is a map-style loader isn't known"),
+        ("dl_r19", "elsewhere", "there is no folder elsewhere"),
+    ):
+        yaml.write_text(text.replace(name, other))
+        assert (
+            main(["upgrade", str(path), str(tmp_path / f"{other}.mdl"), "--release", "2.0", "--from-release", "1.9"])
+            == 0
+        )
+        assert says in capsys.readouterr().err
