@@ -16,6 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from convkit.checkpoint import threads
 from convkit.errors import UsageError
 from convkit.execute import conversion, runs
 from convkit.files import staging
@@ -81,6 +82,7 @@ class Steps:
             for owner, name in self.PLACES:
                 stack.enter_context(patch.object(owner, name, self._counting(getattr(owner, name))))
             stack.enter_context(patch.object(runs, "SLAB", 512))
+            stack.enter_context(patch.object(threads, "LITTLE", 0))
             yield
 
     def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,10 +104,10 @@ def steps_of(source: Path, target: Path, format: str) -> int:
     return steps.count
 
 
-def killed(source: Path, target: Path, format: str, at: int, threads: int = 1) -> None:
+def killed(source: Path, target: Path, format: str, at: int, count: int = 1) -> None:
     def work() -> None:
         with Steps(at).counted():
-            converted(source, target, MAPPING, {"format": format}, threads=threads)
+            converted(source, target, MAPPING, {"format": format}, threads=count)
 
     in_a_process_that_dies(work)
 
@@ -146,9 +148,19 @@ def test_killed_several_times_with_threads(tmp_path: Path, format: str) -> None:
     plain, target = tmp_path / "plain", tmp_path / "killed" / "out"
     total = steps_of(source, plain / "out", format)
     for at in (total // 4, total // 3, total // 5):
-        killed(source, target, format, at, threads=3)
+        killed(source, target, format, at, count=3)
     converted(source, target, MAPPING, {"format": format})
     the_same(target.parent, plain)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_threads_change_no_byte(tmp_path: Path, format: str) -> None:
+    source = write(tmp_path / "left", arrays(), CONFIG)
+    with patch.object(runs, "SLAB", 512), patch.object(threads, "LITTLE", 0):
+        for count in (1, 2, 4):
+            converted(source, tmp_path / str(count) / "out", MAPPING, {"format": format}, threads=count)
+    the_same(tmp_path / "2", tmp_path / "1")
+    the_same(tmp_path / "4", tmp_path / "1")
 
 
 def part_of(target: Path) -> Path:

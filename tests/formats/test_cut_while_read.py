@@ -17,7 +17,7 @@ from packed_mdl import pack
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats import get_format, open_checkpoint
-from convkit.testing.formats import Sample, bits, write
+from convkit.testing import Sample, bits, write
 
 #: a tensor that no small buffer holds
 SPEC = TensorSpec((256, 1024), "float32")

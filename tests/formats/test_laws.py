@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from convkit.checkpoint import Format, Leaf, WriteOptions, Writer
 from convkit.formats import get_format, names
 from convkit.formats.safetensors import Safetensors
 from convkit.testing import LAWS, Law, Sample, holdable, samples, writer_machine
+from convkit.testing.formats import makes_the_same_bytes
 
 
 @pytest.fixture(params=names(), scope="module")
@@ -69,6 +71,22 @@ class Untidy(Safetensors):
     def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
         (path.parent / "lock").touch()
         return super().create(path, leaves, options, resume=resume)
+
+
+class Numbered(Safetensors):
+    """A format that says that its bytes are the same, and numbers the files that it makes."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def create(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, *, resume: bool = False) -> Writer:
+        self.made += 1
+        return super().create(path, leaves, replace(options, metadata={"made": self.made}), resume=resume)
+
+
+def test_other_bytes_are_caught(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        makes_the_same_bytes(Numbered(), tmp_path, Sample((), {}), Random(0))
 
 
 @pytest.mark.parametrize("broken", [Forgetful(), Untidy()], ids=lambda format: type(format).__name__)

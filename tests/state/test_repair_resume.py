@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from convkit.checkpoint import Checkpoint
+from convkit.checkpoint import Checkpoint, threads
 from convkit.cli import main
 from convkit.files.receipt import read_receipt
 from convkit.files.staging import Staging
@@ -81,6 +81,16 @@ def test_it_goes_on(source: Path, tmp_path: Path, records: int) -> None:
     assert receipt["target"]["leaves"] == other["target"]["leaves"]
     assert main(["verify", str(target)]) == 0
     assert main(["roundtrip", str(source), str(target)]) == 0
+
+
+def test_threads_change_no_byte(source: Path, tmp_path: Path) -> None:
+    made = []
+    for count in (1, 2, 4):
+        target = tmp_path / f"{count}.mdl"
+        with patch.object(os, "cpu_count", lambda count=count: count), patch.object(threads, "LITTLE", 0):
+            assert main([*FIX, str(source), "--fixed_checkpoint_path", str(target)]) == 0
+        made.append(target.read_bytes())
+    assert made == made[:1] * 3
 
 
 def test_a_changed_source_starts_afresh(source: Path, tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ class Format(ABC):
     holds_values: bool = True
     #: whether tensors lie in files as they are, and needn't be decoded
     mapped: bool = False
+    #: whether the same leaves and options give the same bytes: in any order, by any number of threads, after a kill
+    same_bytes: bool = False
     #: one line for ``convkit list formats``
     summary: str
 

@@ -64,6 +64,7 @@ class Safetensors(Format):
     suffixes = (SUFFIX,)
     holds_values = False
     mapped = True
+    same_bytes = True
     summary = "safetensors, one file or shards with an index (Hugging Face)"
 
     def detect(self, path: Path) -> str | None:

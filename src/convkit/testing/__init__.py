@@ -4,20 +4,15 @@ from convkit.testing.families import FAMILY_LAWS
 from convkit.testing.formats import (
     LAWS,
     Law,
-    Sample,
-    bits,
     check_bits,
     check_equal,
     holdable,
     in_a_fresh_process_that_dies,
     in_a_process_that_dies,
-    keys,
-    samples,
-    specs,
-    values,
     write,
     write_leaf,
 )
+from convkit.testing.samples import Sample, bits, keys, samples, specs, values
 from convkit.testing.writers import writer_machine
 
 __all__ = [

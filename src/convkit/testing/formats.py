@@ -11,111 +11,23 @@ A law takes a format, an empty folder, a sample and a random generator, and rais
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
-import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from traceback import print_exc
-from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
-from convkit.checkpoint.tensors import ITEMSIZE, NARROW, carrier
 from convkit.errors import ConvkitError
-
-#: most elements of a tensor, so that many samples can be tried
-MAX_SIZE = 4096
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Leaves to write, and each tensor's elements: 1-D, carrier dtype."""
-
-    leaves: tuple[Leaf, ...]
-    data: dict[str, np.ndarray]
-
-
-@cache
-def specs() -> st.SearchStrategy[TensorSpec]:
-    """Shapes of 0 to 4 axes, empty ones included, in every dtype."""
-    shapes = st.lists(st.integers(0, 17), max_size=4).map(tuple).filter(lambda shape: math.prod(shape) <= MAX_SIZE)
-    return st.builds(TensorSpec, shapes, st.sampled_from(sorted(ITEMSIZE)))
-
-
-@cache
-def values() -> st.SearchStrategy[Any]:
-    """Values that a leaf without a tensor may hold, except serialized objects."""
-    return st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(-(2**63), 2**63 - 1),
-        st.floats(),
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-        st.just([]),
-        st.just({}),
-    )
-
-
-@cache
-def keys() -> st.SearchStrategy[str]:
-    """Dotted names, with numbers in the middle."""
-    letters = f"{string.ascii_letters}_"
-    text = st.text(letters + string.digits, min_size=1, max_size=8)  # several times as quick as a regular expression
-    name = text.map(lambda text: text if text[0] in letters else f"_{text[1:]}")
-    middle = st.lists(name | st.integers(0, 99).map(str), max_size=2)
-    return st.builds(lambda first, rest, last: ".".join([first, *rest, last]), name, middle, name)
-
-
-@cache
-def _trees(most: int) -> st.SearchStrategy[list[str]]:
-    """Names of leaves of one tree, which needn't be made anew for each sample."""
-    return st.lists(keys(), min_size=2, max_size=most, unique=True).filter(_is_a_tree)
-
-
-@cache
-def _contents() -> st.SearchStrategy[TensorSpec | None]:
-    return st.none() | specs()
-
-
-_SEEDS = st.integers(0, 2**32 - 1)
-
-
-@st.composite
-def samples(draw: st.DrawFn, max_leaves: int = 6) -> Sample:
-    """Tensors of arbitrary bits (NaN payloads, negative zeros), values, and a tied pair."""
-    names = draw(_trees(max_leaves))
-    leaves: list[Leaf] = []
-    data: dict[str, np.ndarray] = {}
-    for name in names[1:]:
-        spec = draw(_contents())
-        if spec is None:
-            leaves.append(Leaf(name, value=draw(values())))
-        else:
-            leaves.append(Leaf(name, spec))
-            data[name] = bits(spec, draw(_SEEDS))
-    tensors = [leaf for leaf in leaves if leaf.spec]
-    if tensors:
-        target = draw(st.sampled_from(tensors))
-        leaves.append(Leaf(names[0], target.spec, same_as=target.key))
-        data[names[0]] = data[target.key]
-    return Sample(tuple(leaves), data)
-
-
-def bits(spec: TensorSpec, seed: int) -> np.ndarray:
-    """Random elements: any bits at all, except in a bool or a narrow dtype, where only valid ones."""
-    raw = np.random.default_rng(seed).integers(0, 256, spec.nbytes, np.uint8)
-    meant = 1 if spec.dtype == "bool" else NARROW.get(spec.dtype, 8)
-    return (raw & ((1 << meant) - 1)).view(carrier(spec.dtype))
+from convkit.testing.samples import Sample, bits
 
 
 def holdable(format: Format, sample: Sample) -> Sample:
@@ -177,7 +89,10 @@ def ignores_order_and_threads(format: Format, folder: Path, sample: Sample, rand
 
 
 def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """A writer that was killed in the middle of a leaf and resumed still has the finished leaves."""
+    """A writer that was killed in the middle of a leaf and resumed still has the finished leaves.
+
+    The bytes are those of a writer that wasn't killed, where the format says so.
+    """
     staging = folder / "staging"
     order = random.sample(sample.leaves, len(sample.leaves))
     done = random.randint(0, len(order))
@@ -191,6 +106,8 @@ def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: R
     writer.close()
     with format.open(staging) as checkpoint:
         check_equal(checkpoint, sample)
+    if format.same_bytes:
+        assert _contents(staging) == _contents(_write_within(format, folder / "plain", sample, random))
 
 
 def _killed_in_the_middle(
@@ -202,6 +119,26 @@ def _killed_in_the_middle(
     for leaf in order[done : done + 1]:
         for start, stop in pieces(writer, leaf, random)[:-1]:
             writer.write(leaf.key, start, sample.data[leaf.key][start:stop])
+
+
+def makes_the_same_bytes(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Where a format says so, leaves and pieces in any order, by any number of threads, give the same bytes."""
+    if format.same_bytes:
+        one = _write_within(format, folder / "one", sample, random)
+        other = _write_within(format, folder / "other", sample, random, threads=4)
+        assert _contents(one) == _contents(other)
+
+
+def _write_within(format: Format, folder: Path, sample: Sample, random: Random, *, threads: int = 1) -> Path:
+    """Write a sample in a folder of its own, so that all have the same name."""
+    folder.mkdir()
+    return write(format, folder / "staging", sample, random, threads=threads)
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of every file in a folder, by name."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def stays_in_its_place(format: Format, folder: Path, sample: Sample, random: Random) -> None:
@@ -283,6 +220,7 @@ LAWS: tuple[Law, ...] = (
     ignores_shards,
     ignores_order_and_threads,
     resumes_after_a_kill,
+    makes_the_same_bytes,
     stays_in_its_place,
     knows_its_own,
     refuses_what_is_truncated,
@@ -388,10 +326,3 @@ def _die_after(work: Callable[[], None]) -> None:
         print_exc()
         os._exit(1)
     os._exit(0)
-
-
-def _is_a_tree(names: Iterable[str]) -> bool:
-    names = set(names)
-    return not any(
-        ".".join(name.split(".")[:depth]) in names for name in names for depth in range(1, name.count(".") + 1)
-    )

@@ -33,9 +33,9 @@ from convkit.plan import Options, Plan, Source, make_plan
 from convkit.plan.names import choose_variants, know
 from convkit.testing.arrays import Arrays
 from convkit.testing.configs import COUNTS, SIZES, make_config, with_names
-from convkit.testing.formats import bits
 from convkit.testing.leaves import LeafMaker
 from convkit.testing.made import Chances, Made
+from convkit.testing.samples import bits
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from convkit.checkpoint import Format, Leaf, WriteOptions, Writer
-from convkit.testing.formats import Sample, check_equal, holdable, pieces, samples, write_leaf
+from convkit.testing.formats import check_equal, holdable, pieces, write_leaf
+from convkit.testing.samples import Sample, samples
 
 RANDOMS = st.integers(0, 2**32 - 1).map(Random)
 

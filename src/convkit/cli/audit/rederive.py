@@ -18,10 +18,7 @@ from convkit.cli.audit.sources import digests_now
 from convkit.cli.digest import leaves_of
 from convkit.cli.options import from_on
 from convkit.cli.output import emit, note, progress, say
-from convkit.formats import open_checkpoint
-
-#: formats of which the same plan makes the same bytes, whatever the number of threads
-DETERMINISTIC = ("safetensors", "torch", "cerebras-h5", "t5x", "pax")
+from convkit.formats import get_format, open_checkpoint
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +76,7 @@ def _compared(args: argparse.Namespace, evidence: Evidence, claimed: Claimed) ->
     """How it was compared, how much, and what differs."""
     receipt = evidence.receipt.document
     format = str(receipt["target"].get("format"))
-    bytes_too = format in DETERMINISTIC and not args.leaves
+    bytes_too = get_format(format).same_bytes and not args.leaves
     if is_planned(receipt):
         with planned_again(args, receipt) as (source, plan):
             if plan.digest != claimed.plan_digest:

@@ -40,6 +40,7 @@ class Folders(Format):
     holds_config = True
     components = True
     mapped = True
+    same_bytes = True
 
     def __init__(self, name: str, inner: Format) -> None:
         self.name = name

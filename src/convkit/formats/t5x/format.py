@@ -56,6 +56,7 @@ class T5X(Format):
     """
 
     name = "t5x"
+    same_bytes = True
     folder = True
     summary = "T5X: a msgpack and zarr folders; reads single files and Orbax saves, too"
 
