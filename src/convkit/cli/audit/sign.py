@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from convkit.cli.audit.sources import source_of
 from convkit.cli.output import emit, note, progress, say
 from convkit.cli.report import altered
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.clock import now_ns
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sign an output, or every output of a campaign and the campaign."""
     key = read_private(args.key, passphrase_from(args.passphrase_file))
-    signing = Signing(key, _now(), args.responsible, args.overwrite)
+    signing = Signing(key, datetime.fromtimestamp(now_ns() // 1_000_000_000, UTC), args.responsible, args.overwrite)
     if is_target(args.path):
         done = [_sign(args.path, args.documents, signing)]
     elif args.documents is not None:
@@ -105,16 +105,6 @@ def _is_signed(row: Row, key: PrivateKey) -> bool:
     signed = {check: one["digest"]["sha256"] for check, one in documents.items()}
     receipts = [one["digest"]["sha256"] for one in said[0].get("runDetails", {}).get("byproducts", ())]
     return lines[0].predicate_type == PROVENANCE and receipts == [evidence.receipt.sha256] and signed == now
-
-
-def _now() -> datetime:
-    """The signer's time: SOURCE_DATE_EPOCH if that is set, else the clock."""
-    said = os.environ.get("SOURCE_DATE_EPOCH")
-    if said is None:
-        return datetime.now(UTC)
-    if not said.isdecimal():
-        raise UsageError(f"SOURCE_DATE_EPOCH is {said!r}, not a number of seconds", remedy="set it right, or unset it")
-    return datetime.fromtimestamp(int(said), UTC)
 
 
 def _shown(one: Signed) -> dict[str, object]:

@@ -6,7 +6,6 @@ as complete last.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Leaf, WriteOptions, Writer
 from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
+from convkit.files.clock import now_ns
 from convkit.files.sync import sync_tree
 from convkit.formats.arrays.folders import LeafFolderWriter, write_file
 from convkit.formats.arrays.ocdbt import is_database
@@ -43,7 +43,7 @@ class OrbaxWriter(Writer):
         self._api = api
         self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
         self._items = lay_out(path, leaves, self._record, options, api)
-        self._started = time.time_ns()
+        self._started = now_ns()
         with written_below(self._path):
             path.mkdir(parents=True, exist_ok=True)
         self._writers: dict[str, StoredArrayWriter] = {}
@@ -123,7 +123,7 @@ class OrbaxWriter(Writer):
 
     def _write_step(self) -> None:
         handlers: Any = {name: item.handler for name, item in self._items.items()}
-        metadata = StepMetadata.new(handlers.get("", handlers), self._record.step, self._started, time.time_ns())
+        metadata = StepMetadata.new(handlers.get("", handlers), self._record.step, self._started, now_ns())
         self._write({step.FILE: metadata.dumps(), step.COMMIT: self._committed("")})
         if self._api.marked:
             self._write({step.INDICATOR: b""})
