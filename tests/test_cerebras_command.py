@@ -324,6 +324,27 @@ def test_cs_auto_reads_a_receipt(made_once: Path, tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["plan"]["release"] == "2.3"
 
 
+def test_from_release_to_release(made_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Up, down by what the checkpoint itself says, and the config alone."""
+    out = made_once / "out"
+    source, config = out / "model_to_cs-2.9.mdl", out / "config_to_cs-2.9.yaml"
+    folder = ("--output-dir", str(tmp_path), "-q")
+    assert convert(source, config, "cs-2.9", "cs-2.1", *folder) == 0
+    older, its_config = tmp_path / "model_to_cs-2.9_to_cs-2.1.mdl", tmp_path / "config_to_cs-2.9_to_cs-2.1.yaml"
+    assert "trainer" not in yaml.safe_load(its_config.read_text())
+    assert convert(older, its_config, "cs-auto", "cs-2.9", *folder) == 0
+    again = tmp_path / "model_to_cs-2.9_to_cs-2.1_to_cs-2.9"
+    assert tensors(again.with_name(f"{again.name}.mdl")) == tensors(source)
+    back = tmp_path / "config_to_cs-2.9_to_cs-2.1_to_cs-2.9.yaml"
+    assert yaml.safe_load(back.read_text()) == yaml.safe_load(config.read_text())
+    assert convert(older, its_config, "cs-auto", "cs-1.6", *folder) == 2
+    assert "releases 1.9 ... 2.10" in capsys.readouterr().err
+    for path, src, to in ((config, "cs-2.9", "cs-2.1"), (its_config, "cs-2.1", "hf")):
+        assert convert_config(path, src, to, "--output-dir", str(tmp_path / to)) == 0
+    of_config = yaml.safe_load((tmp_path / "cs-2.1" / "config_to_cs-2.9_to_cs-2.1.yaml").read_text())
+    assert of_config["model"].items() <= yaml.safe_load(its_config.read_text())["model"].items()
+
+
 def test_unmatched_keys_are_dropped_by_name_and_never_a_model(
     made_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

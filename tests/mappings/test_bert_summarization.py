@@ -64,3 +64,21 @@ def test_its_format_changes(tmp_path: Path) -> None:
     verdict = equivalence(tmp_path / "source", written, probe_length=16)
     assert verdict.measured["max_rel"] == 0
     assert open_model(written).oracle.has("head.classifier.weight")
+
+
+@pytest.mark.parametrize(("source", "target"), [("2.9", "2.0"), ("2.9", "2.2")])
+def test_from_release_to_release(source: str, target: str, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy")
+    (tmp_path / "here").mkdir()
+    safetensors.save_file(dict(arrays(GOLDEN.to_cerebras / "flat.npz")), tmp_path / "here" / "model.safetensors")
+    (tmp_path / "here" / "params.yaml").write_text(yaml.safe_dump({"model": FIELDS}))
+    path, config, out = tmp_path / "here" / "model.safetensors", tmp_path / "here" / "params.yaml", tmp_path / "out"
+    for before, after in ((source, target), (target, source)):
+        words = ["--model", "bert-summarization", "--src-fmt", f"cs-{before}", "--tgt-fmt", f"cs-{after}"]
+        more = ["--config", str(config), "--output-dir", str(out), "-q"]
+        assert main(["cerebras", "convert", str(path), *words, *more]) == 0
+        path, config = (next(out.glob(f"*_to_cs-{after}.{end}")) for end in ("mdl", "yaml"))
+    with open_checkpoint(path) as checkpoint:
+        for key, array in arrays(GOLDEN.to_cerebras / "flat.npz").items():
+            assert checkpoint.read(key).tobytes() == array.tobytes()
+    assert yaml.safe_load(config.read_text())["model"] == FIELDS
