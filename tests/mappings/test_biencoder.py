@@ -156,7 +156,7 @@ def test_what_transformers_cannot_say_is_refused(field: str, value: Any, why: st
 
 @pytest.mark.golden
 @pytest.mark.parametrize("model", LEFT)
-def test_through_the_command(model: str, tmp_path: Path) -> None:
+def test_through_the_command(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = recorded(model, "base", "hf"), tmp_path / "out"
     words = ["--model", model, "--src-fmt", "hf", "--tgt-fmt", "cs-2.9", "--config", str(source)]
     assert main(["cerebras", "convert", str(source), *words, "--output-dir", str(out)]) == 0
@@ -164,5 +164,7 @@ def test_through_the_command(model: str, tmp_path: Path) -> None:
     same_tensors(made, recorded(model, "base", "hf-cs-2.9", "flat.npz"))
     words = ["--model", model, "--src-fmt", "cs-2.9", "--tgt-fmt", "hf", "--config", str(config)]
     assert main(["cerebras", "convert", str(made), *words, "--output-dir", str(tmp_path / "back")]) == 0
+    configs = [tmp_path / "back" / name / "config.json" for name in ("q_encoder", "ctx_encoder")]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Config saved to {configs[0]} and {configs[1]}"
     assert (tmp_path / "back" / "ctx_encoder" / "pytorch_model.bin.index.json").is_file()
     assert main(["diff", str(source), str(tmp_path / "back")]) == 0

@@ -188,6 +188,14 @@ def test_a_bert_is_no_dprs_pooler(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "pooler_type: is 'ffn_pooler', but a BERT has no projection" in refused(words, capsys)
 
 
+def test_a_link_to_a_part_that_leads_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(recorded("dpr", "base", "hf"), tmp_path / "dpr")
+    shutil.rmtree(tmp_path / "dpr" / "q_encoder")
+    (tmp_path / "dpr" / "q_encoder").symlink_to("nowhere")
+    line = refused(["convert", tmp_path / "dpr", tmp_path / "out.mdl", "--to", "cerebras"], capsys)
+    assert "q_encoder is a link to nowhere, which isn't there" in line
+
+
 def test_parts_of_no_known_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(recorded("dpr", "base", "hf"), tmp_path / "dpr")
     (tmp_path / "dpr" / "q_encoder").rename(tmp_path / "dpr" / "other_encoder")

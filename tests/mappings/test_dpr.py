@@ -15,6 +15,7 @@ from keys_only import plan, refused, specs
 from recorded import arrays, owed
 from test_detection import detected
 
+from convkit.checkpoint import TensorSpec
 from convkit.errors import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
@@ -132,6 +133,8 @@ def test_a_projection_is_as_wide_as_the_encoder_and_has_no_activation(tmp_path: 
         plan(back, bent, "hf/dpr")
     with pytest.raises(ConfigError, match="as wide as the encoder: 12"):
         plan(leaves, fields | {"projection_dim": 5}, "cerebras/dpr")
+    narrow = leaves | {"ctx_encoder.encode_proj.weight": TensorSpec((12, 7), "float32")}
+    assert "encode_proj.weight" in refused(narrow, fields, "cerebras/dpr")
     without = {key: spec for key, spec in leaves.items() if "encode_proj" not in key}
     assert "projection_dim = 12" in refused(without, fields, "cerebras/dpr")
     corrected = plan(leaves, fields | {"projection_dim": 0}, "cerebras/dpr")

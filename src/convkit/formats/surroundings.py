@@ -52,7 +52,8 @@ def broken_link(path: Path) -> Said | None:
 
 
 def _broken_links(folder: Path, names: list[str]) -> Said | None:
-    broken = [name for name in names if broken_link(folder / name) and name.endswith((*_WEIGHTS, ".json"))]
+    ends = (*_WEIGHTS, ".json", "")  # folders have none
+    broken = [name for name in names if broken_link(folder / name) and Path(name).suffix in ends]
     if not broken:
         return None
     said = broken_link(folder / broken[0])

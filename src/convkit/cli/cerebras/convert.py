@@ -25,6 +25,7 @@ from convkit.cli.cerebras.packed import (
     has_parts,
     holds_others,
     parts_among,
+    places_of,
     refuse_parts,
     share_parts,
 )
@@ -240,7 +241,9 @@ def run(args: argparse.Namespace) -> int:
     share_parts(outputs.checkpoint, args.output_dir, parts)
     print_summary(args, receipt, source.config_path)
     if not args.json:
-        say(f"Checkpoint saved to {outputs.checkpoint}", f"Config saved to {outputs.config}")
+        apart = request.target.kind == "hf" and in_folders((args.from_, args.to))
+        configs = places_of(outputs.checkpoint, request.model) if apart else [outputs.config]
+        say(f"Checkpoint saved to {outputs.checkpoint}", f"Config saved to {' and '.join(map(str, configs))}")
     return 0
 
 

@@ -46,8 +46,11 @@ def variants(bert: str) -> tuple[Variant, ...]:
     )
 
 
-PROJECTION = Rule("{=encoder}encode_proj.{p:weight|bias}", f"{TRUNK}{mz.POOLER}.{{p}}", "o ... -> o ...", o="hidden",
-                  when="projected")
+PROJECTION = (
+    Rule("{=encoder}encode_proj.weight", f"{TRUNK}{mz.POOLER}.weight", "o d -> o d", o="hidden", d="hidden",
+         when="projected"),
+    Rule("{=encoder}encode_proj.bias", f"{TRUNK}{mz.POOLER}.bias", "o -> o", o="hidden", when="projected"),
+)
 
 
 def _projection_to_cerebras(values: Values, names: Values) -> Answer:
@@ -97,7 +100,7 @@ CS = Cs("dpr", "one encoder of DPR", DPR_ENCODER, {"norm": "post"}, ("BertModel"
 MAPPING = Mapping(
     left=HF.layout,
     right=CS.layout,
-    rules=(*rules(BERT), PROJECTION, NOT_THE_MODEL),
+    rules=(*rules(BERT), *PROJECTION, NOT_THE_MODEL),
     config=ConfigTable(
         (Constant("left", "model_type", "dpr"), Constant("right", "name", "bert_model", also=("BertModel",)),
          Written("left", "architectures", lambda names: [ENCODERS[names.get("which", "question_encoder.")]]), *ROWS,
