@@ -64,14 +64,22 @@ class State:
         return leaf.value if isinstance(leaf.value, int) else None
 
 
-#: values to state, by key; a text instead is the leaf of which one is another name
-Found = Iterator[tuple[str, Stated | str]]
+@dataclass(frozen=True)
+class Named:
+    """Another name of a leaf of the target; or an independent copy of it."""
+
+    of: str
+    copy: bool = False
+
+
+#: values to state and further names to write, by key
+Found = Iterator[tuple[str, Stated | Named]]
 
 
 def restated(mapping: OfLayouts, state: State) -> Bound:
     """What is bound, with the values that the mapping's rules restate."""
     values: dict[str, Stated] = {}
-    names: dict[str, str] = {}
+    names: dict[str, Named] = {}
     for rule in mapping.rules:
         if isinstance(rule, Restated) and rule.to_right is not None:
             for key, found in WAYS[rule.what](state, rule.to_right):
@@ -89,18 +97,21 @@ def _stated(bound: Bound, found: Mapping[str, Stated]) -> Bound:
     return replace(bound, steps=kept, left_behind=bound.left_behind | behind, stated={**bound.stated, **found})
 
 
-def _tied(bound: Bound, names: Mapping[str, str]) -> Bound:
+def _tied(bound: Bound, names: Mapping[str, Named]) -> Bound:
     """What is bound, with further names of leaves, in whose places the source has nothing."""
     if not names:
         return bound
     empty = [step for step in bound.steps if step.value and step.targets[0].key in names]
-    behind = {step.sources[0].key: f"another name of {names[step.targets[0].key]}" for step in empty}
-    steps = [
-        replace(step, also=(*step.also, *((name, of) for name, of in names.items() if of == step.targets[0].key)))
-        for step in bound.steps
-        if not (step.value and step.targets[0].key in names)
-    ]
-    return replace(bound, steps=steps, left_behind=bound.left_behind | behind)
+    behind = {step.sources[0].key: f"another name of {names[step.targets[0].key].of}" for step in empty}
+    kept = (step for step in bound.steps if not (step.value and step.targets[0].key in names))
+    return replace(bound, steps=[_further(step, names) for step in kept], left_behind=bound.left_behind | behind)
+
+
+def _further(step: Step, names: Mapping[str, Named]) -> Step:
+    own = step.targets[0].key
+    also = [name for name, one in names.items() if one.of == own]
+    copies = [name for name in also if names[name].copy]
+    return replace(step, also=(*step.also, *((name, own) for name in also)), copies=(*step.copies, *copies))
 
 
 def as_before(bound: Bound, leaves: Mapping[str, Leaf], earlier: Earlier) -> Bound:
@@ -164,7 +175,17 @@ def _aliases(state: State, arguments: Arguments) -> Found:
             continue
         there = [key for key in pair if (leaf := state.leaves.get(key)) and leaf.spec]
         if len(there) == 1:
-            yield next(key for key in pair if key != there[0]), there[0]
+            yield next(key for key in pair if key != there[0]), Named(there[0])
+
+
+def _copies(state: State, arguments: Arguments) -> Found:
+    """Copies of one leaf, as many as there are layers, of which the target reads the first."""
+    for layers, name in arguments["copied"]:
+        numbers = {int(bound["i"]) for _, bound in KeyTemplate.parse(layers).matching(state.leaves, {})}
+        made = {step.targets[0].key for step in state.bound.steps}
+        for prefix in {key.removesuffix(name.format(i=0)) for key in made if key.endswith(name.format(i=0))}:
+            first = prefix + name.format(i=0)
+            yield from ((prefix + name.format(i=i), Named(first, copy=True)) for i in sorted(numbers) if i)
 
 
 def _sparsity(state: State, arguments: Arguments) -> Found:
@@ -202,6 +223,7 @@ def _loader(state: State, arguments: Arguments) -> Found:
 #: what a rule calls them
 WAYS: dict[str, Callable[[State, Arguments], Found]] = {
     "aliases": _aliases,
+    "copies": _copies,
     "loader": _loader,
     "names": _names,
     "record": _record,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from convkit.config.classes import Release
-from convkit.mapping import AnyRule, Derived, Fact, LeftBehind, Measure, Rule, Variant
+from convkit.mapping import AnyRule, Derived, Fact, LeftBehind, Measure, Restated, Rule, Variant
 
 #: what stands before a parameter's name: ``model.``, ``optimizer.state.``, each with or without another ``model.``
 AT = "{at:*}"
@@ -156,7 +156,18 @@ def _bert_alone(table: str) -> list[AnyRule]:
     ]
 
 
-_T5_ALONE = [
-    LeftBehind("left", f"{AT}{stack}.block.{{i:#}}.layer.0.SelfAttention.relative_attention_bias.{{rest:*}}", _UNUSED)
-    for stack in ("encoder", "decoder")
+_STACKS = ("encoder", "decoder")
+_TABLE_OF_BLOCK = "{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias"
+_COPIED = {
+    "copied": [
+        (f"{AT}{stack}.layers.{{i}}.norm1.weight", _TABLE_OF_BLOCK.replace("{stack}", stack) + ".weight")
+        for stack in _STACKS
+    ]
+}
+_T5_ALONE: list[AnyRule] = [
+    Restated("copies", to_left=_COPIED),
+    *(
+        LeftBehind("left", AT + _TABLE_OF_BLOCK.format(stack=stack, i="{i:#}") + ".{rest:*}", _UNUSED)
+        for stack in _STACKS
+    ),
 ]
