@@ -10,6 +10,7 @@ from typing import Any
 
 from convkit.audit.dsse import Line, MalformedError, read_lines
 from convkit.audit.findings import Problem, Signer
+from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PublicKey
 from convkit.audit.policy import Policy
 from convkit.audit.statements import SIGN_OFF
@@ -220,13 +221,10 @@ def _subjects_of(statement: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _claimed(claim: Mapping[str, Any], name: str) -> str | None:
-    said = claim.get("signersClaim")
-    value = said.get(name) if isinstance(said, dict) else None
+    value = object_in(claim, "signersClaim").get(name)
     return value if isinstance(value, str) else None
 
 
 def _files_of(claim: Mapping[str, Any]) -> dict[str, str]:
     """The files that a sign-off vouches for, by name."""
-    found = claim.get("files")
-    entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    return {str(one.get("name")): str((one.get("digest") or {}).get("sha256")) for one in entries}
+    return {str(one.get("name")): sha256_in(one) for one in objects_in(claim, "files")}

@@ -18,6 +18,7 @@ from convkit.audit.dsse import Line, line_of, read_lines, write_bundle
 from convkit.audit.evidence import bundle_path
 from convkit.audit.files import sha256_of
 from convkit.audit.findings import Kind, Problem, in_row
+from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PublicKey
 from convkit.audit.policy import Policy
 from convkit.audit.signing import Signed, Signing, lines_to_sign, with_sign_off
@@ -127,7 +128,10 @@ def _stated(path: Path) -> dict[str, Any] | None:
 def _is_true(stated: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a statement says what is so now, apart from signatures that were added to bundles since."""
     signers = [
-        {entry["id"]: {*entry["bundle"]["signers"]} for entry in one["predicate"]["rows"] if entry["bundle"]}
+        {
+            str(entry.get("id")): {*_texts_in(object_in(entry, "bundle"), "signers")}
+            for entry in objects_in(one["predicate"], "rows")
+        }
         for one in (stated, now)
     ]
     fewer = all(ids <= signers[1].get(row, set()) for row, ids in signers[0].items())
@@ -136,8 +140,8 @@ def _is_true(stated: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _without_signers(said: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
-        {**entry, "bundle": {**entry["bundle"], "signers": None} if entry["bundle"] else None}
-        for entry in said["predicate"]["rows"]
+        {**entry, "bundle": {**object_in(entry, "bundle"), "signers": None}}
+        for entry in objects_in(said["predicate"], "rows")
     ]
     return {**said, "predicate": {**said["predicate"], "rows": rows}}
 
@@ -162,13 +166,13 @@ def _named(path: Path) -> dict[str, Any]:
 
 def _compared(results: Path, rows: Sequence[Row], predicate: Mapping[str, Any]) -> Iterator[Problem]:
     """What differs between the campaign that was signed and the one that is there."""
-    signed = [one for one in predicate.get("rows") or () if isinstance(one, dict)]
+    signed = objects_in(predicate, "rows")
     ids, now = [str(one.get("id")) for one in signed], {row.id: row for row in rows}
     for one in signed:
-        id, bundle = str(one.get("id")), one.get("bundle")
+        id, bundle = str(one.get("id")), object_in(one, "bundle")
         if id not in now:
             yield _problem("removed row", FILES["table"], "is signed, and the campaign has it no more", id)
-        elif bundle is not None:
+        elif bundle:
             yield from _compared_bundle(now[id], bundle, results)
         elif _bundle_of(now[id], results) is not None:
             yield _problem("changed bundle", _bundle_name(now[id]), "had no bundle when the campaign was signed", id)
@@ -178,7 +182,7 @@ def _compared(results: Path, rows: Sequence[Row], predicate: Mapping[str, Any]) 
     if {*ids} == {*now} and ids != [*now]:
         yield _problem("lines out of order", FILES["table"], "the rows are in another order than signed")
     for kind, name in FILES.items():
-        yield from _compared_file(results / name, predicate.get(kind))
+        yield from _compared_file(results / name, object_in(predicate, kind))
 
 
 def _compared_bundle(row: Row, signed: Mapping[str, Any], results: Path) -> Iterator[Problem]:
@@ -187,16 +191,21 @@ def _compared_bundle(row: Row, signed: Mapping[str, Any], results: Path) -> Iter
         yield _problem("missing file", name, "its bundle is signed, and isn't there", row.id)
     elif found["statements"] != signed.get("statements"):
         yield _problem("changed bundle", name, "it says something else than what was signed with the campaign", row.id)
-    elif gone := {*map(str, signed.get("signers") or ())} - {*found["signers"]}:
+    elif gone := {*_texts_in(signed, "signers")} - {*found["signers"]}:
         yield _problem("changed bundle", name, f"the signature of {', '.join(sorted(gone))} was taken away", row.id)
 
 
-def _compared_file(path: Path, signed: Mapping[str, Any] | None) -> Iterator[Problem]:
-    if signed is None and path.is_file():
+def _texts_in(found: Mapping[str, Any], name: str) -> list[str]:
+    listed = found.get(name)
+    return [str(one) for one in listed] if isinstance(listed, list) else []
+
+
+def _compared_file(path: Path, signed: Mapping[str, Any]) -> Iterator[Problem]:
+    if not signed and path.is_file():
         yield _problem("added file", path.name, "is there, and isn't signed with the campaign")
-    elif signed is not None and not path.is_file():
+    elif signed and not path.is_file():
         yield _problem("removed file", path.name, "is signed with the campaign, and isn't there")
-    elif signed is not None and sha256_of(path) != (signed.get("digest") or {}).get("sha256"):
+    elif signed and sha256_of(path) != sha256_in(signed):
         yield _problem("changed file", path.name, "its sha256 isn't the signed one")
 
 

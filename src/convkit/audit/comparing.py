@@ -10,6 +10,7 @@ from convkit.audit.dsse import MalformedError
 from convkit.audit.evidence import CHECKS, document_places
 from convkit.audit.files import digested, directory_digest, sha256_of, total_bytes
 from convkit.audit.findings import Kind, Problem
+from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PublicKey
 from convkit.audit.oms import Signature, read_signature, signature_path
 from convkit.audit.policy import Policy
@@ -87,14 +88,13 @@ class Comparison:
 
 def compared_receipt(target: Path, provenance: Mapping[str, Any]) -> Iterator[Problem]:
     """Whether the receipt beside the target is the one that is signed."""
-    details = provenance["predicate"].get("runDetails")
-    byproducts = details.get("byproducts") if isinstance(details, dict) else None
-    signed = {str(one.get("name")): one for one in byproducts or () if isinstance(one, dict)}
+    byproducts = objects_in(object_in(provenance, "predicate", "runDetails"), "byproducts")
+    signed = {str(one.get("name")): one for one in byproducts}
     path = receipt_path(target)
     if not signed:
         yield _problem("contradiction", path.name, "the provenance names no receipt", "receipt")
     for name, one in signed.items():
-        place, digest = target.with_name(Path(name).name), (one.get("digest") or {}).get("sha256")
+        place, digest = target.with_name(Path(name).name or "receipt"), sha256_in(one)
         if place != path and path.is_file() and sha256_of(path) == digest:
             yield _problem("renamed file", place.name, f"is called {path.name} now", "receipt")
         elif not place.is_file():
@@ -107,17 +107,15 @@ def compared_verdicts(
     target: Path, folder: Path | None, test_result: Mapping[str, Any], policy: Policy
 ) -> Iterator[Problem]:
     """Whether the documents of the verdicts, where they are there, are those that are signed."""
-    said = test_result["predicate"].get(VERDICTS)
-    documents = said.get("documents") if isinstance(said, dict) else None
+    documents = object_in(test_result, "predicate", VERDICTS, "documents")
     for check in CHECKS:
-        one = documents.get(check) if isinstance(documents, dict) else None
-        if not isinstance(one, dict):
+        if not (one := object_in(documents, check)):
             continue
         places = [path for path in document_places(target, folder, check) if path.name == one.get("name")]
         there = [path for path in places if path.is_file()]
         if not there and policy.verdict_files:
             yield _problem("removed file", str(one.get("name")), "is signed, and isn't there", check)
-        elif there and sha256_of(there[0]) != (one.get("digest") or {}).get("sha256"):
+        elif there and sha256_of(there[0]) != sha256_in(one):
             yield _problem("changed file", there[0].name, "its sha256 isn't the signed one", check)
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from convkit.audit.evidence import needed_checks
 from convkit.audit.findings import Problem
+from convkit.audit.inside import object_in, objects_in
 from convkit.audit.statements import VERDICTS
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError
@@ -96,22 +97,24 @@ def judged(policy: Policy, kind: str, test_result: Mapping[str, Any], file: str)
         test_result: its predicate, which is signed.
         file: the bundle's name, for the problems.
     """
-    said = _object(test_result.get(VERDICTS))
-    verdicts = _object(said.get("verdicts"))
+    said = object_in(test_result, VERDICTS)
+    verdicts = object_in(said, "verdicts")
     asked = needed_checks(kind) if policy.checks == "needed" else policy.checks
     for check in asked:
         if check not in verdicts:
             yield Problem(kind="missing check", file=file, check=check, problem="the policy asks for it")
         else:
-            yield from _of_verdict(policy, check, _object(verdicts[check]), file)
-    yield from _of_deviations(policy, said.get("deviations") or [], file)
+            yield from _of_verdict(policy, check, object_in(verdicts, check), file)
+    deviations = said.get("deviations")
+    yield from _of_deviations(policy, deviations if isinstance(deviations, list) else [deviations], file)
 
 
 def _of_verdict(policy: Policy, check: str, verdict: Mapping[str, Any], file: str) -> Iterator[Problem]:
-    faults = [fault for fault in verdict.get("faults") or () if isinstance(fault, dict)]
+    faults = objects_in(verdict, "faults")
     missed = [str(fault.get("name")) for fault in faults if fault.get("caught") is not True]
     if verdict.get("state") != "yes":
-        why = "; ".join(map(str, list(verdict.get("problems") or ())[:1]))
+        problems = verdict.get("problems")
+        why = str(problems[0]) if isinstance(problems, list) and problems else ""
         said = f"its verdict is {verdict.get('state')!r}" + (f" ({why})" if why else "")
         yield Problem(kind="failed check", file=file, check=check, problem=said)
     if missed:
@@ -127,10 +130,6 @@ def _of_deviations(policy: Policy, deviations: Collection[Any], file: str) -> It
         if field not in policy.deviations:
             said = f"{field} is said only nearly, which the policy doesn't allow"
             yield Problem(kind="deviation", file=file, check="test-result", problem=said)
-
-
-def _object(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, dict) else {}
 
 
 def _once(checks: list[Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from convkit.audit.dsse import Line, read_lines
 from convkit.audit.evidence import output_set
 from convkit.audit.files import digested
 from convkit.audit.findings import Problem
+from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PublicKey
 from convkit.audit.policy import Policy
 from convkit.audit.statements import KINDS, PROVENANCE
@@ -34,19 +35,17 @@ class Claimed:
     @property
     def plan_digest(self) -> str:
         """The digest of the plan, ``sha256:`` and hexadecimal digits."""
-        return str(self._definition.get("internalParameters", {}).get("planDigest"))
+        return str(object_in(self._definition, "internalParameters").get("planDigest"))
 
     @property
     def source_files(self) -> dict[str, str]:
         """The sha256 of each file of the source, by its path in it; empty where they weren't known."""
-        found = self._definition.get("resolvedDependencies") or ()
-        below = [(str(one.get("name")), one.get("digest") or {}) for one in found if isinstance(one, dict)]
-        return {name.partition("/")[2]: str(digest.get("sha256")) for name, digest in below if name[:7] == "source/"}
+        found = {str(one.get("name")): sha256_in(one) for one in objects_in(self._definition, "resolvedDependencies")}
+        return {name.partition("/")[2]: digest for name, digest in found.items() if name.startswith("source/")}
 
     @property
     def _definition(self) -> Mapping[str, Any]:
-        found = (self.provenance or {}).get("predicate", {}).get("buildDefinition")
-        return found if isinstance(found, dict) else {}
+        return object_in(self.provenance, "predicate", "buildDefinition")
 
 
 def claimed_in(path: Path, keys: Sequence[PublicKey]) -> Claimed:

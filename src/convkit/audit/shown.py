@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from convkit.audit.dsse import Line, MalformedError, read_lines
 from convkit.audit.evidence import bundle_path
+from convkit.audit.inside import object_in
 from convkit.audit.oms import signature_path
 from convkit.audit.statements import SET, SIGN_OFF, VERDICTS
 
@@ -86,9 +87,8 @@ def statements_in(path: Path) -> list[dict[str, Any]]:
 
 def verdicts_in(statement: Mapping[str, Any]) -> Mapping[str, Any]:
     """The verdicts in a test result, by check; none in another statement."""
-    said = statement["predicate"].get(VERDICTS)
-    verdicts = said.get("verdicts") if isinstance(said, dict) else None
-    return verdicts if isinstance(verdicts, dict) else {}
+    verdicts = object_in(statement, "predicate", VERDICTS, "verdicts")
+    return {check: object_in(verdicts, check) for check in verdicts}
 
 
 def _said(line: Line) -> Said:
@@ -106,7 +106,6 @@ def _said(line: Line) -> Said:
 
 
 def _claim(line: Line) -> Claim:
-    said = line.statement["predicate"].get("signersClaim")
-    claim = said if isinstance(said, dict) else {}
+    claim = object_in(line.statement, "predicate", "signersClaim")
     texts = {name: value for name, value in claim.items() if isinstance(value, str)}
     return Claim(keyid=", ".join(line.signatures), responsible=texts.get("responsible"), claimed_time=texts.get("time"))

@@ -11,6 +11,7 @@ from typing import Any
 from convkit.audit.dsse import Line, MalformedError, line_of, read_lines, write_bundle
 from convkit.audit.evidence import Evidence, Source, bundle_path
 from convkit.audit.files import sha256_of
+from convkit.audit.inside import object_in, objects_in
 from convkit.audit.keys import PrivateKey
 from convkit.audit.oms import read_signature, signable, signature_path, write_signature
 from convkit.audit.statements import PROVENANCE, SIGN_OFF, provenance, sign_off, test_result
@@ -73,10 +74,8 @@ def sign_target(
 def _with_source_of(path: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     """The provenance with the source that the one in a bundle states; None where there is none, or it states none."""
     lines = [line for line in read_lines(path) if isinstance(line, Line)] if path.is_file() else []
-    there: dict[str, Any] = next(
-        (line.statement for line in lines if line.predicate_type == PROVENANCE), {"predicate": {}}
-    )
-    stated = (there["predicate"].get("buildDefinition") or {}).get("resolvedDependencies") or ()
+    there = next((line.statement for line in lines if line.predicate_type == PROVENANCE), None)
+    stated = objects_in(object_in(there, "predicate", "buildDefinition"), "resolvedDependencies")
     sources = [one for one in stated if str(one.get("name")).partition("/")[0] == "source"]
     definition = made["predicate"]["buildDefinition"]
     own = [one for one in definition["resolvedDependencies"] if one["name"].partition("/")[0] != "source"]

@@ -11,6 +11,7 @@ from convkit.audit.bundle import Read, read_bundle
 from convkit.audit.comparing import Comparison, compared_model, compared_receipt, compared_verdicts, signed_files
 from convkit.audit.evidence import bundle_path
 from convkit.audit.findings import Problem, Signer
+from convkit.audit.inside import object_in
 from convkit.audit.keys import PublicKey
 from convkit.audit.policy import Policy, judged
 from convkit.audit.signing import model_files
@@ -82,10 +83,8 @@ def _agreement(read: Read, file: str) -> Iterator[Problem]:
     if provenance["subject"] != test_result["subject"]:
         said = "provenance and test-result are about different files"
         yield Problem(kind="another subject", file=file, check="test-result", problem=said)
-    seal = _definition(provenance).get("internalParameters", {}).get("receiptSeal")
-    said = test_result["predicate"].get(VERDICTS)
-    verdicts = said.get("verdicts") if isinstance(said, dict) else None
-    for check, verdict in (verdicts if isinstance(verdicts, dict) else {}).items():
+    seal = object_in(provenance, "predicate", "buildDefinition", "internalParameters").get("receiptSeal")
+    for check, verdict in object_in(test_result, "predicate", VERDICTS, "verdicts").items():
         if not isinstance(verdict, dict) or verdict.get("receipt") != seal:
             problem = "its verdict is about another output than the provenance"
             yield Problem(kind="contradiction", file=file, check=str(check), problem=problem)
@@ -93,10 +92,5 @@ def _agreement(read: Read, file: str) -> Iterator[Problem]:
 
 def _kind(statements: Mapping[str, dict[str, Any]]) -> str:
     """Of what kind the work was; a conversion where that isn't signed, which needs most checks."""
-    asked = _definition(statements.get(PROVENANCE, {})).get("externalParameters")
-    return str(asked.get("kind")) if isinstance(asked, dict) and asked.get("kind") else "conversion"
-
-
-def _definition(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = (provenance.get("predicate") or {}).get("buildDefinition")
-    return found if isinstance(found, dict) else {}
+    asked = object_in(statements.get(PROVENANCE), "predicate", "buildDefinition", "externalParameters")
+    return str(asked.get("kind") or "conversion")

@@ -10,6 +10,7 @@ from convkit.audit.campaign import Row, sign_campaign
 from convkit.audit.dsse import Line, read_lines
 from convkit.audit.evidence import Evidence, bundle_path, evidence_of
 from convkit.audit.files import total_bytes
+from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PrivateKey, passphrase_from, read_private
 from convkit.audit.signing import Signed, Signing, sign_target
 from convkit.audit.statements import PROVENANCE, VERDICTS
@@ -101,9 +102,9 @@ def _is_signed(row: Row, key: PrivateKey) -> bool:
     evidence = evidence_of(row.target, row.folder)
     said = [line.statement["predicate"] for line in lines[:2]]
     now = {check: one.sha256 for check, one in evidence.verdicts.items()}
-    documents = said[-1].get(VERDICTS, {}).get("documents", {})
-    signed = {check: one["digest"]["sha256"] for check, one in documents.items()}
-    receipts = [one["digest"]["sha256"] for one in said[0].get("runDetails", {}).get("byproducts", ())]
+    documents = object_in(said[-1], VERDICTS, "documents")
+    signed = {check: sha256_in(object_in(documents, check)) for check in documents}
+    receipts = [sha256_in(one) for one in objects_in(object_in(said[0], "runDetails"), "byproducts")]
     return lines[0].predicate_type == PROVENANCE and receipts == [evidence.receipt.sha256] and signed == now
 
 
