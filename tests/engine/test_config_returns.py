@@ -87,6 +87,16 @@ def test_what_a_config_left_out_is_left_out_again(uri: str, tmp_path: Path) -> N
     assert read_config(tmp_path / "again" / "config.json") == config | {"initializer_range": 0.5}
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "bert"])
+def test_a_config_that_transformers_wrote_comes_back_without_another_field(family: str, tmp_path: Path) -> None:
+    """Where one field says what another one says, such as the base of rotary positions, it isn't added."""
+    source, made, back = (tmp_path / name for name in ("source", "made", "back"))
+    fetch(f"generated://{family}", source)
+    converted(source, made, "cerebras")
+    converted(made, back, "hf")
+    assert read_config(back / "config.json") == read_config(source / "config.json")
+
+
 def test_the_model_comes_back_to_its_place_in_the_config(tmp_path: Path) -> None:
     placed = replace(BARE, config=ConfigTable(ROWS, left=CLASS, left_at=("model", "trainer.init.model")))
     config = {"trainer": {"init": {"model": {"width": 3, "act": "tanh_gelu"}, "seed": 1}}, "more": {}}

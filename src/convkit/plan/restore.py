@@ -70,10 +70,10 @@ def put_back(mapping: Mapping, steps: list[Step], known: Known, earlier: Earlier
     whole = {key: Leaf(key, had[key].spec) for key in kept if key in had and key not in moved}
     config = copy.deepcopy(known.converted.config)
     mapping.config.respelled(config, earlier.plan.source.config)
-    config = left_out(config, earlier.plan.source.config, mapping, known, release)
     mapping.config.placed(config, earlier.plan.source.config)
     deviations = put_values_back(config, earlier.plan.deviations)
     mapping.config.kept(config, earlier.complement.config)
+    config = left_out(config, earlier.plan.source.config, mapping, known, release)
     return Returned(
         steps=changed,
         to_compute=[replace(leaf, spec=had[leaf.key].tensor) for leaf in recorded],
