@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from convkit.audit.dsse import MalformedError
 from convkit.audit.evidence import CHECKS, document_places
-from convkit.audit.files import digested, directory_digest, sha256_of, total_bytes
+from convkit.audit.files import THREADS, digested, directory_digest, sha256_of, total_bytes
 from convkit.audit.findings import Kind, Problem
 from convkit.audit.inside import object_in, objects_in, sha256_in
 from convkit.audit.keys import PublicKey
@@ -16,6 +16,7 @@ from convkit.audit.oms import Signature, read_signature, signature_path
 from convkit.audit.policy import Policy
 from convkit.audit.statements import SET, VERDICTS
 from convkit.checkpoint.progress import Meter, Progress
+from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.files.neighbours import files_of_output
 from convkit.files.receipt import receipt_path
@@ -44,14 +45,23 @@ class Comparison:
         self._paths = dict(files_of_output(target))
         inside = {name: target.parent / name for name in signed if _is_below(name)}
         self._paths |= {name: path for name, path in inside.items() if path.is_file()}
-        self._advance: Callable[[int], object] = Meter(total_bytes(self._paths), progress)
         self.digests: dict[str, str] = {}
         self._unreadable: dict[str, str] = {}
-        for name, path in self._paths.items():
+        advance = Meter(total_bytes(self._paths), progress)
+
+        def digest(name: str) -> tuple[str, str]:
+            """The sha256 of a file, or why there is none."""
             try:
-                self.digests |= digested({name: path}, self._advance)
+                return digested({name: self._paths[name]}, advance)[name], ""
             except ConvkitError as error:
-                self._unreadable[name] = error.problem
+                return "", error.problem
+
+        with workers(THREADS, total_bytes(self._paths)) as pool:
+            for name, (found, problem) in zip(self._paths, pool.map(digest, self._paths), strict=True):
+                if problem:
+                    self._unreadable[name] = problem
+                else:
+                    self.digests[name] = found
 
     def is_of_another(self) -> bool:
         """Whether nothing of this target is signed, under its name or another."""

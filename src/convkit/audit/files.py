@@ -19,7 +19,7 @@ from convkit.errors import ConvkitError, visible
 from convkit.files.written import files_below
 
 #: bytes of a file that are digested at a time, and files at a time
-_BLOCK, _THREADS = 1 << 20, 4
+_BLOCK, THREADS = 1 << 20, 4
 
 
 def sha256_of(path: Path, advance: Callable[[int], object] = unmeasured) -> str:
@@ -45,7 +45,7 @@ def digested(files: Mapping[str, Path], advance: Callable[[int], object] = unmea
     names = sorted(files, key=os.fsencode)
     for name in names:
         _check(name, files[name])
-    with workers(_THREADS, total_bytes(files)) as pool:
+    with workers(THREADS, total_bytes(files)) as pool:
         return dict(zip(names, pool.map(lambda name: _digest(files[name], advance), names), strict=True))
 
 
