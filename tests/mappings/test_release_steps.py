@@ -117,6 +117,13 @@ def test_a_yaml_of_2_0_with_the_names_of_2_1_gets_those_of_1_9() -> None:
     }  # fmt: skip
 
 
+def test_a_field_that_the_release_before_did_not_read_is_said() -> None:
+    model = {"attention_sliding_window_length": 8}
+    there = yaml_table("mistral", (2, 1), (2, 2)).convert({"model": model})
+    assert there.config == {"model": model}
+    assert there.warnings == ("attention_sliding_window_length = 8: release 2.1 doesn't read it, 2.2 does",)
+
+
 def test_several_loaders_are_a_list_there_and_back() -> None:
     yaml = {
         "model": {},
@@ -156,7 +163,9 @@ MUP_RUN = {
 
 def test_mup_there_and_back() -> None:
     table = yaml_table("gpt2", (2, 2), (2, 10))
-    there = table.convert(MUP_RUN).config
+    found = table.convert(MUP_RUN)
+    assert not found.warnings
+    there = found.config
     model = there["trainer"]["init"]["model"]
     assert (model["mup_base_hidden_size"], model["mup_base_filter_size"]) == (6.0, 12.0)
     assert (model["output_logits_alpha"], model["initializer"]["std"]) == (1.0, 0.04)

@@ -83,7 +83,7 @@ def _folder() -> Path:
 
 @cache
 def _cases() -> tuple[Case, ...]:
-    return (*_made_up(), *_whole())
+    return (*_made_up(), *_whole(), *_of_checkpoints())
 
 
 def _made_up() -> Iterator[Case]:
@@ -105,6 +105,15 @@ def _whole() -> Iterator[Case]:
         if found[3] == "-nokeys":
             del given["model"]["pooler_nonlinearity"], given["model"]["mlm_nonlinearity"]
         yield Case(model, found[1], found[2], f"whole{found[3]}", given, _read(path))
+
+
+def _of_checkpoints() -> Iterator[Case]:
+    """The yamls of checkpoints that are particular in something."""
+    for path in sorted(_folder().glob("_special/*/*_to_cs-*.yaml")):
+        found = re.fullmatch(r"(cs-([\d.]+)-(.*))_to_cs-([\d.]+)", path.stem)
+        assert found
+        given = _read(_folder() / "_special" / "state" / f"{found[1]}.yaml")
+        yield Case("gpt2", found[2], found[4], f"of a checkpoint: {found[3]}", given, _read(path))
 
 
 def _read(path: Path) -> dict[str, Any]:

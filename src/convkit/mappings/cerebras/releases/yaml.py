@@ -15,7 +15,7 @@ from convkit.config.tree import MISSING
 from convkit.config.values import shown
 from convkit.errors import ConfigError
 from convkit.mappings.cerebras.classes import RELEASES
-from convkit.mappings.cerebras.releases.yamls.classes import fitted
+from convkit.mappings.cerebras.releases.yamls.classes import fitted, warn_of_gained
 from convkit.mappings.cerebras.releases.yamls.document import Document, shown_release
 from convkit.mappings.cerebras.releases.yamls.steps import STEPS
 
@@ -80,6 +80,8 @@ class Steps(Row):
             way.reverse()
         for here, there in pairwise(way):
             newer = max(here, there)
+            if here < there:
+                warn_of_gained(document, here, there)
             steps = [step for step in STEPS if step.since == newer and self._concerned(step.families)]
             for step in steps if here < there else reversed(steps):
                 (step.up if here < there else step.down)(document)

@@ -152,6 +152,25 @@ def _encoders(document: Document, model: Model) -> list[dict[str, Any]]:
     return [section for section in found if isinstance(section, dict)]
 
 
+def warn_of_gained(document: Document, before: Release, after: Release) -> None:
+    """Name the fields that say something to the next release's class only, though the yaml has them already."""
+    for at, cls in _parts(document):
+        section = dig(document.config, at)
+        for path, field in cls.fields.items():
+            value = dig(section, path)
+            gained = field.in_release(after) and not field.in_release(before) and path != "name"
+            if (
+                gained
+                and value is not MISSING
+                and not callable(field.default)
+                and not field.is_neutral(value, after, {})
+            ):
+                document.warnings.append(
+                    f"{path} = {shown(value)}: release {shown_release(before)} doesn't read it, "
+                    f"{shown_release(after)} does"
+                )
+
+
 def fitted(document: Document, before: Release, after: Release) -> None:
     """Leave out the fields that the next release's class doesn't have, where they say nothing, and write those that a
     yaml leaves out and whose default is another there.
