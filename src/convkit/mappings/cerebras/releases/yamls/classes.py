@@ -226,6 +226,10 @@ def _fit(source: Source, path: str, field: ClassField, after: Release) -> None:
                     f"{name} = {shown(value)} is left out: release {shown_release(after)} doesn't have it"
                 )
         uproot(section, name)
+    if refused and has and len(stated) > 1:
+        source.found(path)  # refuses two that differ
+        for name in stated[1:]:
+            uproot(section, name)
     if had and has and not stated and path not in _INDIFFERENT:
         old, new = field.default_in(source.release), field.default_in(after)
         if not (_is_alike(field, old, new) or old in (REQUIRED, ABSENT) or callable(old) or callable(new)):

@@ -20,6 +20,8 @@ PRUNED = (
         "num_act_servers", "num_wgt_servers",
     )),
 )  # fmt: skip
+#: what yamls before 2.0 have, and no release since reads
+UNREAD = ("optimizer.disable_lr_steps_reset", "model.enable_vts", "model.allow_multireplica", "model.tf_summary")
 #: what a run takes from the checkpoint that it starts with, where that was only pretrained
 _STATES = ["model", "dataloader"]
 _INPUTS = ("train_input", "eval_input")

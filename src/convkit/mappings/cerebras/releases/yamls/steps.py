@@ -28,6 +28,7 @@ from convkit.mappings.cerebras.releases.yamls.mup import mup_down, mup_up
 from convkit.mappings.cerebras.releases.yamls.optimizers import renamed_down, renamed_up
 from convkit.mappings.cerebras.releases.yamls.runs import (
     PRUNED,
+    UNREAD,
     accumulation_down,
     accumulation_up,
     kept_by_number,
@@ -49,7 +50,7 @@ STEPS: tuple[Step, ...] = (
     norm_type("use_biasless_norm", "biasless-layernorm", GPTJ_CLASS),
     Step((2, 0), kept_by_number, nothing),
     Step((2, 0), pretrained_named, pretrained_said),
-    dropped((2, 0), *PRUNED, "optimizer.disable_lr_steps_reset"),
+    dropped((2, 0), *PRUNED, *UNREAD),
     # 2.0 reads the names of 1.9 and those of 2.1
     Step((2, 0), nothing, renamed_down),
 
@@ -60,7 +61,7 @@ STEPS: tuple[Step, ...] = (
     Step((2, 1), precision_up, precision_down),
 
     Step((2, 2), accumulation_up, accumulation_down),
-    dropped((2, 2), "runconfig.autogen_policy"),
+    dropped((2, 2), "runconfig.autogen_policy", *UNREAD),
     Step((2, 2), sparsity_up, sparsity_down),
 
     Step((2, 3), mup_up, mup_down),
