@@ -1,7 +1,8 @@
 """Checkpoints whose keys are wrapped: each lies below a prefix, or has names of wrapper modules between its parts.
 
 Programs that train wrap a model in others (``DataParallel``, ``torch.compile``, FSDP, Lightning), or save its state
-dict within a larger one. What is wrapped is found where layouts are known; here it is only taken off.
+dict within a larger one. What is wrapped is found where layouts are known; here it is only taken off. Tensors that the
+model lacks, and that are drawn for it, are put in.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
+from convkit.checkpoint.drawn import Completed, Drawn
 from convkit.checkpoint.read import Checkpoint, Tensors
 from convkit.checkpoint.views import Renamed
 from convkit.errors import ConvkitError
@@ -22,13 +26,15 @@ class Wrapping:
     Attributes:
         prefix: how the keys of the model begin, with its dot: ``module.``; others stay as they are.
         within: names of wrapper modules, wherever they are parts of a key: ``_orig_mod``.
+        drawn: tensors that the checkpoint lacks, and that are drawn from a seed.
     """
 
     prefix: str = ""
     within: tuple[str, ...] = ()
+    drawn: tuple[Drawn, ...] | UnsetType = UNSET
 
     def __bool__(self) -> bool:
-        return bool(self.prefix or self.within)
+        return bool(self.prefix or self.within or self.drawn)
 
     def plain(self, key: str) -> str:
         """The model's own name of a leaf.
@@ -61,7 +67,8 @@ class Wrapping:
         Raises:
             ConvkitError: two leaves have one plain name.
         """
-        return Unwrapped(checkpoint, self) if self else checkpoint
+        plain = Unwrapped(checkpoint, self) if self.prefix or self.within else checkpoint
+        return Completed(plain, self.drawn) if self.drawn else plain
 
     def __str__(self) -> str:
         return " and ".join(f"'{name}'" for name in (self.prefix, *self.within) if name)

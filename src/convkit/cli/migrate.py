@@ -95,12 +95,13 @@ def asked_for(args: argparse.Namespace) -> Request | None:
         "dtype",
         "headless",
         "allow_missing",
+        "seed",
         "size",
         "variant",
         "config",
         "source_format",
     ):
-        if getattr(args, name):
+        if getattr(args, name) not in (None, [], "") and getattr(args, name) is not False:
             raise UsageError(
                 f"--{name.strip('_').replace('_', '-')} without --to", remedy="name a layout, or leave it out"
             )

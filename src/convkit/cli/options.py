@@ -28,6 +28,16 @@ def allow_missing_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def seed_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that draws what the source lacks."""
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=from_on(0),
+        help="draw the tensors that a checkpoint may lack from this seed: the projector of a LLaVA (default: refuse)",
+    )
+
+
 def from_on(least: int) -> Callable[[str], int]:
     """The type of an option that is a whole number, at least this one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from convkit.cli.options import allow_missing_option, config_option, drop_option, source_format_option
+from convkit.cli.options import allow_missing_option, config_option, drop_option, seed_option, source_format_option
 from convkit.errors import UsageError
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, Source, make_plan, open_source
@@ -37,6 +37,7 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
     from_release_option(parser)
     drop_option(parser)
     allow_missing_option(parser)
+    seed_option(parser)
     parser.add_argument(
         "--dtype", metavar="DTYPE", help="cast floating-point tensors, to bf16, fp16, float32 ... (default: preserve)"
     )
@@ -89,6 +90,7 @@ def planned(args: argparse.Namespace, source: Source, *, drop_unclaimed: bool = 
         allow_overflow=args.allow_overflow,
         headless=args.headless,
         allow_missing=tuple(args.allow_missing),
+        seed=args.seed,
         restore=args.restore,
         given={name: _number(name, text) for name, text in _pairs("--size", args.size)},
         choices=dict(_pairs("--variant", args.variant)),

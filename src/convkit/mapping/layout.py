@@ -18,6 +18,9 @@ from convkit.mapping.declaration import (
     own_side,
 )
 
+#: tensors that can be drawn: key -> shape, dtype, and the bound of their numbers
+Lacking = dict[str, tuple[tuple[int, ...], str, float]]
+
 
 def parse_release(text: str | None) -> tuple[int, ...]:
     """Parse a release, ``2.10`` -> (2, 10): releases are tuples, never floats.
@@ -44,7 +47,8 @@ class Layout:
     ``config_at`` lists the paths at which a config may hold the model's fields; ``signature`` reads the first.
     ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
     the weights that belong to the model and hold no weights: they are copied along. ``by_name``: its framework's name
-    alone doesn't mean it, nor a config that another layout has too.
+    alone doesn't mean it, nor a config that another layout has too. ``lacking`` says, of a config and the specs of the
+    leaves, which tensors the checkpoint lacks that can be drawn from a seed: key -> (shape, dtype, bound).
     """
 
     name: str
@@ -58,6 +62,7 @@ class Layout:
     config_at: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     by_name: bool = False
+    lacking: Callable[[abc.Mapping[str, Any], abc.Mapping[str, Any]], Lacking] | None = None
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Options:
     ``dtype`` may be spelled as people do: bf16, half, torch.float32. ``given`` are sizes by declared name, ``choices``
     are variants' choices by their name. ``existing`` are the leaves of a target that another program made and that the
     plan must describe: where it may choose or leave out names, it follows that target. ``drop_unclaimed`` drops the
-    leaves that no rule claims, too; the target must be whole without them.
+    leaves that no rule claims, too; the target must be whole without them. ``seed`` is that of the tensors that the
+    source lacks, and that are drawn for it.
     """
 
     format: str | None = None
@@ -58,6 +59,7 @@ class Options:
     headless: bool = False
     allow_missing: tuple[str, ...] = ()
     restore: bool = True
+    seed: int | None = None
     given: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     existing: dict[str, Leaf] = field(default_factory=dict)

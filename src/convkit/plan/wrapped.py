@@ -21,6 +21,7 @@ from convkit.mapping import Mapping as LayoutMapping
 from convkit.mapping import Rule, Verbatim
 from convkit.mapping.keys import KeyTemplate, Placeholder
 from convkit.plan.document import Plan
+from convkit.plan.drawn import drawn_in_words
 from convkit.plan.match import MissingError
 
 #: parts of keys that only name a wrapper
@@ -84,8 +85,12 @@ def taken_off(plan: Plan, wrapping: Wrapping) -> Plan:
     """The plan, which says what its source's keys are freed of."""
     if not wrapping:
         return plan
-    warning = f"the keys are read without {wrapping}, which wraps the model; the way back writes plain keys"
-    return replace(plan, wrapping=wrapping, warnings=[warning, *plan.warnings])
+    warnings = []
+    if wrapping.prefix or wrapping.within:
+        warnings.append(f"the keys are read without {wrapping}, which wraps the model; the way back writes plain keys")
+    if wrapping.drawn:
+        warnings.append(drawn_in_words(wrapping.drawn))
+    return replace(plan, wrapping=wrapping, warnings=[*warnings, *plan.warnings])
 
 
 def wrapping_of(leaves: Mapping[str, Leaf], mapping: LayoutMapping) -> Wrapping:

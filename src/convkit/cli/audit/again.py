@@ -116,6 +116,8 @@ def _words_of(plan: Mapping[str, Any]) -> list[str]:
         target["format"],
     ]
     words += ["--release", plan["release"]] if plan.get("release") else []
+    drawn = source.get("wrapped", {}).get("drawn") or []
+    words += ["--seed", str(drawn[0]["seed"])] if drawn else []
     words += ["--dtype", plan["dtype"]] if plan.get("dtype") else []
     words += ["--allow-overflow"] if plan.get("allow_overflow") else []
     for key, leaf in plan["source_leaves"].items():

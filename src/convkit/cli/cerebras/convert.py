@@ -30,7 +30,7 @@ from convkit.cli.cerebras.packed import (
     share_parts,
 )
 from convkit.cli.convert import converted, print_summary
-from convkit.cli.options import allow_missing_option
+from convkit.cli.options import allow_missing_option, seed_option
 from convkit.cli.output import few_of, note, parse_size, say
 from convkit.cli.planning import opened, planned
 from convkit.cli.stage import stage
@@ -92,6 +92,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="leave out tensors of CHECKPOINT that no rule knows; the model must be whole without them",
     )
     allow_missing_option(parser)
+    seed_option(parser)
     parser.add_argument("--no-progress-bar", action="store_true", help="show no progress")
     parser.add_argument("--debug", action="store_true", help="print what becomes of each tensor")
     overwrite_option(parser)

@@ -8,6 +8,7 @@ config, and a projector that is a sequence of linear layers with an activation a
 from __future__ import annotations
 
 import re
+from collections import abc
 from dataclasses import replace
 from math import isqrt
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field, Name, Row, Written
 from convkit.config.values import shown
 from convkit.mapping import AnyRule, Component, Layout, LeftBehind, Mapping, Refused, Rule, Variant, pack
+from convkit.mapping.layout import Lacking
 from convkit.mappings.cerebras import clip_vit, llama
 from convkit.mappings.cerebras.classes import RELEASES
 from convkit.mappings.cerebras.classes.llava import LLAVA
@@ -29,6 +31,31 @@ IMAGE, TEXT = "image_model", "text_model"
 #: other models of images and text have it elsewhere
 _PROJECTOR = {"model.projector.image_model.name": ("FeedForwardNetwork", "MLP")}
 
+#: the kind of projector: linear layers, with an activation after each but the last
+_KIND, _USUAL = re.compile(r"mlp([1-9][0-9]{0,3})x_gelu"), "mlp2x_gelu"
+#: the word embeddings, below the base model
+_WORDS = "embed_tokens.weight"
+
+
+def lacking(config: abc.Mapping[str, Any], leaves: abc.Mapping[str, Any]) -> Lacking:
+    """The projector, where a checkpoint has no tensor of one: as a linear layer is before it is trained."""
+    prefix = next((one for one in ("model.", "") if f"{TEXT}.{one}{_WORDS}" in leaves), None)
+    class_token = next((key for key in leaves if key.endswith("embeddings.class_embedding")), None)
+    text = config.get(TEXT)
+    kind = _KIND.fullmatch(str(text.get("mm_projector_type", _USUAL))) if isinstance(text, dict) else None
+    if prefix is None or class_token is None or kind is None:
+        return {}
+    at, words = f"{TEXT}.{prefix}mm_projector.", leaves[f"{TEXT}.{prefix}{_WORDS}"]
+    if any(key.startswith(at) for key in leaves):
+        return {}
+    found: Lacking = {}
+    for layer in range(int(kind[1])):
+        inputs = words.shape[1] if layer else leaves[class_token].shape[0]
+        for end, shape in (("weight", (words.shape[1], inputs)), ("bias", (words.shape[1],))):
+            found[f"{at}{2 * layer}.{end}"] = shape, words.dtype, inputs**-0.5
+    return found
+
+
 HF = Layout(
     "hf/llava",
     "LLaVA 1.5 in the folders image_model (CLIP) and text_model (LlavaLlamaForCausalLM)",
@@ -38,6 +65,7 @@ HF = Layout(
         {"text_model.model_type": ("llava", "llava_llama", "llama"), "image_model.model_type": "clip_vision_model"},
         {"text_model.model_type": ("llava", "llava_llama", "llama"), "image_model.model_type": "clip"},
     ),
+    lacking=lacking,
 )
 CS = Layout(
     "cerebras/llava",
@@ -50,9 +78,6 @@ CS = Layout(
 )
 
 # --- the projector, and which of the tower's features it reads ---------------------------------------------
-
-#: the kind of projector: linear layers, with an activation after each but the last
-_KIND, _USUAL = re.compile(r"mlp([1-9][0-9]{0,3})x_gelu"), "mlp2x_gelu"
 
 
 def projector(at: str) -> tuple[Row, ...]:

@@ -50,7 +50,9 @@ class Sides:
 
 def _lacking(plan: Described) -> list[str]:
     """What the source lacked, a line each."""
-    return [f"the source has no {key}, though {why}: accepted" for key, why in plan.missing.items()]
+    drawn = [f"the source has no {one.key}: the target is compared with what is drawn from seed {one.seed}"
+             for one in plan.source.wrapped.drawn or ()]  # fmt: skip
+    return [*(f"the source has no {key}, though {why}: accepted" for key, why in plan.missing.items()), *drawn]
 
 
 def _layout(said: str | None, recorded: Side | None) -> str | None:
