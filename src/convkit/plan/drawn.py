@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.drawn import Drawn
@@ -13,19 +14,20 @@ from convkit.mapping.layout import Lacking
 from convkit.plan.source import Source
 
 
-def drawn_for(source: Source, wrapping: Wrapping, layout: Layout, seed: int | None) -> tuple[Drawn, ...]:
-    """The tensors that are drawn for a source of a layout; none without a seed.
+def completed(wrapping: Wrapping, source: Source, layout: Layout, seed: int | None) -> Wrapping:
+    """The wrapping of a source of a layout, with the tensors that are drawn for it; without a seed, as it is.
 
     Raises:
         UsageError: there is a seed, and the source lacks nothing that could be drawn.
     """
     if seed is None:
-        return ()
+        return wrapping
     found = _lacking(source, layout, {wrapping.plain(key): leaf for key, leaf in source.checkpoint.leaves.items()})
     if not found:
         what = "no tensor of it can be drawn" if layout.lacking is None else "it has all tensors that could be drawn"
         raise UsageError(f"--seed {seed}: {what}", path=source.path, remedy="leave --seed out")
-    return tuple(Drawn(key, shape, dtype, bound, seed) for key, (shape, dtype, bound) in found.items())
+    drawn = tuple(Drawn(key, shape, dtype, bound, seed) for key, (shape, dtype, bound) in found.items())
+    return replace(wrapping, drawn=drawn)
 
 
 def or_drawn(error: PlanError, source: Source, layout: Layout) -> PlanError:

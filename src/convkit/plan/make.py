@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET
-
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
 from convkit.config import Converted
@@ -32,7 +30,7 @@ from convkit.plan.derived import made_derived, recorded_derived
 from convkit.plan.detect import detect_layout
 from convkit.plan.deviations import declared
 from convkit.plan.document import Options, Plan
-from convkit.plan.drawn import drawn_for, or_drawn
+from convkit.plan.drawn import completed, or_drawn
 from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.names import Known, detect_variants, know
@@ -78,7 +76,7 @@ def make_plan(
     earlier, before = earlier_of(source, links) if restoring else ([None] * len(links), ())
     try:
         wrapping, drop = unwrapped(source.checkpoint.leaves, links[0], options.drop)
-        wrapping = replace(wrapping, drawn=drawn_for(source, wrapping, links[0].left, options.seed) or UNSET)
+        wrapping = completed(wrapping, source, links[0].left, options.seed)
         source, options = replace(source, checkpoint=wrapping.off(source.checkpoint)), replace(options, drop=drop)
         check_encoded(source, links[0], dtype=options.dtype, dropped=_dropped(drop, source.checkpoint.leaves))
         plans = _plans(source, links, releases, options, earlier)
@@ -89,8 +87,7 @@ def make_plan(
         if error.path is not None:
             raise
         if isinstance(error, PlanError):
-            error = none_of(error, source.checkpoint.leaves, links[0])
-            error = or_drawn(error, source, links[0].left)
+            error = or_drawn(none_of(error, source.checkpoint.leaves, links[0]), source, links[0].left)
         in_config = isinstance(error, ConfigError | ContradictionError)
         path = (in_config and source.config_path) or source.path
         raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
