@@ -24,6 +24,7 @@ FLOORS = (
     ("execute", "verify", "fetch"),
     ("plan", "oracles", "generate", "orbax"),
     ("mappings", "formats", "report"),
+    ("baseline",),
     ("audit",),
     ("mapping", "state", "files"),
     ("config", "checkpoint"),
@@ -38,6 +39,7 @@ REACH = {
     "state": {"files", "checkpoint", "errors"},
     "mappings": {"mapping", "config", "checkpoint", "errors"},
     "audit": {"files", "checkpoint", "errors", "version"},
+    "baseline": {"audit", "files", "checkpoint", "errors", "version"},
 }
 #: What of the room `verify` may not even reach the oracles: all of it, except what compares outputs of models.
 ORACLES_FOR = "verify.equivalence"

@@ -221,6 +221,30 @@ COMMANDS: dict[str, Command | Group] = {
             ),
         },
     ),
+    "baseline": Group(
+        "record what a campaign's rows gave, and say later what moved and why",
+        {
+            "record": Command(
+                "baseline.record",
+                "record the rows that have no baseline",
+                "baseline record results",
+                "record_options",
+                "record",
+            ),
+            "compare": Command(
+                "baseline.compare",
+                "say what moved since the baselines, leaf by leaf, and why",
+                "baseline compare results",
+            ),
+            "accept": Command(
+                "baseline.record",
+                "take what moved as the new baseline, with a reason",
+                "baseline accept results llama --reason 'the new rule is right'",
+                "accept_options",
+                "accept",
+            ),
+        },
+    ),
     "table": Command(
         "table",
         "write a campaign's table of the checkpoints that lie in folders",

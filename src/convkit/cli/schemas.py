@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from convkit.baseline.document import Baseline
+from convkit.baseline.drift import Comparison
 from convkit.fetch.record import FetchRecord
 from convkit.files.document import Document
 from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
@@ -29,6 +31,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "fetch": FetchRecord,
     "summary": Summary,
     "migration": MigrationReceipt,
+    "baseline": Baseline,
+    "drift": Comparison,
 }
 #: the receipt's schema has one branch for each kind
 RECEIPTS = (ConversionReceipt, RepairReceipt)

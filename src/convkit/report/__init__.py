@@ -17,10 +17,10 @@ from convkit.files.document import write_whole
 from convkit.report.by_hand import page_places
 from convkit.report.campaign import TABLE, read_campaign
 from convkit.report.standing import Judge
-from convkit.report.summary import Summary, format_table, read_summary, summarize
+from convkit.report.summary import Summary, format_table, observed, read_summary, summarize
 from convkit.report.table import without_credentials
 
-__all__ = ["Summary", "build_report", "format_table", "read_campaign", "read_summary", "summarize"]
+__all__ = ["Summary", "build_report", "format_table", "observed", "read_campaign", "read_summary", "summarize"]
 
 
 def build_report(

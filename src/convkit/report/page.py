@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from markupsafe import Markup
 from convkit.audit.shown import Shown, shown
 from convkit.checkpoint.tensors import ITEMSIZE
 from convkit.errors import ConvkitError, visible
+from convkit.files.steps import change, in_words, steps_of
 from convkit.report import glance, text
 from convkit.report.campaign import STAGES, Conversion, state_of
 from convkit.report.checks import CHECKS
@@ -35,11 +35,9 @@ from convkit.report.summary import (
     Summary,
     deviation_in_words,
     headline,
-    in_words,
     margin,
     outcome,
     sensitivity,
-    steps_of,
     under,
 )
 
@@ -47,9 +45,6 @@ from convkit.report.summary import (
 MOST_WHOLE = 60
 #: most leaves that a section lists; the plan and the receipt list them all
 MOST_LEAVES = 400
-
-#: the names that a plan gives to axes that its rule doesn't name
-_UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
 @cache
@@ -295,21 +290,9 @@ def _rules(steps: Iterable[dict[str, Any]]) -> list[Rule]:
     applied: Counter[tuple[str, str, str, str]] = Counter()
     for step in steps:
         left, _, right = str(step.get("rule")).partition(" <-> ")
-        rule = (left, right, _op(step), in_words(step.get("exactness")))
+        rule = (left, right, change(step), in_words(step.get("exactness")))
         applied[rule] += len(step.get("targets", []))
     return [Rule(*rule, leaves) for rule, leaves in applied.items()]
-
-
-def _op(step: dict[str, Any]) -> str:
-    """``(h two r) … -> (h r two) …``, and what else was done; empty for leaves moved as they are."""
-    before, after = (
-        ", ".join(dict.fromkeys(_UNNAMED_AXIS.sub("…", side.get("axes", "")) for side in step.get(end, [])))
-        for end in ("sources", "targets")
-    )
-    done = [] if before == after else [f"{before} -> {after}"]
-    done += [" ".join(str(value) for value in op.values()) for op in step.get("ops", [])]
-    done += [f"{edge} to {step[edge]['keep']}" for edge in ("pad", "crop") if edge in step]
-    return "; ".join(done)
 
 
 def _layers(verdict: dict[str, Any]) -> Curve | None:

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from convkit.baseline.observed import Observed
 from convkit.files.document import Document, read_json, typed
 from convkit.files.maker import maker
+from convkit.files.steps import in_words, steps_of
 from convkit.report.campaign import Conversion, State, state_of
 from convkit.report.checks import CHECKS
 from convkit.report.identity import Digests, MadeBy, digests_of, family_of, made_by, target_of
@@ -242,24 +244,11 @@ def _deviation(declared: Mapping[str, Any]) -> Deviation:
     )
 
 
-def steps_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps of a plan; if the conversion goes through other layouts, those of all its mappings."""
-    through = [step for part in plan.get("through", []) for step in part.get("steps", [])]
-    return plan.get("steps") or through
-
-
 def exactness(plan: dict[str, Any]) -> str | None:
     """``exact``, or every bound that the plan declares; None if it has no steps."""
     steps = steps_of(plan)
     bounds = {in_words(step.get("exactness")) for step in steps} - {"exact"}
     return (", ".join(sorted(bounds)) or "exact") if steps else None
-
-
-def in_words(exactness: Any) -> str:
-    """How far a value may change: ``exact``, or ``within 0.5 ulp of bfloat16``."""
-    if not isinstance(exactness, dict):
-        return str(exactness)
-    return f"within {number(exactness['ulp'])} ulp of {exactness['dtype']}"
 
 
 def _problem(conversion: Conversion) -> str | None:
@@ -280,6 +269,17 @@ def _problem(conversion: Conversion) -> str | None:
         return f"{stage}: {conversion.complaints.get(stage) or silent}"
     out = conversion.left_out
     return f"{' and '.join(out)}: not proved, left out by the column checks" if out else None
+
+
+def observed(conversion: Conversion) -> Observed:
+    """The conversion as baselines see it."""
+    return Observed(
+        id=conversion.id,
+        verdict=conversion.verdict,
+        problem=_problem(conversion) or "",
+        receipt=conversion.receipt,
+        checks={check: conversion.documents[check] for check in CHECKS if check in conversion.documents},
+    )
 
 
 def _missed(verdict: dict[str, Any]) -> list[str]:

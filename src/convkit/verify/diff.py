@@ -6,13 +6,13 @@ differ are compared as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, UnknownObject
-from convkit.checkpoint.progress import Meter, Progress
+from convkit.checkpoint.progress import Meter, Progress, unmeasured
 from convkit.formats import open_checkpoint
 from convkit.verify.blocks import spans
 from convkit.verify.judged import Check
@@ -121,16 +121,34 @@ def _compare_leaf(key: str, ours: Checkpoint, theirs: Checkpoint, findings: Find
     difference = Difference(key, kinds if kinds[0] != kinds[1] or unread else None)
     if specs := _elements(a, b):
         one, other = specs
-        tally = Tally(one.dtype, other.dtype, findings.close)
-        for start, stop in spans(one.size, BLOCK):
-            tally.add(ours.read(key, start, stop), theirs.read(key, start, stop))
-            advance((stop - start) * (one.itemsize + other.itemsize))
-        difference.tally = tally
+        difference.tally = tally = distance(key, ours, theirs, findings.close, advance)
         agree = one.dtype == other.dtype
         total = findings.tallies.setdefault(one.dtype, Tally("", "")) if agree else findings.mixed
         total.merge(tally)
     if difference.kinds or (difference.tally and difference.tally.apart):
         findings.differences.append(difference)
+
+
+def distance(
+    key: str,
+    ours: Checkpoint,
+    theirs: Checkpoint,
+    close: tuple[float, float] | None = None,
+    advance: Callable[[int], object] = unmeasured,
+) -> Tally:
+    """How far two tensors of one shape and name are apart, read block by block.
+
+    Raises:
+        ConvkitError: one of them can't be read.
+    """
+    one, other = (side.leaves[key].spec for side in (ours, theirs))
+    assert one is not None
+    assert other is not None
+    tally = Tally(one.dtype, other.dtype, close)
+    for start, stop in spans(one.size, BLOCK):
+        tally.add(ours.read(key, start, stop), theirs.read(key, start, stop))
+        advance((stop - start) * (one.itemsize + other.itemsize))
+    return tally
 
 
 def _kind(leaf: Leaf) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 from msgspec import structs
@@ -20,6 +22,8 @@ from convkit.verify.verdict import Verdict
 
 #: what may help where a planted fault stays below the bound: the effect of most faults grows with the positions
 REMEDY = "its effect on this model is too small to be seen; more positions may show it: --probe-length"
+#: what runs models, or describes them
+_FRAMEWORKS = ("jax", "numpy", "torch", "transformers")
 _NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
@@ -84,11 +88,17 @@ def _figures(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     return figures, bounds
 
 
+def _versions() -> dict[str, str]:
+    """The versions of the frameworks that took part."""
+    return {name: version(name) for name in _FRAMEWORKS if name in sys.modules}
+
+
 def _details(sides: Sides, record: Record, beyond: list[str]) -> dict[str, Any]:
     both = sides.named
     notes = [f"{name}: {note}" for name, side in both.items() for note in (*side.corrections, *side.oracle.notes)]
     refused = [sides.basis.refused] if sides.basis.refused else []
     return {
+        "versions": _versions(),
         "layouts": {name: side.layout for name, side in both.items()},
         "formats": {name: side.format for name, side in both.items()},
         "parameters": {name: side.parameters for name, side in both.items()},

@@ -1,0 +1,1 @@
+"""``convkit baseline``: record, compare and accept what the rows of a campaign gave."""
