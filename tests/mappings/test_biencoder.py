@@ -168,3 +168,12 @@ def test_through_the_command(model: str, tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[-1] == f"Config saved to {configs[0]} and {configs[1]}"
     assert (tmp_path / "back" / "ctx_encoder" / "pytorch_model.bin.index.json").is_file()
     assert main(["diff", str(source), str(tmp_path / "back")]) == 0
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("model", LEFT)
+def test_it_is_described(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(recorded(model, "base", "hf"))]) == 0
+    assert LEFT[model] in capsys.readouterr().out
+    assert main(["inspect", str(recorded(model, "base", "hf-cs-2.9", "pytorch_model_to_cs-2.9.mdl"))]) == 0
+    assert CS in capsys.readouterr().out

@@ -80,10 +80,13 @@ def seen_variants(variants: Iterable[Variant], keys: Iterable[str]) -> dict[str,
     """Only those of the source's choices that the keys show."""
     keys = list(keys)
     names: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for variant in variants:
-        if variant.side == "left" and (seen := _seen_choice(variant, keys, names)) is not None:
-            names[variant.name] = seen
-    return names
+        if variant.side == "left":
+            seen = _seen_choice(variant, keys, names)
+            shown |= {} if seen is None else {variant.name: seen}
+            names[variant.name] = variant.choices[0] if seen is None else seen  # others' keys may name it
+    return shown
 
 
 def choose_variants(variants: Iterable[Variant], given: abc.Mapping[str, str], declared: Names) -> dict[str, str]:
