@@ -35,6 +35,12 @@ def conversion_options(parser: argparse.ArgumentParser) -> None:
         help="release of the layout, such as 2.9, in its last patch: 2.3 is 2.3.1 (default: the current one)",
     )
     from_release_option(parser)
+    parser.add_argument(
+        "--mup-base",
+        metavar="NAME=N,...",
+        help="make DST a muP model with these base sizes, such as hidden=256,filter=1024 (of T5: d_model, d_ff, d_kv), "
+        "and other fields of muP; its weights are divided by what then multiplies them",
+    )
     drop_option(parser)
     allow_missing_option(parser)
     seed_option(parser)
@@ -84,6 +90,7 @@ def planned(args: argparse.Namespace, source: Source, *, drop_unclaimed: bool = 
         format=args.format,
         release=parse_release(args.release),
         from_release=parse_release(args.from_release),
+        mup={name: _value("--mup-base", text) for name, text in _pairs("--mup-base", _commas(args.mup_base))},
         drop=tuple(args.drop),
         drop_unclaimed=drop_unclaimed,
         dtype=args.dtype,
@@ -104,6 +111,20 @@ def _pairs(flag: str, texts: Iterable[str]) -> list[tuple[str, str]]:
         if not (name and sign):
             raise UsageError(f"{flag} {name}{sign}{value}", remedy="write NAME=VALUE")
     return [(name, value) for name, _, value in pairs]
+
+
+def _commas(text: str | None) -> list[str]:
+    return text.split(",") if text else []
+
+
+def _value(flag: str, text: str) -> int | float | bool:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        raise UsageError(f"{flag} {text}", remedy="a value is a number, true or false") from None
+    return int(number) if number.is_integer() else number
 
 
 def _number(name: str, text: str) -> int:

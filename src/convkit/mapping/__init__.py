@@ -4,10 +4,12 @@ from convkit.mapping.algebra import Chain, Mapping, compose, for_slots, inverse,
 from convkit.mapping.components import Component, pack
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.parts import Part
+from convkit.mapping.rescaling import ASKED, Rescaling
 from convkit.mapping.rules import AnyRule, Derived, Folded, LeftBehind, Refused, Restated, Rule, Verbatim
 from convkit.mapping.upgrades import Upgrades, at_release, name_at, split_name
 
 __all__ = [
+    "ASKED",
     "AnyRule",
     "Chain",
     "Component",
@@ -20,6 +22,7 @@ __all__ = [
     "Measure",
     "Part",
     "Refused",
+    "Rescaling",
     "Restated",
     "Rule",
     "Upgrades",

@@ -19,7 +19,7 @@ from typing import Any
 from convkit.config import ConfigTable, Field
 from convkit.config.classes import Release
 from convkit.errors import ConvkitError, UsageError, meant
-from convkit.mapping import Layout, Mapping, Upgrades, Verbatim, at_release, inverse, split_name
+from convkit.mapping import Layout, Mapping, Rescaling, Upgrades, Verbatim, at_release, inverse, split_name
 
 __all__ = [
     "all_mappings",
@@ -29,6 +29,7 @@ __all__ = [
     "in_todays_words",
     "layouts",
     "releases_of",
+    "rescaled",
     "unchanged",
     "upgrade",
 ]
@@ -161,6 +162,24 @@ def upgrade(layout: str, source: Release, target: Release) -> Mapping:
     if upgrades is None:
         raise UsageError(f"{layout} is the same in every release", remedy="leave out the release")
     return unchanged(at_release(found, source)) if source == target else upgrades.mapping(found, source, target)
+
+
+def rescaled(layout: Layout, fields: abc.Mapping[str, Any]) -> Mapping:
+    """The mapping of a layout's checkpoints to the same models with other factors beside their weights.
+
+    ``fields`` of their configs say which. The layout is as a release has it, or of none.
+
+    Raises:
+        UsageError: no module here says how.
+    """
+    own, _ = split_name(layout.name)
+    framework, _, family = own.partition("/")
+    into = [mapping for mapping in all_mappings() if mapping.right.name == own]
+    into.sort(key=lambda mapping: not mapping.left.name.endswith(family.replace("-", "_")))  # its own family's first
+    for one in (getattr(module, "RESCALING", None) for _, module in _imported()):
+        if isinstance(one, Rescaling) and one.framework == framework and into:
+            return one.mapping(into[0], fields)
+    raise UsageError(f"{layout.name} has no factors that could be asked for", remedy="leave out --mup-base")
 
 
 def _upgrades_of(layout: Layout) -> Upgrades | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import abc
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -40,6 +41,7 @@ from convkit.plan.step import Bound, DerivedLeaf
 class Options:
     """The options of a conversion, beside its destination.
 
+    ``mup`` are base sizes and other fields of muP that the target gets.
     ``release`` is the target's, or the source's where only that has releases; ``from_release`` is the source's.
     ``allow_missing`` are names or patterns of leaves that may be missing though something says that they must be there.
     ``dtype`` may be spelled as people do: bf16, half, torch.float32. ``given`` are sizes by declared name, ``choices``
@@ -52,6 +54,7 @@ class Options:
     format: str | None = None
     release: tuple[int, ...] = ()
     from_release: tuple[int, ...] = ()
+    mup: abc.Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     drop_unclaimed: bool = False
     dtype: str | None = None

@@ -15,7 +15,7 @@ from convkit.files.document import typed
 from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
 from convkit.files.receipt_json import FileEntry
 from convkit.files.written import called_today
-from convkit.mapping import Mapping, split_name
+from convkit.mapping import ASKED, Mapping, split_name
 from convkit.plan.plan_json import Natural, PlannedDeviation, PlannedFold, PlannedRecipe
 from convkit.plan.source import Source
 
@@ -183,7 +183,8 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> tuple[list[Earlier |
 
 
 def _undoes(link: Mapping, stage: EarlierPlan) -> bool:
-    return (stage.source.layout, stage.target.layout) == (link.right.name, link.left.name)
+    alike = (ASKED in link.recalled) == (ASKED in stage.names)
+    return alike and (stage.source.layout, stage.target.layout) == (link.right.name, link.left.name)
 
 
 def _stays(stage: EarlierPlan) -> bool:
@@ -207,6 +208,18 @@ def layouts_before(source: Source) -> list[str]:
     """
     receipt = _receipt(source)
     return [stage.source.layout for _, stage in receipt.stages] if receipt else []
+
+
+def asked_before(source: Source) -> dict[str, Any]:
+    """The fields of the factors that the conversion which the receipt records has given a source
+    (:func:`convkit.mappings.rescaled`). Of one before that, the undivided weights aren't kept any more.
+
+    Raises:
+        ConvkitError: the receipt is malformed.
+    """
+    receipt = _receipt(source)
+    found = receipt.plan.stages[-1].names.get(ASKED) if receipt else None
+    return dict(found["fields"]) if isinstance(found, dict) and isinstance(found.get("fields"), dict) else {}
 
 
 def release_before(source: Source) -> str | None:

@@ -33,6 +33,7 @@ from convkit.plan.document import Options, Plan
 from convkit.plan.drawn import completed, or_drawn
 from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
+from convkit.plan.factors import with_factors
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.releases import Journey, Leg, release_of
 from convkit.plan.restated import State, as_before, restated
@@ -68,8 +69,7 @@ def make_plan(
     if isinstance(to, str):
         route = _route(source, from_, to, tuple(through), options)
     else:
-        own = to.links if isinstance(to, Chain) else (to,)
-        route = [Leg(link, release_of(link, options.release)) for link in own]
+        route = [Leg(one, release_of(one, options.release)) for one in (to.links if isinstance(to, Chain) else (to,))]
     links, releases = [leg.mapping for leg in route], [leg.release for leg in route]
     _check_asked(links[-1], options)
     restoring = options.restore and not options.headless
@@ -104,7 +104,7 @@ def _route(source: Source, from_: str | None, to: str, through: Sequence[str], o
     found = find_route(here, to, through, partial(layouts_before, source) if options.restore else tuple)
     links = found.links if isinstance(found, Chain) else (found,)
     journey = Journey(source, options.release or asked, options.from_release or said, options.restore)
-    return journey.legs(links)
+    return with_factors(source, journey.legs(links), options.mup, restore=options.restore)
 
 
 def castable() -> list[str]:

@@ -59,6 +59,7 @@ _THEIRS = {
 _UNSAID: dict[str, Any] = {
     "source_format": None,
     "from_release": None,
+    "mup_base": None,
     "drop": [],
     "dtype": None,
     "allow_overflow": False,

@@ -33,6 +33,9 @@ _BY_D, _SHARED = "scale_qk_dot_by_d", "share_embedding_weights"
 _SIGNS = (*BASES, "output_logits_scale", _BY_D)
 _FACTORS = ("embeddings_scale", "attention_logits_alpha", "output_logits_alpha", "scale_output_logits_by_d")
 
+#: all fields of muP
+FIELDS = (*_SIGNS, *_FACTORS)
+
 #: the declared name of the fields of the yaml that a muP model had, which the way back recalls
 STATED = "mup_stated"
 

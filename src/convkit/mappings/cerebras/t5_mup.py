@@ -29,12 +29,15 @@ _FACTORS = (
     *(f"scale_{stack}_qk_dot_by_d" for stack in STACKS),
 )
 
+#: all fields of T5's muP
+FIELDS = (*BASES, *_FACTORS)
 _MODULES = {"mup_q": "proj_q", "mup_v": "proj_v", "mup_o": "proj_output"}
 
 
-def _attention(stack: str, module: str) -> tuple[str, ...]:
-    """A module's weight; a decoder's layer has a second attention, to the encoder's output."""
-    return (f"{{=cs}}{stack}.layers.{{i}}.{{a:self_attn|multihead_attn}}.{module}_dense_layer.weight",)
+def _attention(module: str, stacks: tuple[str, ...] = STACKS) -> tuple[str, ...]:
+    """A module's weight in these stacks; a decoder's layer has a second attention, to the encoder's output."""
+    parts = {"encoder": "self_attn", "decoder": "{a:self_attn|multihead_attn}"}
+    return tuple(f"{{=cs}}{stack}.layers.{{i}}.{parts[stack]}.{module}_dense_layer.weight" for stack in stacks)
 
 
 #: what the factors are folded into
@@ -42,8 +45,8 @@ SCALED = folded(
     {
         "mup_head": ("{=cs}lm_head.weight",),
         "mup_words": ("{=cs}{s:encoder|decoder}_embeddings.word_embeddings.weight",),
-        **{factor: _attention("{s:encoder|decoder}", module) for factor, module in _MODULES.items()},
-        **{f"mup_k_{stack}": _attention(stack, "proj_k") for stack in STACKS},
+        **{factor: _attention(module) for factor, module in _MODULES.items()},
+        **{f"mup_k_{stack}": _attention("proj_k", (stack,)) for stack in STACKS},
     }
 )
 
