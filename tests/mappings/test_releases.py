@@ -1,111 +1,28 @@
-"""From release to release: every edge that was recorded from the original, and what the original does wrong."""
+"""From release to release: layouts by their releases, the state of a training, the way back, and the same model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 from goldens import golden_dir
 
 from convkit.cli import main
 from convkit.errors import UsageError
 from convkit.mapping import inverse
-from convkit.mapping.layout import parse_release
 from convkit.mappings import find_mapping, get_layout, layouts, releases_of, upgrade
-from convkit.plan import Options, make_plan, open_source
+from convkit.plan import open_source
 from convkit.state.cerebras import treespec
-
-#: a recorded model -> its layout, where it isn't called as that
-LAYOUTS = {
-    "bert-sequence-classifier": "bert",
-    "bert-token-classifier": "bert",
-    "codegen": "gptj",
-    "falcon_7b": "falcon",
-    "falcon_40b": "falcon",
-    "llama_mha": "llama",
-    "t5_relu_tied": "t5",
-}
-MODELS = (
-    "bert",
-    "bert-sequence-classifier",
-    "bloom",
-    "codegen",
-    "falcon_7b",
-    "gpt-neox",
-    "gpt2",
-    "llama",
-    "roberta",
-    "t5",
-)
-#: what we write and the original doesn't, by what is in the names; and why
-OURS = {
-    "decoder.block.2.layer.0.SelfAttention.relative_attention_bias": "the original counts the decoder's blocks by the "
-    "encoder's; release 1.6 has a table in each",
-}
 
 
 @cache
-def recorded(model: str) -> tuple[Path, tuple[Path, ...]]:
-    """The folder of a recorded model, and those of its edges from release to release that went well."""
-    folder = golden_dir("cerebras_more.tar.xz", f"upgrade/{model}/") / "upgrade" / model
-    edges = sorted(path for path in folder.glob("cs-*__cs-*") if not path.name.endswith("-prefixed"))
-    return folder, tuple(path for path in edges if json.loads((path / "result.json").read_text())["status"] == "ok")
-
-
-def layout_of(model: str) -> str:
-    return f"cerebras/{LAYOUTS.get(model, model)}"
-
-
-def releases(edge: Path) -> tuple[str, str, str]:
-    """The edge's releases, and the name of the source among the recorded states."""
-    source, target = (end.removeprefix("cs-") for end in edge.name.split("__"))
-    own = "-nokeys" if target.endswith("-nokeys") else ""
-    return source, target.removesuffix(own), f"cs-{source}{own}"
-
-
-def tensors(path: Path, below: str = "model.") -> dict[str, np.ndarray]:
-    return {key: array for key, array in np.load(path).items() if key.startswith(below)}
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize(
-    "model", [pytest.param(model, marks=() if model == "bloom" else pytest.mark.slow) for model in MODELS]
-)
-def test_recorded_edges(model: str) -> None:
-    folder, edges = recorded(model)
-    assert edges
-    for edge in edges:
-        before, after, state = releases(edge)
-        had = dict(np.load(folder / "state" / f"{state}.npz"))
-        # where every tensor is the input's, no output was recorded
-        wanted = (
-            tensors(edge / "out.npz") if (edge / "out.npz").exists() else tensors(folder / "state" / f"{state}.npz")
-        )
-        for key, source in planned(folder / "state" / f"{state}.mdl", layout_of(model), before, after):
-            if key.startswith("model.") and not any(part in key for part in OURS):
-                expected = wanted.pop(key)
-                if source is not None:
-                    assert np.array_equal(had[source], expected), (edge.name, key)
-        assert not wanted, edge.name
-
-
-def planned(path: Path, layout: str, before: str, after: str) -> Iterator[tuple[str, str | None]]:
-    """The tensors of a checkpoint in another release, each with that of which it is made; None if it is computed."""
-    options = Options(release=parse_release(after), from_release=parse_release(before), restore=False)
-    with open_source(path) as source:
-        plan = make_plan(source, layout, layout, options)
-    of = {name: step.sources[0].key for step in plan.bound.steps for name in names(step)}
-    yield from ((key, of.get(key)) for key, leaf in plan.target_leaves.items() if leaf.spec)
-
-
-def names(step: Any) -> list[str]:
-    return [*(side.key for side in step.targets), *(name for name, _ in step.also)]
+def recorded(model: str) -> Path:
+    """The folder of a recorded model."""
+    return golden_dir("cerebras_more.tar.xz", f"upgrade/{model}/") / "upgrade" / model
 
 
 def test_the_optimizer_follows_its_parameters() -> None:
@@ -165,7 +82,7 @@ def leaves(path: Path) -> dict[str, Any]:
     [("gpt2", "1.8"), *(pytest.param(*one, marks=pytest.mark.slow) for one in (("bert", "1.6"), ("t5", "1.6")))],
 )
 def test_up_and_down_again_is_exact(model: str, first: str, tmp_path: Path) -> None:
-    start = recorded(model)[0] / "state" / f"cs-{first}.mdl"
+    start = recorded(model) / "state" / f"cs-{first}.mdl"
     for ends in (("2.10",), ("2.1", "2.10", "2.1")):
         made = [start]
         for number, release in enumerate((*ends, first)):
@@ -178,7 +95,7 @@ def test_up_and_down_again_is_exact(model: str, first: str, tmp_path: Path) -> N
 @pytest.mark.golden
 def test_the_state_follows(tmp_path: Path) -> None:
     """Parameters are called otherwise in the optimizer too; schedulers are at the training's step; the record grows."""
-    start = recorded("gpt2")[0] / "state" / "cs-1.8.mdl"
+    start = recorded("gpt2") / "state" / "cs-1.8.mdl"
     before, after = leaves(start), leaves(upgraded(start, tmp_path / "new.mdl", "2.10", "--from-release", "1.8"))
     old, new = (f"embedding_layer.position_embeddings.{name}weight" for name in ("", "embed."))
     groups = [key for key in before if key.startswith("optimizer.param_groups.")]
@@ -199,7 +116,7 @@ def test_the_state_follows(tmp_path: Path) -> None:
 @pytest.mark.golden
 def test_what_was_trained_on_is_not_undone(tmp_path: Path) -> None:
     """The receipt still fits, but the scheduler has gone on: its step stays."""
-    start = recorded("gpt2")[0] / "state" / "cs-1.8.mdl"
+    start = recorded("gpt2") / "state" / "cs-1.8.mdl"
     new = upgraded(start, tmp_path / "new.mdl", "2.10", "--from-release", "1.8")
     with h5py.File(new, "r+") as file:
         name = "lr_scheduler.last_epoch.__metadata__"
@@ -216,7 +133,7 @@ THROUGH = ("gpt2", "bert", "t5", "bloom")
 )
 def test_from_transformers_through_an_old_release_and_back(model: str, tmp_path: Path) -> None:
     """An upgrade keeps what the conversion before it lost; the way back passes over it."""
-    source, first = recorded(model)[0] / "hf", "1.9" if model == "bloom" else "1.8"
+    source, first = recorded(model) / "hf", "1.9" if model == "bloom" else "1.8"
     old, new = tmp_path / "old.mdl", tmp_path / "new.mdl"
     assert main(["convert", str(source), str(old), "--to", "cerebras", "--release", first, "-q"]) == 0
     upgraded(old, new, "2.10")
@@ -244,6 +161,6 @@ OLDEST = (
 )
 def test_both_sides_are_the_same_model(model: str, release: str, tmp_path: Path) -> None:
     """Oracles open an old release by what it called otherwise; every planted fault is caught."""
-    start = recorded(model)[0] / "state" / f"cs-{release}.mdl"
+    start = recorded(model) / "state" / f"cs-{release}.mdl"
     new = upgraded(start, tmp_path / "new.mdl", "2.10", "--from-release", release)
     assert main(["equivalence", str(start), str(new), "--probe-length", "12", "-q"]) == 0

@@ -17,6 +17,8 @@ from convkit.mapping import AnyRule, Derived, Fact, LeftBehind, Measure, Restate
 
 #: what stands before a parameter's name: ``model.``, ``optimizer.state.``, each with or without another ``model.``
 AT = "{at:*}"
+#: how parameters end that are named whole, and not by their modules
+_WHOLE = (".weight", ".slopes")
 Pair = tuple[str, str]
 
 # fmt: off
@@ -28,12 +30,13 @@ _EMBEDDINGS: tuple[Pair, ...] = (
      "embedding_layer.position_embed_helper.relative_attention_bias.weight"),
     *((f"relative_position_{stack}.relative_attention_bias.weight",
        f"{stack}_embeddings.position_embed_helper.relative_attention_bias.weight") for stack in ("encoder", "decoder")),
+    # trained where the config says so
+    ("relative_pe_helper.slopes", "embedding_layer.position_embed_helper.slopes"),
 )
 #: the same, of leaves that aren't trained
-_BUFFERS: tuple[Pair, ...] = (
-    *((f"{module}.position_embeddings", f"{module}.position_embeddings.fpe")
-      for module in ("embedding_layer", "encoder_embeddings", "decoder_embeddings")),
-    ("relative_pe_helper.slopes", "embedding_layer.position_embed_helper.slopes"),
+_BUFFERS: tuple[Pair, ...] = tuple(
+    (f"{module}.position_embeddings", f"{module}.position_embeddings.fpe")
+    for module in ("embedding_layer", "encoder_embeddings", "decoder_embeddings")
 )
 #: since release 1.7; what follows these names is kept
 _ATTENTION = (("query", "q"), ("key", "k"), ("value", "v"))
@@ -143,7 +146,7 @@ def _at_last(name: str, later: Iterable[Pair]) -> str:
 
 def _of_parameter(old: str, new: str) -> Iterator[Rule]:
     """The rules of a parameter and the optimizer's state of it; or of all that a module has."""
-    ends = ("", ".{slot:*}") if old.endswith(".weight") else (".{slot:*}",)
+    ends = ("", ".{slot:*}") if old.endswith(_WHOLE) else (".{slot:*}",)
     return (Rule(AT + old + end, AT + new + end, optional=True) for end in ends)
 
 
