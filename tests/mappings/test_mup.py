@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from goldens import golden_dir
 from recorded import BUFFERS, arrays, cerebras, family
@@ -17,6 +18,7 @@ from convkit.errors import ConfigError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
 from convkit.mappings import find_mapping
+from convkit.oracles import get_oracle
 from convkit.plan import Options, Plan, make_plan, open_source
 
 #: the base size that the recorded yamls leave out, which the classes demand since 2.4
@@ -72,6 +74,25 @@ def test_recorded_there_and_back(model: str, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "back.yaml").read_text()) == config
     had, back = _tensors(source), _tensors(tmp_path / "back.mdl")
     assert {key: one.tobytes() for key, one in back.items()} == {key: one.tobytes() for key, one in had.items()}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("model", ["gpt2", "llama_gqa", "mistral", "bert", "t5_gated"])
+def test_what_is_written_computes_what_modelzoo_did(model: str, tmp_path: Path) -> None:
+    """Weights that show a wrong factor, and what the real ModelZoo's model computed with them."""
+    folder = golden_dir("cerebras_forward.tar.gz") / model / "mupstrong"
+    weights, recorded = ({key: torch.from_numpy(one) for key, one in arrays(folder / f"{name}.npz").items()}
+                         for name in ("cs", "forward"))  # fmt: skip
+    torch.save(weights, tmp_path / "source.pt")
+    shutil.copyfile(folder / "params.yaml", tmp_path / "source.yaml")
+    plan = _convert(tmp_path / "source.pt", f"hf/{family(model)}", tmp_path / "hf")
+
+    made = {key: torch.from_numpy(one) for key, one in _tensors(tmp_path / "hf").items()}
+    oracle = get_oracle(f"hf/{family(model)}")(plan.target_config, made)
+    assert not oracle.problems
+    outputs = oracle.run({name: recorded[name] for name in oracle.inputs if name in recorded}).outputs
+    expected = recorded["cs_logits"]
+    assert (outputs["mlm" if model == "bert" else "lm"] - expected).abs().max() <= 5e-6 * expected.abs().max()
 
 
 # --- configs -----------------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ OPTIONS = [
     Recorded("clip_vit", CerebrasClip),
     Recorded("t5_gated", CerebrasT5, params="params_fixed"),
     Recorded("bert", CerebrasBert, weights="mupstrong"),
+    Recorded("t5_gated", CerebrasT5, weights="mupstrong"),
 ]
 
 
@@ -202,6 +203,12 @@ WRONG = [
     (Recorded("gpt2", weights="mupstrong"), {"scale_qk_dot_by_d": False}),
     (Recorded("llama_gqa", weights="mupstrong"), {"scale_output_logits_by_d": True}),
     (Recorded("bert", CerebrasBert, weights="mupstrong"), {"mup_base_hidden_size": 32}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"embeddings_alpha": 1.0}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"output_logits_alpha": 1.0}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"scale_output_logits_by_d": True}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"scale_encoder_qk_dot_by_d": False}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"scale_decoder_qk_dot_by_d": False}),
+    (Recorded("t5_gated", CerebrasT5, weights="mupstrong"), {"mup_base_d_kv": 4}),
     (Recorded("gpt_neox", CerebrasParallelDecoder), {"use_untied_layer_norm": False}),
     (Recorded("gpt_neox", CerebrasParallelDecoder), {"rotary_dim": 4}),
     (Recorded("gptj", CerebrasParallelDecoder), {"rotary_dim": 8}),
