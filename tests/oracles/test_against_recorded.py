@@ -250,6 +250,16 @@ def test_the_exact_gelu_of_transformers_t5() -> None:
     assert error(get_oracle("hf/t5")(config, weights), recorded, "hf") > 4 * BOUND
 
 
+def test_a_head_that_is_the_scaled_embedding_may_be_called_tied() -> None:
+    """As a muP model's is that was made of a tied T5: both configs are the same model, and no fault of one another."""
+    model, fault = Recorded("t5_gated", CerebrasT5), "scale before the head wrong"
+    for oracle in (hf_model("t5_gated")[0], model.build()):
+        assert fault in oracle.wrong_configs()
+        words = oracle.part("embedding.weight")
+        scaled = {**oracle.tensors, oracle.roles["head.lm.weight"].key: words * words.shape[1] ** -0.5}
+        assert fault not in oracle.rebuilt(tensors=scaled).wrong_configs()
+
+
 def loaded_at_once(oracle: Any) -> Any:
     """The model of the library as anybody loads it."""
     weights, kind = dict(oracle.tensors), type(oracle.model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
 from convkit.oracles.oracle import Oracle, State, Trace
+from convkit.oracles.tensors import copy_of, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 #: roles of relative positions -> their stack; roles of what stands between the stacks -> its stage
 _RELATIVE = {"positions_encoder": "encoder", "positions_decoder": "decoder"}
 _BETWEEN = {"norm_encoder": "encoder.norm", "embedding_decoder": "decoder.embedding"}
+#: tensors are the same if their elements differ by less, relatively: factors multiplied and rounded in float32
+_ROUNDED = 1e-6
 #: roles of a reader of images outside its layers -> their stage
 _OF_AN_IMAGE = {
     "norm_encoder": "encoder.between",
@@ -80,6 +83,19 @@ class EncoderDecoder(Oracle):
         if name in _RELATIVE:
             return f"{_RELATIVE[name]}.layers.0"
         return _BETWEEN.get(name) or super().stage_of(role)
+
+    def ties_alike(self, scale: float) -> bool:
+        """Whether a head of its own is the embedding times what the hidden states before a tied head are multiplied by.
+
+        The same model has two configs then, and neither is a fault of the other.
+        """
+        import torch
+
+        keys = [self.roles[role].key for role in ("head.lm.weight", "embedding.weight")]
+        if self.facts.tied or shape_of(self.tensors, keys[0]) != shape_of(self.tensors, keys[1]):
+            return False
+        head, embedding = (copy_of(self.tensors, key) for key in keys)
+        return torch.allclose(head, embedding.mul_(scale), rtol=_ROUNDED, atol=0.0)
 
     @abstractmethod
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:

@@ -251,7 +251,7 @@ class CerebrasT5(CerebrasOracle, EncoderDecoder):
         }
         if self.width:
             wrong |= self._mup_left_out()
-        elif f"{self.wrapper}lm_head.weight" in self.tensors:
+        elif f"{self.wrapper}lm_head.weight" in self.tensors and not self.ties_alike(self.hidden**-0.5):
             wrong["scale before the head wrong"] = {"share_embedding_weights": not self.facts.tied}
         return {name: {**self.config, **change} for name, change in wrong.items()}
 

@@ -177,4 +177,6 @@ class HfEncoderDecoder(EncoderDecoder, HfOracle):
         """See :meth:`Oracle.wrong_configs`; the table of positions shows the number of heads."""
         wrong = super().wrong_configs()
         wrong.pop("wrong head count", None)
+        if self.ties_alike(float(self.parsed.d_model**-0.5)):
+            wrong.pop("scale before the head wrong", None)
         return wrong
