@@ -33,6 +33,7 @@ localrules:
     all,
     report,
     verdict,
+    regression,
 
 
 # Prints the table, also where the campaign was up to date. Its input are the documents too, so that one that was
@@ -65,6 +66,7 @@ include: "workflow/rules/repair.smk"
 include: "workflow/rules/roundtrip.smk"
 include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/regression.smk"
 
 
 if "signing_key" in config:

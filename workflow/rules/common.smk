@@ -54,6 +54,7 @@ DEFAULTS = {
     "threads": 2,
     "digest": "xxh3-128",
     "probe_length": 256,
+    "baselines": "baselines",
 }
 
 
@@ -182,6 +183,11 @@ def audited():
 def responsible(wildcards):
     """Who stands for what is signed, as an argument."""
     return [f"--responsible={config['responsible']}"] if "responsible" in config else []
+
+
+def baselines():
+    """The baselines that are there; a new one, or one that was accepted, makes the page again."""
+    return [local(str(path)) for path in sorted(Path(config["baselines"]).glob("*.json"))]
 
 
 def any_of(ids):

@@ -6,6 +6,7 @@ rule report:
         expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
         expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
         signed_rows(),
+        baselines(),
     output:
         page=report(
             "<results>/report.html",
@@ -29,10 +30,11 @@ rule report:
     params:
         results=subpath(output.page, parent=True),
         table=lambda wildcards: config["checkpoints"],
+        baselines=[f"--baselines={config['baselines']}"] if baselines() else [],
     message:
         "the report"
     shell:
-        "convkit report {params.results:q} --table {params.table:q} --no-fail > {log:q} 2>&1"
+        "convkit report {params.results:q} --table {params.table:q} {params.baselines:q} --no-fail > {log:q} 2>&1"
 
 
 # Ends the campaign: with the table if every row is proved, with an error if one isn't.

@@ -28,6 +28,7 @@ Kind = Literal[
     "other digests",
     "row new",
     "row gone",
+    "baseline refused",
 ]
 #: what a row is to its baseline
 Standing = Literal["same", "drifted", "new", "gone"]

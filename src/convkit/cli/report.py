@@ -29,6 +29,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare every byte of the outputs with the receipts; default: sizes and times of change",
     )
+    parser.add_argument(
+        "--baselines", metavar="DIR", type=Path, help="show what was accepted of each row, and what moved since"
+    )
     no_fail_option(parser)
 
 
@@ -45,7 +48,8 @@ def altered(target: Path) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
-    return shown(args, build_report(args.directory, table=args.table, judge=altered, verify=args.verify))
+    page = build_report(args.directory, table=args.table, judge=altered, verify=args.verify, baselines=args.baselines)
+    return shown(args, page)
 
 
 def shown(args: argparse.Namespace, page: Path) -> int:

@@ -24,7 +24,12 @@ __all__ = ["Summary", "build_report", "format_table", "observed", "read_campaign
 
 
 def build_report(
-    directory: Path, *, table: Path | None = None, judge: Judge | None = None, verify: bool = False
+    directory: Path,
+    *,
+    table: Path | None = None,
+    judge: Judge | None = None,
+    verify: bool = False,
+    baselines: Path | None = None,
 ) -> Path:
     """Write ``report.html`` and ``summary.json`` into a results folder, and return the page's path.
 
@@ -33,6 +38,7 @@ def build_report(
         judge: compares the bytes of an output with its receipt: the problems of :func:`convkit.verify.receipts.verify`.
             Without it, a file with another time of change counts as changed.
         verify: whether to compare all bytes; else sizes and times of change are enough.
+        baselines: a folder of baselines: each row gets its history, and what has moved since.
         table: the campaign's table of claims. A copy without credentials is left in the folder, as ``checkpoints.tsv``.
 
     Raises:
@@ -44,7 +50,7 @@ def build_report(
         _write(directory / TABLE, without_credentials(table))
     conversions = read_campaign(directory, judge, verify=verify)
     page, figures = page_places(directory)
-    summary = summarize(conversions, page.parent)
+    summary = summarize(conversions, page.parent, baselines)
     _write(figures, json.dumps(summary.to_json(), indent=1, ensure_ascii=False) + "\n")
     return _write(page, render(summary, conversions, figures.name))
 

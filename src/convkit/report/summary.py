@@ -11,6 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from convkit.baseline.observed import Observed
+from convkit.baseline.past import Past, past_of
+from convkit.baseline.store import Store
 from convkit.files.document import Document, read_json, typed
 from convkit.files.maker import maker
 from convkit.files.steps import in_words, steps_of
@@ -121,6 +123,8 @@ class Row(Struct, frozen=True, kw_only=True):
     release: str | None = None
     digests: Digests | None = None
     made_by: MadeBy | None = None
+    #: what was accepted of it, and what has moved since; None where no baselines were named
+    past: Past | None = None
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -146,9 +150,10 @@ class Summary(Document, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
 
 
-def summarize(conversions: Sequence[Conversion], directory: Path = Path()) -> Summary:
-    """The figures of these conversions, for a page in this folder."""
-    rows = tuple(_row(conversion, directory) for conversion in conversions)
+def summarize(conversions: Sequence[Conversion], directory: Path = Path(), baselines: Path | None = None) -> Summary:
+    """The figures of these conversions, for a page in this folder, with their history in a folder of baselines."""
+    store = Store(baselines) if baselines else None
+    rows = tuple(_row(conversion, directory, store) for conversion in conversions)
     by = maker()
     return Summary(
         convkit=by.convkit,
@@ -199,7 +204,7 @@ def deviation_in_words(declared: Deviation) -> str:
     return f"{deviation(asdict(declared))} ({own})"
 
 
-def _row(conversion: Conversion, directory: Path) -> Row:
+def _row(conversion: Conversion, directory: Path, store: Store | None) -> Row:
     plan, receipt = conversion.plan, conversion.receipt
     counts = plan.get("summary", {})
     source, target = plan.get("source", {}), plan.get("target", {})
@@ -230,6 +235,7 @@ def _row(conversion: Conversion, directory: Path) -> Row:
         release=target.get("release"),
         digests=digests_of(conversion),
         made_by=made_by(receipt),
+        past=past_of(observed(conversion), store) if store else None,
     )
 
 
