@@ -26,6 +26,7 @@ pathvars:
 
 
 wildcard_constraints:
+    column="|".join(map(re.escape, config.get("matrix", {}))) or "(?!)",
     id="|".join(map(re.escape, ROWS)),
 
 
@@ -33,6 +34,7 @@ localrules:
     all,
     report,
     verdict,
+    reported,
     regression,
 
 
@@ -40,13 +42,7 @@ localrules:
 # deleted is made again.
 rule all:
     input:
-        expand(
-            "<results>/{id}/{stage}.json",
-            id=ROWS,
-            stage=["inspect", "plan", "convert"],
-        ),
-        expand("<results>/{id}/roundtrip.json", id=checked_by("roundtrip")),
-        expand("<results>/{id}/equivalence.json", id=checked_by("equivalence")),
+        documents(),
         audited(),
         table="<results>/verdict.txt",
     log:
@@ -67,6 +63,11 @@ include: "workflow/rules/roundtrip.smk"
 include: "workflow/rules/equivalence.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/regression.smk"
+
+
+if "matrix" in config:
+
+    include: "workflow/rules/matrix.smk"
 
 
 if "signing_key" in config:

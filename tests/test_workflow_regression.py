@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from campaigns import GOOD, WRONG, Campaign
@@ -34,3 +38,24 @@ def test_recorded_compared_drifted(played: Campaign, monkeypatch: pytest.MonkeyP
     third = played.run("regression")
     assert third.returncode == 1
     assert "fault not caught: equivalence, q and k swapped: caught -> missed" in third.stdout + third.stderr
+
+
+@pytest.mark.slow
+def test_another_version_of_transformers(tmp_path: Path) -> None:
+    """A column is the same table in an environment of its own; what moved is explained by the version that changed."""
+    played = Campaign(tmp_path, os.environ["PATH"])
+    (tmp_path / "older.txt").write_text("transformers==5.22.2\n")
+    (tmp_path / "same.txt").write_text(f"transformers=={version('transformers')}\n")
+    source = "generated://llama?layers=1"
+    played.write([GOOD | {"source": source}], matrix={"older": "older.txt", "same": "same.txt"}, threads=1)
+    done = played.run("matrix", "--cores", "1")
+    assert done.returncode == 1, done.stderr
+    report = done.stdout + done.stderr
+    assert f"versions: transformers {version('transformers')} -> 5.22.2" in report
+    assert "plan changed, same bytes" in report
+    assert "leaf changed" not in report
+    assert re.search(r"^good +plan changed, same bytes +same$", report, re.MULTILINE)
+    made = {path: path.stat().st_ino for path in tmp_path.glob("results/matrix/*/env")}
+    again = played.run("matrix", "--cores", "1")
+    assert "the environment" not in again.stdout + again.stderr
+    assert {path: path.stat().st_ino for path in tmp_path.glob("results/matrix/*/env")} == made

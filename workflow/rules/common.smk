@@ -83,6 +83,8 @@ def check_config():
         if mistake.absolute_path:
             name = mistake.absolute_path[0]
             mistakes.append(f"config: {name}: {mistake.instance!r} is not {known[name]['description']}")
+    columns = config.get("matrix", {}) if not mistakes else {}
+    mistakes += [f"config: matrix: there is no file {path}" for path in columns.values() if not Path(path).is_file()]
     named = ("checkpoints", "signing_key", "public_keys", "policy") if not mistakes else ()
     files = [(name, path) for name in named if name in config for path in words(config[name])]
     if "signing_key" in config and "public_keys" not in config and not mistakes:
@@ -170,6 +172,12 @@ def equivalence_options(wildcards):
     return [f"--{name}={value}" for name, value in equivalence_settings(wildcards).items() if name != "threads"]
 
 
+def documents():
+    """What all stages of all rows leave: named by whatever must not end before one that was deleted is made again."""
+    stages = expand("<results>/{id}/{stage}.json", id=ROWS, stage=["inspect", "plan", "convert"])
+    return stages + [f"<results>/{id}/{check}.json" for id in ROWS for check in CHECKS[id]]
+
+
 def signed_rows():
     """The marks of rows that were signed, where the config names a key."""
     return expand("<results>/{id}/signed.json", id=ROWS) if "signing_key" in config else []
@@ -188,6 +196,12 @@ def responsible(wildcards):
 def baselines():
     """The baselines that are there; a new one, or one that was accepted, makes the page again."""
     return [local(str(path)) for path in sorted(Path(config["baselines"]).glob("*.json"))]
+
+
+def column_config(column):
+    """The config of a campaign under other versions: the same, in results of its own, without keys."""
+    kept = {name: config[name] for name in DEFAULTS}
+    return kept | {"results": f"{config['results']}/matrix/{column}/results", "baselines": f"no-baselines-of-{column}"}
 
 
 def any_of(ids):
@@ -360,8 +374,10 @@ def report_failure():
     from convkit.files.uri import hide_secrets
     from convkit.report import build_report, format_table, read_summary
 
+    accepted = Path(config["baselines"]) if baselines() else None
+
     try:
-        page = build_report(Path(RESULTS), table=Path(config["checkpoints"]), judge=altered)
+        page = build_report(Path(RESULTS), table=Path(config["checkpoints"]), judge=altered, baselines=accepted)
         print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
     except ConvkitError as error:
         print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)

@@ -3,6 +3,7 @@
 # its baseline says of that counts.
 rule regression:
     input:
+        documents(),
         baselines(),
         summary="<results>/summary.json",
     log:

@@ -56,3 +56,10 @@ rule verdict:
         "the verdict"
     script:
         "../scripts/verdict.py"
+
+
+# The page, whatever the verdicts say.
+rule reported:
+    input:
+        documents(),
+        "<results>/report.html",

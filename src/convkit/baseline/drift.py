@@ -87,6 +87,15 @@ class Comparison(Document, frozen=True, kw_only=True):
     rows: tuple[RowDrift, ...]
 
 
+class Matrix(Document, frozen=True, kw_only=True):
+    """The same table under other versions, each column against the campaign itself."""
+
+    schema: Literal["convkit.matrix/1"] = "convkit.matrix/1"
+    results: str
+    passed: bool
+    columns: dict[str, Comparison]
+
+
 def changed_versions(before: dict[str, str], now: dict[str, str]) -> dict[str, tuple[str, str]]:
     """The versions that differ; what took part on one side only has no other version."""
     names = [name for name in sorted(before) if name in now]

@@ -236,6 +236,11 @@ COMMANDS: dict[str, Command | Group] = {
                 "say what moved since the baselines, leaf by leaf, and why",
                 "baseline compare results",
             ),
+            "matrix": Command(
+                "baseline.matrix",
+                "compare the same table under other versions, column by column",
+                "baseline matrix results next=results/matrix/next/results",
+            ),
             "accept": Command(
                 "baseline.record",
                 "take what moved as the new baseline, with a reason",

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from convkit.baseline.document import Baseline
-from convkit.baseline.drift import Comparison
+from convkit.baseline.drift import Comparison, Matrix
 from convkit.fetch.record import FetchRecord
 from convkit.files.document import Document
 from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
@@ -33,6 +33,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "migration": MigrationReceipt,
     "baseline": Baseline,
     "drift": Comparison,
+    "matrix": Matrix,
 }
 #: the receipt's schema has one branch for each kind
 RECEIPTS = (ConversionReceipt, RepairReceipt)

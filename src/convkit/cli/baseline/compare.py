@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from convkit.baseline.comparing import TOLERANCE, compared, gone
@@ -69,26 +70,41 @@ def run(args: argparse.Namespace) -> int:
 
 def comparison(args: argparse.Namespace) -> Comparison:
     """The campaign against its baselines, or against another run."""
-    if args.other is not None and args.public_key:
-        raise UsageError("--public-key is for baselines", remedy="leave out --with, or the key")
-    before = args.other or args.before
-    outputs = {row.seen.id: row for row in rows_of(before)} if before else {}
-    rows = rows_of(args.results, args.ids)
     if args.other is not None:
-        known = {id: made for id, row in outputs.items() if (made := row.seen.baseline()) is not None}
-    else:
-        store = store_of(args)
-        ids = args.ids or store.ids()
-        known = {id: made for id in ids if (made := store.read(id)) is not None}
+        if args.public_key:
+            raise UsageError("--public-key is for baselines", remedy="leave out --with, or the key")
+        return between(rows_of(args.results, args.ids), args.results, args.other, args.tolerance)
+    outputs = {row.seen.id: row for row in rows_of(args.before)} if args.before else {}
+    rows = rows_of(args.results, args.ids)
+    store = store_of(args)
+    known = {id: made for id in args.ids or store.ids() if (made := store.read(id)) is not None}
     found = [_row(row, known.get(row.seen.id), outputs, args.tolerance) for row in rows]
     seen = {row.seen.id for row in rows}
-    found += [gone(id) for id in known if id not in seen and not args.ids]
+    found += [gone(id) for id in known if id not in seen]
+    return _comparison(args.results, args.baselines, args.tolerance, found)
+
+
+def between(rows: Sequence[Row], results: Path, other: Path, tolerance: float) -> Comparison:
+    """These rows of a campaign against those of another run, whose outputs are still there."""
+    outputs = {row.seen.id: row for row in rows_of(other)}
+    found = []
+    for row in rows:
+        old = outputs.get(row.seen.id)
+        made = old.seen.baseline() if old else None
+        if old is not None and made is None and row.seen.verdict == old.seen.verdict:
+            found.append(RowDrift(id=row.seen.id, standing="same"))  # it stops in both
+        else:
+            found.append(_row(row, made, outputs, tolerance))
+    return _comparison(results, other, tolerance, found)
+
+
+def _comparison(results: Path, other: Path, tolerance: float, rows: Sequence[RowDrift]) -> Comparison:
     return Comparison(
-        results=str(args.results),
-        baselines=str(args.other or args.baselines),
-        passed=all(one.standing == "same" for one in found),
-        tolerance=args.tolerance,
-        rows=tuple(found),
+        results=str(results),
+        baselines=str(other),
+        passed=all(one.standing == "same" for one in rows),
+        tolerance=tolerance,
+        rows=tuple(rows),
     )
 
 
