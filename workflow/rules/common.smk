@@ -42,6 +42,8 @@ if stale := killed_runs.remove_stale_locks():
     print("convkit: removed the locks of a run that was killed:", *stale, file=sys.stderr)
 #: what runs a stage
 RUNNER = workflow.source_path("../scripts/stage.sh")
+#: what makes a column of the matrix
+COLUMN_SCRIPT = workflow.source_path("../scripts/column.sh")
 #: how the document of a stage begins that ended with an error
 ERROR = '"convkit.error/1"'
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
@@ -272,6 +274,11 @@ def claimed_source(wildcards):
 def runner(wildcards, output):
     """What runs a stage. A parameter that depends on the output isn't compared, so this clone may be moved."""
     return RUNNER
+
+
+def column_script(wildcards, output):
+    """What makes a column; as :func:`runner`, no reason to make it again."""
+    return COLUMN_SCRIPT
 
 
 def again(stage):

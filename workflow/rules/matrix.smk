@@ -14,7 +14,7 @@ rule environment:
         "../../environment.yml"
     params:
         folder=subpath(output[0], parent=True),
-        script=workflow.source_path("../scripts/column.sh"),
+        script=column_script,
     message:
         "{wildcards.column}: the environment"
     shell:
@@ -37,7 +37,7 @@ rule column:
     params:
         folder=subpath(input.versions, parent=True),
         settings=lambda wildcards: json.dumps(column_config(wildcards.column)),
-        script=workflow.source_path("../scripts/column.sh"),
+        script=column_script,
         snakefile=workflow.main_snakefile,
     message:
         "{wildcards.column}: the table"
