@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from goldens import golden_dir
 
 from convkit.cli import main
+from convkit.generate.old_mdl import write_old
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, make_plan, open_source
 
@@ -125,3 +127,36 @@ def test_a_loader_that_cant_be_read_is_left_for_later(tmp_path: Path, capsys: py
             == 0
         )
         assert says in capsys.readouterr().err
+
+
+# --- steps in tensors ---------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, **more: Any) -> Path:
+    """A training checkpoint of release 1.9 with its yaml."""
+    weight = np.arange(12, dtype="f4").reshape(4, 3)
+    state = {"model": {"embedding_layer.word_embeddings.weight": weight}, "global_step": np.array(15)}
+    write_old(folder / "old.mdl", state | more, "1.9", [])
+    (folder / "old.yaml").write_text("model: {hidden_size: 3, vocab_size: 4, num_hidden_layers: 0}\n")
+    return folder / "old.mdl"
+
+
+def test_a_step_in_a_tensor_is_set(tmp_path: Path) -> None:
+    """Its shape and dtype stay; the number before comes back, unless the training has gone on since."""
+    inner = [{"last_epoch": np.array(1, "i4")}, {"last_epoch": np.array([2.0], "f4")}]
+    old = written(tmp_path, lr_scheduler={"last_epoch": np.array(1), "_milestones": [10], "_schedulers": inner})
+    new, back = tmp_path / "new.mdl", tmp_path / "back.mdl"
+    way = ("--from", "cerebras/gpt2", "-q")
+    assert main(["upgrade", str(old), str(new), "--release", "2.10", "--from-release", "1.9", *way]) == 0
+    after = dict(contents(new))
+    wanted = {"": np.array(15), "_schedulers.0.": np.array(15, "i4"), "_schedulers.1.": np.array([5.0], "f4")}
+    for key, array in wanted.items():
+        assert after[f"lr_scheduler.{key}last_epoch"] == array.tobytes()
+    assert main(["roundtrip", str(old), str(new), "-q"]) == 0
+    assert main(["upgrade", str(new), str(back), "--release", "1.9", *way]) == 0
+    assert dict(contents(back)) == dict(contents(old))
+    with h5py.File(new, "r+") as file:
+        file["lr_scheduler.last_epoch"][()] = 16
+    again = tmp_path / "again.mdl"
+    assert main(["upgrade", str(new), str(again), "--release", "1.9", *way]) == 0
+    assert dict(contents(again)) == dict(contents(old)) | {"lr_scheduler.last_epoch": np.array(16).tobytes()}

@@ -79,6 +79,7 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     lost_config: dict[str, Any] = field(default_factory=dict)
     steps: tuple[EarlierStep, ...]
     derived: tuple[PlannedRecipe, ...]
+    owed: tuple[PlannedRecipe, ...] = ()
     source_leaves: dict[str, EarlierLeaf]
     target_leaves: dict[str, EarlierTargetLeaf] = field(default_factory=dict)
     deviations: tuple[PlannedDeviation, ...] = ()
@@ -94,6 +95,13 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     def stated(self) -> dict[str, Any]:
         """The values that the earlier conversion stated."""
         return {key: leaf.value for key, leaf in self.target_leaves.items() if leaf.origin == "stated"}
+
+    @property
+    def filled(self) -> dict[str, Any]:
+        """The numbers with which the earlier conversion filled tensors in place of the source's, by their keys."""
+        had = self.source_leaves
+        gone = (leaf for leaf in self.owed if leaf.key in had and had[leaf.key].fate == "left behind")
+        return {leaf.key: leaf.arguments["value"] for leaf in gone if leaf.recipe == "filled"}
 
     def __post_init__(self) -> None:
         for leaf in self.derived:

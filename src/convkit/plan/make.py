@@ -212,18 +212,18 @@ def _totalled(
     """
     target_format = options.format or mapping.right.format
     bound = _bound(mapping, start.leaves, dropped, known, options.dtype)
-    remarks = list(known.converted.warnings)
+    state = State(start.leaves, start.checkpoint, bound, [*known.converted.warnings], start.config, start.near)
     if earlier:
-        bound = as_before(bound, start.leaves, earlier)
+        bound = as_before(state, earlier)
     elif get_format(target_format).holds_values:
-        bound = restated(mapping, State(start.leaves, start.checkpoint, bound, remarks, start.config, start.near))
+        bound = restated(mapping, state)
     missing = _given_up(start, mapping, dropped, release, options)
     parts = Returned(bound.steps, [], {}, known.converted.config)
     if earlier:
         parts = put_back(mapping, bound.steps, known, earlier, release)
     if options.existing:
         parts = _as_others_did(mapping, parts, known, target_format, options.existing)
-    to_compute = parts.to_compute + _made(mapping, parts, known)
+    to_compute = [*parts.to_compute, *bound.filled.values(), *_made(mapping, parts, known)]
     plan = Plan(
         mapping=mapping,
         source_format=start.format,
@@ -243,7 +243,7 @@ def _totalled(
         source_leaves=start.leaves,
         target_leaves=_target_leaves(parts, to_compute, start.leaves)
         | {key: Leaf(key, None, one.value) for key, one in bound.stated.items()},
-        warnings=remarks,
+        warnings=state.warnings,
         dtype=options.dtype,
         allow_overflow=options.allow_overflow,
         deviations=(*declared(known.converted), *parts.deviations),

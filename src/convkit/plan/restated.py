@@ -18,7 +18,7 @@ from convkit.mapping import Mapping as OfLayouts
 from convkit.mapping import Restated
 from convkit.mapping.keys import KeyTemplate
 from convkit.plan.earlier import Earlier
-from convkit.plan.step import Bound, Stated, Step
+from convkit.plan.step import Bound, DerivedLeaf, Stated, Step
 from convkit.state.cerebras.loader_state import BRANCH, flat_state, iterable_state, map_state, read_workers
 from convkit.state.cerebras.repair import scheduler_steps
 
@@ -72,22 +72,33 @@ class Named:
     copy: bool = False
 
 
-#: values to state and further names to write, by key
-Found = Iterator[tuple[str, Stated | Named]]
+@dataclass(frozen=True)
+class Number:
+    """The number in a tensor of the source's shape and dtype, and why."""
+
+    value: int
+    why: str
+
+
+#: values to state, tensors to fill, and further names to write, by key
+Found = Iterator[tuple[str, Stated | Number | Named]]
 
 
 def restated(mapping: OfLayouts, state: State) -> Bound:
     """What is bound, with the values that the mapping's rules restate."""
     values: dict[str, Stated] = {}
+    numbers: dict[str, Number] = {}
     names: dict[str, Named] = {}
     for rule in mapping.rules:
         if isinstance(rule, Restated) and rule.to_right is not None:
             for key, found in WAYS[rule.what](state, rule.to_right):
                 if isinstance(found, Stated):
                     values[key] = found
+                elif isinstance(found, Number):
+                    numbers[key] = found
                 else:
                     names[key] = found
-    return _tied(_stated(state.bound, values), names)
+    return _tied(_filled(_stated(state.bound, values), numbers), names)
 
 
 def _stated(bound: Bound, found: Mapping[str, Stated]) -> Bound:
@@ -95,6 +106,17 @@ def _stated(bound: Bound, found: Mapping[str, Stated]) -> Bound:
     behind = {step.sources[0].key: found[key].why for key, step in gone.items()}
     kept = [step for step in bound.steps if not (step.value and step.targets[0].key in found)]
     return replace(bound, steps=kept, left_behind=bound.left_behind | behind, stated={**bound.stated, **found})
+
+
+def _filled(bound: Bound, found: Mapping[str, Number]) -> Bound:
+    """What is bound, with other numbers in tensors, which keep their shapes and dtypes."""
+    gone = {side.key: step for step in bound.steps if not step.value for side in step.targets if side.key in found}
+    filled = {
+        key: DerivedLeaf(key, step.targets[0].spec, "filled", {"value": found[key].value}) for key, step in gone.items()
+    }
+    behind = {step.sources[0].key: found[key].why for key, step in gone.items()}
+    kept = [step for step in bound.steps if not (set(filled) & {side.key for side in step.targets})]
+    return replace(bound, steps=kept, left_behind=bound.left_behind | behind, filled={**bound.filled, **filled})
 
 
 def _tied(bound: Bound, names: Mapping[str, Named]) -> Bound:
@@ -114,18 +136,20 @@ def _further(step: Step, names: Mapping[str, Named]) -> Step:
     return replace(step, also=(*step.also, *((name, own) for name in also)), copies=(*step.copies, *copies))
 
 
-def as_before(bound: Bound, leaves: Mapping[str, Leaf], earlier: Earlier) -> Bound:
+def as_before(state: State, earlier: Earlier) -> Bound:
     """What is bound in a conversion that undoes an earlier one: values that this one stated, and nobody has changed
     since, give way to those that it kept.
     """
-    stated, had = earlier.plan.stated, earlier.plan.source_leaves
+    bound, leaves, had = state.bound, state.leaves, earlier.plan.source_leaves
+    stated = earlier.plan.stated
     same = {key for key, value in stated.items() if key in leaves and leaves[key].value == value}
+    same |= {key for key, number in earlier.plan.filled.items() if state.number(key) == number}
     tied = {key for key, leaf in earlier.plan.target_leaves.items() if leaf.origin == "tied"}
     named = {key for key in tied if key not in had or had[key].spec is None}
 
     def undone(step: Step) -> bool:
         key = step.sources[0].key
-        return key in same if step.value else key in named and step.targets[0].key == key
+        return key in same or (not step.value and key in named and step.targets[0].key == key)
 
     behind = dict.fromkeys((step.sources[0].key for step in bound.steps if undone(step)), "the value before comes back")
     return replace(
@@ -154,11 +178,7 @@ def _steps(state: State, _: Arguments) -> Found:
     repairs, numbers, warnings = scheduler_steps(state.checkpoint)
     state.warnings.extend(warnings)
     for repair in repairs:
-        if repair.key in numbers:
-            remedy = "convkit cerebras fix-checkpoint-spec sets it"
-            state.warnings.append(f"{repair.key} is {repair.before}, and should be {repair.after}; {remedy}")
-        else:
-            yield repair.key, Stated(repair.after, repair.why)
+        yield repair.key, (Number if repair.key in numbers else Stated)(repair.after, repair.why)
 
 
 def _record(state: State, arguments: Arguments) -> Found:

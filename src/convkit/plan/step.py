@@ -145,3 +145,5 @@ class Bound:
     derived: list[DerivedLeaf] = field(default_factory=list)
     left_behind: dict[str, str] = field(default_factory=dict)
     stated: dict[str, Stated] = field(default_factory=dict)
+    #: tensors of one number that isn't the source's, which a recipe fills
+    filled: dict[str, DerivedLeaf] = field(default_factory=dict)
