@@ -190,8 +190,8 @@ class Plan:
                 made = [*(side.key for side in step.targets), *(name for name, _ in step.also)]
                 for side in step.sources:
                     own.setdefault(side.key, []).extend(made)
-            in_place = (key for key in (*plan.bound.stated, *plan.bound.filled, *plan.restored) if key in plan.source_leaves)
-            own |= {key: [key] for key in in_place}
+            in_place = (*plan.bound.stated, *plan.bound.filled, *plan.restored)
+            own |= {key: [key] for key in in_place if key in plan.source_leaves}
             found = {key: [last for name in names for last in own.get(name, ())] for key, names in found.items()}
         return found
 
