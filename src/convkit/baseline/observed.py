@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from convkit.baseline.document import Applied, Baseline, Judged, StageFigures
 from convkit.checkpoint.digests import digest_value
 from convkit.files.document import as_json
+from convkit.files.receipt import CONVERSION
 from convkit.files.steps import change, in_words
 
 #: significant digits of figures that aren't whole numbers
 _DIGITS = 3
+#: files of an OCDBT database, which tensorstore names at random; its leaves have digests of their own
+_OCDBT = re.compile(r"(^|/)(d/[0-9a-f]{32}|manifest\.ocdbt)$")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Observed:
             source=digest_value("sha256", leaves) if leaves else None,
             config=_sorted((plan.get("target") or {}).get("config") or {}),
             rules=_rules(plan, dict(_leaf_digests(receipt))),
-            files={one["name"]: one["digest"] for one in sorted(receipt.get("written") or (), key=_name)},
+            files=_files(receipt),
             checks={check: _judged(self.checks[check]) for check in sorted(self.checks)},
             versions=_versions(receipt, self.checks),
             accepted=[],
@@ -59,8 +63,11 @@ def over_output(baseline: Baseline) -> str:
     return digest_value("sha256", {"leaves": leaves, "files": baseline.files})
 
 
-def _name(file: Mapping[str, Any]) -> str:
-    return str(file["name"])
+def _files(receipt: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of files by name, apart from those of a database that has other names each time it is written."""
+    found = {str(one["name"]): str(one["digest"]) for one in receipt.get("written") or ()}
+    made_anew = receipt.get("kind") == CONVERSION
+    return {name: found[name] for name in sorted(found) if not (made_anew and _OCDBT.search(name))}
 
 
 def _sorted(value: Any) -> Any:
