@@ -15,6 +15,7 @@ import pytest
 from goldens import golden_dir
 
 from convkit.cli import main
+from convkit.errors import PlanError
 from convkit.generate.old_mdl import write_old
 from convkit.mapping.layout import parse_release
 from convkit.plan import Options, Plan, make_plan, open_source
@@ -160,3 +161,14 @@ def test_a_step_in_a_tensor_is_set(tmp_path: Path) -> None:
     again = tmp_path / "again.mdl"
     assert main(["upgrade", str(new), str(again), "--release", "1.9", *way]) == 0
     assert dict(contents(again)) == dict(contents(old)) | {"lr_scheduler.last_epoch": np.array(16).tobytes()}
+
+
+@pytest.mark.golden
+def test_an_older_release_that_nothing_shows_is_asked_for(tmp_path: Path) -> None:
+    """On the way to transformers, too; a file that its own release wrote shows it."""
+    path, _ = source_of("sched_plain__cs-1.9_cs-2.0", tmp_path)
+    with open_source(path) as source:
+        with pytest.raises(PlanError, match=r"before 2\.1, say it: --from-release 1\.7, 1\.8, 1\.9 or 2\.0"):
+            make_plan(source, "hf/gpt2", "cerebras/gpt2")
+        source.checkpoint.metadata["cstorch_version"] = "1.9.1"
+        assert make_plan(source, "hf/gpt2", "cerebras/gpt2").through[0].mapping.left.name == "cerebras/gpt2@1.9"

@@ -35,7 +35,7 @@ from convkit.plan.earlier import Earlier, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.factors import with_factors
 from convkit.plan.names import Known, detect_variants, know
-from convkit.plan.releases import Journey, Leg, release_of
+from convkit.plan.releases import Journey, Leg, or_older, release_of
 from convkit.plan.restated import State, as_before, restated
 from convkit.plan.restore import Returned, only_names, put_back, remembered
 from convkit.plan.route import find_route
@@ -88,9 +88,9 @@ def make_plan(
             raise
         if isinstance(error, PlanError):
             error = or_drawn(none_of(error, source.checkpoint.leaves, links[0]), source, links[0].left)
-        in_config = isinstance(error, ConfigError | ContradictionError)
-        path = (in_config and source.config_path) or source.path
-        raise type(error)(error.problem, path=path, key=error.key, remedy=error.remedy) from None
+        path = (isinstance(error, ConfigError | ContradictionError) and source.config_path) or source.path
+        remedy = or_older(error.remedy, source, links[0].left, options.from_release)
+        raise type(error)(error.problem, path=path, key=error.key, remedy=remedy) from None
     return plan
 
 

@@ -113,7 +113,7 @@ class Journey:
         if said:
             check_release(start, said)
             return said
-        shown = shown_release(self.source, restore=self.restore) if self.source else ()
+        shown = (shown_release(self.source, restore=self.restore) or _written_by(self.source)) if self.source else ()
         # of the releases that the mapping has, the user says it
         return shown if shown in releases_of(start) and shown not in start.releases else ()
 
@@ -162,10 +162,30 @@ def shown_release(source: Source, *, restore: bool = True) -> Release:
 
 def _only(source: Source, layout: Layout) -> Release:
     """The release that the file's format is of, or the only one whose yamls look like the source's."""
+    left = _possible(source, layout)
+    return _written_by(source) or (left[0] if len(left) == 1 else ())
+
+
+def _written_by(source: Source) -> Release:
+    """The release that the file's format is of; empty if the file doesn't say it, as ours don't."""
     wrote = str(source.checkpoint.metadata.get("cstorch_version") or _OURS)
-    if wrote != _OURS and (found := re.match(r"\d+\.\d+", wrote)):
-        return parse_release(found[0])
+    found = None if wrote == _OURS else re.match(r"\d+\.\d+", wrote)
+    return parse_release(found[0]) if found else ()
+
+
+def _possible(source: Source, layout: Layout) -> list[Release]:
+    """The releases of a layout whose yamls may look like the source's."""
     config, known = source.config or {}, releases_of(layout)
-    since = max((release for field, release in _YAML_SINCE if dig(config, field) is not MISSING), default=known[0])
-    left = [release for release in known if release >= since]
-    return left[0] if len(left) == 1 else ()
+    since = max((release for field, release in _YAML_SINCE if dig(config, field) is not MISSING), default=())
+    return [release for release in known if release >= since]
+
+
+def or_older(remedy: str | None, source: Source, start: Layout, said: Release) -> str | None:
+    """What to do about a source that doesn't fit its layout; it may be of a release that nothing shows."""
+    older = [one for one in _possible(source, start) if one not in start.releases] if releases_of(start) else []
+    if not older or said or "@" in start.name or shown_release(source) or _written_by(source):
+        return remedy
+    *others, last = (".".join(map(str, one)) for one in older)
+    names = f"{', '.join(others)} or {last}" if others else last
+    more = f"if it is of a release before {'.'.join(map(str, start.releases[0]))}, say it: --from-release {names}"
+    return f"{remedy}; {more}" if remedy else more
