@@ -80,6 +80,7 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
     steps: tuple[EarlierStep, ...]
     derived: tuple[PlannedRecipe, ...]
     owed: tuple[PlannedRecipe, ...] = ()
+    dtype: str | None = None
     source_leaves: dict[str, EarlierLeaf]
     target_leaves: dict[str, EarlierTargetLeaf] = field(default_factory=dict)
     deviations: tuple[PlannedDeviation, ...] = ()
@@ -179,7 +180,7 @@ def earlier_of(source: Source, links: Sequence[Mapping]) -> tuple[list[Earlier |
     kept, stages = receipt.complement or EarlierComplement(), receipt.stages
     left = at = len(stages)
     for number, link in enumerate(links):
-        while at and not _undoes(link, stages[at - 1][1]) and _stays(stages[at - 1][1]):
+        while at and not _undoes(link, stages[at - 1][1]) and _passes(link, stages[at - 1][1]):
             at -= 1
         if not at or not _undoes(link, stages[at - 1][1]):
             break
@@ -195,9 +196,12 @@ def _undoes(link: Mapping, stage: EarlierPlan) -> bool:
     return alike and (stage.source.layout, stage.target.layout) == (link.right.name, link.left.name)
 
 
-def _stays(stage: EarlierPlan) -> bool:
-    """Whether a mapping has led from a layout to the same one, of another release or in another format."""
-    return split_name(stage.source.layout)[0] == split_name(stage.target.layout)[0]
+def _passes(link: Mapping, stage: EarlierPlan) -> bool:
+    """Whether a mapping may undo what was before a stage: one from a layout to the same one, of another release or in
+    another format. What another format undoes is the last format alone.
+    """
+    stays = split_name(stage.source.layout)[0] == split_name(stage.target.layout)[0] and ASKED not in stage.names
+    return stays and (link.left.name != link.right.name or ASKED in link.recalled)
 
 
 def _before(source: Source, kept: EarlierComplement, stages: Sequence[tuple[int, EarlierPlan]]) -> Iterator[Before]:
@@ -219,15 +223,19 @@ def layouts_before(source: Source) -> list[str]:
 
 
 def asked_before(source: Source) -> dict[str, Any]:
-    """The fields of the factors that the conversion which the receipt records has given a source
-    (:func:`convkit.mappings.rescaled`). Of one before that, the undivided weights aren't kept any more.
+    """The fields of the factors that a conversion which the receipt records has given a source
+    (:func:`convkit.mappings.rescaled`). What has changed only the format since then is passed over.
 
     Raises:
         ConvkitError: the receipt is malformed.
     """
     receipt = _receipt(source)
-    found = receipt.plan.stages[-1].names.get(ASKED) if receipt else None
-    return dict(found["fields"]) if isinstance(found, dict) and isinstance(found.get("fields"), dict) else {}
+    for _, stage in reversed(receipt.stages if receipt else []):
+        if isinstance(found := stage.names.get(ASKED), dict) and isinstance(found.get("fields"), dict):
+            return dict(found["fields"])
+        if stage.dtype or (stage.source.layout, stage.source.config) != (stage.target.layout, stage.target.config):
+            break
+    return {}
 
 
 def release_before(source: Source) -> str | None:
