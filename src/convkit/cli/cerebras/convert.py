@@ -143,7 +143,7 @@ class Request:
             raise UsageError("--src-fmt and --tgt-fmt are both hf", remedy="one of them is a format of Cerebras's")
         if found := ways(model, source.kind, target.kind):
             return found
-        problem = f"{model.name} from {source.text} to {target.text} isn't built yet"
+        problem = f"no mapping leads from {source.text} to {target.text} for {model.name}"
         raise UsageError(problem, remedy="see convkit cerebras list")
 
 

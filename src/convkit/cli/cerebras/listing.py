@@ -47,17 +47,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(model: Model) -> Iterator[dict[str, Any]]:
-    """A row for each pair of formats, and of layouts, between which a model can be converted, or will be."""
+    """A row for each pair of formats, and of layouts, between which a model can be converted."""
     *others, hub = model.layouts
     for kind in others or [hub]:
-        found = ways(model, kind, hub)
-        for pair in found or [(model.layouts[kind], model.layouts[hub])]:
+        for pair in ways(model, kind, hub):
             yield {
                 "model": model.name,
                 "formats": [_formats(one, pair) for one in dict.fromkeys((kind, hub))],
                 "layouts": list(dict.fromkeys(pair)),
-                "built": bool(found),
-                "notes": [*([] if found else ["not built yet"]), *_notes(model)],
+                "notes": [*_notes(model)],
             }
 
 

@@ -125,7 +125,7 @@ def model_called(name: str) -> Model:
 
 
 def ways(model: Model, source: str, target: str) -> list[tuple[str, str]]:
-    """The layouts of each mapping that leads from one kind of format of a model to another; none if it isn't built.
+    """The layouts of each mapping that leads from one kind of format of a model to another; there may be none.
     From release to release, each layout of one kind leads to itself.
 
     Raises:
