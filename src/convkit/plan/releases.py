@@ -90,15 +90,9 @@ class Journey:
 
     def _before(self, start: Layout, end: Layout, first: Leg) -> list[Leg]:
         release = self._of_source(start, end)
-        return (
-            [Leg(upgrade(start.name, release, first.release), first.release)]
-            if release
-            not in (
-                (),
-                first.release,
-            )
-            else []
-        )
+        if not release or release == first.release:
+            return []
+        return [Leg(upgrade(start.name, release, first.release), first.release)]
 
     def _after(self, end: Layout, last: Leg) -> list[Leg]:
         if not self.asked or not releases_of(end) or self.asked == last.release:
