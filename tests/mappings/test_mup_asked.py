@@ -16,6 +16,7 @@ from convkit.cli import main
 from convkit.errors import ConfigError, ConvkitError, UsageError
 from convkit.execute import convert
 from convkit.formats import open_checkpoint
+from convkit.generate import generate
 from convkit.plan import Options, Plan, make_plan, open_source
 
 BASES = {"hidden": 16, "filter": 24}
@@ -154,3 +155,30 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     receipt = json.loads((tmp_path / "mup.mdl.convkit.json").read_text())
     assert receipt["plan"]["names"]["rescaled"]["fields"]["mup_base_hidden_size"] == 16
     assert main(["roundtrip", str(case.hf), str(tmp_path / "mup.mdl")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "family", "section"),
+    [
+        ("dpr", "dpr", "model"),
+        ("bert?head=none", "dragon", "model"),
+        ("dpr-biencoder", "dpr-biencoder", "model.ctx_encoder"),
+        ("mllama", "mllama", "model.text_model"),
+    ],
+)
+def test_classes_that_are_not_scaled_refuse_it_by_name(uri: str, family: str, section: str, tmp_path: Path) -> None:
+    generate(f"generated://{uri}", tmp_path / "hf")
+    with open_source(tmp_path / "hf") as source:
+        with pytest.raises(UsageError, match=f"cerebras/{family} can't become muP"):
+            make_plan(source, f"cerebras/{family}", options=Options(mup=BASES))
+        config = make_plan(source, f"cerebras/{family}").target_config
+        convert(source, make_plan(source, f"cerebras/{family}"), tmp_path / "cs.mdl", threads=1)
+    (tmp_path / "cs.mdl.convkit.json").unlink()
+    found = config
+    for name in section.split("."):
+        found = found[name]
+    found |= {"mup_base_hidden_size": 16, "mup_base_filter_size": 24}
+    (tmp_path / "cs.yaml").write_text(yaml.safe_dump(config))
+    with open_source(tmp_path / "cs.mdl") as source, pytest.raises(ConfigError) as caught:
+        make_plan(source, f"hf/{family}")
+    assert str(caught.value.key).split(".")[-1] in ("mup_base_hidden_size", "mup_base_filter_size")
