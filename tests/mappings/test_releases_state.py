@@ -130,6 +130,16 @@ def test_a_loader_that_cant_be_read_is_left_for_later(tmp_path: Path, capsys: py
         assert says in capsys.readouterr().err
 
 
+def test_steps_of_sparsity_that_an_older_release_cant_say_are_named(tmp_path: Path) -> None:
+    """Without a receipt: 2.1 has them by groups of parameters."""
+    path = written(tmp_path, sparsity={"sparsity": {"w": {"index": 3}}})
+    for release, expected in (((2, 1), 1), ((2, 4), 0)):
+        with open_source(path) as source:
+            options = Options(release=release, from_release=(2, 2), restore=False)
+            plan = make_plan(source, "cerebras/gpt2", "cerebras/gpt2", options)
+        assert len([one for one in plan.warnings if one.startswith("sparsity.sparsity.w.index: ")]) == expected
+
+
 # --- steps in tensors ---------------------------------------------------------------------------------------------
 
 
@@ -172,3 +182,29 @@ def test_an_older_release_that_nothing_shows_is_asked_for(tmp_path: Path) -> Non
             make_plan(source, "hf/gpt2", "cerebras/gpt2")
         source.checkpoint.metadata["cstorch_version"] = "1.9.1"
         assert make_plan(source, "hf/gpt2", "cerebras/gpt2").through[0].mapping.left.name == "cerebras/gpt2@1.9"
+
+
+# --- a yaml that only the way back refuses --------------------------------------------------------------------------
+
+WINDOW = """model: {hidden_size: 8, vocab_size: 4, num_heads: 2, num_hidden_layers: 0,
+  attention_sliding_window_length: 8, norm_type: rmsnorm, position_embedding_type: rotary, rotary_dim: 4}
+"""
+
+
+def test_a_yaml_that_its_release_refuses_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the receipt, as it was; not without it, and not where it was edited since."""
+    old, new, back = written(tmp_path), tmp_path / "new.mdl", tmp_path / "back.mdl"
+    old.with_suffix(".yaml").write_text(WINDOW)
+    way = ("--from", "cerebras/mistral", "-q")
+    assert main(["upgrade", str(old), str(new), "--release", "2.10", "--from-release", "2.1", *way]) == 0
+    down = ["upgrade", str(new), str(back), "--release", "2.1", *way]
+    assert main([*down, "--no-restore", "--from-release", "2.10"]) != 0
+    assert "attention_sliding_window_length" in capsys.readouterr().err
+    assert main(down) == 0
+    with open_source(old) as one, open_source(back) as other:
+        assert one.config == other.config
+    assert main(["roundtrip", str(new), str(back), "-q"]) == 0
+    edited = new.with_suffix(".yaml")
+    edited.write_text(edited.read_text().replace("hidden_size: 8", "hidden_size: 16"))
+    assert main([*down, "--overwrite"]) != 0
+    assert "attention_sliding_window_length" in capsys.readouterr().err

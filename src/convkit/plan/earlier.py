@@ -98,6 +98,13 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
         return {key: leaf.value for key, leaf in self.target_leaves.items() if leaf.origin == "stated"}
 
     @property
+    def config_before(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The config that the earlier conversion wrote, and the one that it read, where it led from release to release;
+        None where configs show what there is to convert.
+        """
+        return (self.target.config, self.source.config) if _stays(self) else None
+
+    @property
     def filled(self) -> dict[str, Any]:
         """The numbers with which the earlier conversion filled tensors in place of the source's, by their keys."""
         had = self.source_leaves

@@ -17,8 +17,6 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
-from convkit.config import Converted
-from convkit.config.tree import MISSING, dig, missing_from, paths_of, plant, same
 from convkit.errors import ConfigError, ContradictionError, PlanError, UsageError, meant
 from convkit.formats import get_format
 from convkit.mapping import Chain, Mapping, split_name
@@ -31,9 +29,10 @@ from convkit.plan.detect import detect_layout
 from convkit.plan.deviations import declared
 from convkit.plan.document import Options, Plan
 from convkit.plan.drawn import completed, or_drawn
-from convkit.plan.earlier import Earlier, earlier_of, layouts_before
+from convkit.plan.earlier import Earlier, EarlierPlan, earlier_of, layouts_before
 from convkit.plan.encoded import check_adapter_beside, check_encoded
 from convkit.plan.factors import with_factors
+from convkit.plan.lost_config import lost_config
 from convkit.plan.names import Known, detect_variants, know
 from convkit.plan.releases import Journey, Leg, or_older, release_of
 from convkit.plan.restated import State, as_before, restated
@@ -145,7 +144,7 @@ def _plans(
     for link, release, before in zip(links, releases, earlier, strict=True):
         if before:
             names, variant = before.plan.names, before.plan.variant
-            start = replace(start, names=start.names | names, variant=start.variant | variant)
+            start = replace(start, names=start.names | names, variant=start.variant | variant, undone=before.plan)
         asked = on_the_way if len(plans) < len(links) - 1 else options
         plans.append(_plan(start, link, release=release, options=asked, earlier=before))
         start = _after(plans[-1], links[len(plans) : len(plans) + 1])
@@ -181,6 +180,7 @@ class Start:
     checkpoint: Checkpoint | None = None
     near: tuple[Path, ...] = ()
     described: frozenset[str] = frozenset()
+    undone: EarlierPlan | None = None
 
 
 def _plan(
@@ -233,7 +233,7 @@ def _totalled(
         target_config=parts.config,
         names=known.names,
         defaults=known.converted.defaults,
-        lost_config=_lost_config(mapping, start.config, known.converted, release),
+        lost_config=lost_config(mapping.config, start.config, known.converted, release),
         release=release,
         bound=replace(bound, steps=parts.steps),
         dropped=dropped,
@@ -297,6 +297,7 @@ def _known(
         sizes=remembered(mapping, start.names, options.given) | options.given,
         headless=options.headless or bool(start.names.get("headless")),
         supposed=supposed,
+        before=start.undone.config_before if start.undone else None,
     )
 
 
@@ -331,26 +332,6 @@ def _made(mapping: Mapping, parts: Returned, known: Known) -> list[DerivedLeaf]:
     leaves = {side.key: side.spec for step in parts.steps if not step.value for side in step.targets}
     there = parts.leaves.keys() | {leaf.key for leaf in parts.to_compute}
     return [leaf for leaf in made_derived(mapping, leaves, known.names) if leaf.key not in there]
-
-
-def _lost_config(
-    mapping: Mapping, config: dict[str, Any], converted: Converted, release: tuple[int, ...]
-) -> dict[str, Any]:
-    """Find the config fields that the inverse conversion wouldn't restore, or of which it would make something else
-    without having read them.
-    """
-    if not config:
-        return {}
-    try:
-        back = mapping.config.inverse().convert(converted.config, converted.names, release).config
-    except ConfigError:
-        return converted.lost
-    lost = missing_from(back, config)
-    for path in paths_of(converted.lost):
-        value = dig(converted.lost, path)
-        if value is not MISSING and dig(back, path) is not MISSING and not same(dig(back, path), value):
-            plant(lost, path, value)
-    return lost
 
 
 def _dropped(patterns: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:

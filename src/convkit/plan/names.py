@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config import Converted, Release
-from convkit.errors import PlanError
+from convkit.errors import ConfigError, PlanError
 from convkit.mapping import Fact, Mapping, Measure, Variant
 from convkit.mapping.keys import KeyTemplate
 
@@ -41,11 +42,13 @@ def know(
     sizes: abc.Mapping[str, Any],
     headless: bool = False,
     supposed: abc.Mapping[str, bool] | None = None,
+    before: tuple[dict[str, Any], dict[str, Any]] | None = None,
 ) -> Known:
     """Gather all that a mapping's left side shows before its rules are bound.
 
     ``choices`` decide variants that the keys can't show; ``sizes`` are lengths that are known already. ``supposed`` are
-    facts that are taken to be so, whatever the keys show.
+    facts that are taken to be so, whatever the keys show. ``before`` are the config that an earlier conversion wrote,
+    which this one undoes, and the one that it read.
 
     Raises:
         PlanError: a choice doesn't exist, or a size contradicts the checkpoint.
@@ -54,7 +57,14 @@ def know(
     seen = detect_variants(mapping.variants, leaves, choices)
     facts = {**detect_facts(mapping.facts, leaves, seen), **(supposed or {})}
     found = facts | measured(mapping.measures, leaves, seen, sizes)
-    converted = mapping.config.convert(config, {**found, **seen, "headless": headless}, release)
+    names = {**found, **seen, "headless": headless}
+    try:
+        converted = mapping.config.convert(config, names, release)
+    except ConfigError:
+        # nobody has edited what came of a config that was there
+        if before is None or config != before[0]:
+            raise
+        converted = Converted(deepcopy(before[1]), names, (), {}, ())
     chosen = choose_variants(mapping.variants, choices, converted.names)
     return Known(seen | chosen, converted, converted.names | chosen)
 

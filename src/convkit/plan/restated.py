@@ -209,7 +209,15 @@ def _copies(state: State, arguments: Arguments) -> Found:
 
 
 def _sparsity(state: State, arguments: Arguments) -> Found:
-    """How far each parameter's schedule of sparsity is, which groups of parameters had."""
+    """How far each parameter's schedule of sparsity is, which groups of parameters had; groups can't be made of it."""
+    if "unsaid" in arguments:
+        unsaid = [key for key, _ in KeyTemplate.parse(arguments["unsaid"]).matching(state.leaves, {})]
+        if unsaid:
+            state.warnings.append(
+                f"{', '.join(unsaid)}: the target's release has a step for each group of parameters, which this "
+                "doesn't show: set them before the training goes on"
+            )
+        return
     template = KeyTemplate.parse(arguments["names"])
     for key, bound in template.matching(state.leaves, {}):
         index = state.number(arguments["step"].format(g=bound["g"]))

@@ -26,6 +26,7 @@ _MASKS: tuple[AnyRule, ...] = (
             "step": f"{_SPARSITY}.param_groups.{{g}}.sparsity.step",
             "index": "sparsity.sparsity.{name}.index",
         },
+        {"unsaid": "sparsity.sparsity.{name:*}.index"},
     ),
     LeftBehind("left", f"{_SPARSITY}.{{rest:*}}", "the optimizer of masks has no state since release 2.2"),
 )
