@@ -102,7 +102,8 @@ class EarlierPlan(Struct, frozen=True, kw_only=True):
         """The config that the earlier conversion wrote, and the one that it read, where it led from release to release;
         None where configs show what there is to convert.
         """
-        return (self.target.config, self.source.config) if _stays(self) else None
+        ends = (split_name(side.layout)[0] for side in (self.source, self.target))
+        return (self.target.config, self.source.config) if len(set(ends)) == 1 else None
 
     @property
     def filled(self) -> dict[str, Any]:
