@@ -20,8 +20,13 @@ import modelzoo
 import once
 import pytest
 from campaigns import QUICK, Campaign
+from hypothesis import HealthCheck, settings
 from warm import warm
 from xdist.scheduler import LoadFileScheduling
+
+# no deadline, because the machine may be busy
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

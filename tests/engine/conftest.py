@@ -1,8 +1,0 @@
-"""Hypothesis settings without a deadline, because the machine may be busy."""
-
-from __future__ import annotations
-
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
