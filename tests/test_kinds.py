@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from itertools import product
@@ -116,11 +117,17 @@ def test_a_receipt_of_an_earlier_release_is_read(kind: str, sources: dict[str, P
     assert main(["roundtrip", str(sources[kind]), str(target)]) == 0
 
 
+def as_it_was(target: Path) -> None:
+    """Put the file there that the earlier release wrote: its bytes lay otherwise."""
+    target.write_bytes(gzip.decompress((EARLIER / f"{target.name}.gz").read_bytes()))
+
+
 def test_a_repair_by_an_earlier_release_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "old.mdl", tmp_path / "new.mdl"
     write_mdl(source)
     assert main(["cerebras", "fix-checkpoint-spec", str(source), "--fixed_checkpoint_path", str(target)]) == 0
     receipt_path(target).unlink()
+    as_it_was(target)
     shutil.copy(EARLIER / "new.mdl.state.json", tmp_path)
     assert main(["verify", str(target)]) == 0
     assert main(["roundtrip", str(source), str(target)]) == 0
@@ -136,6 +143,7 @@ def test_a_conversion_by_an_earlier_release_is_verified_and_undone(tmp_path: Pat
     model, made, back = tmp_path / "model", tmp_path / "made.mdl", tmp_path / "back"
     assert main(["fetch", MODEL, str(model)]) == 0
     assert main(["convert", str(model), str(made), "--to", "cerebras/llama"]) == 0
+    as_it_was(made)
     shutil.copy(EARLIER / "made.mdl.convkit.json", tmp_path)
     assert main(["verify", str(made)]) == 0
     assert main(["roundtrip", str(model), str(made)]) == 0
