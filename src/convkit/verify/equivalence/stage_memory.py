@@ -21,8 +21,8 @@ PROCESS = 415_000_000
 _FLOAT = 4
 #: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
 _WIDEST, _SCORES = 5, 10
-#: the logits of a slice that are in memory at one time: of the source, of the target fed and free, and differences
-_LOGITS = 6
+#: the logits of a slice in memory at one time: of the source, of the target fed and free, differences, and faults
+_LOGITS = 8
 #: a head is at least this wide
 _HEAD = 64
 
