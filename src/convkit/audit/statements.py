@@ -24,15 +24,16 @@ from convkit.version import DIRTY
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
-_HOME = "https://pypi.org/project/convkit-checkpoints/#"
-SIGN_OFF = f"{_HOME}sign-off-v1"
-CAMPAIGN = f"{_HOME}campaign-v1"
+#: what the names of convkit's own kinds begin with
+OWN = "urn:convkit:"
+SIGN_OFF = f"{OWN}sign-off-v1"
+CAMPAIGN = f"{OWN}campaign-v1"
 #: the field of a test result that holds the verdicts
-VERDICTS = f"{_HOME}verdicts-v1"
+VERDICTS = f"{OWN}verdicts-v1"
 #: what the kinds are called in a policy, in their order
 KINDS = {"provenance": PROVENANCE, "test-result": TEST_RESULT, "sign-off": SIGN_OFF}
-_BUILD = f"{_HOME}conversion-v1"
-_BUILDER = f"{_HOME}convkit"
+_BUILD = f"{OWN}conversion-v1"
+_BUILDER = f"{OWN}convkit"
 #: what the output set is called: the folder in which the target lies, as if it held nothing else
 SET = "."
 

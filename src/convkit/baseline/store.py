@@ -20,7 +20,7 @@ from convkit.audit.evidence import bundle_path
 from convkit.audit.keys import PublicKey
 from convkit.audit.policy import Policy
 from convkit.audit.signing import Signing, with_sign_off
-from convkit.audit.statements import SIGN_OFF, statement
+from convkit.audit.statements import OWN, SIGN_OFF, statement
 from convkit.baseline.document import Acceptance, Baseline
 from convkit.baseline.observed import over_output
 from convkit.checkpoint.digests import digest_value
@@ -28,7 +28,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.document import read_json, typed, write_whole
 from convkit.files.seal import sealed, unbroken
 
-BASELINE = "https://pypi.org/project/convkit-checkpoints/#baseline-v1"
+BASELINE = f"{OWN}baseline-v1"
 _KINDS = {"baseline": BASELINE, "sign-off": SIGN_OFF}
 _SUFFIX = ".json"
 _RESTORE = "restore it from version control, or remove it and record the row again"
