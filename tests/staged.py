@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -101,6 +101,16 @@ def walked(oracle: Oracle, inputs: Inputs) -> Iterator[tuple[str, State, Trace]]
         after = oracle.stage(name, state, trace)
         yield name, state, trace
         state = after
+
+
+def check_stages(oracle: Oracle, inputs: Inputs, roles: Iterable[str]) -> set[str]:
+    """All checks of an oracle's stages, with a fault in each of these roles; returns the faults that were planted."""
+    check_that_stages_are_the_run(oracle, inputs)
+    check_that_roles_are_read_where_said(oracle, inputs)
+    for role in roles:
+        check_that_a_fault_shows_in_its_stage(oracle, inputs, role)
+    check_that_wrong_configs_show_where_said(oracle, inputs)
+    return check_that_faults_show_in_their_stage(oracle, inputs)
 
 
 def check_that_stages_are_the_run(oracle: Oracle, inputs: Inputs) -> None:

@@ -11,15 +11,12 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
+from mappings.carried import carried, tensors_in
 from recorded import BUFFERS, arrays, cerebras, family
 
-from convkit.checkpoint.tensors import value_dtype
 from convkit.errors import ConfigError
-from convkit.execute import convert
-from convkit.formats import open_checkpoint
 from convkit.mappings import find_mapping
 from convkit.oracles import get_oracle
-from convkit.plan import Options, Plan, make_plan, open_source
 
 #: the base size that the recorded yamls leave out, which the classes demand since 2.4
 COMPLETED: dict[str, dict[str, int]] = {"bert": {"mup_base_filter_size": 24}, "mistral": {"mup_base_filter_size": 24}}
@@ -27,21 +24,6 @@ COMPLETED: dict[str, dict[str, int]] = {"bert": {"mup_base_filter_size": 24}, "m
 EMBEDDINGS = tuple(f"bert.embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
 HEADS = ("cls.predictions.decoder.weight", "cls.seq_relationship.weight", "cls.seq_relationship.bias",
          "cls.predictions.bias", "cls.predictions.decoder.bias")  # fmt: skip
-
-
-def _convert(source: Path, to: str, target: Path, **options: Any) -> Plan:
-    with open_source(source) as opened:
-        plan = make_plan(opened, to, options=Options(**options))
-        convert(opened, plan, target, threads=1)
-    return plan
-
-
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    with open_checkpoint(path) as checkpoint:
-        tensors = {key: leaf.spec for key, leaf in checkpoint.leaves.items() if leaf.spec}
-        return {
-            key: checkpoint.read(key).view(value_dtype(spec.dtype)).reshape(spec.shape) for key, spec in tensors.items()
-        }
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
@@ -61,18 +43,18 @@ def test_recorded_there_and_back(model: str, tmp_path: Path) -> None:
     shutil.copyfile(recorded, source)
     source.with_suffix(".yaml").write_text(yaml.safe_dump(config))
 
-    plan = _convert(source, f"hf/{family(model)}", tmp_path / "hf")
+    plan = carried(source, f"hf/{family(model)}", tmp_path / "hf")
     assert not plan.exact
     assert plan.target_config["tie_word_embeddings"] is False
-    ours, theirs = _tensors(tmp_path / "hf"), arrays(root / "mup-cs-2.9-hf" / "flat.npz")
+    ours, theirs = tensors_in(tmp_path / "hf"), arrays(root / "mup-cs-2.9-hf" / "flat.npz")
     forgotten = dict.fromkeys(EMBEDDINGS, 10.0) | dict.fromkeys(HEADS, 1.25) if model == "bert" else {}
     assert sorted(ours) == sorted(key for key in theirs if not key.endswith(BUFFERS))
     for key, made in ours.items():
         assert _apart(made, theirs[key] * np.float32(forgotten.get(key, 1))) <= 1, key
 
-    _convert(tmp_path / "hf", cerebras(family(model)), tmp_path / "back.mdl")
+    carried(tmp_path / "hf", cerebras(family(model)), tmp_path / "back.mdl")
     assert yaml.safe_load((tmp_path / "back.yaml").read_text()) == config
-    had, back = _tensors(source), _tensors(tmp_path / "back.mdl")
+    had, back = tensors_in(source), tensors_in(tmp_path / "back.mdl")
     assert {key: one.tobytes() for key, one in back.items()} == {key: one.tobytes() for key, one in had.items()}
 
 
@@ -85,9 +67,9 @@ def test_what_is_written_computes_what_modelzoo_did(model: str, tmp_path: Path) 
                          for name in ("cs", "forward"))  # fmt: skip
     torch.save(weights, tmp_path / "source.pt")
     shutil.copyfile(folder / "params.yaml", tmp_path / "source.yaml")
-    plan = _convert(tmp_path / "source.pt", f"hf/{family(model)}", tmp_path / "hf")
+    plan = carried(tmp_path / "source.pt", f"hf/{family(model)}", tmp_path / "hf")
 
-    made = {key: torch.from_numpy(one) for key, one in _tensors(tmp_path / "hf").items()}
+    made = {key: torch.from_numpy(one) for key, one in tensors_in(tmp_path / "hf").items()}
     oracle = get_oracle(f"hf/{family(model)}")(plan.target_config, made)
     assert not oracle.problems
     outputs = oracle.run({name: recorded[name] for name in oracle.inputs if name in recorded}).outputs

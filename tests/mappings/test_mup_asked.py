@@ -9,37 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from mappings.carried import carried, tensors_in
 from recorded import Recorded, cerebras
 
-from convkit.checkpoint.tensors import value_dtype
 from convkit.cli import main
 from convkit.errors import ConfigError, ConvkitError, UsageError
 from convkit.execute import convert
-from convkit.formats import open_checkpoint
 from convkit.generate import generate
-from convkit.plan import Options, Plan, make_plan, open_source
+from convkit.plan import Options, make_plan, open_source
 
 BASES = {"hidden": 16, "filter": 24}
 ASKED = {**BASES, "embeddings_scale": 10, "output_logits_alpha": 3, "attention_logits_alpha": 0.5}
 
 
-def _convert(source: Path, to: str, target: Path, from_: str | None = None, **options: Any) -> Plan:
-    with open_source(source) as opened:
-        plan = make_plan(opened, to, from_, options=Options(**options))
-        convert(opened, plan, target, threads=1)
-    return plan
-
-
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    with open_checkpoint(path) as checkpoint:
-        tensors = {key: leaf.spec for key, leaf in checkpoint.leaves.items() if leaf.spec}
-        return {
-            key: checkpoint.read(key).view(value_dtype(spec.dtype)).reshape(spec.shape) for key, spec in tensors.items()
-        }
-
-
 def _same(one: Path, other: Path) -> None:
-    there, here = _tensors(one), _tensors(other)
+    there, here = tensors_in(one), tensors_in(other)
     assert {key: tensor.tobytes() for key, tensor in there.items()} == {
         key: tensor.tobytes() for key, tensor in here.items()
     }
@@ -50,26 +34,26 @@ def test_there_and_back(model: str, tmp_path: Path) -> None:
     """Once more to transformers, without the receipt, the factors are in the weights again, within their rounding."""
     case = Recorded(model, "2.9", here=True)
     layout, hf = cerebras(case.family), f"hf/{case.family}"
-    plan = _convert(case.hf, layout, tmp_path / "mup.mdl", mup=ASKED)
+    plan = carried(case.hf, layout, tmp_path / "mup.mdl", mup=ASKED)
     assert not plan.exact
     section = yaml.safe_load((tmp_path / "mup.yaml").read_text())["model"]
     assert (section["mup_base_hidden_size"], section["mup_base_filter_size"]) == (16, 24)
     assert section["share_embedding_weights"] is False
 
-    _convert(tmp_path / "mup.mdl", hf, tmp_path / "scaled", restore=False)
-    sp, scaled = _tensors(case.hf), _tensors(tmp_path / "scaled")
+    carried(tmp_path / "mup.mdl", hf, tmp_path / "scaled", restore=False)
+    sp, scaled = tensors_in(case.hf), tensors_in(tmp_path / "scaled")
     assert sp.keys() <= scaled.keys()
     for key, tensor in sp.items():
         if tensor.dtype.kind == "f":
             np.testing.assert_allclose(scaled[key], tensor, rtol=3e-7, err_msg=key)
-    mup, plain = _tensors(tmp_path / "mup.mdl"), tmp_path / "plain.mdl"
-    _convert(case.hf, layout, plain)
-    divided = {key for key, tensor in _tensors(plain).items() if tensor.tobytes() != mup[key].tobytes()}
+    mup, plain = tensors_in(tmp_path / "mup.mdl"), tmp_path / "plain.mdl"
+    carried(case.hf, layout, plain)
+    divided = {key for key, tensor in tensors_in(plain).items() if tensor.tobytes() != mup[key].tobytes()}
     assert {"word_embeddings", "proj_k_dense_layer"} <= {key.split(".")[-2] for key in divided}
 
-    _convert(tmp_path / "mup.mdl", hf, tmp_path / "back", format="torch" if model == "bert" else None)
+    carried(tmp_path / "mup.mdl", hf, tmp_path / "back", format="torch" if model == "bert" else None)
     _same(case.hf, tmp_path / "back")
-    _convert(plain, hf, tmp_path / "usual")
+    carried(plain, hf, tmp_path / "usual")
     usual, back = ((tmp_path / folder / "config.json").read_text() for folder in ("usual", "back"))
     assert json.loads(back) == json.loads(usual)
 
@@ -77,39 +61,39 @@ def test_there_and_back(model: str, tmp_path: Path) -> None:
 def test_within_modelzoo_and_back(tmp_path: Path) -> None:
     """The config of a trainer and what stands beside the model keep their places."""
     case = Recorded("gpt2", "2.9", here=True)
-    _convert(case.hf, "cerebras/gpt2", tmp_path / "plain.mdl")
+    carried(case.hf, "cerebras/gpt2", tmp_path / "plain.mdl")
     config = yaml.safe_load((tmp_path / "plain.yaml").read_text())
     config = {"trainer": {"init": {"model": config["model"], "optimizer": {"AdamW": {"betas": [0.9, 0.95]}}}}}
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "plain.mdl.convkit.json").unlink()
-    _convert(tmp_path / "plain.mdl", "cerebras/gpt2", tmp_path / "mup.mdl", "cerebras/gpt2", mup=BASES)
+    carried(tmp_path / "plain.mdl", "cerebras/gpt2", tmp_path / "mup.mdl", "cerebras/gpt2", mup=BASES)
     made = yaml.safe_load((tmp_path / "mup.yaml").read_text())
     assert made["trainer"]["init"]["optimizer"] == config["trainer"]["init"]["optimizer"]
     assert made["trainer"]["init"]["model"]["mup_base_hidden_size"] == 16
-    _convert(tmp_path / "mup.mdl", "hf/gpt2", tmp_path / "back")
-    _convert(tmp_path / "plain.mdl", "hf/gpt2", tmp_path / "direct")
+    carried(tmp_path / "mup.mdl", "hf/gpt2", tmp_path / "back")
+    carried(tmp_path / "plain.mdl", "hf/gpt2", tmp_path / "direct")
     _same(tmp_path / "back", tmp_path / "direct")
-    _convert(tmp_path / "mup.mdl", "cerebras/gpt2", tmp_path / "other.pt", "cerebras/gpt2", format="torch")
+    carried(tmp_path / "mup.mdl", "cerebras/gpt2", tmp_path / "other.pt", "cerebras/gpt2", format="torch")
     _same(tmp_path / "mup.mdl", tmp_path / "other.pt")
-    _convert(tmp_path / "other.pt", "hf/gpt2", tmp_path / "again")
+    carried(tmp_path / "other.pt", "hf/gpt2", tmp_path / "again")
     _same(tmp_path / "again", tmp_path / "direct")
 
 
 def test_another_format_on_the_way_back(tmp_path: Path) -> None:
     """The undivided weights are carried on; after a cast they don't fit, and the factors are multiplied."""
     case = Recorded("gpt2", "2.9", here=True)
-    _convert(case.hf, "cerebras/gpt2", tmp_path / "mup.mdl", mup=BASES)
+    carried(case.hf, "cerebras/gpt2", tmp_path / "mup.mdl", mup=BASES)
     cs = "cerebras/gpt2"
-    _convert(tmp_path / "mup.mdl", cs, tmp_path / "one.pt", cs, format="torch")
-    _convert(tmp_path / "one.pt", cs, tmp_path / "two.mdl", cs)
-    _convert(tmp_path / "two.mdl", "hf/gpt2", tmp_path / "back")
+    carried(tmp_path / "mup.mdl", cs, tmp_path / "one.pt", cs, format="torch")
+    carried(tmp_path / "one.pt", cs, tmp_path / "two.mdl", cs)
+    carried(tmp_path / "two.mdl", "hf/gpt2", tmp_path / "back")
     _same(case.hf, tmp_path / "back")
 
-    _convert(tmp_path / "mup.mdl", cs, tmp_path / "cast.pt", cs, format="torch", dtype="bfloat16")
-    plan = _convert(tmp_path / "cast.pt", "hf/gpt2", tmp_path / "multiplied")
+    carried(tmp_path / "mup.mdl", cs, tmp_path / "cast.pt", cs, format="torch", dtype="bfloat16")
+    plan = carried(tmp_path / "cast.pt", "hf/gpt2", tmp_path / "multiplied")
     assert plan.target_config["tie_word_embeddings"] is False
-    made = _tensors(tmp_path / "multiplied")
-    for key, tensor in _tensors(case.hf).items():
+    made = tensors_in(tmp_path / "multiplied")
+    for key, tensor in tensors_in(case.hf).items():
         if tensor.dtype.kind == "f":
             np.testing.assert_allclose(made[key].astype(np.float32), tensor, rtol=0.02, err_msg=key)
 
@@ -134,7 +118,7 @@ def test_what_is_asked_must_be_a_whole_set(
 
 def test_what_can_not_become_mup(tmp_path: Path) -> None:
     case = Recorded("gpt2", "2.9", here=True)
-    _convert(case.hf, "cerebras/gpt2", tmp_path / "mup.mdl", mup=BASES)
+    carried(case.hf, "cerebras/gpt2", tmp_path / "mup.mdl", mup=BASES)
     with open_source(case.hf) as source, pytest.raises(ConfigError, match=r"release 2\.2 doesn't have it"):
         make_plan(source, "cerebras/gpt2", options=Options(mup=BASES, release=(2, 2)))
     with open_source(tmp_path / "mup.mdl") as source:

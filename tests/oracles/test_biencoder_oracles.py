@@ -12,14 +12,7 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import load_file
-from staged import (
-    check_that_a_fault_shows_in_its_stage,
-    check_that_faults_show_in_their_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-    check_that_wrong_configs_show_where_said,
-    compared,
-)
+from staged import check_stages, compared
 
 from convkit.errors import ConvkitError
 from convkit.execute import convert
@@ -80,16 +73,11 @@ def probe_of(oracles: list[Oracle]) -> dict[str, torch.Tensor]:
 def test_stages_roles_and_faults_are_where_they_are_said_to_be(side: str, oracles: list[Oracle]) -> None:
     probe, oracle = probe_of(oracles), oracles[side == "cs"]
     assert not oracle.problems and not probe["input_ids"].equal(probe["ctx_input_ids"])
-    check_that_stages_are_the_run(oracle, probe)
-    check_that_roles_are_read_where_said(oracle, probe)
-    check_that_wrong_configs_show_where_said(oracle, probe)
-    planted = check_that_faults_show_in_their_stage(oracle, probe)
-    assert planted >= {*OF_ANY}
     projected = "head.question.weight" in oracle.roles
-    assert all(any(name.startswith(kind) for name in planted) == projected for kind in OF_PROJECTIONS)
     roles = ["ctx_encoder.embedding.weight", "layers.2.q.weight", "layers.1.down.bias"]
-    for role in roles + ["head.context.weight"] * projected:
-        check_that_a_fault_shows_in_its_stage(oracle, probe, role)
+    planted = check_stages(oracle, probe, roles + ["head.context.weight"] * projected)
+    assert planted >= {*OF_ANY}
+    assert all(any(name.startswith(kind) for name in planted) == projected for kind in OF_PROJECTIONS)
 
 
 def test_both_agree_and_no_fault_is_missed(oracles: list[Oracle]) -> None:

@@ -10,14 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from staged import (
-    check_that_a_fault_shows_in_its_stage,
-    check_that_faults_show_in_their_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-    check_that_wrong_configs_show_where_said,
-    compared,
-)
+from staged import check_stages, compared
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
@@ -116,13 +109,9 @@ def test_the_oracle_is_the_whole_model(layer: int, features: str, tmp_path: Path
 def test_stages(layout: str, oracles: dict[str, Oracle]) -> None:
     oracle = oracles[layout]
     inputs = _inputs(oracle)
-    check_that_stages_are_the_run(oracle, inputs)
-    check_that_roles_are_read_where_said(oracle, inputs)
-    for role in ("projector.1.bias", "norm_encoder.weight", "layers.2.q.weight", "layers.3.q.weight"):
-        check_that_a_fault_shows_in_its_stage(oracle, inputs, role)
-    planted = check_that_faults_show_in_their_stage(oracle, inputs)
+    roles = ("projector.1.bias", "norm_encoder.weight", "layers.2.q.weight", "layers.3.q.weight")
+    planted = check_stages(oracle, inputs, roles)
     assert planted >= {"transpose the patches", "the class token's position last for first", "wrong rotary"}
-    check_that_wrong_configs_show_where_said(oracle, inputs)
 
 
 def test_all_give_the_same_inside(oracles: dict[str, Oracle]) -> None:

@@ -12,13 +12,7 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import load_file, save_file
-from staged import (
-    check_that_a_fault_shows_in_its_stage,
-    check_that_faults_show_in_their_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-    check_that_wrong_configs_show_where_said,
-)
+from staged import check_stages
 
 from convkit.errors import ConvkitError
 from convkit.execute import convert
@@ -106,13 +100,9 @@ def test_the_oracle_is_the_whole_model(sides: dict[str, Path], oracles: dict[str
 def test_stages(layout: str, oracles: dict[str, Oracle]) -> None:
     oracle = oracles[layout]
     inputs = _inputs(oracle)
-    check_that_stages_are_the_run(oracle, inputs)
-    check_that_roles_are_read_where_said(oracle, inputs)
-    for role in ("tiles_after.weight", "projector.weight", "layers.4.cross_k.weight", "layers.2.gate_ffn"):
-        check_that_a_fault_shows_in_its_stage(oracle, inputs, role)
-    planted = check_that_faults_show_in_their_stage(oracle, inputs)
+    roles = ("tiles_after.weight", "projector.weight", "layers.4.cross_k.weight", "layers.2.gate_ffn")
+    planted = check_stages(oracle, inputs, roles)
     assert planted >= {"transpose the patches", "channels of the patches last for first", "wrong rotary"}
-    check_that_wrong_configs_show_where_said(oracle, inputs)
 
 
 def test_both_give_the_same_inside(oracles: dict[str, Oracle]) -> None:

@@ -22,6 +22,7 @@ from convkit.oracles.inputs import Input
 from convkit.oracles.opening import value_at, with_value
 from convkit.oracles.oracle import Facts, Oracle, State, Trace
 from convkit.oracles.parts import Part
+from convkit.oracles.stacks import TwoStacks
 from convkit.oracles.tensors import Within, shape_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Place:
     without: tuple[str, ...] = ()
 
 
-class ImageAndText(Oracle):
+class ImageAndText(TwoStacks):
     """An image's model, a projector and a text's model; subclasses say which oracles run them, and join them."""
 
     #: what is run, for the verdict
@@ -171,11 +172,6 @@ class ImageAndText(Oracle):
             layers, i, *rest = role.split(".")
             return ".".join((layers, str(int(i) + self.depth["encoder"]), *rest))
         return role.replace("norm_final.", "norm_encoder.") if name == "image" else role
-
-    @property
-    def layer_stages(self) -> tuple[str, ...]:
-        """See :attr:`Oracle.layer_stages`."""
-        return tuple(f"{stack}.layers.{i}" for stack, depth in self.depth.items() for i in range(depth))
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -56,12 +56,8 @@ class Stack(Oracle):
         return State({"hidden": x}, state.given)
 
 
-class EncoderDecoder(Oracle):
-    """A model of two stacks. Roles and states number the layers through the encoder, then the decoder.
-
-    Between the stacks stand the encoder's norm, whose output each layer of the decoder reads, and the decoder's
-    embedding.
-    """
+class TwoStacks(Oracle):
+    """A model of an encoder and a decoder, whose layers are stages in this order."""
 
     #: the number of layers of ``encoder`` and ``decoder``
     depth: dict[str, int]
@@ -70,6 +66,14 @@ class EncoderDecoder(Oracle):
     def layer_stages(self) -> tuple[str, ...]:
         """See :attr:`Oracle.layer_stages`."""
         return tuple(f"{stack}.layers.{i}" for stack, depth in self.depth.items() for i in range(depth))
+
+
+class EncoderDecoder(TwoStacks):
+    """A model of two stacks. Roles and states number the layers through the encoder, then the decoder.
+
+    Between the stacks stand the encoder's norm, whose output each layer of the decoder reads, and the decoder's
+    embedding.
+    """
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -133,24 +137,17 @@ class EncoderDecoder(Oracle):
         return State(left, given)
 
 
-class ImageReader(Oracle):
+class ImageReader(TwoStacks):
     """A model of text, some of whose layers attend to an image, which an encoder reads.
 
     Something stands between the encoder's first layers and those after them. What it gives is the last hidden states,
     beside those that some of the first layers leave. Without an image nothing flows through the encoder.
     """
 
-    #: the number of layers of ``encoder`` and ``decoder``
-    depth: dict[str, int]
     #: the number of the encoder's first layers
     first_layers: int
     #: those of them whose hidden states are kept, in the order in which they are kept
     kept: list[int]
-
-    @property
-    def layer_stages(self) -> tuple[str, ...]:
-        """See :attr:`Oracle.layer_stages`."""
-        return tuple(f"{stack}.layers.{i}" for stack, depth in self.depth.items() for i in range(depth))
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convkit.audit.keys import KINDS, PASSPHRASE, generate, passphrase_from, write_pair
+from convkit.audit.keys import KINDS, generate, passphrase_from, write_pair
+from convkit.cli.audit.keys import passphrase_option
 from convkit.cli.output import emit, note, say
 
 
@@ -14,16 +15,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="KEY.pem", type=Path, help="the private key; its public half is KEY.pub.pem")
     parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="P-256, P-384, P-521 or Ed25519")
     passphrase_option(parser)
-
-
-def passphrase_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says where the passphrase of a key is."""
-    parser.add_argument(
-        "--passphrase-file",
-        metavar="FILE",
-        type=Path,
-        help=f"the passphrase of the key is the first line of FILE (default: {PASSPHRASE} in the environment)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

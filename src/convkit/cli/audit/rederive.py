@@ -14,6 +14,7 @@ from convkit.audit.keys import read_public
 from convkit.audit.rederived import Claimed, claimed_in, differing_files, differing_leaves, same_plan, source_differs
 from convkit.checkpoint.progress import Meter
 from convkit.cli.audit.again import carried_out, is_planned, planned_again
+from convkit.cli.audit.keys import public_key_option
 from convkit.cli.audit.sources import digests_now
 from convkit.cli.digest import leaves_of
 from convkit.cli.options import from_on
@@ -25,14 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("source", metavar="SRC", type=Path, help="what TARGET was made from")
     parser.add_argument("target", metavar="TARGET", type=Path, help="the output, with its statements beside it")
-    parser.add_argument(
-        "--public-key",
-        metavar="KEY.pub.pem",
-        type=Path,
-        action="append",
-        default=[],
-        help="a key that you trust, by which the statements are checked first; repeat it for several",
-    )
+    public_key_option(parser, "a key that you trust, by which the statements are checked first; repeat it for several")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of SRC, if it isn't where it was")
     parser.add_argument(
         "--leaves", action="store_true", help="compare digests of leaves, without disk, where bytes could be compared"

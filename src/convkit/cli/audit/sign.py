@@ -15,7 +15,7 @@ from convkit.audit.keys import PrivateKey, passphrase_from, read_private
 from convkit.audit.signing import Signed, Signing, sign_target
 from convkit.audit.statements import PROVENANCE, VERDICTS
 from convkit.checkpoint.progress import Meter
-from convkit.cli.audit.keygen import passphrase_option
+from convkit.cli.audit.keys import passphrase_option
 from convkit.cli.audit.rows import is_target, place_option, rows_of
 from convkit.cli.audit.sources import source_of
 from convkit.cli.output import emit, note, progress, say

@@ -10,6 +10,7 @@ from convkit.audit.findings import Outcome
 from convkit.audit.keys import read_public
 from convkit.audit.policy import read_policy
 from convkit.audit.verifying import verify_target
+from convkit.cli.audit.keys import public_key_option
 from convkit.cli.audit.rows import is_target, place_option, rows_of
 from convkit.cli.output import emit, progress, say
 
@@ -17,14 +18,7 @@ from convkit.cli.output import emit, progress, say
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     place_option(parser)
-    parser.add_argument(
-        "--public-key",
-        metavar="KEY.pub.pem",
-        type=Path,
-        action="append",
-        required=True,
-        help="a key that you trust, which you got another way; repeat it for several",
-    )
+    public_key_option(parser, "a key that you trust, which you got another way; repeat it for several", required=True)
     parser.add_argument("--policy", metavar="FILE", type=Path, help="what is asked for, YAML or JSON: docs/audit.md")
     parser.add_argument(
         "--documents", metavar="DIR", type=Path, help="where the verdicts on TARGET lie, if not beside it"

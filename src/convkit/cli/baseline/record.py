@@ -13,7 +13,7 @@ from convkit.audit.signing import Signing
 from convkit.baseline.comparing import compared
 from convkit.baseline.drift import Drift
 from convkit.baseline.store import Store, acceptance
-from convkit.cli.audit.keygen import passphrase_option
+from convkit.cli.audit.keys import passphrase_option
 from convkit.cli.baseline.compare import tolerance_option
 from convkit.cli.baseline.rows import Row, rows_of, rows_options, store_of
 from convkit.cli.output import emit, note, say

@@ -10,6 +10,7 @@ from pathlib import Path
 from convkit.audit.keys import read_public
 from convkit.baseline.observed import Observed
 from convkit.baseline.store import Store
+from convkit.cli.audit.keys import public_key_option
 from convkit.cli.report import altered
 from convkit.errors import UsageError, meant
 from convkit.report import observed, read_campaign
@@ -33,14 +34,7 @@ def rows_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines", metavar="DIR", type=Path, default=FOLDER, help=f"where baselines lie (default: {FOLDER})"
     )
-    parser.add_argument(
-        "--public-key",
-        metavar="KEY.pub.pem",
-        type=Path,
-        action="append",
-        default=[],
-        help="refuse baselines that this key hasn't signed; of several keys, one must have",
-    )
+    public_key_option(parser, "refuse baselines that this key hasn't signed; of several keys, one must have")
 
 
 def store_of(args: argparse.Namespace) -> Store:
