@@ -12,7 +12,7 @@ from convkit.checkpoint import TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.complement import kept_at
 from convkit.files.document import typed
-from convkit.files.receipt import CONVERSION, bare_names, read_receipt, receipts_beside, same_files
+from convkit.files.receipt import bare_names, receipts_beside, same_files
 from convkit.files.receipt_json import FileEntry
 from convkit.files.written import called_today
 from convkit.mapping import ASKED, Mapping, split_name
@@ -213,7 +213,7 @@ def _passes(link: Mapping, stage: EarlierPlan) -> bool:
 
 
 def _before(source: Source, kept: EarlierComplement, stages: Sequence[tuple[int, EarlierPlan]]) -> Iterator[Before]:
-    document = read_receipt(source.path, CONVERSION) or {}
+    document = source.receipt or {}
     own = document["plan"].get("through") or [document["plan"]]
     for place, _ in stages:
         plan = own[place] if place >= 0 else document["before"][-place - 1]
@@ -258,7 +258,7 @@ def release_before(source: Source) -> str | None:
 
 def _receipt(source: Source) -> EarlierReceipt | None:
     """The receipt of the conversion that wrote the source, if the source is still that conversion's."""
-    document = read_receipt(source.path, CONVERSION)
+    document = source.receipt
     if document is None:
         return None
     remedy = "restore it, or convert without it: --no-restore"

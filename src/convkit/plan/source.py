@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.files.config_file import find_config, read_config
 from convkit.files.neighbours import companions_path
-from convkit.files.receipt import complement_path, receipts_beside
+from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
 from convkit.files.unchanged import Watch
 from convkit.formats import get_format, open_checkpoint
 from convkit.mappings import layouts
@@ -36,6 +37,15 @@ class Source:
     config_path: Path | None
     companions: Mapping[str, Path]
     watch: Watch | None = None
+
+    @cached_property
+    def receipt(self) -> dict[str, Any] | None:
+        """The receipt of a conversion beside it, read once, because a plan asks it several questions; None without one.
+
+        Raises:
+            ConvkitError: it can't be read.
+        """
+        return read_receipt(self.path, CONVERSION)
 
     @property
     def not_carried(self) -> list[str]:
