@@ -177,6 +177,18 @@ def test_the_error_names_the_place_in_a_migration(
     assert not (migrated / "back").exists()
 
 
+@pytest.mark.parametrize("name", ["source", "target", "digest", "plan"])
+@pytest.mark.parametrize("value", ["x", True, ["x"], {"x": []}], ids=str)
+def test_a_report_on_a_receipt_of_another_form(name: str, value: Any, made: Path, tmp_path: Path) -> None:
+    """Read before its form is checked, to find what belongs together; also beside a verdict with such a seal."""
+    receipt = json.loads((made / "made.mdl.convkit.json").read_text())
+    for place in ("receipt.json", "made.mdl.convkit.json"):
+        (tmp_path / place).write_text(json.dumps(receipt | {name: value}))
+    verdict = {"schema": "convkit.verdict/1", "check": "roundtrip", "receipt": value}
+    (tmp_path / "other.mdl.roundtrip.json").write_text(json.dumps(verdict))
+    assert main(["report", str(tmp_path)]) in (0, 1, 2, 3)
+
+
 @_SOME
 @given(data=st.data())
 def test_a_report_on_damaged_documents(data: st.DataObject, made: Path, tmp_path: Path) -> None:

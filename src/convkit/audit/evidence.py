@@ -14,7 +14,7 @@ from convkit.checkpoint.progress import unmeasured
 from convkit.errors import ConvkitError
 from convkit.files.document import as_json, read_json
 from convkit.files.neighbours import files_of_output, stage_path
-from convkit.files.receipt import REPAIR, read_receipt, receipts_beside
+from convkit.files.receipt import REPAIR, read_receipt, receipts_beside, side_of
 from convkit.files.written import called_today
 
 #: the checks that make up a proof; a repair needs the first alone: no model is run
@@ -127,7 +127,7 @@ def document_places(target: Path, folder: Path | None, check: str) -> tuple[Path
 def output_set(target: Path, receipt: Mapping[str, Any]) -> dict[str, Path]:
     """The files of an output that are there: those of the target, and those that its receipt names beside it."""
     found = dict(files_of_output(target))
-    made_as = Path(str((receipt.get("target") or {}).get("path") or "")).name
+    made_as = Path(str(side_of(receipt, "target").get("path") or "")).name
     for entry in receipt.get("written") or ():
         name = called_today(str(entry["name"]), made_as, target.name)
         if name not in found and (target.parent / name).is_file():

@@ -19,6 +19,7 @@ from convkit.audit.policy import Policy
 from convkit.audit.statements import KINDS, PROVENANCE
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError
+from convkit.files.receipt import side_of
 from convkit.files.written import called_today
 
 #: most leaves and files that are named one by one
@@ -105,7 +106,7 @@ def differing_files(
         called_today(name, again.name, target.name): digest
         for name, digest in digested(output_set(again, made)).items()
     }
-    if own := (receipt.get("target") or {}).get("config"):  # of a command that calls the config otherwise
+    if own := side_of(receipt, "target").get("config"):  # of a command that calls the config otherwise
         usual = Path(target.name).with_suffix(Path(own).suffix).name
         other |= {own: other.pop(usual)} if usual in other else {}
     for name in sorted({*one, *other}):

@@ -10,7 +10,7 @@ from typing import Any
 from convkit.baseline.document import Applied, Baseline, Judged, StageFigures
 from convkit.checkpoint.digests import digest_value
 from convkit.files.document import as_json
-from convkit.files.receipt import CONVERSION
+from convkit.files.receipt import CONVERSION, side_of
 from convkit.files.steps import change, in_words
 
 #: significant digits of figures that aren't whole numbers
@@ -42,7 +42,7 @@ class Observed:
         if not self.receipt:
             return None
         plan, receipt = self.receipt["plan"], self.receipt
-        leaves = (receipt.get("source") or {}).get("leaves")
+        leaves = side_of(receipt, "source").get("leaves")
         return Baseline(
             id=self.id,
             verdict=self.verdict,
@@ -80,7 +80,7 @@ def _sorted(value: Any) -> Any:
 
 def _leaf_digests(receipt: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The leaves of an output; of a migration, those whose arrays were written anew."""
-    for key, leaf in ((receipt.get("target") or {}).get("leaves") or {}).items():
+    for key, leaf in (side_of(receipt, "target").get("leaves") or {}).items():
         yield key, leaf["digest"]
     for part in receipt.get("parts") or ():
         for name, item in part["items"].items():

@@ -14,7 +14,7 @@ before so that those releases refuse what they would take for a conversion.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,6 +77,12 @@ def read_receipt(target: Path, kind: str | None = None) -> dict[str, Any] | None
             break
     receipt = max(found, key=lambda receipt: str(receipt.get("started", "")), default=None)
     return receipt if receipt is not None and kind in (None, receipt["kind"]) else None
+
+
+def side_of(receipt: Mapping[str, Any], which: str) -> Mapping[str, Any]:
+    """A side of a receipt as it was read, ``source`` or ``target``; {} where a damaged one has something else there."""
+    side = receipt.get(which)
+    return side if isinstance(side, dict) else {}
 
 
 def recorded_config(target: Path) -> Path | None:

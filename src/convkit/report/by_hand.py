@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.files.neighbours import STAGES, page_path, prove_path, stage_path
-from convkit.files.receipt import receipts_beside
+from convkit.files.receipt import receipts_beside, side_of
 
 #: reads a document; {} for what is none
 Read = Callable[[Path], dict[str, Any]]
@@ -35,10 +35,12 @@ def conversions_in(folder: Path, read: Read) -> dict[str, dict[str, dict[str, An
     files = (path.name for path in folder.iterdir() if path.is_file())
     names = {name.removesuffix(end) for name in files for end in _ENDS if name.endswith(end) and name != end}
     found = {name: documents_of(folder / name, read) for name in sorted(names)}
-    by_seal = {seal: name for name, documents in found.items() if (seal := documents.get("convert", {}).get("digest"))}
+    seals = {name: documents.get("convert", {}).get("digest") for name, documents in found.items()}
+    by_seal = {seal: name for name, seal in seals.items() if isinstance(seal, str)}
     for name, documents in [*found.items()]:
         for stage in [*documents] if "convert" not in documents else ():
-            if (owner := by_seal.get(documents[stage].get("receipt"))) is not None:
+            seal = documents[stage].get("receipt")
+            if (owner := by_seal.get(seal) if isinstance(seal, str) else None) is not None:
                 found[owner].setdefault(stage, documents.pop(stage))
         if not documents:
             del found[name]
@@ -72,7 +74,7 @@ def source_of(target: Path, receipt: dict[str, Any], read: Read) -> str:
     path = prove_path(target)
     record = read(path) if receipt and path.is_file() else {}
     known = record if record.get("receipt") == receipt.get("digest") else {}
-    found = known.get("source") or (receipt.get("source") or {}).get("path")
+    found = known.get("source") or side_of(receipt, "source").get("path")
     return found if isinstance(found, str) else ""
 
 

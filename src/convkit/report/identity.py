@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from convkit.checkpoint.digests import digest_value
+from convkit.files.receipt import side_of
 from convkit.report.campaign import Conversion
 
 
@@ -72,7 +73,7 @@ def made_by(receipt: Mapping[str, Any]) -> MadeBy | None:
 def target_of(conversion: Conversion, directory: Path) -> str | None:
     """Where the output lies, from the folder of the page if it is below; the name that it got, if it is gone."""
     if conversion.target is None:
-        return (conversion.receipt.get("target") or {}).get("path") or None
+        return side_of(conversion.receipt, "target").get("path") or None
     path, root = conversion.target.absolute(), directory.absolute()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 

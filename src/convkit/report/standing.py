@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.files.neighbours import files_of_output
-from convkit.files.receipt import receipt_path
+from convkit.files.receipt import receipt_path, side_of
 from convkit.files.seal import seal_on, unbroken
 from convkit.files.written import called_today
 from convkit.report.checks import CHECKS
@@ -88,7 +88,7 @@ def find_target(directory: Path, documents: Documents, place: Path | None = None
 
 def _made_as(receipt: Mapping[str, Any]) -> str:
     """The name of the target when it was written; empty if no receipt says it."""
-    return Path(str((receipt.get("target") or {}).get("path") or "")).name
+    return Path(str(side_of(receipt, "target").get("path") or "")).name
 
 
 def _of_receipt(target: Path, receipt: Mapping[str, Any]) -> Iterator[str]:
