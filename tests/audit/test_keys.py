@@ -50,10 +50,14 @@ def test_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert not (tmp_path / "f.pem").exists()
 
 
-def test_no_passphrase_on_the_command_line(tmp_path: Path) -> None:
-    """What is given there is the name of a file."""
-    for word in ("--passphrase", "--passphrase-file"):
-        assert main(["audit", "keygen", str(tmp_path / "k.pem"), word, "secret"]) == 3
+@pytest.mark.parametrize("words", [["--passphrase", "s3cret"], ["--passphrase=s3cret"]], ids=len)
+def test_no_passphrase_on_the_command_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is given all the same is refused, and isn't printed."""
+    assert main(["audit", "keygen", str(tmp_path / "k.pem"), *words]) == 2
+    said = capsys.readouterr()
+    assert "--passphrase-file" in said.err and "s3cret" not in said.err + said.out
     assert not (tmp_path / "k.pem").exists()
 
 
