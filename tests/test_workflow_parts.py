@@ -66,7 +66,7 @@ def test_a_row_that_fails_does_not_stop_the_others_whatever_the_profile(played: 
 def test_as_a_module_of_another_workflow(played: Campaign):
     played.write([REFUSED, GOOD, BACK])
     snakefile = played.directory / "Snakefile"
-    snakefile.write_text(OTHER.format(snakefile=str(ROOT / "Snakefile"), config=CONFIG))
+    snakefile.write_text(OTHER.format(snakefile=str(ROOT / "workflow/Snakefile"), config=CONFIG))
     played.command[played.command.index("--snakefile") + 1] = snakefile
     done = played.run(*BARE, "all", "after", config="")
     assert done.returncode == 1

@@ -146,7 +146,7 @@ def test_every_word_of_a_rule_is_quoted():
     assert len(lines) == 16
     assert [word for line in lines for word in re.findall(r"\{[^{}]*\}", line) if not word.endswith(":q}")] == []
     ways_round = re.compile(r"^ *(run:|shell\()|shell\.(prefix|suffix)", re.MULTILINE)
-    assert not [rule for rule in (*rules, ROOT / "Snakefile") if ways_round.search(rule.read_text())]
+    assert not [rule for rule in (*rules, ROOT / "workflow/Snakefile") if ways_round.search(rule.read_text())]
 
 
 def test_the_interpreter_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
