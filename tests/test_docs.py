@@ -21,7 +21,7 @@ def commands(document: str) -> list[str]:
     return "".join(examples).splitlines()
 
 
-@pytest.mark.parametrize("document", ["cerebras.md", "cerebras-compat.md", "orbax.md"])
+@pytest.mark.parametrize("document", ["reference/cerebras.md", "how-to/cerebras-compat.md", "how-to/orbax.md"])
 def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = commands(document)
@@ -35,7 +35,7 @@ def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_layout_of_cerebras_is_described() -> None:
-    text = (DOCS / "cerebras.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "cerebras.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(cerebras/\S+)` \|", text, re.MULTILINE))
     there = {re.sub("/dpo-.*", "/dpo-<family>", name) for name in layouts()}
     assert listed == {name for name in there if name.startswith("cerebras/")}
@@ -47,14 +47,14 @@ def quoted(document: str) -> list[tuple[str, str]]:
     return re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("path", "text"), quoted("adding-a-mapping.md"), ids=lambda part: part.splitlines()[0])
+@pytest.mark.parametrize(("path", "text"), quoted("how-to/adding-a-mapping.md"), ids=lambda part: part.splitlines()[0])
 def test_quotes_are_from_the_source(path: str, text: str) -> None:
     assert text in (DOCS.parent / "src" / "convkit" / path).read_text(encoding="utf-8")
 
 
 def guarantees() -> list[tuple[str, list[tuple[str, str]]]]:
     """Each sentence that is promised, with the tests that it names."""
-    sections = (DOCS / "guarantees.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    sections = (DOCS / "explanation" / "guarantees.md").read_text(encoding="utf-8").split("\n## ")[1:]
     promised = [section.partition("\nNot promised:")[0] for section in sections]
     sentences = [line for section in promised for line in section.splitlines() if line.startswith("- ")]
     return [(sentence, re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", sentence)) for sentence in sentences]

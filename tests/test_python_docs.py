@@ -1,4 +1,4 @@
-"""`docs/python.md` is true: its code runs, its names can be imported, and earlier import paths still work."""
+"""`docs/reference/python.md` is true: its code runs, its names can be imported, and earlier import paths still work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recorded import HERE
 
 import convkit
 
-TEXT = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
 #: paths that were documented before, and a name that each has
 BEFORE = {
     "convkit.chain": "plan_chain",

@@ -1,4 +1,4 @@
-"""What ``docs/audit.md`` lets an outsider type works, on a machine without convkit and without any package."""
+"""What ``docs/how-to/audit.md`` lets an outsider type works, on a machine without convkit and without any package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audit.made import keys, outputs
 from convkit.audit.findings import Kind
 from convkit.audit.policy import Policy
 
-TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "audit.md").read_text(encoding="utf-8")
 
 
 def block(language: str, beginning: str) -> str:

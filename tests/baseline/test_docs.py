@@ -1,4 +1,4 @@
-"""``docs/regression.md`` names every kind of drift."""
+"""``docs/how-to/regression.md`` names every kind of drift."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from convkit.baseline.drift import Kind
 
-TEXT = (Path(__file__).parents[2] / "docs" / "regression.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "regression.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

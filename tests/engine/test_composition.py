@@ -54,7 +54,7 @@ def test_it_goes_there_and_back(tmp_path: Path) -> None:
         assert back.config == config
 
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "adding-a-mapping.md"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "how-to" / "adding-a-mapping.md"
 #: a BERT of a recorded conversion
 BERT = Path(__file__).parent.parent / "data" / "goldens" / "cerebras" / "bert" / "hf"
 FOLDERS = ("question_encoder", "answer_encoder")

@@ -16,7 +16,7 @@ from convkit.mappings import find_mapping
 
 pytestmark = pytest.mark.golden
 
-#: run -> why ours is another result, or none (docs/te.md)
+#: run -> why ours is another result, or none (docs/how-to/te.md)
 REFUSED = {
     "t5x/fused_wrongmlp16__fw2te": "says mlp = 10",
     "t5x/fused_wrongmlp16__te2fw": "says mlp = 10",
@@ -86,7 +86,7 @@ def rightly(run: Run) -> Arrays:
 
 
 def scaled_by_dim(run: Run) -> bool:
-    """Towards TE the original loses a per-dim scale (docs/te.md); what it did is undone rightly."""
+    """Towards TE the original loses a per-dim scale (docs/how-to/te.md); what it did is undone rightly."""
     return "per_dim_scale" in run.name and run.to_te
 
 

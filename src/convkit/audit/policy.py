@@ -20,7 +20,7 @@ from convkit.files.document import Document, typed
 
 StatementName = Literal["provenance", "test-result", "sign-off"]
 _KEY = re.compile("[0-9a-f]{64}")
-_REMEDY = "docs/audit.md has the fields of a policy"
+_REMEDY = "docs/how-to/audit.md has the fields of a policy"
 
 
 class Policy(Document, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     place_option(parser)
     public_key_option(parser, "a key that you trust, which you got another way; repeat it for several", required=True)
-    parser.add_argument("--policy", metavar="FILE", type=Path, help="what is asked for, YAML or JSON: docs/audit.md")
+    parser.add_argument(
+        "--policy", metavar="FILE", type=Path, help="what is asked for, YAML or JSON: docs/how-to/audit.md"
+    )
     parser.add_argument(
         "--documents", metavar="DIR", type=Path, help="where the verdicts on TARGET lie, if not beside it"
     )
