@@ -156,9 +156,9 @@ def test_unknown_scheme(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scheme", "module", "remedy"),
     [
-        ("s3", "s3fs", "pip install s3fs"),
-        ("gs", "gcsfs", "pip install gcsfs"),
-        ("hf", "huggingface_hub", "pip install huggingface_hub"),
+        ("s3", "s3fs", "pip install 'convkit-checkpoints[s3]'"),
+        ("gs", "gcsfs", "pip install 'convkit-checkpoints[gs]'"),
+        ("hf", "huggingface_hub", "pip install 'convkit-checkpoints[hf]'"),
         ("oci", "ocifs", "Install ocifs to access OCI Object Storage"),
     ],
 )

@@ -28,6 +28,7 @@ FLOORS = (
     ("audit",),
     ("mapping", "state", "files"),
     ("config", "checkpoint"),
+    ("extras",),
     ("errors", "version"),
     ("",),  # the version, and what older import paths are called now
 )
@@ -51,7 +52,7 @@ SYNC = "files.sync"
 #: and once in `verify`, which shares neither.
 WALKS = ("checkpoint", "execute.runs")
 #: Modules beside the rooms.
-BESIDE = {"", "__main__", "errors", "version"}
+BESIDE = {"", "__main__", "errors", "extras", "version"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
 #: Modules whose strings name others without importing them: the aliases of older import paths.
 SILENT = frozenset({""})

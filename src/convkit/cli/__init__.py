@@ -23,6 +23,7 @@ from convkit.cli.remedies import answered
 from convkit.cli.stage import WORK
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError
+from convkit.extras import named_extras
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ def _call(argv: list[str] | None) -> int:
     from convkit.files.maker import called_as
 
     try:
-        with called_as(["convkit", *(sys.argv[1:] if argv is None else argv)]):
+        with called_as(["convkit", *(sys.argv[1:] if argv is None else argv)]), named_extras():
             code: int = args.call(args)
     except ConvkitError as error:
         raise answered(error, args.flags, flags_by_command()) from error.__cause__

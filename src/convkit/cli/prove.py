@@ -25,6 +25,7 @@ from convkit.cli.remedies import answered
 from convkit.cli.report import altered, shown
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError, UsageError
+from convkit.extras import named_extras
 from convkit.files.neighbours import fetch_record_path
 from convkit.files.unchanged import Watch
 from convkit.files.uri import scheme_of, suffix_of, without_secrets
@@ -116,7 +117,8 @@ class _Stages:
             UsageError: it wasn't begun, for the command asks for what can't be.
         """
         try:
-            return call()
+            with named_extras():
+                return call()
         except (UsageError, BrokenPipeError):
             raise
         except (ConvkitError, OSError, MemoryError) as failed:

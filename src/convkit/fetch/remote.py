@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.extras import install
 from convkit.fetch.source import Call, Files, MissingError
 from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, TransientError, download, retrying
@@ -22,8 +23,8 @@ from convkit.files.uri import hide_secrets_of, scheme_of, without_secrets
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-#: the pip packages behind the schemes that people use most; fsspec knows the others
-_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
+#: the modules behind the schemes that people use most; fsspec knows the others
+DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 
 #: bytes per request: large, because stores have a high latency and a high bandwidth
 CHUNK = 16 << 20
@@ -88,11 +89,11 @@ class Remote(Files):
             # a cached driver object would list the store as it was at an earlier call
             store, root = url_to_fs(self._given, skip_instance_cache=True)
         except ImportError as error:
-            package = _DRIVERS.get(str(scheme_of(self._given)))
+            driver = DRIVERS.get(str(scheme_of(self._given)))
             raise ConvkitError(
                 "the driver isn't installed",
                 path=self.uri,
-                remedy=f"pip install {package}" if package else hide_secrets_of(self._given, f"{error}"),
+                remedy=install(driver) if driver else hide_secrets_of(self._given, f"{error}"),
             ) from error
         except Exception as error:  # some drivers ask their server at once
             raise ConvkitError(self._words(error), path=self.uri, remedy="check the URI") from error

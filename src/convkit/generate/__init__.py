@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.errors import ConvkitError
+from convkit.extras import named_extras
 from convkit.generate.families import FAMILIES, AnyFamily
 from convkit.generate.old_cerebras import OldCerebras
 from convkit.generate.options import parse
@@ -51,12 +51,8 @@ def generate(
         for name, part in parts.items():
             generate(part, folder / name, progress)
         return
-    try:
+    with named_extras():
         model = _model(family, folder, progress)
-    except ImportError as error:
-        raise ConvkitError(
-            f"making models needs {error.name}, which isn't installed", remedy="pip install it"
-        ) from error
     with _quiet():
         model.save_pretrained(folder, max_shard_size=family.shard_size)
     if family.format == "torch":

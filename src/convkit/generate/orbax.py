@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convkit.errors import ConvkitError, UsageError
+from convkit.errors import UsageError
+from convkit.extras import named_extras
 from convkit.generate.sizes import at_least_one
 
 
@@ -41,13 +42,8 @@ class OrbaxTraining:
         Raises:
             ConvkitError: flax, optax or Orbax isn't installed.
         """
-        try:
+        with named_extras():
             self._train(folder)
-        except ImportError as error:
-            raise ConvkitError(
-                f"making such a checkpoint needs {error.name}, which isn't installed",
-                remedy="pip install 'convkit-checkpoints[orbax]'",
-            ) from error
 
     def _train(self, folder: Path) -> None:
         import jax

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from convkit.errors import ConvkitError
+from convkit.extras import named_extras
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,9 @@ def guide() -> dict[str, Any]:
     Raises:
         ConvkitError: Orbax isn't installed.
     """
-    try:
+    with named_extras():
         import orbax.checkpoint as v0
         from orbax.checkpoint.experimental import v1
-    except ImportError as error:
-        raise ConvkitError(f"{error.name} isn't installed", remedy="pip install orbax-checkpoint") from None
     there = _public(v0.CheckpointManager)
     known = {row.method for row in TABLE}
     named = {name.partition(".")[2] for row in TABLE for name in row.counterparts if name.startswith("Checkpointer.")}

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from convkit.checkpoint.progress import Progress
 from convkit.errors import ConvkitError
+from convkit.extras import install
 from convkit.migrate.orbax.documents import recorded
 from convkit.migrate.orbax.migrate import migrate
 from convkit.migrate.orbax.request import REWRITE, Encoding, Request, plan_migration
@@ -66,9 +67,7 @@ def equivalence(source: Path, target: Path, receipt: Mapping[str, Any]) -> Verdi
     """
     check, record = Check("equivalence", source, target), recorded(receipt, target)
     if not installed():
-        raise ConvkitError(
-            "can't be restored: Orbax isn't installed", path=target, remedy="pip install orbax-checkpoint"
-        )
+        raise ConvkitError("can't be restored: Orbax isn't installed", path=target, remedy=install("orbax"))
     asked = record.plan.request
     encoding = Encoding(**asdict(asked.encoding))
     request = Request(asked.to, asked.mode, asked.steps, asked.dual, asked.drop, encoding=encoding)

@@ -23,6 +23,7 @@ from tempfile import TemporaryFile, mkdtemp
 from typing import Any
 
 from convkit.errors import ConvkitError
+from convkit.extras import install
 from convkit.orbax.check.calls import Call
 from convkit.orbax.check.outcome import Outcome
 
@@ -74,7 +75,7 @@ def run(
             raise ConvkitError(str(error), path=path, remedy="try again; leave --run out if it happens again") from None
         except NoAnswerError as error:
             if not error.imported:
-                raise ConvkitError(f"Orbax can't be imported: {error}", remedy="pip install orbax-checkpoint") from None
+                raise ConvkitError(f"Orbax can't be imported: {error}", remedy=install("orbax")) from None
             outcomes.append(Outcome(CRASHED, causes=((CRASHED, str(error)),)))
     return outcomes
 
