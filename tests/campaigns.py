@@ -53,7 +53,7 @@ class Campaign:
     def __init__(self, directory: Path, search: str, *snakemake: str | Path) -> None:
         self.directory = directory
         self.search = search
-        self.command = [*(snakemake or (sys.executable, "-m", "snakemake")), "--snakefile", ROOT / "workflow/Snakefile"]
+        self.command = [*(snakemake or (sys.executable, "-m", "snakemake")), "--snakefile", ROOT / "Snakefile"]
 
     def write(self, rows: list[dict[str, str]], **config: Any) -> None:
         lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
