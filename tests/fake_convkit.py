@@ -16,8 +16,11 @@ from typing import Any
 import sample_campaign as sample
 
 from convkit.cli import main
+from convkit.fetch import seen_now
 from convkit.files.uri import without_secrets
 from convkit.report.table import row_of
+from convkit.verify.documents import Described, read_plan
+from convkit.verify.equivalence.need import foreseen
 
 
 def answer(command: str, words: list[str]) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
         uri = row_of(words[0], words[words.index("--row") + 1])["source"]
         Path(words[1]).mkdir(exist_ok=True)
         seed.write_text("".join(re.findall(r"seed=\d+", uri)))
-        return {"uri": without_secrets(uri)}
+        return {"uri": without_secrets(uri), "seen": seen_now(uri, Path("none"))}
     known = seed.read_text()
     if command == "plan" and known == "seed=13":
         print("convkit: no rule takes this leaf", file=sys.stderr)
@@ -40,7 +43,7 @@ def answer(command: str, words: list[str]) -> dict[str, Any]:
     right = known != "seed=14"
     return {
         "inspect": {"words": words},
-        "plan": sample.plan(),
+        "plan": sample.plan() | {"equivalence": foreseen(read_plan(Described, sample.plan()))},
         "convert": made | {"words": words},
         "roundtrip": sample.roundtrip(right),
         "equivalence": sample.equivalence(right, missed="cast to bfloat16" if known == "seed=15" else ""),

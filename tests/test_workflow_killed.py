@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 from campaigns import GOOD, Campaign, scripts
@@ -59,7 +58,7 @@ def run_until_held(campaign: Campaign) -> psutil.Process:
     until(lambda: sleeping(campaign))
     records = list((campaign.directory / RECORDS).glob("*.json"))
     assert len(records) == 1
-    return psutil.Process(msgspec.json.decode(records[0].read_bytes(), type=Record).process)
+    return psutil.Process(Record.read(records[0].read_bytes()).process)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["with its jobs", "alone"])
@@ -101,7 +100,7 @@ def test_locks_are_removed_only_where_their_run_has_ended_here(tmp_path: Path, m
     record = next(RECORDS.iterdir())
     content = record.read_bytes()
     run.end()
-    elsewhere = content.replace(b'"host":"', b'"host":"not-')
+    elsewhere = content.replace(b'"host": "', b'"host": "not-')
     for kept in (elsewhere, b"", b"[]", content[:-3]):
         record.write_bytes(kept)
         assert remove_stale_locks() == []

@@ -37,6 +37,7 @@ def shipped(path):
 cells = module("cells")
 claims = module("claims")
 origin = claims.origin
+standing = module("standing")
 killed_runs = module("killed_runs")
 if stale := killed_runs.remove_stale_locks():
     print("convkit: removed the locks of a run that was killed:", *stale, file=sys.stderr)
@@ -195,6 +196,11 @@ def responsible(wildcards):
     return [f"--responsible={config['responsible']}"] if "responsible" in config else []
 
 
+def history():
+    """The folder of baselines as an argument, if any is there."""
+    return [f"--baselines={config['baselines']}"] if baselines() else []
+
+
 def baselines():
     """The baselines that are there; a new one, or one that was accepted, makes the page again."""
     return [local(str(path)) for path in sorted(Path(config["baselines"]).glob("*.json"))]
@@ -230,15 +236,6 @@ def source(wildcards):
 def fetched(wildcards):
     """Where a source is brought; a file keeps its suffix, by which formats are recognised."""
     return f"{RESULTS}/{wildcards.id}/source{suffix_of(ROWS[wildcards.id]['source'])}"
-
-
-def seen_source(wildcards):
-    """What changes when a source on this machine does, so that it is fetched again."""
-    if "://" in ROWS[wildcards.id]["source"] and not re.match("(file|package)://", ROWS[wildcards.id]["source"], re.I):
-        return ""
-    from convkit.fetch import seen_now
-
-    return seen_now(ROWS[wildcards.id]["source"], Path(RESULTS, wildcards.id, "fetch.json"))
 
 
 def suffix_of(source):
@@ -284,37 +281,34 @@ def column_script(wildcards, output):
 def again(stage):
     """Why a stage must be carried out again although its row is the same, as a parameter.
 
-    It ended with an error; or it converts, and a file of the output is gone, or was changed since. That is noted, and
-    the note stands until another reason is found: what a job was given must not change once it has mended the
-    output, otherwise it would be done a second time.
+    It ended with an error; or it fetches, and a source on this machine was changed since; or it converts, and a file of
+    the output is gone, or was changed since. That is noted, and the note stands until another reason is found: what a
+    job was given must not change once it has mended the output, otherwise it would be done a second time.
     """
+    found = {"fetch": changed_source, "convert": damaged}.get(stage, lambda document: None)
 
     def reason(wildcards):
         folder = Path(RESULTS, wildcards.id)
         document = folder / f"{stage}.json"
         note = folder / ("again.txt" if stage == "convert" else f"logs/{stage}.again")
-        if document.exists() and (why := error_in(document) or (damage(document) if stage == "convert" else None)):
+        if document.exists() and (why := error_in(document) or found(document)):
+            note.parent.mkdir(exist_ok=True)
             note.write_text(why, encoding="utf-8")
         return note.read_text(encoding="utf-8") if note.exists() else ""
 
     return reason
 
 
-def damage(document):
-    """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time.
+def changed_source(document):
+    """That the source of a row isn't the one that was fetched any more, where it lies on this machine."""
+    source = ROWS[document.parent.name]["source"]
+    path = claims.local_path(source)
+    return standing.changed_source(document, source, path) if path or source.startswith("package://") else None
 
-    Bytes are read only where nothing but a file's time of change differs, as after a copy of the results.
-    """
-    from convkit.cli.report import altered
-    from convkit.report import standing
 
-    try:
-        receipt = {"convert": json.loads(document.read_bytes())}
-        place = Path(target_of(document.parent.name))
-        wrong = next(standing.stale(document.parent, receipt, altered, place=place), None)
-    except (ValueError, AttributeError, KeyError):
-        wrong = f"{document.name} is damaged"
-    return wrong and f"{wrong} ({document.stat().st_mtime_ns})"
+def damaged(document):
+    """What is wrong with the output of a row."""
+    return standing.damage(document, Path(target_of(document.parent.name)))
 
 
 def request(wildcards, plan=False):
@@ -376,18 +370,11 @@ def report_failure():
     """Write the page of a campaign whose jobs failed, and print its table, unless its verdict did."""
     if Path(RESULTS, "logs", "verdict.log").exists():
         return
-    from convkit.cli.report import altered
-    from convkit.errors import ConvkitError
-    from convkit.files.uri import hide_secrets
-    from convkit.report import build_report, format_table, read_summary
-
-    accepted = Path(config["baselines"]) if baselines() else None
-
+    command = ["convkit", "report", RESULTS, f"--table={config['checkpoints']}", *history(), "--no-fail"]
     try:
-        page = build_report(Path(RESULTS), table=Path(config["checkpoints"]), judge=altered, baselines=accepted)
-        print(format_table(read_summary(page.with_name("summary.json"))), page, sep="\n", file=sys.stderr, flush=True)
-    except ConvkitError as error:
-        print(f"convkit: {hide_secrets(str(error))}", file=sys.stderr)
+        subprocess.run(command, stdout=sys.stderr, check=False)
+    except FileNotFoundError:
+        print("convkit: no page was written: Snakemake finds no command convkit outside of its jobs", file=sys.stderr)
 
 
 def summary_of(plan):
@@ -406,37 +393,31 @@ def planned(figure, *, factor=1.0, atleast=0):
 
 
 def equivalence_need(wildcards, input):
-    """What the equivalence check of a conversion needs, out of the plan; None for a migration, whose plan is another."""
-    if claims.kind_of(ROWS[wildcards.id], TABLE.known) != "conversion" or not summary_of(input.plan):
-        return None
-    from convkit.verify.documents import Described, read_plan
-    from convkit.verify.equivalence.need import need
-
-    settings = equivalence_settings(wildcards)
-    return need(
-        read_plan(Described, json.loads(Path(input.plan).read_text())),
-        positions=int(settings["probe-length"]),
-        threads=int(settings["threads"]),
-        faults=settings.get("faults", "spread"),
-    )
+    """What an equivalence check needs, out of the plan, for an input as long as the row's; None where it doesn't say."""
+    length = int(equivalence_settings(wildcards)["probe-length"])
+    entries = json.loads(Path(input.plan).read_text(encoding="utf-8")).get("equivalence", [])
+    return next((entry for entry in entries if entry["positions"] >= length), None)
 
 
 def equivalence_memory(wildcards, input):
     """Megabytes for an equivalence check: those that the row allows, otherwise those that it will need."""
     if allowed := equivalence_settings(wildcards).get("memory"):
         return 1 + cells.size(allowed) // 1_000_000
-    predicted = equivalence_need(wildcards, input)
+    foreseen = equivalence_need(wildcards, input)
     return (
-        1 + predicted.memory // 1_000_000
-        if predicted
+        1 + foreseen["memory"] // 1_000_000
+        if foreseen
         else planned("bytes_read", factor=4, atleast=2000)(wildcards, input)
     )
 
 
 def equivalence_minutes(wildcards, input):
     """Run time of an equivalence check."""
-    predicted = equivalence_need(wildcards, input)
-    return 10 + int(predicted.seconds / 60) if predicted else minutes(wildcards, input)
+    foreseen, settings = equivalence_need(wildcards, input), equivalence_settings(wildcards)
+    if not foreseen:
+        return minutes(wildcards, input)
+    computing = foreseen["computing"][settings.get("faults", "spread")] / int(settings["threads"])
+    return 10 + int((foreseen["start"] + computing) / 60)
 
 
 def minutes(wildcards, input):

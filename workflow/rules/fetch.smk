@@ -20,7 +20,6 @@ rule fetch:
         runner=runner,
         again=again("fetch"),
         claimed=claimed_source,
-        seen=seen_source,
     message:
         "{wildcards.id}: fetch"
     shell:

@@ -30,14 +30,15 @@ rule report:
     params:
         results=subpath(output.page, parent=True),
         table=lambda wildcards: config["checkpoints"],
-        baselines=[f"--baselines={config['baselines']}"] if baselines() else [],
+        baselines=history(),
     message:
         "the report"
     shell:
         "convkit report {params.results:q} --table {params.table:q} {params.baselines:q} --no-fail > {log:q} 2>&1"
 
 
-# Ends the campaign: with the table if every row is proved, with an error if one isn't.
+# Ends the campaign: with the table if every row is proved, with an error if one isn't. Outputs are looked at again: one
+# may have changed since the page was made.
 rule verdict:
     input:
         page="<results>/report.html",
@@ -52,10 +53,14 @@ rule verdict:
     priority: -1
     conda:
         "../../environment.yml"
+    params:
+        results=subpath(input.page, parent=True),
+        baselines=history(),
     message:
         "the verdict"
-    script:
-        "../scripts/verdict.py"
+    shell:
+        "convkit report {params.results:q} {params.baselines:q} --no-page > {output:q} 2> {log:q} ||"
+        " {{ cat {output:q} >&2; exit 1; }}"
 
 
 # The page, whatever the verdicts say.

@@ -38,7 +38,7 @@ def kind_of(row: Mapping[str, str], known: Known) -> str:
     return "repair" if row["to"] in known["repairs"] else "conversion" if row["to"] else "migration"
 
 
-def _local(source: str) -> str:
+def local_path(source: str) -> str:
     """The path of a source on this machine; empty for others."""
     scheme = source.partition("://")[0].lower() if "://" in source else ""
     return unquote(urlsplit(source).path) if scheme == "file" else "" if scheme or source.startswith("row:") else source
@@ -109,7 +109,7 @@ class Table:
         elif scheme == "generated":
             self._check_generated(source)
         elif scheme in ("", "file"):
-            path = _local(source)
+            path = local_path(source)
             if not self.here(row["id"], path):
                 tilde = "; ~ isn't replaced: write the whole path" if path.startswith("~") else ""
                 raise CellError(f"there is no {path if scheme == '' else 'such file or folder'}{tilde}")
@@ -161,7 +161,7 @@ class Table:
         target = Path(row["target"]).resolve()
         paths = {f"row {other['id']}'s target": other["target"] for other in self.rows.values()}
         rows = (*self.rows.values(), row)
-        paths |= {f"row {other['id']}'s source": _local(other["source"]) for other in rows}
+        paths |= {f"row {other['id']}'s source": local_path(other["source"]) for other in rows}
         for name, path in {**paths, "the results": self.results}.items():
             there = Path(path).resolve()
             if path and (target.is_relative_to(there) or there.is_relative_to(target)):

@@ -8,15 +8,15 @@ their run has provably ended: its record is unlocked, was made on this host, and
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
-
-import msgspec
 
 #: where runs are recorded, below the folder in which Snakemake runs
 RECORDS = Path(".snakemake/convkit")
@@ -26,7 +26,8 @@ VARIABLE = "CONVKIT_RUN"
 _PAUSE = 0.2
 
 
-class LockFile(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class LockFile:
     """A lock file of Snakemake; no other file has its path, its inode and its time of change (ns)."""
 
     path: str
@@ -34,12 +35,26 @@ class LockFile(msgspec.Struct, frozen=True):
     mtime_ns: int
 
 
-class Record(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Record:
     """A run: its host, its process, and Snakemake's lock files that belong to it."""
 
     host: str
     process: int
     locks: tuple[LockFile, ...]
+
+    @classmethod
+    def read(cls, text: bytes) -> Record:
+        """The record that a run wrote.
+
+        Raises:
+            ValueError: it isn't one.
+        """
+        try:
+            found = json.loads(text)
+            return cls(str(found["host"]), int(found["process"]), tuple(LockFile(**lock) for lock in found["locks"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("no record of a run") from error
 
 
 class Run:
@@ -59,7 +74,7 @@ class Run:
         record = Record(socket.gethostname(), os.getpid(), tuple(filter(None, map(_lock_file, locks))))
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._file.write(msgspec.json.encode(record))
+            self._file.write(json.dumps(asdict(record)).encode())
         except OSError:  # a file system without locks: there, no run's end can be proved
             self._path.unlink()
         os.environ[VARIABLE] = self._path.stem  # the jobs inherit it
@@ -84,10 +99,10 @@ def _ended() -> Iterator[tuple[Path, Record]]:
         try:
             with path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                record = msgspec.json.decode(file.read(), type=Record)
+                record = Record.read(file.read())
                 if record.host == socket.gethostname():
                     yield path, record
-        except (OSError, msgspec.DecodeError):  # the run lives, or its end can't be proved
+        except (OSError, ValueError):  # the run lives, or its end can't be proved
             continue
 
 

@@ -12,6 +12,8 @@ from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.plan import Source
 from convkit.report.text import deviation, size
+from convkit.verify.documents import Described, read_plan
+from convkit.verify.equivalence.need import foreseen
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as source:
         plan = planned(args, source)
         document = plan.to_json() | {"digest": plan.digest}
+        document["equivalence"] = foreseen(read_plan(Described, document))
     if args.json:
         emit(document)
     else:

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 
 from convkit.cli.options import no_fail_option
-from convkit.cli.output import emit, progress, say
+from convkit.cli.output import emit, note, progress, say
 from convkit.errors import ConvkitError
-from convkit.report import build_report
-from convkit.report.by_hand import summary_beside
-from convkit.report.summary import format_table, read_summary
+from convkit.report import Summary, build_report, format_table, read_campaign, read_summary, summarize
+from convkit.report.by_hand import page_places, summary_beside
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +31,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines", metavar="DIR", type=Path, help="show what was accepted of each row, and what moved since"
     )
+    parser.add_argument(
+        "--no-page",
+        action="store_true",
+        help="write nothing: print the table of a page that is there, of the outputs as they are now",
+    )
     no_fail_option(parser)
 
 
@@ -48,13 +52,30 @@ def altered(target: Path) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Build the page; the exit code shows the campaign's verdict."""
+    if args.no_page:
+        return looked_at_again(args)
     page = build_report(args.directory, table=args.table, judge=altered, verify=args.verify, baselines=args.baselines)
     return shown(args, page)
 
 
 def shown(args: argparse.Namespace, page: Path) -> int:
     """Show what a page says, and return the exit code that its verdict has."""
-    summary = read_summary(summary_beside(page))
+    return _outcome(args, read_summary(summary_beside(page)), page)
+
+
+def looked_at_again(args: argparse.Namespace) -> int:
+    """Show what a page would say now, and why where it would say something else of an output; write nothing."""
+    page, _ = page_places(args.directory)
+    summary = summarize(read_campaign(args.directory, altered, verify=args.verify), page.parent, args.baselines)
+    if not summary.passed:
+        note("not every conversion is proved")
+    for row in summary.rows:
+        if row.stale:
+            note(f"{row.id}: {row.problem}")
+    return _outcome(args, summary, page)
+
+
+def _outcome(args: argparse.Namespace, summary: Summary, page: Path) -> int:
     if args.json:
         emit(summary.to_json() | {"page": str(page)})
     else:

@@ -32,6 +32,10 @@ _SPEED = 4e9
 _DISK = 20e6
 
 
+#: lengths of the input for which a plan says what its check needs
+LENGTHS = tuple(2**power for power in range(5, 18))
+
+
 @dataclass(frozen=True)
 class Need:
     """What a check needs at most: anonymous memory of its process in bytes, and time in seconds."""
@@ -49,18 +53,53 @@ def need(plan: Described, *, positions: int = POSITIONS, threads: int = 1, fault
         threads: that run the models.
         faults: which are planted.
     """
-    switch = max(_switch(plan.source.config), _switch(plan.target.config))
-    tokens = ROWS * max(positions, switch + POSITIONS // 4 if switch else 0)
-    sides = [_Side(leaves, tokens) for leaves in (plan.source_leaves, plan.target_leaves)]
-    computing = 2 * max(side.elements for side in sides) * tokens * _RUNS[faults] / (_SPEED * threads)
-    reading = sum(side.stored for side in sides) / _DISK
-    return Need(max(side.stages.memory() for side in sides), _START + computing + reading)
+    check = _Check(plan)
+    return Need(check.memory(positions), check.start + check.computing(positions) * _RUNS[faults] / threads)
+
+
+def foreseen(plan: Described) -> list[dict[str, Any]]:
+    """The same as a document, for whoever doesn't run convkit: by the length of the input, of one thread.
+
+    An entry has ``positions``, ``memory`` (bytes), ``start`` (seconds that any number of threads takes), and
+    ``computing``: seconds by the faults that are planted.
+    """
+    check = _Check(plan)
+    return [
+        {
+            "positions": length,
+            "memory": check.memory(length),
+            "start": round(check.start, 1),
+            "computing": {faults: round(check.computing(length) * runs, 1) for faults, runs in _RUNS.items()},
+        }
+        for length in LENGTHS
+    ]
+
+
+class _Check:
+    """The check of a conversion; ``start`` are the seconds before models run, and those for reading them."""
+
+    def __init__(self, plan: Described) -> None:
+        self._switch = max(_switch(plan.source.config), _switch(plan.target.config))
+        self._sides = [_Side(leaves) for leaves in (plan.source_leaves, plan.target_leaves)]
+        self.start = _START + sum(side.stored for side in self._sides) / _DISK
+
+    def memory(self, positions: int) -> int:
+        """Bytes, for an input of this length."""
+        tokens = self._tokens(positions)
+        return max(StageShapes(side.layers, side.table, tokens).memory() for side in self._sides)
+
+    def computing(self, positions: int) -> float:
+        """Seconds in which one thread runs both models once on an input of this length."""
+        return 2 * max(side.elements for side in self._sides) * self._tokens(positions) / _SPEED
+
+    def _tokens(self, positions: int) -> int:
+        return ROWS * max(positions, self._switch + POSITIONS // 4 if self._switch else 0)
 
 
 class _Side:
     """The tensors of one side that its model reads."""
 
-    def __init__(self, leaves: Mapping[str, Planned], tokens: int) -> None:
+    def __init__(self, leaves: Mapping[str, Planned]) -> None:
         layers = defaultdict[str, list[Shape]](list)
         outside: list[Shape] = []
         self.stored = self.elements = 0
@@ -72,11 +111,11 @@ class _Side:
             (layers[key[: number.end()]] if number else outside).append(spec.shape)
             self.stored += spec.nbytes
             self.elements += spec.size
-        table = max(outside, key=math.prod, default=())
+        self.table = table = max(outside, key=math.prod, default=())
         # a head may have a number too, as in ``classifier.ffn.0.weight``: its rows are those of the largest table
         found = [shapes for shapes in layers.values() if table not in shapes or len(shapes) > _OF_A_HEAD]
         # without numbers, layers lie stacked in tensors, and are at worst all read at once
-        self.stages = StageShapes(found or [outside], table, tokens)
+        self.layers = found or [outside]
 
 
 def _switch(config: Mapping[str, Any]) -> int:
