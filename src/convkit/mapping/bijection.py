@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 from convkit.mapping.keys import KeyTemplate, Placeholder
@@ -41,19 +42,31 @@ def check(
     Raises:
         PatternError: a placeholder is missing on the other side, pieces differ, or an op can't be undone.
     """
-    axes = {"left": _axes(left), "right": _axes(right)}
+    named = tuple(_axes(side).values() for side in (left, right))
+    _check(tuple(named[0]), tuple(named[1]), tuple(patterns), ops, tuple(sorted(sizes.items())))
+
+
+@cache
+def _check(
+    left: tuple[Placeholder, ...],
+    right: tuple[Placeholder, ...],
+    patterns: tuple[tuple[str, str], ...],
+    ops: tuple[Elementwise | Pad, ...],
+    sizes: tuple[tuple[str, int | str], ...],
+) -> None:
+    """See :func:`check`; of keys only the placeholders matter, so that many rules are checked at once."""
+    axes = {side: {field.name: field for field in own} for side, own in (("left", left), ("right", right))}
     shared = {name: field for name, field in axes["left"].items() if name in axes["right"]}
     if any(replace(axes["right"][name], step=field.step) != field for name, field in shared.items()):
         raise PatternError("a placeholder on both sides must have the same choices on both")
     if any(field.wild for side in axes.values() for name, field in side.items() if name not in shared):
         raise PatternError("'{...:*}' doesn't determine the name on the other side")
     _check_ops(ops, one_leaf=axes["left"].keys() == axes["right"].keys())
-    branches = list(patterns)
-    _check_branches({name for names, _ in branches for name in names.split("|")}, shared)
+    _check_branches({name for names, _ in patterns for name in names.split("|")}, shared)
     sized = {name for side in axes.values() for name, field in side.items() if not field.wild}
-    for branch, text in branches:
+    for branch, text in patterns:
         sized |= _check_pieces(Pattern.parse(text), branch, axes, shared)
-    if other := sizes.keys() - sized:
+    if other := dict(sizes).keys() - sized:
         raise PatternError(f"'{min(other)}' is given a size, but isn't part of the pattern")
 
 

@@ -205,8 +205,12 @@ class Pattern:
         """The same bijection in the other direction."""
         return Pattern(self.right, self.left)
 
-    def __str__(self) -> str:
+    @cached_property
+    def _text(self) -> str:
         return f"{self.left} -> {self.right}"
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class _Parser:

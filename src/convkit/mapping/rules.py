@@ -302,4 +302,6 @@ def _declared_once(*sides: tuple[str, ...]) -> list[tuple[str, ...]]:
         for text in templates
         for found in re.finditer(r"\{(\w+):[^{}]*\}", text)
     }
+    if not declared:
+        return [*sides]
     return [tuple(re.sub(r"\{(\w+)\}", lambda f: declared.get(f[1], f[0]), text) for text in side) for side in sides]
