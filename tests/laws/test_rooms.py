@@ -28,19 +28,19 @@ FLOORS = (
     ("audit",),
     ("mapping", "state", "files"),
     ("config", "checkpoint"),
-    ("extras",),
+    ("extras", "plugins"),
     ("errors", "version"),
     ("",),  # the version, and what older import paths are called now
 )
 #: What a room may reach, through whatever others, beside itself.
 REACH = {
-    "verify": {"oracles", "formats", "state", "files", "checkpoint", "errors"},
-    "oracles": {"formats", "state", "files", "checkpoint", "errors"},
-    "formats": {"state", "files", "checkpoint", "errors"},
-    "state": {"files", "checkpoint", "errors"},
-    "mappings": {"mapping", "config", "checkpoint", "errors"},
-    "audit": {"files", "checkpoint", "errors", "version"},
-    "baseline": {"audit", "files", "checkpoint", "errors", "version"},
+    "verify": {"oracles", "formats", "state", "files", "checkpoint", "plugins", "errors"},
+    "oracles": {"formats", "state", "files", "checkpoint", "plugins", "errors"},
+    "formats": {"state", "files", "checkpoint", "plugins", "errors"},
+    "state": {"files", "checkpoint", "plugins", "errors"},
+    "mappings": {"mapping", "config", "checkpoint", "plugins", "errors"},
+    "audit": {"files", "checkpoint", "plugins", "errors", "version"},
+    "baseline": {"audit", "files", "checkpoint", "plugins", "errors", "version"},
 }
 #: What of the room `verify` may not even reach the oracles: all of it, except what compares outputs of models.
 ORACLES_FOR = "verify.equivalence"
@@ -52,7 +52,7 @@ SYNC = "files.sync"
 #: and once in `verify`, which shares neither.
 WALKS = ("checkpoint", "execute.runs")
 #: Modules beside the rooms.
-BESIDE = {"", "__main__", "errors", "extras", "version"}
+BESIDE = {"", "__main__", "errors", "extras", "plugins", "version"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
 #: Modules whose strings name others without importing them: the aliases of older import paths.
 SILENT = frozenset({""})

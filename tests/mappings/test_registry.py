@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from convkit import mappings
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.mappings import all_mappings, find_mapping
+from convkit.mappings import all_mappings, find_mapping, problems
 
 Write = Callable[[str, str], None]
 DECLARE = """
@@ -109,7 +110,27 @@ def test_an_entry_point_brings_one_or_several(entry_point: Write) -> None:
     assert {"x <-> y", "x <-> z"} <= set(names())
 
 
-def test_an_entry_point_that_can_not_be_loaded_is_named(entry_point: Write) -> None:
+def test_an_entry_point_that_can_not_be_loaded_is_named_where_it_may_be_meant(entry_point: Write) -> None:
+    before = names()
     entry_point("further_broken:ONE", "import no_such_package")
-    with pytest.raises(ConvkitError, match=r"mapping module ours = further_broken:ONE can't be imported"):
-        all_mappings()
+    assert names() == before
+    why = r"mapping ours of further 1 can't be used: ModuleNotFoundError: No module named 'no_such_package'"
+    for source in ("x", "hf/llama"):
+        with pytest.raises(ConvkitError, match=why):
+            find_mapping(source, "y")
+
+
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        ("[mapping('x', 'y'), 3]", r"gives a int where a mapping is expected"),
+        ("mapping('hf/llama', 'y')", r"its layout hf/llama isn't that of convkit itself"),
+        ("mapping('cerebras/llama', 'hf/llama')", r"convkit itself also declares the mapping cerebras/llama"),
+    ],
+)
+def test_a_mapping_that_would_change_what_others_do_is_not_used(entry_point: Write, declared: str, why: str) -> None:
+    before = names()
+    entry_point("further:ONE", f"ONE = {declared}")
+    assert names() == before
+    (problem,) = problems()
+    assert re.search(why, str(problem)) and "further 1" in str(problem) and "ours = further:ONE" in str(problem)

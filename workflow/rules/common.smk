@@ -101,7 +101,7 @@ def check_config():
 
 def known():
     """What cells may name: what convkit has, and what other packages bring to it, if any are installed."""
-    groups = ("convkit.mappings", "convkit.formats")
+    groups = ("convkit.mappings", "convkit.formats", "convkit.generate")
     if not any(importlib.metadata.entry_points(group=group) for group in groups):
         return shipped("known.json")
     asked = subprocess.run([sys.executable, "-m", "convkit.cli.known"], capture_output=True, text=True)

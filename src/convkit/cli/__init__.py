@@ -62,7 +62,7 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "list": Command(
         "list",
-        "list formats, layouts or mappings",
+        "list formats, layouts, mappings, oracles, generated families, or what other packages bring",
         "list layouts",
     ),
     "plan": Command(

@@ -19,8 +19,8 @@ from convkit.cli.kinds import KINDS, MIGRATIONS, REPAIRS
 from convkit.cli.migrate import asked_for
 from convkit.errors import UsageError
 from convkit.fetch import schemes
-from convkit.formats import get_format, names
-from convkit.generate.families import FAMILIES
+from convkit.formats import every
+from convkit.generate import FAMILIES, OTHERS, Generator
 from convkit.mapping.layout import Layout
 from convkit.mappings import all_mappings, layouts, releases_of
 from convkit.plan.make import castable
@@ -46,13 +46,13 @@ def document() -> dict[str, Any]:
     return {
         "layouts": {name: _layout(layout) for name, layout in sorted(layouts().items())},
         "mappings": [[mapping.left.name, mapping.right.name] for mapping in all_mappings()],
-        "formats": {name: {"folder": get_format(name).folder} for name in names()},
+        "formats": {name: {"folder": format.folder} for name, format in every()},
         "dtypes": _dtypes(),
         "repairs": list(REPAIRS),
         "migrations": list(MIGRATIONS),
         "checks": {kind: {check: list(given) for check, given in of.checks.items()} for kind, of in KINDS.items()},
         "schemes": schemes(),
-        "generated": {name: _family(name, family) for name, family in FAMILIES.items()},
+        "generated": {name: _family(name, family) for name, family in (FAMILIES | dict(OTHERS.each())).items()},
         "options": options,
         "conversion_only": [option["flags"][-1] for option in options["plan"] if _refused_by_migrations(option)],
     }
@@ -73,7 +73,8 @@ def _looks_like(one: Layout, other: Layout) -> bool:
 def _family(name: str, family: type) -> dict[str, Any]:
     hints = get_type_hints(family)
     options = {field.name: list(get_args(kind := hints[field.name])) or kind.__name__ for field in fields(family)}
-    layout = f"hf/{name}" if f"hf/{name}" in layouts() else _MADE.get(name)
+    named = family.layout if issubclass(family, Generator) else ""
+    layout = named or (f"hf/{name}" if f"hf/{name}" in layouts() else _MADE.get(name))
     return {"layout": layout, "options": options}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from convkit import formats
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_file, digest_value
 from convkit.checkpoint.progress import Progress
@@ -24,14 +25,18 @@ from convkit.execute.places import Work
 from convkit.execute.publish import Output, publishing
 from convkit.files.config_file import write_config
 from convkit.files.neighbours import companions_path
+from convkit.files.packages import packages
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
 from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, FileEntry, LeafDigest
 from convkit.files.staging import StaleError
 from convkit.files.unchanged import identities
 from convkit.files.written import Digesting, Span
 from convkit.formats import check_name, get_format, open_checkpoint
+from convkit.mapping import Mapping
+from convkit.mappings import brought_by
 from convkit.plan import Plan, Source
 from convkit.plan.source import companion_names
+from convkit.plugins import Plugin
 
 #: options that leave everything to the format
 _PLAIN = WriteOptions()
@@ -297,6 +302,7 @@ class _Conversion:
                 values={key: json_value(value) for key, value in plan.values_left_behind().items()},
                 tensors={key: LeafDigest(digest) for key, digest in digests["complement"].items()},
             ),
+            "packages": packages(_plugins(plan)),
             "before": [one.plan for one in plan.before] or UNSET,
             "versions": {"python": platform.python_version(), "numpy": _numpy_version()},
             "threads": self.carrier.threads,
@@ -305,6 +311,12 @@ class _Conversion:
             "peak_anonymous_bytes": self.carrier.peak,
             "warnings": warnings,
         }
+
+
+def _plugins(plan: Plan) -> Iterator[Plugin | None]:
+    """What other packages bring to a conversion."""
+    yield from (brought_by(stage.mapping) for stage in plan.stages if isinstance(stage.mapping, Mapping))
+    yield from (formats.OTHERS.plugin(name) for name in (plan.source_format, plan.target_format))
 
 
 def _unforeseen(keys: Iterable[str], plan: Plan) -> list[str]:

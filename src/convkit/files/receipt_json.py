@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.files.document import Document
+from convkit.files.packages import Package
 
 Natural = Annotated[int, Meta(ge=0)]
 Digest = Annotated[str, Meta(pattern="^[a-z0-9-]+:[0-9a-f]+$")]
@@ -75,6 +76,10 @@ class Receipt(Document, frozen=True, kw_only=True):
     commit: Annotated[str | UnsetType, Meta(description="of convkit; -dirty: its files were changed since")] = UNSET
     host: Annotated[str | UnsetType, Meta(description="the name of the machine that did the work")] = UNSET
     command_line: Annotated[str | UnsetType, Meta(description="what was typed, with credentials masked")] = UNSET
+    packages: Annotated[
+        tuple[Package, ...] | UnsetType,
+        Meta(description="other packages whose code took part; left out where there are none"),
+    ] = UNSET
     plan: dict[str, Any]
     plan_digest: Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
     bytes_read: Natural

@@ -1,6 +1,7 @@
 """The formats by name. Each is a module of its own, imported when it is used.
 
-Packages add formats through the entry point group ``convkit.formats`` (name -> a ``Format`` instance).
+Packages add formats through the entry point group ``convkit.formats`` (name -> a ``Format`` instance). One that can't
+be used is passed over, unless it is named.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format
 from convkit.checkpoint.source_files import readable
 from convkit.errors import ConvkitError, UsageError, meant
 from convkit.formats.contents import FLAX, Contents, contents_of
 from convkit.formats.surroundings import broken_link, surroundings
+from convkit.plugins import Group, Plugin
 from convkit.state import flax_msgpack
 
-__all__ = ["check_name", "detect_format", "get_format", "names", "open_checkpoint"]
+__all__ = ["OTHERS", "check_name", "detect_format", "every", "get_format", "names", "open_checkpoint"]
 
 #: In the order of preference where a folder holds several: safetensors wins, as in transformers.
 _MODULES = {
@@ -38,15 +41,28 @@ _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 _STORE = re.compile(r"(hf|s3|gs|https?|generated|package):/+(.+)")
 
 
+def _fault(plugin: Plugin, found: Any) -> str:
+    """Why an object isn't a format of this name."""
+    if not isinstance(found, Format):
+        return f"it is {type(found).__name__}, not an instance of convkit.checkpoint.Format"
+    if lacking := [name for name in ("name", "folder", "summary") if not hasattr(found, name)]:
+        return f"it has no {' and no '.join(lacking)}, as formats of this convkit have"
+    return "" if found.name == plugin.name else f"it calls itself {found.name}"
+
+
+#: the formats of other packages
+OTHERS = Group("formats", _MODULES, _fault)
+
+
 def names() -> list[str]:
     """Names of all formats, ours first, then those of other packages."""
-    return list(_names())
+    return [*_MODULES, *OTHERS.names()]
 
 
-def _names() -> Iterator[str]:
-    """Yield the names of ours before other packages are looked through."""
-    yield from _MODULES
-    yield from (name for name in _plugins() if name not in _MODULES)
+def every() -> Iterator[tuple[str, Format]]:
+    """Every format that can be used, by name; other packages are looked through last."""
+    yield from ((name, get_format(name)) for name in _MODULES)
+    yield from OTHERS.each()
 
 
 def get_format(name: str) -> Format:
@@ -54,12 +70,12 @@ def get_format(name: str) -> Format:
 
     Raises:
         UsageError: no format has this name; the message lists those that exist.
+        ConvkitError: it can't be used; the message names the package that brings it.
     """
     if name in _MODULES:
         return import_module(_MODULES[name]).FORMAT
-    plugins = _plugins()
-    if name in plugins:
-        return plugins[name].load()
+    if name in OTHERS.names():
+        return OTHERS.get(name)
     raise UsageError(f"no format is called {name!r}", remedy=f"{meant(name, names())}formats: {', '.join(names())}")
 
 
@@ -78,7 +94,7 @@ def detect_format(path: Path) -> tuple[Format, str]:
     contents = _contents(path)
     if contents is None or (found is not None and found[0].name not in _MODULES):
         if found is None:
-            remedy = f"formats: {', '.join(names())}; name one with --source-format"
+            remedy = OTHERS.remedy(f"formats: {', '.join(names())}; name one with --source-format")
             raise ConvkitError("isn't a checkpoint of a known format", path=path, remedy=remedy)
         return found
     if contents is FLAX:  # several formats lie in it
@@ -128,9 +144,14 @@ def check_name(path: Path, format: str) -> None:
 
 def _by_name(path: Path) -> tuple[Format, str] | None:
     """The first format that recognises a file or folder, and why."""
-    for name in _names():
-        candidate = get_format(name)
-        if reason := candidate.detect(path):
+    for name, candidate in every():
+        try:
+            reason = candidate.detect(path)
+        except Exception:
+            if name in _MODULES:
+                raise
+            continue  # what isn't ours to mend doesn't stand in the way of the others
+        if reason:
             return candidate, reason
     return None
 
@@ -165,7 +186,7 @@ def _said(folder: Path) -> ConvkitError:
         if not any(folder.iterdir()):
             return ConvkitError("the folder is empty", path=folder, remedy="name a folder that holds a checkpoint")
         problem, remedy = surroundings(folder, lambda inner: (found := _by_name(inner)) and found[0].name)
-    return ConvkitError(problem, path=folder, remedy=remedy)
+    return ConvkitError(problem, path=folder, remedy=OTHERS.remedy(remedy))
 
 
 def _flax(file: Path) -> ConvkitError:
@@ -188,9 +209,3 @@ def _explained(error: ConvkitError, path: Path, format: Format) -> ConvkitError:
     named = f"leave out --source-format, or say {contents.format}"
     remedy = named if file == path else f"its name and its folder's say {format.name}: correct them, or name the file"
     return ConvkitError(f"{contents.what}, not {format.name}", path=file, remedy=remedy)
-
-
-def _plugins() -> dict:
-    from importlib.metadata import entry_points
-
-    return {entry.name: entry for entry in entry_points(group="convkit.formats")}

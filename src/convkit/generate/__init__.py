@@ -2,7 +2,8 @@
 
 ``generated://llama?kv_heads=2&tied=false&seed=7`` names one; :mod:`.families` holds the options. The library writes
 them like any model, so they are real checkpoints. Some families don't come from the library: ``cerebras-old``
-(:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`), ``orbax-v0`` (:mod:`.orbax`).
+(:mod:`.old_cerebras`), ``t5x`` and ``pax`` (:mod:`.training`), ``orbax-v0`` (:mod:`.orbax`), and those of other
+packages.
 """
 
 from __future__ import annotations
@@ -13,24 +14,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.errors import ConvkitError
 from convkit.extras import named_extras
-from convkit.generate.families import FAMILIES, AnyFamily
-from convkit.generate.old_cerebras import OldCerebras
+from convkit.generate.families import FAMILIES, OTHERS, AnyFamily, get_family, names
+from convkit.generate.generator import Generator, Parameter, drawn, write_arrays
 from convkit.generate.options import parse
-from convkit.generate.orbax import OrbaxTraining
-from convkit.generate.training import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from convkit.checkpoint.progress import Progress
 
-__all__ = ["FAMILIES", "AnyFamily", "OldCerebras", "OrbaxTraining", "Training", "generate", "parse"]
+__all__ = [
+    "FAMILIES",
+    "OTHERS",
+    "AnyFamily",
+    "Generator",
+    "Parameter",
+    "drawn",
+    "generate",
+    "get_family",
+    "names",
+    "parse",
+    "write_arrays",
+]
 
 
-def generate(
-    family: AnyFamily | OldCerebras | Training | OrbaxTraining | str, folder: Path, progress: Progress | None = None
-) -> None:
+def generate(family: AnyFamily | Generator | str, folder: Path, progress: Progress | None = None) -> None:
     """Write a model's weights and configuration into ``folder``.
 
     Args:
@@ -40,12 +50,14 @@ def generate(
 
     Raises:
         UsageError: the URI has an unknown family or option.
-        ConvkitError: transformers isn't installed.
+        ConvkitError: transformers isn't installed, or a family of another package can't be used.
     """
     if isinstance(family, str):
         family = parse(family)
-    if isinstance(family, OldCerebras | Training | OrbaxTraining):
+    if isinstance(family, Generator):
         family.write(folder)
+        if not folder.exists():
+            raise ConvkitError(f"{type(family).__name__} wrote nothing", path=folder, remedy="correct its write")
         return
     if parts := family.parts():
         for name, part in parts.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from convkit.errors import UsageError
+from convkit.generate.generator import Generator
 from convkit.generate.sizes import at_least_one
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ _BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class OldCerebras:
-    """The options. Sizes are awkward on purpose, as in all families."""
+class OldCerebras(Generator):
+    """The options."""
 
-    seed: int = 0
     release: Literal["1.7", "1.8", "1.9"] = "1.7"
     heads: int = 6
     kv_heads: int = 2

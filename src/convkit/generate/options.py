@@ -8,11 +8,9 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
-from convkit.errors import UsageError, meant
-from convkit.generate.families import FAMILIES, AnyFamily
-from convkit.generate.old_cerebras import OldCerebras
-from convkit.generate.orbax import OrbaxTraining
-from convkit.generate.training import Training
+from convkit.errors import ConvkitError, UsageError, meant
+from convkit.generate.families import AnyFamily, get_family
+from convkit.generate.generator import Generator
 
 _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
@@ -22,7 +20,7 @@ _PLAIN: dict[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse(uri: str) -> AnyFamily | OldCerebras | Training | OrbaxTraining:
+def parse(uri: str) -> AnyFamily | Generator:
     """The family that a URI names.
 
     >>> parse("generated://llama?kv_heads=3&tied=true").heads
@@ -30,15 +28,13 @@ def parse(uri: str) -> AnyFamily | OldCerebras | Training | OrbaxTraining:
 
     Raises:
         UsageError: an unknown family, option or value; the message lists the known ones.
+        ConvkitError: a family of another package can't be used.
     """
     parts = urlsplit(uri)
-    family = FAMILIES.get(parts.netloc)
-    if family is None or parts.path.strip("/") or parts.fragment:
-        raise UsageError(
-            f"no family is called {(parts.netloc + parts.path)!r}",
-            path=uri,
-            remedy=f"{meant(parts.netloc, FAMILIES)}families: {', '.join(FAMILIES)}; write generated://family?option=value",
-        )
+    try:
+        family = get_family(parts.netloc + parts.path.rstrip("/") + (f"#{parts.fragment}" if parts.fragment else ""))
+    except ConvkitError as error:
+        raise type(error)(error.problem, path=uri, remedy=error.remedy) from error
     hints = get_type_hints(family)
     chosen: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -60,6 +56,8 @@ def _value(uri: str, name: str, kind: Any, text: str) -> Any:
         raise UsageError(f"{name} can't be {text!r}", path=uri, remedy=f"choices: {', '.join(choices)}")
     if name == "shard_size" and not re.fullmatch(r"\d+[KMGT]B", text):
         raise UsageError(f"{name} can't be {text!r}", path=uri, remedy="write 100KB, 5GB")
+    if kind not in _PLAIN:
+        raise ConvkitError(f"{name} is no number, text or choice", path=uri, remedy="correct the family's dataclass")
     convert, what = _PLAIN[kind]
     try:
         return convert(text)

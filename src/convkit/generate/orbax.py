@@ -13,14 +13,14 @@ from typing import Any
 
 from convkit.errors import UsageError
 from convkit.extras import named_extras
+from convkit.generate.generator import Generator
 from convkit.generate.sizes import at_least_one
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrbaxTraining:
-    """The options. Sizes are awkward on purpose, as in all families."""
+class OrbaxTraining(Generator):
+    """The options."""
 
-    seed: int = 0
     layers: int = 3
     inputs: int = 10
     hidden: int = 14

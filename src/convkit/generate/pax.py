@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from convkit.errors import UsageError
-from convkit.generate.training import STEP, Parameter, Training, moments, write
+from convkit.generate.generator import Parameter, write_arrays
+from convkit.generate.training import STEP, Training, moments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +43,8 @@ class Pax(Training):
             raise UsageError(f"head_dim is {self.head_dim}", remedy="rotary positions need it even")
 
     def write(self, folder: Path) -> None:
-        """See :meth:`Training.write`: a step folder, with Pax's metadata."""
-        write("pax", folder, self.leaves(), {"pax_metadata": {"version": 1.1}})
+        """See :meth:`Generator.write`: a step folder, with Pax's metadata."""
+        write_arrays("pax", folder, self.leaves(), {"pax_metadata": {"version": 1.1}})
 
     def parameters(self) -> dict[str, Parameter]:
         """See :meth:`Training.parameters`."""

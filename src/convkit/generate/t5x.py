@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.generate.generator import Parameter, write_arrays
 from convkit.generate.sizes import at_least_one
-from convkit.generate.training import STEP, Parameter, Training, moments, write
+from convkit.generate.training import STEP, Training, moments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,8 @@ class T5X(Training):
         at_least_one(self, "decoder_layers")
 
     def write(self, folder: Path) -> None:
-        """See :meth:`Training.write`."""
-        write("t5x", folder, self.leaves(), {})
+        """See :meth:`Generator.write`."""
+        write_arrays("t5x", folder, self.leaves(), {})
 
     def parameters(self) -> dict[str, Parameter]:
         """See :meth:`Training.parameters`."""

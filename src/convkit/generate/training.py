@@ -5,13 +5,11 @@ They are written by :mod:`convkit.formats`, whose tests compare its output with 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from convkit.generate.generator import Generator, Parameter, drawn
 from convkit.generate.sizes import at_least_one
 
 if TYPE_CHECKING:
@@ -21,20 +19,10 @@ if TYPE_CHECKING:
 STEP, GRADIENT = 7, 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A tensor of a model: bell-shaped around its mean."""
-
-    shape: tuple[int, ...]
-    std: float
-    mean: float = 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
-class Training(ABC):
-    """The options of both. Sizes are awkward on purpose, as in all families."""
+class Training(Generator):
+    """The options of both."""
 
-    seed: int = 0
     #: dtype of the weights; moments are float32
     dtype: Literal["float32", "bfloat16"] = "float32"
     #: whether there is an optimizer state
@@ -58,10 +46,6 @@ class Training(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """The counts, and the moments if there are any, by name."""
 
-    @abstractmethod
-    def write(self, folder: Path) -> None:
-        """Write the checkpoint into a folder, which is made if it doesn't exist."""
-
     def leaves(self) -> dict[str, np.ndarray]:
         """Every array by name."""
         from convkit.checkpoint.tensors import value_dtype
@@ -71,32 +55,7 @@ class Training(ABC):
         return weights | self.state()
 
 
-def drawn(seed: int, key: str, parameter: Parameter) -> np.ndarray:
-    """Weights drawn from a seed and their name."""
-    from convkit.generate.weights import draw
-
-    return (parameter.mean + parameter.std * draw(seed, key, prod(parameter.shape))).reshape(parameter.shape)
-
-
 def moments(seed: int, keys: tuple[str, str], parameter: Parameter) -> dict[str, np.ndarray]:
     """The first and second moments of a parameter's gradient, by name."""
     first, second = (drawn(seed, key, Parameter(parameter.shape, GRADIENT)) for key in keys)
     return {keys[0]: first.astype("float32"), keys[1]: (second**2).astype("float32")}
-
-
-def write(format: str, folder: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write arrays in a format."""
-    from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
-    from convkit.checkpoint.tensors import carrier
-    from convkit.formats import get_format
-
-    leaves = [Leaf(key, TensorSpec(array.shape, array.dtype.name)) for key, array in arrays.items()]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    writer = get_format(format).create(folder, leaves, WriteOptions(metadata=metadata))
-    try:
-        for key, array in arrays.items():
-            writer.write(key, 0, array.reshape(-1).view(carrier(array.dtype.name)))
-            writer.finish(key)
-        writer.commit()
-    finally:
-        writer.close()

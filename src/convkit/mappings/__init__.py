@@ -1,8 +1,8 @@
 """The mappings, one file per model family: declarations only.
 
 A new family is a new module in one of the packages here, with a ``MAPPING``, or with a sequence of them called
-``MAPPINGS``; nothing else changes. Other packages add theirs through the entry point group ``convkit.mappings`` (a
-``Mapping`` each, or a sequence of them). A module here with ``UPGRADES`` says how layouts come from release to release.
+``MAPPINGS``; nothing else changes. Other packages add theirs by entry points (:mod:`.of_packages`). A module here with
+``UPGRADES`` says how layouts come from release to release.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ from collections import abc
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from convkit.config import ConfigTable, Field
+from convkit.config import Classes, ConfigTable, Field
 from convkit.config.classes import Release
 from convkit.errors import ConvkitError, UsageError, meant
 from convkit.mapping import Layout, Mapping, Rescaling, Upgrades, Verbatim, at_release, inverse, split_name
+from convkit.mappings.of_packages import Others, listed, mappings_of_others
+from convkit.plugins import Plugin
 
 __all__ = [
     "all_mappings",
+    "brought",
+    "brought_by",
     "check_release",
     "find_mapping",
     "get_layout",
     "in_todays_words",
     "layouts",
+    "own_mappings",
+    "own_side",
+    "problems",
     "releases_of",
+    "remedy",
     "rescaled",
     "unchanged",
     "upgrade",
@@ -37,31 +44,75 @@ __all__ = [
 
 @cache
 def all_mappings() -> tuple[Mapping, ...]:
-    """Every mapping, in name order.
+    """Every mapping, in name order; those of other packages that can't be used are left out.
+
+    Raises:
+        ConvkitError: a module here can't be imported, or two declare one mapping.
+    """
+    mappings = own_mappings() | {name: mapping for name, (mapping, _) in _others().usable.items()}
+    return tuple(mappings[name] for name in sorted(mappings))
+
+
+def own_mappings() -> dict[str, Mapping]:
+    """The mappings that convkit itself declares, by name.
 
     Raises:
         ConvkitError: a module can't be imported, or two declare one mapping.
     """
     found: dict[str, tuple[Mapping, str]] = {}
-    for where, mapping in _declared():
-        first, there = found.setdefault(mapping.name, (mapping, where))
-        if first is not mapping:  # a module may have imported another's
-            remedy = "remove one of them, or give its layout another name"
-            raise ConvkitError(f"{there} and {where} both declare the mapping {mapping.name}", remedy=remedy)
-    return tuple(found[name][0] for name in sorted(found))
-
-
-def _declared() -> Iterator[tuple[str, Mapping]]:
-    """Every mapping that a module here or an entry point declares, with the name of what declares it."""
     for name, module in _imported():
         for value in (getattr(module, "MAPPING", ()), getattr(module, "MAPPINGS", ())):
-            yield from ((name, mapping) for mapping in _listed(name, value))
-    for entry in entry_points(group="convkit.mappings"):
-        try:
-            value = entry.load()
-        except Exception as error:
-            raise _broken(f"{entry.name} = {entry.value}", error) from error
-        yield from ((entry.value, mapping) for mapping in _listed(entry.value, value))
+            for mapping in listed(name, value):
+                first, there = found.setdefault(mapping.name, (mapping, name))
+                if first is not mapping:  # a module may have imported another's
+                    remedy = "remove one of them, or give its layout another name"
+                    raise ConvkitError(f"{there} and {name} both declare the mapping {mapping.name}", remedy=remedy)
+    return {name: mapping for name, (mapping, _) in found.items()}
+
+
+def own_side(name: str) -> tuple[Layout, Classes]:
+    """A layout of convkit's own, and its config classes: one side of a mapping in another package.
+
+    >>> own_side("hf/llama")[0].config_file
+    'config.json'
+
+    Raises:
+        UsageError: convkit has no such layout.
+    """
+    sides = [
+        (layout, classes)
+        for mapping in own_mappings().values()
+        for layout, classes in ((mapping.left, mapping.config.left), (mapping.right, mapping.config.right))
+    ]
+    found = next(((layout, classes) for layout, classes in sides if layout.name == name), None)
+    if found is None:
+        raise UsageError(f"no layout is called {name!r}", remedy="see convkit list layouts")
+    return found
+
+
+def brought_by(mapping: Mapping) -> Plugin | None:
+    """Who brings a mapping, turned either way; None for convkit's own, and for one that nobody has installed."""
+    usable = _others().usable.values()
+    return next((plugin for one, plugin in usable if mapping in (one, inverse(one))), None)
+
+
+def brought() -> dict[str, Plugin]:
+    """The packages that bring mappings, by the names of these."""
+    return {name: plugin for name, (_, plugin) in _others().usable.items()}
+
+
+def problems() -> tuple[ConvkitError, ...]:
+    """What is wrong with the mappings of other packages that can't be used."""
+    return _others().problems
+
+
+def remedy(text: str) -> str:
+    """A remedy, to which the mappings are added that can't be used: one of them may be what was meant."""
+    return "; ".join([text, *(error.problem for error in problems())])
+
+
+def _others() -> Others:
+    return mappings_of_others(own_mappings())
 
 
 def _imported() -> Iterator[tuple[str, ModuleType]]:
@@ -86,17 +137,9 @@ def _modules(path: list[str], prefix: str) -> Iterator[str]:
             yield from _modules(below, f"{found.name}.")
 
 
-def _listed(where: str, value: Any) -> tuple[Mapping, ...]:
-    mappings = (value,) if isinstance(value, Mapping) else tuple(value) if isinstance(value, list | tuple) else (value,)
-    if other := [one for one in mappings if not isinstance(one, Mapping)]:
-        problem = f"{where} gives a {type(other[0]).__name__} where a mapping is expected"
-        raise ConvkitError(problem, remedy="correct the module, or the entry point convkit.mappings")
-    return mappings
-
-
 def _broken(where: str, error: Exception) -> ConvkitError:
     problem = f"mapping module {where} can't be imported: {type(error).__name__}: {error}"
-    return ConvkitError(problem, remedy="correct it, or remove the package that brings it")
+    return ConvkitError(problem, remedy="correct it")
 
 
 def layouts() -> dict[str, Layout]:
@@ -112,8 +155,8 @@ def get_layout(name: str) -> Layout:
     """
     own, release = split_name(name)
     if own not in layouts():
-        remedy = f"{meant(own, layouts())}layouts: {', '.join(layouts())}"
-        raise UsageError(f"no layout is called {own!r}", remedy=remedy) from None
+        known = remedy(f"{meant(own, layouts())}layouts: {', '.join(layouts())}")
+        raise UsageError(f"no layout is called {own!r}", remedy=known) from None
     layout = layouts()[own]
     if not release:
         return layout
@@ -215,4 +258,5 @@ def find_mapping(source: str, target: str) -> Mapping:
             return mapping
         if (mapping.right.name, mapping.left.name) == (source, target):
             return inverse(mapping)
-    raise UsageError(f"there is no mapping between {source} and {target}", remedy="see convkit list mappings")
+    problem = f"there is no mapping between {source} and {target}"
+    raise UsageError(problem, remedy=remedy("see convkit list mappings"))

@@ -1,5 +1,6 @@
 """Independent forward passes by layout. A new family takes a file and a line here, one of transformers a row
-of a table (:mod:`.hf`).
+of a table (:mod:`.hf`). Other packages add theirs through the entry point group ``convkit.oracles`` (layout -> a
+subclass of :class:`.oracle.Oracle`), whose module is imported when the layout is run.
 
 Nothing below imports the mapping engine: see "What is proved" in the documentation.
 """
@@ -7,10 +8,11 @@ Nothing below imports the mapping engine: see "What is proved" in the documentat
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convkit.errors import UsageError
 from convkit.oracles import hf
+from convkit.plugins import Group, Plugin, installed
 
 if TYPE_CHECKING:
     from convkit.oracles.oracle import Oracle
@@ -63,9 +65,30 @@ _TRAINED = ("bloom", "falcon", "gpt2", "gptj", "gpt-neox", "llama", "mistral", "
 _POLICIES = {f"cerebras/dpo-{family}": f"cerebras/{family}" for family in _TRAINED if f"cerebras/{family}" in _ORACLES}
 
 
+def _fault(plugin: Plugin, found: Any) -> str:
+    """Why an object isn't an oracle of this layout."""
+    from inspect import isabstract
+
+    from convkit.oracles.oracle import Oracle
+
+    if not (isinstance(found, type) and issubclass(found, Oracle)):
+        return f"it is {found!r}, not a subclass of convkit.oracles.oracle.Oracle"
+    if isabstract(found):
+        return f"it lacks {', '.join(sorted(found.__abstractmethods__))}, as oracles of this convkit have"
+    if getattr(found, "layout", None) != plugin.name:
+        return f"it says that its layout is {getattr(found, 'layout', None)}"
+    if plugin.module in {one.module for one in installed("mappings")}:
+        return f"{plugin.module} also declares a mapping, with which an oracle shares no code"
+    return ""
+
+
+#: the oracles of other packages
+OTHERS = Group("oracles", {*_ORACLES, *_POLICIES, *hf.FAMILIES}, _fault)
+
+
 def layouts() -> list[str]:
     """The layouts that can be run."""
-    return sorted({*_ORACLES, *_POLICIES, *hf.FAMILIES})
+    return sorted({*OTHERS.ours, *OTHERS.names()})
 
 
 def get_oracle(layout: str) -> type[Oracle]:
@@ -73,6 +96,7 @@ def get_oracle(layout: str) -> type[Oracle]:
 
     Raises:
         UsageError: the layout has no oracle; the message lists those that do.
+        ConvkitError: it can't be used; the message names the package that brings it.
     """
     if layout in hf.FAMILIES:
         return hf.oracle_of(layout)
@@ -80,7 +104,9 @@ def get_oracle(layout: str) -> type[Oracle]:
         from convkit.oracles.cerebras.dpo import trained
 
         return trained(get_oracle(_POLICIES[layout]), layout)
-    if layout not in _ORACLES:
-        raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(layouts())}")
-    module, name = _ORACLES[layout]
-    return getattr(import_module(module), name)
+    if layout in _ORACLES:
+        module, name = _ORACLES[layout]
+        return getattr(import_module(module), name)
+    if layout in OTHERS.names():
+        return OTHERS.get(layout)
+    raise UsageError(f"no oracle runs layout {layout!r}", remedy=f"layouts: {', '.join(layouts())}")

@@ -5,33 +5,14 @@ The declarations of the mappings say similar things. They aren't used here, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-from convkit.oracles import hf, layouts
+from convkit.oracles import OTHERS, hf, layouts
+from convkit.oracles.framework import Config, Framework
 
-Config = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Framework:
-    """How checkpoints of one framework are recognised and opened.
-
-    Attributes:
-        layout: the layout's name, from the names of the leaves and the config; empty where they don't say it.
-        leaf: how a key ends, in one of these ways, that all its checkpoints have, and no others.
-        config: suffixes of the config beside a checkpoint; empty where checkpoints have none.
-        named_in: the field of the config that names the model.
-        within: how keys of the model begin in a checkpoint that holds more than the model.
-    """
-
-    layout: Callable[[Collection[str], Config], str] = lambda keys, config: ""
-    leaf: tuple[str, ...] = ()
-    config: tuple[str, ...] = ()
-    named_in: str | None = None
-    within: str = ""
-
+if TYPE_CHECKING:
+    from convkit.oracles.oracle import Oracle
 
 #: what only a policy has, within its keys
 _POLICY = "policy_model.model."
@@ -115,16 +96,32 @@ _FRAMEWORKS = {
     "t5x": Framework(),
     "te": Framework(),
 }
-#: where a yaml holds the fields of the model; a JSON config holds nothing else
-MODEL_AT = ("trainer.init.model", "model")
 
 
-def recognise(keys: Collection[str]) -> Framework:
-    """The framework that keys show; transformers, whose configs name the model, where they show none."""
-    known = (framework for framework in _FRAMEWORKS.values() if framework.leaf)
-    return next((one for one in known if any(key.endswith(one.leaf) for key in keys)), _HF)
+def framework_of(layout: str | None, keys: Collection[str]) -> Framework:
+    """The framework of a layout that another package runs; else the one that keys show; transformers, whose configs
+    name the model, where they show none.
+
+    Raises:
+        ConvkitError: the layout's oracle can't be used.
+    """
+    if layout is not None and layout in OTHERS.names():
+        return _of_oracle(layout, OTHERS.get(layout))
+    known = [framework for framework in _FRAMEWORKS.values() if framework.leaf]
+    found = next((one for one in known if any(key.endswith(one.leaf) for key in keys)), None)
+    if found is None and layout is None:
+        others = (_of_oracle(*one) for one in OTHERS.each())
+        found = next((one for one in others if one.leaf and any(key.endswith(one.leaf) for key in keys)), None)
+    return found or _HF
 
 
 def needs_config(layout: str) -> bool:
     """Whether checkpoints of this layout have a config beside them that describes the model."""
+    if layout in OTHERS.names():
+        return bool(_of_oracle(layout, OTHERS.get(layout)).config)
     return bool(_FRAMEWORKS.get(layout.partition("/")[0], _HF).config)
+
+
+def _of_oracle(layout: str, oracle: type[Oracle]) -> Framework:
+    """The framework that an oracle of another package names, or the one of ours that its layout does."""
+    return oracle.framework or _FRAMEWORKS.get(layout.partition("/")[0], _HF)

@@ -19,7 +19,8 @@ from convkit.formats import open_checkpoint
 from convkit.oracles import get_oracle, layouts
 from convkit.oracles.cerebras.releases import as_today, fields_today, split_layout
 from convkit.oracles.devices import check_device
-from convkit.oracles.frameworks import MODEL_AT, Framework, needs_config, recognise
+from convkit.oracles.framework import MODEL_AT, Framework
+from convkit.oracles.frameworks import framework_of, needs_config
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import CPU, ReadTensors, shape_of
 
@@ -123,7 +124,7 @@ def open_model(
             remedy = f"these can be run: {', '.join(layouts())}"
             raise ConvkitError(f"no oracle runs {model.layout}", path=path, remedy=remedy)
         family, fields = get_oracle(model.layout), fields_today(model.fields, release)
-        below = recognise(checkpoint.leaves).within
+        below = framework_of(name, checkpoint.leaves).within
         within = below if any(key.startswith(below) for key in checkpoint.leaves) else ""
         read = ReadTensors(checkpoint, within, without=without, algorithm=algorithm)
         tensors = StageTensors(read, device if family.in_torch else CPU)
@@ -149,12 +150,13 @@ def _described(checkpoint: Checkpoint, path: Path, layout: str | None, config: P
     if layout is not None and not needs_config(layout):
         settings = recorded_settings(path) | (read_model(config)[2] if config else {})
         return _Described(layout, {}, "", settings)
+    framework = framework_of(layout, leaves)
     if config is None and checkpoint.config is not None:
         whole, found = checkpoint.config, path
-        section, fields = model_in(whole) or ("", whole)
+        section, fields = model_in(whole, framework.model_at) or ("", whole)
     else:
-        found = config or beside(path, recognise(leaves))
-        whole, section, fields = read_model(found)
+        found = config or beside(path, framework)
+        whole, section, fields = read_model(found, framework.model_at)
     return _Described(layout or detect_layout(leaves, fields, found), whole, section, fields)
 
 
@@ -189,7 +191,7 @@ def beside(path: Path, framework: Framework) -> Path:
     return found
 
 
-def read_model(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def read_model(path: Path, places: Sequence[str] = MODEL_AT) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """The whole config, the path of the model's section in it, and that section: all of a JSON config.
 
     Raises:
@@ -198,14 +200,14 @@ def read_model(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
     config = read_config(path)
     if path.suffix == ".json":
         return config, "", config
-    if found := model_in(config):
+    if found := model_in(config, places):
         return config, *found
-    raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(MODEL_AT)}")
+    raise ConvkitError("holds no model", path=path, remedy=f"expected it at {' or '.join(places)}")
 
 
-def model_in(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The path of the model's section in a config that has more, and that section; None if there is none."""
-    found = ((place, value_at(config, place)) for place in MODEL_AT)
+def model_in(config: Mapping[str, Any], places: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+    """The path of the model's section in a config, one of ``places``, and that section; None if there is none."""
+    found = ((place, value_at(config, place) if place else config) for place in places)
     return next(((place, model) for place, model in found if isinstance(model, dict)), None)
 
 
@@ -236,7 +238,7 @@ def detect_layout(keys: Collection[str], config: Mapping[str, Any], path: Path) 
     Raises:
         ConvkitError: the config names no model.
     """
-    framework = recognise(keys)
+    framework = framework_of(None, keys)
     if found := framework.layout(keys, config):
         return found
     remedy = "say the layout: --from or --to"

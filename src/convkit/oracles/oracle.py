@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convkit.oracles.devices import CPU, device_of, moved, on
+from convkit.oracles.framework import Framework
 from convkit.oracles.inputs import Input
 from convkit.oracles.parts import Part
 from convkit.oracles.tensors import copy_of, shape_of, window_of
@@ -195,6 +196,8 @@ class Oracle(ABC):
     layout: ClassVar[str]
     #: whether torch runs it, and may run it elsewhere than on the processor
     in_torch: ClassVar[bool] = True
+    #: how its checkpoints are recognised and opened, where that isn't as convkit knows it of the layout's framework
+    framework: ClassVar[Framework | None] = None
 
     #: the config as the framework reads it
     config: dict[str, Any]

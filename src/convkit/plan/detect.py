@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from convkit import formats, mappings
 from convkit.config import ConfigClass
 from convkit.config.classes import every
 from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
-from convkit.formats import get_format
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
 from convkit.mappings import all_mappings, get_layout, in_todays_words, layouts
@@ -84,12 +84,13 @@ def layout_of_config(
     if len(fitting) == 1:
         return fitting[0], f"it names no model, has only fields of {fitting[0].name}, and {to} is asked for"
     problem, remedy = undetected.of_config(config, _model_named(config), layouts(), _in_folders())
-    raise ConvkitError(problem, path=path, remedy=remedy)
+    raise ConvkitError(problem, path=path, remedy=mappings.remedy(remedy))
 
 
 def _in_folders() -> dict[str, list[str]]:
     """The layouts whose parts lie in folders, with the names of these, which their signatures have."""
-    found = {one.name: next(iter(one.signature), {}) for one in layouts().values() if get_format(one.format).components}
+    parted = {name for name, format in formats.every() if format.components}
+    found = {one.name: next(iter(one.signature), {}) for one in layouts().values() if one.format in parted}
     return {name: list(dict.fromkeys(field.partition(".")[0] for field in fields)) for name, fields in found.items()}
 
 
@@ -140,7 +141,7 @@ def _layout_of_keys(source: Source, named: str | None) -> tuple[Layout, str]:
         )
     keys = list(source.checkpoint.leaves)
     problem, remedy = undetected.of_leaves(keys, source.path, source.checkpoint.format)
-    raise ConvkitError(problem, path=source.path, remedy=remedy)
+    raise ConvkitError(problem, path=source.path, remedy=mappings.remedy(remedy))
 
 
 def _has_keys(source: Source, layout: Layout) -> bool:

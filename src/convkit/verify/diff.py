@@ -13,7 +13,7 @@ from typing import Any
 
 from convkit.checkpoint import Checkpoint, Leaf, Opaque, TensorSpec, UnknownObject
 from convkit.checkpoint.progress import Meter, Progress, unmeasured
-from convkit.formats import open_checkpoint
+from convkit.formats import OTHERS, open_checkpoint
 from convkit.verify.blocks import spans
 from convkit.verify.judged import Check
 from convkit.verify.ulps import Tally
@@ -96,6 +96,7 @@ def diff(
         _problems(only_a, only_b, findings.differences),
         measured=measured,
         bound=bound,
+        plugins=[OTHERS.plugin(name) for name in formats.values()],
         details={
             "formats": formats,
             "compared_leaves": findings.compared,

@@ -15,8 +15,10 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
+from convkit.files.packages import packages
 from convkit.files.receipt import receipt_path
 from convkit.files.seal import seal_on
+from convkit.plugins import Plugin
 from convkit.verify.documents import Deviation
 from convkit.verify.verdict import Deviated, Fault, Stage, State, Verdict
 
@@ -53,6 +55,7 @@ class Check:
         in_doubt: Iterable[str] = (),
         stages: Iterable[Stage] = (),
         covered: str = "",
+        plugins: Iterable[Plugin | None] = (),
     ) -> Verdict:
         """Make the verdict on these findings; each planted fault that was missed adds a problem.
 
@@ -69,6 +72,7 @@ class Check:
                 under the stage's name, and so does an error beyond its bound that the stage gives no other word for.
             covered: the part of the model that was asked for, ``layers.0:layers.7``, if it wasn't the whole: the
                 state is at best ``not shown``.
+            plugins: what other packages brought to the check.
         """
         stages, faults = tuple(stages), tuple(faults)
         problems = (*problems, *(line for stage in stages for line in _problems(stage)))
@@ -86,6 +90,7 @@ class Check:
             deviations=tuple(deviations) or UNSET,
             stages=stages or UNSET,
             covered=covered or UNSET,
+            packages=packages(plugins),
             details=details or {},
             problems=(*problems, *in_doubt, *unshown, *self._missed(faults, bound or {})),
             seconds=round(time.monotonic() - self._started, 3),

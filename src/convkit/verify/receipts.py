@@ -29,7 +29,7 @@ from convkit.files.receipt import (
     read_receipt,
     receipt_path,
 )
-from convkit.formats import open_checkpoint
+from convkit.formats import OTHERS, open_checkpoint
 from convkit.verify.configs import other_config
 from convkit.verify.documents import Described, Digested, LeafReceipt, Planned, Receipt, read, read_plan, replace
 from convkit.verify.files import edited_plan, other_sizes, verify_files
@@ -107,6 +107,7 @@ def _verify_leaves(path: Path, document: Mapping[str, Any], progress: Progress |
         measured=measured,
         bound={name: 0 for name in measured if name.endswith("_failing")},
         deviations=named(plan.deviations),
+        plugins=[OTHERS.plugin(receipt.target.format)],
         details=about(receipt),
     )
 

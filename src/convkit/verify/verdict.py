@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
 from convkit.files.document import Document
+from convkit.files.packages import Package
 
 #: ``yes``: nothing is wrong, and every planted fault was caught. ``no``: something is wrong. ``reference in doubt``:
 #: two references of one side disagree, so neither is fit to judge the other side. ``not shown``: nothing was found
@@ -123,6 +124,7 @@ class Verdict(Document, frozen=True, kw_only=True):
     name of its figure in ``measured``. A figure that isn't finite is None. ``faults`` are the planted faults that the
     same check was run against.
     ``stages`` are those of the models that were run, in the order of computation.
+    ``packages`` are those whose formats and oracles the check used, beside convkit's own.
     ``deviations`` are those under which the verdict holds: it says nothing about what they change.
     ``problems`` says why the state isn't ``yes``, one reason per line; it is empty if the state is ``yes``.
     ``passed`` and ``sensitivity`` follow from the rest.
@@ -154,6 +156,10 @@ class Verdict(Document, frozen=True, kw_only=True):
     covered: Annotated[
         str | UnsetType,
         Meta(description="The part of the model that was asked for (--stages); left out where it was the whole."),
+    ] = UNSET
+    packages: Annotated[
+        tuple[Package, ...] | UnsetType,
+        Meta(description="Other packages whose code took part in the check; left out where there are none."),
     ] = UNSET
     details: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

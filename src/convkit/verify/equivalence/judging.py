@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from msgspec import structs
 
+from convkit import formats, oracles
+from convkit.plugins import Plugin
 from convkit.verify.equivalence.agreement import summary
 from convkit.verify.equivalence.beyond import Beyond
 from convkit.verify.equivalence.deviations import measured, not_shown
@@ -41,9 +44,16 @@ def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, Any], held
         covered=walk.covered,
         details={"probe": probe, **_details(sides, record, beyond.notes)},
         deviations=measured(sides.basis, record.figures),
+        plugins=_plugins(sides),
         unshown=unshown,
         in_doubt=held.in_doubt,
     )
+
+
+def _plugins(sides: Sides) -> Iterator[Plugin | None]:
+    """What other packages bring: the sides' formats and oracles."""
+    for side in sides.named.values():
+        yield from (formats.OTHERS.plugin(side.format), oracles.OTHERS.plugin(side.layout))
 
 
 def _problems(sides: Sides, walk: Walk, beyond: Beyond) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
-from convkit.formats import open_checkpoint
+from convkit.formats import OTHERS, open_checkpoint
 from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
 from convkit.verify.judged import Check, named
 from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
@@ -49,12 +49,11 @@ def roundtrip(
         receipt: of the conversion: its digests of the source are compared too, and the complement is used.
         keep: a new folder for the reconverted checkpoint, whose bytes are then compared.
         source_format, target_format: formats that differ from the plan's.
-        faults: whether the same comparison must also find faults planted in small leaves, in memory.
+        faults: whether the comparison must also find faults planted in small leaves, in memory.
         progress: called with the bytes done so far and the bytes in all: written for ``keep``, then compared.
 
-    ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped by name, or left behind
-    by others). ``details`` names the lost ones, and what the source lacked; ``deviations`` those of the
-    plan. Each failing leaf is a problem.
+    ``measured`` counts the leaves of the source: in all, equal, within a bound, lost (dropped, or left behind by
+    others). ``details`` names the lost ones, and what the source lacked. Each failing leaf is a problem.
 
     Raises:
         ConvkitError: the source can't be read, or the plan can't be undone. The target's problems are the verdict's.
@@ -72,12 +71,12 @@ def roundtrip(
                 raise
             return check.judged([str(error)])
         problems: list[str] = []
-        kept = _complement(target, recorded, stack, problems)
-        first, *later = _stages(planned, source, Sides(opened, other, kept), stack, problems)
+        sides = Sides(opened, other, _complement(target, recorded, stack, problems))
+        first, *later = _stages(planned, source, sides, stack, problems)
         claimed = _kept(keep, first, stack, problems, progress) if keep else first.claimed
         advance = _meter([claimed, *(stage.claimed for stage in later)], progress)
-        digests = recorded.source.leaves if recorded else None
-        found = examine(first.plan, first.sides, claimed=claimed, digests=digests, advance=advance)
+        known = recorded.source.leaves if recorded else None
+        found = examine(first.plan, first.sides, claimed=claimed, digests=known, advance=advance)
         planted = _planted(first, found.failing, alone=not later) if faults else []
         planted += [fault for stage in later for fault in _later(stage, problems, advance, faults=faults)]
     return check.judged(
@@ -86,7 +85,8 @@ def roundtrip(
         measured=_measured(found, len(planned.source_leaves)),
         bound={"leaves_failing": 0, "max_ulp": found.bound},
         deviations=named(planned.deviations),
-        details=_details(found, keep) | ({"missing": planned.missing} if planned.missing else {}),
+        details=_details(found, keep, planned),
+        plugins=map(OTHERS.plugin, (opened.format, other.format)),
     )
 
 
@@ -171,11 +171,12 @@ def _measured(found: Findings, leaves: int) -> dict[str, Any]:
     }
 
 
-def _details(found: Findings, keep: Path | None) -> dict[str, Any]:
+def _details(found: Findings, keep: Path | None, plan: Plan) -> dict[str, Any]:
     """The details beside the figures."""
     return {
         "exactness": f"within {found.bound:g} ulp" if found.bound else "bit by bit",
         "digests_compared": found.digests,
         "lost": found.lost,
         "kept": str(keep) if keep else None,
+        **({"missing": plan.missing} if plan.missing else {}),
     }
