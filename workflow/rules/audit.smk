@@ -11,7 +11,7 @@ rule sign:
     benchmark:
         "<benchmarks>/sign.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     resources:
         runtime=60,
     params:
@@ -39,7 +39,7 @@ rule sign_campaign:
     log:
         "<results>/logs/sign.log",
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         results=subpath(output.statement, parent=True),
         settings=json.dumps({name: config[name] for name in DEFAULTS}, indent=1),
@@ -62,7 +62,7 @@ rule audit:
     log:
         "<results>/logs/audit.log",
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         results=subpath(input.statement, parent=True),
         public=[f"--public-key={key}" for key in public_keys()],

@@ -37,6 +37,7 @@ def shipped(path):
 cells = module("cells")
 claims = module("claims")
 origin = claims.origin
+environments = module("environments")
 standing = module("standing")
 killed_runs = module("killed_runs")
 if stale := killed_runs.remove_stale_locks():

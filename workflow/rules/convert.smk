@@ -14,7 +14,7 @@ rule convert:
     wildcard_constraints:
         id=any_of(CONVERSIONS),
     conda:
-        "../../environment.yml"
+        environment("convert")
     threads: config["threads"]
     resources:
         # the plan says what two threads need

@@ -14,7 +14,7 @@ rule equivalence:
     wildcard_constraints:
         id=any_of(checked_by("equivalence")),
     conda:
-        "../../environment.yml"
+        environment("equivalence")
     threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])
     resources:
         mem_mb=equivalence_memory,

@@ -10,7 +10,7 @@ rule fetch:
     wildcard_constraints:
         id=any_of(id for id in ROWS if id not in PASSING),
     conda:
-        "../../environment.yml"
+        environment("fetch")
     resources:
         mem_mb=1000,
         runtime=240,
@@ -49,7 +49,7 @@ rule forget:
     wildcard_constraints:
         id=any_of(PASSING),
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         path=fetched,
     message:

@@ -9,7 +9,7 @@ rule inspect:
     benchmark:
         "<benchmarks>/inspect.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         path=source,
         opening=opening,
@@ -35,7 +35,7 @@ rule plan:
     wildcard_constraints:
         id=any_of(CONVERSIONS),
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         path=source,
         request=plan_request,

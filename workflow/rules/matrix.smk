@@ -11,7 +11,7 @@ rule environment:
     log:
         "<results>/matrix/{column}/logs/environment.log",
     conda:
-        "../../environment.yml"
+        "../envs/all.yaml"
     params:
         folder=subpath(output[0], parent=True),
         script=column_script,
@@ -32,13 +32,14 @@ rule column:
     log:
         "<results>/matrix/{column}/logs/column.log",
     conda:
-        "../../environment.yml"
+        "../envs/all.yaml"
     threads: workflow.cores
     params:
         folder=subpath(input.versions, parent=True),
         settings=lambda wildcards: json.dumps(column_config(wildcards.column)),
         script=column_script,
-        snakefile=workflow.main_snakefile,
+        # this workflow's own, also within another one
+        snakefile=workflow.current_basedir.join("../Snakefile").get_path_or_uri(secret_free=True),
     message:
         "{wildcards.column}: the table"
     shell:
@@ -54,7 +55,7 @@ rule matrix:
     log:
         "<results>/logs/matrix.log",
     conda:
-        "../../environment.yml"
+        "../envs/all.yaml"
     params:
         results=subpath(input.summary, parent=True),
         columns=lambda wildcards: [f"{name}={RESULTS}/matrix/{name}/results" for name in config["matrix"]],

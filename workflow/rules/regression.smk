@@ -8,8 +8,9 @@ rule regression:
         summary="<results>/summary.json",
     log:
         "<results>/logs/regression.log",
+    localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         results=subpath(input.summary, parent=True),
         baselines=config["baselines"],

@@ -13,7 +13,7 @@ rule plan_repair:
     wildcard_constraints:
         id=any_of(REPAIRS),
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         command=repairing,
         runner=runner,
@@ -38,7 +38,7 @@ rule repair:
     wildcard_constraints:
         id=any_of(REPAIRS),
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     resources:
         mem_mb=planned("peak_bytes", atleast=500),
         disk_mb=planned("bytes_written", atleast=50),

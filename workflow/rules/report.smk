@@ -25,8 +25,9 @@ rule report:
         "<results>/logs/report.log",
     benchmark:
         "<results>/benchmarks/report.tsv"
+    localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         results=subpath(output.page, parent=True),
         table=lambda wildcards: config["checkpoints"],
@@ -51,8 +52,9 @@ rule verdict:
         "<results>/benchmarks/verdict.tsv"
     # it may fail, which would keep the jobs of a workflow around this one from being begun
     priority: -1
+    localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     params:
         results=subpath(input.page, parent=True),
         baselines=history(),
@@ -68,3 +70,4 @@ rule reported:
     input:
         documents(),
         "<results>/report.html",
+    localrule: True

@@ -13,7 +13,7 @@ rule roundtrip:
     wildcard_constraints:
         id=any_of(checked_by("roundtrip")),
     conda:
-        "../../environment.yml"
+        "../envs/core.yaml"
     resources:
         mem_mb=planned("peak_bytes", factor=2, atleast=500),
         runtime=minutes,
