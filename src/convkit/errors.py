@@ -37,7 +37,7 @@ _UNSEEN = frozenset(
 
 
 def visible(text: str) -> str:
-    """A text as one line that a terminal shows as it is: names of files, keys and values may hold anything.
+    r"""A text as one line that a terminal shows as it is: names of files, keys and values may hold anything.
 
     >>> visible("a\x1b[2Jb\n\u202ec"), visible("naïve 重み")
     ('a\\x1b[2Jb\\n\\u202ec', 'naïve 重み')

@@ -15,7 +15,6 @@ DISTRIBUTION = "convkit-checkpoints"
 EXTRA_OF = {
     "torch": "torch",
     "transformers": "torch",
-    "safetensors": "torch",
     "jax": "jax",
     "msgpack": "jax",
     "tensorstore": "jax",

@@ -15,7 +15,6 @@ from convkit.config.classes import (
     ClassField,
     ConfigClass,
     Release,
-    free,
 )
 from convkit.config.conversion import Converted
 from convkit.config.rows import (
@@ -80,5 +79,4 @@ __all__ = [
     "Rest",
     "Row",
     "Written",
-    "free",
 ]
