@@ -17,7 +17,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-docs docs schemas lint bench clean
+.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist test-docs docs schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -52,11 +52,20 @@ test-regression: setup
 	SOURCE_DATE_EPOCH=1764000000 .venv/bin/snakemake regression --configfile .test/config_regression/config.yaml
 
 test-slow: setup
-	$(PYTEST) -m "slow and not browser"
+	$(PYTEST) -m "slow and not browser and not dist"
 
 # The page in a real browser, which is CONVKIT_BROWSER or one on the path.
 test-browser: setup
 	$(PYTEST) -m browser tests/test_browser.py
+
+# The wheel is built from the sdist.
+dist: setup
+	rm -rf build dist
+	.venv/bin/python -m build
+
+# What users install: each extra alone, in an environment of its own.
+test-dist: dist
+	$(PYTEST) -n auto -m dist tests/test_distribution.py
 
 docs: setup
 	.venv/bin/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --conf-dir docs . build/docs
@@ -83,6 +92,11 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
+	.venv/bin/actionlint
+	.venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml
 
 bench: setup
 	.venv/bin/python -m benchmarks

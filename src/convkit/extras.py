@@ -15,6 +15,7 @@ DISTRIBUTION = "convkit-checkpoints"
 EXTRA_OF = {
     "torch": "torch",
     "transformers": "torch",
+    "safetensors": "torch",
     "jax": "jax",
     "msgpack": "jax",
     "tensorstore": "jax",

@@ -13,7 +13,7 @@ from typing import Any
 
 from convkit.errors import ConvkitError
 
-__all__ = ["Group", "Plugin", "installed"]
+__all__ = ["KINDS", "Group", "Plugin", "installed", "version_of"]
 
 #: how the names of the entry point groups begin
 _PREFIX = "convkit."
@@ -87,6 +87,16 @@ def installed(kind: str) -> list[Plugin]:
         if one.dist is not None
     )
     return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
+
+
+def version_of(package: str) -> str | None:
+    """The version of a distribution; None where it isn't installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except (PackageNotFoundError, ValueError):  # no distribution has an empty name
+        return None
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,6 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
-from reading import check_that_reading_is_enough
-from staged import (
-    check_that_a_fault_shows_in_its_stage,
-    check_that_faults_show_in_their_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-    check_that_wrong_configs_show_where_said,
-)
 from torch import Tensor
 
 from convkit.oracles import get_oracle
@@ -29,6 +21,14 @@ from convkit.oracles.cerebras.model import CerebrasOracle
 from convkit.oracles.cerebras.t5 import CerebrasT5
 from convkit.oracles.cerebras.vision import CerebrasClip, CerebrasVision
 from convkit.oracles.oracle import Oracle, Trace
+from convkit.testing.reading import check_that_reading_is_enough
+from convkit.testing.stages import (
+    check_that_a_fault_shows_in_its_stage,
+    check_that_faults_show_in_their_stage,
+    check_that_roles_are_read_where_said,
+    check_that_stages_are_the_run,
+    check_that_wrong_configs_show_where_said,
+)
 
 pytestmark = pytest.mark.golden
 

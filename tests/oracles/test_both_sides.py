@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from goldens import golden_dir
-from staged import compared
 from test_against_recorded import tensors
 
 from convkit.oracles import get_oracle
@@ -17,6 +16,7 @@ from convkit.oracles.cerebras.decoder import CerebrasDecoder, CerebrasParallelDe
 from convkit.oracles.cerebras.model import CerebrasOracle
 from convkit.oracles.cerebras.vision import CerebrasClip, CerebrasVision
 from convkit.oracles.oracle import Oracle
+from convkit.testing.stages import compared
 from convkit.verify.equivalence.agreement import Gap, measure
 from convkit.verify.equivalence.probe import make_probe
 

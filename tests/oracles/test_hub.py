@@ -14,11 +14,6 @@ import numpy as np
 import pytest
 import torch
 from goldens import golden_dir
-from staged import (
-    check_that_a_fault_shows_in_its_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-)
 from torch import Tensor
 
 from convkit.errors import ConvkitError
@@ -26,6 +21,11 @@ from convkit.generate.weights import fill
 from convkit.oracles import get_oracle
 from convkit.oracles.opening import detect_layout
 from convkit.oracles.oracle import Oracle
+from convkit.testing.stages import (
+    check_that_a_fault_shows_in_its_stage,
+    check_that_roles_are_read_where_said,
+    check_that_stages_are_the_run,
+)
 
 torch.set_num_threads(1)
 #: agreeing float32 runs differ by less than 1e-6

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from staged import check_stages, compared
 
 from convkit.cli import main
 from convkit.errors import ConvkitError
@@ -20,6 +19,7 @@ from convkit.oracles import get_oracle
 from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle
 from convkit.plan import make_plan, open_source
+from convkit.testing.stages import check_stages, compared
 from convkit.verify.equivalence.check import equivalence
 
 SMALL = "layers=2&heads=4&hidden=24&kv_heads=2&intermediate=14&vocab=29&positions=40&vision=16&image=22"

@@ -12,7 +12,6 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import load_file, save_file
-from staged import check_stages
 
 from convkit.errors import ConvkitError
 from convkit.execute import convert
@@ -21,6 +20,7 @@ from convkit.oracles import get_oracle
 from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle
 from convkit.plan import make_plan, open_source
+from convkit.testing.stages import check_stages
 from convkit.verify.equivalence.check import equivalence
 
 LAYOUTS = ("hf/mllama", "cerebras/mllama")

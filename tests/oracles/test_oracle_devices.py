@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from paired_models import bert, gpt2, llama
-from staged import InMemory
 from test_against_recorded import OPTIONS, Recorded, hf_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -21,6 +20,7 @@ from convkit.oracles.cerebras.encoder import CerebrasBert
 from convkit.oracles.opening import open_model
 from convkit.oracles.oracle import Oracle, Trace
 from convkit.oracles.stage_tensors import StageTensors
+from convkit.testing.stages import InMemory
 from convkit.verify.equivalence import equivalence
 from convkit.verify.equivalence.probe import make_probe
 

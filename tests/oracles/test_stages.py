@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from paired_models import bert, gpt2, llama
-from reading import check_that_reading_is_enough
-from staged import (
+
+from convkit.oracles import get_oracle
+from convkit.oracles.oracle import Oracle
+from convkit.testing.reading import check_that_reading_is_enough
+from convkit.testing.stages import (
     Inputs,
     check_that_a_fault_shows_in_its_stage,
     check_that_roles_are_read_where_said,
     check_that_stages_are_the_run,
 )
-
-from convkit.oracles import get_oracle
-from convkit.oracles.oracle import Oracle
 from convkit.verify.equivalence.probe import make_probe
 
 torch.set_num_threads(1)

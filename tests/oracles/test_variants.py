@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from paired_models import Pair, bert, gpt2, llama
-from staged import apart, edited
 from torch import Tensor
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.oracles import get_oracle, layouts
 from convkit.oracles.oracle import Oracle, Trace
+from convkit.testing.stages import apart, edited
 from convkit.verify.equivalence.probe import make_probe
 
 torch.set_num_threads(1)

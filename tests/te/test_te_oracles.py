@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import carried, plan_of
-from reading import check_that_reading_is_enough
-from staged import (
-    InMemory,
-    check_that_a_fault_shows_in_its_stage,
-    check_that_roles_are_read_where_said,
-    check_that_stages_are_the_run,
-    compared,
-)
 from te_runs import Arrays, forward, genuine, unpacked
 
 from convkit.mappings import find_mapping
 from convkit.oracles import get_oracle
 from convkit.oracles.oracle import Oracle
 from convkit.oracles.windows import Slice
+from convkit.testing.reading import check_that_reading_is_enough
+from convkit.testing.stages import (
+    InMemory,
+    check_that_a_fault_shows_in_its_stage,
+    check_that_roles_are_read_where_said,
+    check_that_stages_are_the_run,
+    compared,
+)
 from convkit.verify.equivalence.casts import Rounded
 
 pytestmark = pytest.mark.golden

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from engine.memory import assert_same, carried, plan_of
-from staged import compared
 from te_runs import Arrays, arrays, genuine, recorded
 from te_runs import write_leaf as write
 from test_te_oracles import CLOSE, model
@@ -20,6 +19,7 @@ from convkit.errors import ConvkitError
 from convkit.files.receipt import read_receipt
 from convkit.mapping import inverse
 from convkit.mappings import find_mapping
+from convkit.testing.stages import compared
 from convkit.verify.roundtrip.check import roundtrip
 
 pytestmark = pytest.mark.golden

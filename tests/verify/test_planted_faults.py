@@ -13,12 +13,12 @@ import torch
 import yaml
 from goldens import golden_dir
 from safetensors.torch import save_file
-from staged import compared, edited
 from torch import Tensor
 
 from convkit.oracles import get_oracle
 from convkit.oracles.hf import FAMILIES
 from convkit.oracles.hf.model import HfDecoder
+from convkit.testing.stages import compared, edited
 from convkit.verify.equivalence.amplify import gains, left_weak
 from convkit.verify.equivalence.check import equivalence
 from convkit.verify.equivalence.measured import BOUND

@@ -21,6 +21,7 @@ from convkit.checkpoint.digests import digest_value
 from convkit.errors import ConvkitError
 from convkit.files.receipt import side_of
 from convkit.files.written import called_today
+from convkit.plugins import version_of
 
 #: most leaves and files that are named one by one
 _NAMED = 20
@@ -66,6 +67,24 @@ def claimed_in(path: Path, keys: Sequence[PublicKey]) -> Claimed:
     if found is None:
         raise ConvkitError("has no provenance", path=path, remedy="convkit audit verify says what is wrong")
     return Claimed(found)
+
+
+def other_versions(receipt: Mapping[str, Any]) -> list[str]:
+    """The packages that took part, beside convkit, and are of another version here: what was, and what is.
+
+    Raises:
+        ConvkitError: one isn't installed.
+    """
+    found = []
+    for package in objects_in(receipt, "packages"):
+        name, version = str(package.get("name")), str(package.get("version"))
+        here = version_of(name)
+        if here is None:
+            problem = f"was made with the code of {name} {version}, which isn't installed"
+            raise ConvkitError(problem, remedy=f"pip install '{name}=={version}'")
+        if here != version:
+            found.append(f"was made with {name} {version}, here is {here}")
+    return found
 
 
 def same_plan(digest: str, recorded: Mapping[str, Any], made: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 from convkit.audit.dsse import STATEMENT, Line
 from convkit.audit.evidence import Evidence, Source, needed_checks
 from convkit.audit.files import directory_digest
+from convkit.audit.inside import objects_in
 from convkit.files.receipt import CONVERSION, REPAIR
 from convkit.version import DIRTY
 
@@ -54,6 +55,7 @@ def provenance(evidence: Evidence, digests: Mapping[str, str], source: Source) -
         "variant": plan.get("variant", {}),
         "threads": receipt.get("threads"),
     }
+    versions = {"convkit": receipt["convkit"], **receipt.get("versions", {}), **_packages(receipt)}
     predicate = {
         "buildDefinition": {
             "buildType": _BUILD,
@@ -62,7 +64,7 @@ def provenance(evidence: Evidence, digests: Mapping[str, str], source: Source) -
             "resolvedDependencies": [*_of_source(source), *_of_convkit(receipt), _of_plan(receipt)],
         },
         "runDetails": {
-            "builder": {"id": _BUILDER, "version": {"convkit": receipt["convkit"], **receipt.get("versions", {})}},
+            "builder": {"id": _BUILDER, "version": versions},
             "metadata": _metadata(receipt),
             "byproducts": [_named(evidence.receipt.path.name, evidence.receipt.sha256)],
         },
@@ -155,6 +157,11 @@ def _external(receipt: Mapping[str, Any]) -> dict[str, Any]:
         asked |= {"source": _side(receipt["source"]), "target": _side(receipt["target"])}
         asked |= {"request": plan.get("request")}
     return {name: value for name, value in asked.items() if value is not None}
+
+
+def _packages(receipt: Mapping[str, Any]) -> dict[str, str]:
+    """The versions of other packages whose code took part."""
+    return {str(one.get("name")): str(one.get("version")) for one in objects_in(receipt, "packages")}
 
 
 def _side(side: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,8 +162,12 @@ class Checkpoint(Tensors):
         """
         return {}
 
-    def check_sums(self, threads: int = 1) -> None:
+    def check_sums(self, threads: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """Read all bytes whose checksums the format itself stores, and compare them.
+
+        Args:
+            threads: that read at a time.
+            share: ``(first, step)``: of the checksums only each ``step``-th, from the ``first`` on.
 
         Raises:
             ConvkitError: one differs; names the file and the record.

@@ -131,9 +131,9 @@ class Overlay(Checkpoint):
         """See :meth:`Tensors.granularity`."""
         return 1 if key in self._changed else self._checkpoint.granularity(key)
 
-    def check_sums(self, threads: int = 1) -> None:
+    def check_sums(self, threads: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """Those of the checkpoint below."""
-        self._checkpoint.check_sums(threads)
+        self._checkpoint.check_sums(threads, share)
 
     def files(self) -> list[Path]:
         """The files of the checkpoint below."""

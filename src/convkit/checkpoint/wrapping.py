@@ -100,9 +100,9 @@ class Unwrapped(Renamed, Checkpoint):
         """See :meth:`Checkpoint.leaf_bytes`."""
         return self._checkpoint.leaf_bytes()
 
-    def check_sums(self, threads: int = 1) -> None:
+    def check_sums(self, threads: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """See :meth:`Checkpoint.check_sums`."""
-        self._checkpoint.check_sums(threads)
+        self._checkpoint.check_sums(threads, share)
 
     def close(self) -> None:
         """Close the checkpoint below."""

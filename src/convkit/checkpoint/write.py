@@ -33,6 +33,9 @@ class WriteOptions:
     ocdbt: bool = True
     #: the model's config, for a format where :attr:`Format.holds_config` is true
     config: Mapping[str, Any] | None = None
+    #: whether processes on several machines fill the output: one lays it out, without taking its room on the disk, and
+    #: the others (``resume=True``) never lay it out again
+    in_parts: bool = False
 
 
 class Writer(ABC):
@@ -41,7 +44,14 @@ class Writer(ABC):
     It writes below the staging path that it was given and nowhere else; the shell (:mod:`convkit.execute.publish`)
     publishes under the final name. After ``kill -9`` a writer that is opened again with ``resume=True`` on the same
     staging path still holds every leaf for which :meth:`finish` had returned.
+
+    Where it says so (:attr:`shared`), several processes may fill the output at the same time, each with a writer of its
+    own, opened with ``resume=True`` once one of them has laid it out (``WriteOptions.in_parts``). Each writes other
+    ranges of the leaves, or the same bytes. One of them finishes the leaves that several wrote, and commits.
     """
+
+    #: whether several processes may fill the output at the same time
+    shared: bool = False
 
     def granularity(self, key: str) -> int:
         """The number of elements in whose multiples every write starts and, except a leaf's last, ends.
@@ -57,6 +67,17 @@ class Writer(ABC):
     @abstractmethod
     def finish(self, key: str) -> None:
         """Mark the leaf as written, and make it survive the death of this process."""
+
+    def settle(self, key: str) -> None:
+        """Make what was written of a leaf so far survive the death of this process, though more is to come.
+
+        Only of a :attr:`shared` output.
+        """
+        raise NotImplementedError
+
+    def sync(self) -> None:
+        """Make what this process has written survive the death of this machine; only of a :attr:`shared` output."""
+        raise NotImplementedError
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
         """Copy a whole leaf from its files (:meth:`Tensors.leaf_files`), instead of :meth:`write` and :meth:`finish`.

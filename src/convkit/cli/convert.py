@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from convkit.cli.output import emit, few_of, note, parse_size, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.stage import stage
 from convkit.errors import UsageError
-from convkit.execute import convert
+from convkit.execute import Part, convert, finish, make_part
 from convkit.files.receipt import receipt_path
 from convkit.plan import Plan, Source
 from convkit.report.text import deviation, size
@@ -29,6 +30,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
     writing_options(parser)
+    parts_options(parser)
 
 
 def writing_options(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +40,34 @@ def writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
 
 
+def parts_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of an output that is made in parts."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--part",
+        metavar="I/N",
+        type=a_part,
+        help="make part I of N, here or on any machine that shares the disk of DST; 0/N only begins, in place of "
+        "what another plan has begun",
+    )
+    which.add_argument("--finish", action="store_true", help="check what all parts have made, and give DST its name")
+
+
+def a_part(text: str) -> Part:
+    """The type of ``--part``."""
+    try:
+        return Part.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def run(args: argparse.Namespace) -> int:
-    """Convert, and print a summary."""
+    """Convert, or make a part, and print a summary."""
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads {args.threads}", remedy="at least 1")
     if (request := migrate.asked_for(args)) is not None:
+        if args.part or args.finish:
+            raise UsageError("a migration isn't made in parts", remedy="leave --part and --finish out")
         return migrate.convert(args, request)
     with stage("reading"):
         source = opened(args)
@@ -50,13 +75,40 @@ def run(args: argparse.Namespace) -> int:
         with stage("planning"):
             plan = planned(args, source)
         with stage("converting"):
-            receipt = converted(args, source, plan)
+            if args.part:
+                return made(args, source, plan)
+            receipt = converted(args, source, plan, work=finish if args.finish else convert)
     print_summary(args, receipt, source.config_path)
     return 0
 
 
+def made(args: argparse.Namespace, source: Source, plan: Plan) -> int:
+    """Make a part, and print what it is."""
+    document = converted(args, source, plan, work=make_part, part=args.part)
+    if args.json:
+        emit(document)
+        return 0
+    for warning in document["warnings"]:
+        note(f"warning: {warning}")
+    if not args.part.number:
+        say(f"{args.target}: begun, to be made in {args.part.count} parts")
+        return 0
+    part, resumed = document["made"], ", resumed" if document["made"]["resumed"] else ""
+    say(
+        f"{args.target}: part {args.part}: {size(part['bytes_made'])} made, {size(part['bytes_digested'])} digested "
+        f"in {part['seconds']:.1f} s{resumed}; the last step is --finish"
+    )
+    return 0
+
+
 def converted(
-    args: argparse.Namespace, source: Source, plan: Plan, options: WriteOptions | None = None, **more: Any
+    args: argparse.Namespace,
+    source: Source,
+    plan: Plan,
+    options: WriteOptions | None = None,
+    *,
+    work: Callable[..., dict[str, Any]] = convert,
+    **more: Any,
 ) -> dict[str, Any]:
     """Carry out a plan, and return the receipt.
 
@@ -65,10 +117,11 @@ def converted(
         source: the opened source.
         plan: of its conversion.
         options: of the output's format; None makes them of the arguments.
-        more: what :func:`convkit.execute.convert` may be told beside that.
+        work: what carries it out: :func:`convkit.execute.convert`, or what makes or finishes its parts.
+        more: what that may be told beside.
     """
     with progress(f"{args.source} -> {args.target}") as advance:
-        return convert(
+        return work(
             source,
             plan,
             args.target,

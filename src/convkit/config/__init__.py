@@ -15,6 +15,7 @@ from convkit.config.classes import (
     ClassField,
     ConfigClass,
     Release,
+    free,
 )
 from convkit.config.conversion import Converted
 from convkit.config.rows import (
@@ -79,4 +80,5 @@ __all__ = [
     "Rest",
     "Row",
     "Written",
+    "free",
 ]

@@ -16,22 +16,20 @@ source leaves of one step where they are decoded. A plan predicts it (:mod:`conv
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convkit.checkpoint import Checkpoint, Tensors, Writer
-from convkit.checkpoint.digests import BlockDigests, combine, digest_array, digest_leaf
+from convkit.checkpoint.digests import combine, digest_array, digest_leaf
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
-from convkit.execute.gather import Gather
 from convkit.execute.job import Held, Job
+from convkit.execute.making import anonymous_bytes, make_range, ranges_of
 from convkit.execute.origins import Origins
-from convkit.execute.runs import Range, cut, slabs
+from convkit.execute.runs import Range
 from convkit.files.staging import StaleError
 from convkit.mapping.ops import Overflow
 
@@ -93,8 +91,7 @@ class Carrier:
         ranges: list[Range] = []
         for job in self._left_to_make(jobs):
             writer = writers[job.role]
-            whole = job.files() is not None
-            mine = [Range(job, 0, job.spec.size)] if whole else list(cut(job, writer.granularity(job.key)))
+            mine = ranges_of(job, writer)
             job.open_runs = len(mine)
             job.held = Held() if len(mine) > 1 else None
             ranges += mine
@@ -118,7 +115,7 @@ class Carrier:
         """Digest the leaves that a killed run had made, as they lie in the output now.
 
         Raises:
-            StaleError: one isn't as the journal has it.
+            StaleError: some aren't as the journal has them.
         """
 
         def differs(key: str) -> bool:
@@ -129,18 +126,20 @@ class Carrier:
 
         keys = self.taken_over.get(role, [])
         with workers(self.threads, sum(made.spec(key).nbytes for key in keys)) as pool:
-            for key, different in zip(keys, pool.map(differs, keys), strict=True):
-                if different:
-                    raise StaleError(f"{key}: what a killed run had written has changed since")
+            changed = [key for key, different in zip(keys, pool.map(differs, keys), strict=True) if different]
+        if changed:
+            more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+            raise StaleError(
+                f"{changed[0]}{more}: what a killed run had written has changed since",
+                [f"{role}:{key}" for key in changed],
+            )
 
     def _left_to_make(self, jobs: Sequence[Job]) -> list[Job]:
         """Take over what the journal has, if it was made of the source as it is now; return the other jobs."""
         found = [(job, self.journal.finished.get(_journal_key(job))) for job in jobs]
         taken = [(job, entry) for job, entry in found if entry is not None]
         with workers(self.threads, sum(job.spec.nbytes for job, _ in taken)) as pool:
-            for (job, entry), sources in zip(
-                taken, pool.map(lambda each: self.origins.of(each[0]), taken), strict=True
-            ):
+            for (job, entry), sources in zip(taken, pool.map(self._sources_now, taken), strict=True):
                 if entry.get("sources") != sources:
                     raise StaleError(f"{job.key}: a killed run had made it of another source")
                 self._check_overflow(job.key, job.spec.dtype, Overflow(*entry.get("overflow", ())))
@@ -149,30 +148,30 @@ class Carrier:
         self._advance(sum(job.spec.nbytes for job, _ in taken))
         return [job for job, entry in found if entry is None]
 
+    def _sources_now(self, taken: tuple[Job, dict[str, Any]]) -> dict[str, str] | None:
+        """The digests of what a leaf that was taken over is made of; None where the journal has none of them, because
+        all of the source was compared otherwise.
+        """
+        job, entry = taken
+        if "sources" in entry:
+            return self.origins.of(job)
+        if job.digest_of is not None:
+            self.origins.note(self.source, job.digest_of, entry["digest"])
+        return None
+
     def _work(self, part: Range, writer: Writer) -> None:
         job = part.job
-        digests = BlockDigests(self.algorithm)
         rearranged = job.reader is self.source and job.digest_of is None
-        gather = Gather(job, self._digest_whole if rearranged else None, until=part.stop)
-        files = job.files()
-        copied = files is not None and writer.copy_leaf(job.key, files)
-        grain = 1 if copied else writer.granularity(job.key)
-        for start, stop in slabs(part, grain, gather.crosswise):
-            data = gather(start, stop)
-            if data.size:
-                digests.update(data)
-                if not copied:
-                    writer.write(job.key, start, data)
-            self._advance((stop - start) * job.spec.itemsize)
+        made = make_range(part, writer, self.algorithm, self._advance, self._digest_whole if rearranged else None)
         with self._lock:
-            job.blocks[part.start] = digests.blocks()
+            job.blocks[part.start] = made.blocks
             job.open_runs -= 1
-            job.overflow += gather.overflow
+            job.overflow += made.overflow
             last = job.open_runs == 0
         if last:
             job.held = None
             self._check_overflow(job.key, job.spec.dtype, job.overflow)
-            if not copied:
+            if not made.copied:
                 writer.finish(job.key)
             digest = combine(self.algorithm, (block for start in sorted(job.blocks) for block in job.blocks[start]))
             if job.digest_of is not None:
@@ -186,7 +185,7 @@ class Carrier:
                 lost = [job.overflow.count, job.overflow.largest]
                 entry = {"key": _journal_key(job), "digest": digest, "sources": sources}
                 self.journal.record(entry | ({"overflow": lost} if job.overflow.count else {}))
-                self.peak = max(self.peak, _anonymous_bytes())
+                self.peak = max(self.peak, anonymous_bytes())
 
     def _check_overflow(self, key: str, dtype: str, lost: Overflow) -> None:
         """Note what a cast made of values that the dtype can't hold.
@@ -210,12 +209,3 @@ class Carrier:
 
 def _journal_key(job: Job) -> str:
     return f"{job.role}:{job.key}"
-
-
-def _anonymous_bytes() -> int:
-    """The current anonymous memory of this process (Linux; 0 elsewhere): pages that are there and of no file."""
-    try:
-        there, of_files = Path("/proc/self/statm").read_bytes().split()[1:3]
-    except OSError:
-        return 0
-    return (int(there) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")

@@ -15,19 +15,28 @@ from msgspec import UNSET
 
 from convkit import formats
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
-from convkit.checkpoint.digests import digest_file, digest_value
+from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
 from convkit.errors import ConvkitError
 from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
-from convkit.execute.places import Work
+from convkit.execute.laid_out import identity_of, target_options, work_of, written_leaves
 from convkit.execute.publish import Output, publishing
 from convkit.files.config_file import write_config
+from convkit.files.finishing import Joined
 from convkit.files.neighbours import companions_path
 from convkit.files.packages import packages
-from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, json_value, same_files
-from convkit.files.receipt_json import ConversionComplement, ConversionReceipt, ConvertedSide, FileEntry, LeafDigest
+from convkit.files.receipt import COMPLEMENT_FORMAT, complement_path, json_value, same_files
+from convkit.files.receipt_json import (
+    ConversionComplement,
+    ConversionReceipt,
+    ConvertedSide,
+    FileEntry,
+    InParts,
+    LeafDigest,
+    MadePart,
+)
 from convkit.files.staging import StaleError
 from convkit.files.unchanged import identities
 from convkit.files.written import Digesting, Span
@@ -68,19 +77,8 @@ def convert(
     check_name(target, plan.target_format)
     source = replace(source, checkpoint=plan.wrapping.off(source.checkpoint))
     files = source.checkpoint.files()
-    identity = _identity(source, plan, options, digest) | ({"config": config_name} if config_name else {})
-    nested = any(file.parent != source.path for file in files)
-    reads = [*files, *source.companions.values(), *([source.config_path] if source.config_path else [])]
-    work = Work(
-        CONVERSION,
-        source.path,
-        target,
-        overwrite=overwrite,
-        below_source=not nested,
-        into_empty=into_empty,
-        reads=reads,
-        watch=source.watch,
-    )
+    identity = identity_of(source, plan, options, digest, config_name) | {"source": identities(files)}
+    work = work_of(source, target, overwrite=overwrite, into_empty=into_empty)
     with publishing(work, identity) as output:
 
         def run() -> dict[str, Any]:
@@ -92,23 +90,9 @@ def convert(
                 progress=progress,
                 allow_overflow=any(stage.allow_overflow for stage in plan.stages),
             )
-            return _Conversion(source, plan, output, carrier, options, config_name=config_name).run()
+            return Conversion(source, plan, output, carrier, options, config_name=config_name).run()
 
         return output.attempt(run)
-
-
-def _identity(source: Source, plan: Plan, options: WriteOptions, digest: str) -> dict[str, Any]:
-    """What a run must have in common with a killed one to resume it; of tensors the journal has digests."""
-    checkpoint = source.checkpoint
-    values = {key: json_value(leaf.value) for key, leaf in checkpoint.leaves.items() if leaf.spec is None}
-    return {
-        "plan": plan.digest,
-        "source": identities(checkpoint.files()),
-        "values": digest_value("sha256", [values, checkpoint.metadata, options.metadata]),
-        "companions": [[name, digest_file("sha256", path)] for name, path in source.companions.items()],
-        "options": [options.shard_size, options.indexed, sorted(options.chunks.items()), options.compressor],
-        "digest": digest,
-    }
 
 
 def opened_earlier(source: Source, plan: Plan, stack: ExitStack) -> Checkpoint | None:
@@ -132,7 +116,7 @@ def digest_values(carrier: Carrier, source: Source, plan: Plan) -> None:
                 digests[role][key] = digests[role][leaf.same_as]
 
 
-class _Conversion:
+class Conversion:
     """One plan over one staged output."""
 
     def __init__(
@@ -144,6 +128,7 @@ class _Conversion:
         options: WriteOptions,
         *,
         config_name: str | None,
+        parts: Joined | None = None,
     ) -> None:
         self.source = source
         self.plan = plan
@@ -151,19 +136,28 @@ class _Conversion:
         self.carrier = carrier
         self.options = options
         self.config_name = config_name
+        self.parts = parts
         self.writers: dict[str, Writer] = {}
         self.stack = ExitStack()
 
     def run(self) -> dict[str, Any]:
+        """Carry it out, and return the receipt; what parts have made is taken over."""
         output, plan = self.output, self.plan
         with self.stack:
             earlier = opened_earlier(self.source, plan, self.stack)
             links = links_of(plan, self.source.checkpoint, earlier)
-            self.source.checkpoint.check_sums(self.carrier.threads)
+            if self.parts:
+                self._take_over(self.parts)
+            else:
+                self.source.checkpoint.check_sums(self.carrier.threads)
             kept = complement_of(links, plan.before, earlier)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
-            written = self._written_leaves()
-            self._open_writer("target", output.main, written, plan.target_format, self._continued())
+            written = written_leaves(plan)
+            options = target_options(self.source, plan, self.options)
+            self._open_writer("target", output.main, written, plan.target_format, options)
+            for key in self.parts.several if self.parts else ():
+                if f"target:{key}" in output.staging.finished:
+                    self.writers["target"].finish(key)
             self._write_beside(self.writers["target"].beside())
             self._claim_side_files()
             if kept.jobs:
@@ -180,15 +174,16 @@ class _Conversion:
         self._write_side_files()
         files, digesting = self._look_back()
         said = self._said([*plan.warnings, *self.source.warnings, *unforeseen, *overflowed], files)
-        return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, **said)
+        resumed = self.parts.resumed if self.parts else None
+        return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, resumed=resumed, **said)
+
+    def _take_over(self, parts: Joined) -> None:
+        """Take over the digests of the source that parts have made, and their peaks of memory."""
+        for key, digest in parts.sources.items():
+            self.carrier.origins.note(self.source.checkpoint, key, digest)
+        self.carrier.peak = max(said["peak_anonymous_bytes"] for said in parts.ended)
 
     # --- what has to be written ----------------------------------------------------------------------
-
-    def _written_leaves(self) -> dict[str, Leaf]:
-        """Target leaves; in a format without ties, tied leaves are written in full."""
-        if get_format(self.plan.target_format).ties:
-            return self.plan.target_leaves
-        return {key: replace(leaf, same_as=None) for key, leaf in self.plan.target_leaves.items()}
 
     def _open_writer(
         self, role: str, path: Path, leaves: dict[str, Leaf], format: str, options: WriteOptions = _PLAIN
@@ -201,13 +196,6 @@ class _Conversion:
                 raise StaleError(f"what a killed run had written {error.problem}") from None
             raise
         self.stack.callback(self.writers[role].close)
-
-    def _continued(self) -> WriteOptions:
-        """The options, with the config and the source's metadata that the target's format takes over."""
-        target, leaves = get_format(self.plan.target_format), list(self.plan.target_leaves.values())
-        carried = target.carried_over(self.source.checkpoint.metadata, self.plan.moved(), leaves)
-        config = (self.plan.target_config or None) if target.holds_config else None
-        return replace(self.options, metadata={**carried, **self.options.metadata}, config=config)
 
     # --- what lies beside ----------------------------------------------------------------------------
 
@@ -302,18 +290,21 @@ class _Conversion:
                 values={key: json_value(value) for key, value in plan.values_left_behind().items()},
                 tensors={key: LeafDigest(digest) for key, digest in digests["complement"].items()},
             ),
-            "packages": packages(_plugins(plan)),
+            "packages": packages(plugins_of(plan)),
             "before": [one.plan for one in plan.before] or UNSET,
             "versions": {"python": platform.python_version(), "numpy": _numpy_version()},
             "threads": self.carrier.threads,
             "bytes_read": plan.bytes_read(),
             "bytes_written": plan.bytes_written(),
             "peak_anonymous_bytes": self.carrier.peak,
+            "in_parts": InParts(identity=self.parts.identity, made=[MadePart(**said) for said in self.parts.ended])
+            if self.parts
+            else UNSET,
             "warnings": warnings,
         }
 
 
-def _plugins(plan: Plan) -> Iterator[Plugin | None]:
+def plugins_of(plan: Plan) -> Iterator[Plugin | None]:
     """What other packages bring to a conversion."""
     yield from (brought_by(stage.mapping) for stage in plan.stages if isinstance(stage.mapping, Mapping))
     yield from (formats.OTHERS.plugin(name) for name in (plan.source_format, plan.target_format))

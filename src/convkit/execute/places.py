@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
+from convkit.files.shared import refuse_in_parts
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.unchanged import Watch
 from convkit.plan.source import companion_names
@@ -29,6 +30,7 @@ class Work:
         only_own: replace nothing that convkit didn't write; else a file, or an empty folder, may be anybody's.
         reads: files that the work reads, which are never replaced.
         watch: the files that are read: nothing is published if one of them has changed.
+        in_parts: whether the target is made in parts, here and elsewhere.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Work:
     only_own: bool = False
     reads: Sequence[Path] = ()
     watch: Watch | None = None
+    in_parts: bool = False
 
 
 class Places:
@@ -64,6 +67,8 @@ class Places:
             UsageError: something is there that may not be replaced.
         """
         self._refuse_target()
+        if not self.work.in_parts:
+            refuse_in_parts(self.target)
         companions = companions_path(self.target)
         void = [] if self.target.exists() else said_of(self.target)  # of a target that isn't there: nobody misses it
         for path in (*self._always(), *self.stale()):

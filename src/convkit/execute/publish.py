@@ -73,22 +73,15 @@ class Output:
         Raises:
             ConvkitError: the disk is too small.
         """
-        if self.staging.resumed:
-            return
-        free = shutil.disk_usage(self.staging.folder).free
-        if nbytes > free:
-            raise ConvkitError(
-                f"needs {nbytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
-                path=self.target,
-                remedy="free space, or name a target elsewhere",
-            )
+        if not self.staging.resumed:
+            check_room(self.staging.folder, nbytes, self.target)
 
     def attempt(self, work: Callable[[], _T]) -> _T:
         """Do the work, and once more from the start if what a killed run left turns out to be of no use."""
         try:
             return work()
         except StaleError as stale:
-            self.staging.restart(str(stale))
+            self.staging.restart(stale)
             return work()
 
     def claim(self, name: str, files: Collection[str] | None = None, *, aside: str | None = None) -> None:
@@ -112,6 +105,7 @@ class Output:
         *,
         warnings: Sequence[str] = (),
         digesting: Digesting = _ALL,
+        resumed: bool | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
         """Write the receipt, and give everything its final name; what was left beside the one that is replaced goes.
@@ -121,6 +115,7 @@ class Output:
             plan: the plan that was carried out; its digest goes into the receipt.
             warnings: warnings for the user; those of the staging are added.
             digesting: how the files that are published are digested for the receipt.
+            resumed: what the receipt says of that; None says what the staging was.
             fields: what a receipt of the type says beyond that: ``source``, ``target``, figures.
 
         Returns:
@@ -140,7 +135,7 @@ class Output:
                 warnings=[*warnings, *self.staging.warnings],
                 started=self.begun.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - self.started, 3),
-                resumed=self.staging.resumed,
+                resumed=self.staging.resumed if resumed is None else resumed,
                 written=recorded(self.out, [*vouched, self.target.name], digesting),
                 **fields,
             ).to_json()
@@ -153,13 +148,29 @@ class Output:
         return receipt
 
 
+def check_room(folder: Path, nbytes: int, target: Path) -> None:
+    """Check that ``nbytes`` are free on the disk of a folder.
+
+    Raises:
+        ConvkitError: the disk is too small.
+    """
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        raise ConvkitError(
+            f"needs {nbytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
+            path=target,
+            remedy="free space, or name a target elsewhere",
+        )
+
+
 @contextlib.contextmanager
-def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
+def publishing(work: Work, identity: dict[str, Any], staged: Callable[..., Staging] = Staging) -> Iterator[Output]:
     """Open the staged output of a task; no file gets its final name unless it is published.
 
     Args:
         work: the task.
         identity: JSON values that identify the output, so that a later run may resume if they are equal.
+        staged: makes the staging, of what :class:`~convkit.files.staging.Staging` takes.
 
     Raises:
         UsageError: the target exists, is or holds the source, isn't from convkit, or another process is writing it.
@@ -167,9 +178,16 @@ def publishing(work: Work, identity: dict[str, Any]) -> Iterator[Output]:
     """
     places = Places(work)
     target = places.target
-    with writing(target), Staging(target, places.refuse, identity | {"kind": work.kind}) as staging:
+    with telling(target), staged(target, places.refuse, identity | {"kind": work.kind}) as staging:
+        yield Output(work, staging, places)
+
+
+@contextlib.contextmanager
+def telling(target: Path) -> Iterator[None]:
+    """Name the target in errors, instead of a staging folder, of which users know nothing."""
+    with writing(target):
         try:
-            yield Output(work, staging, places)
+            yield
         except ConvkitError as error:
             raise _told_finally(error, target) from error.__cause__
 

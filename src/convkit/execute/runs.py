@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from convkit.checkpoint import Tensors
 from convkit.checkpoint.digests import BLOCK
 from convkit.execute.job import Job
 from convkit.execute.slabs import SLAB, TILE
@@ -38,6 +39,17 @@ def cut(job: Job, granularity: int) -> Iterator[Range]:
         yield Range(job, start, min(size, start + length))
     if size == 0:
         yield Range(job, 0, 0)
+
+
+def cut_to_digest(tensors: Tensors, key: str) -> Iterator[tuple[int, int]]:
+    """Cut a stored leaf into ranges that start on a digest block and on what is decoded together."""
+    spec = tensors.spec(key)
+    unit = math.lcm(BLOCK // spec.itemsize, max(1, tensors.granularity(key)))
+    length = max(1, RUN // (unit * spec.itemsize)) * unit
+    for start in range(0, spec.size, length):
+        yield start, min(spec.size, start + length)
+    if spec.size == 0:
+        yield 0, 0
 
 
 def slabs(run: Range, granularity: int, crosswise: bool) -> Iterator[tuple[int, int]]:

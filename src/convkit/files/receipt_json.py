@@ -121,6 +121,27 @@ class ConversionComplement(Struct, frozen=True, kw_only=True):
     tensors: dict[str, LeafDigest]
 
 
+class MadePart(Struct, frozen=True, kw_only=True):
+    """A part of a conversion: its number, and who made it, when and how."""
+
+    part: Natural
+    host: str
+    started: str
+    seconds: Annotated[float, Meta(ge=0)]
+    threads: Annotated[int, Meta(ge=1)]
+    bytes_made: Natural
+    bytes_digested: Annotated[Natural, Meta(description="of the source, for digests alone")]
+    peak_anonymous_bytes: int
+    resumed: bool
+
+
+class InParts(Struct, frozen=True, kw_only=True):
+    """The parts in which a conversion was carried out, and the identity that all have in common."""
+
+    identity: Seal
+    made: list[MadePart]
+
+
 class ConversionReceipt(Receipt, frozen=True, kw_only=True):
     """What a conversion leaves beside its output."""
 
@@ -136,6 +157,9 @@ class ConversionReceipt(Receipt, frozen=True, kw_only=True):
     versions: Versions
     threads: Annotated[int, Meta(ge=1)]
     peak_anonymous_bytes: int
+    in_parts: Annotated[
+        InParts | UnsetType, Meta(description="where the target was made in parts; figures are of all of them")
+    ] = UNSET
 
 
 # --- repairs ----------------------------------------------------------------------------------------------------------

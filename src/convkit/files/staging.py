@@ -42,13 +42,22 @@ def finally_called(text: str, target: Path) -> str:
     >>> finally_called("/d/.m.convkit-part/rewritten/state: a: can't be held", Path("/d/m"))
     "/d/m/state: a: can't be held"
     """
-    folder = re.escape(f".{target.name}{PART}")
+    # that of an output which is made in parts has an "s", and a token while it is laid out
+    folder = re.escape(f".{target.name}{PART}") + r"(?:s(?:\.[0-9a-f-]+)?)?"
     text = re.sub(f"{folder}/out/", "", text)
     return re.sub(f"{folder}/(rewritten|payload)", lambda _: target.name, text)
 
 
 class StaleError(Exception):
-    """What a killed run left can't be taken over; the text says why."""
+    """What a killed run left can't be taken over; the text says why.
+
+    Attributes:
+        entries: the keys in the journal of the leaves alone that can't be; empty where all of it can't.
+    """
+
+    def __init__(self, why: str, entries: Iterable[str] = ()) -> None:
+        super().__init__(why)
+        self.entries = tuple(entries)
 
 
 class Staging:
@@ -145,9 +154,9 @@ class Staging:
         self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
 
-    def restart(self, why: str) -> None:
-        """Forget what a killed run left, and start afresh; ``why`` becomes a warning."""
-        self.warnings.append(f"{why}: started afresh")
+    def restart(self, stale: StaleError) -> None:
+        """Forget what a killed run left, and start afresh; why becomes a warning."""
+        self.warnings.append(f"{stale}: started afresh")
         self._close_journal()
         self.resumed = False
         self.finished = {}
@@ -208,7 +217,7 @@ class Staging:
 
     def _read_journal(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            head, *entries = list(_complete_lines(self.folder / JOURNAL)) or [{}]
+            head, *entries = list(complete_lines(self.folder / JOURNAL)) or [{}]
             if head and (head.get("convkit"), head.get("schema")) != (convkit.__version__, JOURNAL_SCHEMA):
                 writer = f"convkit {head['convkit']}" if "convkit" in head else "an earlier convkit"
                 self.warnings.append(f"a run of {writer} can't be resumed: started afresh")
@@ -253,7 +262,7 @@ def _boot() -> str:
     return ""
 
 
-def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
+def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Journal entries up to the first line that isn't one; a kill may have cut the last."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

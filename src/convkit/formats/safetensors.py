@@ -111,7 +111,14 @@ class Safetensors(Format):
         shards = split(leaves, options.shard_size)
         output = arrange(path, SINGLE, shards, file=path.suffix == SUFFIX, indexed=options.indexed)
         layouts = [_layout(file, shard, metadata) for file, shard in zip(output.files, shards, strict=True)]
-        return PreallocatedWriter(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
+        return PreallocatedWriter(
+            layouts,
+            specs,
+            folder=output.folder,
+            at_commit=output.index,
+            resume=resume,
+            in_parts=options.in_parts,
+        )
 
 
 def _read_header(file: Path) -> tuple[dict[str, Leaf], dict[str, Place], dict[str, str]]:

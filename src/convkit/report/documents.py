@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from convkit.files.document import typed
+from convkit.files.packages import Package
 
 Natural = Annotated[int, Meta(ge=0)]
 Values = dict[str, Any]
@@ -170,6 +171,7 @@ class Receipt(Struct):
     versions: dict[str, str] | UnsetType = UNSET
     warnings: tuple[str, ...] = ()
     written: tuple[WrittenFile, ...] = ()
+    packages: tuple[Package, ...] = ()
     digest: str = ""
 
 
@@ -211,6 +213,7 @@ class Verdict(Struct):
     deviations: tuple[Deviation, ...] = ()
     stages: tuple[Stage, ...] = ()
     covered: str = ""
+    packages: tuple[Package, ...] = ()
     details: Values | UnsetType = UNSET
     problems: tuple[str, ...] = ()
     seconds: float | None = None

@@ -70,6 +70,16 @@ def made_by(receipt: Mapping[str, Any]) -> MadeBy | None:
     return MadeBy(**{name: value if isinstance(value, str) and value else None for name, value in known.items()})
 
 
+def packages_of(conversion: Conversion) -> tuple[str, ...]:
+    """Other packages whose code took part in the conversion or its checks: ``example 0.1 (format acorn)``."""
+    found: dict[str, dict[str, None]] = {}
+    for stage in ("convert", "roundtrip", "equivalence"):
+        for package in conversion.documents.get(stage, {}).get("packages") or ():
+            brought = found.setdefault(f"{package['name']} {package['version']}", {})
+            brought.update(dict.fromkeys(package["brought"]))
+    return tuple(f"{name} ({', '.join(brought)})" for name, brought in found.items())
+
+
 def target_of(conversion: Conversion, directory: Path) -> str | None:
     """Where the output lies, from the folder of the page if it is below; the name that it got, if it is gone."""
     if conversion.target is None:

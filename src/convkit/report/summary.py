@@ -18,7 +18,7 @@ from convkit.files.maker import maker
 from convkit.files.steps import in_words, steps_of
 from convkit.report.campaign import Conversion, State, state_of
 from convkit.report.checks import CHECKS
-from convkit.report.identity import Digests, MadeBy, digests_of, family_of, made_by, target_of
+from convkit.report.identity import Digests, MadeBy, digests_of, family_of, made_by, packages_of, target_of
 from convkit.report.measures import worst
 from convkit.report.stages import nearest, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations, duration, number, size
@@ -123,6 +123,8 @@ class Row(Struct, frozen=True, kw_only=True):
     release: str | None = None
     digests: Digests | None = None
     made_by: MadeBy | None = None
+    #: other packages whose code took part, and what each brought
+    packages: tuple[str, ...] = ()
     #: what was accepted of it, and what has moved since; None where no baselines were named
     past: Past | None = None
 
@@ -235,6 +237,7 @@ def _row(conversion: Conversion, directory: Path, store: Store | None) -> Row:
         release=target.get("release"),
         digests=digests_of(conversion),
         made_by=made_by(receipt),
+        packages=packages_of(conversion),
         past=past_of(observed(conversion), store) if store else None,
     )
 

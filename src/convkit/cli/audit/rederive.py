@@ -11,7 +11,15 @@ from convkit.audit.comparing import Comparison, signed_files
 from convkit.audit.evidence import Evidence, bundle_path, evidence_of
 from convkit.audit.findings import Kind, Problem
 from convkit.audit.keys import read_public
-from convkit.audit.rederived import Claimed, claimed_in, differing_files, differing_leaves, same_plan, source_differs
+from convkit.audit.rederived import (
+    Claimed,
+    claimed_in,
+    differing_files,
+    differing_leaves,
+    other_versions,
+    same_plan,
+    source_differs,
+)
 from convkit.checkpoint.progress import Meter
 from convkit.cli.audit.again import carried_out, is_planned, planned_again
 from convkit.cli.audit.keys import public_key_option
@@ -45,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     how = "nothing was made again"
     count = 0
     if not problems:
+        for line in other_versions(evidence.receipt.document):
+            note(f"{args.target}: {line}")
         how, count, problems = _compared(args, evidence, claimed)
     if args.json:
         document = {"schema": "convkit.rederived/1", "target": str(args.target), "passed": not problems, "how": how}
@@ -124,9 +134,12 @@ def _leaves(path: Path, format: str, algorithm: str = "sha256") -> dict[str, str
 def _other_plan(receipt: dict[str, Any]) -> str:
     from convkit import __version__
 
-    return (
-        f"this convkit {__version__} plans it otherwise than the one that made it, {receipt['convkit']},"
-        " or the source's config is another"
+    return "; ".join(
+        (
+            f"this convkit {__version__} plans it otherwise than the one that made it, {receipt['convkit']},"
+            " or the source's config is another",
+            *other_versions(receipt),
+        )
     )
 
 

@@ -7,10 +7,11 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file
-from convkit.files.sync import sync_tree
+from convkit.files.sync import sync, sync_tree
 from convkit.formats.arrays import zarr2, zarr3
 from convkit.formats.arrays.reader import FolderArray
 from convkit.formats.arrays.store import StoredArray, file_store
@@ -18,6 +19,9 @@ from convkit.formats.arrays.whole_chunks import stored_chunks
 from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.plain.io_errors import written_below
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: names of an array's metadata file, by zarr version
 METADATA = (zarr2.NAME, zarr3.NAME)
@@ -85,6 +89,8 @@ class LeafFolderWriter(StoredArrayWriter):
     unfinished ones are overwritten.
     """
 
+    shared = True
+
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
         top = folder.absolute()
         super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
@@ -92,6 +98,20 @@ class LeafFolderWriter(StoredArrayWriter):
         self.found: dict[str, ZarrArray] = {}
         #: folders that hold other arrays, so they aren't replaced
         self._above = {parent for key in arrays for parent in _parents(key)}
+        #: arrays that this process has written to
+        self._written: set[str] = set()
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write whole chunks."""
+        self._written.add(key)
+        super().write(key, start, data)
+
+    def sync(self) -> None:
+        """Sync the arrays that this process has written to."""
+        with written_below(self.folder):
+            for key in self._written:
+                sync_tree(self.folder / key)
+            sync(self.folder)
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
         """Whether an array stored as ``stored`` may be copied as it is."""
@@ -115,6 +135,7 @@ class LeafFolderWriter(StoredArrayWriter):
             for name, file in files.items():
                 copy_file(file, part / name)
             part.rename(final)
+        self._written.add(key)
         return True
 
     def commit(self) -> None:

@@ -239,18 +239,28 @@ class ArrayWriter:
         except (ValueError, OSError) as error:
             raise store_error(error, array.place, key, verb="written") from None
 
-    def finish(self, key: str) -> None:
-        """Wait until all of the array's chunks, and its metadata, are stored.
+    def settle(self, key: str) -> None:
+        """Wait until the chunks that were written so far, and the array's metadata, are stored.
 
         Raises:
             ConvkitError: they can't be written.
         """
         try:
             self._open(key)
-            for commit in self._commits[key]:
+            with self._lock:
+                commits = list(self._commits[key])
+            for commit in commits:
                 commit.result()
         except (ValueError, OSError) as error:
             raise store_error(error, self._arrays[key].place, key, verb="written") from None
+
+    def finish(self, key: str) -> None:
+        """Wait until all of the array's chunks, and its metadata, are stored, and let go of it.
+
+        Raises:
+            ConvkitError: they can't be written.
+        """
+        self.settle(key)
         with self._lock:
             self._commits[key] = []
             self._opened.pop(key, None)

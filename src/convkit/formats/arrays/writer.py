@@ -58,6 +58,11 @@ class StoredArrayWriter(Writer):
         if key in self.arrays:
             self._writer.finish(key)
 
+    def settle(self, key: str) -> None:
+        """Wait until the chunks that were written so far are stored."""
+        if key in self.arrays:
+            self._writer.settle(key)
+
     @abstractmethod
     def commit(self) -> None:
         """Check that every array is complete, and sync the folder."""

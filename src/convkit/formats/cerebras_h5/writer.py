@@ -54,7 +54,7 @@ class CerebrasWriter(PreallocatedWriter):
             raise unwritable(error, path) from error
         self._success = skeleton.success
         specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
-        super().__init__([skeleton.layout], specs, resume=resume)
+        super().__init__([skeleton.layout], specs, resume=resume, in_parts=options.in_parts)
 
     def _complete(self) -> None:
         """Say that the file is complete."""

@@ -54,10 +54,10 @@ class FoldersCheckpoint(Checkpoint):
         """Those of every component."""
         return {file: spans for part in self._parts.values() for file, spans in part.leaf_bytes().items()}
 
-    def check_sums(self, threads: int = 1) -> None:
+    def check_sums(self, threads: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """Those of every component."""
         for part in self._parts.values():
-            part.check_sums(threads)
+            part.check_sums(threads, share)
 
     def close(self) -> None:
         """Close every component."""

@@ -28,6 +28,7 @@ class FoldersWriter(Writer):
         self._path = path
         self._parts = dict(parts)
         self._documents = dict(documents)
+        self.shared = all(part.shared for part in self._parts.values())
 
     def granularity(self, key: str) -> int:
         """See :meth:`Writer.granularity`."""
@@ -43,6 +44,16 @@ class FoldersWriter(Writer):
         """See :meth:`Writer.finish`."""
         part, own = self._of(key)
         part.finish(own)
+
+    def settle(self, key: str) -> None:
+        """See :meth:`Writer.settle`."""
+        part, own = self._of(key)
+        part.settle(own)
+
+    def sync(self) -> None:
+        """See :meth:`Writer.sync`."""
+        for part in self._parts.values():
+            part.sync()
 
     def commit(self) -> None:
         """Complete every component, then write the documents."""

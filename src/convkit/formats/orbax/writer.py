@@ -55,6 +55,7 @@ class OrbaxWriter(Writer):
                 self._writers[name] = (OcdbtWriter if item.tree.use_ocdbt else LeafFolderWriter)(folder, item.arrays)
                 if not begun:
                     self._write_numbers(name)
+        self.shared = all(writer.shared for writer in self._writers.values())
         self._places = {key: (name, inner) for name, item in self._items.items() for key, inner in item.names.items()}
 
     def granularity(self, key: str) -> int:
@@ -74,6 +75,17 @@ class OrbaxWriter(Writer):
         writer, name = self._place(key)
         if writer:
             writer.finish(name)
+
+    def settle(self, key: str) -> None:
+        """Wait until the leaf's chunks that were written so far are stored."""
+        writer, name = self._place(key)
+        if writer:
+            writer.settle(name)
+
+    def sync(self) -> None:
+        """Sync what this process has written of every item."""
+        for writer in self._writers.values():
+            writer.sync()
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
         """Copy an array that is stored exactly as it will be written."""

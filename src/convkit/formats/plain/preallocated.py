@@ -44,10 +44,13 @@ class PreallocatedWriter(Writer):
         folder: the staging folder, made if it doesn't exist; None if the output is one file.
         at_commit: small files that complete the folder.
         resume: continue in the files that are there.
+        in_parts: see :class:`~convkit.checkpoint.WriteOptions`.
 
     Raises:
         ConvkitError: the files can't be made, or those to resume belong to another layout.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -57,8 +60,10 @@ class PreallocatedWriter(Writer):
         folder: Path | None = None,
         at_commit: Mapping[str, bytes] | None = None,
         resume: bool = False,
+        in_parts: bool = False,
     ) -> None:
         self._layouts = layouts
+        self._in_parts = in_parts
         self._specs = specs
         self._folder = folder
         self._at_commit = at_commit or {}
@@ -90,6 +95,15 @@ class PreallocatedWriter(Writer):
     def finish(self, key: str) -> None:
         """Do nothing: the data is in the page cache, which outlives the process."""
 
+    def settle(self, key: str) -> None:
+        """Do nothing, as :meth:`finish`."""
+
+    def sync(self) -> None:
+        """Sync all files."""
+        with written_below(self._root):
+            for file in self._files:
+                sync(file)
+
     def commit(self) -> None:
         """Complete the files and sync them, then their folder."""
         with written_below(self._root):
@@ -112,7 +126,7 @@ class PreallocatedWriter(Writer):
     def _laid_out(self) -> bool:
         """True if an earlier process laid out all files, False if it was killed before that."""
         states = [self._state(file, layout) for file, layout in zip(self._files, self._layouts, strict=True)]
-        if states[-1] == "blank":
+        if states[-1] == "blank" and not self._in_parts:
             return False
         if set(states) != {"whole"}:
             wrong = next(layout.path for layout, state in zip(self._layouts, states, strict=True) if state != "whole")
@@ -130,7 +144,10 @@ class PreallocatedWriter(Writer):
     def _lay_out(self) -> None:
         for file, layout in zip(self._files, self._layouts, strict=True):
             os.ftruncate(file, 0)
-            preallocate(file, layout.size)
+            if self._in_parts:
+                os.ftruncate(file, layout.size)
+            else:
+                preallocate(file, layout.size)
             for offset, stamp in layout.stamps.items():
                 write_at(file, offset, stamp)
         for file, layout in zip(self._files, self._layouts, strict=True):

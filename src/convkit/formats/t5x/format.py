@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, Opaque, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError
+from convkit.files.sync import sync_tree
 from convkit.formats.arrays import folders as leaf_folders
 from convkit.formats.arrays import ocdbt, zarr2
 from convkit.formats.arrays.reader import ArrayCheckpoint
@@ -246,6 +247,13 @@ class T5XWriter(Zarr2FolderWriter):
                 leaf_folders.write_file(self._small[key], data.tobytes())
         else:
             super().write(key, start, data)
+
+    def sync(self) -> None:
+        """Sync what this process has written, and what is to go inline."""
+        super().sync()
+        if self._beside.is_dir():
+            with written_below(self.folder):
+                sync_tree(self._beside)
 
     def complete(self) -> None:
         """Write the msgpack, and only then remove the staged inline tensors."""

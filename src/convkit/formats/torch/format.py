@@ -112,7 +112,8 @@ class Torch(Format):
             shards[shard_of[owners[leaf.key]]].append(leaf)
         output = arrange(path, SINGLE, shards, file=path.suffix in SUFFIXES, indexed=options.indexed)
         archives = [_archive(file, shard, owners) for file, shard in zip(output.files, shards, strict=True)]
-        return TorchWriter(archives, {leaf.key: leaf.spec for leaf in leaves if leaf.spec}, output, resume=resume)
+        specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
+        return TorchWriter(archives, specs, output, resume=resume, in_parts=options.in_parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,18 @@ class TorchWriter(PreallocatedWriter):
     """
 
     def __init__(
-        self, archives: Sequence[Archive], specs: Mapping[str, TensorSpec], output: Output, *, resume: bool
+        self,
+        archives: Sequence[Archive],
+        specs: Mapping[str, TensorSpec],
+        output: Output,
+        *,
+        resume: bool,
+        in_parts: bool = False,
     ) -> None:
         self._archives = archives
         self._entries = {key: entry for archive in archives for key, entry in archive.tensors.items()}
         layouts = [archive.layout for archive in archives]
-        super().__init__(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume)
+        super().__init__(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume, in_parts=in_parts)
 
     def finish(self, key: str) -> None:
         """Put the CRC-32 of the written bytes, which are still in the page cache, into the entry's header."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from staged import Inputs, walked
 from torch import Tensor
 
 from convkit.checkpoint.digests import digest_leaf
@@ -18,6 +17,7 @@ from convkit.oracles.oracle import Oracle, State, Trace
 from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import ReadTensors
 from convkit.oracles.windows import Rows, Slice, Window
+from convkit.testing.stages import Inputs, walked
 
 #: heads whose logits are scores of the vocabulary
 VOCABULARY = {"lm", "mlm"}

@@ -13,7 +13,7 @@ from convkit.oracles.stage_tensors import StageTensors
 from convkit.oracles.tensors import OnDemand
 from convkit.oracles.windows import Slice, Window
 from convkit.verify.equivalence.agreement import Gap, measure
-from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, IN_A_LAYER, Place
+from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, IN_A_LAYER, Kind, Place
 from convkit.verify.equivalence.faults_of_images import OF_IMAGES
 from convkit.verify.equivalence.faults_of_texts import HEADS_OF_TEXTS, TABLES_OF_TEXTS
 from convkit.verify.equivalence.lanes import Lane, Models
@@ -44,6 +44,7 @@ class InMemory(OnDemand):
         return key in self.tensors
 
     def shape(self, key: str) -> tuple[int, ...]:
+        """See :meth:`OnDemand.shape`."""
         return tuple(self.tensors[key].shape)
 
 
@@ -88,6 +89,7 @@ class Logged(InMemory):
         return self.tensors[key]
 
     def part(self, key: str, window: Window) -> Tensor:
+        """See :meth:`OnDemand.part`."""
         assert isinstance(window, Slice) and window.axis == 0 and window.length == 1
         self.read.add((key, window.start))
         return self.tensors[key][window.start : window.stop]
@@ -114,6 +116,7 @@ def check_stages(oracle: Oracle, inputs: Inputs, roles: Iterable[str]) -> set[st
 
 
 def check_that_stages_are_the_run(oracle: Oracle, inputs: Inputs) -> None:
+    """One stage after another leaves what the run leaves, bit by bit."""
     whole, together = oracle.run(inputs), Trace()
     for _, _, trace in walked(oracle, inputs):
         together.states |= trace.states
@@ -150,6 +153,7 @@ def check_that_faults_show_in_their_stage(oracle: Oracle, inputs: Inputs) -> set
     """
     sound, planted = [*walked(oracle, inputs)], set[str]()
     first = {stage.partition(".layers.")[0]: stage for stage in reversed(oracle.layer_stages)}
+    places: list[tuple[str, int | None, tuple[Kind, ...]]]
     places = [(stage, oracle.layer_stages.index(stage), IN_A_LAYER) for stage in first.values()]
     before, after = (*BEFORE_THE_LAYERS, *OF_IMAGES, *TABLES_OF_TEXTS), (*AFTER_THE_LAYERS, *HEADS_OF_TEXTS)
     places += [(stage, None, before) for stage in oracle.stages if stage.endswith("embedding")]

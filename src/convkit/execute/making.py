@@ -1,0 +1,80 @@
+"""Make one range of a leaf: gather it slab by slab, digest each slab, and write it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convkit.checkpoint import Writer
+from convkit.checkpoint.digests import BlockDigests
+from convkit.execute.gather import Gather
+from convkit.execute.runs import Range, cut, slabs
+from convkit.mapping.ops import Overflow
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from convkit.execute.job import Job
+
+
+@dataclass(frozen=True)
+class Made:
+    """A range that was made: the digests of its blocks, what a cast lost, and whether stored files were copied."""
+
+    blocks: list[bytes]
+    overflow: Overflow
+    copied: bool
+
+
+def ranges_of(job: Job, writer: Writer) -> list[Range]:
+    """The ranges of a leaf; one whose stored files may be copied is one range."""
+    if job.files() is not None:
+        return [Range(job, 0, job.spec.size)]
+    return list(cut(job, writer.granularity(job.key)))
+
+
+def make_range(
+    part: Range,
+    writer: Writer,
+    algorithm: str,
+    advance: Callable[[int], object],
+    decoded_whole: Callable[[str, np.ndarray], None] | None = None,
+) -> Made:
+    """Make a range; its leaf's files are copied instead, where there are any and the writer takes them.
+
+    Args:
+        part: the range.
+        writer: of the output.
+        algorithm: of the digests.
+        advance: called with the bytes of each slab.
+        decoded_whole: called with every source leaf that was decoded whole, and its elements.
+
+    Raises:
+        ConvkitError: the source can't be read, or the output can't be written.
+    """
+    job = part.job
+    digests = BlockDigests(algorithm)
+    gather = Gather(job, decoded_whole, until=part.stop)
+    files = job.files()
+    copied = files is not None and writer.copy_leaf(job.key, files)
+    grain = 1 if copied else writer.granularity(job.key)
+    for start, stop in slabs(part, grain, gather.crosswise):
+        data = gather(start, stop)
+        if data.size:
+            digests.update(data)
+            if not copied:
+                writer.write(job.key, start, data)
+        advance((stop - start) * job.spec.itemsize)
+    return Made(digests.blocks(), gather.overflow, copied)
+
+
+def anonymous_bytes() -> int:
+    """The current anonymous memory of this process (Linux; 0 elsewhere): pages that are there and of no file."""
+    try:
+        there, of_files = Path("/proc/self/statm").read_bytes().split()[1:3]
+    except OSError:
+        return 0
+    return (int(there) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")

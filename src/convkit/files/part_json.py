@@ -1,0 +1,27 @@
+"""What a part of a conversion says of itself once it is made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from convkit.files.document import Document
+from convkit.files.receipt_json import MadePart, Natural, Seal
+
+
+class PartDocument(Document, frozen=True, kw_only=True):
+    """What a part of a conversion says of itself: it is made, and nothing is published."""
+
+    schema: Literal["convkit.part/1"] = "convkit.part/1"
+    convkit: str
+    commit: str
+    command_line: Annotated[str | UnsetType, Meta(description="what was typed, with credentials masked")] = UNSET
+    target: Annotated[str, Meta(description="the final name of what is made in parts")]
+    plan_digest: Seal
+    identity: Annotated[Seal, Meta(description="of what all parts have in common")]
+    parts: Annotated[int, Meta(ge=1, description="how many there are")]
+    made: Annotated[MadePart, Meta(description="this part; one of number 0 was only begun")]
+    warnings: list[str]
+    seconds: Annotated[float, Meta(ge=0)]
+    bytes: Annotated[Natural, Meta(description="of leaves that this run made, or of source leaves that it digested")]
