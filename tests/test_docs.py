@@ -21,6 +21,7 @@ RUN = (
     "how-to/one-checkpoint.md",
     "how-to/cerebras-compat.md",
     "how-to/orbax.md",
+    "how-to/parts.md",
     "reference/cerebras.md",
 )
 REDIRECTED = re.compile(r" [>|] ")

@@ -146,6 +146,33 @@ def error_in(document):
     return f"it ended with an error ({document.stat().st_mtime_ns})" if failed else None
 
 
+def parted():
+    """The rows that are converted in parts, each with their number.
+
+    It follows from the config and from the sources on this machine, never from what the campaign has made by now, so
+    that every run has the same jobs.
+    """
+    asked = config.get("parts", {})
+    named, above = asked.get("rows", []), cells.size(asked["above"]) if "above" in asked else None
+    conversions = [id for id in CONVERSIONS if claims.kind_of(ROWS[id], TABLE.known) == "conversion"]
+    if wrong := [id for id in named if id not in conversions]:
+        refuse(f"config: parts: {id} is no row that converts{cells.near(id, conversions)}" for id in wrong)
+    return {id: asked["into"] for id in conversions if id in named or (above is not None and is_above(id, above))}
+
+
+def is_above(id, size):
+    """Whether the source of a row is on this machine and larger; targets that can't be made in parts don't count."""
+    path = claims.local_path(ROWS[id]["source"])
+    return bool(path) and not ROWS[id]["format"].startswith("orbax") and size_below(Path(path)) > size
+
+
+def size_below(path):
+    """The bytes of a file, or of all files in a folder; 0 where there is none."""
+    if path.is_dir():
+        return sum(size_below(inner) for inner in path.iterdir())
+    return path.stat().st_size if path.is_file() else 0
+
+
 check_config()
 # In a module with a prefix, paths of rules are changed by themselves; those that are parameters aren't.
 RESULTS = str(workflow.modifier.modify_path(config["results"]))
@@ -156,6 +183,8 @@ REPAIRS = [id for id, row in ROWS.items() if claims.kind_of(row, TABLE.known) ==
 CONVERSIONS = [id for id in ROWS if id not in REPAIRS]
 # rows whose source is removed once they are proved
 PASSING = [id for id, row in ROWS.items() if row["keep"] == "no"]
+# rows that are converted in parts, and in how many
+PARTED = parted()
 # the checks that are made of each row, with the options that the row gives to their commands
 CHECKS = {id: TABLE.checks_of(row) for id, row in ROWS.items()}
 
@@ -381,6 +410,16 @@ def report_failure():
 def summary_of(plan):
     """A plan's figures; None where the plan stage ended with an error, so that nothing will be done."""
     return json.loads(Path(plan).read_text(encoding="utf-8")).get("summary")
+
+
+def parts_of(wildcards):
+    """The documents of the parts of a row."""
+    return [f"<results>/{wildcards.id}/parts/{number}.json" for number in range(1, PARTED[wildcards.id] + 1)]
+
+
+def part_minutes(wildcards, input):
+    """Run time of a part, out of the plan."""
+    return 10 + minutes(wildcards, input) // PARTED[wildcards.id]
 
 
 def planned(figure, *, factor=1.0, atleast=0):

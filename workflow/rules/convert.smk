@@ -12,7 +12,7 @@ rule convert:
     benchmark:
         "<benchmarks>/convert.tsv"
     wildcard_constraints:
-        id=any_of(CONVERSIONS),
+        id=any_of(id for id in CONVERSIONS if id not in PARTED),
     conda:
         environment("convert")
     threads: config["threads"]

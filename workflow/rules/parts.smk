@@ -1,0 +1,105 @@
+# One conversion in several jobs, on as many nodes of a cluster: of the rows that the config's `parts` names, or whose
+# source is large. The number of parts is in the config, so that a dry run shows every job. The first job begins the
+# set, in place of what an earlier plan may have left; each part writes its share into the staged output beside the
+# target; the last one reads that back, and publishes it. A part that was killed goes on where it was.
+rule begin_parts:
+    input:
+        source=source_record,
+        here=source_here,
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/parts/begun.json",
+    log:
+        "<logs>/begin_parts.log",
+    wildcard_constraints:
+        id=any_of(PARTED),
+    conda:
+        environment("convert")
+    resources:
+        disk_mb=planned("bytes_written", atleast=50),
+        runtime=30,
+    params:
+        source=source,
+        target=target,
+        request=request,
+        digest=config["digest"],
+        parts=lambda wildcards: PARTED[wildcards.id],
+        runner=runner,
+        again=again("convert"),
+    message:
+        "{wildcards.id}: begin {params.parts} parts"
+    shell:
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
+        " --part 0/{params.parts:q} --overwrite --json"
+
+
+rule part:
+    input:
+        source=source_record,
+        here=source_here,
+        begun="<results>/{id}/parts/begun.json",
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/parts/{part}.json",
+    log:
+        "<logs>/part-{part}.log",
+    benchmark:
+        "<benchmarks>/part-{part}.tsv"
+    wildcard_constraints:
+        id=any_of(PARTED),
+        part=r"\d+",
+    conda:
+        environment("convert")
+    threads: config["threads"]
+    resources:
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
+        runtime=part_minutes,
+    params:
+        source=source,
+        target=target,
+        request=request,
+        digest=config["digest"],
+        parts=lambda wildcards: PARTED[wildcards.id],
+        runner=runner,
+    message:
+        "{wildcards.id}: part {wildcards.part} of {params.parts}"
+    shell:
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
+        " --part {wildcards.part:q}/{params.parts:q} --threads {threads:q} --overwrite --json"
+
+
+rule finish_parts:
+    input:
+        source=source_record,
+        here=source_here,
+        parts=parts_of,
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/convert.json",
+    log:
+        "<logs>/convert.log",
+    benchmark:
+        "<benchmarks>/convert.tsv"
+    wildcard_constraints:
+        id=any_of(PARTED),
+    conda:
+        environment("convert")
+    threads: config["threads"]
+    resources:
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
+        runtime=minutes,
+    params:
+        source=source,
+        target=target,
+        request=request,
+        digest=config["digest"],
+        runner=runner,
+        again=again("convert"),
+    message:
+        "{wildcards.id}: check the parts, and publish"
+    shell:
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
+        " --finish --threads {threads:q} --overwrite --json"
