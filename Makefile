@@ -17,7 +17,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist test-docs docs schemas lint bench clean
+.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist test-docs test-stores docs schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -52,7 +52,7 @@ test-regression: setup
 	SOURCE_DATE_EPOCH=1764000000 .venv/bin/snakemake regression --configfile .test/config_regression/config.yaml
 
 test-slow: setup
-	$(PYTEST) -m "slow and not browser and not dist"
+	$(PYTEST) -m "slow and not browser and not dist" --ignore tests/stores
 
 # The page in a real browser, which is CONVKIT_BROWSER or one on the path.
 test-browser: setup
@@ -73,6 +73,11 @@ docs: setup
 # The site, made anew, in the same browser.
 test-docs: setup
 	$(PYTEST) -m browser tests/test_site.py
+
+# Checkpoints in S3: of Ceph's own gateway where Debian's radosgw, ceph-mon, ceph-osd and ceph-common are installed,
+# else of moto's server, which stands in for it and says so.
+test-stores: setup
+	CONVKIT_S3=ceph $(PYTEST) tests/stores
 
 # The reference implementation of the .mdl format needs an environment of its own.
 test-interop: setup .venv-interop/.ready

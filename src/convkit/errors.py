@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import PurePath
 
 TYPE_CHECKING = False  # as in `typing`, which takes ten milliseconds
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class ConvkitError(Exception):
         remedy: str | None = None,
     ) -> None:
         self.problem = problem
-        self.path = os.fspath(path) if path is not None else None
+        # a path in a store has a text, and no place in this machine's file system
+        self.path = None if path is None else str(path) if isinstance(path, PurePath) else os.fspath(path)
         self.key = key
         self.remedy = remedy
         names = [visible(name) for name in (self.path, key) if name]

@@ -19,7 +19,8 @@ import pytest
 from file_server import FileServer, serving
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch import fetch, transfer
+from convkit.fetch import fetch
+from convkit.files.stores import failures
 
 BODY = bytes(index * index % 251 for index in range(300_000))
 #: bytes before a connection drops
@@ -29,7 +30,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(failures, "BACKOFF_SECONDS", 0.0)
 
 
 @pytest.fixture

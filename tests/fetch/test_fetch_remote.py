@@ -17,7 +17,8 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from hub_server import hub
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch import fetch, remote, transfer
+from convkit.fetch import fetch, remote
+from convkit.files.stores import failures
 
 BODY = bytes(index * index % 251 for index in range(300_000))
 CHUNK = 1 << 16
@@ -25,7 +26,7 @@ CHUNK = 1 << 16
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(failures, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(remote, "CHUNK", CHUNK)
 
 

@@ -39,6 +39,35 @@ class Span:
         return self.size
 
 
+class Ranged:
+    """A path to what isn't a file of this machine, and is read by ranges (:mod:`convkit.files.stores`)."""
+
+    def fill(self, offset: int, into: memoryview) -> int:
+        """Fill a buffer with bytes from an offset on; returns how many there were. Thread-safe.
+
+        Raises:
+            ConvkitError: they can't be read.
+        """
+        raise NotImplementedError
+
+    @property
+    def version(self) -> str:
+        """What changes with its content, as it was when it was first looked at: ``ETag "…"``, ``generation 17``."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Look anew at what is there when next asked."""
+        raise NotImplementedError
+
+    def kvstore(self) -> dict[str, Any]:
+        """tensorstore's spec of it, if it is a folder.
+
+        Raises:
+            ConvkitError: tensorstore can't read it.
+        """
+        raise NotImplementedError
+
+
 class _Descriptor:
     """An opened file, closed when nobody reads it any more."""
 
@@ -71,6 +100,10 @@ class SourceFiles:
         import numpy as np
 
         rest = into.reshape(-1).view(np.uint8).data
+        if isinstance(path, Ranged):
+            if (count := path.fill(offset, rest)) < len(rest):
+                raise truncated(path, key, offset + count, len(rest) - count)
+            return
         with readable(path, key):
             descriptor = self._descriptor(path, key)
             while rest:
@@ -90,6 +123,10 @@ class SourceFiles:
 
         wanted = into.shape[1] * into.itemsize
         rest, at = into.reshape(-1).view(np.uint8).data, 0
+        if isinstance(path, Ranged):
+            for offset, row in zip(offsets, into, strict=True):
+                self.fill(path, offset, row, key)
+            return
         with readable(path, key):
             number = self._descriptor(path, key)
             for offset in offsets:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+from convkit.checkpoint.source_files import Ranged
 
 #: up to so many bytes are little
 LITTLE = 4 << 20
+#: requests of a store at a time, of those that bring few bytes
+REQUESTS = 16
 
 
 def workers(threads: int | None, nbytes: int) -> Executor:
@@ -21,6 +26,11 @@ def workers(threads: int | None, nbytes: int) -> Executor:
         nbytes: of all the work.
     """
     return Caller() if threads == 1 or nbytes <= LITTLE else ThreadPoolExecutor(threads)
+
+
+def openers(place: Path) -> Executor:
+    """An executor for opening many files of a place: many at a time in a store, which takes its time to answer."""
+    return ThreadPoolExecutor(REQUESTS, "open") if isinstance(place, Ranged) else Caller()
 
 
 class Caller(Executor):

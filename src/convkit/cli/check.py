@@ -12,6 +12,7 @@ from convkit.cli.kinds import RECORDED, made_by
 from convkit.cli.options import config_option, from_on, no_fail_option, running_options, source_format_option
 from convkit.cli.output import emit, few_of, parse_size, progress, say
 from convkit.cli.volume import VOLUME
+from convkit.files.stores import place
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations
 from convkit.verify.verdict import Verdict
@@ -25,7 +26,7 @@ _STATES = {"yes": "yes", "no": "NO", "reference in doubt": "REFERENCE IN DOUBT",
 
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the options of the checks of a conversion."""
-    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint that was converted")
+    parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint that was converted")
     parser.add_argument("target", metavar="DST", type=Path, help="what it was converted to")
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, if no receipt records it")
     parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, if no receipt records it")
@@ -80,8 +81,8 @@ def comparing_options(parser: argparse.ArgumentParser) -> None:
 
 def diff_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``diff``."""
-    parser.add_argument("source", metavar="A", type=Path, help="a checkpoint")
-    parser.add_argument("target", metavar="B", type=Path, help="the checkpoint to compare with it")
+    parser.add_argument("source", metavar="A", type=place, help="a checkpoint")
+    parser.add_argument("target", metavar="B", type=place, help="the checkpoint to compare with it")
     no_fail_option(parser)
 
 

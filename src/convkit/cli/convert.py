@@ -16,6 +16,7 @@ from convkit.cli.stage import stage
 from convkit.errors import UsageError
 from convkit.execute import Part, convert, finish, make_part
 from convkit.files.receipt import receipt_path
+from convkit.files.stores import place
 from convkit.plan import Plan, Source
 from convkit.report.text import deviation, size
 
@@ -25,7 +26,7 @@ _SHOWN = 8
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint: a file or a folder")
     parser.add_argument("target", metavar="DST", type=Path, help="the file or folder to write")
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")

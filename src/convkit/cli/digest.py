@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from convkit.audit.files import digested, directory_digest, files_in, total_bytes
@@ -13,12 +12,13 @@ from convkit.checkpoint.progress import Meter
 from convkit.cli.options import source_format_option
 from convkit.cli.output import emit, progress, say
 from convkit.files.receipt import json_value
+from convkit.files.stores import place
 from convkit.formats import open_checkpoint
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("path", metavar="PATH", type=place, help="the checkpoint: a file or a folder")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="sha256", help="of the leaves (default: sha256)")
     source_format_option(parser)
 

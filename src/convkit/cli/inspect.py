@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Leaf
@@ -14,6 +13,7 @@ from convkit.cli.options import config_option, source_format_option
 from convkit.cli.output import emit, progress, say, table
 from convkit.errors import ConvkitError, PlanError
 from convkit.files.receipt import json_value
+from convkit.files.stores import place
 from convkit.formats import detect_format
 from convkit.mapping import Mapping, inverse
 from convkit.mappings import all_mappings
@@ -28,7 +28,7 @@ from convkit.report.text import size
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("path", metavar="PATH", type=place, help="the checkpoint: a file or a folder")
     parser.add_argument("--digest", action="store_true", help="read everything and give each leaf's content digest")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0], help="of --digest")
     config_option(parser)

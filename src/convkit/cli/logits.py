@@ -7,12 +7,13 @@ from pathlib import Path
 
 from convkit.cli.options import config_option, running_options, source_format_option
 from convkit.cli.output import emit, note, say, steps
+from convkit.files.stores import place
 from convkit.report.text import NOT_FINITE
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint: a file or a folder")
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="default: detected")
     config_option(parser)
     source_format_option(parser)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from convkit.cli import migrate
 from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
+from convkit.files.stores import place
 from convkit.plan import Source
 from convkit.report.text import deviation, size
 from convkit.verify.documents import Described, read_plan
@@ -18,7 +18,7 @@ from convkit.verify.equivalence.need import foreseen
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path, help="the checkpoint: a file or a folder")
+    parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint: a file or a folder")
     conversion_options(parser)
 
 

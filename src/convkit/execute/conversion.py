@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -250,7 +249,7 @@ class Conversion:
         config, companions = self._config(), self._companions()
         for name, path in self.source.companions.items():
             (companions / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, companions / name)
+            (companions / name).write_bytes(path.read_bytes())
         if config:
             write_config(config, self.plan.target_config)
 

@@ -30,12 +30,12 @@ from convkit.fetch.in_place import is_large, recorded, seen
 from convkit.fetch.local import Local, from_file_uri, from_path
 from convkit.fetch.package import from_package
 from convkit.fetch.remote import Remote
-from convkit.fetch.source import Arrivals, Call, MissingError, Progress, Source
+from convkit.fetch.source import Arrivals, Call, Progress, Source
 from convkit.fetch.staging import Parts
-from convkit.fetch.transfer import PausedError
 from convkit.files.neighbours import fetch_record_path, foreign_files, left_beside
 from convkit.files.receipt import receipts_beside
 from convkit.files.staging import finally_called
+from convkit.files.stores.failures import MissingError, PausedError
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.uri import hide_secrets, scheme_of
 

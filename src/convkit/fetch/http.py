@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.fetch.source import Call, Files, MissingError
+from convkit.fetch.source import Call, Files
 from convkit.fetch.staging import Version
-from convkit.fetch.transfer import Opened, TransientError, download
+from convkit.fetch.transfer import Opened, download
+from convkit.files.stores.failures import MissingError, TransientError
+from convkit.files.stores.web import TIMEOUT, beside, cause, tag_of
 from convkit.files.uri import without_secrets
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 #: bytes read at once: the most that a broken connection loses
 CHUNK = 1 << 16
-
-#: seconds to connect, and to wait for the next bytes
-TIMEOUT = (15.0, 60.0)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -55,7 +54,7 @@ class Http(Files):
         import requests
 
         try:
-            url, headers = _beside(self._url, path), {"Accept-Encoding": "identity"}
+            url, headers = beside(self._url, path), {"Accept-Encoding": "identity"}
             response = self._session.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=True)
         except (requests.RequestException, UnicodeError):  # said when the file is fetched
             return None
@@ -64,7 +63,7 @@ class Http(Files):
 
     def bring(self, path: str, target: Path, call: Call) -> None:
         """See :meth:`Files.bring`."""
-        url = self._url if path == self.name else _beside(self._url, path)
+        url = self._url if path == self.name else beside(self._url, path)
 
         @contextmanager
         def open_at(offset: int, version: Version | None) -> Iterator[Opened]:
@@ -89,25 +88,13 @@ class Http(Files):
         try:
             response = self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise TransientError(f"{urlsplit(url).hostname} can't be reached: {_cause(error)}") from error
+            raise TransientError(f"{urlsplit(url).hostname} can't be reached: {cause(error)}") from error
         except (requests.RequestException, UnicodeError) as error:
-            raise ConvkitError(_cause(error), path=without_secrets(url), remedy="check the URI") from error
+            raise ConvkitError(cause(error), path=without_secrets(url), remedy="check the URI") from error
         if version and response.status_code in (206, 416) and not _continues(response, offset, version):
             response.close()
             return self._get(url, 0, None)
         return response
-
-
-def _beside(url: str, name: str) -> str:
-    parts = urlsplit(url)
-    folder = parts.path.rpartition("/")[0]
-    return urlunsplit(parts._replace(path=f"{folder}/{quote(name)}"))
-
-
-def _tag(response: requests.Response) -> str | None:
-    """Return the validator for ``If-Range``: a strong entity tag, else a date."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _continues(response: requests.Response, offset: int, version: Version) -> bool:
@@ -115,7 +102,7 @@ def _continues(response: requests.Response, offset: int, version: Version) -> bo
 
     This is checked here too, because some servers respect Range and ignore If-Range.
     """
-    tag = _tag(response)
+    tag = tag_of(response)
     if tag is not None and tag != version.tag:
         return False
     if response.status_code == 416:  # we hold all of it, or more
@@ -144,7 +131,7 @@ def _opened(response: requests.Response, offset: int, version: Version | None) -
         raise ConvkitError(
             "the server doesn't say how long the file is: a broken connection would look like its end", path=url
         )
-    return Opened(Version(_tag(response), int(length) if length else None), 0, _chunks(response))
+    return Opened(Version(tag_of(response), int(length) if length else None), 0, _chunks(response))
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -153,15 +140,4 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.iter_content(CHUNK)
     except requests.RequestException as error:
-        raise TransientError(f"the connection broke: {_cause(error)}") from error
-
-
-def _cause(error: BaseException) -> str:
-    """Describe the root cause of an error, without the URL and its secrets."""
-    words = type(error).__name__
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            words = cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return words
+        raise TransientError(f"the connection broke: {cause(error)}") from error

@@ -14,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.record import FILE, FetchedFile
-from convkit.fetch.source import Call, Files, MissingError, check_paths, is_index, shards_in
+from convkit.fetch.source import Call, Files, check_paths, is_index, shards_in
 from convkit.files.sharing import share_file
+from convkit.files.stores.failures import MissingError
 from convkit.files.unchanged import State, state_of
 from convkit.files.uri import without_secrets
 

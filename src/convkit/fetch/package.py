@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.fetch.local import Local
-from convkit.fetch.source import MissingError
+from convkit.files.stores.failures import MissingError
 from convkit.files.uri import without_secrets
 
 

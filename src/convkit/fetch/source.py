@@ -17,13 +17,10 @@ from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError
 from convkit.fetch.record import FetchedFile
 from convkit.fetch.staging import Parts
+from convkit.files.stores.failures import MissingError
 
 #: called with the bytes done so far, the bytes in all (None: not known), and which part of the work this is
 Progress = Callable[[int, int | None, str], None]
-
-
-class MissingError(ConvkitError):
-    """The source doesn't have this file."""
 
 
 class Arrivals:

@@ -7,29 +7,14 @@ A file is resumed from the bytes in staging only if the source confirms that the
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from convkit.errors import ConvkitError
 from convkit.fetch.source import Call
 from convkit.fetch.staging import Version
-
-#: seconds before the second attempt; doubled before each later one
-BACKOFF_SECONDS = 1.0
-
-T = TypeVar("T")
-
-
-class TransientError(Exception):
-    """A failure that may pass: a lost connection, a server that is down."""
-
-
-class PausedError(ConvkitError):
-    """The transfer can't continue now; the bytes that have arrived are kept."""
+from convkit.files.stores.failures import PausedError, TransientError, retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +39,6 @@ def download(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> 
             disk is full.
     """
     retrying(lambda: _attempt(open_at, path, uri, target, call), uri, call.retries, lambda: _held(target))
-
-
-def retrying(attempt: Callable[[], T], uri: str, retries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """Call ``attempt`` again after each :class:`TransientError`; the count restarts when ``reached`` has grown.
-
-    Raises:
-        PausedError: all attempts failed.
-    """
-    failures, furthest = 0, reached()
-    while True:
-        try:
-            return attempt()
-        except TransientError as lost:
-            failures = 1 if reached() > furthest else failures + 1
-            furthest = max(furthest, reached())
-            if failures > retries:
-                kept = f"; the {furthest} bytes that arrived are kept" if furthest else ""
-                raise PausedError(
-                    f"{lost}", path=uri, remedy=f"gave up after {failures} attempts{kept}; try again later"
-                ) from lost
-            time.sleep(BACKOFF_SECONDS * 2 ** (failures - 1))
 
 
 def _attempt(open_at: OpenAt, path: str, uri: str, target: Path, call: Call) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convkit.checkpoint import Opaque, UnknownObject
+from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
 from convkit.files.document import read_json
 from convkit.files.receipt_json import FileEntry
@@ -115,9 +116,15 @@ def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
 
 
 def same_files(checkpoint: Path, files: Iterable[Path]) -> list[FileEntry]:
-    """Files of a checkpoint as receipts record them: the path below its folder, and the size."""
+    """Files of a checkpoint as receipts record them: the path below its folder, the size, and a store's version."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    return [FileEntry(Path(os.path.relpath(path, folder)).as_posix(), path.stat().st_size) for path in files]
+    return [_entry(path, folder) for path in files]
+
+
+def _entry(path: Path, folder: Path) -> FileEntry:
+    if isinstance(path, Ranged):
+        return FileEntry(str(path.relative_to(folder)), path.stat().st_size, path.version)
+    return FileEntry(Path(os.path.relpath(path, folder)).as_posix(), path.stat().st_size)
 
 
 def bare_names(files: Iterable[FileEntry]) -> list[FileEntry]:

@@ -32,10 +32,14 @@ _LAST = (
 
 
 class FileEntry(Struct, frozen=True):
-    """A file of a checkpoint: its path below the checkpoint's folder, and its size in bytes."""
+    """A file of a checkpoint: its path below the checkpoint's folder, and its size in bytes.
+
+    ``version`` is what a store said of an object that was read there without a copy, such as ``ETag "…"``.
+    """
 
     name: str
     bytes: Natural
+    version: str | UnsetType = UNSET
 
 
 class LeafDigest(Struct, frozen=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
 
 
@@ -83,7 +84,7 @@ class Watch:
     def reads(self, files: Iterable[Path]) -> None:
         """From now on these files count; a folder stands for the files that it held first."""
         for file in files:
-            path = Path(file).absolute()
+            path = file.absolute()
             if path.is_dir():
                 self._read |= {one: state for one, state in self._first.items() if path in one.parents}
             else:
@@ -100,6 +101,9 @@ class Watch:
         Raises:
             ConvkitError: one has.
         """
+        for path in self._read:
+            if isinstance(path, Ranged):
+                path.forget()
         for path, first in self._read.items():
             now = state_of(path)
             if now != first and not (now and first and now.is_that_of(first)):
@@ -112,7 +116,10 @@ class Watch:
 
 def _around(path: Path) -> Iterator[Path]:
     """The files below a folder, or beside a file."""
-    path = Path(path).absolute()
+    path = path.absolute()
+    if isinstance(path, Ranged):  # what lies beside an object may be a whole bucket
+        yield from (file for file in path.rglob("*") if file.is_file())
+        return
     if path.is_dir():
         for folder, _, names in os.walk(path):
             yield from (Path(folder, name) for name in names)

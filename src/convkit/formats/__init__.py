@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint, Format
-from convkit.checkpoint.source_files import readable
+from convkit.checkpoint.source_files import Ranged, readable
 from convkit.errors import ConvkitError, UsageError, meant
+from convkit.files.stores import place
 from convkit.formats.contents import FLAX, Contents, contents_of
 from convkit.formats.surroundings import broken_link, surroundings
 from convkit.plugins import Group, Plugin
@@ -114,7 +115,7 @@ def open_checkpoint(path: str | Path, format: str | None = None) -> Checkpoint:
     Raises:
         ConvkitError: it can't be opened. A file that is something else than the format's is called what it is.
     """
-    path = Path(path)
+    path = place(path) if isinstance(path, str) else path
     if format is None:
         found = detect_format(path)[0]
     else:
@@ -164,6 +165,8 @@ def _check_there(path: Path) -> None:
     """
     if path.exists():
         return
+    if isinstance(path, Ranged):
+        raise ConvkitError("no such file or folder", path=path, remedy="check the URI")
     if (said := broken_link(path)) is not None:
         raise ConvkitError(said[0], path=path, remedy=said[1])
     remedy = "check the path"
@@ -200,7 +203,7 @@ def _flax(file: Path) -> ConvkitError:
 
 def _explained(error: ConvkitError, path: Path, format: Format) -> ConvkitError:
     """The error of a format, or what the file is that it couldn't read."""
-    file = Path(error.path) if error.path else path
+    file = path if error.path in (None, str(path)) else place(str(error.path))
     contents = _contents(file) if file.is_file() and format.suffixes else None
     if contents is None or contents is FLAX or contents.format == format.name:
         return error

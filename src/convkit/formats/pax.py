@@ -109,8 +109,7 @@ class Pax(Format):
             container, files = "ocdbt", [file for file in state.rglob("*") if file.is_file()]
             arrays = {_spelled(name): array for name, array in ocdbt.read_arrays(state).items()}
         else:
-            names = leaf_folders.leaf_names(state)
-            arrays = {name: leaf_folders.read_leaf(state / name) for name in names}
+            arrays = leaf_folders.read_leaves(state)
         if not arrays and not (state / _SHARDING).is_file():
             raise ConvkitError("holds no Pax arrays", path=path, remedy="name the step folder: checkpoint_<step>")
         files += _checked_json(state / _SHARDING, files)

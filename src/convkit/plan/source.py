@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
+from convkit.checkpoint.source_files import Ranged
+from convkit.errors import ConvkitError
 from convkit.files.config_file import find_config, read_config
 from convkit.files.neighbours import companions_path
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipts_beside
+from convkit.files.stores import place
 from convkit.files.unchanged import Watch
 from convkit.formats import get_format, open_checkpoint
 from convkit.mappings import layouts
@@ -70,8 +73,10 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         self.checkpoint.close()
+        if isinstance(error, ConvkitError) and self.watch is not None:
+            _check_same(self.path, self.watch)
 
 
 def open_source(
@@ -88,10 +93,14 @@ def open_source(
     Raises:
         ConvkitError: the checkpoint or the config can't be read.
     """
-    path = Path(path)
+    path = place(path) if isinstance(path, str) else path
     watch = watch or Watch(path)
-    checkpoint = open_checkpoint(path, format)
-    config_path = Path(config) if config is not None else None
+    try:
+        checkpoint = open_checkpoint(path, format)
+    except ConvkitError:
+        _check_same(path, watch)
+        raise
+    config_path = place(config) if isinstance(config, str) else config
     if config_path is None and checkpoint.config is None:
         config_path = find_config(path) or _named_by_a_layout(path)
     source = Source(
@@ -104,6 +113,17 @@ def open_source(
     )
     watch.reads(_files(source))
     return source
+
+
+def _check_same(path: Path, watch: Watch) -> None:
+    """Check that nothing in a store was replaced, which an error while reading it may come from.
+
+    Raises:
+        ConvkitError: something was; it is named.
+    """
+    if isinstance(path, Ranged):
+        watch.reads([path])
+        watch.check()
 
 
 def _files(source: Source) -> Iterator[Path]:

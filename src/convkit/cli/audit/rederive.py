@@ -27,12 +27,13 @@ from convkit.cli.audit.sources import digests_now
 from convkit.cli.digest import leaves_of
 from convkit.cli.options import from_on
 from convkit.cli.output import emit, note, progress, say
+from convkit.files.stores import place
 from convkit.formats import get_format, open_checkpoint
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SRC", type=Path, help="what TARGET was made from")
+    parser.add_argument("source", metavar="SRC", type=place, help="what TARGET was made from")
     parser.add_argument("target", metavar="TARGET", type=Path, help="the output, with its statements beside it")
     public_key_option(parser, "a key that you trust, by which the statements are checked first; repeat it for several")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the config of SRC, if it isn't where it was")

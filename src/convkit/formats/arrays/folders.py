@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.checkpoint.threads import openers
 from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file
 from convkit.files.sync import sync, sync_tree
@@ -32,7 +33,7 @@ UNFINISHED = (".convkit-part", ".__lock")
 
 def leaf_names(folder: Path) -> list[str]:
     """Names of the sub-folders that are arrays: those with a ``.zarray``, and those with chunks alone."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _is_array(Path(entry)))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _is_array(entry))
 
 
 def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool = False) -> FolderArray:
@@ -58,6 +59,17 @@ def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool 
         )
     files += stored_chunks(folder, zarray, folder.name, complete=complete)
     return FolderArray(zarray, file_store(folder), folder, tuple(files))
+
+
+def read_leaves(top: Path, missing: Mapping[str, ZarrArray | None] | None = None) -> dict[str, FolderArray]:
+    """All arrays in the folders below one, by their names; ``missing`` as :func:`read_leaf` has it, by name.
+
+    Raises:
+        ConvkitError: as :func:`read_leaf`.
+    """
+    names, known = leaf_names(top), missing or {}
+    with openers(top) as pool:
+        return dict(zip(names, pool.map(lambda name: read_leaf(top / name, known.get(name)), names), strict=True))
 
 
 def parse_metadata(path: Path) -> ZarrArray:
@@ -168,7 +180,7 @@ def remove(folder: Path) -> None:
 
 
 def _is_array(folder: Path) -> bool:
-    names = [entry.name for entry in os.scandir(folder)]
+    names = [entry.name for entry in folder.iterdir()]
     return zarr2.NAME in names or (bool(names) and all(_CHUNK_NAME.fullmatch(name) for name in names))
 
 

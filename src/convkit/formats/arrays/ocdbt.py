@@ -9,7 +9,6 @@ folder ``a``.
 
 from __future__ import annotations
 
-import os
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -106,10 +105,10 @@ def _processes(folder: Path) -> list[Path]:
 def _nested(folder: Path) -> list[Path]:
     """Folders below that are databases, except per-process ones."""
     found = []
-    for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(_PROCESSES))
-        if MANIFEST in files and Path(path) != folder:
-            found.append(Path(path))
+    for below in sorted(folder.iterdir()):
+        if below.is_dir() and not below.name.startswith(_PROCESSES):
+            found += [below] if (below / MANIFEST).is_file() else []
+            found += _nested(below)
     return found
 
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convkit.checkpoint.source_files import Ranged
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.checkpoint.threads import LITTLE, Caller
 from convkit.errors import ConvkitError
@@ -58,12 +59,14 @@ class StoredArray:
     @property
     def place(self) -> str:
         """The folder of the chunks, or of the database that holds them."""
-        return self.kvstore.get("base", self.kvstore)["path"]
+        return str(self.kvstore.get("base", self.kvstore)["path"])
 
 
 def file_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """tensorstore's spec of a folder of chunk files; it takes no ".." in a path."""
-    path = Path(folder)
+    """tensorstore's spec of a folder of chunk files, here or in a store; it takes no ".." in a path."""
+    path = folder if isinstance(folder, Path) else Path(folder)
+    if isinstance(path, Ranged):
+        return path.kvstore()
     # following links costs a call for each folder above, and a checkpoint may have thousands of arrays
     whole = path.resolve() if ".." in path.parts else path.absolute()
     return {"driver": "file", "path": f"{whole}/"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convkit.checkpoint.tensors import check_unstored
+from convkit.checkpoint.threads import openers
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray
 from convkit.formats.arrays.zarr3 import Zarr3Array
@@ -40,28 +41,35 @@ def stored_chunks(folder: Path, zarray: ZarrArray, key: str, *, complete: bool =
     Raises:
         ConvkitError: a chunk is missing and the array isn't sparse, or a chunk is truncated.
     """
-    found: list[Path] = []
     may_lack = zarray.sparse and not complete
-    for name in _stored_names(folder, zarray) if may_lack else zarray.chunk_names():
+    names = list(_stored_names(folder, zarray) if may_lack else zarray.chunk_names())
+
+    def check(name: str) -> Path:
         file = folder / name
         try:
             with file.open("rb", buffering=0) as opened:  # a few bytes of each are read
                 _check_whole(file, opened, zarray, key)
         except FileNotFoundError:
             raise ConvkitError(f"chunk {name} is missing", path=folder, key=key, remedy=REFETCH) from None
-        found.append(file)
+        return file
+
+    if len(names) > 1:
+        with openers(folder) as pool:
+            found = list(pool.map(check, names))
+    else:
+        found = [check(name) for name in names]
     check_unstored(zarray.spec.nbytes, len(found) * zarray.chunk_nbytes, folder, key)
     return found
 
 
 def _stored_names(folder: Path, zarray: ZarrArray) -> list[str]:
     """The chunks that are there, in C order: an array whose chunks may be absent may be far larger than its files."""
-    there = (Path(path, file).relative_to(folder).as_posix() for path, _, files in os.walk(folder) for file in files)
+    there = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     return sorted(filter(zarray.is_chunk, there), key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
 
 
 def _check_whole(path: Path, file: BinaryIO, zarray: ZarrArray, key: str) -> None:
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     parts = _shard_parts(file, zarray) if isinstance(zarray, Zarr3Array) and zarray.shard else [(0, size)]
     if not all(_is_whole(file, zarray, start, stop) for start, stop in parts):
         raise ConvkitError(
@@ -75,7 +83,7 @@ def _shard_parts(file: BinaryIO, zarray: Zarr3Array) -> list[tuple[int, int]]:
     shard = zarray.shard or {}
     names = [codec["name"] for codec in shard["index_codecs"]]
     length = _INDEX_ENTRY * count + (_INDEX_CHECKSUM if "crc32c" in names else 0)
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     at_end = shard.get("index_location", "end") == "end"
     first, last = (0, size - length) if at_end else (length, size)
     if size < length:

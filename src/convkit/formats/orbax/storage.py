@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from convkit.checkpoint.threads import openers
 from convkit.errors import ConvkitError
 from convkit.formats.arrays import folders as leaf_folders
 from convkit.formats.arrays import ocdbt
@@ -27,13 +28,13 @@ def find_arrays(folder: Path, names: Iterable[str], *, complete: bool = False) -
     """
     wanted = dict.fromkeys(names)
     stored = _of_database(folder, complete) if wanted else {}
-    found = {}
-    for name in wanted:
-        array = stored.get(name) or _of_folder(folder, name, complete)
+    with openers(folder) as pool:
+        read = pool.map(lambda name: stored.get(name) or _of_folder(folder, name, complete), wanted)
+        found = dict(zip(wanted, read, strict=True))
+    for name, array in found.items():
         if array is None:
             raise ConvkitError("its array is missing", path=folder, key=name, remedy=REFETCH)
-        found[name] = array
-    return found
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def is_outside(name: str) -> bool:

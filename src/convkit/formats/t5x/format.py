@@ -155,11 +155,8 @@ class _Reading:
             return {}
         if ocdbt.is_database(self.base):
             return ocdbt.read_arrays(self.base)
-        entries = {key: entry for key, entry in tree.leaves.items() if isinstance(entry, InFolder)}
-        return {
-            name: leaf_folders.read_leaf(self.base / name, entries[name].zarray if name in entries else None)
-            for name in leaf_folders.leaf_names(self.base)
-        }
+        said = {key: entry.zarray for key, entry in tree.leaves.items() if isinstance(entry, InFolder)}
+        return leaf_folders.read_leaves(self.base, said)
 
     def _compare(self, tree: Tree, stored: Mapping[str, StoredArray]) -> None:
         """Compare the msgpack with the folders."""

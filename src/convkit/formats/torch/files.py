@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Collection
 from copy import copy
 from functools import partial
-from io import FileIO
+from io import BufferedReader
 from itertools import pairwise
-from os import SEEK_CUR, fstat
+from os import SEEK_CUR
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -78,7 +78,7 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
             pickle = _unpacked(archive, infos[root + "data.pkl"], BYTES_LIMIT)
             prefix = root + "data/"
             entries = {
-                name.removeprefix(prefix): find(opened.fileno(), info)
+                name.removeprefix(prefix): find(opened, opened.size, info)
                 for name, info in infos.items()
                 if name.startswith(prefix)
             }
@@ -100,8 +100,12 @@ def _read_zip(file: Path) -> tuple[Any, Spans]:
     return data, {key: (entry.start, entry.size, entry.name, entry.crc) for key, entry in entries.items()}
 
 
-class ArchiveFile(FileIO):
+class ArchiveFile(BufferedReader):
     """An archive's file. ``zipfile`` reads the whole directory at once: no read may be larger than that may be."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file.open("rb", buffering=0))
+        self.size = file.stat().st_size
 
     def read(self, count: int | None = -1, /) -> bytes:
         """The next bytes.
@@ -110,10 +114,10 @@ class ArchiveFile(FileIO):
             BadZipFile: more than :data:`DIRECTORY_LIMIT`.
         """
         if count is None or count < 0:
-            count = fstat(self.fileno()).st_size - self.tell()
+            count = self.size - self.tell()
         if count > DIRECTORY_LIMIT:
             raise BadZipFile(f"its directory has {count} bytes, over {DIRECTORY_LIMIT}, the most that are read")
-        return super().read(count) or b""
+        return super().read(count)
 
 
 def _unpacked(archive: ZipFile, info: ZipInfo, limit: int) -> bytes:
@@ -146,7 +150,7 @@ def _check_apart(entries: Collection[Entry]) -> None:
 
 def _read_legacy(file: Path) -> tuple[Any, Spans]:
     with file.open("rb") as stream:
-        size = fstat(stream.fileno()).st_size
+        size = file.stat().st_size
         _magic, protocol, system = (load(stream, file)[0] for _ in range(3))
         if protocol != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise ConvkitError(

@@ -6,10 +6,10 @@ archives, but it can't lay one out whose entries are filled later, in any order.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
 from convkit.errors import ConvkitError
@@ -84,11 +84,12 @@ def directory(entries: Sequence[Entry], crcs: Sequence[int], start: int) -> byte
     return bytes(out) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, few, few, _field32(length), _field32(start), 0)
 
 
-def find(file: int, info: ZipInfo) -> Entry:
+def find(file: BinaryIO, size: int, info: ZipInfo) -> Entry:
     """Offset of the bytes of an entry that zipfile found in the directory.
 
     Args:
-        file: descriptor of the archive.
+        file: the archive.
+        size: its bytes.
         info: the entry.
 
     Raises:
@@ -101,12 +102,13 @@ def find(file: int, info: ZipInfo) -> Entry:
             f"was zipped again: its record {info.filename} is {how}",
             remedy=f"{remedy}, or load it with torch.load and save it with torch.save",
         )
-    raw = os.pread(file, _LOCAL.size, info.header_offset)
+    file.seek(info.header_offset)
+    raw = file.read(_LOCAL.size)
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\3\4":
         raise BadZipFile(f"the entry {info.filename} has no header")
     *_, name_length, extra_length = _LOCAL.unpack(raw)
     start = info.header_offset + _LOCAL.size + name_length + extra_length
-    if start + info.file_size > os.fstat(file).st_size:
+    if start + info.file_size > size:
         raise BadZipFile(f"the entry {info.filename} ends outside the file")
     return Entry(info.filename, info.header_offset, start, info.file_size, info.CRC)
 

@@ -1,0 +1,108 @@
+"""fsspec's driver of a store, whose errors are one line without secrets.
+
+Credentials, endpoints and other options come from the environment variables and configuration files of the
+store's own driver, and from fsspec's configuration (``FSSPEC_S3='{"anon": true}'``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from convkit.errors import ConvkitError, UsageError
+from convkit.extras import install
+from convkit.files.stores.failures import DeniedError, MissingError, TransientError
+from convkit.files.uri import hide_secrets_of, scheme_of, without_secrets
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+#: the modules behind the schemes that people use most; fsspec knows the others
+DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
+
+
+class Driver:
+    """The driver for a URI. It is made when it is first asked for, by any thread.
+
+    Args:
+        uri: of what is in the store.
+        once: whether S3's driver tries each request once, because who asks tries again: else both would, many times.
+
+    Raises:
+        UsageError: fsspec doesn't know the scheme.
+    """
+
+    def __init__(self, uri: str, *, once: bool = False) -> None:
+        import fsspec
+
+        if scheme_of(uri) not in fsspec.available_protocols():
+            raise UsageError(
+                f"unknown scheme {scheme_of(uri)}://",
+                remedy="use file, package, generated, http, https, s3, gs, hf, or a scheme of fsspec",
+            )
+        self.given = uri
+        self.uri = without_secrets(uri)
+        self._once = once
+        self._lock = threading.Lock()
+        self._opened: tuple[AbstractFileSystem, str] | None = None
+
+    def opened(self) -> tuple[AbstractFileSystem, str]:
+        """fsspec's file system, and its path to what the URI names.
+
+        Raises:
+            ConvkitError: the driver isn't installed, or can't be made.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def renew(self) -> None:
+        """Make the driver anew when it is next asked for: it looks for credentials again."""
+        with self._lock:
+            self._opened = None
+
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            # a cached driver object would list the store as it was at an earlier call
+            store, root = url_to_fs(self.given, skip_instance_cache=True)
+        except ImportError as error:
+            driver = DRIVERS.get(str(scheme_of(self.given)))
+            raise ConvkitError(
+                "the driver isn't installed",
+                path=self.uri,
+                remedy=install(driver) if driver else hide_secrets_of(self.given, f"{error}"),
+            ) from error
+        except Exception as error:  # some drivers ask their server at once
+            raise ConvkitError(self.words(error), path=self.uri, remedy="check the URI") from error
+        if self._once and hasattr(store, "config_kwargs"):
+            store.retries = 1
+            store.config_kwargs = {**store.config_kwargs, "retries": {"total_max_attempts": 1}}
+        return store, root.rstrip("/")
+
+    def shown(self, full: str) -> str:
+        """The URI of a path of the driver's, without secrets."""
+        return hide_secrets_of(self.given, f"{scheme_of(self.given)}://{full}")
+
+    @contextmanager
+    def one_line(self, full: str) -> Iterator[None]:
+        """Turn errors of a driver (and of botocore or aiohttp) into our own, in one line."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise MissingError("no such file or folder", path=self.shown(full), remedy="check the URI") from error
+        except PermissionError as error:
+            raise DeniedError("access denied", path=self.shown(full), remedy="check its credentials") from error
+        except ConvkitError:
+            raise
+        except Exception as error:
+            raise TransientError(self.words(error)) from error
+
+    def words(self, error: Exception) -> str:
+        """What a driver says, in one line without our secrets."""
+        first = str(error).strip().partition("\n")[0]
+        return hide_secrets_of(self.given, f"{type(error).__name__}: {first}")

@@ -1,0 +1,154 @@
+"""A proxy on the loopback interface that passes requests on to a server, and does to some what clouds do."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that passes: its method, path and query, range of bytes, and the key that signed it."""
+
+    method: str
+    path: str
+    range: str
+    signer: str
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads bytes of an object."""
+        return self.method == "GET" and "?" not in self.path
+
+
+#: says what to do to a request; None to pass it on
+Fault = Callable[[Asked], str | None]
+
+
+@dataclass
+class Proxy:
+    """What passes through, and what is done to it."""
+
+    upstream: str
+    url: str = ""
+    fault: Fault = lambda asked: None
+    #: called before a request is passed on
+    before: Callable[[Asked], object] = lambda asked: None
+    asked: list[Asked] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def every(self, step: int, *faults: str) -> None:
+        """Do these faults in turn, one to each ``step``-th request that reads bytes."""
+        reads = 0
+
+        def fault(asked: Asked) -> str | None:
+            nonlocal reads
+            if not asked.reads:
+                return None
+            reads += 1
+            return faults[reads // step % len(faults)] if reads % step == 0 else None
+
+        self.fault = fault
+
+
+@contextmanager
+def between(upstream: str) -> Iterator[Proxy]:
+    """A proxy in front of a server."""
+    proxy = Proxy(upstream)
+
+    class Handler(_Handler):
+        state = proxy
+
+    server = _Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Connections that end are what is tested."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: ClassVar[Proxy]
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        signer = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
+        asked = Asked(self.command, self.path, self.headers.get("Range", ""), signer[1] if signer else "")
+        with self.state.lock:
+            self.state.asked.append(asked)
+            fault = self.state.fault(asked)
+            if fault:
+                self.state.done.append(fault)
+            self.state.before(asked)
+        match fault:
+            case "slow down":
+                self._refuse(503, "SlowDown", "Please reduce your request rate.")
+            case "error":
+                self._refuse(500, "InternalError", "We encountered an internal error. Please try again.")
+            case "expired":
+                self._refuse(403, "ExpiredToken", "The provided token has expired.")
+            case "reset":
+                # no time to linger: the system sends RST
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                self.connection.close()
+            case _:
+                self._forward(body, cut=fault == "truncate")
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815 - the names that http.server calls
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = _ERROR.format(code, message).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _forward(self, body: bytes, *, cut: bool) -> None:
+        connection = http.client.HTTPConnection(urlsplit(self.state.upstream).netloc, timeout=60)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
+        answer = connection.getresponse()
+        data = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
+                self.send_header(name, value)
+        if "content-length" not in map(str.lower, dict(answer.getheaders())):
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            self.close_connection = True
+        connection.close()
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
