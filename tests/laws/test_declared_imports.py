@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import convkit
 from convkit.errors import ConvkitError
 from convkit.extras import DISTRIBUTION, EXTRA_OF, install, named_extras
-from convkit.fetch.remote import DRIVERS
+from convkit.files.stores.driver import DRIVERS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
