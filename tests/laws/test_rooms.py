@@ -34,9 +34,9 @@ FLOORS = (
 )
 #: What a room may reach, through whatever others, beside itself.
 REACH = {
-    "verify": {"oracles", "formats", "state", "files", "checkpoint", "plugins", "errors"},
-    "oracles": {"formats", "state", "files", "checkpoint", "plugins", "errors"},
-    "formats": {"state", "files", "checkpoint", "plugins", "errors"},
+    "verify": {"oracles", "formats", "state", "files", "checkpoint", "plugins", "extras", "errors"},
+    "oracles": {"formats", "state", "files", "checkpoint", "plugins", "extras", "errors"},
+    "formats": {"state", "files", "checkpoint", "plugins", "extras", "errors"},
     "state": {"files", "checkpoint", "plugins", "errors"},
     "mappings": {"mapping", "config", "checkpoint", "plugins", "errors"},
     "audit": {"files", "checkpoint", "plugins", "errors", "version"},
