@@ -39,6 +39,7 @@ PAGES = (
     "config/README.html",
 )
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 800}
+WIDER = {"width": 1920, "height": 1000}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_no_page_is_left_out(site: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("size", [WIDE, WIDER, NARROW], ids=["wide", "wider", "narrow"])
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_opens_without_a_complaint(browser, address: str, page: str, size: dict[str, int], scheme: str) -> None:
     opened = Opened(browser, address, page, viewport=size, color_scheme=scheme)

@@ -25,15 +25,17 @@ def missing() -> list[str]:
     return [path.name for path in sorted(_FOLDER.glob("*.json")) if _name(path) not in _described]
 
 
-def described(name: str) -> str:
-    """A document: what it is, its fields, those of its parts, and the schema itself."""
+def described(name: str, *words: str) -> str:
+    """A document: what it is, its fields, those of its parts, and the schema itself; ``words`` are its title."""
+    title = " ".join(words)
     path = _FOLDER / f"{name}.schema.json"
     schema = json.loads(path.read_text(encoding="utf-8"))
     _described.add(name)
     parts = [
         f"(document-{name})=",
-        f"## {plain(schema['title'])}\n",
-        f"{plain(schema.get('description', ''))} The schema: [{path.name}](../../src/convkit/schemas/{path.name}).\n",
+        f"## {title}\n",
+        f"{plain(schema.get('description', ''))} {code(schema['title'])}, whose schema is "
+        f"[{path.name}](../../src/convkit/schemas/{path.name}).\n",
     ]
     if "properties" in schema:
         parts.append(_fields(schema, name))
