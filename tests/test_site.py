@@ -103,8 +103,7 @@ def test_no_page_is_left_out(site: Path) -> None:
     assert written <= {path.relative_to(site) for path in site.rglob("*.html")}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, WIDER, NARROW], ids=["wide", "wider", "narrow"])
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (WIDER, "dark"), (NARROW, "light"), (NARROW, "dark")])
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_opens_without_a_complaint(browser, address: str, page: str, size: dict[str, int], scheme: str) -> None:
     opened = Opened(browser, address, page, viewport=size, color_scheme=scheme)
