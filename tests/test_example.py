@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,9 +20,14 @@ from campaigns import QUICK, ROOT, Campaign, claim
 from convkit.audit.dsse import Line, read_lines
 from convkit.audit.keys import generate, write_pair
 from convkit.cli import main
+from convkit.generate import generate as generate_model
+from convkit.generate.weights import fill
 from convkit.mappings import all_mappings
+from convkit.testing.generators import check_proved
+from convkit.testing.oracles import ORACLE_LAWS, OracleLaw
 
 EXAMPLE = ROOT / "examples" / "convkit-example"
+EXTENDING = ROOT / "docs" / "how-to" / "extending.md"
 VERSION = "convkit-example 0.1.0"
 #: what the package brings: the commands that need it, and what they say without it
 WITHOUT = {
@@ -49,7 +56,7 @@ def on_the_path(site: Path) -> Iterator[None]:
         patch.syspath_prepend(str(site))
         all_mappings.cache_clear()
         yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "convkit_example"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("convkit_example", "qwen_for_convkit")]:
         del sys.modules[name]
     all_mappings.cache_clear()
 
@@ -126,6 +133,100 @@ def test_made_again_by_an_auditor_it_has_to_be_there(
     with on_the_path(later):
         assert main(again) == 1
         assert "was made with convkit-example 0.1.0, here is 0.1.1" in capsys.readouterr().out
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The document's blocks of code in a language."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_documents_quotes_are_from_the_example() -> None:
+    quoted = [block.split("\n", 1) for block in blocks(EXTENDING, "python") if block.startswith("# ")]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLE.rglob("*.py")}
+    assert len(quoted) > 5
+    for place, text in quoted:
+        assert text in sources[place.rpartition("/")[2]], text
+    for block in blocks(EXTENDING, "toml"):
+        assert block in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [EXTENDING, EXAMPLE / "README.md"], ids=lambda path: path.name)
+def test_the_documents_commands_run(document: Path, installed: None) -> None:
+    (block,) = blocks(document, "sh")
+    install, *commands = block.splitlines()
+    assert install == "pip install ./examples/convkit-example" and (ROOT / install.split()[2] / "src").is_dir()
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "convkit" and main(words) == 0, command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ORACLE_LAWS, ids=lambda law: law.__name__)
+def test_another_family_of_transformers_is_a_row(law: OracleLaw, tmp_path: Path) -> None:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    (row,) = (block for block in blocks(EXTENDING, "python") if "class Qwen2" in block)
+    metadata = tmp_path / "site" / "qwen_for_convkit-1.dist-info"
+    metadata.mkdir(parents=True)
+    (tmp_path / "site" / "qwen_for_convkit.py").write_text(row)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: qwen-for-convkit\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[convkit.oracles]\nhf/qwen2 = qwen_for_convkit:Qwen2\n")
+    sizes = {"hidden_size": 60, "intermediate_size": 84, "num_hidden_layers": 2, "num_attention_heads": 6}
+    config = Qwen2Config(**sizes, num_key_value_heads=2, vocab_size=211, max_position_embeddings=320, rope_theta=5e3)
+    model = Qwen2ForCausalLM(config)
+    fill(model, seed=0)
+    model.save_pretrained(tmp_path / "model")
+    with on_the_path(tmp_path / "site"):
+        law("hf/qwen2", tmp_path / "model", tmp_path)
+
+
+#: law: what is wrong in the example then, as another text in one of its modules
+WRONG = {
+    "shares_no_code_with_mappings": ("oracle", "\n_NEEDED = ", "\nimport convkit_example.mapping\n_NEEDED = "),
+    "gives_every_tensor_a_role": ("oracle", "        self.refuse(", "        print("),
+    "runs_a_stage_at_a_time": ("oracle", 'given["ids"]]', 'given["ids"]] + 0 * self.weights["norm_final.weight"]'),
+    "reads_no_more_than_a_stage_needs": ("oracle", "self.refuse(", 'self.part("head.lm.weight"), self.refuse('),
+    "depends_on_every_role": ("oracle", 'linear("head.lm"', 'linear("embedding"'),
+    "shows_faults_where_they_are": ("oracle", '{"activation": "gelu"}', '{"activation": "silu"}'),
+    "equals_itself_with_no_fault_missed": ("oracle", '"head.lm", x)', '"head.lm", x) * 0'),
+}  # fmt: skip
+#: what the two sides' models show, and no round trip
+WRONG_MEANING = {
+    "another rotary in the oracle": ("oracle", "x[..., ::2], x[..., 1::2]", "x.chunk(2, -1)"),
+    "gate and up swapped in the mapping": ("mapping", "{part:gate|up}", "{part:up|gate}"),
+    "rotary halves kept in the mapping": ("mapping", "(h r two + g r two + g s)", "(h two r + g two r + g s)"),
+}
+
+
+@contextmanager
+def with_a_fault(site: Path, folder: Path, fault: tuple[str, str, str]) -> Iterator[None]:
+    """The package with a text of one of its modules replaced."""
+    module, before, after = fault
+    other = shutil.copytree(site, folder / "site", ignore=shutil.ignore_patterns("__pycache__"))
+    file = other / "convkit_example" / f"{module}.py"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after), encoding="utf-8")
+    with on_the_path(other):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ORACLE_LAWS, ids=lambda law: law.__name__)
+def test_each_law_of_oracles_is_broken_by_a_wrong_one(law: OracleLaw, site: Path, tmp_path: Path) -> None:
+    with with_a_fault(site, tmp_path, WRONG[law.__name__]):
+        generate_model("generated://acorn?depth=2", tmp_path / "model")
+        with pytest.raises(AssertionError):
+            law("acorn/decoder", tmp_path / "model", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", WRONG_MEANING)
+def test_a_wrong_meaning_is_seen_by_the_models(wrong: str, site: Path, tmp_path: Path) -> None:
+    with with_a_fault(site, tmp_path, WRONG_MEANING[wrong]), pytest.raises(AssertionError, match=r"^equivalence of"):
+        check_proved("generated://acorn?depth=1", "hf/llama", tmp_path)
 
 
 @pytest.mark.slow

@@ -61,9 +61,8 @@ class Acorn(Format):
                 raise ConvkitError("is a value, and acorn holds tensors only", path=path, key=leaf.key, remedy="--drop")
         folder = None if path.suffix == SUFFIX else path
         specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
-        return PreallocatedWriter(
-            [_layout(folder / SINGLE if folder else path, leaves)], specs, folder=folder, resume=resume
-        )
+        layout = _layout(folder / SINGLE if folder else path, leaves)
+        return PreallocatedWriter([layout], specs, folder=folder, resume=resume)
 
 
 def _aligned(offset: int) -> int:
@@ -117,11 +116,14 @@ def _read(file: Path) -> tuple[dict[str, Leaf], dict[str, Place]]:
 
 def _stored(file: Path, key: str, entry: Mapping[str, Any]) -> tuple[TensorSpec, int]:
     """The spec and the offset of a tensor, which are numbers and a dtype, whatever the file says."""
-    dtype, shape, offset = (entry.get(name) for name in ("dtype", "shape", "offset"))
-    numbers = [*shape, offset] if isinstance(shape, list) else [None]
-    if not isinstance(dtype, str) or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ConvkitError("its entry has no dtype, shape and offset", path=file, key=key, remedy=_REFETCH)
-    return TensorSpec.found(shape, dtype, file, key), offset
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "offset": offset} if all(map(_counts, [*shape, offset])):
+            return TensorSpec.found(shape, dtype, file, key), offset
+    raise ConvkitError("its entry has no dtype, shape and offset", path=file, key=key, remedy=_REFETCH)
+
+
+def _counts(number: object) -> bool:
+    return type(number) is int and number >= 0
 
 
 def _check_places(file: Path, stored: Mapping[str, tuple[TensorSpec, int]], size: int) -> None:
