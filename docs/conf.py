@@ -17,7 +17,7 @@ author = "the authors of convkit"
 version = release = described().split()[0]
 
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "config/README.md", "benchmarks/README.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/**.md", "config/README.md", "benchmarks/README.md", "CONTRIBUTING.md", "examples/*/README.md"]
 # What isn't looked into: Sphinx walks through the whole repository otherwise.
 exclude_patterns = [".*", "build", "dist", "results", "src", "tests", "docs/_*"]
 

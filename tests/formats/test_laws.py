@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from convkit.checkpoint import Format, Leaf, WriteOptions, Writer
+from convkit.checkpoint import Format, Leaf, TensorSpec, WriteOptions, Writer
+from convkit.errors import ConvkitError
 from convkit.formats import get_format, names
+from convkit.formats.plain.placed import PlacedCheckpoint
 from convkit.formats.safetensors import Safetensors
-from convkit.testing import LAWS, Law, Sample, holdable, samples, writer_machine
-from convkit.testing.formats import makes_the_same_bytes
+from convkit.testing import LAWS, Law, Sample, bits, holdable, samples, writer_machine
+from convkit.testing.formats import makes_the_same_bytes, refuses_or_reads_what_is_damaged
 
 
 @pytest.fixture(params=names(), scope="module")
@@ -87,6 +89,23 @@ class Numbered(Safetensors):
 def test_other_bytes_are_caught(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         makes_the_same_bytes(Numbered(), tmp_path, Sample((), {}), Random(0))
+
+
+class Trusting(Safetensors):
+    """A format that shows the trace of whatever a damaged header makes of it."""
+
+    def open(self, path: Path) -> PlacedCheckpoint:
+        try:
+            return super().open(path)
+        except ConvkitError as error:
+            raise ValueError("no header") from error
+
+
+def test_a_format_that_trusts_its_files_is_caught(tmp_path: Path) -> None:
+    leaf = Leaf("a", TensorSpec((2,), "float32"))
+    sample = Sample((leaf,), {"a": bits(TensorSpec((2,), "float32"), 0)})
+    with pytest.raises(ValueError, match="no header"):
+        refuses_or_reads_what_is_damaged(Trusting(), tmp_path, sample, Random(0))
 
 
 @pytest.mark.parametrize("broken", [Forgetful(), Untidy()], ids=lambda format: type(format).__name__)

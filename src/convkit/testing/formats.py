@@ -27,7 +27,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError
-from convkit.testing.samples import Sample, bits
+from convkit.testing.samples import MAX_SIZE, Sample, bits
 
 
 def holdable(format: Format, sample: Sample) -> Sample:
@@ -183,6 +183,28 @@ def refuses_what_is_truncated(format: Format, folder: Path, sample: Sample, rand
         raise AssertionError(f"{file.name} is truncated, and was opened")
 
 
+def refuses_or_reads_what_is_damaged(format: Format, folder: Path, sample: Sample, random: Random) -> None:
+    """Whatever bytes of a file are changed, the checkpoint is refused, or opened and read: nothing else happens."""
+    staging = write(format, folder / "staging", sample, random)
+    with format.open(staging) as checkpoint:
+        files = checkpoint.files()
+    for _ in range(4):
+        file = random.choice(files)
+        whole = file.read_bytes()
+        changed, near = bytearray(whole), min(len(whole), random.choice([64, 512, len(whole)]))
+        for place in random.choices(range(near), k=random.choice([1, 1, 3])) if near else ():
+            changed[place] = random.choice([0, 0xFF, 0x7B, 0x22, 0x39, random.randrange(256)])
+        file.write_bytes(changed)
+        try:
+            with format.open(staging) as checkpoint:
+                for key, leaf in checkpoint.leaves.items():
+                    if leaf.spec and leaf.spec.size <= MAX_SIZE:
+                        checkpoint.read(key)
+        except ConvkitError as refusal:
+            assert len(str(refusal).splitlines()) == 1, f"the refusal isn't one line: {refusal}"
+        file.write_bytes(whole)
+
+
 def refuses_unknown_keys(format: Format, folder: Path, sample: Sample, random: Random) -> None:
     """Reading a missing tensor, or the elements of a value, is an error that names the key."""
     with format.open(write(format, folder / "staging", sample, random)) as checkpoint:
@@ -224,6 +246,7 @@ LAWS: tuple[Law, ...] = (
     stays_in_its_place,
     knows_its_own,
     refuses_what_is_truncated,
+    refuses_or_reads_what_is_damaged,
     refuses_unknown_keys,
     says_where_leaves_lie,
 )
