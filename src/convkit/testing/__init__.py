@@ -1,4 +1,8 @@
-"""The laws that every format and every mapping obeys, for convkit's and for other packages'. Needs hypothesis."""
+"""The laws that every format and every mapping obeys, for convkit's and for other packages'. Needs hypothesis.
+
+Those of oracles, which need torch, are in :mod:`.oracles`, those of generated families and of whole conversions in
+:mod:`.generators`.
+"""
 
 from convkit.testing.families import FAMILY_LAWS
 from convkit.testing.formats import (
