@@ -19,6 +19,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 RUN = (
     "tutorial/index.md",
     "how-to/one-checkpoint.md",
+    "how-to/cerebras.md",
     "how-to/cerebras-compat.md",
     "how-to/orbax.md",
     "how-to/parts.md",
@@ -93,8 +94,10 @@ def typed() -> list[tuple[str, str]]:
     pages = [*DOCS.rglob("*.md"), *(DOCS.parent / page for page in ("README.md", "config/README.md"))]
     found = []
     for page in sorted(pages):
-        for block in re.findall(r"^```(?:sh)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-            lines = [line for line in block.replace("\\\n", "").splitlines() if not SYNOPSIS.search(line)]
+        for block in re.findall(
+            r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            lines = [line for line in re.sub(r"\\\n\s*", "", block).splitlines() if not SYNOPSIS.search(line)]
             named = page.relative_to(DOCS.parent).as_posix()
             found += [
                 (named, re.sub(r"\s{2,}.*", "", line)) for line in lines if re.match(r"(\.venv/bin/)?convkit ", line)
