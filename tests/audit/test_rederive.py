@@ -30,8 +30,8 @@ MADE: dict[str, tuple[str, list[str], str]] = {
     "te": ("generated://t5x?layers=1", ["te", "--fw", "t5x", "--direction", "fw2te"], BYTES),
     "t5x": ("generated://t5x?layers=1", ["convert", "--to", "te/t5"], BYTES),
     "pax": ("generated://pax?norm=rms&biases=false", ["convert", "--to", "te/pax"], BYTES),
-    "conv": ("generated://llama?layers=1", ["convert", "--to", "hf/llama", "--format", "orbax-v1"], LEAVES),
-    "orbax": ("generated://orbax-v0?steps=1", ["orbax migrate", "--to", "v1", "--no-restore"], AGAIN),
+    "conv": ("generated://llama?layers=1", ["convert", "--to", "hf/llama", "--format", "orbax-v1"], BYTES),
+    "orbax": ("generated://orbax-v0?steps=1", ["orbax migrate", "--to", "v1", "--no-restore"], BYTES),
     "old.mdl": ("generated://cerebras-old?layers=1", ["cerebras fix-checkpoint-spec"], BYTES),
 }
 

@@ -153,13 +153,4 @@ def test_digests_of_another_algorithm_arent_compared() -> None:
     assert kinds(sha256) == {"other digests": ["leaves and files"]}
 
 
-def test_files_that_have_other_names_each_time_are_left_out() -> None:
-    def written(documents: dict[str, Any]) -> None:
-        names = ("t/state/d/" + "0a" * 16, "t/state/manifest.ocdbt", "t/_METADATA")
-        documents["convert"]["kind"] = "conversion"
-        documents["convert"]["written"] = [{"name": name, "digest": "xxh3-128:00"} for name in names]
-
-    assert kinds(written) == {"file new": ["t/_METADATA"]}
-
-
 LEAF = "model.embedding_layer.word_embeddings.weight"

@@ -10,7 +10,7 @@ import pytest
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.errors import UsageError
-from convkit.files.clock import now_ns
+from convkit.files.clock import now_s
 from convkit.formats import get_format
 
 
@@ -40,4 +40,4 @@ def test_the_same_twice(tmp_path: Path, format: str, monkeypatch: pytest.MonkeyP
 def test_what_is_no_time(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", said)
     with pytest.raises(UsageError, match="not a number of seconds"):
-        now_ns()
+        now_s()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 from convkit.baseline.document import Applied, Baseline, Judged, StageFigures
 from convkit.checkpoint.digests import digest_value
 from convkit.files.document import as_json
-from convkit.files.receipt import CONVERSION, side_of
+from convkit.files.receipt import side_of
 from convkit.files.steps import change, in_words
 
 #: significant digits of figures that aren't whole numbers
 _DIGITS = 3
-#: files of an OCDBT database, which tensorstore names at random; its leaves have digests of their own
-_OCDBT = re.compile(r"(^|/)(d/[0-9a-f]{32}|manifest\.ocdbt)$")
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,9 @@ def over_output(baseline: Baseline) -> str:
 
 
 def _files(receipt: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of files by name, apart from those of a database that has other names each time it is written."""
+    """The digests of files by name."""
     found = {str(one["name"]): str(one["digest"]) for one in receipt.get("written") or ()}
-    made_anew = receipt.get("kind") == CONVERSION
-    return {name: found[name] for name in sorted(found) if not (made_anew and _OCDBT.search(name))}
+    return {name: found[name] for name in sorted(found)}
 
 
 def _sorted(value: Any) -> Any:

@@ -60,6 +60,13 @@ class Writer(ABC):
         """
         return 1
 
+    def stretch(self, key: str) -> int:
+        """The number of elements, in multiples of :meth:`granularity`, that one thread best writes in order.
+
+        They lie together in a file that is filled once then; written otherwise, they lie there all the same.
+        """
+        return self.granularity(key)
+
     @abstractmethod
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write elements ``[start, start + data.size)`` in C order; ``data`` is 1-D, contiguous, carrier dtype."""
@@ -124,7 +131,8 @@ class Format(ABC):
     holds_values: bool = True
     #: whether tensors lie in files as they are, and needn't be decoded
     mapped: bool = False
-    #: whether the same leaves and options give the same bytes: in any order, by any number of threads, after a kill
+    #: whether the same leaves and options give the same bytes: in any order, by any number of threads, after a kill; at
+    #: the same time, where it says one (:meth:`times`)
     same_bytes: bool = False
     #: one line for ``convkit list formats``
     summary: str
@@ -144,6 +152,13 @@ class Format(ABC):
     @abstractmethod
     def detect(self, path: Path) -> str | None:
         """Say why ``path`` (file or folder) is of this format, by names and magic bytes; None if it isn't."""
+
+    def times(self, path: Path) -> set[int]:
+        """The times that a checkpoint says convkit wrote it at, in whole seconds since 1970.
+
+        It is written again with the same bytes at the one time that it says, or at any if it says none.
+        """
+        return set()
 
     @abstractmethod
     def open(self, path: Path) -> Checkpoint:

@@ -33,7 +33,7 @@ def ranges_of(job: Job, writer: Writer) -> list[Range]:
     """The ranges of a leaf; one whose stored files may be copied is one range."""
     if job.files() is not None:
         return [Range(job, 0, job.spec.size)]
-    return list(cut(job, writer.granularity(job.key)))
+    return list(cut(job, writer.stretch(job.key)))
 
 
 def make_range(

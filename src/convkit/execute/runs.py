@@ -29,10 +29,12 @@ class Range:
     stop: int
 
 
-def cut(job: Job, granularity: int) -> Iterator[Range]:
-    """Cut a leaf into ranges that start on a digest block and an output chunk, and share no large source chunk."""
+def cut(job: Job, stretch: int) -> Iterator[Range]:
+    """Cut a leaf into ranges that start on a digest block and a stretch of the output (:meth:`Writer.stretch`), and
+    share no large source chunk.
+    """
     size, width = job.spec.size, job.spec.itemsize
-    unit = math.lcm(BLOCK // width, max(1, granularity))
+    unit = math.lcm(BLOCK // width, max(1, stretch))
     run = WINDOW if job.reads_across() else RUN
     length = max(1, run // (unit * width), math.ceil(job.decoded_together() / unit)) * unit
     for start in range(0, size, length):

@@ -13,8 +13,10 @@ from typing import Any
 
 from convkit.errors import UsageError
 from convkit.extras import named_extras
+from convkit.files.clock import said_s
 from convkit.generate.generator import Generator
 from convkit.generate.sizes import at_least_one
+from convkit.state.orbax import step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class OrbaxTraining(Generator):
         """
         with named_extras():
             self._train(folder)
+            self._say_the_same(folder)
 
     def _train(self, folder: Path) -> None:
         import jax
@@ -59,15 +62,26 @@ class OrbaxTraining(Generator):
         with ocp.CheckpointManager(
             folder.absolute(), options=options, metadata={"family": "orbax-v0", "seed": self.seed}
         ) as manager:
-            for step in range(1, self.steps + 1):
+            for number in range(1, self.steps + 1):
                 loss, gradients = jax.value_and_grad(loss_of)(state.params)
                 state = state.apply_gradients(grads=gradients)
                 items = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
-                    rng=ocp.args.JaxRandomKeySave(jax.random.key(self.seed + step)),
+                    rng=ocp.args.JaxRandomKeySave(jax.random.key(self.seed + number)),
                     config=ocp.args.JsonSave(asdict(self)),
                 )
-                manager.save(step, args=items, metrics={"loss": float(loss)}, custom_metadata={"trained": step})
+                manager.save(number, args=items, metrics={"loss": float(loss)}, custom_metadata={"trained": number})
+
+    def _say_the_same(self, folder: Path) -> None:
+        """With SOURCE_DATE_EPOCH, let steps say that time, and no absolute path: Orbax doesn't look at it."""
+        seconds = said_s()
+        if seconds is None:
+            return
+        for file in folder.rglob(step.FILE):
+            if found := step.read(file.parent):
+                file.write_bytes(found.with_time(seconds * 1_000_000_000).dumps())
+        for file in folder.rglob(step.COMMIT):
+            file.write_bytes(step.committed(file.parent.relative_to(folder)))
 
     def _state(self) -> tuple[Any, Any]:
         """A train state, and the loss function of its parameters."""

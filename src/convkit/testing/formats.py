@@ -15,6 +15,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -27,6 +28,7 @@ import numpy as np
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError
+from convkit.files.clock import standing_at
 from convkit.testing.samples import MAX_SIZE, Sample, bits
 
 
@@ -107,7 +109,9 @@ def resumes_after_a_kill(format: Format, folder: Path, sample: Sample, random: R
     with format.open(staging) as checkpoint:
         check_equal(checkpoint, sample)
     if format.same_bytes:
-        assert _contents(staging) == _contents(_write_within(format, folder / "plain", sample, random))
+        with _at_its_time(format, staging):
+            plain = _write_within(format, folder / "plain", sample, random)
+        assert _contents(staging) == _contents(plain)
 
 
 def _killed_in_the_middle(
@@ -125,8 +129,15 @@ def makes_the_same_bytes(format: Format, folder: Path, sample: Sample, random: R
     """Where a format says so, leaves and pieces in any order, by any number of threads, give the same bytes."""
     if format.same_bytes:
         one = _write_within(format, folder / "one", sample, random)
-        other = _write_within(format, folder / "other", sample, random, threads=4)
+        with _at_its_time(format, one):
+            other = _write_within(format, folder / "other", sample, random, threads=4)
         assert _contents(one) == _contents(other)
+
+
+def _at_its_time(format: Format, written: Path) -> AbstractContextManager[None]:
+    """The time that a checkpoint says it was written at, if it says one."""
+    times = format.times(written)
+    return standing_at(*times) if times else nullcontext()
 
 
 def _write_within(format: Format, folder: Path, sample: Sample, random: Random, *, threads: int = 1) -> Path:

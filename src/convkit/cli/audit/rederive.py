@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from convkit.cli.audit.sources import digests_now
 from convkit.cli.digest import leaves_of
 from convkit.cli.options import from_on
 from convkit.cli.output import emit, note, progress, say
+from convkit.files.clock import standing_at
 from convkit.files.stores import place
 from convkit.formats import get_format, open_checkpoint
 
@@ -81,7 +83,9 @@ def _compared(args: argparse.Namespace, evidence: Evidence, claimed: Claimed) ->
     """How it was compared, how much, and what differs."""
     receipt = evidence.receipt.document
     format = str(receipt["target"].get("format"))
-    bytes_too = get_format(format).same_bytes and not args.leaves
+    times = get_format(format).times(args.target)
+    # several are the times of steps that were written one after another
+    bytes_too = get_format(format).same_bytes and len(times) <= 1 and not args.leaves
     if is_planned(receipt):
         with planned_again(args, receipt) as (source, plan):
             if plan.digest != claimed.plan_digest:
@@ -89,7 +93,8 @@ def _compared(args: argparse.Namespace, evidence: Evidence, claimed: Claimed) ->
             if not bytes_too:
                 return _leaf_by_leaf(args, evidence, source, plan)
     with tempfile.TemporaryDirectory(prefix="convkit-rederive-", dir=args.scratch) as folder:
-        made = carried_out(args, receipt, Path(folder))
+        with standing_at(*times) if len(times) == 1 else nullcontext():
+            made = carried_out(args, receipt, Path(folder))
         if not same_plan(claimed.plan_digest, receipt["plan"], made["plan"]):
             return "planned again", 0, [_problem("another plan", args.target.name, _other_plan(receipt))]
         again = Path(folder) / args.target.name

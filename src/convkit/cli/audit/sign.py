@@ -21,7 +21,7 @@ from convkit.cli.audit.sources import source_of
 from convkit.cli.output import emit, note, progress, say
 from convkit.cli.report import altered
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.clock import now_ns
+from convkit.files.clock import now_s
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sign an output, or every output of a campaign and the campaign."""
     key = read_private(args.key, passphrase_from(args.passphrase_file))
-    signing = Signing(key, datetime.fromtimestamp(now_ns() // 1_000_000_000, UTC), args.responsible, args.overwrite)
+    signing = Signing(key, datetime.fromtimestamp(now_s(), UTC), args.responsible, args.overwrite)
     if is_target(args.path):
         done = [_sign(args.path, args.documents, signing)]
     elif args.documents is not None:

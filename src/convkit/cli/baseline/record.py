@@ -17,7 +17,7 @@ from convkit.cli.audit.keys import passphrase_option
 from convkit.cli.baseline.compare import tolerance_option
 from convkit.cli.baseline.rows import Row, rows_of, rows_options, store_of
 from convkit.cli.output import emit, note, say
-from convkit.files.clock import now_ns
+from convkit.files.clock import now_s
 
 _FIRST = "recorded for the first time"
 
@@ -93,4 +93,4 @@ def _signing(args: argparse.Namespace) -> Signing | None:
 
 
 def _now() -> datetime:
-    return datetime.fromtimestamp(now_ns() // 1_000_000_000, UTC)
+    return datetime.fromtimestamp(now_s(), UTC)

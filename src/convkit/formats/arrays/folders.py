@@ -15,7 +15,7 @@ from convkit.files.sharing import copy_file
 from convkit.files.sync import sync, sync_tree
 from convkit.formats.arrays import zarr2, zarr3
 from convkit.formats.arrays.reader import FolderArray
-from convkit.formats.arrays.store import StoredArray, file_store
+from convkit.formats.arrays.store import ArrayWriter, StoredArray, file_store
 from convkit.formats.arrays.whole_chunks import stored_chunks
 from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.arrays.zarr import ZarrArray
@@ -105,18 +105,14 @@ class LeafFolderWriter(StoredArrayWriter):
 
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
         top = folder.absolute()
-        super().__init__(folder, {key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
+        super().__init__(folder, arrays)
+        self._writer = ArrayWriter({key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
         #: what lies in each folder, once all are written: a copied array may have other chunks than a written one
         self.found: dict[str, ZarrArray] = {}
         #: folders that hold other arrays, so they aren't replaced
         self._above = {parent for key in arrays for parent in _parents(key)}
         #: arrays that this process has written to
         self._written: set[str] = set()
-
-    def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write whole chunks."""
-        self._written.add(key)
-        super().write(key, start, data)
 
     def sync(self) -> None:
         """Sync the arrays that this process has written to."""
@@ -125,16 +121,35 @@ class LeafFolderWriter(StoredArrayWriter):
                 sync_tree(self.folder / key)
             sync(self.folder)
 
+    def store(self, key: str, start: int, data: np.ndarray) -> None:
+        """Write whole chunks."""
+        self._written.add(key)
+        self._writer.write(key, start, data)
+
+    def settle(self, key: str) -> None:
+        """Wait until the chunks that were written so far are stored."""
+        if key in self.arrays:
+            self._writer.settle(key)
+
+    def finish(self, key: str) -> None:
+        """Wait until the leaf's chunks are stored."""
+        if key in self.arrays:
+            self._writer.finish(key)
+
+    def close(self) -> None:
+        """Release the arrays."""
+        self._writer.close()
+
     def takes(self, key: str, stored: ZarrArray) -> bool:
         """Whether an array stored as ``stored`` may be copied as it is."""
-        return stored == self.arrays[key].zarray
+        return stored == self.arrays[key]
 
     def copy_leaf(self, key: str, files: Mapping[str, Path]) -> bool:
         """Copy an array's folder."""
         array = self.arrays.get(key)
-        if array is None or array.zarray.name not in files or key in self._above:
+        if array is None or array.name not in files or key in self._above:
             return False
-        described = files[array.zarray.name]
+        described = files[array.name]
         if not self.takes(key, parse_metadata(described)):
             return False
         final = self.folder / key

@@ -74,6 +74,22 @@ def read_entries(folder: Path, files: dict[Path, int] | None = None, *, whole: b
         raise store_error(error, str(folder)) from None
 
 
+def database_time(folder: Path) -> int:
+    """The time that the database's last version is of, in nanoseconds since 1970.
+
+    Raises:
+        ConvkitError: no manifest, or a damaged one.
+    """
+    import tensorstore
+
+    _check_manifest(folder)
+    try:
+        store = tensorstore.KvStore.open(file_store(folder)).result()
+        return int(tensorstore.ocdbt.dump(store).result()["versions"][-1]["commit_time"])
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        raise store_error(error, str(folder)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Walk:
     """Walks a database's tree; ``sizes`` as in :func:`_place`, ``seen`` counts the entries of all nodes."""

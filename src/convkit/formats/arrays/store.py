@@ -25,7 +25,8 @@ from convkit.checkpoint.source_files import Ranged
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.checkpoint.threads import LITTLE, Caller
 from convkit.errors import ConvkitError
-from convkit.formats.arrays.gzip import packed_chunks
+from convkit.formats.arrays.budget import Budget
+from convkit.formats.arrays.packing import is_packed_here, packed_chunks
 from convkit.formats.arrays.ranges import block, box_size, boxes
 from convkit.formats.arrays.unpacked import check, is_unpacked_here
 from convkit.formats.arrays.unpacked import read as read_unpacked
@@ -207,7 +208,7 @@ class ArrayWriter:
         self._commits: dict[str, list[Any]] = {key: [] for key in arrays}
         self._context: tensorstore.Context | None = None
         self._lock = threading.Lock()
-        self._budget = _Budget(IN_FLIGHT)
+        self._budget = Budget(IN_FLIGHT)
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write elements from ``start`` on; ``data`` may be reused when this returns.
@@ -227,9 +228,10 @@ class ArrayWriter:
             for box in boxes(array.zarray.spec.shape, start, start + data.size):
                 part = values[position : position + box_size(box)].reshape([side.stop - side.start for side in box])
                 position += part.size
-                if isinstance(array.zarray, Zarray) and array.zarray.packing == "gzip":
+                if array.zarray.packing == "gzip" and is_packed_here(array.zarray):
                     assert store.kvstore is not None
-                    for name, packed in packed_chunks(array.zarray, box, part):
+                    for name, pieces in packed_chunks(array.zarray, box, part):
+                        packed = b"".join(pieces)
                         self._budget.take(len(packed))
                         self._follow(key, store.kvstore.write(name, packed), len(packed))
                 else:
@@ -304,27 +306,6 @@ class ArrayWriter:
                     context=self._context,
                 ).result()
             return self._opened[key]
-
-
-class _Budget:
-    """Bytes that may be in flight; a request above the limit goes alone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._flying = 0
-        self._changed = threading.Condition()
-
-    def take(self, nbytes: int) -> None:
-        """Wait until ``nbytes`` are free."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._flying or self._flying + nbytes <= self._limit)
-            self._flying += nbytes
-
-    def give(self, nbytes: int, _: Any) -> None:
-        """Free ``nbytes`` once the future is done."""
-        with self._changed:
-            self._flying -= nbytes
-            self._changed.notify_all()
 
 
 def writing_context() -> tensorstore.Context:

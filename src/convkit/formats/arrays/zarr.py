@@ -84,10 +84,15 @@ class ZarrArray(ABC):
     def to_json(self) -> dict[str, Any]:
         """The array's metadata as it is stored."""
 
-    def chunk_names(self) -> Iterator[str]:
-        """Names of all chunks, in C order."""
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks."""
+        return math.prod(self.grid)
+
+    def chunk_names(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """Names of all chunks in C order, or of those with the numbers ``[start, stop)`` in it."""
         grid = self.grid
-        for number in range(math.prod(grid)):
+        for number in range(start, self.chunk_count if stop is None else stop):
             yield self.chunk_name(_position(number, grid))
 
     def is_chunk(self, name: str) -> bool:
@@ -103,7 +108,7 @@ class ZarrArray(ABC):
         Raises:
             ConvkitError: over :data:`COUNT_LIMIT` or :data:`PACKED_LIMIT`.
         """
-        count = math.prod(self.grid)
+        count = self.chunk_count
         if count > COUNT_LIMIT:
             problem = f"has {count} chunks, over {COUNT_LIMIT}, the most that are read"
             raise ConvkitError(problem, path=path, remedy="fetch the file again, or save it in larger chunks")

@@ -41,7 +41,7 @@ class Zarr2FolderWriter(LeafFolderWriter):
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
         """Any array of the leaf's shape and dtype, unless the user asked for other chunks or another compressor."""
-        wanted = self.arrays[key].zarray
+        wanted = self.arrays[key]
         other_chunks = key in self._options.chunks and stored.chunks != wanted.chunks
         other_compressor = self._options.compressor is not None and stored.compressor != wanted.compressor
         return stored.spec == wanted.spec and not other_chunks and not other_compressor

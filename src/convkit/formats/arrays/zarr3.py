@@ -136,6 +136,11 @@ def orbax_array(
     return Zarr3Array(spec, chunks, (shards,), _zero(spec.dtype))
 
 
+def is_shard_of_orbax(array: Zarr3Array) -> bool:
+    """Whether chunks are shards as :func:`orbax_array` lays them out: little-endian, in C order, index last."""
+    return array == orbax_array(array.spec, array.chunks, inner=array.decoded, compressor=array.compressor)
+
+
 def parse(text: bytes | str, path: Path | str) -> Zarr3Array:
     """The array that the text of a ``zarr.json`` describes.
 

@@ -35,6 +35,11 @@ class FoldersWriter(Writer):
         part, own = self._of(key)
         return part.granularity(own)
 
+    def stretch(self, key: str) -> int:
+        """See :meth:`Writer.stretch`."""
+        part, own = self._of(key)
+        return part.stretch(own)
+
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """See :meth:`Writer.write`."""
         part, own = self._of(key)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from convkit.checkpoint import Leaf, WriteOptions, Writer
 from convkit.checkpoint.tensors import carrier
 from convkit.errors import ConvkitError
-from convkit.files.clock import now_ns
+from convkit.files.clock import now_s
 from convkit.files.sync import sync_tree
 from convkit.formats.arrays.folders import LeafFolderWriter, write_file
-from convkit.formats.arrays.ocdbt import is_database
 from convkit.formats.arrays.ocdbt_writer import OcdbtWriter
 from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.orbax.api import Api
@@ -43,18 +42,14 @@ class OrbaxWriter(Writer):
         self._api = api
         self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
         self._items = lay_out(path, leaves, self._record, options, api)
-        self._started = now_ns()
+        #: one time for all that says one: what is made again at that time has the same bytes
+        self._time_ns = now_s() * 1_000_000_000
         with written_below(self._path):
             path.mkdir(parents=True, exist_ok=True)
         self._writers: dict[str, StoredArrayWriter] = {}
         for name, item in self._items.items():
             if item.arrays:
-                assert item.tree is not None
-                folder = path / item.folder
-                begun = is_database(folder)
-                self._writers[name] = (OcdbtWriter if item.tree.use_ocdbt else LeafFolderWriter)(folder, item.arrays)
-                if not begun:
-                    self._write_numbers(name)
+                self._writers[name] = self._arrays_writer(item)
         self.shared = all(writer.shared for writer in self._writers.values())
         self._places = {key: (name, inner) for name, item in self._items.items() for key, inner in item.names.items()}
 
@@ -62,6 +57,11 @@ class OrbaxWriter(Writer):
         """A row of chunks."""
         writer, name = self._place(key)
         return writer.granularity(name) if writer else 1
+
+    def stretch(self, key: str) -> int:
+        """The rows of chunks that lie in one file."""
+        writer, name = self._place(key)
+        return writer.stretch(name) if writer else 1
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write whole chunks."""
@@ -97,6 +97,8 @@ class OrbaxWriter(Writer):
         for name, item in self._items.items():
             self._write_files(item)
             if name in self._writers:
+                if not self._writers[name].committed:
+                    self._write_numbers(name)
                 self._writers[name].commit()
         self._write_step()
         sync_tree(self._path)
@@ -107,11 +109,18 @@ class OrbaxWriter(Writer):
             writer.close()
 
     def _place(self, key: str) -> tuple[StoredArrayWriter | None, str]:
-        """The writer of a leaf's item, and the leaf's name in it."""
+        """The writer of a leaf's item, and the leaf's name in it; no writer where the leaf isn't a tensor."""
         if key not in self._places:
             raise ConvkitError("no leaf of this name was laid out", path=self._path, key=key, remedy="report this")
         item, name = self._places[key]
-        return self._writers.get(item), name
+        return None if name in self._items[item].numbers else self._writers.get(item), name
+
+    def _arrays_writer(self, item: OutputItem) -> StoredArrayWriter:
+        folder = self._path / item.folder
+        assert item.tree is not None
+        if item.tree.use_ocdbt:
+            return OcdbtWriter(folder, item.arrays, self._time_ns)
+        return LeafFolderWriter(folder, item.arrays)
 
     def _write_numbers(self, item: str) -> None:
         """Write values that are Python numbers, which are stored as arrays; the caller doesn't write them."""
@@ -135,14 +144,14 @@ class OrbaxWriter(Writer):
 
     def _write_step(self) -> None:
         handlers: Any = {name: item.handler for name, item in self._items.items()}
-        metadata = StepMetadata.new(handlers.get("", handlers), self._record.step, self._started, now_ns())
+        metadata = StepMetadata.new(handlers.get("", handlers), self._record.step, self._time_ns, self._time_ns)
         self._write({step.FILE: metadata.dumps(), step.COMMIT: self._committed("")})
         if self._api.marked:
             self._write({step.INDICATOR: b""})
 
     def _committed(self, folder: str) -> bytes:
         """Write Orbax's commit marker. It contains the final path, which isn't known yet, so only its name."""
-        return f"Checkpoint commit was successful to {Path(self._path.name, folder)}".encode()
+        return step.committed(Path(self._path.name, folder))
 
     def _write(self, files: Mapping[str, bytes]) -> None:
         with written_below(self._path):

@@ -23,6 +23,7 @@ COMMIT = "commit_success.txt"
 #: v1's record of an item that is being deleted, and counts as gone
 DELETION = "_CHECKPOINT_DELETION"
 
+_TIMES = ("init_timestamp_nsecs", "commit_timestamp_nsecs")
 _HANDLERS, _CUSTOM, _OLD_CUSTOM = "item_handlers", "custom_metadata", "custom"
 
 
@@ -38,6 +39,12 @@ class StepMetadata:
         return self.fields.get(_HANDLERS)
 
     @property
+    def times(self) -> set[int]:
+        """When it was begun and completed, in nanoseconds since 1970."""
+        found = {self.fields.get(name) for name in _TIMES}
+        return {one for one in found if isinstance(one, int)}
+
+    @property
     def custom_metadata(self) -> dict[str, Any]:
         """What the user stored with the checkpoint."""
         return self.fields.get(_CUSTOM) or self.fields.get(_OLD_CUSTOM) or {}
@@ -45,6 +52,10 @@ class StepMetadata:
     def with_handlers(self, handlers: Mapping[str, str] | str) -> StepMetadata:
         """A copy with other handlers, which come first."""
         return StepMetadata({_HANDLERS: handlers, **{k: v for k, v in self.fields.items() if k != _HANDLERS}})
+
+    def with_time(self, nanoseconds: int) -> StepMetadata:
+        """A copy that was begun and completed at another time."""
+        return StepMetadata({**self.fields, **dict.fromkeys(_TIMES, nanoseconds)})
 
     @staticmethod
     def new(handlers: Mapping[str, str] | str, earlier: Mapping[str, Any], started: int, finished: int) -> StepMetadata:
@@ -57,6 +68,11 @@ class StepMetadata:
     def dumps(self) -> bytes:
         """The text of the file."""
         return json.dumps(dict(self.fields)).encode()
+
+
+def committed(path: Path) -> bytes:
+    """The text of :data:`COMMIT` in a folder of this path."""
+    return f"Checkpoint commit was successful to {path}".encode()
 
 
 def read(folder: Path) -> StepMetadata | None:
