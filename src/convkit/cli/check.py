@@ -8,13 +8,22 @@ from typing import Any
 
 from msgspec import structs
 
-from convkit.cli.kinds import RECORDED, made_by
-from convkit.cli.options import config_option, from_on, no_fail_option, running_options, source_format_option
+from convkit.cli.kinds import RECORDED, made_by, plan_of_others
+from convkit.cli.options import (
+    config_option,
+    from_on,
+    no_fail_option,
+    parts_options,
+    running_options,
+    source_format_option,
+)
 from convkit.cli.output import emit, few_of, parse_size, progress, say
 from convkit.cli.volume import VOLUME
+from convkit.errors import UsageError
+from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.files.stores import place
 from convkit.report.stages import faults_of, headline, stages_of
-from convkit.report.text import NOT_FINITE, deviation, deviations
+from convkit.report.text import NOT_FINITE, deviation, deviations, size
 from convkit.verify.verdict import Verdict
 
 #: problem lines shown; the JSON document has all
@@ -48,6 +57,7 @@ def roundtrip_options(parser: argparse.ArgumentParser) -> None:
     _of_two_checkpoints(parser)
     parser.add_argument("--release", metavar="R", help="release of the layout, if no receipt records it")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the reconverted checkpoint")
+    parts_options(parser, "join what all parts have found into the verdict")
 
 
 def equivalence_options(parser: argparse.ArgumentParser) -> None:
@@ -93,8 +103,37 @@ def verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def roundtrip(args: argparse.Namespace) -> int:
-    """Reconvert, compare with the source, and show the verdict."""
-    return _answer(args, verdict_of(args, "roundtrip"))
+    """Reconvert, compare with the source, and show the verdict; or do a part of it."""
+    if not args.part and not args.finish:
+        return _answer(args, verdict_of(args, "roundtrip"))
+    if args.keep or (args.part and not args.part.number):
+        raise UsageError("--keep, and a part 0, are not for a round trip in parts", remedy="leave them out")
+    receipt = read_receipt(args.target)
+    if receipt and receipt["kind"] != CONVERSION:
+        raise UsageError(f"the round trip of a {receipt['kind']} isn't made in parts", remedy="leave --part out")
+    plan = receipt["plan"] if receipt else plan_of_others(args)
+    how = {"receipt": receipt, "source_format": args.source_format}
+    from convkit.verify.roundtrip.in_parts import roundtrip_joined, roundtrip_part
+
+    if args.finish:
+        return _answer(args, roundtrip_joined(args.source, args.target, plan, **how))
+    with progress(f"roundtrip {args.target}, part {args.part}") as advance:
+        document = roundtrip_part(args.source, args.target, plan, args.part, progress=advance, **how)
+    return _answer_part(args, document)
+
+
+def _answer_part(args: argparse.Namespace, document: dict[str, Any]) -> int:
+    """Show what a part of a check has found."""
+    if args.watch is not None:
+        args.watch.check()
+    problems = document["problems"]
+    if args.json:
+        emit(document)
+    else:
+        found = f"{len(problems)} problems" if problems else "nothing is wrong"
+        say(f"{document['check']}: part {args.part}: {found} in {size(document['bytes'])}; the verdict is --finish's")
+        say(*(f"  {problem}" for problem in VOLUME.shown(problems, _SHOWN)))
+    return 1 if problems and not args.no_fail else 0
 
 
 def equivalence(args: argparse.Namespace) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.cli import migrate
+from convkit.cli.options import parts_options
 from convkit.cli.output import emit, few_of, note, parse_size, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.stage import stage
 from convkit.errors import UsageError
-from convkit.execute import Part, convert, finish, make_part
+from convkit.execute import convert, finish, make_part
 from convkit.files.receipt import receipt_path
 from convkit.files.stores import place
 from convkit.plan import Plan, Source
@@ -31,7 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
     writing_options(parser)
-    parts_options(parser)
+    parts_options(parser, "check what all parts have made, and give DST its name")
 
 
 def writing_options(parser: argparse.ArgumentParser) -> None:
@@ -39,27 +40,6 @@ def writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", metavar="SIZE", help="bytes per shard at most: 5GB, 500MB, 2GiB")
     parser.add_argument("--digest", choices=ALGORITHMS, default=ALGORITHMS[0], help="for leaves, in the receipt")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing DST once the new one is complete")
-
-
-def parts_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of an output that is made in parts."""
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--part",
-        metavar="I/N",
-        type=a_part,
-        help="make part I of N, here or on any machine that shares the disk of DST; 0/N only begins, in place of "
-        "what another plan has begun",
-    )
-    which.add_argument("--finish", action="store_true", help="check what all parts have made, and give DST its name")
-
-
-def a_part(text: str) -> Part:
-    """The type of ``--part``."""
-    try:
-        return Part.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -65,7 +65,7 @@ def made_by(target: Path) -> tuple[Kind, dict[str, Any] | None]:
 def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None, progress: Progress) -> Verdict:
     from convkit.verify.roundtrip.check import roundtrip
 
-    plan = receipt["plan"] if receipt else _plan_of_others(args)
+    plan = receipt["plan"] if receipt else plan_of_others(args)
     return roundtrip(
         args.source,
         args.target,
@@ -77,7 +77,7 @@ def _converted_back(args: argparse.Namespace, receipt: dict[str, Any] | None, pr
     )
 
 
-def _plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
+def plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
     """Make the plan of convkit for a conversion that another program made."""
     from convkit.mapping.layout import parse_release
     from convkit.plan import Options, make_plan, open_source

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from convkit.files.part import Part
+
 
 def config_option(parser: argparse.ArgumentParser) -> None:
     """Add the option for the config of the source."""
@@ -65,3 +67,23 @@ def running_options(parser: argparse.ArgumentParser) -> None:
 def no_fail_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that makes the command succeed if the verdict is no."""
     parser.add_argument("--no-fail", action="store_true", help="exit 0 when the verdict is no")
+
+
+def parts_options(parser: argparse.ArgumentParser, finish: str) -> None:
+    """Add the options of work that is done in parts; ``finish`` says what the last step does."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--part",
+        metavar="I/N",
+        type=a_part,
+        help="do part I of N, here or on any machine that shares the disk of DST",
+    )
+    which.add_argument("--finish", action="store_true", help=finish)
+
+
+def a_part(text: str) -> Part:
+    """The type of ``--part``."""
+    try:
+        return Part.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

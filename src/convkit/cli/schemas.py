@@ -17,7 +17,7 @@ from convkit.baseline.document import Baseline
 from convkit.baseline.drift import Comparison, Matrix
 from convkit.fetch.record import FetchRecord
 from convkit.files.document import Document
-from convkit.files.part_json import PartDocument
+from convkit.files.part_json import PartDocument, ShareDocument
 from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
 from convkit.migrate.orbax.documents import MigrationPlan
 from convkit.migrate.state_plan import RepairPlan
@@ -30,6 +30,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "plan": PlanDocument,
     "verdict": Verdict,
     "part": PartDocument,
+    "share": ShareDocument,
     "fetch": FetchRecord,
     "summary": Summary,
     "migration": MigrationReceipt,

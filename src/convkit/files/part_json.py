@@ -1,8 +1,8 @@
-"""What a part of a conversion says of itself once it is made."""
+"""What a part of a conversion says of itself once it is made, and a part of a check of what it has found."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -25,3 +25,20 @@ class PartDocument(Document, frozen=True, kw_only=True):
     warnings: list[str]
     seconds: Annotated[float, Meta(ge=0)]
     bytes: Annotated[Natural, Meta(description="of leaves that this run made, or of source leaves that it digested")]
+
+
+class ShareDocument(Document, frozen=True, kw_only=True):
+    """What a part of a check has found in its share; there is a verdict once all parts are joined."""
+
+    schema: Literal["convkit.share/1"] = "convkit.share/1"
+    check: Literal["roundtrip"]
+    source: str
+    target: str
+    part: Annotated[int, Meta(ge=1)]
+    parts: Annotated[int, Meta(ge=1, description="how many there are")]
+    about: Annotated[
+        dict[str, Any],
+        Meta(description="convkit, the receipt's digest, that of the plan, and that of the files' states"),
+    ]
+    bytes: Annotated[Natural, Meta(description="of source leaves that were compared")]
+    problems: list[str]

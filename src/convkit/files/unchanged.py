@@ -68,6 +68,18 @@ def identities(files: Iterable[Path]) -> list[list[Any]]:
     return found
 
 
+def seen_anywhere(folder: Path, files: Iterable[Path]) -> list[list[Any]]:
+    """The same for files that several machines see: without the device, which each machine numbers by itself, and by
+    their paths below a folder, which may be mounted elsewhere.
+    """
+    found = []
+    for path in files:
+        state = State.of(path.stat())
+        name = path.relative_to(folder) if path.is_relative_to(folder) else path
+        found.append([str(name), state.inode, state.size, state.mtime_ns])
+    return found
+
+
 class Watch:
     """The files of a source, each with the state that it had first.
 

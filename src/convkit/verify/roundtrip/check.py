@@ -7,18 +7,19 @@ prove that the model computes the same: ``equivalence`` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.part import Part, stretch
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
 from convkit.formats import OTHERS, open_checkpoint
-from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
+from convkit.verify.documents import Digested, LeafReceipt, Plan, read, read_plan
 from convkit.verify.judged import Check, named
 from convkit.verify.roundtrip.chain import Claimed, Stage, in_words, plans_of, stages
 from convkit.verify.roundtrip.examine import THREADS, Findings, examine
@@ -60,34 +61,95 @@ def roundtrip(
         UsageError: ``keep`` exists already.
     """
     check = Check("roundtrip", source, target)
-    recorded = read(LeafReceipt, receipt, target) if receipt else None
-    planned = read_plan(Plan, plan, target if receipt else None)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_checkpoint(source, source_format or planned.source.format))
         try:
-            other = stack.enter_context(open_checkpoint(target, target_format or planned.target.format))
+            both = Both.opened(source, target, plan, stack, receipt=receipt, formats=(source_format, target_format))
+        except UnreadError as unread:
+            return check.judged([str(unread)])
+        first, *later = both.stages
+        claimed = _kept(keep, first, stack, both.problems, progress) if keep else first.claimed
+        advance = both.meter(progress, claimed)
+        found = [examine(first.plan, first.sides, claimed=claimed, digests=both.digests, advance=advance)]
+        for stage in later:
+            found.append(examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade, advance=advance))
+        return both.judged(check, found, keep, faults=faults)
+
+
+class UnreadError(Exception):
+    """The target can't be read; the text says why."""
+
+
+@dataclass
+class Both:
+    """Both sides of a conversion, opened, and the mappings between them.
+
+    Attributes:
+        digests: of the source's leaves, from the receipt.
+        formats: of source and target.
+        problems: what is wrong beside the leaves.
+    """
+
+    plan: Plan
+    stages: list[Stage]
+    digests: Mapping[str, Digested] | None
+    formats: tuple[str, str]
+    problems: list[str]
+
+    @classmethod
+    def opened(
+        cls,
+        source: Path,
+        target: Path,
+        plan: Mapping[str, Any],
+        stack: ExitStack,
+        *,
+        receipt: Mapping[str, Any] | None = None,
+        formats: tuple[str | None, str | None] = (None, None),
+    ) -> Both:
+        """Open both sides, which ``stack`` closes; ``formats`` are those that differ from the plan's.
+
+        Raises:
+            ConvkitError: the source can't be read, or the plan can't be undone.
+            UnreadError: the target can't be read.
+        """
+        recorded = read(LeafReceipt, receipt, target) if receipt else None
+        planned = read_plan(Plan, plan, target if receipt else None)
+        opened = stack.enter_context(open_checkpoint(source, formats[0] or planned.source.format))
+        try:
+            other = stack.enter_context(open_checkpoint(target, formats[1] or planned.target.format))
         except ConvkitError as error:
             if isinstance(error, UsageError) or not target.exists():
                 raise
-            return check.judged([str(error)])
+            raise UnreadError(str(error)) from None
         problems: list[str] = []
         sides = Sides(opened, other, _complement(target, recorded, stack, problems))
-        first, *later = _stages(planned, source, sides, stack, problems)
-        claimed = _kept(keep, first, stack, problems, progress) if keep else first.claimed
-        advance = _meter([claimed, *(stage.claimed for stage in later)], progress)
-        known = recorded.source.leaves if recorded else None
-        found = examine(first.plan, first.sides, claimed=claimed, digests=known, advance=advance)
-        planted = _planted(first, found.failing, alone=not later) if faults else []
-        planted += [fault for stage in later for fault in _later(stage, problems, advance, faults=faults)]
-    return check.judged(
-        problems + found.problems,
-        planted,
-        measured=_measured(found, len(planned.source_leaves)),
-        bound={"leaves_failing": 0, "max_ulp": found.bound},
-        deviations=named(planned.deviations),
-        details=_details(found, keep, planned),
-        plugins=map(OTHERS.plugin, (opened.format, other.format)),
-    )
+        found = _stages(planned, source, sides, stack, problems)
+        digests = recorded.source.leaves if recorded else None
+        return cls(planned, found, digests, (opened.format, other.format), problems)
+
+    def meter(self, progress: Progress | None, first: Claimed | None = None, part: Part | None = None) -> Meter:
+        """A meter of the bytes that are compared; ``first`` are the claims of the first mapping, if it has others."""
+        claimed = [first or self.stages[0].claimed, *(stage.claimed for stage in self.stages[1:])]
+        sizes = [[claim.spec.nbytes for claim in tensors] for tensors, _ in claimed]
+        shares = [[each[n] for n in stretch(part, each)] for each in sizes] if part else sizes
+        return Meter(sum(map(sum, shares)), progress)
+
+    def judged(self, check: Check, found: Sequence[Findings], keep: Path | None = None, *, faults: bool) -> Verdict:
+        """The verdict on the findings of each mapping, and on faults that are planted now."""
+        first, alone, planted = found[0], len(found) == 1, list[Fault]()
+        # of mappings after the first one, what the source can't show
+        later = [in_words(stage.plan, own.problems) for stage, own in zip(self.stages[1:], found[1:], strict=True)]
+        for stage, own in zip(self.stages, found, strict=True):
+            planted += _planted(stage, own.failing, alone=alone) if faults else []
+        return check.judged(
+            [*self.problems, *(line for lines in later for line in lines), *first.problems],
+            planted,
+            measured=_measured(first, len(self.plan.source_leaves)),
+            bound={"leaves_failing": 0, "max_ulp": first.bound},
+            deviations=named(self.plan.deviations),
+            details=_details(first, keep, self.plan),
+            plugins=map(OTHERS.plugin, self.formats),
+        )
 
 
 def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: list[str]) -> list[Stage]:
@@ -99,18 +161,6 @@ def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: 
     plain = plan.source.wrapped.off(sides.source)
     sides = replace(sides, source=plain, earlier=_complement(source, before, stack, problems))
     return stages(plan, sides, read_plan(Plan, before.plan, source) if before else None)
-
-
-def _meter(claimed: Iterable[Claimed], progress: Progress | None) -> Meter:
-    """A meter of the bytes that are compared."""
-    return Meter(sum(claim.spec.nbytes for tensors, _ in claimed for claim in tensors), progress)
-
-
-def _later(stage: Stage, problems: list[str], advance: Meter, *, faults: bool) -> list[Fault]:
-    """Check a mapping after the first one against its target, for what the source can't show."""
-    found = examine(stage.plan, stage.sides, claimed=stage.claimed, remade=stage.remade, advance=advance)
-    problems += in_words(stage.plan, found.problems)
-    return _planted(stage, found.failing, alone=False) if faults else []
 
 
 def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fault]:

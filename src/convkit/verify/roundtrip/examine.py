@@ -13,6 +13,7 @@ from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, di
 from convkit.checkpoint.progress import unmeasured
 from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
+from convkit.files.part import Part, stretch
 from convkit.verify.documents import Digested, Plan, replace
 from convkit.verify.roundtrip.arithmetic import bound, differing, distance
 from convkit.verify.roundtrip.reconvert import (
@@ -51,6 +52,17 @@ class Findings:
     max_ulp: float = 0.0
     bound: float = 0.0
 
+    def add(self, other: Findings) -> None:
+        """Add the findings of another part."""
+        self.problems += other.problems
+        self.failing |= other.failing
+        self.exact += other.exact
+        self.bounded += other.bounded
+        self.lost |= other.lost
+        self.bytes += other.bytes
+        self.digests += other.digests
+        self.max_ulp, self.bound = max(self.max_ulp, other.max_ulp), max(self.bound, other.bound)
+
     def fail(self, key: str, problem: str) -> None:
         """Record a problem of a leaf."""
         self.failing.add(key)
@@ -65,6 +77,7 @@ def examine(
     digests: Mapping[str, Digested] | None = None,
     remade: Collection[str] = (),
     advance: Callable[[int], object] = unmeasured,
+    part: Part | None = None,
 ) -> Findings:
     """Compare every leaf with the plan's claims about it.
 
@@ -75,16 +88,24 @@ def examine(
         digests: of the source's leaves, from the receipt.
         remade: leaves of the source that the plan itself made, with which nothing can be compared.
         advance: called with the bytes of each block that has been compared.
+        part: of the tensors, only its share; the first part does what isn't shared out. Leaves of which nothing is
+            claimed are found once all parts are joined.
 
     Raises:
         ConvkitError: a step can't be undone.
     """
     found = Findings(lost=lost(plan, sides))
-    for key, problem in (*misplaced(plan, sides), *overfilled(plan, sides)):
-        found.fail(key, problem)
     of_tensors, of_values = claimed or (claims(plan, sides), value_claims(plan, sides))
+    of_tensors = list(of_tensors)
+    if part is not None:
+        of_tensors = [of_tensors[n] for n in stretch(part, (claim.spec.nbytes for claim in of_tensors))]
+    if part is None or part.number == 1:
+        for key, problem in (*misplaced(plan, sides), *overfilled(plan, sides)):
+            found.fail(key, problem)
+    else:
+        of_values = ()
     # the largest first, so that no thread is left alone with it at the end
-    of_tensors = sorted(of_tensors, key=lambda claim: -claim.spec.nbytes)
+    of_tensors.sort(key=lambda claim: -claim.spec.nbytes)
     recorded = {key: entry.digest for key, entry in (digests or {}).items()}
 
     def compared(claim: Claim) -> list[_Leaf]:
@@ -97,11 +118,17 @@ def examine(
     for value in of_values:
         of_source = value.checkpoint is sides.source
         _record_value(found, value, recorded.get(value.key) if of_source else None, of_source=of_source)
+    if part is None:
+        unanswered(plan, found, remade)
+    return found
+
+
+def unanswered(plan: Plan, found: Findings, remade: Collection[str] = ()) -> None:
+    """Record the leaves of the source of which nothing was claimed."""
     answered = {*remade, *found.exact, *found.bounded, *found.lost, *found.failing}
     for key in plan.source_leaves:
         if key not in answered:
             found.fail(key, "the plan doesn't say how to restore it")
-    return found
 
 
 def _record(found: Findings, leaf: _Leaf, *, of_source: bool) -> None:
