@@ -412,9 +412,9 @@ def summary_of(plan):
     return json.loads(Path(plan).read_text(encoding="utf-8")).get("summary")
 
 
-def parts_of(wildcards):
-    """The documents of the parts of a row."""
-    return [f"<results>/{wildcards.id}/parts/{number}.json" for number in range(1, PARTED[wildcards.id] + 1)]
+def parts_of(wildcards, check=""):
+    """The documents of the parts of a row's conversion, or of a check of it."""
+    return [f"<results>/{wildcards.id}/parts/{check}{number}.json" for number in range(1, PARTED[wildcards.id] + 1)]
 
 
 def part_minutes(wildcards, input):

@@ -103,3 +103,58 @@ rule finish_parts:
         "bash {params.runner:q} {output:q} {log:q} {input:q} --"
         " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
         " --finish --threads {threads:q} --overwrite --json"
+
+
+# The round trip is shared out in the same way.
+rule roundtrip_part:
+    input:
+        source=source_record,
+        here=source_here,
+        converted="<results>/{id}/convert.json",
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/parts/roundtrip-{part}.json",
+    log:
+        "<logs>/roundtrip-{part}.log",
+    benchmark:
+        "<benchmarks>/roundtrip-{part}.tsv"
+    wildcard_constraints:
+        id=any_of(PARTED),
+        part=r"\d+",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=planned("peak_bytes", factor=2, atleast=500),
+        runtime=part_minutes,
+    params:
+        source=source,
+        target=target,
+        opening=opening,
+        parts=lambda wildcards: PARTED[wildcards.id],
+        runner=runner,
+        again=again("roundtrip"),
+    message:
+        "{wildcards.id}: round trip, part {wildcards.part} of {params.parts}"
+    shell:
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit roundtrip {params.source:q} {params.target:q} {params.opening:q}"
+        " --part {wildcards.part:q}/{params.parts:q} --json --no-fail"
+
+
+use rule roundtrip as finish_roundtrip with:
+    input:
+        source=source_record,
+        here=source_here,
+        converted="<results>/{id}/convert.json",
+        parts=lambda wildcards: parts_of(wildcards, "roundtrip-"),
+        plan="<results>/{id}/plan.json",
+    wildcard_constraints:
+        id=any_of(id for id in PARTED if id in checked_by("roundtrip")),
+    params:
+        source=source,
+        target=target,
+        opening=lambda wildcards: [*opening(wildcards), "--finish"],
+        runner=runner,
+        again=again("roundtrip"),
+    message:
+        "{wildcards.id}: round trip, of all parts"
