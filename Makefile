@@ -17,7 +17,7 @@ ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.cache
 endif
 
-.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist test-docs test-stores docs schemas lint bench clean
+.PHONY: setup demo test test-hidden test-families test-regression test-slow test-interop test-browser test-dist dist test-docs test-stores test-slurm docs schemas lint bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.ready
@@ -36,7 +36,7 @@ demo: setup
 	.venv/bin/snakemake
 
 test: setup
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop"
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop and not slurm"
 
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup
@@ -52,7 +52,7 @@ test-regression: setup
 	SOURCE_DATE_EPOCH=1764000000 .venv/bin/snakemake regression --configfile .test/config_regression/config.yaml
 
 test-slow: setup
-	$(PYTEST) -m "slow and not browser and not dist" --ignore tests/stores
+	$(PYTEST) -m "slow and not browser and not dist and not slurm" --ignore tests/stores
 
 # The page in a real browser, which is CONVKIT_BROWSER or one on the path.
 test-browser: setup
@@ -78,6 +78,12 @@ test-docs: setup
 # else of moto's server, which stands in for it and says so.
 test-stores: setup
 	CONVKIT_S3=ceph $(PYTEST) tests/stores
+
+# Campaigns on a Slurm of two nodes, which is started on this machine: as root, with Debian's slurmctld, slurmd,
+# slurm-client, munge, slurmdbd and mariadb-server. Elsewhere these tests are skipped.
+test-slurm: setup
+	.venv/bin/pip install --quiet --editable ".[slurm]"
+	$(PYTEST) -m slurm tests/slurm
 
 # The reference implementation of the .mdl format needs an environment of its own.
 test-interop: setup .venv-interop/.ready

@@ -10,6 +10,8 @@ rule sign:
         "<logs>/sign.log",
     benchmark:
         "<benchmarks>/sign.tsv"
+    group:
+        together("prove")
     conda:
         "../envs/core.yaml"
     resources:

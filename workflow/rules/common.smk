@@ -1,5 +1,6 @@
 """The config and the table of claims, checked; and what the stages need to know of a row."""
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -407,60 +408,6 @@ def report_failure():
         print("convkit: no page was written: Snakemake finds no command convkit outside of its jobs", file=sys.stderr)
 
 
-def summary_of(plan):
-    """A plan's figures; None where the plan stage ended with an error, so that nothing will be done."""
-    return json.loads(Path(plan).read_text(encoding="utf-8")).get("summary")
-
-
 def parts_of(wildcards, check=""):
     """The documents of the parts of a row's conversion, or of a check of it."""
     return [f"<results>/{wildcards.id}/parts/{check}{number}.json" for number in range(1, PARTED[wildcards.id] + 1)]
-
-
-def part_minutes(wildcards, input):
-    """Run time of a part, out of the plan."""
-    return 10 + minutes(wildcards, input) // PARTED[wildcards.id]
-
-
-def planned(figure, *, factor=1.0, atleast=0):
-    """A resource out of the plan's summary: megabytes of one of its figures."""
-
-    def resource(wildcards, input):
-        summary = summary_of(input.plan)
-        return atleast + int(factor * summary[figure] / 1e6) if summary else atleast
-
-    return resource
-
-
-def equivalence_need(wildcards, input):
-    """What an equivalence check needs, out of the plan, for an input as long as the row's; None where it doesn't say."""
-    length = int(equivalence_settings(wildcards)["probe-length"])
-    entries = json.loads(Path(input.plan).read_text(encoding="utf-8")).get("equivalence", [])
-    return next((entry for entry in entries if entry["positions"] >= length), None)
-
-
-def equivalence_memory(wildcards, input):
-    """Megabytes for an equivalence check: those that the row allows, otherwise those that it will need."""
-    if allowed := equivalence_settings(wildcards).get("memory"):
-        return 1 + cells.size(allowed) // 1_000_000
-    foreseen = equivalence_need(wildcards, input)
-    return (
-        1 + foreseen["memory"] // 1_000_000
-        if foreseen
-        else planned("bytes_read", factor=4, atleast=2000)(wildcards, input)
-    )
-
-
-def equivalence_minutes(wildcards, input):
-    """Run time of an equivalence check."""
-    foreseen, settings = equivalence_need(wildcards, input), equivalence_settings(wildcards)
-    if not foreseen:
-        return minutes(wildcards, input)
-    computing = foreseen["computing"][settings.get("faults", "spread")] / int(settings["threads"])
-    return 10 + int((foreseen["start"] + computing) / 60)
-
-
-def minutes(wildcards, input):
-    """Run time out of the plan: a slow disk's pace, and time to start."""
-    summary = summary_of(input.plan)
-    return 10 + int((summary["bytes_read"] + summary["bytes_written"]) / 20e6 / 60) if summary else 10

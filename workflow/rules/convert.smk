@@ -13,12 +13,14 @@ rule convert:
         "<benchmarks>/convert.tsv"
     wildcard_constraints:
         id=any_of(id for id in CONVERSIONS if id not in PARTED),
+    group:
+        together("prove")
     conda:
         environment("convert")
     threads: config["threads"]
     resources:
         # the plan says what two threads need
-        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=1000),
         disk_mb=planned("bytes_written", atleast=50),
         runtime=minutes,
     params:

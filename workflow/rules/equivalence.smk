@@ -13,6 +13,8 @@ rule equivalence:
         "<benchmarks>/equivalence.tsv"
     wildcard_constraints:
         id=any_of(checked_by("equivalence")),
+    group:
+        together("prove")
     conda:
         environment("equivalence")
     threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])

@@ -9,11 +9,13 @@ rule fetch:
         "<benchmarks>/fetch.tsv"
     wildcard_constraints:
         id=any_of(id for id in ROWS if id not in PASSING),
+    group:
+        together("prepare")
     conda:
         environment("fetch")
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         table=lambda wildcards: config["checkpoints"],
         path=fetched,
@@ -48,6 +50,8 @@ rule forget:
         "<logs>/forget.log",
     wildcard_constraints:
         id=any_of(PASSING),
+    group:
+        together("prove")
     conda:
         "../envs/core.yaml"
     params:

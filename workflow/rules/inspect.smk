@@ -8,8 +8,13 @@ rule inspect:
         "<logs>/inspect.log",
     benchmark:
         "<benchmarks>/inspect.tsv"
+    group:
+        together("prepare")
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=reading,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         path=source,
         opening=opening,
@@ -34,8 +39,13 @@ rule plan:
         "<benchmarks>/plan.tsv"
     wildcard_constraints:
         id=any_of(CONVERSIONS),
+    group:
+        together("prepare")
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=reading,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         path=source,
         request=plan_request,

@@ -1,7 +1,7 @@
 # One conversion in several jobs, on as many nodes of a cluster: of the rows that the config's `parts` names, or whose
 # source is large. The number of parts is in the config, so that a dry run shows every job. The first job begins the
 # set, in place of what an earlier plan may have left; each part writes its share into the staged output beside the
-# target; the last one reads that back, and publishes it. A part that was killed goes on where it was.
+# target; the last one reads that back, and publishes it. A part that was killed goes on where it was. On a cluster each of these jobs is submitted alone, except for the last one.
 rule begin_parts:
     input:
         source=source_record,
@@ -16,8 +16,9 @@ rule begin_parts:
     conda:
         environment("convert")
     resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         disk_mb=planned("bytes_written", atleast=50),
-        runtime=30,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         source=source,
         target=target,
@@ -53,7 +54,7 @@ rule part:
         environment("convert")
     threads: config["threads"]
     resources:
-        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=1000),
         runtime=part_minutes,
     params:
         source=source,
@@ -84,11 +85,13 @@ rule finish_parts:
         "<benchmarks>/convert.tsv"
     wildcard_constraints:
         id=any_of(PARTED),
+    group:
+        together("prove")
     conda:
         environment("convert")
     threads: config["threads"]
     resources:
-        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=500),
+        mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=1000),
         runtime=minutes,
     params:
         source=source,

@@ -12,8 +12,13 @@ rule plan_repair:
         "<benchmarks>/plan.tsv"
     wildcard_constraints:
         id=any_of(REPAIRS),
+    group:
+        together("prepare")
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=reading,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         command=repairing,
         runner=runner,
@@ -37,10 +42,12 @@ rule repair:
         "<benchmarks>/convert.tsv"
     wildcard_constraints:
         id=any_of(REPAIRS),
+    group:
+        together("prove")
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=planned("peak_bytes", atleast=500),
+        mem_mb=planned("peak_bytes", atleast=1000),
         disk_mb=planned("bytes_written", atleast=50),
         runtime=minutes,
     params:

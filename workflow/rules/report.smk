@@ -52,6 +52,7 @@ rule verdict:
         "<results>/benchmarks/verdict.tsv"
     # it may fail, which would keep the jobs of a workflow around this one from being begun
     priority: -1
+    retries: 0
     localrule: True
     conda:
         "../envs/core.yaml"

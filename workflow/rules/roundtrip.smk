@@ -12,10 +12,12 @@ rule roundtrip:
         "<benchmarks>/roundtrip.tsv"
     wildcard_constraints:
         id=any_of(id for id in checked_by("roundtrip") if id not in PARTED),
+    group:
+        together("prove")
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=planned("peak_bytes", factor=2, atleast=500),
+        mem_mb=planned("peak_bytes", factor=2, atleast=1000),
         runtime=minutes,
     params:
         source=source,
