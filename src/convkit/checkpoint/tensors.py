@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
@@ -137,7 +138,7 @@ class TensorSpec:
             ConvkitError: see the class; it names the file and the key.
         """
         try:
-            return cls(tuple(shape), dtype)
+            return _spec(tuple(shape), dtype)
         except ConvkitError as error:
             raise ConvkitError(error.problem, path=path, key=key, remedy=error.remedy) from None
 
@@ -155,6 +156,12 @@ class TensorSpec:
     def nbytes(self) -> int:
         """Bytes of the whole tensor."""
         return self.size * self.itemsize
+
+
+@lru_cache(maxsize=4096)
+def _spec(shape: tuple[int, ...], dtype: str) -> TensorSpec:
+    """One object for all tensors that are alike: a huge checkpoint has a few hundred thousand of them."""
+    return TensorSpec(shape, dtype)
 
 
 def check_unstored(

@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
+from convkit.checkpoint.digests import digest_value
 from convkit.cli import migrate
 from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
@@ -28,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
         migrate.show_plan(args, migrate.plan_document(migrate.plan_migration(args.source, request)).to_json())
         return 0
     with opened(args) as source:
-        plan = planned(args, source)
-        document = plan.to_json() | {"digest": plan.digest}
+        described = planned(args, source).document()  # the plan itself is gone before its JSON is made
+        document = described.to_json()
+        del described
+        document["digest"] = digest_value("sha256", document)
         document["equivalence"] = foreseen(read_plan(Described, document))
     if args.json:
         emit(document)

@@ -8,6 +8,7 @@ written as ``{"__float__": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``, as trans
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 from pathlib import Path
@@ -21,6 +22,8 @@ from convkit.errors import ConvkitError
 _T = TypeVar("_T")
 #: what helps against a document that another program made, or that was edited
 REMEDY = "restore the file, or make it again"
+#: types of values that JSON says as they are
+_SAID = {str, int, bool, type(None)}
 _PLACE = re.compile(r"(.*) - at `(.*)`")
 #: the one field of an object that stands for a number, and the numbers by their texts
 _TAG = "__float__"
@@ -39,13 +42,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 def as_json(value: Any) -> Any:
     """A value as JSON can say it: lists for tuples, and objects for numbers that aren't finite.
 
+    What says neither is returned as it is, so a huge plan isn't built a second time.
+
     >>> as_json({"clip": float("-inf"), "sizes": (1, 2.5)})
     {'clip': {'__float__': '-Infinity'}, 'sizes': [1, 2.5]}
     """
     if isinstance(value, dict):
-        return {name: as_json(inner) for name, inner in value.items()}
+        inner = [one if type(one) in _SAID else as_json(one) for one in value.values()]
+        same = all(map(operator.is_, inner, value.values()))
+        return value if same else dict(zip(value, inner, strict=True))
     if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
+        inner = [one if type(one) in _SAID else as_json(one) for one in value]
+        return value if isinstance(value, list) and all(map(operator.is_, inner, value)) else inner
     if isinstance(value, float) and not math.isfinite(value):
         return {_TAG: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     return value

@@ -24,9 +24,9 @@ so a pattern is a bijection, its inverse is itself read backwards, and every pie
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 _TOKEN = re.compile(r"\s*(\.\.\.|\{\w+\}|\w+|[()+:|]|$)")
 
@@ -92,8 +92,12 @@ class Axes:
     def _branched(self) -> bool:
         return any(atom.branch for atom in self.atoms())
 
-    def __str__(self) -> str:
+    @cached_property
+    def _text(self) -> str:
         return " ".join(map(str, self.dims))
+
+    def __str__(self) -> str:
+        return self._text
 
     def expand(self, rank: int, rule: str) -> Axes:
         """Replace the ellipsis by atoms ``_0 _1 ...``, so that there are ``rank`` dimensions."""
@@ -116,7 +120,8 @@ class Axes:
             dims.extend(atoms if dim == ELLIPSIS else (dim,))
         return Axes(tuple(dims))
 
-    def without(self, stacked: Iterable[str]) -> Axes:
+    @lru_cache(maxsize=1024)  # noqa: B019 (an expression is a value; leaves that are stacked share the result)
+    def without(self, stacked: tuple[str, ...]) -> Axes:
         """The expression of one leaf, without the axes that lie in the keys."""
         gone = [_single(name) for name in stacked]
         return Axes(tuple(dim for dim in self.dims if dim not in gone)) if gone else self

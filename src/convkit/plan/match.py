@@ -7,6 +7,7 @@ over ``0 ... n-1`` where that name is a length, or otherwise as far as the keys 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator
@@ -45,9 +46,15 @@ class Group:
     bound: Bindings
     cells: list[Cell]
 
-    def values(self, name: str) -> list[int | str]:
-        """The values of a placeholder of only the left side, in order."""
-        return list(dict.fromkeys(cell.at[name] for cell in self.cells))
+    @functools.cached_property
+    def runs(self) -> dict[str, dict[int | str, int]]:
+        """The values of each placeholder of only the left side, in order, with their places."""
+        found: dict[str, dict[int | str, int]] = {}
+        for cell in self.cells:
+            for name, value in cell.at.items():
+                run = found.setdefault(name, {})
+                run.setdefault(value, len(run))
+        return found
 
 
 class Placeholders:

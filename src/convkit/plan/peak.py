@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from convkit.plan.pieces import pieces
 from convkit.plan.step import Step
@@ -22,12 +23,9 @@ def of_open_sources(steps: Iterable[Step]) -> int:
     """Where a format's tensors lie open in files: a window of what is transposed; whole sources of what is folded."""
     held = 0
     for step in steps:
-        turned: dict[str, int] = {}
-        for piece in pieces(step):
-            if piece.crosswise:
-                target = next(side for side in step.targets if side.key == piece.target)
-                turned[piece.target] = target.spec.nbytes
-        windows = (int(_BEYOND * min(WINDOW, nbytes)) for nbytes in turned.values())
+        few = _of_each_kind(step)
+        turned = {piece.target for piece in pieces(few) if piece.crosswise}
+        windows = (int(_BEYOND * min(WINDOW, side.spec.nbytes)) for side in few.targets if side.key in turned)
         whole = _held_whole(step) if turned and step.folded and step.folded.side == "source" else 0
         held = max(held, whole, *windows)
     return _OPEN + _THREADS * held
@@ -40,3 +38,12 @@ def of_decoded_sources(steps: Iterable[Step]) -> int:
 
 def _held_whole(step: Step) -> int:
     return sum(side.spec.nbytes for side in step.sources)
+
+
+def _of_each_kind(step: Step) -> Step:
+    """The same with one leaf of each kind: leaves that differ only in their place, such as experts, are many."""
+    sources, targets = (
+        tuple({(side.axes, side.spec, tuple(dict(side.at))): side for side in sides}.values())
+        for sides in (step.sources, step.targets)
+    )
+    return replace(step, sources=sources, targets=targets)

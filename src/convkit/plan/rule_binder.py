@@ -69,7 +69,8 @@ class RuleBinder:
         ops = self._ops(dtype)
         result, exactness = _after(ops, dtype)
         bounds = self._bounds(group, sizes)
-        targets = [self._target(bound, pattern, sources, sizes, result) for bound in bounds]
+        ellipsis = _ellipsis(sources)
+        targets = [self._target(bound, pattern, ellipsis, sizes, result) for bound in bounds]
         copies = self._further_names(bounds, self.rule.right_copies)
         return Step(
             str(self.rule),
@@ -112,7 +113,7 @@ class RuleBinder:
         for name in self.places.declared.keys() - listed:
             self._size(name, self.places.declared[name])
         sizes = {name: self._size(name, value) for name, value in self.rule.sizes if name not in listed}
-        stacked = {name: len(group.values(name)) for name in self.places.left if pattern.left.stacks(name)}
+        stacked = {name: len(group.runs[name]) for name in self.places.left if pattern.left.stacks(name)}
         for name, placeholder in self.places.right.items():
             if pattern.right.stacks(name) and (placeholder.choices or name in self.places.numbers):
                 stacked[name] = len(self.places.run(name, placeholder, ()))
@@ -213,8 +214,8 @@ class RuleBinder:
         leaf = self.leaves[cell.keys[0]]
         if leaf.spec is None:
             return Side(leaf.key, Axes(()))
-        at = {name: group.values(name).index(value) for name, value in cell.at.items() if pattern.left.stacks(name)}
-        axes = pattern.left.axes(cell.at).without(at).expand(len(leaf.spec.shape), str(self.rule))
+        at = {name: group.runs[name][value] for name, value in cell.at.items() if pattern.left.stacks(name)}
+        axes = pattern.left.axes(cell.at).without(tuple(at)).expand(len(leaf.spec.shape), str(self.rule))
         return Side(leaf.key, axes, tuple(at.items()), leaf.spec)
 
     def _one_dtype(self, sources: list[Side]) -> str:
@@ -227,13 +228,11 @@ class RuleBinder:
             )
         return dtypes[0]
 
-    def _target(
-        self, bound: Bindings, pattern: Pattern, sources: list[Side], sizes: dict[str, int], dtype: str
-    ) -> Side:
+    def _target(self, bound: Bindings, pattern: Pattern, ellipsis: int, sizes: dict[str, int], dtype: str) -> Side:
         """The target leaf whose placeholders have these values, as the pattern describes it: without padding."""
         cell = {name: bound[name] for name in self.places.right}
         at = {name: self._run(name, sizes).index(value) for name, value in cell.items() if pattern.right.stacks(name)}
-        axes = pattern.right.axes(cell).with_ellipsis(_ellipsis(sources)).without(at)
+        axes = pattern.right.axes(cell).with_ellipsis(ellipsis).without(tuple(at))
         spec = TensorSpec(shape_of(axes, sizes), dtype)
         return Side(self._key(self.rule.right[0], bound), axes, tuple(at.items()), spec)
 

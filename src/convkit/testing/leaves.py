@@ -223,7 +223,7 @@ class LeafMaker:
         self, rule: Rule, key: str, cell: Bindings, at: Bindings, runs: Mapping[str, list[Any]]
     ) -> tuple[int, ...]:
         pattern = rule.pattern_for(cell)
-        stacked = [name for name in at if pattern.left.stacks(name)]
+        stacked = tuple(name for name in at if pattern.left.stacks(name))
         axes = pattern.left.axes(at).with_ellipsis(self._extra_axes(rule, key)).without(stacked)
         sizes = self._sizes.setdefault(str(rule), {})  # one size for all leaves of the rule
         sizes |= {name: size for name, value in rule.sizes if isinstance(size := self._size(value), int)}
