@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from campaigns import Campaign, claim
 
-from slurm.cluster import Cluster
+from slurm.cluster import Cluster, Job
 from slurm.conftest import campaign
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
@@ -85,7 +85,7 @@ def test_rows_share_jobs_which_ask_for_what_their_plans_say(accounted: Cluster, 
     # Slurm's logs of what has succeeded are removed; each stage has its own
     assert not slurm_logs(run)
     assert {*logs(run, "llama")} == {"fetch", "inspect", "plan", "convert", "roundtrip", "equivalence"}
-    assert "broken.safetensors" in logs(run, "broken")["inspect"]
+    assert "source.safetensors: is empty" in logs(run, "broken")["inspect"]
     assert logs(run, "broken")["convert"].startswith("not begun: ")
 
 
@@ -106,11 +106,15 @@ def test_a_job_that_needs_more_memory_gets_it_and_the_others_go_on(accounted: Cl
     assert "exceeded memory limit" in kept.read_text()
 
 
-def waiting(cluster: Cluster, run: Campaign) -> str:
-    """The number of the job that waits."""
+def waiting(cluster: Cluster, run: Campaign) -> Job:
+    """The job that waits, once it is the only one that runs."""
     until((run.directory / "started").exists)
-    (job,) = until(lambda: [job for job in cluster.jobs() if job.state == "RUNNING" and "prove" in job.comment])
-    return job.id
+
+    def alone() -> list[Job]:
+        running = [job for job in cluster.jobs() if job.state == "RUNNING"]
+        return running if len(running) == 1 else []
+
+    return until(alone)[0]
 
 
 HELD = claim(id="held", source="generated://llama?seed=30")
@@ -123,13 +127,11 @@ def test_a_node_that_dies_costs_its_jobs_only(cluster: Cluster, stubs: Path, tmp
     before = cluster.last()
     run.write([HELD])
     started = run.start()
-    number = waiting(cluster, run)
-    (job,) = [job for job in cluster.jobs(after=before) if job.id == number]
-    cluster.kill_node(job.node)
+    cluster.kill_node(waiting(cluster, run).node)
     (tmp_path / "go").touch()
     printed = started.communicate()
     assert started.returncode == 0, printed
-    assert run.verdicts() == {"held": "proved"}
+    assert run.verdicts() == {"held": "yes"}
     first, second = [job for job in cluster.jobs(after=before) if job.comment.startswith("rule_prove")]
     assert (first.state, second.state) == ("NODE_FAIL", "COMPLETED")
     assert first.node != second.node
@@ -142,20 +144,51 @@ def test_a_job_that_was_cancelled_is_done_by_the_next_run(cluster: Cluster, stub
     run = campaign(cluster, tmp_path, stubs)
     run.write([HELD, FREE])
     started = run.start("--retries", "0", "--group-components", "prepare_0=2")
-    number = waiting_for(cluster, run)
-    cluster.ask("scancel", number)
+    until((run.directory / "results/free/equivalence.json").exists)
+    cluster.ask("scancel", waiting(cluster, run).id)
     printed = started.communicate()
     assert started.returncode == 1, printed
-    assert run.verdicts()["free"] == "proved"
-    assert run.verdicts()["held"] != "proved"
+    assert run.verdicts()["free"] == "yes"
+    assert run.verdicts()["held"] != "yes"
     (tmp_path / "go").touch()
     done = run.jobs("--group-components", "prepare_0=2")
     assert {"held: convert", "held: equivalence"} <= done
     assert not {job for job in done if job.startswith("free")}
-    assert run.verdicts() == {"held": "proved", "free": "proved"}
+    assert run.verdicts() == {"held": "yes", "free": "yes"}
 
 
-def waiting_for(cluster: Cluster, run: Campaign) -> str:
-    """The number of the job that waits, once the other one has ended."""
-    until((run.directory / "results/free/equivalence.json").exists)
-    return waiting(cluster, run)
+def test_parts_on_two_nodes_of_which_one_dies(cluster: Cluster, tmp_path: Path):
+    """The real convkit, through a command that holds the second part back until its node was killed."""
+    held = tmp_path / "commands/convkit"
+    held.parent.mkdir()
+    held.write_text(HOLDING.format(folder=tmp_path, convkit=Path(sys.executable).with_name("convkit")))
+    held.chmod(0o755)
+    run = campaign(cluster, tmp_path, held.parent)
+    before = cluster.last()
+    row = checked(claim(id="cut", source="generated://llama?tied=false", to="hf/llama", format="safetensors"), "none")
+    whole = row | {"id": "whole"}
+    run.write([row, whole], parts={"into": 2, "rows": ["cut"]})
+    started = run.start()
+    cluster.kill_node(waiting(cluster, run).node)
+    (tmp_path / "go").touch()
+    printed = started.communicate()[1]
+    jobs = cluster.jobs(after=before)
+    parts = [job for job in jobs if job.comment.startswith("rule_part")]
+    assert sorted(job.state for job in parts) == ["COMPLETED", "COMPLETED", "NODE_FAIL"], printed
+    assert {job.node for job in parts} == {"n1", "n2"}
+    made, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / f"results/{id}/target").glob("*.safetensors")}
+        for id in ("cut", "whole")
+    )
+    assert made == expected != {}
+    cluster.start_node(next(job.node for job in parts if job.state == "NODE_FAIL"))
+
+
+#: the second part of a conversion waits before it begins, until there is a file
+HOLDING = """\
+#!/bin/sh
+case "$*" in
+    *"--part 2/2"*) touch "{folder}/started"; until [ -e "{folder}/go" ]; do sleep 0.1; done ;;
+esac
+exec "{convkit}" "$@"
+"""

@@ -1,7 +1,9 @@
 # One conversion in several jobs, on as many nodes of a cluster: of the rows that the config's `parts` names, or whose
 # source is large. The number of parts is in the config, so that a dry run shows every job. The first job begins the
 # set, in place of what an earlier plan may have left; each part writes its share into the staged output beside the
-# target; the last one reads that back, and publishes it. A part that was killed goes on where it was. On a cluster each of these jobs is submitted alone, except for the last one.
+# target; the last one reads that back, and publishes it. A part that was killed goes on where it was.
+#
+# On a cluster each of these jobs is submitted alone, except for the last one.
 rule begin_parts:
     input:
         source=source_record,

@@ -1,0 +1,85 @@
+"""Headers only: the names and shapes of a mixture of experts of 10^12 parameters, of zeros."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: a Mixtral with more and smaller experts than any that was trained: 497,641 tensors, 1.05e12 parameters
+CONFIG = {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "hidden_size": 2048,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 120,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "num_local_experts": 1380,
+    "num_experts_per_tok": 8,
+    "vocab_size": 128_000,
+    "max_position_embeddings": 4096,
+    "rope_theta": 1e6,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "sliding_window": None,
+    "torch_dtype": "bfloat16",
+}
+BYTES = 2  # of a bfloat16
+SHARD = 5_000_000_000
+
+
+def leaves(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the model, as transformers writes them."""
+    d, f, v = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    kv = d // config["num_attention_heads"] * config["num_key_value_heads"]
+    yield "model.embed_tokens.weight", (v, d)
+    for i in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        yield f"{layer}.input_layernorm.weight", (d,)
+        for name, rows in (("q", d), ("k", kv), ("v", kv)):
+            yield f"{layer}.self_attn.{name}_proj.weight", (rows, d)
+        yield f"{layer}.self_attn.o_proj.weight", (d, d)
+        yield f"{layer}.post_attention_layernorm.weight", (d,)
+        yield f"{layer}.block_sparse_moe.gate.weight", (config["num_local_experts"], d)
+        for expert in range(config["num_local_experts"]):
+            for name, shape in (("w1", (f, d)), ("w2", (d, f)), ("w3", (f, d))):
+                yield f"{layer}.block_sparse_moe.experts.{expert}.{name}.weight", shape
+    yield "model.norm.weight", (d,)
+    yield "lm_head.weight", (v, d)
+
+
+def write(folder: Path, config: dict[str, Any]) -> tuple[int, int]:
+    """Write the checkpoint into a folder; its files are sparse and take the space of their headers.
+
+    Returns:
+        The number of tensors and of bytes.
+    """
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    shards: list[dict[str, dict[str, object]]] = [{}]
+    sizes = [0]
+    for name, shape in leaves(config):
+        nbytes = BYTES
+        for length in shape:
+            nbytes *= length
+        if sizes[-1] and sizes[-1] + nbytes > SHARD:
+            shards.append({})
+            sizes.append(0)
+        place = [sizes[-1], sizes[-1] + nbytes]
+        shards[-1][name] = {"dtype": "BF16", "shape": shape, "data_offsets": place}
+        sizes[-1] = place[1]
+    index: dict[str, str] = {}
+    for number, (shard, size) in enumerate(zip(shards, sizes, strict=True), start=1):
+        path = folder / f"model-{number:05}-of-{len(shards):05}.safetensors"
+        header = json.dumps({"__metadata__": {"format": "pt"}, **shard}, separators=(",", ":")).encode()
+        header += b" " * (-len(header) % 8)
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + size)
+        index |= dict.fromkeys(shard, path.name)
+    whole = {"metadata": {"total_size": sum(sizes)}, "weight_map": index}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(whole))
+    return len(index), sum(sizes)
