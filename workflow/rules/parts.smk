@@ -3,7 +3,7 @@
 # set, in place of what an earlier plan may have left; each part writes its share into the staged output beside the
 # target; the last one reads that back, and publishes it. A part that was killed goes on where it was.
 #
-# On a cluster each of these jobs is submitted alone, except for the last one.
+# On a cluster each of these jobs is submitted alone.
 rule begin_parts:
     input:
         source=source_record,
@@ -87,8 +87,6 @@ rule finish_parts:
         "<benchmarks>/convert.tsv"
     wildcard_constraints:
         id=any_of(PARTED),
-    group:
-        together("prove")
     conda:
         environment("convert")
     threads: config["threads"]
@@ -129,7 +127,7 @@ rule roundtrip_part:
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=planned("peak_bytes", factor=2, atleast=500),
+        mem_mb=planned("peak_bytes", factor=2, atleast=1000),
         runtime=part_minutes,
     params:
         source=source,
