@@ -52,6 +52,10 @@ def s3(server: servers.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prox
         yield proxy
 
 
+#: runs a command; its exit code and all that it said
+Run = Callable[..., tuple[int, str]]
+
+
 @dataclass
 class Bucket:
     """A bucket of its own for a test; it is filled past the proxy."""
@@ -80,7 +84,7 @@ def bucket(server: servers.Server, s3: Proxy) -> Bucket:
 
 
 @pytest.fixture
-def convkit(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def convkit(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command; its exit code and all that it said."""
 
     def run(*words: object) -> tuple[int, str]:

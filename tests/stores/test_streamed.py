@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import servers
-from conftest import Bucket, receipt
+from conftest import Bucket, Run, receipt
 from faulty import Asked, Proxy
 
 from convkit.fetch import fetch
-
-Run = Callable[..., tuple[int, str]]
 
 #: how a checkpoint is made -> where it is converted to
 KINDS = {

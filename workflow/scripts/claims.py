@@ -76,7 +76,7 @@ class Table:
         # a name that was meant for a repair's has other options than a conversion's
         unclear = {"to"} if near(row["to"], self.known["repairs"]) else set()
         needed = {"target": {"to", "format"}, "options": unclear, "checks": unclear}
-        for column in ("id", "source", "from", "to", "format", "target", "keep", "options", "checks"):
+        for column in ("id", "source", "from", "to", "format", "target", "fetch", "keep", "options", "checks"):
             if wrong.keys() & {column, *needed.get(column, ())}:
                 continue
             try:
@@ -166,6 +166,17 @@ class Table:
             there = Path(path).resolve()
             if path and (target.is_relative_to(there) or there.is_relative_to(target)):
                 raise CellError(f"{row['target']!r} is, holds or lies in {name} ({path})")
+
+    def _check_fetch(self, row: Row) -> None:
+        if row["fetch"] != "stream":
+            return
+        scheme = row["source"].partition("://")[0].lower() if "://" in row["source"] else ""
+        if scheme in ("", "file", "package", "generated"):
+            raise CellError("only a source in a store is streamed: s3, gs, hf, http or https")
+        if row["sha256"]:
+            raise CellError("a streamed source has no sha256: leave it out, or say local")
+        if row["keep"] == "no":
+            raise CellError("a streamed source isn't kept anyway: leave out keep = no")
 
     def _check_keep(self, row: Row) -> None:
         if row["keep"] == "no" and origin(row) is not None:

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from convkit.cli.output import emit, progress, say
+from convkit.errors import UsageError
 from convkit.fetch import fetch
+from convkit.fetch.streamed import record_stream
 from convkit.report.table import row_of
 
 
@@ -32,12 +34,27 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="leave a checkpoint of more than 64 MiB on this machine where it lies, and write only its record, "
         "DST.fetch.json, by whose name other commands read it",
     )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="leave a checkpoint in a store where it lies, and write only its record, DST.fetch.json, by whose name "
+        "other commands read it",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing destination")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fetch, and print a summary."""
     row = row_of(args.uri, args.row) if args.row is not None else {"source": args.uri, "sha256": ""}
+    if args.stream or row.get("fetch") == "stream":
+        if args.sha256 or row.get("sha256"):
+            raise UsageError("a streamed source has no sha256", remedy="leave it out, or fetch a copy")
+        streamed = record_stream(row["source"], args.destination, overwrite=args.overwrite)
+        if args.json:
+            emit(streamed.to_json())
+        else:
+            say(f"{streamed.uri}: recorded where it lies, {len(streamed.files)} objects")
+        return 0
     with progress(f"fetch {args.destination}") as advance:  # a URI may hold a password
         record = fetch(
             row["source"],

@@ -26,6 +26,7 @@ from convkit.cli.report import altered, shown
 from convkit.cli.volume import VOLUME
 from convkit.errors import ConvkitError, UsageError
 from convkit.extras import named_extras
+from convkit.files import stores
 from convkit.files.neighbours import fetch_record_path
 from convkit.files.unchanged import Watch
 from convkit.files.uri import scheme_of, suffix_of, without_secrets
@@ -42,6 +43,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SRC", type=_place, help="a checkpoint, the record of a fetch, or a URI to fetch it from"
     )
     parser.add_argument("target", metavar="DST", type=Path, help="the output; all documents come beside it")
+    parser.add_argument(
+        "--fetch",
+        choices=("local", "stream"),
+        default="local",
+        help="bring a source that has a URI to DST.source, or read it in its store without a copy; default: local",
+    )
     parser.add_argument("--sha256", metavar="HEX", help="the digest that a fetched source must have")
     conversion_options(parser)
     writing_options(parser)
@@ -177,6 +184,11 @@ def _is_source_of(source: Source, receipt: dict[str, Any]) -> bool:
 def _fetch(args: argparse.Namespace) -> None:
     """Bring a source that has a scheme to ``<DST>.source``; a large one on this machine is read where it lies."""
     if isinstance(args.source, Path):
+        return
+    if args.fetch == "stream":
+        if args.sha256:
+            raise UsageError("a streamed source has no sha256", remedy="leave out --sha256, or --fetch stream")
+        args.source = stores.place(args.source)
         return
     from convkit.fetch import fetch
 

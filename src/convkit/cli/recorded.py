@@ -22,8 +22,12 @@ def look_up(args: argparse.Namespace) -> None:
         path = getattr(args, name, None)
         if isinstance(path, Path) and f".{path.name}".endswith(".fetch.json") and path.is_file():
             from convkit.fetch import recorded
+            from convkit.fetch.streamed import is_stream, recorded_in_store
             from convkit.files.unchanged import Watch
 
+            if is_stream(path):
+                setattr(args, name, recorded_in_store(path))
+                continue
             place, states = recorded(path)
             setattr(args, name, place)
             args.watch = Watch(place, states)

@@ -16,6 +16,7 @@ import msgspec
 from convkit.baseline.document import Baseline
 from convkit.baseline.drift import Comparison, Matrix
 from convkit.fetch.record import FetchRecord
+from convkit.fetch.streamed import StreamRecord
 from convkit.files.document import Document
 from convkit.files.part_json import PartDocument, ShareDocument
 from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
@@ -32,6 +33,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "part": PartDocument,
     "share": ShareDocument,
     "fetch": FetchRecord,
+    "stream": StreamRecord,
     "summary": Summary,
     "migration": MigrationReceipt,
     "baseline": Baseline,

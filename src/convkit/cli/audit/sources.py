@@ -12,11 +12,14 @@ from convkit.checkpoint.digests import digest_leaf, digest_value
 from convkit.checkpoint.progress import Meter
 from convkit.cli.output import progress
 from convkit.errors import ConvkitError
-from convkit.fetch import record
+from convkit.fetch import record, streamed
 from convkit.files.neighbours import fetch_record_path
 from convkit.files.receipt import json_value
-from convkit.files.uri import without_secrets
+from convkit.files.uri import scheme_of, without_secrets
 from convkit.formats import open_checkpoint
+
+#: objects whose versions a statement repeats from the receipt
+_SHOWN = 8
 
 
 def source_of(evidence: Evidence, folder: Path | None = None) -> Source:
@@ -24,9 +27,13 @@ def source_of(evidence: Evidence, folder: Path | None = None) -> Source:
     what the receipt says.
     """
     recorded = folder / "fetch.json" if folder else None
+    if recorded is not None and streamed.is_stream(recorded):
+        return _streamed(streamed.load(recorded).uri, evidence)
     if recorded is not None and recorded.is_file() and (found := _fetched(recorded)):
         return found
     receipt = evidence.receipt.document
+    if scheme_of(str(receipt["source"]["path"])):
+        return _streamed(str(receipt["source"]["path"]), evidence)
     path = Path(str(receipt["source"]["path"]))
     named = _named(path)
     if not path.exists():
@@ -37,6 +44,14 @@ def source_of(evidence: Evidence, folder: Path | None = None) -> Source:
     if not _has(path, str(receipt["source"].get("format")), leaves):
         return Source(named, {}, "not known: the source has changed since")
     return Source(named, _digested(path, files), "its leaves are those that were converted, compared when signed")
+
+
+def _streamed(uri: str, evidence: Evidence) -> Source:
+    """A source that was read in a store without a copy: its objects have versions, and no sha256."""
+    files = evidence.receipt.document["source"].get("files") or ()
+    said = [f"{file.get('name')} {file.get('version')}" for file in files]
+    more = f" and {len(said) - _SHOWN} more, as the receipt says" if len(said) > _SHOWN else ""
+    return Source(uri, {}, f"read in the store without a copy, at these versions: {'; '.join(said[:_SHOWN])}{more}")
 
 
 def digests_now(path: Path, signed: Mapping[str, str]) -> dict[str, str]:
