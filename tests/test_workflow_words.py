@@ -91,7 +91,7 @@ def cells(column: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("column", [*COLUMNS, "checks", "target", "keep"])
+@pytest.mark.parametrize("column", [*COLUMNS, "checks", "target", "fetch", "keep"])
 def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column: str, monkeypatch: pytest.MonkeyPatch):
     carried = 0
     for cell in cells(column):
@@ -110,7 +110,7 @@ def test_a_cell_is_carried_through_or_refused_in_one_line(tmp_path: Path, column
             continue
         carried += 1
         good = SimpleNamespace(id="good")
-        assert rules.ROWS["good"] == {"target": "", "keep": ""} | row
+        assert rules.ROWS["good"] == {"target": "", "fetch": "", "keep": ""} | row
         assert in_a_shell([rules.target(good)]) == [row.get("target") or "results/good/target.mdl"]
         words = shlex.split(row["options"])
         assert in_a_shell(rules.request(good)) == ["--to", "cerebras/llama", *words]

@@ -102,14 +102,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         state = self.server_state
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (None, *state.validators(body).values())
         if asked and state.ranges and (same or not state.if_range):
             start = int(asked[1])
             if start >= len(body):
                 return 416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"}, b""
-            part = body[start:]
-            span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            part = body[start : int(asked[2]) + 1 if asked[2] else None]
+            span = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
             return 206, {"Content-Range": span, "Content-Length": str(len(part))}, part
         endings = {"length": {"Content-Length": str(len(body))}, "chunked": {"Transfer-Encoding": "chunked"}}
         return 200, endings.get(state.ending, {}), body
