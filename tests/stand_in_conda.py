@@ -35,7 +35,7 @@ def create(file: Path, prefix: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(pip))
         requirements.flush()
-        subprocess.run([prefix / "bin/python", "-m", "pip", "install", "-q", "-r", requirements.name], check=True)
+        subprocess.run([prefix / "bin/python", "-m", "pip", "install", "-qq", "-r", requirements.name], check=True)
 
 
 def main(prefix_of_conda: str, words: list[str]) -> None:

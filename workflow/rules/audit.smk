@@ -60,7 +60,12 @@ rule audit:
         public=[local(key) for key in public_keys()],
         policy=local(config["policy"]) if "policy" in config else [],
     output:
-        "<results>/audit.txt",
+        report(
+            "<results>/audit.txt",
+            caption="../report/audit.rst",
+            category="Campaign",
+            labels={"document": "audit of the signed evidence"},
+        ),
     log:
         "<results>/logs/audit.log",
     conda:

@@ -6,7 +6,13 @@ rule equivalence:
         converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:
-        "<results>/{id}/equivalence.json",
+        report(
+            "<results>/{id}/equivalence.json",
+            caption="../report/equivalence.rst",
+            category="Checks",
+            subcategory="{id}",
+            labels={"row": "{id}", "check": "equivalence"},
+        ),
     log:
         "<logs>/equivalence.log",
     benchmark:

@@ -5,7 +5,13 @@ rule roundtrip:
         converted="<results>/{id}/convert.json",
         plan="<results>/{id}/plan.json",
     output:
-        "<results>/{id}/roundtrip.json",
+        report(
+            "<results>/{id}/roundtrip.json",
+            caption="../report/roundtrip.rst",
+            category="Checks",
+            subcategory="{id}",
+            labels={"row": "{id}", "check": "round trip"},
+        ),
     log:
         "<logs>/roundtrip.log",
     benchmark:
