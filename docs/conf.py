@@ -36,6 +36,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 add_module_names = False
 
+# Blocks without a language aren't highlighted.
+highlight_language = "text"
+
 html_theme = "furo"
 html_title = "convkit"
 html_favicon = "_static/icon.svg"
