@@ -12,11 +12,12 @@ import pytest
 from once import once
 
 from audit.made import keys, sign
+from convkit.audit.rederived import differing_files
 from convkit.cli import main
 from convkit.fetch import fetch
+from convkit.files.receipt import read_receipt
 
 BYTES, LEAVES = "made again and compared byte by byte", "made again without disk and compared by the digests of leaves"
-AGAIN = "made again and compared by the digests of leaves"
 
 #: name: where the source comes from, the words of the command that makes the target, and how it is compared
 MADE: dict[str, tuple[str, list[str], str]] = {
@@ -99,6 +100,24 @@ def test_one_bit_is_found(tmp_path: Path, name: str, side: str, capsys: pytest.C
     assert code == 1
     kind = {"source": "another source", "target": "changed file"}[side]
     assert {one["kind"] for one in document["problems"]} == {kind}
+
+
+@pytest.mark.slow
+def test_each_byte_of_an_orbax_checkpoint_counts(tmp_path: Path) -> None:
+    """What is made again differs in the file that has another byte, and only there, whatever is signed."""
+    target, again = (copied("conv", tmp_path / name) / "conv" for name in ("one", "other"))
+    receipt = read_receipt(target)
+    assert receipt
+    files = [path for path in target.rglob("*") if path.is_file() and path.stat().st_size]
+    assert {"manifest.ocdbt", "_METADATA", "_CHECKPOINT_METADATA"} < {path.name for path in files}
+    assert sum(path.parent.name == "d" for path in files) == 2
+    assert not [*differing_files(target, receipt, again, receipt)]
+    for path in files:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        (problem,) = differing_files(target, receipt, again, receipt)
+        assert (problem.kind, problem.file) == ("another result", path.relative_to(target.parent).as_posix())
+        path.write_bytes(whole)
 
 
 def test_leaves_without_disk(capsys: pytest.CaptureFixture[str]) -> None:
