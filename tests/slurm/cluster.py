@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -81,8 +82,10 @@ class Cluster:
 
     def kill_node(self, node: str) -> None:
         """End everything that runs on a node at once, as a loss of power does."""
-        for pid in self._processes(node):
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # none may report the end of another
+            for pid in self._processes(node):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def start_node(self, node: str) -> None:
         """Start a node that was killed."""
