@@ -1,11 +1,21 @@
-"""Headers only: the names and shapes of a mixture of experts of 10^12 parameters, of zeros."""
+"""What a plan of 500,000 tensors takes: ``python -m benchmarks.huge``.
+
+The checkpoint is headers only: the names and shapes of a mixture of experts of 10^12 parameters, in sparse files whose
+data is a hole. Prints JSON: seconds, CPU seconds and MiB of ``inspect``, ``plan`` and ``report``.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.processes import timed
 
 #: a Mixtral with more and smaller experts than any that was trained: 497,641 tensors, 1.05e12 parameters
 CONFIG = {
@@ -83,3 +93,39 @@ def write(folder: Path, config: dict[str, Any]) -> tuple[int, int]:
     whole = {"metadata": {"total_size": sum(sizes)}, "weight_map": index}
     (folder / "model.safetensors.index.json").write_text(json.dumps(whole))
     return len(index), sum(sizes)
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    convkit = (sys.executable, "-m", "convkit")
+    with tempfile.TemporaryDirectory() as work:
+        source, results = Path(work, "model"), Path(work, "results")
+        tensors, nbytes = write(source, CONFIG)
+        row = results / "huge"
+        row.mkdir(parents=True)
+        commands = {
+            "inspect": ("inspect", str(source), "--json"),
+            "plan": ("plan", str(source), "--to", "cerebras/mixtral", "--json"),
+            "report": ("report", str(results), "--no-fail"),
+        }
+        runs = {}
+        for name, words in commands.items():
+            printed = row / f"{name}.json" if name != "report" else Path(work, "printed")
+            runs[name] = timed([*convkit, *words], printed)
+        figures = {
+            "tensors": tensors,
+            "bytes": nbytes,
+            **{
+                name: {"seconds": round(run.wall, 1), "CPU seconds": round(run.cpu, 1), "MiB": run.anonymous >> 20}
+                for name, run in runs.items()
+            },
+            "page, bytes": (results / "report.html").stat().st_size,
+            "load": os.getloadavg()[1],
+            "cores": os.cpu_count(),
+            "machine": platform.platform(),
+        }
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

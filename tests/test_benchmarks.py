@@ -67,3 +67,17 @@ def test_benchmark_of_equivalence(tmp_path: Path) -> None:
     assert all(stage["MiB"] > 0 for stage in (*measured["stages"].values(), *measured["proof"].values()))
     assert measured["verdict"]["state"] == "yes"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_huge_model_of_headers_only_is_a_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.huge import CONFIG, write
+    from convkit.formats import open_checkpoint
+
+    few = CONFIG | {"num_hidden_layers": 2, "num_local_experts": 3, "num_experts_per_tok": 2}
+    tensors, nbytes = write(tmp_path / "model", few)
+    with open_checkpoint(tmp_path / "model") as opened:
+        assert len(opened.leaves) == tensors == 3 + 2 * (7 + 3 * 3)
+        assert sum(leaf.spec.nbytes for leaf in opened.leaves.values() if leaf.spec) == nbytes
+    taken = sum(path.stat().st_blocks for path in (tmp_path / "model").iterdir()) * 512
+    assert taken < 1 << 20 < nbytes
