@@ -106,6 +106,13 @@ def test_installed_versions_are_the_pinned_ones():
     }
 
 
+def test_every_pinned_version_installs_on_the_first_python_that_the_project_allows():
+    """A version that was pinned on a later Python may refuse an earlier patch of it."""
+    first = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    asked = {name: distribution(name).metadata["Requires-Python"] for name in needed(declared())}
+    assert not {name: text for name, text in asked.items() if text and first not in SpecifierSet(text)}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_environment_of_a_side_has_what_its_extras_declare(file: Path):
     extras, more = SIDES[file.stem]
