@@ -143,7 +143,7 @@ def test_every_word_of_a_rule_is_quoted():
     """In the line for the shell; apart from those of its own."""
     rules = list(RULES.glob("*.smk"))
     lines = [line for rule in rules for line in re.findall(r"\n    shell:\n((?: {8}.*\n)+)", rule.read_text())]
-    assert len(lines) == 17
+    assert len(lines) == sum(rule.read_text().count("shell:") for rule in rules)
     assert [word for line in lines for word in re.findall(r"\{[^{}]*\}", line) if not word.endswith(":q}")] == []
     ways_round = re.compile(r"^ *(run:|shell\()|shell\.(prefix|suffix)", re.MULTILINE)
     assert not [rule for rule in (*rules, ROOT / "workflow/Snakefile") if ways_round.search(rule.read_text())]
