@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import convkit
+from convkit.cli import COMMANDS
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = ("tutorial", "how-to", "reference", "explanation")
 
@@ -33,3 +36,15 @@ def test_every_page_is_in_the_navigation(kind: str) -> None:
     missing = pages - {DOCS / kind / "index.md"} - {entry for page in pages for entry in listed(page)}
     names = ", ".join(sorted(page.name for page in missing))
     assert not missing, f"name {names} in docs/{kind}/index.md: in its table and in its toctree"
+
+
+def generated(page: str) -> set[str]:
+    """What a page has made from the package."""
+    found = re.findall(r"^<!-- generated: (.*) -->$", (DOCS / "reference" / page).read_text("utf-8"), re.MULTILINE)
+    return {word for line in found for word in line.split()}
+
+
+def test_the_reference_has_every_command_and_every_document() -> None:
+    schemas = {path.name.partition(".")[0] for path in Path(convkit.__file__).parent.glob("schemas/*.json")}
+    assert not COMMANDS.keys() - generated("commands.md"), "name them in docs/reference/commands.md"
+    assert not schemas - generated("documents.md"), "name them in docs/reference/documents.md"
