@@ -92,12 +92,16 @@ class Cluster:
         self.ask("env", f"CLUSTER_NODE={node}", "slurmd", "-N", node)
 
     def _processes(self, node: str) -> Iterator[int]:
+        """The daemon of a node, what its jobs run, and the guardians of their steps, which have no such variable."""
         here = Path(f"/proc/{self._first}/ns/pid").readlink()
         marks = {f"CLUSTER_NODE={node}".encode(), f"SLURMD_NODENAME={node}".encode()}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 if (path / "ns/pid").readlink() == here and marks & {*(path / "environ").read_bytes().split(b"\0")}:
                     yield int(path.name)
+                    parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                    if Path(f"/proc/{parent}/comm").read_text().startswith("slurmstepd"):
+                        yield parent
             except OSError:  # it has ended
                 continue
 

@@ -128,7 +128,7 @@ if [ -n "$accounting" ]; then
 fi
 slurmctld
 for node in n1 n2; do
-    # a node's processes are recognised by this variable, which slurmd hands to each step's guardian
+    # by this variable the daemon of a node is recognised
     CLUSTER_NODE=$node slurmd -N $node
 done
 idle() { [ "$(sinfo --noheader --states=idle --format=%D)" = 2 ]; }
