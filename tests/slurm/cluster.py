@@ -87,9 +87,15 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
-    def start_node(self, node: str) -> None:
-        """Start a node that was killed."""
-        self.ask("env", f"CLUSTER_NODE={node}", "slurmd", "-N", node)
+    def mend(self) -> None:
+        """Start the nodes that were killed, and wait until all jobs have left both."""
+        for node in ("n1", "n2"):
+            if not [*self._processes(node)]:
+                self.ask("env", f"CLUSTER_NODE={node}", "slurmd", "-N", node)
+        until = time.monotonic() + SECONDS_TO_START
+        while self.ask("sinfo", "--noheader", "--states=idle", "--format=%D").strip() != "2":
+            assert time.monotonic() < until, self.ask("sinfo", "--long", "--Node")
+            time.sleep(0.2)
 
     def _processes(self, node: str) -> Iterator[int]:
         """The daemon of a node, what its jobs run, and the guardians of their steps, which have no such variable."""

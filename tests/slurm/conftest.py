@@ -41,9 +41,16 @@ def started(folder: Path, accounting: bool) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Without accounts, as small clusters are."""
     yield from started(tmp_path_factory.mktemp("cluster"), accounting=False)
+
+
+@pytest.fixture
+def cluster(plain: Cluster) -> Iterator[Cluster]:
+    """The same, whose nodes may be killed."""
+    yield plain
+    plain.mend()
 
 
 @pytest.fixture(scope="session")

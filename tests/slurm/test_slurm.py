@@ -135,8 +135,6 @@ def test_a_node_that_dies_costs_its_jobs_only(cluster: Cluster, stubs: Path, tmp
     first, second = [job for job in cluster.jobs(after=before) if job.comment.startswith("rule_prove")]
     assert (first.state, second.state) == ("NODE_FAIL", "COMPLETED")
     assert first.node != second.node
-    cluster.start_node(first.node)
-    until(lambda: cluster.ask("sinfo", "--noheader", "--states=idle", "--format=%D").strip() == "2")
 
 
 def test_a_job_that_was_cancelled_is_done_by_the_next_run(cluster: Cluster, stubs: Path, tmp_path: Path):
@@ -181,7 +179,6 @@ def test_parts_on_two_nodes_of_which_one_dies(cluster: Cluster, tmp_path: Path):
         for id in ("cut", "whole")
     )
     assert made == expected != {}
-    cluster.start_node(next(job.node for job in parts if job.state == "NODE_FAIL"))
 
 
 #: the second part of a conversion waits before it begins, until there is a file
