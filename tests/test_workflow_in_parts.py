@@ -51,12 +51,12 @@ def test_large_sources_on_this_machine_are_converted_in_parts(played: Campaign, 
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(bytes(length))
     rows = [claim(id=name, source=str(tmp_path / name)) for name in ("large", "small")]
-    rows.append(claim(id="orbax", source=str(tmp_path / "large"), to="hf/llama", format="orbax-v1"))
+    rows.append(claim(id="migrated", source=str(tmp_path / "large"), to="", format="orbax-v1"))
     played.write(rows, parts={"into": 2, "above": "1kB"})
     jobs = played.jobs("--dry-run")
     assert {job for job in jobs if ("part" in job or "convert" in job) and "trip" not in job} == {
         *("large: begin 2 parts", "large: part 1 of 2", "large: part 2 of 2", "large: check the parts, and publish"),
-        *("small: convert", "orbax: convert"),
+        *("small: convert", "migrated: convert"),
     }
 
 

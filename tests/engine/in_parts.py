@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from convkit.checkpoint import WriteOptions, threads
 from convkit.execute import Part, finish, make_part, runs
+from convkit.files import shared
 from convkit.mapping import LeftBehind, Rule, inverse
 from convkit.mapping.ops import Pad
 from convkit.plan import Options, make_plan, open_source
@@ -42,6 +44,8 @@ FORMATS = {
     "pax": WriteOptions(),
     "orbax-v0": WriteOptions(ocdbt=False),
     "orbax-v1": WriteOptions(ocdbt=False),
+    "orbax-v0 database": WriteOptions(),
+    "orbax-v1 database": WriteOptions(),
 }
 
 
@@ -94,3 +98,17 @@ def the_same(found: Path, expected: Path) -> None:
     """Byte by byte, and nothing is left of the parts."""
     assert everything_below(found) == everything_below(expected)
     assert [path.name for path in found.iterdir() if path.name.startswith(".")] == []
+
+
+def part_that_dies(source: Path, target: Path, part: tuple[int, int], after: int, **how: Any) -> None:
+    """Die once some ranges are in the journal."""
+    real, seen = shared.Journal.record, []
+
+    def record(journal: shared.Journal, entry: dict[str, Any]) -> None:
+        real(journal, entry)
+        seen.append(entry)
+        if len(seen) == after:
+            os._exit(0)
+
+    with short_ranges(), patch.object(shared.Journal, "record", record):
+        made(source, target, *part, **how)

@@ -162,9 +162,9 @@ def parted():
 
 
 def is_above(id, size):
-    """Whether the source of a row is on this machine and larger; targets that can't be made in parts don't count."""
+    """Whether the source of a row is on this machine and larger."""
     path = claims.local_path(ROWS[id]["source"])
-    return bool(path) and not ROWS[id]["format"].startswith("orbax") and size_below(Path(path)) > size
+    return bool(path) and size_below(Path(path)) > size
 
 
 def size_below(path):

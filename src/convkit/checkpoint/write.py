@@ -52,6 +52,8 @@ class Writer(ABC):
 
     #: whether several processes may fill the output at the same time
     shared: bool = False
+    #: whether they may share a leaf; else one of them writes all of it
+    splits: bool = True
 
     def granularity(self, key: str) -> int:
         """The number of elements in whose multiples every write starts and, except a leaf's last, ends.

@@ -77,12 +77,16 @@ class Output:
             check_room(self.staging.folder, nbytes, self.target)
 
     def attempt(self, work: Callable[[], _T]) -> _T:
-        """Do the work, and once more from the start if what a killed run left turns out to be of no use."""
-        try:
-            return work()
-        except StaleError as stale:
-            self.staging.restart(stale)
-            return work()
+        """Do the work, and again from the start if what a killed run left turns out to be of no use.
+
+        Where parts have left it, what is of use is kept the first time.
+        """
+        for _ in range(2):
+            try:
+                return work()
+            except StaleError as stale:
+                self.staging.restart(stale)
+        return work()
 
     def claim(self, name: str, files: Collection[str] | None = None, *, aside: str | None = None) -> None:
         """Announce a file or folder that will be published beside the target, before it is made in ``out``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack
@@ -125,6 +126,9 @@ class _Part:
         self.allow_overflow = any(stage.allow_overflow for stage in plan.stages)
         self.begun, self.started = datetime.now(UTC), time.monotonic()
         self.peak = 0
+        #: by leaf, the ranges that are still to be made, and what is to be recorded of those that are made
+        self._open: dict[str, int] = {}
+        self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._advance = Meter(0, None)
 
@@ -164,11 +168,14 @@ class _Part:
     def _carry(self, share: Share, writer: Writer, before: Done) -> dict[str, Any]:
         self.source.checkpoint.check_sums(self.threads, (self.part.number - 1, self.part.count))
         left = [each for each in share.ranges if (TARGET + each.job.key, each.start) not in before.entries]
+        if not writer.splits:  # a leaf that is unfinished is made from its start
+            unfinished = {each.job.key for each in left}
+            left = [each for each in share.ranges if each.job.key in unfinished]
         rest = [each for each in share.sources if (SOURCE + each.key, each.start) not in before.entries]
         whole = {key.removeprefix(WHOLE) for key, _ in before.entries if key.startswith(WHOLE)}
         rest = [each for each in rest if each.key not in whole]
-        for each in share.ranges:
-            each.job.open_runs -= (TARGET + each.job.key, each.start) in before.entries
+        for key, count in Counter(each.job.key for each in left).items():
+            self._open[key] = count
         self._advance = Meter(share.nbytes, self.progress)
         nbytes = sum(map(_bytes_of, left)) + sum(map(self._bytes_of_source, rest))
         self._advance(share.nbytes - nbytes)
@@ -207,19 +214,22 @@ class _Part:
         if made.overflow.count and not self.allow_overflow:
             remedy = "choose a dtype of a wider range, or accept what becomes of them: --allow-overflow"
             raise ConvkitError(made.overflow.said(job.spec.dtype), path=self.source.path, key=job.key, remedy=remedy)
+        lost = [made.overflow.count, made.overflow.largest]
+        entry: dict[str, Any] = {"key": TARGET + job.key, "start": part.start, "stop": part.stop}
+        entry["blocks"] = b"".join(made.blocks).hex()
+        entry |= {"overflow": lost} if made.overflow.count else {}
         with self._lock:
-            job.open_runs -= 1
-            last = job.open_runs == 0
+            self._open[job.key] -= 1
+            last = not self._open[job.key]
+            entries = self._waiting.setdefault(job.key, [])
+            entries.append(entry)
         if last:
             job.held = None
+        if not (last or writer.splits):
+            return
         if not made.copied:
             (writer.finish if last and job.key in share.whole else writer.settle)(job.key)
-        lost = [made.overflow.count, made.overflow.largest]
-        self._record(
-            journal,
-            {"key": TARGET + job.key, "start": part.start, "stop": part.stop, "blocks": b"".join(made.blocks).hex()}
-            | ({"overflow": lost} if made.overflow.count else {}),
-        )
+        self._record(journal, entries if not writer.splits else [entry])
 
     def _note(self, key: str, data: np.ndarray) -> None:
         """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
@@ -229,7 +239,7 @@ class _Part:
     def _digest(self, part: SourceRange, journal: Journal) -> None:
         known = self.origins.digests.get(part.key)
         if known is not None:
-            self._record(journal, {"key": WHOLE + part.key, "digest": known})
+            self._record(journal, [{"key": WHOLE + part.key, "digest": known}])
             self._advance(self._bytes_of_source(part))
             return
         digests = BlockDigests(self.algorithm)
@@ -237,11 +247,13 @@ class _Part:
             digests.update(data)
             self._advance(data.nbytes)
         blocks = b"".join(digests.blocks()).hex()
-        self._record(journal, {"key": SOURCE + part.key, "start": part.start, "stop": part.stop, "blocks": blocks})
+        entry = {"key": SOURCE + part.key, "start": part.start, "stop": part.stop, "blocks": blocks}
+        self._record(journal, [entry])
 
-    def _record(self, journal: Journal, entry: dict[str, Any]) -> None:
+    def _record(self, journal: Journal, entries: list[dict[str, Any]]) -> None:
         with self._lock:
-            journal.record(entry)
+            for entry in entries:
+                journal.record(entry)
             self.peak = max(self.peak, anonymous_bytes())
 
     def _writer(self, main: Path, *, resume: bool) -> Writer:

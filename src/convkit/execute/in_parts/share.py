@@ -46,10 +46,14 @@ class Share:
 
 def share_of(part: Part, jobs: Sequence[Job], writer: Writer, source: Checkpoint) -> Share:
     """The share of a part."""
-    ranges = [each for job in jobs for each in ranges_of(job, writer)]
-    sizes = [(each.stop - each.start) * each.job.spec.itemsize for each in ranges]
+    # what is shared out: ranges, or all ranges of a leaf together
+    units = [[each] for job in jobs for each in ranges_of(job, writer)]
+    if not writer.splits:
+        units = [ranges_of(job, writer) for job in jobs]
+    ranges = [each for unit in units for each in unit]
+    sizes = [sum((each.stop - each.start) * each.job.spec.itemsize for each in unit) for unit in units]
     mine = list(stretch(part, sizes))
-    own = [ranges[n] for n in mine]
+    own = [each for n in mine for each in units[n]]
     of_all, of_own = Counter(each.job.key for each in ranges), Counter(each.job.key for each in own)
     for each in own:
         each.job.open_runs = of_own[each.job.key]

@@ -62,6 +62,8 @@ class OcdbtWriter(StoredArrayWriter):
         ConvkitError: the folder can't be made, or a name is longer than a key can be.
     """
 
+    shared, splits = True, False
+
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray], time_ns: int) -> None:
         super().__init__(folder, arrays)
         self._time_ns = time_ns
@@ -131,6 +133,11 @@ class OcdbtWriter(StoredArrayWriter):
                     segment.put(number, [files[name].read_bytes()])
         self.finish(key)
         return True
+
+    def sync(self) -> None:
+        """Sync what is there."""
+        with written_below(self.folder):
+            sync_tree(self.folder)
 
     def commit(self) -> None:
         """Make one database of the arrays, check that each is complete, and sync the folder."""

@@ -29,6 +29,7 @@ class FoldersWriter(Writer):
         self._parts = dict(parts)
         self._documents = dict(documents)
         self.shared = all(part.shared for part in self._parts.values())
+        self.splits = all(part.splits for part in self._parts.values())
 
     def granularity(self, key: str) -> int:
         """See :meth:`Writer.granularity`."""

@@ -51,6 +51,7 @@ class OrbaxWriter(Writer):
             if item.arrays:
                 self._writers[name] = self._arrays_writer(item)
         self.shared = all(writer.shared for writer in self._writers.values())
+        self.splits = all(writer.splits for writer in self._writers.values())
         self._places = {key: (name, inner) for name, item in self._items.items() for key, inner in item.names.items()}
 
     def granularity(self, key: str) -> int:
