@@ -25,6 +25,7 @@ from convkit.files.stores import place
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations, size
 from convkit.verify.verdict import Verdict
+from convkit.version import commit
 
 #: problem lines shown; the JSON document has all
 _SHOWN = 20
@@ -112,7 +113,7 @@ def roundtrip(args: argparse.Namespace) -> int:
     if receipt and receipt["kind"] != CONVERSION:
         raise UsageError(f"the round trip of a {receipt['kind']} isn't made in parts", remedy="leave --part out")
     plan = receipt["plan"] if receipt else plan_of_others(args)
-    how = {"receipt": receipt, "source_format": args.source_format}
+    how = {"receipt": receipt, "source_format": args.source_format, "commit": commit()}
     from convkit.verify.roundtrip.in_parts import roundtrip_joined, roundtrip_part
 
     if args.finish:

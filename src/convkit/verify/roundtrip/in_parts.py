@@ -28,7 +28,6 @@ from convkit.verify.judged import Check
 from convkit.verify.roundtrip.check import Both, UnreadError
 from convkit.verify.roundtrip.examine import Findings, examine, unanswered
 from convkit.verify.verdict import Verdict
-from convkit.version import commit
 
 
 def roundtrip_part(
@@ -39,9 +38,12 @@ def roundtrip_part(
     *,
     receipt: Mapping[str, Any] | None = None,
     source_format: str | None = None,
+    commit: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Compare a share of the leaves, keep what was found beside the target, and return it.
+
+    ``commit`` is that of the convkit that compares; parts of two don't make one verdict.
 
     Raises:
         ConvkitError: the source can't be read, or the plan can't be undone.
@@ -50,9 +52,9 @@ def roundtrip_part(
         try:
             both = Both.opened(source, target, plan, stack, receipt=receipt, formats=(source_format, None))
         except UnreadError as unread:
-            found, problems, about = [], [str(unread)], _about(source, target, plan, None)
+            found, problems, about = [], [str(unread)], _about(source, target, plan, None, commit)
         else:
-            about, advance = _about(source, target, plan, both), both.meter(progress, part=part)
+            about, advance = _about(source, target, plan, both, commit), both.meter(progress, part=part)
             found = [
                 examine(
                     stage.plan,
@@ -66,7 +68,7 @@ def roundtrip_part(
                 for stage in both.stages
             ]
             problems = [*both.problems, *(problem for own in found for problem in own.problems)]
-            if _about(source, target, plan, both) != about:
+            if _about(source, target, plan, both, commit) != about:
                 problems.append("a file was changed while it was read")
     shares = Shares(target.absolute(), "roundtrip", about)
     shares.keep(part, {"problems": problems, "findings": msgspec.to_builtins(found)})
@@ -89,6 +91,7 @@ def roundtrip_joined(
     *,
     receipt: Mapping[str, Any] | None = None,
     source_format: str | None = None,
+    commit: str = "",
 ) -> Verdict:
     """The verdict on what all parts have found.
 
@@ -102,7 +105,7 @@ def roundtrip_joined(
             both = Both.opened(source, target, plan, stack, receipt=receipt, formats=(source_format, None))
         except UnreadError as unread:
             return check.judged([str(unread)])
-        shares = Shares(target.absolute(), "roundtrip", _about(source, target, plan, both))
+        shares = Shares(target.absolute(), "roundtrip", _about(source, target, plan, both, commit))
         documents = shares.join()
         found = [Findings() for _ in both.stages]
         for document in documents:
@@ -121,7 +124,7 @@ def roundtrip_joined(
     return verdict
 
 
-def _about(source: Path, target: Path, plan: Mapping[str, Any], both: Both | None) -> dict[str, Any]:
+def _about(source: Path, target: Path, plan: Mapping[str, Any], both: Both | None, commit: str) -> dict[str, Any]:
     """What a part speaks of: files, receipt, plan, and the convkit that compares."""
     of_stages = [both.stages[0].sides.source.files(), both.stages[-1].sides.target.files()] if both else [[], []]
     beside = [path for path in (complement_path(target), complement_path(source)) if path.exists()]
@@ -130,7 +133,7 @@ def _about(source: Path, target: Path, plan: Mapping[str, Any], both: Both | Non
         for path, files in zip((source, target), of_stages, strict=True)
     ]
     return {
-        "convkit": [convkit.__version__, commit()],
+        "convkit": [convkit.__version__, commit],
         "receipt": seal_on(receipt_path(target.absolute())),
         "plan": digest_value("sha256", dict(plan)),
         "files": digest_value("sha256", [*found, seen_anywhere(target.parent, beside)]),
