@@ -23,11 +23,24 @@ RUN = (
     "how-to/cerebras-compat.md",
     "how-to/orbax.md",
     "how-to/parts.md",
+    "how-to/te.md",
     "reference/cerebras.md",
 )
+#: pages whose shell examples need more than a folder, and the test that types them
+ELSEWHERE = {
+    "how-to/audit.md": "tests/audit/test_docs.py",
+    "how-to/deploy.md": "tests/test_deployment.py",
+    "how-to/extending.md": "tests/test_example.py",
+}
 REDIRECTED = re.compile(r" [>|] ")
 #: what isn't typed as it stands: choices, what may be left out, and columns
 SYNOPSIS = re.compile(r"[\[\]|…]|^convkit [a-z ]+  ")
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """The blocks of a page that are marked as one of these languages."""
+    found = re.findall(r"^```(.*)\n((?s:.*?))^```$", text, re.MULTILINE)
+    return [block for language, block in found if language in languages]
 
 
 def commands(document: str) -> list[tuple[str, int]]:
@@ -53,6 +66,13 @@ def test_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         else:
             code = subprocess.run(["bash", "-c", line], check=False).returncode
         assert code == expected, line
+
+
+def test_no_page_has_shell_examples_that_nothing_types() -> None:
+    having = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if "\n```sh\n" in page.read_text()}
+    assert having == {*RUN, *ELSEWHERE}
+    for page, test in ELSEWHERE.items():
+        assert Path(page).name in (DOCS.parent / test).read_text(encoding="utf-8")
 
 
 def test_every_layout_of_cerebras_is_described() -> None:
@@ -94,9 +114,7 @@ def typed() -> list[tuple[str, str]]:
     pages = [*DOCS.rglob("*.md"), *(DOCS.parent / page for page in ("README.md", "config/README.md"))]
     found = []
     for page in sorted(pages):
-        for block in re.findall(
-            r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-        ):
+        for block in blocks(page.read_text(encoding="utf-8"), "", "sh", "bash"):
             lines = [line for line in re.sub(r"\\\n\s*", "", block).splitlines() if not SYNOPSIS.search(line)]
             named = page.relative_to(DOCS.parent).as_posix()
             found += [
