@@ -1,7 +1,8 @@
 """What a plan of 500,000 tensors takes: ``python -m benchmarks.huge``.
 
 The checkpoint is headers only: the names and shapes of a mixture of experts of 10^12 parameters, in sparse files whose
-data is a hole. Prints JSON: seconds, CPU seconds and MiB of ``inspect`` and ``plan``.
+data is a hole. Prints JSON: seconds, CPU seconds and MiB of ``inspect``, ``plan`` and ``report`` (the page of what the
+two have printed), and bytes.
 """
 
 from __future__ import annotations
@@ -105,9 +106,14 @@ def main() -> None:
             "inspect": ("inspect", str(source), "--json"),
             "plan": ("plan", str(source), "--to", "cerebras/mixtral", "--json"),
         }
+        row = Path(work, "results/row")
+        (row / "logs").mkdir(parents=True)
         runs = {}
         for name, words in commands.items():
-            runs[name] = timed([*convkit, *words], Path(work, f"{name}.json"))
+            runs[name] = timed([*convkit, *words], row / f"{name}.json")
+            (row / f"logs/{name}.log").touch()
+        report = ("report", str(row.parent), "--no-fail")
+        runs["report"] = timed([*convkit, *report], Path(work, "report.txt"))
         figures = {
             "tensors": tensors,
             "bytes": nbytes,
@@ -115,7 +121,8 @@ def main() -> None:
                 name: {"seconds": round(run.wall, 1), "CPU seconds": round(run.cpu, 1), "MiB": run.anonymous >> 20}
                 for name, run in runs.items()
             },
-            "bytes of the plan": Path(work, "plan.json").stat().st_size,
+            "bytes of the plan": (row / "plan.json").stat().st_size,
+            "bytes of the page": (row.parent / "report.html").stat().st_size,
             "load": os.getloadavg()[1],
             "cores": os.cpu_count(),
             "machine": platform.platform(),

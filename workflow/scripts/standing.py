@@ -15,9 +15,11 @@ from typing import Any
 try:
     from convkit.cli.report import altered
     from convkit.fetch import seen_now
+    from convkit.files.long_document import read_long
     from convkit.report.standing import stale
 except ModuleNotFoundError:
     altered = seen_now = stale = None
+    read_long = json.loads
 
 #: the path, in the record of a fetch, of a source that is one file
 _FILE = "."
@@ -26,7 +28,7 @@ _FILE = "."
 def damage(document: Path, target: Path) -> str | None:
     """What is wrong with an output, by its receipt; None if nothing is. The time makes it another reason each time."""
     try:
-        receipt = json.loads(document.read_bytes())
+        receipt = read_long(document.read_bytes())
         if stale is not None:
             wrong = next(stale(document.parent, {"convert": receipt}, altered, place=target), None)
         else:

@@ -44,7 +44,7 @@ class Observed:
             id=self.id,
             verdict=self.verdict,
             plan_digest=receipt["plan_digest"],
-            source=digest_value("sha256", leaves) if leaves else None,
+            source=digest_value("sha256", dict(leaves)) if leaves else None,
             config=_sorted((plan.get("target") or {}).get("config") or {}),
             rules=_rules(plan, dict(_leaf_digests(receipt))),
             files=_files(receipt),
@@ -88,8 +88,9 @@ def _rules(plan: Mapping[str, Any], digests: Mapping[str, str]) -> list[Applied]
     """The leaves by the rule that made them, in an order that no change of another rule moves."""
     made = _made_by(plan)
     grouped: dict[tuple[str, str, str], dict[str, str]] = {}
+    leaves = dict(plan.get("target_leaves") or {})
     for key in sorted(digests):
-        planned = (plan.get("target_leaves") or {}).get(key) or {}
+        planned = leaves.get(key) or {}
         origin = (str(planned.get("origin") or "carried"), str(planned.get("reason") or ""), "exact")
         grouped.setdefault(made.get(key, origin), {})[key] = digests[key]
     return [

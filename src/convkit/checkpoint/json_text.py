@@ -14,6 +14,17 @@ BYTES_LIMIT = 100_000_000
 VALUES_LIMIT = 1 << 21
 
 
+class OverLimitError(ValueError):
+    """A text is longer than what is read, or stands for more values."""
+
+
+def values_in(text: bytes | str) -> int:
+    """Its commas and brackets, thus at least as many as its values, apart from itself."""
+    if isinstance(text, str):
+        return sum(map(text.count, ",[{"))
+    return sum(map(text.count, (b",", b"[", b"{")))
+
+
 def loads(
     text: bytes | str,
     *,
@@ -31,14 +42,14 @@ def loads(
 
     Raises:
         ValueError: it isn't JSON, isn't Unicode, is nested too deeply, or is over :data:`BYTES_LIMIT` or
-            :data:`VALUES_LIMIT`.
+            :data:`VALUES_LIMIT` (:class:`OverLimitError`).
     """
     if len(text) > BYTES_LIMIT:
-        raise ValueError(f"it has {len(text)} bytes, over {BYTES_LIMIT}, the most that are read")
+        raise OverLimitError(f"it has {len(text)} bytes, over {BYTES_LIMIT}, the most that are read")
     whole = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
-    values = sum(map(whole.count, ",[{"))
+    values = values_in(whole)
     if values > VALUES_LIMIT:
-        raise ValueError(f"it holds {values} values, over {VALUES_LIMIT}, the most that are read")
+        raise OverLimitError(f"it holds {values} values, over {VALUES_LIMIT}, the most that are read")
     try:
         found = json.loads(whole, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
         if not halves and ("\\ud" in whole or "\\uD" in whole):  # half of a pair can neither be printed nor written

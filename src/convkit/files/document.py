@@ -26,7 +26,7 @@ REMEDY = "restore the file, or make it again"
 _SAID = {str, int, bool, type(None)}
 _PLACE = re.compile(r"(.*) - at `(.*)`")
 #: the one field of an object that stands for a number, and the numbers by their texts
-_TAG = "__float__"
+TAG = "__float__"
 _TAGGED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -55,7 +55,7 @@ def as_json(value: Any) -> Any:
         inner = [one if type(one) in _SAID else as_json(one) for one in value]
         return value if isinstance(value, list) and all(map(operator.is_, inner, value)) else inner
     if isinstance(value, float) and not math.isfinite(value):
-        return {_TAG: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+        return {TAG: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     return value
 
 
@@ -70,7 +70,7 @@ def from_json(text: str | bytes, *, halves: bool = False) -> Any:
 
 def _number(found: dict[str, Any]) -> Any:
     """The number that an object stands for; any other object as it is."""
-    text = found.get(_TAG)
+    text = found.get(TAG)
     return _TAGGED.get(text, found) if len(found) == 1 and isinstance(text, str) else found
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: axes that a rule leaves as they are, by the names that a plan gives them
 _UNNAMED_AXIS = re.compile(r"_\d+( _\d+)*")
 
 
-def steps_of(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def steps_of(plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The steps of a plan; if the conversion goes through other layouts, those of all its mappings."""
-    through = [step for part in plan.get("through", []) for step in part.get("steps", [])]
-    return plan.get("steps") or through
+    parts = [plan] if plan.get("steps") else plan.get("through", [])
+    return (step for part in parts for step in part.get("steps", []))
 
 
 def change(step: Mapping[str, Any]) -> str:

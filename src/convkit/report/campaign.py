@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.document import from_json
+from convkit.files.document import REMEDY
+from convkit.files.long_document import read_long
 from convkit.files.receipt import STATE_SCHEMA
 from convkit.files.uri import without_secrets
 from convkit.report.by_hand import conversions_in, documents_of, is_error, source_of, target_named
@@ -280,7 +282,9 @@ def _by_schema(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
-        document = from_json(path.read_bytes())
+        document = read_long(path.read_bytes())
+    except json_text.OverLimitError as error:
+        raise ConvkitError(f"can't be read: {error}", path=path, remedy=REMEDY) from None
     except ValueError:
         return {}
     if not isinstance(document, dict):

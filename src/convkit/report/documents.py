@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from convkit.files.document import typed
+from convkit.files.long_document import Rows, Table
 from convkit.files.packages import Package
 
 Natural = Annotated[int, Meta(ge=0)]
@@ -234,7 +235,22 @@ def check_form(document: dict[str, Any], path: Path) -> None:
             typed(Receipt, document, path)
         plan = document["plan"] if receipt else document
         conversion = isinstance(plan, dict) and _kind(plan) == "plan"
-        typed(ConversionPlan if conversion else Plan, plan, path, root="$.plan" if receipt else "$")
+        _check_plan(ConversionPlan if conversion else Plan, plan, path, "$.plan" if receipt else "$")
+
+
+def _check_plan(type_: type[Plan], plan: Any, path: Path, root: str) -> None:
+    """Check a plan; of a long one, the entries of its tables one by one."""
+    tables = {name: value for name, value in plan.items() if isinstance(value, Table | Rows)} if plan else {}
+    emptied: Values = {name: {} if isinstance(value, Table) else [] for name, value in tables.items()}
+    typed(type_, plan | emptied if emptied else plan, path, root=root)
+    for name in ("source_leaves", "target_leaves"):
+        leaves = tables.get(name)
+        for key, leaf in leaves.items() if isinstance(leaves, Table) else ():
+            typed(Planned, leaf, path, root=f"{root}.{name}[{key!r}]")
+    for number, step in enumerate(tables.get("steps", ())):
+        typed(Step, step, path, root=f"{root}.steps[{number}]")
+    for number, part in enumerate(tables.get("through", ())):
+        _check_plan(type_, part, path, f"{root}.through[{number}]")
 
 
 def _kind(document: dict[str, Any]) -> str:

@@ -7,9 +7,10 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -43,8 +44,8 @@ from convkit.report.summary import (
 
 #: most conversions that are shown whole: a page of a thousand must open, too
 MOST_WHOLE = 60
-#: most leaves that a section lists; the plan and the receipt list them all
-MOST_LEAVES = 400
+#: most entries of a list that a section shows, such as leaves or files: the documents have them all
+MOST_LISTED = 400
 
 
 @cache
@@ -75,6 +76,7 @@ def _environment() -> jinja2.Environment:
         "deviations": text.deviations,
         "shortened": text.shortened,
         "flat": _flat,
+        "some": Some.of,
         "fragment": lambda id: quote(visible(id).encode("utf-8", "backslashreplace")),
         "json": lambda value: json.dumps(value, ensure_ascii=False),
         "times": text.times,
@@ -151,10 +153,8 @@ class Section:
     fate_bar: list[Part]
     origins: list[Group]
     rules: list[Rule]
-    residues: list[dict[str, Any]]
-    leaves: list[dict[str, Any]]
-    #: leaves that aren't listed
-    unlisted: int
+    residues: Some
+    leaves: Some
     checks: list[dict[str, Any]]
     own: float | None
     strip: list[Dot]
@@ -171,6 +171,24 @@ class Section:
     fetched: list[Fetched]
     #: what is signed beside the target, unchecked; None where nothing is
     signed: Shown | None
+
+
+@dataclass(frozen=True)
+class Some:
+    """The first entries of a list, and how many more there are."""
+
+    first: list[Any]
+    more: int
+
+    @classmethod
+    def of(cls, entries: Iterable[Any]) -> Some:
+        """Those that a section shows."""
+        left = iter(entries)
+        first = list(islice(left, MOST_LISTED))
+        return cls(first, sum(1 for _ in left))
+
+    def __len__(self) -> int:
+        return len(self.first) + self.more
 
 
 @dataclass(frozen=True)
@@ -214,12 +232,12 @@ class Stage:
 
 def _section(number: int, row: Row, conversion: Conversion, axis: LogAxis) -> Section:
     plan = conversion.plan
-    fates = _groups(plan.get("source_leaves", {}).values(), "fate")
     faults = fault_lines(conversion, axis)
     equivalence = conversion.documents.get("equivalence", {})
     own = own_excess(equivalence)
     walked = stages_of(equivalence)
-    leaves = [{"key": key, **leaf} for key, leaf in plan.get("source_leaves", {}).items()]
+    leaves = plan.get("source_leaves", {})
+    fates = _groups(leaves.values(), "fate")
     return Section(
         number=number,
         row=row,
@@ -231,9 +249,8 @@ def _section(number: int, row: Row, conversion: Conversion, axis: LogAxis) -> Se
         fate_bar=parts([(group.name, group.nbytes) for group in fates]),
         origins=_groups(plan.get("target_leaves", {}).values(), "origin"),
         rules=_rules(steps_of(plan)),
-        residues=[leaf for leaf in leaves if leaf.get("reason")],
-        leaves=leaves[:MOST_LEAVES],
-        unlisted=len(leaves[MOST_LEAVES:]),
+        residues=Some.of({"key": key, **leaf} for key, leaf in leaves.items() if leaf.get("reason")),
+        leaves=Some.of({"key": key, **leaf} for key, leaf in leaves.items()),
         checks=[conversion.documents[check] for check in CHECKS if check in conversion.documents],
         own=own,
         strip=strip(own, faults, axis),
@@ -311,11 +328,11 @@ def _stages(conversion: Conversion) -> list[Stage]:
     ]
 
 
-def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings by dotted names; lists stay whole."""
     flat: list[tuple[str, Any]] = []
     for name, entry in value.items():
-        if isinstance(entry, dict) and entry:
+        if isinstance(entry, Mapping) and entry:
             flat += _flat(entry, f"{prefix}{name}.")
         else:
             flat.append((f"{prefix}{name}", entry))

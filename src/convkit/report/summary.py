@@ -255,9 +255,8 @@ def _deviation(declared: Mapping[str, Any]) -> Deviation:
 
 def exactness(plan: dict[str, Any]) -> str | None:
     """``exact``, or every bound that the plan declares; None if it has no steps."""
-    steps = steps_of(plan)
-    bounds = {in_words(step.get("exactness")) for step in steps} - {"exact"}
-    return (", ".join(sorted(bounds)) or "exact") if steps else None
+    bounds = {in_words(step.get("exactness")) for step in steps_of(plan)}
+    return ", ".join(sorted(bounds - {"exact"})) or ("exact" if bounds else None)
 
 
 def _problem(conversion: Conversion) -> str | None:
