@@ -203,12 +203,12 @@ def test_resources_come_out_of_the_plan(played: Campaign):
     path.write_text(json.dumps(plan))
     played.run("results/good/convert.json", "--benchmark-extended")
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
-    assert "'mem_mb': 7500" in recorded
+    assert "'mem_mb': 8000" in recorded
     assert "'disk_mb': 140050" in recorded
     more = ("--config", "threads=6", "--forcerun", "convert", "--rerun-triggers", "mtime")  # a plan is for two threads
     played.run("results/good/convert.json", "--benchmark-extended", *more)
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
-    assert "'mem_mb': 21500" in recorded
+    assert "'mem_mb': 22000" in recorded
 
 
 def test_resources_of_equivalence_follow_the_largest_stage(played: Campaign):

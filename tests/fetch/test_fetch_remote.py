@@ -164,7 +164,8 @@ def test_unknown_scheme(tmp_path: Path) -> None:
     ],
 )
 def test_missing_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, remedy: str) -> None:
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    for name in ("_registry", "registry"):  # what an earlier test had imported
+        monkeypatch.setattr(sys.modules["fsspec.registry"], name, {})
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConvkitError) as caught:
         fetch(f"{scheme}://bucket/model", tmp_path / "m")

@@ -226,7 +226,6 @@ def test_a_repository_in_the_cache(tmp_path: Path) -> None:
     [
         ("gpt2", "convkit fetch hf://gpt2 FOLDER"),
         ("meta-llama/Llama-3.2-1B", "convkit fetch hf://meta-llama/Llama-3.2-1B FOLDER"),
-        ("hf://openai/gpt2", "convkit fetch hf://openai/gpt2 FOLDER"),
         ("model.safetensors", "(check the path)"),
     ],
 )

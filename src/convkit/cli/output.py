@@ -28,15 +28,23 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, 
 
 def emit(document: Any) -> None:
     """Print one JSON document: an object entry by entry, because that of a huge plan has millions of lines."""
-    import msgspec
-
     if not isinstance(document, dict) or not document:
-        print(msgspec.json.format(_compact(document), indent=1))
+        print(_indented(document))
         return
     for number, (name, value) in enumerate(document.items()):
-        entry = msgspec.json.format(_compact({name: value}), indent=1)  # as json.dumps does it, in a tenth of the time
-        sys.stdout.write((",\n" if number else "{\n") + entry[2:-2])
+        sys.stdout.write((",\n" if number else "{\n") + _indented({name: value})[2:-2])
     print("\n}")
+
+
+def _indented(value: Any) -> str:
+    """A value as lines of JSON."""
+    import msgspec
+
+    text = _compact(value)
+    try:
+        return msgspec.json.format(text, indent=1)  # as json.dumps does it, in a tenth of the time
+    except msgspec.DecodeError:  # of a file's name that isn't Unicode
+        return json.dumps(json.loads(text), indent=1)
 
 
 def _compact(value: Any) -> str:
