@@ -8,7 +8,8 @@ from pathlib import Path
 from campaigns import GOOD, Campaign, claim
 
 PARTS = [f"good: part {number} of 3" for number in (1, 2, 3)]
-SHARES = [f"good: round trip, part {number} of 3" for number in (1, 2, 3)]
+SHARES = [f"good: {check}, part {number} of 3" for number in (1, 2, 3) for check in ("round trip", "equivalence")]
+JOINED = {"good: round trip, of all parts", "good: equivalence, of all parts"}
 
 
 def test_a_row_in_parts_is_proved_as_any_other_and_is_the_same(real: Campaign):
@@ -17,12 +18,15 @@ def test_a_row_in_parts_is_proved_as_any_other_and_is_the_same(real: Campaign):
     planned = real.jobs("--dry-run", "results/good/convert.json")
     assert planned >= {"good: begin 3 parts", *PARTS, "good: check the parts, and publish"}
     assert "good: convert" not in planned
-    assert real.jobs("--dry-run") >= {*PARTS, *SHARES, "good: round trip, of all parts", "whole: round trip"}
+    assert real.jobs("--dry-run") >= {*PARTS, *SHARES, *JOINED, "whole: round trip", "whole: equivalence"}
     done = real.run("--cores", "2")
     assert done.returncode == 0, done.stderr
     assert real.verdicts() == {"good": "yes", "whole": "yes"}
     trips = [real.document(f"{id}/roundtrip.json") for id in ("good", "whole")]
     assert trips[0]["measured"] == trips[1]["measured"]
+    models = [real.document(f"{id}/equivalence.json") for id in ("good", "whole")]
+    assert models[0]["measured"] == models[1]["measured"] and models[0]["sensitivity"] == models[1]["sensitivity"]
+    assert [part["part"] for part in models[0]["details"]["in_parts"]] == [1, 2, 3]
     one, parts = (real.directory / "results" / id / "target.mdl" for id in ("whole", "good"))
     assert one.read_bytes() == parts.read_bytes()
     assert [part["part"] for part in real.document("good/convert.json")["in_parts"]["made"]] == [1, 2, 3]
@@ -54,7 +58,7 @@ def test_large_sources_on_this_machine_are_converted_in_parts(played: Campaign, 
     rows.append(claim(id="migrated", source=str(tmp_path / "large"), to="", format="orbax-v1"))
     played.write(rows, parts={"into": 2, "above": "1kB"})
     jobs = played.jobs("--dry-run")
-    assert {job for job in jobs if ("part" in job or "convert" in job) and "trip" not in job} == {
+    assert {job for job in jobs if ("part" in job or "convert" in job) and "trip" not in job and "equi" not in job} == {
         *("large: begin 2 parts", "large: part 1 of 2", "large: part 2 of 2", "large: check the parts, and publish"),
         *("small: convert", "migrated: convert"),
     }

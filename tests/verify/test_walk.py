@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -31,7 +32,7 @@ class KilledError(Exception):
 
 
 @contextmanager
-def killed_after(stage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def killed_after(stage: str, monkeypatch: pytest.MonkeyPatch, by: ModuleType = check) -> Iterator[list[str]]:
     """A run that ends as soon as the stage after this one begins; the stages that it has finished."""
     finished: list[str] = []
     real = Walk.run
@@ -44,7 +45,7 @@ def killed_after(stage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
                 raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(check.Walk, "run", run)
+        patch.setattr(by.Walk, "run", run)
         yield finished
 
 

@@ -296,7 +296,9 @@ def proofs(wildcards):
 def claimed_source(wildcards):
     """What changes with a row's source. The source itself may hold a password, and Snakemake records parameters."""
     row = ROWS[wildcards.id]
-    return hashlib.sha256(json.dumps([row["source"], row["sha256"], *(["stream"] if row["fetch"] == "stream" else [])]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([row["source"], row["sha256"], *(["stream"] if row["fetch"] == "stream" else [])]).encode()
+    ).hexdigest()
 
 
 def runner(wildcards, output):

@@ -161,3 +161,62 @@ use rule roundtrip as finish_roundtrip with:
         again=again("roundtrip"),
     message:
         "{wildcards.id}: round trip, of all parts"
+
+
+# The equivalence check is shared out by the stages of the model. A part runs both models through the stages before its
+# own, or begins with what a part that has ended left beside the target.
+rule equivalence_part:
+    input:
+        source=source_record,
+        here=source_here,
+        converted="<results>/{id}/convert.json",
+        plan="<results>/{id}/plan.json",
+    output:
+        "<results>/{id}/parts/equivalence-{part}.json",
+    log:
+        "<logs>/equivalence-{part}.log",
+    benchmark:
+        "<benchmarks>/equivalence-{part}.tsv"
+    wildcard_constraints:
+        id=any_of(id for id in PARTED if id in checked_by("equivalence")),
+        part=r"\d+",
+    conda:
+        environment("equivalence")
+    threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])
+    resources:
+        mem_mb=equivalence_memory,
+        runtime=equivalence_part_minutes,
+    params:
+        source=source,
+        target=target,
+        opening=opening,
+        options=equivalence_options,
+        parts=lambda wildcards: PARTED[wildcards.id],
+        runner=runner,
+        again=again("equivalence"),
+    message:
+        "{wildcards.id}: equivalence, part {wildcards.part} of {params.parts}"
+    shell:
+        "bash {params.runner:q} {output:q} {log:q} {input:q} --"
+        " convkit equivalence {params.source:q} {params.target:q} {params.opening:q} {params.options:q}"
+        " --part {wildcards.part:q}/{params.parts:q} --threads {threads:q} --json --no-fail"
+
+
+use rule equivalence as finish_equivalence with:
+    input:
+        source=source_record,
+        here=source_here,
+        converted="<results>/{id}/convert.json",
+        parts=lambda wildcards: parts_of(wildcards, "equivalence-"),
+        plan="<results>/{id}/plan.json",
+    wildcard_constraints:
+        id=any_of(id for id in PARTED if id in checked_by("equivalence")),
+    params:
+        source=source,
+        target=target,
+        opening=opening,
+        options=lambda wildcards: [*equivalence_options(wildcards), "--finish"],
+        runner=runner,
+        again=again("equivalence"),
+    message:
+        "{wildcards.id}: equivalence, of all parts"

@@ -106,6 +106,11 @@ def equivalence_minutes(wildcards, input, attempt):
     return attempt * (10 + int((foreseen["start"] + computing) / 60))
 
 
+def equivalence_part_minutes(wildcards, input, attempt):
+    """Run time of a part of an equivalence check: its share, and both models up to there, which is at most a third."""
+    return attempt * 10 + int(equivalence_minutes(wildcards, input, attempt) * (1 / PARTED[wildcards.id] + 1 / 3))
+
+
 def minutes(wildcards, input, attempt):
     """Run time out of the plan: a slow disk's pace, and time to start."""
     summary = figures(input, "summary")

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from convkit.cli.kinds import RECORDED, made_by, plan_of_others
+from convkit.cli.kinds import RECORDED, made_by, models_asked, plan_of_others, recordings
 from convkit.cli.options import (
     config_option,
     from_on,
@@ -17,9 +17,10 @@ from convkit.cli.options import (
     running_options,
     source_format_option,
 )
-from convkit.cli.output import emit, few_of, parse_size, progress, say
+from convkit.cli.output import emit, few_of, parse_size, progress, say, steps
 from convkit.cli.volume import VOLUME
 from convkit.errors import UsageError
+from convkit.files.part import Part
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.files.stores import place
 from convkit.report.stages import faults_of, headline, stages_of
@@ -66,6 +67,7 @@ def equivalence_options(parser: argparse.ArgumentParser) -> None:
     _of_two_checkpoints(parser)
     running_options(parser)
     comparing_options(parser)
+    parts_options(parser, "join what all parts have found into the verdict")
 
 
 def comparing_options(parser: argparse.ArgumentParser) -> None:
@@ -107,11 +109,10 @@ def roundtrip(args: argparse.Namespace) -> int:
     """Reconvert, compare with the source, and show the verdict; or do a part of it."""
     if not args.part and not args.finish:
         return _answer(args, verdict_of(args, "roundtrip"))
-    if args.keep or (args.part and not args.part.number):
-        raise UsageError("--keep, and a part 0, are not for a round trip in parts", remedy="leave them out")
-    receipt = read_receipt(args.target)
-    if receipt and receipt["kind"] != CONVERSION:
-        raise UsageError(f"the round trip of a {receipt['kind']} isn't made in parts", remedy="leave --part out")
+    if args.keep:
+        raise UsageError("--keep is not for a round trip in parts", remedy="leave it out")
+    _refuse_none(args.part)
+    receipt = _receipt_for_parts(args.target, "round trip")
     plan = receipt["plan"] if receipt else plan_of_others(args)
     how = {"receipt": receipt, "source_format": args.source_format, "commit": commit()}
     from convkit.verify.roundtrip.in_parts import roundtrip_joined, roundtrip_part
@@ -123,6 +124,19 @@ def roundtrip(args: argparse.Namespace) -> int:
     return _answer_part(args, document)
 
 
+def _refuse_none(part: Part | None) -> None:
+    if part and not part.number:
+        raise UsageError("a check has no part 0", remedy="begin with any part, from 1 on")
+
+
+def _receipt_for_parts(target: Path, check: str) -> dict[str, Any] | None:
+    """The receipt of a conversion, whose checks are made in parts; None where another program made the target."""
+    receipt = read_receipt(target)
+    if receipt and receipt["kind"] != CONVERSION:
+        raise UsageError(f"the {check} of a {receipt['kind']} isn't made in parts", remedy="leave --part out")
+    return receipt
+
+
 def _answer_part(args: argparse.Namespace, document: dict[str, Any]) -> int:
     """Show what a part of a check has found."""
     if args.watch is not None:
@@ -132,14 +146,42 @@ def _answer_part(args: argparse.Namespace, document: dict[str, Any]) -> int:
         emit(document)
     else:
         found = f"{len(problems)} problems" if problems else "nothing is wrong"
-        say(f"{document['check']}: part {args.part}: {found} in {size(document['bytes'])}; the verdict is --finish's")
+        where = f"{len(document['stages'])} stages" if "stages" in document else size(document["bytes"])
+        say(f"{document['check']}: part {args.part}: {found} in {where}; the verdict is --finish's")
         say(*(f"  {problem}" for problem in VOLUME.shown(problems, _SHOWN)))
     return 1 if problems and not args.no_fail else 0
 
 
 def equivalence(args: argparse.Namespace) -> int:
-    """Run both models, and show the verdict."""
-    return _answer(args, verdict_of(args, "equivalence"))
+    """Run both models, and show the verdict; or do a part of it."""
+    if not args.part and not args.finish:
+        return _answer(args, verdict_of(args, "equivalence"))
+    _refuse_none(args.part)
+    _receipt_for_parts(args.target, "equivalence check")
+    recorded, (asked, choices) = recordings(args), models_asked(args)
+    if args.part and recorded:
+        remedy = "give it to --finish, which runs that side once more, whole"
+        raise UsageError(f"--{next(iter(recorded))}-recorded is not for a part", remedy=remedy)
+    from convkit.verify.equivalence.in_parts import equivalence_joined, equivalence_part
+
+    what = f"{args.source} = {args.target}{f', part {args.part}' if args.part else ''}"
+    with steps(what) as advance:
+        if args.finish:
+            verdict = equivalence_joined(
+                args.source, args.target, choices=choices, commit=commit(), steps=advance, recorded=recorded, **asked
+            )
+        else:
+            document = equivalence_part(
+                args.source,
+                args.target,
+                args.part,
+                choices=choices,
+                threads=args.threads,
+                commit=commit(),
+                steps=advance,
+                **asked,
+            )
+    return _answer(args, verdict) if args.finish else _answer_part(args, document)
 
 
 def verdict_of(args: argparse.Namespace, check: str) -> Verdict:

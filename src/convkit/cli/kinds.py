@@ -17,6 +17,8 @@ from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
 
 if TYPE_CHECKING:
     from convkit.checkpoint.progress import Progress
+    from convkit.verify.equivalence.both import Asked
+    from convkit.verify.equivalence.walk import Choices
     from convkit.verify.verdict import Verdict
 
 #: makes a verdict from a check's arguments, and the receipt beside its target if there is one
@@ -97,25 +99,40 @@ def plan_of_others(args: argparse.Namespace) -> dict[str, Any]:
         return make_plan(source, to, args.from_, options).to_json()
 
 
-def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
-    from convkit.verify.equivalence.check import equivalence
+def models_asked(args: argparse.Namespace) -> tuple[Asked, Choices]:
+    """How the models of a check are opened and walked."""
     from convkit.verify.equivalence.walk import Choices
 
+    asked: Asked = {
+        "from_layout": args.from_,
+        "to_layout": args.to,
+        "source_config": args.config,
+        "target_config": args.target_config,
+        "source_format": args.source_format,
+        "probe_length": args.probe_length,
+        "device": args.device,
+    }
+    return asked, Choices(faults=args.faults, stages=args.stages or "", memory=args.memory)
+
+
+def recordings(args: argparse.Namespace) -> dict[str, Path]:
+    """The logits that a framework recorded, by side."""
+    return {side: file for side in RECORDED if (file := getattr(args, f"{side}_recorded"))}
+
+
+def _same_model(args: argparse.Namespace, _: dict[str, Any] | None) -> Verdict:
+    from convkit.verify.equivalence.check import equivalence
+
+    asked, choices = models_asked(args)
     with steps(f"{args.source} = {args.target}") as advance:
         return equivalence(
             args.source,
             args.target,
-            from_layout=args.from_,
-            to_layout=args.to,
-            source_config=args.config,
-            target_config=args.target_config,
-            source_format=args.source_format,
-            probe_length=args.probe_length,
             threads=args.threads,
-            device=args.device,
-            choices=Choices(faults=args.faults, stages=args.stages or "", memory=args.memory),
+            choices=choices,
             steps=advance,
-            recorded={side: file for side in RECORDED if (file := getattr(args, f"{side}_recorded"))},
+            recorded=recordings(args),
+            **asked,
         )
 
 

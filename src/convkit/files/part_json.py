@@ -31,14 +31,22 @@ class ShareDocument(Document, frozen=True, kw_only=True):
     """What a part of a check has found in its share; there is a verdict once all parts are joined."""
 
     schema: Literal["convkit.share/1"] = "convkit.share/1"
-    check: Literal["roundtrip"]
+    check: Literal["roundtrip", "equivalence"]
     source: str
     target: str
     part: Annotated[int, Meta(ge=1)]
     parts: Annotated[int, Meta(ge=1, description="how many there are")]
     about: Annotated[
         dict[str, Any],
-        Meta(description="convkit, the receipt's digest, that of the plan, and that of the files' states"),
+        Meta(
+            description="convkit, the receipt's digest, that of the plan, and that of the files' states; of an "
+            "equivalence check the versions of what computes, and the digest of the settings"
+        ),
     ]
-    bytes: Annotated[Natural, Meta(description="of source leaves that were compared")]
+    stages: Annotated[
+        list[str] | UnsetType, Meta(description="those that were compared; left out where no model was run")
+    ] = UNSET
+    bytes: Annotated[
+        Natural, Meta(description="of source leaves that were compared; of all tensors that models have read")
+    ]
     problems: list[str]

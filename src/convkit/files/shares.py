@@ -16,6 +16,12 @@ from convkit.files.part import Part
 
 _NAME = re.compile(r"part-(\d+)-of-(\d+)\.json")
 
+#: what it means that only this differs
+_OTHERWISE = {
+    "settings": "was made with other settings",
+    "versions": "was made with other versions of the frameworks",
+}
+
 
 class Shares:
     """The documents of the parts of one check of a target.
@@ -64,10 +70,18 @@ class Shares:
             raise UsageError(problem, path=self.target, remedy=f"{again} {missing[0]}/{count}")
         found = [read_json(self._path(part)) for part in sorted(there)]
         for part, document in zip(sorted(there), found, strict=True):
-            if document.get("about") != self.about:
-                problem = f"part {part} of its {self.check} is about another output, source or convkit"
+            if why := self._against(document.get("about")):
+                problem = f"part {part} of its {self.check} {why}"
                 raise UsageError(problem, path=self.target, remedy=f"{again} {part}")
         return found
+
+    def _against(self, about: Any) -> str:
+        """How a part isn't about the same, after its name; empty if it is."""
+        if about == self.about:
+            return ""
+        other = about if isinstance(about, dict) else {}
+        different = {name for name in self.about if other.get(name) != self.about[name]}
+        return _OTHERWISE.get("".join(different), "is about another output, source or convkit")
 
     def remove(self) -> None:
         """Forget all parts."""

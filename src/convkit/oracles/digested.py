@@ -106,7 +106,16 @@ class DigestedReader:
         self._note(key, blocks)
 
     def _note(self, key: str, blocks: BlockDigests) -> None:
-        digest = combine(self._algorithm, blocks.blocks())
-        if self.digests.setdefault(key, digest) != digest:
+        self.rely({key: combine(self._algorithm, blocks.blocks())})
+
+    def rely(self, digests: Mapping[str, str]) -> None:
+        """Take these digests as those of what was read.
+
+        Raises:
+            ConvkitError: a tensor has another one by now.
+        """
+        for key, digest in digests.items():
+            if self.digests.setdefault(key, digest) == digest:
+                continue
             where, remedy = getattr(self._tensors, "path", None), "let nothing write to it, and start again"
             raise ConvkitError("changed while it was read", path=where, key=key, remedy=remedy)

@@ -124,6 +124,14 @@ class ReadTensors(OnDemand):
         """Whether these tensors still have the digests that an earlier reader took; if so, they count as read."""
         return digests.keys() <= self._leaves.keys() and self._reader.recall(digests)
 
+    def rely(self, digests: Mapping[str, str]) -> None:
+        """Take these digests as those of what was read, by somebody whose word counts.
+
+        Raises:
+            ConvkitError: a tensor has another one by now.
+        """
+        self._reader.rely(digests)
+
     def __getitem__(self, key: str) -> Tensor:
         spec = self._checkpoint.spec(self._leaves[key].key)
         return self._filled(key, self._reader.range(key, 0, spec.size), spec.shape)

@@ -29,19 +29,27 @@ class Beyond:
     unshown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, other: Beyond) -> None:
+        """Add what somebody else has found."""
+        self.problems += other.problems
+        self.unshown += other.unshown
+        self.notes += other.notes
 
-def look_beyond(models: Models, record: Record, used: Tensor, asked: int | None) -> Beyond:
-    """Compare the rest: ``used`` are the ids in the input, ``asked`` the positions that it should have."""
-    found = Beyond()
+
+def look_beyond(models: Models, record: Record, asked: int | None, found: Beyond) -> None:
+    """Compare what no tensor shows: ``asked`` are the positions that the input should have."""
     _limits(models, found, asked)
     for name in dict.fromkeys(record.only_in_target):
         if name in _HEADS and not models.target.oracle.facts.tied:
             found.unshown.append(f"{name} of the target isn't compared: the source has no tensors for it")
+
+
+def compare_rows(models: Models, used: Tensor, found: Beyond) -> None:
+    """Compare the rows of tables: ``used`` are the ids in the input."""
     for end, rows in ((_OF_IDS, used), (_OF_POSITIONS, None)):
         for role in models.source.oracle.roles:
             if role.split(".")[-2:] == end and role in models.target.oracle.roles:
                 _rows(models, role, rows, found)
-    return found
 
 
 def _limits(models: Models, found: Beyond, asked: int | None) -> None:

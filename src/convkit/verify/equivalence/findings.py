@@ -28,8 +28,7 @@ def enter(record: Record, check: StageCheck, schedule: Schedule) -> None:
         worst = measured.worst(measured.fed)
         record.nearest(n, worst.error, worst.bound)
     strong = check.amplified.worst(check.amplified.fed)
-    if check.amplified.fed and (record.amplified is None or strong.ratio > record.amplified[0] / record.amplified[1]):
-        record.amplified = strong.error, strong.bound
+    record.strengthened((strong.error, strong.bound) if check.amplified.fed else None)
     for name, inputs in check.compared.items():
         rows = record.figures.setdefault(name, [[] for _ in inputs])
         for found, gaps in zip(rows, inputs, strict=True):
@@ -42,7 +41,7 @@ def enter(record: Record, check: StageCheck, schedule: Schedule) -> None:
     record.stopped = any(gap.lost for measured in check.measured for gap in measured.repeat.values())
     for trial in check.trials:
         _enter_trial(record, check, trial, schedule)
-    record.waiting, record.planted = [*schedule.waiting], [*schedule.planted]
+    record.follow(schedule.waiting, schedule.planted, schedule.traceless)
 
 
 def _stage(check: StageCheck, problems: list[str]) -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -30,11 +30,24 @@ _FRAMEWORKS = ("jax", "numpy", "torch", "transformers")
 _NO_FAULTS = "no fault was planted, so it isn't shown that one would be seen (--faults none)"
 
 
-def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, Any], held: Held, beyond: Beyond) -> Verdict:
-    """The verdict on a finished walk, whose input ``probe`` describes, and on what else was compared."""
+def judge(
+    check: Check,
+    sides: Sides,
+    walk: Walk,
+    *,
+    probe: dict[str, Any],
+    held: Held,
+    beyond: Beyond,
+    made: Sequence[Mapping[str, Any]] = (),
+) -> Verdict:
+    """The verdict on a finished walk, whose input ``probe`` describes, and on what else was compared.
+
+    ``made`` says who compared what, if it were several.
+    """
     record = walk.record
     problems, unshown = _problems(sides, walk, beyond)
     figures, bounds = _figures(record)
+    shared = {"in_parts": [*made]} if made else {}
     return check.judged(
         problems,
         record.all_faults,
@@ -42,7 +55,7 @@ def judge(check: Check, sides: Sides, walk: Walk, *, probe: dict[str, Any], held
         bound=bounds | held.bound,
         stages=record.stages,
         covered=walk.covered,
-        details={"probe": probe, **_details(sides, record, beyond.notes)},
+        details={"probe": probe, **_details(sides, record, beyond.notes), **shared},
         deviations=measured(sides.basis, record.figures),
         plugins=_plugins(sides),
         unshown=unshown,

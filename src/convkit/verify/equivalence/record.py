@@ -23,8 +23,8 @@ class Record(Struct, kw_only=True):
         worst: name, error and bound of the measure that came nearest its bound, for each input.
         parted: where the models first differ.
         weak: weights that are weak and stayed so.
-        waiting, planted: names of the kinds of faults that wait to be planted in a layer, and that have been; None
-            before the first.
+        waiting, planted, traceless: names of the kinds of faults that wait to be planted in a layer, that have been,
+            and that have left no trace so far; ``waiting`` is None before the first layer.
         sound: whether all stages agree so far.
         stopped: whether the walk can't go on.
     """
@@ -43,6 +43,7 @@ class Record(Struct, kw_only=True):
     weak: list[str] = field(default_factory=list)
     waiting: list[str] | None = None
     planted: list[str] = field(default_factory=list)
+    traceless: list[str] = field(default_factory=list)
     sound: bool = True
     stopped: bool = False
 
@@ -58,6 +59,36 @@ class Record(Struct, kw_only=True):
         ]
         return [*self.faults, *wrong]
 
+    def follow(self, waiting: list[str], planted: list[str], traceless: list[str]) -> None:
+        """Keep how far a schedule is."""
+        self.waiting, self.planted, self.traceless = [*waiting], [*planted], [*traceless]
+
+    def add(self, later: Record) -> None:
+        """Add what was found in the stages behind these. After a stage that differs, no fault counts."""
+        if self.sound:
+            self.faults += later.faults
+            for name, (fault, ratio) in later.wrong.items():
+                if name not in self.wrong or ratio > self.wrong[name][1]:
+                    self.wrong[name] = fault, ratio
+            self.counted = list(dict.fromkeys([*self.counted, *later.counted]))
+        for name, inputs in later.figures.items():
+            rows = self.figures.setdefault(name, [[] for _ in inputs])
+            for found, more in zip(rows, inputs, strict=True):
+                found.extend(more)
+        for n, worst in enumerate(later.worst):
+            self.nearest(n, *worst)
+        self.strengthened(later.amplified)
+        self.stages += later.stages
+        self.only_in_source += later.only_in_source
+        self.only_in_target += later.only_in_target
+        self.weak += later.weak
+        self.parted = self.parted or later.parted
+        self.sound, self.stopped = self.sound and later.sound, later.stopped
+
+    def onward(self) -> Record:
+        """What whoever goes on behind these stages must know, without what was found."""
+        return Record(done=self.done, waiting=self.waiting, planted=self.planted, stopped=self.stopped)
+
     def caught(self, name: str) -> bool:
         """Whether a wrong config has shown already."""
         return name in self.wrong and self.wrong[name][0].caught
@@ -69,3 +100,8 @@ class Record(Struct, kw_only=True):
         before, limit = self.worst[n]
         if error / bound >= before / limit:
             self.worst[n] = error, bound
+
+    def strengthened(self, found: tuple[float, float] | None) -> None:
+        """The same for what weights that are made stronger show."""
+        if found and (self.amplified is None or found[0] / found[1] > self.amplified[0] / self.amplified[1]):
+            self.amplified = found

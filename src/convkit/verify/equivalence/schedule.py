@@ -1,7 +1,9 @@
 """Choose which faults are planted in which stage.
 
 ``spread``: every layer gets at least one fault, and every kind that changes anything is planted in at least one layer.
-The order is fixed by a seed. ``all``: every kind in every layer. ``none``: no fault.
+The order is fixed by a seed, whatever was found. A wrong config that leaves no trace where it is planted is planted in
+each further layer, beside those that are due there, until it shows. ``all``: every kind in every layer. ``none``: no
+fault.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ class Schedule:
         self.waiting = [*first, *(kind.name for kind in more), *in_tensors]
         #: names of those that were
         self.planted: list[str] = []
+        #: names of wrong configs that were planted, and haven't shown yet
+        self.traceless: list[str] = []
 
     def due(self, place: Place, kinds: Sequence[Kind] = ()) -> list[Kind]:
         """The kinds to plant in a place: of a layer, or these ``kinds`` of what stands outside the layers.
@@ -50,7 +54,21 @@ class Schedule:
             return [kind for kind in (*kinds, *self.configs) if kind.alters(place)]
         if self.mode == "all":
             return [kind for kind in self.kinds.values() if kind.alters(place)]
-        return self._spread(place, place.layer)
+        found = self._spread(place, place.layer)
+        names = {kind.name for kind in found}
+        more = [name for name in self.traceless if name not in names and self.kinds[name].alters(place)]
+        self.traceless = [name for name in self.traceless if name not in names and name not in more]
+        return [*found, *(self.kinds[name] for name in more)]
+
+    def leave(self, place: Place) -> None:
+        """Go past a place, whose faults somebody else plants."""
+        if self.mode == "spread" and place.layer is not None:
+            self._spread(place, place.layer)
+
+    def begin(self) -> None:
+        """Begin to plant here: what others have found of the wrong configs that they planted isn't known."""
+        configs = {kind.name for kind in self.configs}
+        self.traceless = [name for name in self.planted if name in configs]
 
     def _spread(self, place: Place, layer: int) -> list[Kind]:
         quota = max(1, math.ceil(len(self.waiting) / (self.layers - layer)))
@@ -67,5 +85,5 @@ class Schedule:
 
     def again(self, kind: Kind) -> None:
         """Plant a kind in a further layer: it left no trace in this one, where the config may not matter."""
-        if kind.name not in self.waiting:
-            self.waiting.insert(0, kind.name)
+        if kind.name not in self.traceless:
+            self.traceless.append(kind.name)

@@ -1,4 +1,7 @@
-"""Walk two models stage by stage: each of the target's on what entered the source's (:mod:`.stage_check`)."""
+"""Walk two models stage by stage: each of the target's on what entered the source's (:mod:`.stage_check`).
+
+A part of a walk compares a run of stages. All models run through the stages before, without anything else.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.part import Part, stretch
 from convkit.verify.equivalence.budget import slice_within
 from convkit.verify.equivalence.faults import AFTER_THE_LAYERS, BEFORE_THE_LAYERS, Kind, Place, of_configs
 from convkit.verify.equivalence.faults_of_factors import in_a_layer, outside_layers
@@ -25,6 +29,8 @@ from convkit.verify.verdict import Stage
 if TYPE_CHECKING:
     from convkit.oracles.windows import Window
 
+#: one part, which is all
+WHOLE = Part(1, 1)
 #: called with the work done, all of it, and what is being done
 Steps = Callable[[float, float, str], None]
 
@@ -48,56 +54,79 @@ class Choices:
 
 
 class Walk:
-    """The stages of two models, in the order of computation."""
+    """The stages of two models, in the order of computation; ``part`` compares its share of them."""
 
     def __init__(
-        self, models: Models, inputs: Sequence[Inputs], choices: Choices, record: Record, steps: Steps | None = None
+        self,
+        models: Models,
+        inputs: Sequence[Inputs],
+        choices: Choices,
+        record: Record,
+        *,
+        steps: Steps | None = None,
+        part: Part = WHOLE,
     ) -> None:
         source, target = models.source.oracle, models.target.oracle
         self.models, self.inputs, self.choices, self.record = models, inputs, choices, record
-        self.stages = source.stages
-        self._part = part_of(self.stages, choices.stages)
-        layers = [stage for stage in self.stages[: self._part[1] + 1] if stage in source.layer_stages]
+        self.stages, self._costs = source.stages, costs(source)
+        self._ends = first, last = ends_of(self.stages, choices.stages)
+        self.own = share(self._costs, part, first, last)
+        layers = [stage for stage in self.stages[: last + 1] if stage in source.layer_stages]
         more = in_a_layer(source, target)
         self.schedule = Schedule(choices.faults, of_configs(target), layers, choices.seed, more)
         if record.waiting is not None:
             self.schedule.waiting, self.schedule.planted = [*record.waiting], [*record.planted]
+            self.schedule.traceless = [*record.traceless]
         self.rows = used_rows(inputs)
         self._slice = slice_within(choices.memory, (source, target), ROWS * max(models.lengths))
         self._heads = frozenset(role.split(".")[1] for role in source.roles if role.startswith("head."))
         self._wrong: dict[str, Lane | None] = {}
-        self._steps, self._costs = steps or (lambda done, total, label: None), costs(source)
+        self._steps = steps or (lambda done, total, label: None)
 
     def run(self) -> Iterator[str]:
         """Check the stages one after another, from where the record ends; yields the name of each finished one."""
-        first, last = self._part
-        for n, stage in enumerate(self.stages[: last + 1]):
+        first, _ = self._ends
+        for n, stage in enumerate(self.stages[: self.own.stop]):
             if n < self.record.done or self.record.stopped:
                 continue
+            if n == first:
+                self._begin()
             if n < first:
-                self._pass(n, stage)
+                self._pass(n, stage, [self.models.source])
+            elif n < self.own.start:
+                self._pass(n, stage, [*self.models.lanes.values()])
             else:
-                if n == first:
-                    self._begin()
+                if n == self.own.start:
+                    self.schedule.begin()
                 self._check(n, stage)
             self.record.done = n + 1
             yield stage
 
     @property
     def covered(self) -> str:
-        """The part that is compared, by the names of its ends; empty if it's the whole."""
-        first, last = self._part
+        """What is asked for, by the names of its ends; empty if it's the whole."""
+        first, last = self._ends
         whole = (first, last) == (0, len(self.stages) - 1)
         return "" if whole else f"{self.stages[first]}:{self.stages[last]}"
 
-    def _pass(self, n: int, stage: str) -> None:
-        """Run a stage of the source only, to know what enters the next one."""
-        source = self.models.source
-        self._report(n, stage, "source")
+    def _pass(self, n: int, stage: str, lanes: Sequence[Lane]) -> None:
+        """Run a stage of these models only, to know what enters the next one."""
+        target = self.models.target
+        if target in lanes and stage not in target.oracle.stages:
+            self.record.stopped = True
+            return
+        self._report(n, stage, "source" if len(lanes) == 1 else "source and target")
         with self._windows(self._pieces(stage)[0]):
-            source.free(stage)
-        source.tensors.release()
-        source.advance()
+            for tensors in {id(lane.tensors): lane.tensors for lane in lanes}.values():
+                for lane in lanes:
+                    if lane.tensors is tensors:
+                        lane.free(stage)
+                if target in lanes and tensors is target.tensors:
+                    self.schedule.leave(self._place(stage))
+                tensors.release()
+        for lane in lanes:
+            lane.advance()
+        self.record.follow(self.schedule.waiting, self.schedule.planted, [])
 
     def _begin(self) -> None:
         """What enters the first stage that is compared is the same for all models that run free."""
@@ -112,10 +141,8 @@ class Walk:
             self.record.stages.append(Stage(name=stage, max_rel=None, bound=None, problems=(problem,)))
             self.record.stopped = True
             return
-        layer = source.layer_stages.index(stage) if stage in source.layer_stages else None
-        rows = None if layer is not None or stage == self.stages[-1] else self.rows
-        place = Place(target, stage, layer, rows, self._heads)
-
+        place = self._place(stage)
+        layer = place.layer
         before, after = (*BEFORE_THE_LAYERS, *OF_IMAGES, *TABLES_OF_TEXTS), (*AFTER_THE_LAYERS, *HEADS_OF_TEXTS)
         outside = after if stage == self.stages[-1] else before
         outside = (*outside, *outside_layers(source, target))
@@ -141,6 +168,12 @@ class Walk:
             enter(self.record, check, self.schedule)
         for lane in self.models.lanes.values():
             lane.advance()
+
+    def _place(self, stage: str) -> Place:
+        layers = self.models.source.oracle.layer_stages
+        layer = layers.index(stage) if stage in layers else None
+        rows = None if layer is not None or stage == self.stages[-1] else self.rows
+        return Place(self.models.target.oracle, stage, layer, rows, self._heads)
 
     def _lane(self, kind: Kind) -> Lane | None:
         """The model in which a fault is planted: the target's, or with another config; None if it refuses to run."""
@@ -175,7 +208,19 @@ class Walk:
         self._steps(done, total, f"stage {stage} ({n + 1} of {len(self.stages)}), {what}")
 
 
-def part_of(stages: Sequence[str], asked: str) -> tuple[int, int]:
+def share(costs: Sequence[float], part: Part, first: int, last: int) -> range:
+    """The positions of the stages that a part compares, of those from the first to the last: about equal in cost.
+
+    >>> [share([9, 4, 4, 4, 4, 9], Part(n, 3), 0, 5) for n in (1, 2, 3)]
+    [range(0, 2), range(2, 4), range(4, 6)]
+    >>> share([1, 1, 1], Part(2, 3), 1, 1), share([1, 1, 1], Part(1, 3), 1, 1)
+    (range(1, 2), range(0, 0))
+    """
+    own = [first + n for n in stretch(part, map(int, costs[first : last + 1]))]
+    return range(own[0], own[-1] + 1) if own else range(0)
+
+
+def ends_of(stages: Sequence[str], asked: str) -> tuple[int, int]:
     """The positions of the first and the last stage that are asked for.
 
     Raises:
