@@ -119,6 +119,15 @@ def test_many_values_outside_of_tables_are_refused(few: None, text: Any, why: st
         plain(read_long(json.dumps(text).encode()))
 
 
+def test_tables_that_lie_too_deep_are_refused(few: None) -> None:
+    nested: dict[str, Any] = {"steps": [[]] * 300}
+    for _ in range(3):
+        nested = {"plan": nested}
+    assert len(read_long(json.dumps(nested).encode())["plan"]["plan"]["plan"]["steps"]) == 300
+    with pytest.raises(json_text.OverLimitError, match="values, over 100"):
+        read_long(json.dumps({"plan": nested}).encode())
+
+
 def test_tables_of_too_many_keys_or_values_are_refused(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_document, "TABLE_KEYS_LIMIT", 999)
     monkeypatch.setattr(long_document, "TABLE_VALUES_LIMIT", 1999)

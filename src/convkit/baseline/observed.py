@@ -44,7 +44,7 @@ class Observed:
             id=self.id,
             verdict=self.verdict,
             plan_digest=receipt["plan_digest"],
-            source=digest_value("sha256", dict(leaves)) if leaves else None,
+            source=digest_value("sha256", leaves) if leaves else None,
             config=_sorted((plan.get("target") or {}).get("config") or {}),
             rules=_rules(plan, dict(_leaf_digests(receipt))),
             files=_files(receipt),

@@ -22,6 +22,10 @@ BYTES_LIMIT = 1 << 30
 TABLE_VALUES_LIMIT = 1 << 23
 #: most colons of a table, thus most keys: 800 000 leaves of a plan, each of five keys
 TABLE_KEYS_LIMIT = 1 << 22
+#: in a long document, a table is large if it has more than this share of the values that are read at once
+_SHARE = 32
+#: how deep tables may lie in each other, and in parts of documents: a receipt holds a plan, which may hold others
+_DEPTH_LIMIT = 4
 #: bytes of a text that can't hold too many values
 _SHORT = json_text.VALUES_LIMIT // 2
 
@@ -49,22 +53,26 @@ class _Long(_Tables):
 def read_long(text: bytes) -> Any:
     """What a document says, as :func:`convkit.files.document.from_json` gives it; of a long one, its tables as text.
 
-    A table is a :class:`Table`, or :class:`Rows`, wherever the values of the whole are over the limits of
-    :mod:`convkit.checkpoint.json_text`. What isn't in a table must keep within them.
+    Where the whole is over the limits of :mod:`convkit.checkpoint.json_text`, its large tables are a :class:`Table` or
+    :class:`Rows`, and what isn't in a table must keep within them.
 
     Raises:
         json_text.OverLimitError: a ValueError: it is over a limit.
         ValueError: it isn't JSON.
     """
+    return _read(text, 0)
+
+
+def _read(text: bytes, depth: int) -> Any:
     try:
         return from_json(text)
     except json_text.OverLimitError as error:
-        if len(text) > BYTES_LIMIT or not text.lstrip().startswith(b"{"):
-            raise
-        return _by_tables(text, error)
+        return _by_tables(text, error, depth)
 
 
-def _by_tables(text: bytes, error: json_text.OverLimitError) -> dict[str, Any]:
+def _by_tables(text: bytes, error: json_text.OverLimitError, depth: int) -> dict[str, Any]:
+    if depth == _DEPTH_LIMIT or len(text) > BYTES_LIMIT or not text.lstrip().startswith(b"{"):
+        raise error
     try:
         found = msgspec.json.decode(text, type=_Long)
         held = sum(json_text.values_in(bytes(getattr(found, name))) for name in _Long.__struct_fields__)
@@ -72,42 +80,46 @@ def _by_tables(text: bytes, error: json_text.OverLimitError) -> dict[str, Any]:
         if json_text.values_in(text) - held > json_text.VALUES_LIMIT:
             raise error
         whole = msgspec.json.decode(text, type=dict[str, Raw])
-        return {name: _entry(name, value) for name, value in whole.items()}
+        return {name: _entry(name, value, error, depth) for name, value in whole.items()}
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _entry(name: str, value: Raw) -> Any:
+def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int) -> Any:
     text = bytes(value)
     values = json_text.values_in(text)
-    if name not in _Tables.__struct_fields__ or values <= json_text.VALUES_LIMIT:
-        return read_long(text)
+    if name not in _Long.__struct_fields__ or values <= json_text.VALUES_LIMIT // _SHARE:
+        return from_json(text)
+    if name not in _Tables.__struct_fields__:
+        return _by_tables(text, error, depth + 1)
     for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (text.count(b":"), TABLE_KEYS_LIMIT, "keys")):
         if count > limit:
             raise json_text.OverLimitError(f"its {name} hold {count} {what}, over {limit}, the most that are read")
-    table = Table(value) if text.startswith(b"{") else Rows(value)
+    kind: type[Table | Rows] = Table if text.startswith(b"{") else Rows
+    del text  # a copy
+    table = kind(value, depth + 1)
     for _ in table.values() if isinstance(table, Table) else table:  # so that nobody who looks finds it malformed
         pass
     return table
 
 
-def _made(value: Raw) -> Any:
+def _made(value: Raw, depth: int) -> Any:
     """An entry of a table."""
     text = bytes(value)
     if len(text) > _SHORT or TAG.encode() in text:
-        return read_long(text)
+        return _read(text, depth)
     return msgspec.json.decode(text)  # as from_json does it, in a tenth of the time
 
 
 class Table(Mapping[str, Any]):
     """An object that is held as JSON text. Each look goes through all of it: who wants several entries iterates."""
 
-    def __init__(self, text: Raw) -> None:
-        self._text = text
+    def __init__(self, text: Raw, depth: int) -> None:
+        self._text, self._depth = text, depth
         self._length = len(self._texts())
 
     def __getitem__(self, key: str) -> Any:
-        return _made(self._texts()[key])
+        return _made(self._texts()[key], self._depth)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts())
@@ -117,7 +129,7 @@ class Table(Mapping[str, Any]):
 
     def items(self) -> Any:
         """Keys and values; one value is made at a time."""
-        return ((key, _made(value)) for key, value in self._texts().items())
+        return ((key, _made(value, self._depth)) for key, value in self._texts().items())
 
     def values(self) -> Any:
         """The values, one at a time."""
@@ -130,8 +142,8 @@ class Table(Mapping[str, Any]):
 class Rows(Sequence[Any]):
     """An array that is held as JSON text, as :class:`Table` is."""
 
-    def __init__(self, text: Raw) -> None:
-        self._text = text
+    def __init__(self, text: Raw, depth: int) -> None:
+        self._text, self._depth = text, depth
         self._length = len(self._texts())
 
     @overload
@@ -142,10 +154,10 @@ class Rows(Sequence[Any]):
 
     def __getitem__(self, index: int | slice) -> Any:
         found = self._texts()[index]
-        return [_made(value) for value in found] if isinstance(found, list) else _made(found)
+        return [_made(one, self._depth) for one in found] if isinstance(found, list) else _made(found, self._depth)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(_made, self._texts())
+        return (_made(value, self._depth) for value in self._texts())
 
     def __len__(self) -> int:
         return self._length

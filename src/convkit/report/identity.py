@@ -53,7 +53,7 @@ def digests_of(conversion: Conversion) -> Digests:
 def over_leaves(side: object) -> str | None:
     """One digest over the digests of all leaves of a side of a receipt, in the order of their keys."""
     leaves = side.get("leaves") if isinstance(side, dict) else None
-    return digest_value("sha256", dict(leaves)) if leaves else None
+    return digest_value("sha256", leaves) if leaves else None
 
 
 def _over_files(receipt: Mapping[str, Any]) -> str | None:
