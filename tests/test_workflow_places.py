@@ -51,6 +51,7 @@ def test_a_source_that_is_not_kept_is_removed_once_all_is_proved(played: Campaig
     ("row", "message"),
     [
         (placed(GOOD, "out/good"), "column target: 'out/good': the output is a file, whose name ends with .mdl"),
+        (placed(BACK, "s3://bucket/m"), "column target: 's3://***' is not the path of the output"),
         (placed(BACK, "out.mdl"), "column target: 'out.mdl': the output is a folder, whose name doesn't end with .mdl"),
         (placed(BACK, "out/a.mdl/x"), "column target: 'out/a.mdl/x' is, holds or lies in row first's target"),
         (placed(GOOD, "results/x.mdl"), "column target: 'results/x.mdl' is, holds or lies in the results"),

@@ -59,6 +59,14 @@ class Ranged:
         """Look anew at what is there when next asked."""
         raise NotImplementedError
 
+    def check_finished(self) -> None:
+        """Check that no run of convkit is writing it, and none was killed while it did.
+
+        Raises:
+            ConvkitError: one is, or was.
+        """
+        raise NotImplementedError
+
     def kvstore(self) -> dict[str, Any]:
         """tensorstore's spec of it, if it is a folder.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
+from convkit.checkpoint.source_files import Ranged
 from convkit.cli.kinds import RECORDED, made_by, models_asked, plan_of_others, recordings
 from convkit.cli.options import (
     config_option,
@@ -38,7 +39,7 @@ _STATES = {"yes": "yes", "no": "NO", "reference in doubt": "REFERENCE IN DOUBT",
 def _of_two_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the options of the checks of a conversion."""
     parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint that was converted")
-    parser.add_argument("target", metavar="DST", type=Path, help="what it was converted to")
+    parser.add_argument("target", metavar="DST", type=place, help="what it was converted to")
     parser.add_argument("--from", metavar="LAYOUT", dest="from_", help="layout of SRC, if no receipt records it")
     parser.add_argument("--to", metavar="LAYOUT", help="layout of DST, if no receipt records it")
     config_option(parser)
@@ -101,7 +102,7 @@ def diff_options(parser: argparse.ArgumentParser) -> None:
 
 def verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``verify``."""
-    parser.add_argument("path", metavar="PATH", type=Path, help="an output of convkit, whose receipt lies beside it")
+    parser.add_argument("path", metavar="PATH", type=place, help="an output of convkit, whose receipt lies beside it")
     no_fail_option(parser)
 
 
@@ -131,6 +132,9 @@ def _refuse_none(part: Part | None) -> None:
 
 def _receipt_for_parts(target: Path, check: str) -> dict[str, Any] | None:
     """The receipt of a conversion, whose checks are made in parts; None where another program made the target."""
+    if isinstance(target, Ranged):
+        remedy = "leave --part and --finish out"
+        raise UsageError(f"the {check} of a target in a store isn't made in parts", path=target, remedy=remedy)
     receipt = read_receipt(target)
     if receipt and receipt["kind"] != CONVERSION:
         raise UsageError(f"the {check} of a {receipt['kind']} isn't made in parts", remedy="leave --part out")

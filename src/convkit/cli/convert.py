@@ -9,6 +9,7 @@ from typing import Any
 
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
+from convkit.checkpoint.source_files import Ranged
 from convkit.cli import migrate
 from convkit.cli.options import parts_options
 from convkit.cli.output import emit, few_of, note, parse_size, progress, say
@@ -17,7 +18,7 @@ from convkit.cli.stage import stage
 from convkit.errors import UsageError
 from convkit.execute import convert, finish, make_part
 from convkit.files.receipt import receipt_path
-from convkit.files.stores import place
+from convkit.files.stores import place, target_place
 from convkit.plan import Plan, Source
 from convkit.report.text import deviation, size
 
@@ -28,7 +29,7 @@ _SHOWN = 8
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint: a file or a folder")
-    parser.add_argument("target", metavar="DST", type=Path, help="the file or folder to write")
+    parser.add_argument("target", metavar="DST", type=target_place, help="the file or folder to write, also in s3://")
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
     writing_options(parser)
@@ -46,9 +47,19 @@ def run(args: argparse.Namespace) -> int:
     """Convert, or make a part, and print a summary."""
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads {args.threads}", remedy="at least 1")
+    if (args.part or args.finish) and isinstance(args.target, Ranged):
+        raise UsageError(
+            "an output in a store isn't made in parts", path=f"{args.target}", remedy="write to a shared folder"
+        )
     if (request := migrate.asked_for(args)) is not None:
         if args.part or args.finish:
             raise UsageError("a migration isn't made in parts", remedy="leave --part and --finish out")
+        if isinstance(args.target, Ranged):
+            raise UsageError(
+                "a migration isn't written to a store",
+                path=f"{args.target}",
+                remedy="write to a folder, and copy it there",
+            )
         return migrate.convert(args, request)
     with stage("reading"):
         source = opened(args)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from convkit.cli.output import emit, progress, say
 from convkit.errors import UsageError
 from convkit.fetch import fetch
 from convkit.fetch.streamed import record_stream
+from convkit.files.stores import path_here
 from convkit.report.table import row_of
 
 
@@ -17,7 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "uri", metavar="URI", help="path, file://, package://, generated://, http(s)://, s3://, gs://, hf://"
     )
-    parser.add_argument("destination", metavar="DST", type=Path, help="the file or folder to make of it")
+    parser.add_argument("destination", metavar="DST", type=path_here, help="the file or folder to make of it")
     parser.add_argument(
         "--row", metavar="ID", help="URI is a campaign's table: fetch the source of this row, with its sha256"
     )

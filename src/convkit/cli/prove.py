@@ -42,7 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SRC", type=_place, help="a checkpoint, the record of a fetch, or a URI to fetch it from"
     )
-    parser.add_argument("target", metavar="DST", type=Path, help="the output; all documents come beside it")
+    parser.add_argument("target", metavar="DST", type=stores.path_here, help="the output; all documents come beside it")
     parser.add_argument(
         "--fetch",
         choices=("local", "stream"),

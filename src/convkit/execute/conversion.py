@@ -16,7 +16,8 @@ from convkit import formats
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
-from convkit.errors import ConvkitError
+from convkit.checkpoint.source_files import Ranged
+from convkit.errors import ConvkitError, UsageError
 from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
 from convkit.execute.jobs import from_complement
@@ -69,11 +70,18 @@ def convert(
     as the target without ``overwrite``.
 
     Raises:
-        UsageError: the target exists, is part of the source, or another process is writing it.
+        UsageError: the target exists, is part of the source, or another process is writing it; or it is in a store,
+            where its format isn't read.
         ConvkitError: the source can't be read, or changes meanwhile, tied copies differ, or the disk is full.
             Nothing is left under a final name.
     """
     check_name(target, plan.target_format)
+    if isinstance(target, Ranged) and not get_format(plan.target_format).in_stores:
+        raise UsageError(
+            f"{plan.target_format} isn't read in a store, so it couldn't be verified there",
+            path=target,
+            remedy="write to a folder, verify it, and copy it there; or choose another --format",
+        )
     source = replace(source, checkpoint=plan.wrapping.off(source.checkpoint))
     files = source.checkpoint.files()
     identity = identity_of(source, plan, options, digest, config_name) | {"source": identities(files)}

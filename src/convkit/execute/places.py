@@ -10,6 +10,7 @@ from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
 from convkit.files.shared import refuse_in_parts
+from convkit.files.stores.path import StorePath
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.unchanged import Watch
 from convkit.plan.source import companion_names
@@ -94,6 +95,13 @@ class Places:
             return [*receipts_beside(self.target), *said_of(self.target)]
         return left_beside(self.target, self.work.source.absolute())
 
+    def _overwrites(self) -> bool:
+        return self.work.overwrite or self._is_unfinished()
+
+    def _is_unfinished(self) -> bool:
+        """Whether what is there is what a run that was killed had sent to a store: it saw that it might replace all."""
+        return isinstance(self.target, StorePath) and self.target.unfinished.is_file()
+
     def _always(self) -> list[Path]:
         if self.work.in_place:
             return [receipt_path(self.target)]
@@ -102,14 +110,14 @@ class Places:
     def _refuse_target(self) -> None:
         work, target = self.work, self.target
         real, source = target.resolve(), work.source.resolve()
-        if not work.below_source and source in real.parents:
+        if not work.below_source and _is_above(source, real):
             raise UsageError("lies inside the source", path=target, remedy="name a target elsewhere")
         if work.in_place:
             if read_receipt(target, CONVERSION) is not None:
                 raise UsageError(
                     "is a conversion with a receipt, which would be false", path=target, remedy="name another"
                 )
-        elif work.overwrite and (real == source or real in source.parents):
+        elif work.overwrite and (real == source or _is_above(real, source) or str(real) == str(source)):
             raise UsageError("is the source, or holds it", path=target, remedy="name another target")
         own = bool(receipts_beside(target))
         if work.overwrite and work.only_own and target.is_file() and not own:
@@ -117,8 +125,8 @@ class Places:
                 "is a file that convkit didn't write", path=target, remedy="remove it yourself, or name another target"
             )
         empty = not work.only_own and target.is_dir() and not any(target.iterdir())
-        may_go = work.overwrite or work.in_place or (work.into_empty and empty)
-        refuse_taken(target, overwrite=may_go, folder=own or empty)
+        may_go = self._overwrites() or work.in_place or (work.into_empty and empty)
+        refuse_taken(target, overwrite=may_go, folder=own or empty or self._is_unfinished())
         refuse_foreign(target, foreign_files(target))
 
     def _refuse_neighbour(self, path: Path, files: Collection[str] | None) -> None:
@@ -126,12 +134,17 @@ class Places:
             raise UsageError("belongs to the source", path=path, remedy="name another target")
         if path.name in self.aside:
             refuse_taken(path, overwrite=False, remedy=self.aside[path.name])
-        refuse_taken(path, overwrite=self.work.overwrite or self.work.in_place, folder=files is not None)
+        refuse_taken(path, overwrite=self._overwrites() or self.work.in_place, folder=files is not None)
         if files is not None and path.is_dir():
             known = {*files, *(above.as_posix() + "/" for name in files for above in PurePosixPath(name).parents)}
             inside = [(one, one.relative_to(path).as_posix()) for one in sorted(path.rglob("*"))]
             own = [(one, f"{name}/" if one.is_dir() and not one.is_symlink() else name) for one, name in inside]
             refuse_foreign(path, [one for one, name in own if name not in known])
+
+
+def _is_above(folder: Path, path: Path) -> bool:
+    """Whether a path lies below a folder; each URI has its own store, even where both lead into the same bucket."""
+    return str(folder) in [str(one) for one in path.parents if one.parts]
 
 
 def _companions_in(folder: Path) -> list[str]:

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from msgspec.structs import asdict
 
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
 from convkit.execute.places import Places, Work
 from convkit.files.maker import maker
@@ -34,6 +35,8 @@ from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
 from convkit.files.staging import Staging, StaleError, finally_called
+from convkit.files.stores.path import StorePath
+from convkit.files.stores.staging import StoreStaging, scratch
 from convkit.files.written import Digesting, recorded
 
 _T = TypeVar("_T")
@@ -131,6 +134,11 @@ class Output:
         path, kept = receipt_path(self.target), complement_path(self.target)
         beside = [name for name in (kept.name, *self.places.claimed) if (self.out / name).exists()]
         vouched = [name for name in beside if name not in self.places.aside]
+        written = recorded(self.out, [*vouched, self.target.name], digesting)
+        names = list(dict.fromkeys([*beside, self.target.name]))
+        stale = [stale for stale in self.places.stale() if stale.name not in (*names, path.name)]
+        self._check_source()
+        written = self.staging.send(names, written, stale)
         receipt, data = sealed(
             type_(
                 **asdict(maker()),
@@ -140,16 +148,18 @@ class Output:
                 started=self.begun.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - self.started, 3),
                 resumed=self.staging.resumed if resumed is None else resumed,
-                written=recorded(self.out, [*vouched, self.target.name], digesting),
+                written=written,
                 **fields,
             ).to_json()
         )
         (self.out / path.name).write_bytes(data)
-        names = list(dict.fromkeys([*beside, path.name, self.target.name]))
+        self._check_source()
+        self.staging.publish([*names[:-1], path.name, names[-1]], stale)
+        return receipt
+
+    def _check_source(self) -> None:
         if self.work.watch is not None:
             self.work.watch.check()
-        self.staging.publish(names, [stale for stale in self.places.stale() if stale.name not in names])
-        return receipt
 
 
 def check_room(folder: Path, nbytes: int, target: Path) -> None:
@@ -160,10 +170,14 @@ def check_room(folder: Path, nbytes: int, target: Path) -> None:
     """
     free = shutil.disk_usage(folder).free
     if nbytes > free:
+        far = isinstance(target, Ranged)
+        disk = f"the disk of {folder.parent}" if far else "the disk"
         raise ConvkitError(
-            f"needs {nbytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free",
+            f"needs {nbytes / 1e9:.2f} GB, {disk} has {free / 1e9:.2f} GB free",
             path=target,
-            remedy="free space, or name a target elsewhere",
+            remedy="free space, or set TMPDIR to a folder with room"
+            if far
+            else "free space, or name a target elsewhere",
         )
 
 
@@ -182,6 +196,8 @@ def publishing(work: Work, identity: dict[str, Any], staged: Callable[..., Stagi
     """
     places = Places(work)
     target = places.target
+    if isinstance(target, StorePath):
+        staged = StoreStaging
     with telling(target), staged(target, places.refuse, identity | {"kind": work.kind}) as staging:
         yield Output(work, staging, places)
 
@@ -199,11 +215,16 @@ def telling(target: Path) -> Iterator[None]:
 def _told_finally(error: ConvkitError, target: Path) -> ConvkitError:
     """The error without the staging folder, of which users know nothing, and which is gone when they read this."""
     path, problem, remedy = (
-        text and finally_called(text, target) for text in (error.path, error.problem, error.remedy)
+        text and _finally_called(text, target) for text in (error.path, error.problem, error.remedy)
     )
     if (path, problem, remedy) == (error.path, error.problem, error.remedy):
         return error
     return type(error)(problem or "", path=path, key=error.key, remedy=remedy)
+
+
+def _finally_called(text: str, target: Path) -> str:
+    text = finally_called(text, target)
+    return text.replace(str(scratch(target)), str(target.parent)) if isinstance(target, StorePath) else text
 
 
 @contextlib.contextmanager

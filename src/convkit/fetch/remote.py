@@ -14,6 +14,7 @@ from convkit.fetch.staging import Version
 from convkit.fetch.transfer import Opened, download
 from convkit.files.stores.driver import Driver
 from convkit.files.stores.failures import MissingError, retrying
+from convkit.files.stores.objects import Objects
 
 #: bytes per request: large, because stores have a high latency and a high bandwidth
 CHUNK = 16 << 20
@@ -33,6 +34,8 @@ class Remote(Files):
 
     def listing(self, call: Call) -> list[str] | None:
         """See :meth:`Files.listing`."""
+        _, root = self._driver.opened()
+        Objects(self._driver.given, root).check_finished(root)
         return retrying(self._paths, self.uri, call.retries)
 
     def size(self, path: str) -> int | None:

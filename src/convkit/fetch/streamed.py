@@ -59,6 +59,7 @@ def record_stream(uri: str, destination: Path, *, overwrite: bool = False) -> St
             path=without_secrets(uri),
             remedy="give credentials by the environment or a profile, or fetch it: fetch = local",
         )
+    source.check_finished()
     path = fetch_record_path(destination.absolute())
     if path.exists() and not (overwrite or is_stream(path)):
         raise UsageError("exists", path=path, remedy="remove it, or overwrite")

@@ -7,7 +7,6 @@ conversion is its receipt; ``<DST>.convert.json`` is there only if it failed. ``
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +94,7 @@ def left_beside(target: Path, source: Path | None = None) -> list[Path]:
         own = _unchanged(target, receipt) if "written" in receipt else _of_earlier_releases(target, receipt)
         left += [path for path in own if path != used and path not in left]
     left += said_of(target)
-    return [path for path in left if os.path.lexists(path)]
+    return [path for path in left if path.exists() or path.is_symlink()]
 
 
 def foreign_files(target: Path) -> list[Path]:
@@ -106,7 +105,7 @@ def foreign_files(target: Path) -> list[Path]:
     known = {path for path, _ in _written(target, receipt)}
     if not known:
         return []
-    found = (Path(folder, name) for folder, _, names in os.walk(target) for name in names)
+    found = (path for path in target.rglob("*") if not path.is_dir())
     return sorted(path for path in found if path not in known and not path.name.startswith("."))
 
 

@@ -69,8 +69,11 @@ def read_receipt(target: Path, kind: str | None = None) -> dict[str, Any] | None
     was started last; a receipt of today's schema counts always.
 
     Raises:
-        ConvkitError: it isn't one, or of a schema that this convkit doesn't know.
+        ConvkitError: it isn't one, or of a schema that this convkit doesn't know; or the target, in a store, isn't
+            finished.
     """
+    if isinstance(target, Ranged):
+        target.check_finished()
     found: list[dict[str, Any]] = []
     for path in receipts_beside(target):
         found.append(_read(path, _READ[path.name.removeprefix(target.name)]))

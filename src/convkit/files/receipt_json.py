@@ -62,6 +62,9 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
         list[tuple[Natural, Natural]] | UnsetType,
         Meta(description="ranges of bytes that the digests of leaves cover, each from a start up to an end"),
     ] = UNSET
+    version: Annotated[
+        str | UnsetType, Meta(description='of an object in a store: what the store says of it, such as ETag "..."')
+    ] = UNSET
 
     def __post_init__(self) -> None:
         _check_digest(self.digest)

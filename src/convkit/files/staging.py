@@ -16,13 +16,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import convkit
 from convkit.checkpoint import json_text
 from convkit.errors import ConvkitError, UsageError
 from convkit.files import publication
 from convkit.files.publication import clear
+
+if TYPE_CHECKING:
+    from convkit.files.receipt_json import WrittenFile
 
 JOURNAL = "journal.jsonl"
 #: the end of the staging folder's name
@@ -162,6 +165,18 @@ class Staging:
         self.finished = {}
         self._start_afresh()
         self._open_journal()
+
+    def send(self, names: Sequence[str], written: list[WrittenFile], stale: Iterable[Path]) -> list[WrittenFile]:
+        """Bring files in ``out/`` to where their names can be given to them, and say what is recorded of them there.
+
+        Here they are there already.
+
+        Args:
+            names: what will be published, the target last, except the receipt.
+            written: what the receipt will say of them.
+            stale: as :meth:`publish`.
+        """
+        return written
 
     def publish(self, names: Sequence[str], stale: Iterable[Path] = ()) -> None:
         """Give files in ``out/`` their places beside the target, all or none, and remove those that are stale.

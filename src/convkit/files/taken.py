@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from convkit.checkpoint.source_files import Ranged
 from convkit.errors import UsageError
 
 #: where the kernel lists what is mounted for a process
@@ -40,7 +41,7 @@ def refuse_taken(path: Path, *, overwrite: bool, folder: bool = False, remedy: s
         raise UsageError(
             "is a folder that convkit didn't write", path=path, remedy="remove it yourself, or name another target"
         )
-    if is_mount_point(path):
+    if not isinstance(path, Ranged) and is_mount_point(path):
         raise UsageError("is a mount point, which can't be replaced", path=path, remedy="name another target")
 
 

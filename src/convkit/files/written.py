@@ -12,7 +12,6 @@ as long as the rest of the file is the same, the format finds each leaf at the s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +66,7 @@ def files_below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
     """
     path = folder / name
     if not path.is_dir():
-        if os.path.lexists(path):
+        if path.exists() or path.is_symlink():
             yield name, path
         return
     for inner in sorted(path.iterdir()):

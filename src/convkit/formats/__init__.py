@@ -163,6 +163,8 @@ def _check_there(path: Path) -> None:
     Raises:
         ConvkitError: it doesn't; a name of the Hub or of a store is recognised as one.
     """
+    if isinstance(path, Ranged):
+        path.check_finished()
     if path.exists():
         return
     if isinstance(path, Ranged):

@@ -64,6 +64,7 @@ class Pax(Format):
 
     name = "pax"
     same_bytes = True
+    in_stores = True
     folder = True
     carried = ("pax_metadata",)
     summary = "Pax: zarr folders (1.1); reads OCDBT (1.2) and Flax msgpack, too"

@@ -64,6 +64,7 @@ class Safetensors(Format):
     suffixes = (SUFFIX,)
     holds_values = False
     mapped = True
+    in_stores = True
     same_bytes = True
     summary = "safetensors, one file or shards with an index (Hugging Face)"
 

@@ -52,9 +52,9 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verdict:
         ConvkitError: ``path`` doesn't exist, or has no receipt beside it.
     """
     path = path.absolute()
+    receipt = read_receipt(path)
     if not path.exists():
         raise ConvkitError("no such file or folder", path=path, remedy="check the path")
-    receipt = read_receipt(path)
     if receipt is None:
         remedy = f"give an output of convkit; its receipt would be {receipt_path(path).name}"
         raise ConvkitError("has no receipt beside it", path=path, remedy=remedy)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convkit.files.uri import scheme_of
+from convkit.checkpoint.source_files import Ranged
+from convkit.errors import UsageError
+from convkit.files.uri import scheme_of, without_secrets
 
 #: schemes that name no store: what they name lies on this machine, or is made
 _HERE = (None, "file", "package", "generated")
@@ -26,3 +28,32 @@ def place(text: str) -> Path:
     from convkit.files.stores.path import opened
 
     return opened(text)
+
+
+def target_place(text: str) -> Path:
+    """What an argument names as the place of an output: as :func:`place`, in a store that can be written to.
+
+    Raises:
+        UsageError: it can't, or the URI is malformed.
+    """
+    found = place(text)
+    if scheme_of(text) not in (*_HERE, "s3"):
+        raise UsageError(
+            f"outputs aren't written to {scheme_of(text)}://",
+            path=found,
+            remedy="write to a folder, or to s3://, and copy it there",
+        )
+    if isinstance(found, Ranged) and found.parent.name.startswith("s3:"):
+        raise UsageError("is a whole bucket", path=str(found), remedy="write s3://bucket/name")
+    return found
+
+
+def path_here(text: str) -> Path:
+    """What an argument names on this machine.
+
+    Raises:
+        UsageError: it is a URI of a store.
+    """
+    if scheme_of(text) not in _HERE:
+        raise UsageError("is in a store", path=without_secrets(text), remedy="name a file or folder of this machine")
+    return Path(text)

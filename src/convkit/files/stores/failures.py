@@ -10,6 +10,8 @@ from convkit.errors import ConvkitError
 
 #: seconds before the second attempt; doubled before each later one
 BACKOFF_SECONDS = 1.0
+#: further attempts of each request, after 1, 2, 4, 8 and 16 seconds
+RETRIES = 5
 
 T = TypeVar("T")
 

@@ -9,20 +9,26 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from convkit.errors import UsageError
+from convkit.errors import ConvkitError, UsageError
 from convkit.files.stores.driver import Driver
-from convkit.files.stores.failures import MissingError, retrying
-from convkit.files.stores.store import RETRIES, Object, Store
+from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, retrying
+from convkit.files.stores.sending import Sending
+from convkit.files.stores.store import Object, Store
 from convkit.files.uri import scheme_of, without_secrets
 
 #: what a driver may say of an object that changes with its content, in the order of preference
 _TAGS = ("generation", "ETag", "etag", "blob_id")
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "created")
+#: the schemes of stores that are written to
+_WRITTEN = ("s3", "s3a")
+#: the end of the name of the mark beside what a run is still writing
+UNFINISHED = ".convkit-unfinished"
 #: how tensorstore tries again
 _AGAIN = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}
 
@@ -86,9 +92,25 @@ class Objects(Store):
         if self._scheme in ("gs", "gcs"):
             bucket, _, key = path.partition("/")
             return {"driver": "gcs", "bucket": bucket, "path": f"{key}/", "gcs_request_retries": _AGAIN}
-        if self._scheme not in ("s3", "s3a"):
+        if self._scheme not in _WRITTEN:
             return super().kvstore(path)
         return _s3(self._driver.opened()[0], path, self.shown(path))
+
+    def sending(self) -> Sending:
+        """See :meth:`Store.sending`."""
+        return Sending(self._driver) if self._scheme in _WRITTEN else super().sending()
+
+    def check_finished(self, path: str) -> None:
+        """See :meth:`Store.check_finished`."""
+        while self._scheme in _WRITTEN and "/" in path:
+            with suppress(MissingError, DeniedError):  # who may not look above a folder of a bucket may still read it
+                self.look(path + UNFINISHED)
+                raise ConvkitError(
+                    "isn't finished: a run that writes it is under way or was killed, and its receipt hasn't come",
+                    path=self.shown(path),
+                    remedy="wait for that run, or convert again",
+                )
+            path = path.rpartition("/")[0]
 
     def _reader(self, path: str) -> Callable[[int, int], bytes]:
         """Reads ranges of an object: by an opened file's own requests, which say which version they expect."""
@@ -117,6 +139,7 @@ class Objects(Store):
         if found["type"] != "directory":
             self._found[path] = self._object(path, found)
         elif path == self._top:
+            self._found[path] = None
             self._list(path, deep=True)
         else:
             self._found[path] = None
@@ -130,8 +153,9 @@ class Objects(Store):
                 listed = store.find(folder, detail=True, withdirs=not deep, **({} if deep else {"maxdepth": 1}))
                 return {name.strip("/"): info for name, info in listed.items()}
 
-        self._found[folder] = None
         self._folders[folder] = set()
+        if not deep:
+            self._found[folder] = None
         for name, info in retrying(find, self.shown(folder), RETRIES).items():
             # object stores mark empty folders by empty files whose names end with a slash
             if name == folder or info["name"].endswith("/"):

@@ -21,7 +21,7 @@ from convkit.checkpoint.source_files import Ranged
 from convkit.errors import UsageError
 from convkit.files.stores.blocks import BLOCKS
 from convkit.files.stores.failures import MissingError
-from convkit.files.stores.objects import Objects
+from convkit.files.stores.objects import UNFINISHED, Objects
 from convkit.files.stores.store import ROOTS, Object, Store
 from convkit.files.stores.web import Web, within
 from convkit.files.uri import scheme_of, without_secrets
@@ -150,8 +150,8 @@ class StorePath(PosixPath, Ranged):
         return self
 
     def samefile(self, other_path: Any) -> bool:
-        """Whether both are the same path."""
-        return bool(self == other_path)
+        """Whether both are the same object."""
+        return isinstance(other_path, StorePath) and str(self) == str(other_path)
 
     def iterdir(self) -> Generator[Self, None, None]:
         """The paths in a folder."""
@@ -191,6 +191,15 @@ class StorePath(PosixPath, Ranged):
             return io.TextIOWrapper(io.BufferedReader(raw, _BUFFER), *text, **options)
         return raw if buffering == 0 else io.BufferedReader(raw, max(buffering, _BUFFER))
 
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Refuse it, if anything is there.
+
+        Raises:
+            OSError: something is.
+        """
+        if self.exists():
+            raise PermissionError(30, "Read-only: a store is a source here", str(self))
+
     def read_bytes(self) -> bytes:
         """All its bytes."""
         return self.store.read(self.inside, 0, size) if (size := self.stat().st_size) else b""
@@ -212,6 +221,15 @@ class StorePath(PosixPath, Ranged):
     def forget(self) -> None:
         """See :meth:`Ranged.forget`."""
         self.store.forget()
+
+    @property
+    def unfinished(self) -> StorePath:
+        """The mark beside it while it is being written."""
+        return self.with_name(self.name + UNFINISHED)
+
+    def check_finished(self) -> None:
+        """See :meth:`Ranged.check_finished`."""
+        self.store.check_finished(self.inside)
 
     def kvstore(self) -> dict[str, Any]:
         """See :meth:`Ranged.kvstore`."""

@@ -11,13 +11,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.stores.failures import DeniedError, MissingError, TransientError, retrying
+from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, TransientError, retrying
 
-#: further attempts of each request, after 1, 2, 4, 8 and 16 seconds
-RETRIES = 5
+if TYPE_CHECKING:
+    from convkit.files.stores.sending import Sending
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,21 @@ class Store(ABC):
             path=self.shown(path),
             remedy="fetch it first: convkit fetch, or fetch = local in the table",
         )
+
+    def sending(self) -> Sending:
+        """What sends objects there.
+
+        Raises:
+            UsageError: nothing is written to such a store.
+        """
+        raise UsageError("is only read", path=self.shown(""), remedy="write to a folder, and copy it there")
+
+    def check_finished(self, path: str) -> None:  # noqa: B027 - where nothing is written, all is finished
+        """Check that no run of convkit is writing what lies at a path, and none was killed while it did.
+
+        Raises:
+            ConvkitError: one is, or was.
+        """
 
     def pinned(self, path: str) -> Object:
         """The object at a path as it was when it was first looked at.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from convkit.errors import ConvkitError, UsageError
-from convkit.files.stores.failures import DeniedError, MissingError, TransientError, retrying
-from convkit.files.stores.store import RETRIES, Object, Store, changed
+from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, TransientError, retrying
+from convkit.files.stores.store import Object, Store, changed
 from convkit.files.uri import without_secrets
 
 if TYPE_CHECKING:

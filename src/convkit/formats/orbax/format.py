@@ -27,6 +27,7 @@ class Orbax(Format):
 
     folder = True
     same_bytes = True
+    in_stores = True
     carried = (KEY,)
     holds_config = True
     config_files = tuple(f"config/{api.json_file}" for api in (V1, V0))

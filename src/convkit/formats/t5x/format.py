@@ -58,6 +58,7 @@ class T5X(Format):
 
     name = "t5x"
     same_bytes = True
+    in_stores = True
     folder = True
     summary = "T5X: a msgpack and zarr folders; reads single files and Orbax saves, too"
 

@@ -48,6 +48,7 @@ class Torch(Format):
     suffixes = SUFFIXES
     ties = True
     mapped = True
+    in_stores = True
     same_bytes = True
     summary = "torch.save (.bin, .pt, .pth), one file or shards with an index; read without unpickling"
 

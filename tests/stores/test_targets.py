@@ -1,0 +1,314 @@
+"""Outputs are written to S3: the same as on this machine, the receipt last; what isn't finished is no checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from conftest import Bucket, Run, receipt
+from faulty import Asked, Proxy
+
+from convkit.fetch import fetch
+from convkit.files.stores import sending
+
+#: how the source is made, where it is converted to, and in which format
+KINDS = {
+    "safetensors": ("generated://llama", ["--format", "safetensors"]),
+    "shards": ("generated://llama", ["--format", "safetensors", "--shard-size", "100kB"]),
+    "torch": ("generated://llama", ["--format", "torch"]),
+    "torch-shards": ("generated://llama", ["--format", "torch", "--shard-size", "100kB"]),
+    "orbax-v0": ("generated://llama", ["--format", "orbax-v0"]),
+    "orbax-v1": ("generated://llama", ["--format", "orbax-v1"]),
+    "t5x": ("generated://t5x", ["--format", "t5x"]),
+    "pax": ("generated://pax", ["--format", "pax", "--size", "heads=6"]),
+}
+#: many small objects, for which a stand-in takes long, or much like others
+SLOW = ("orbax-v1", "pax", "torch-shards")
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where outputs are made before they are sent."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def made(uri: str, folder: Path, convkit: Run) -> tuple[Path, str]:
+    """A checkpoint of the other side on this machine, and the layout that leads back."""
+    fetch(uri, folder / "generated")
+    family = {"generated://t5x": ("te/t5", "t5x/t5"), "generated://pax": ("te/pax", "pax/lm")}
+    to, back = family.get(uri, ("cerebras/llama", "hf/llama"))
+    code, said = convkit("convert", folder / "generated", folder / "other", "--to", to, "--format", "safetensors")
+    if code:
+        code, said = convkit("convert", folder / "generated", folder / "other.mdl", "--to", to)
+        assert code == 0, said
+        return folder / "other.mdl", back
+    return folder / "other", back
+
+
+def listed(bucket: Bucket) -> dict[str, Any]:
+    """What lies in the bucket now: sizes and ETags by key."""
+    bucket.store.invalidate_cache()
+    found = bucket.store.find(bucket.name, detail=True)
+    return {name.partition("/")[2]: (info["size"], info["ETag"]) for name, info in found.items()}
+
+
+def remote_receipt(bucket: Bucket, name: str = "model") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bucket.store.cat_file(f"{bucket.name}/{name}.convkit.json"))
+    return found
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in KINDS])
+def test_a_store_gets_what_a_folder_gets(kind: str, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    uri, options = KINDS[kind]
+    source, to = made(uri, tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    for place in (target, tmp_path / "local" / "model"):
+        code, said = convkit("convert", source, place, "--to", to, *options, "--no-restore")
+        assert code == 0, said
+    there, here = remote_receipt(bucket), receipt(tmp_path / "local" / "model")
+    assert there["target"] == here["target"]
+    assert there["complement"] == here["complement"]
+    written = {entry["name"]: (entry["bytes"], entry["version"]) for entry in there["written"]}
+    assert {name: size for name, (size, _) in written.items()} == {
+        entry["name"]: entry["bytes"] for entry in here["written"]
+    }
+    found = {name: (size, f"ETag {tag}") for name, (size, tag) in listed(bucket).items()}
+    assert {name: found[name] for name in written} == written
+    assert set(found) - set(written) == {"model.convkit.json"}
+    assert not list((tmp_path / "scratch").glob("convkit-*"))
+    puts = [asked.path.partition("?")[0] for asked in s3.asked if asked.method in ("PUT", "DELETE")]
+    assert puts[0].endswith("/model.convkit-unfinished")
+    assert puts[-2].endswith("/model.convkit.json")
+    assert puts[-1].endswith("/model.convkit-unfinished")
+    for words in (["inspect", target], ["digest", target], ["verify", target], ["roundtrip", source, target]):
+        code, said = convkit(*words)
+        assert code == 0, said
+    assert convkit("diff", target, tmp_path / "local" / "model")[0] == 0
+
+
+def test_equivalence_of_a_target_in_a_store(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    assert convkit("convert", source, target, "--to", to)[0] == 0
+    code, said = convkit("equivalence", source, target)
+    assert (code, "equivalence: yes" in said) == (0, True), said
+
+
+def test_verify_reads_all_of_it_again(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    assert convkit("convert", source, target, "--to", to)[0] == 0
+    path = f"{bucket.name}/model/model.safetensors"
+    data = bytearray(bucket.store.cat_file(path))
+    data[-1] ^= 1
+    bucket.store.pipe_file(path, bytes(data))
+    code, said = convkit("verify", target)
+    assert (code, "verify: NO" in said) == (1, True), said
+
+
+def test_what_is_there_is_protected(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    assert convkit("convert", source, target, "--to", to, "--shard-size", "100kB")[0] == 0
+    before = listed(bucket)
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, f"{target}: exists" in said) == (2, True), said
+    bucket.store.pipe_file(f"{bucket.name}/model/notes.txt", b"mine")
+    code, said = convkit("convert", source, target, "--to", to, "--overwrite")
+    assert (code, "holds notes.txt, which convkit didn't write" in said) == (2, True), said
+    bucket.store.rm_file(f"{bucket.name}/model/notes.txt")
+    assert listed(bucket) == before
+    bucket.store.pipe_file(f"{bucket.name}/model-2/notes.txt", b"mine")
+    assert convkit("convert", source, target, "--to", to, "--overwrite")[0] == 0
+    assert {name for name in listed(bucket) if name.startswith("model/")} == {
+        *("model/config.json", "model/model.safetensors"),
+        *(entry["name"] for entry in remote_receipt(bucket)["written"] if entry["name"].startswith("model/")),
+    }
+    assert bucket.store.cat_file(f"{bucket.name}/model-2/notes.txt") == b"mine"
+    assert convkit("verify", target)[0] == 0
+    foreign = f"s3://{bucket.name}/model-2"
+    code, said = convkit("convert", source, foreign, "--to", to, "--overwrite")
+    assert (code, f"{foreign}: is a folder that convkit didn't write" in said) == (2, True), said
+
+
+def test_the_source_is_never_the_target(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    fetch("generated://llama", tmp_path / "here")
+    uri = bucket.put(tmp_path / "here")
+    before = listed(bucket)
+    words = ("--to", "cerebras/llama", "--format", "safetensors", "--overwrite")
+    for target in (uri, f"s3://{bucket.name}"):
+        code, said = convkit("convert", uri, target, *words)
+        assert code == 2, said
+    assert listed(bucket) == before
+
+
+def test_what_cannot_be_written_there_is_refused(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    fetch_to = f"s3://{bucket.name}/model"
+    for words, problem in {
+        ("convert", source, "gs://bucket/model", "--to", to): "outputs aren't written to gs://",
+        ("convert", source, "https://host/model", "--to", to): "outputs aren't written to https://",
+        ("convert", source, fetch_to, "--to", to, "--part", "1/2"): "isn't made in parts",
+        ("roundtrip", source, fetch_to, "--part", "1/2"): "isn't made in parts",
+        ("equivalence", source, fetch_to, "--part", "1/2"): "isn't made in parts",
+        ("prove", source, fetch_to, "--to", to): "is in a store",
+        ("fetch", "generated://llama", fetch_to): "is in a store",
+        ("convert", tmp_path / "generated", f"{fetch_to}.mdl", "--to", "cerebras/llama"): "isn't read in a store",
+    }.items():
+        code, said = convkit(*words)
+        assert (code, problem in said) == (2, True), said
+    assert not listed(bucket)
+
+
+def killed(target: str, source: Path, to: str, s3: Proxy, when: str) -> None:
+    """Start a conversion as a program of its own, and kill it when a request of this kind has been seen."""
+    s3.asked.clear()
+    words = [sys.executable, "-m", "convkit", "convert", source, target, "--to", to, "--shard-size", "100MB"]
+    running = subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL, env=os.environ.copy())
+    try:
+        while not any(asked.method == "PUT" and when in asked.path for asked in list(s3.asked)):
+            assert running.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+
+
+def uploads(bucket: Bucket) -> list[str]:
+    found = bucket.store.call_s3("list_multipart_uploads", Bucket=bucket.name)
+    return [each["Key"] for each in found.get("Uploads", ())]
+
+
+def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
+    bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run
+) -> None:
+    source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    s3.before = lambda asked: time.sleep(0.2 if "partNumber" in asked.path else 0)
+    killed(target, source, to, s3, "partNumber=2")
+    s3.before = lambda asked: None
+    assert uploads(bucket)
+    assert "model.convkit.json" not in listed(bucket)
+    for words in (
+        ["inspect", target],
+        ["digest", target],
+        ["verify", target],
+        ["roundtrip", source, target],
+        ["equivalence", source, target],
+        ["diff", target, target],
+        ["plan", target, "--to", "cerebras/llama"],
+        ["convert", target, tmp_path / "again.mdl", "--to", "cerebras/llama"],
+        ["inspect", f"{target}/config.json"],
+        ["fetch", target, tmp_path / "fetched"],
+        ["fetch", target, tmp_path / "fetched", "--stream"],
+    ):
+        code, said = convkit(*words)
+        assert (code, "isn't finished: " in said) == (3, True), (words, said)
+    assert not list(tmp_path.glob("fetched*"))
+    code, said = convkit("convert", source, target, "--to", to, "--shard-size", "100MB")
+    assert code == 0, said
+    assert not uploads(bucket)
+    assert not any("unfinished" in name for name in listed(bucket))
+    assert not list((tmp_path / "scratch").glob("convkit-*"))
+    assert convkit("verify", target)[0] == 0
+    assert convkit("roundtrip", source, target)[0] == 0
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 takes no part below 5 MiB, except the last."""
+    monkeypatch.setattr(sending, "PART", 5 * MIB)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_passes_is_tried_again(bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
+    target, writes = f"s3://{bucket.name}/model", 0
+
+    def fault(asked: Asked) -> str | None:
+        nonlocal writes
+        writes += asked.method in ("PUT", "POST")
+        faults = ("slow down", "error", "reset")
+        return faults[writes // 3 % 3] if asked.method in ("PUT", "POST") and writes % 3 == 0 else None
+
+    s3.fault = fault
+    code, said = convkit("convert", source, target, "--to", to)
+    assert code == 0, said
+    s3.fault = lambda asked: None
+    assert len(s3.done) >= 3
+    assert any("partNumber" in asked.path for asked in s3.asked)
+    assert convkit("verify", target)[0] == 0
+    assert not uploads(bucket)
+
+
+@pytest.mark.parametrize("fault", ["slow down", "reset", "expired"])
+@pytest.mark.usefixtures("small_parts")
+def test_what_lasts_ends_in_one_line(fault: str, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    s3.fault = lambda asked: fault if "partNumber=2" in asked.path else None
+    code, said = convkit("convert", source, target, "--to", to)
+    assert code == 3, said
+    errors = [line for line in said.splitlines() if line.startswith("convkit: ")]
+    assert len(errors) == 1, said
+    assert errors[0].startswith(f"convkit: {target}/model.safetensors: "), errors
+    assert "gave up after 6 attempts; try again later" in errors[0]
+    s3.fault = lambda asked: None
+    assert not uploads(bucket)
+    assert "isn't finished: " in convkit("inspect", target)[1]
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, "resumed" in said) == (0, True), said
+    assert convkit("verify", target)[0] == 0
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_credentials_that_expire_are_looked_up_again(
+    bucket: Bucket, s3: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convkit: Run
+) -> None:
+    source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    file.write_text(f"[default]\naws_access_key_id=OLD{servers.KEY}\naws_secret_access_key={servers.SECRET}\n")
+    file.write_text(f"[default]\naws_access_key_id={servers.KEY}\naws_secret_access_key={servers.SECRET}\n")
+    refused = 0
+
+    def fault(asked: Asked) -> str | None:
+        nonlocal refused
+        refused += "partNumber" in asked.path
+        return "expired" if "partNumber" in asked.path and refused in (2, 3) else None
+
+    s3.fault = fault
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, s3.done) == (0, ["expired", "expired"]), said
+    assert convkit("verify", target)[0] == 0
+
+
+def test_two_runs_that_write_the_same_target_are_noticed(
+    bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run
+) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+
+    def another(asked: Asked) -> None:
+        if asked.method == "PUT" and asked.path.endswith("/model/config.json"):
+            bucket.store.pipe_file(f"{bucket.name}/model.convkit-unfinished", b"of another run")
+
+    s3.before = another
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, "something else writes the target, too" in said) == (3, True), said
+    assert "model.convkit.json" not in listed(bucket)
