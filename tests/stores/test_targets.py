@@ -283,7 +283,6 @@ def test_credentials_that_expire_are_looked_up_again(
         monkeypatch.delenv(name)
     file = tmp_path / "credentials"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-    file.write_text(f"[default]\naws_access_key_id=OLD{servers.KEY}\naws_secret_access_key={servers.SECRET}\n")
     file.write_text(f"[default]\naws_access_key_id={servers.KEY}\naws_secret_access_key={servers.SECRET}\n")
     refused = 0
 
