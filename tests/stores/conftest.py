@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     real = os.environ.get("CONVKIT_S3") == "ceph" and servers.is_real()
-    with servers.ceph(tmp_path_factory.mktemp("ceph")) if real else servers.moto() as running:
-        yield running
+    with ExitStack() as stack:
+        if real:
+            yield servers.started(stack, lambda: tmp_path_factory.mktemp("ceph"))
+        else:
+            yield stack.enter_context(servers.moto())
 
 
 @pytest.fixture
