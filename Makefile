@@ -36,7 +36,7 @@ demo: setup
 	.venv/bin/snakemake
 
 test: setup
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop and not slurm"
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile -m "not slow and not interop and not slurm" --ignore tests/stores
 
 # The tests that use recorded goldens, without the goldens: each must be skipped.
 test-hidden: setup

@@ -240,7 +240,11 @@ def check_form(document: dict[str, Any], path: Path) -> None:
 
 def _check_plan(type_: type[Plan], plan: Any, path: Path, root: str) -> None:
     """Check a plan; of a long one, the entries of its tables one by one."""
-    tables = {name: value for name, value in plan.items() if isinstance(value, Table | Rows)} if plan else {}
+    tables = (
+        {name: value for name, value in plan.items() if isinstance(value, Table | Rows)}
+        if isinstance(plan, dict)
+        else {}
+    )
     emptied: Values = {name: {} if isinstance(value, Table) else [] for name, value in tables.items()}
     typed(type_, plan | emptied if emptied else plan, path, root=root)
     for name in ("source_leaves", "target_leaves"):
