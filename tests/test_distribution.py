@@ -18,7 +18,7 @@ from email.message import Message
 from email.parser import Parser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from shutil import rmtree
+from shutil import rmtree, unpack_archive
 from threading import Thread
 
 import numpy as np
@@ -180,8 +180,7 @@ def test_torch_proves_and_with_the_workflow_a_campaign_from_another_folder(made:
     torch = made("torch")
     torch.done("convkit prove generated://llama?layers=1 llama.mdl --to cerebras/llama")
     torch.install(f"{WHEEL}[workflow]")
-    with tarfile.open(SDIST) as packed:
-        packed.extractall(torch.root, filter="data")
+    unpack_archive(SDIST, torch.root)
     write_campaign(torch.root / "work")
     torch.done(f"snakemake --cores 2 --snakefile {torch.root / NAME / 'workflow/Snakefile'}")
     summary = json.loads((torch.root / "work/results/summary.json").read_text())
@@ -199,8 +198,7 @@ def write_campaign(folder: Path, checks: str = "") -> None:
 
 def test_workflow_alone_converts_and_checks_round_trips(made: Callable[..., Environment]) -> None:
     workflow = made("workflow")
-    with tarfile.open(SDIST) as packed:
-        packed.extractall(workflow.root, filter="data")
+    unpack_archive(SDIST, workflow.root)
     write_campaign(workflow.root / "work", checks="roundtrip")
     done = workflow.run(f"snakemake --cores 2 --snakefile {workflow.root / NAME / 'workflow/Snakefile'}")
     assert done.returncode == 1, done.stderr[-4000:]  # a check that was left out isn't a proof
