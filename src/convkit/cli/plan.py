@@ -13,8 +13,6 @@ from convkit.cli.planning import conversion_options, opened, planned
 from convkit.files.stores import place
 from convkit.plan import Source
 from convkit.report.text import deviation, size
-from convkit.verify.documents import Described, read_plan
-from convkit.verify.equivalence.need import foreseen
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +31,11 @@ def run(args: argparse.Namespace) -> int:
         document = described.to_json()
         del described
         document["digest"] = digest_value("sha256", document)
-        document["equivalence"] = foreseen(read_plan(Described, document))
     if args.json:
-        emit(document)
+        from convkit.verify.documents import Described, read_plan
+        from convkit.verify.equivalence.need import foreseen
+
+        emit(document | {"equivalence": foreseen(read_plan(Described, document))})
     else:
         _show(document, source)
     return 0

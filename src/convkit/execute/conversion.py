@@ -89,17 +89,24 @@ def convert(
     with publishing(work, identity) as output:
 
         def run() -> dict[str, Any]:
-            carrier = Carrier(
-                output.staging,
-                source.checkpoint,
-                threads=threads or os.cpu_count() or 1,
-                algorithm=digest,
-                progress=progress,
-                allow_overflow=any(stage.allow_overflow for stage in plan.stages),
-            )
+            carrier = carrier_of(output, source, plan, threads=threads, digest=digest, progress=progress)
             return Conversion(source, plan, output, carrier, options, config_name=config_name).run()
 
         return output.attempt(run)
+
+
+def carrier_of(
+    output: Output, source: Source, plan: Plan, *, threads: int | None, digest: str, progress: Progress | None
+) -> Carrier:
+    """What makes the leaves of a staged output, anew for each attempt; without ``threads``, one for each core."""
+    return Carrier(
+        output.staging,
+        source.checkpoint,
+        threads=threads or os.cpu_count() or 1,
+        algorithm=digest,
+        progress=progress,
+        allow_overflow=any(stage.allow_overflow for stage in plan.stages),
+    )
 
 
 def opened_earlier(source: Source, plan: Plan, stack: ExitStack) -> Checkpoint | None:

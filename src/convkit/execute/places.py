@@ -10,7 +10,7 @@ from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
 from convkit.files.receipt import CONVERSION, complement_path, read_receipt, receipt_path, receipts_beside
 from convkit.files.shared import refuse_in_parts
-from convkit.files.stores.path import StorePath
+from convkit.files.stores import in_store
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.unchanged import Watch
 from convkit.plan.source import companion_names
@@ -100,7 +100,7 @@ class Places:
 
     def _is_unfinished(self) -> bool:
         """Whether what is there is what a run that was killed had sent to a store: it saw that it might replace all."""
-        return isinstance(self.target, StorePath) and self.target.unfinished.is_file()
+        return in_store(self.target) and self.target.unfinished.is_file()
 
     def _always(self) -> list[Path]:
         if self.work.in_place:

@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 from msgspec.structs import asdict
 
 from convkit.checkpoint.digests import digest_value
-from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
 from convkit.execute.places import Places, Work
 from convkit.files.maker import maker
@@ -35,8 +34,7 @@ from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
 from convkit.files.seal import sealed
 from convkit.files.staging import Staging, StaleError, finally_called
-from convkit.files.stores.path import StorePath
-from convkit.files.stores.staging import StoreStaging, scratch
+from convkit.files.stores import in_store
 from convkit.files.written import Digesting, recorded
 
 _T = TypeVar("_T")
@@ -170,7 +168,7 @@ def check_room(folder: Path, nbytes: int, target: Path) -> None:
     """
     free = shutil.disk_usage(folder).free
     if nbytes > free:
-        far = isinstance(target, Ranged)
+        far = in_store(target)
         disk = f"the disk of {folder.parent}" if far else "the disk"
         raise ConvkitError(
             f"needs {nbytes / 1e9:.2f} GB, {disk} has {free / 1e9:.2f} GB free",
@@ -196,7 +194,9 @@ def publishing(work: Work, identity: dict[str, Any], staged: Callable[..., Stagi
     """
     places = Places(work)
     target = places.target
-    if isinstance(target, StorePath):
+    if in_store(target):
+        from convkit.files.stores.staging import StoreStaging
+
         staged = StoreStaging
     with telling(target), staged(target, places.refuse, identity | {"kind": work.kind}) as staging:
         yield Output(work, staging, places)
@@ -224,7 +224,11 @@ def _told_finally(error: ConvkitError, target: Path) -> ConvkitError:
 
 def _finally_called(text: str, target: Path) -> str:
     text = finally_called(text, target)
-    return text.replace(str(scratch(target)), str(target.parent)) if isinstance(target, StorePath) else text
+    if not in_store(target):
+        return text
+    from convkit.files.stores.staging import scratch
+
+    return text.replace(str(scratch(target)), str(target.parent))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ of it, and the files' states are compared.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,8 +17,7 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.progress import Progress
 from convkit.errors import UsageError
-from convkit.execute.carry import Carrier
-from convkit.execute.conversion import Conversion
+from convkit.execute.conversion import Conversion, carrier_of
 from convkit.execute.in_parts.agreement import agreed
 from convkit.execute.laid_out import work_of
 from convkit.execute.publish import publishing, telling
@@ -71,14 +69,7 @@ def finish(
         assert isinstance(staging, Finishing)
 
         def run() -> dict[str, Any]:
-            carrier = Carrier(
-                output.staging,
-                source.checkpoint,
-                threads=threads or os.cpu_count() or 1,
-                algorithm=digest,
-                progress=progress,
-                allow_overflow=any(stage.allow_overflow for stage in plan.stages),
-            )
+            carrier = carrier_of(output, source, plan, threads=threads, digest=digest, progress=progress)
             joined = staging.joined
             return Conversion(source, plan, output, carrier, options, config_name=None, parts=joined).run()
 

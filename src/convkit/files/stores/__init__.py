@@ -8,10 +8,14 @@ drivers (:mod:`.objects`) or a web server (:mod:`.web`). Bytes of tensors come t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from convkit.checkpoint.source_files import Ranged
 from convkit.errors import UsageError
 from convkit.files.uri import scheme_of, without_secrets
+
+if TYPE_CHECKING:
+    from convkit.files.stores.path import StorePath
 
 #: schemes that name no store: what they name lies on this machine, or is made
 _HERE = (None, "file", "package", "generated")
@@ -28,6 +32,11 @@ def place(text: str) -> Path:
     from convkit.files.stores.path import opened
 
     return opened(text)
+
+
+def in_store(path: Any) -> TypeGuard[StorePath]:
+    """Whether a path leads into a store; nothing of stores is imported for one that doesn't."""
+    return isinstance(path, Ranged)
 
 
 def target_place(text: str) -> Path:
