@@ -31,7 +31,7 @@ ELSEWHERE = {
     "how-to/audit.md": "tests/audit/test_docs.py",
     "how-to/deploy.md": "tests/test_deployment.py",
     "how-to/extending.md": "tests/test_example.py",
-    "how-to/stores.md": "tests/stores/test_guide.py",
+    "how-to/stores.md": "tests/stores/test_stores_guide.py",
 }
 REDIRECTED = re.compile(r" [>|] ")
 #: what isn't typed as it stands: choices, what may be left out, and columns
