@@ -2,7 +2,7 @@
 # make demo     setup, then the workflow on the default config, to the table of verdicts
 # make test     setup, then the tests; those of a file run in one process and share what they make
 # make docs     setup, then the documentation as a site in build/docs; a warning is an error
-# make schemas  setup, then the schemas of documents anew, from their types, and what a table of claims may name
+# make schemas  setup, then anew: the schemas of documents, the catalogue of mappings, what a table of claims may name
 PYTHON ?= python3
 PYTEST := .venv/bin/python -m pytest
 

@@ -22,7 +22,7 @@ from convkit.audit.keys import generate, write_pair
 from convkit.cli import main
 from convkit.generate import generate as generate_model
 from convkit.generate.weights import fill
-from convkit.mappings import all_mappings
+from convkit.mappings import look_again
 from convkit.testing.generators import check_proved
 from convkit.testing.oracles import ORACLE_LAWS, OracleLaw
 
@@ -54,11 +54,11 @@ def on_the_path(site: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, sys.path)]))
         patch.syspath_prepend(str(site))
-        all_mappings.cache_clear()
+        look_again()
         yield
     for name in [name for name in sys.modules if name.partition(".")[0] in ("convkit_example", "qwen_for_convkit")]:
         del sys.modules[name]
-    all_mappings.cache_clear()
+    look_again()
 
 
 @pytest.fixture

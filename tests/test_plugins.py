@@ -15,7 +15,7 @@ from convkit.cli import main
 from convkit.errors import ConvkitError
 from convkit.formats import detect_format, get_format
 from convkit.generate import generate, get_family
-from convkit.mappings import all_mappings
+from convkit.mappings import look_again
 from convkit.oracles import get_oracle, layouts
 from convkit.oracles.frameworks import framework_of
 
@@ -82,13 +82,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (site / f"{name}.py").write_text(text)
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
         (metadata / "entry_points.txt").write_text(entries)
-        all_mappings.cache_clear()
+        look_again()
 
     yield installed
     for name in set(sys.modules) - before:
         if name.startswith("abacus"):
             del sys.modules[name]
-    all_mappings.cache_clear()
+    look_again()
 
 
 def entry(group: str, name: str, value: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from convkit.cli import main
-from convkit.mappings import all_mappings
+from convkit.mappings import look_again
 
 PACKAGE = """
 import json
@@ -105,7 +105,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: abacus-for-convkit\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(str(site))
-    all_mappings.cache_clear()
+    look_again()
     folder = tmp_path / "plain"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -117,7 +117,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "plain.json").write_text(json.dumps({"kind": "plain", "layers": 2, "author": "unknown"}))
     (folder / "legend.txt").write_text("beads count from the left")
     yield folder
-    all_mappings.cache_clear()
+    look_again()
 
 
 def test_plan_convert_prove_and_back(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,11 @@ that can't be used never stands in the way of what doesn't need it: :meth:`Group
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any
 
 from convkit.errors import ConvkitError
@@ -79,6 +82,8 @@ class Plugin:
 
 def installed(kind: str) -> list[Plugin]:
     """The plugins of a kind, in the order of their names, then of their packages."""
+    if not _any_installed():
+        return []
     from importlib.metadata import entry_points
 
     found = (
@@ -87,6 +92,32 @@ def installed(kind: str) -> list[Plugin]:
         if one.dist is not None
     )
     return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
+
+
+def _any_installed() -> bool:
+    """Whether any package may bring something: looking for its files costs less than importing what reads them."""
+    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
+        return True
+    return any(map(_brings, sys.path))
+
+
+def _brings(place: str) -> bool:
+    """Whether a package in a place on the path may bring something; one in an archive may."""
+    try:
+        entries = list(os.scandir(place or "."))
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
+    for entry in entries:
+        if entry.name.lower().endswith((".dist-info", "egg-info")):
+            try:
+                with open(f"{entry.path}/entry_points.txt", "rb", buffering=0) as file:  # noqa: PTH123
+                    if f"[{_PREFIX}".encode() in file.read():
+                        return True
+            except OSError:  # most have none
+                continue
+    return False
 
 
 def version_of(package: str) -> str | None:

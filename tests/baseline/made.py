@@ -18,7 +18,7 @@ from convkit.cli import main
 from convkit.config import ConfigTable, Field
 from convkit.mapping import Layout, Mapping, Rule
 from convkit.mapping.ops import Scale
-from convkit.mappings import all_mappings
+from convkit.mappings import look_again
 
 LEFT = Layout("slate/model", "a model", "safetensors", "slate.json", signature=({"kind": "slate"},))
 RIGHT = Layout("chalk/model", "the same in chalk", "safetensors", "chalk.json", signature=({"kind": "chalk"},))
@@ -47,9 +47,9 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch, *rules: Rule) -> It
     with monkeypatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setitem(sys.modules, module.__name__, module)
-        all_mappings.cache_clear()
+        look_again()
         yield
-    all_mappings.cache_clear()
+    look_again()
 
 
 def source(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from convkit.config import ConfigTable, Field
 from convkit.execute import convert
 from convkit.formats import get_format, open_checkpoint
 from convkit.mapping import Component, Layout, Mapping, Rule, inverse, pack
-from convkit.mappings import all_mappings
+from convkit.mappings import look_again
 from convkit.plan import make_plan, open_source
 from convkit.testing import Sample, bits, check_equal, write
 
@@ -73,14 +73,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text("[convkit.mappings]\nmine = mine:MAPPING\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    all_mappings.cache_clear()
+    look_again()
     for name in FOLDERS:
         (tmp_path / "model" / name).mkdir(parents=True)
         for file in ("config.json", "model.safetensors"):
             shutil.copy(BERT / file, tmp_path / "model" / name / file)
     yield tmp_path / "model"
     sys.modules.pop("mine", None)
-    all_mappings.cache_clear()
+    look_again()
 
 
 def with_projector(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from convkit import mappings
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.mappings import all_mappings, find_mapping, problems
+from convkit.mappings import all_mappings, find_mapping, look_again, problems
 
 Write = Callable[[str, str], None]
 DECLARE = """
@@ -28,7 +28,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes further modules of the package of mappings."""
     before = set(sys.modules)
     monkeypatch.setattr(mappings, "__path__", [*mappings.__path__, str(tmp_path)])
-    all_mappings.cache_clear()
+    look_again()
 
     def write(name: str, text: str) -> None:
         path = tmp_path / f"{name}.py"
@@ -41,7 +41,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         if name.startswith(f"{mappings.__name__}."):
             del sys.modules[name]
             vars(mappings).pop(name.split(".")[2], None)
-    all_mappings.cache_clear()
+    look_again()
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wri
     def install(value: str, text: str) -> None:
         (site / "further-1.dist-info" / "entry_points.txt").write_text(f"[convkit.mappings]\nours = {value}\n")
         (site / f"{value.partition(':')[0]}.py").write_text(DECLARE + text)
-        all_mappings.cache_clear()
+        look_again()
 
     yield install
     for name in ("further", "further_broken"):
         sys.modules.pop(name, None)
-    all_mappings.cache_clear()
+    look_again()
 
 
 def names() -> list[str]:
@@ -69,7 +69,7 @@ def names() -> list[str]:
 
 def test_a_module_may_declare_several(module: Write) -> None:
     before = names()
-    all_mappings.cache_clear()
+    look_again()
     module("one", "MAPPING = mapping('x', 'y')")
     module("others/many", "MAPPINGS = [mapping('x', 'z'), mapping('x', 'w')]\nMAPPING = MAPPINGS[0]")
     module("again", "from convkit.mappings.one import MAPPING  # another module's is no second one")

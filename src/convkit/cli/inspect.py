@@ -16,7 +16,7 @@ from convkit.files.receipt import json_value
 from convkit.files.stores import place
 from convkit.formats import detect_format
 from convkit.mapping import Mapping, inverse
-from convkit.mappings import all_mappings
+from convkit.mappings import mappings_of
 from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
@@ -89,7 +89,7 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         document["layout_reason"] = error.problem
         return document
     document |= {"layout": layout.name, "layout_reason": why}
-    mappings = [one for one in all_mappings() if layout.name in (one.left.name, one.right.name)]
+    mappings = mappings_of(layout.name)
     if not mappings:
         return document
     mapping = max(mappings, key=lambda one: len(one.rules))  # it says most of the names

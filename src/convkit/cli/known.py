@@ -22,7 +22,7 @@ from convkit.fetch import schemes
 from convkit.formats import every
 from convkit.generate import FAMILIES, OTHERS, Generator
 from convkit.mapping.layout import Layout
-from convkit.mappings import all_mappings, layouts, releases_of
+from convkit.mappings import ends, layouts, releases_of
 from convkit.plan.make import castable
 
 #: the layout of what a family generates, where it isn't called as the family is in transformers
@@ -45,7 +45,7 @@ def document() -> dict[str, Any]:
     options = {name: _options(command) for name, command in commands.items() if isinstance(command, Command)}
     return {
         "layouts": {name: _layout(layout) for name, layout in sorted(layouts().items())},
-        "mappings": [[mapping.left.name, mapping.right.name] for mapping in all_mappings()],
+        "mappings": [list(joined) for joined in ends()],
         "formats": {name: {"folder": format.folder} for name, format in every()},
         "dtypes": _dtypes(),
         "repairs": list(REPAIRS),

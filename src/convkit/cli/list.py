@@ -47,7 +47,7 @@ def _formats() -> Rows:
 
 
 def _layouts() -> Rows:
-    own = {layout.name for mapping in mappings.own_mappings().values() for layout in (mapping.left, mapping.right)}
+    own = mappings.own_layouts()
     theirs = {side.strip(): plugin for name, plugin in mappings.brought().items() for side in name.split("<->")}
     return [
         {

@@ -1,4 +1,4 @@
-"""Make the schemas of documents from their types: ``make schemas`` writes ``convkit/schemas``.
+"""Make the schemas of documents from their types, and the catalogue of mappings from their modules: ``make schemas``.
 
 Each field of a type is required, unless its default is ``UNSET``: then the key is left out if it has no value.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from convkit import mappings
 from convkit.baseline.document import Baseline
 from convkit.baseline.drift import Comparison, Matrix
 from convkit.fetch.record import FetchRecord
@@ -20,6 +21,7 @@ from convkit.fetch.streamed import StreamRecord
 from convkit.files.document import Document
 from convkit.files.part_json import PartDocument, ShareDocument
 from convkit.files.receipt_json import ConversionReceipt, MigrationReceipt, RepairReceipt
+from convkit.mappings import catalogue
 from convkit.migrate.orbax.documents import MigrationPlan
 from convkit.migrate.state_plan import RepairPlan
 from convkit.plan.plan_json import PlanDocument
@@ -104,7 +106,8 @@ def text(name: str) -> str:
 
 
 def main() -> None:
-    """Write every schema."""
+    """Write every schema, and the catalogue."""
+    catalogue.FILE.write_text(catalogue.text(mappings.__name__, mappings.__path__), encoding="utf-8")
     folder = Path(str(files("convkit") / "schemas"))
     for name in NAMES:
         (folder / f"{name}.schema.json").write_text(text(name), encoding="utf-8")

@@ -47,8 +47,8 @@ class Layout:
     ``config_at`` lists the paths at which a config may hold the model's fields; ``signature`` reads the first.
     ``releases`` are those in which the layout differs, the current one last. ``companions`` are files beside
     the weights that belong to the model and hold no weights: they are copied along. ``by_name``: its framework's name
-    alone doesn't mean it, nor a config that another layout has too. ``lacking`` says, of a config and the specs of the
-    leaves, which tensors the checkpoint lacks that can be drawn from a seed: key -> (shape, dtype, bound).
+    alone doesn't mean it, nor a config that another layout has too. ``lacking`` names a function, ``module:name``: of a
+    config and the specs of the leaves, it says which tensors the checkpoint lacks that can be drawn from a seed.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Layout:
     config_at: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     by_name: bool = False
-    lacking: Callable[[abc.Mapping[str, Any], abc.Mapping[str, Any]], Lacking] | None = None
+    lacking: str | None = None
 
 
 @dataclass(frozen=True)

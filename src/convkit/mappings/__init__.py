@@ -2,24 +2,23 @@
 
 A new family is a new module in one of the packages here, with a ``MAPPING``, or with a sequence of them called
 ``MAPPINGS``; nothing else changes. Other packages add theirs by entry points (:mod:`.of_packages`). A module here with
-``UPGRADES`` says how layouts come from release to release.
+``UPGRADES`` says how layouts come from release to release. What all of them declare is known without importing them
+(:mod:`.catalogue`); a module is imported for its mappings.
 """
 
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
-from types import ModuleType
 from typing import Any
 
 from convkit.config import Classes, ConfigTable, Field
 from convkit.config.classes import Release
 from convkit.errors import ConvkitError, UsageError, meant
 from convkit.mapping import Layout, Mapping, Rescaling, Upgrades, Verbatim, at_release, inverse, split_name
-from convkit.mappings.of_packages import Others, listed, mappings_of_others
+from convkit.mappings.catalogue import Catalogue, catalogue_of
+from convkit.mappings.modules import declared, module
+from convkit.mappings.of_packages import Others, mappings_of_others
 from convkit.plugins import Plugin
 
 __all__ = [
@@ -27,11 +26,14 @@ __all__ = [
     "brought",
     "brought_by",
     "check_release",
+    "ends",
     "find_mapping",
     "get_layout",
     "in_todays_words",
     "layouts",
-    "own_mappings",
+    "look_again",
+    "mappings_of",
+    "own_layouts",
     "own_side",
     "problems",
     "releases_of",
@@ -42,32 +44,37 @@ __all__ = [
 ]
 
 
-@cache
 def all_mappings() -> tuple[Mapping, ...]:
     """Every mapping, in name order; those of other packages that can't be used are left out.
 
     Raises:
         ConvkitError: a module here can't be imported, or two declare one mapping.
     """
-    mappings = own_mappings() | {name: mapping for name, (mapping, _) in _others().usable.items()}
-    return tuple(mappings[name] for name in sorted(mappings))
+    return tuple(_mapping(*joined) for joined in ends())
 
 
-def own_mappings() -> dict[str, Mapping]:
-    """The mappings that convkit itself declares, by name.
+def mappings_of(layout: str) -> tuple[Mapping, ...]:
+    """The mappings that have a layout on one side, in name order."""
+    return tuple(_mapping(*joined) for joined in ends() if layout in joined)
 
-    Raises:
-        ConvkitError: a module can't be imported, or two declare one mapping.
-    """
-    found: dict[str, tuple[Mapping, str]] = {}
-    for name, module in _imported():
-        for value in (getattr(module, "MAPPING", ()), getattr(module, "MAPPINGS", ())):
-            for mapping in listed(name, value):
-                first, there = found.setdefault(mapping.name, (mapping, name))
-                if first is not mapping:  # a module may have imported another's
-                    remedy = "remove one of them, or give its layout another name"
-                    raise ConvkitError(f"{there} and {name} both declare the mapping {mapping.name}", remedy=remedy)
-    return {name: mapping for name, (mapping, _) in found.items()}
+
+@cache
+def ends() -> tuple[tuple[str, str], ...]:
+    """The layouts that each mapping joins, left and right, in the order of the mappings' names."""
+    others = {name: (one.left.name, one.right.name) for name, (one, _) in _others().usable.items()}
+    joined = {name: (entry.left, entry.right) for name, entry in _own().mappings.items()} | others
+    return tuple(joined[name] for name in sorted(joined))
+
+
+def look_again() -> None:
+    """Forget what is installed: for packages that come or go while a process runs."""
+    for known in (ends, layouts, _own, _others, _mapping):
+        known.cache_clear()
+
+
+def own_layouts() -> dict[str, Layout]:
+    """The layouts that convkit itself declares, by name."""
+    return _own().layouts
 
 
 def own_side(name: str) -> tuple[Layout, Classes]:
@@ -79,15 +86,12 @@ def own_side(name: str) -> tuple[Layout, Classes]:
     Raises:
         UsageError: convkit has no such layout.
     """
-    sides = [
-        (layout, classes)
-        for mapping in own_mappings().values()
-        for layout, classes in ((mapping.left, mapping.config.left), (mapping.right, mapping.config.right))
-    ]
-    found = next(((layout, classes) for layout, classes in sides if layout.name == name), None)
-    if found is None:
-        raise UsageError(f"no layout is called {name!r}", remedy="see convkit list layouts")
-    return found
+    for entry in _own().mappings.values():
+        if name in (entry.left, entry.right):
+            mapping = _mapping(entry.left, entry.right)
+            left = name == entry.left
+            return (mapping.left, mapping.config.left) if left else (mapping.right, mapping.config.right)
+    raise UsageError(f"no layout is called {name!r}", remedy="see convkit list layouts")
 
 
 def brought_by(mapping: Mapping) -> Plugin | None:
@@ -111,40 +115,33 @@ def remedy(text: str) -> str:
     return "; ".join([text, *(error.problem for error in problems())])
 
 
+@cache
+def _own() -> Catalogue:
+    """What the modules here declare."""
+    return catalogue_of(__name__, __path__)
+
+
+@cache
 def _others() -> Others:
-    return mappings_of_others(own_mappings())
+    own = _own()
+    return mappings_of_others((own.layouts[entry.left], own.layouts[entry.right]) for entry in own.mappings.values())
 
 
-def _imported() -> Iterator[tuple[str, ModuleType]]:
-    """Every module here, with its name.
-
-    Raises:
-        ConvkitError: one can't be imported.
-    """
-    for name in _modules(list(__path__), f"{__name__}."):
-        try:
-            yield name, import_module(name)
-        except Exception as error:
-            raise _broken(name, error) from error
+@cache
+def _mapping(left: str, right: str) -> Mapping:
+    """The mapping that is declared between two layouts, of which it is one of :func:`ends`."""
+    name = f"{left} <-> {right}"
+    if (entry := _own().mappings.get(name)) is None:
+        return _others().usable[name][0]
+    return next(mapping for mapping in declared(entry.module) if mapping.name == name)
 
 
-def _modules(path: list[str], prefix: str) -> Iterator[str]:
-    """The modules below a package, which needn't be imported for that."""
-    for found in iter_modules(path, prefix):
-        yield found.name
-        if found.ispkg:
-            below = [f"{place}/{found.name.removeprefix(prefix)}" for place in path]
-            yield from _modules(below, f"{found.name}.")
-
-
-def _broken(where: str, error: Exception) -> ConvkitError:
-    problem = f"mapping module {where} can't be imported: {type(error).__name__}: {error}"
-    return ConvkitError(problem, remedy="correct it")
-
-
-def layouts() -> dict[str, Layout]:
+@cache
+def layouts() -> abc.Mapping[str, Layout]:
     """Every layout by name."""
-    return {layout.name: layout for mapping in all_mappings() for layout in (mapping.left, mapping.right)}
+    others = {side.name: side for one, _ in _others().usable.values() for side in (one.left, one.right)}
+    known = others | _own().layouts
+    return {name: known[name] for joined in ends() for name in joined}
 
 
 def get_layout(name: str) -> Layout:
@@ -217,23 +214,19 @@ def rescaled(layout: Layout, fields: abc.Mapping[str, Any]) -> Mapping:
     """
     own, _ = split_name(layout.name)
     framework, _, family = own.partition("/")
-    into = [mapping for mapping in all_mappings() if mapping.right.name == own]
-    into.sort(key=lambda mapping: not mapping.left.name.endswith(family.replace("-", "_")))  # its own family's first
-    for one in (getattr(module, "RESCALING", None) for _, module in _imported()):
-        if isinstance(one, Rescaling) and one.framework == framework and into:
-            return one.mapping(into[0], fields)
+    into = [joined for joined in ends() if joined[1] == own]
+    into.sort(key=lambda joined: not joined[0].endswith(family.replace("-", "_")))  # its own family's first
+    where = _own().rescalings.get(framework)
+    if where is not None and into:
+        rescaling: Rescaling = module(where).RESCALING
+        return rescaling.mapping(_mapping(*into[0]), fields)
     raise UsageError(f"{layout.name} has no factors that could be asked for", remedy="leave out --mup-base")
 
 
 def _upgrades_of(layout: Layout) -> Upgrades | None:
-    return _upgrades().get(layout.name.partition("/")[0])
-
-
-@cache
-def _upgrades() -> dict[str, Upgrades]:
-    """What modules here say of releases, by framework."""
-    declared = (getattr(module, "UPGRADES", None) for _, module in _imported())
-    return {one.framework: one for one in declared if isinstance(one, Upgrades)}
+    """How a layout comes from release to release; None if its framework's layouts don't."""
+    where = _own().upgrades.get(layout.name.partition("/")[0])
+    return None if where is None else module(where).UPGRADES
 
 
 def unchanged(layout: Layout) -> Mapping:
@@ -253,10 +246,9 @@ def find_mapping(source: str, target: str) -> Mapping:
         return upgrade(own, before, after)
     if source == target:
         return unchanged(get_layout(source))
-    for mapping in all_mappings():
-        if (mapping.left.name, mapping.right.name) == (source, target):
-            return mapping
-        if (mapping.right.name, mapping.left.name) == (source, target):
-            return inverse(mapping)
+    if (source, target) in ends():
+        return _mapping(source, target)
+    if (target, source) in ends():
+        return inverse(_mapping(target, source))
     problem = f"there is no mapping between {source} and {target}"
     raise UsageError(problem, remedy=remedy("see convkit list mappings"))

@@ -14,7 +14,7 @@ from convkit.config.tree import MISSING, dig
 from convkit.errors import ConvkitError
 from convkit.mapping import Layout
 from convkit.mapping.keys import KeyTemplate
-from convkit.mappings import all_mappings, get_layout, in_todays_words, layouts
+from convkit.mappings import ends, get_layout, in_todays_words, layouts, mappings_of
 from convkit.plan import undetected
 from convkit.plan.source import Source
 
@@ -113,8 +113,7 @@ def _why_named(named: str, matches: list[_Match], config: abc.Mapping[str, Any],
 
 def _leads(layout: Layout, to: str) -> bool:
     """Whether a mapping leads from a layout to another layout or framework; every layout leads to itself."""
-    ends = [(mapping.left.name, mapping.right.name) for mapping in all_mappings()]
-    reached = {layout.name, *(name for pair in ends if layout.name in pair for name in pair)}
+    reached = {layout.name, *(name for joined in ends() if layout.name in joined for name in joined)}
     return any(to in (name, name.partition("/")[0]) for name in reached)
 
 
@@ -236,7 +235,7 @@ def _classes(layout: Layout) -> tuple[ConfigClass, ...]:
     """The config classes that the mappings declare for a layout."""
     sides = [
         side
-        for one in all_mappings()
+        for one in mappings_of(layout.name)
         for side in ((one.left.name, one.config.left), (one.right.name, one.config.right))
     ]
     return tuple(found for name, classes in sides if name == layout.name for found in every(classes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pkgutil import resolve_name
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.drawn import Drawn
@@ -48,4 +49,6 @@ def drawn_in_words(drawn: Sequence[Drawn]) -> str:
 def _lacking(source: Source, layout: Layout, leaves: dict[str, Leaf]) -> Lacking:
     if layout.lacking is None or not source.config:
         return {}
-    return layout.lacking(source.config, {key: leaf.spec for key, leaf in leaves.items() if leaf.spec is not None})
+    specs = {key: leaf.spec for key, leaf in leaves.items() if leaf.spec is not None}
+    found: Lacking = resolve_name(layout.lacking)(source.config, specs)
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from convkit.errors import UsageError
 from convkit.mapping import Chain, Mapping
-from convkit.mappings import all_mappings, find_mapping, get_layout, layouts
+from convkit.mappings import ends, find_mapping, get_layout, layouts
 
 
 def find_route(
@@ -39,7 +39,7 @@ def layout_at(here: str, stop: str, before: Callable[[], Iterable[str]] = tuple)
     if stop in layouts():
         return stop
     check_stop(stop)
-    reached = [name for mapping in all_mappings() for name in _others(mapping, here)]
+    reached = [name for joined in ends() if here in joined for name in joined if name != here]
     there = [name for name in reached if framework_of(name) == stop]
     found = [name for name in there if not get_layout(name).by_name]
     if len(there) > 1 or there != found:
@@ -72,9 +72,3 @@ def layouts_of(stop: str) -> list[str]:
 def framework_of(layout: str) -> str:
     """Return the framework of a layout: ``hf`` for ``hf/llama``."""
     return layout.partition("/")[0]
-
-
-def _others(mapping: Mapping, here: str) -> list[str]:
-    """List the layout at the other end of a mapping that has ``here`` at one end."""
-    ends = (mapping.left.name, mapping.right.name)
-    return [end for end in ends if end != here] if here in ends else []

@@ -164,7 +164,7 @@ def _is_one_of(layout: str, patterns: Iterable[str]) -> bool:
 
 def _ends() -> list[tuple[str, str]]:
     """The layouts of every mapping, both ways."""
-    from convkit.mappings import all_mappings
+    from convkit.mappings import ends
 
-    pairs = [(mapping.left.name, mapping.right.name) for mapping in all_mappings()]
+    pairs = ends()
     return [*pairs, *((right, left) for left, right in pairs)]

@@ -65,7 +65,7 @@ HF = Layout(
         {"text_model.model_type": ("llava", "llava_llama", "llama"), "image_model.model_type": "clip_vision_model"},
         {"text_model.model_type": ("llava", "llava_llama", "llama"), "image_model.model_type": "clip"},
     ),
-    lacking=lacking,
+    lacking="convkit.mappings.cerebras.llava:lacking",
 )
 CS = Layout(
     "cerebras/llava",
