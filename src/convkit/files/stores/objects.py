@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.stores.driver import Driver
 from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, retrying
+from convkit.files.stores.s3 import S3Sending
 from convkit.files.stores.sending import Sending
 from convkit.files.stores.store import Object, Store
 from convkit.files.uri import scheme_of, without_secrets
@@ -98,7 +99,7 @@ class Objects(Store):
 
     def sending(self) -> Sending:
         """See :meth:`Store.sending`."""
-        return Sending(self._driver) if self._scheme in _WRITTEN else super().sending()
+        return S3Sending(self._driver) if self._scheme in _WRITTEN else super().sending()
 
     def check_finished(self, path: str) -> None:
         """See :meth:`Store.check_finished`."""

@@ -84,7 +84,7 @@ class StoreStaging(Staging):
         self._remove([receipt_path(self.target)])
         self._remove([*stale, self.target])
         for name in names:
-            sending.discard_parts(f"{top.inside}/{name}")
+            sending.discard(f"{top.inside}/{name}")
         files = {f"{top.inside}/{name}": file for one in names for name, file in files_below(self.out, one)}
         last = sorted(filter(self._is_marker, files.values()), key=lambda file: file.stat().st_mtime_ns)
         tags = sending.send({path: file for path, file in files.items() if file not in last})

@@ -1,0 +1,138 @@
+"""Send objects to S3 by fsspec's driver, each part with its MD5, which the store compares with what arrived."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from convkit.errors import ConvkitError
+from convkit.files.stores.driver import Driver
+from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, TransientError, retrying
+from convkit.files.stores.sending import Said, Sending
+
+#: the word in an object's metadata by which it is known which upload made it
+_MADE_BY = "convkit-upload"
+
+
+class S3Sending(Sending):
+    """Sends to the bucket of a driver. The name of an upload is a word of our own, and S3's name of it."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._answered = False
+
+    def put(self, path: str, data: bytes) -> str:
+        """See :meth:`Sending.put`."""
+        return str(self._call("put_object", path, Body=data, ContentMD5=_md5(data))["ETag"])
+
+    def begin(self, path: str) -> str:
+        """See :meth:`Sending.begin`."""
+        word = uuid.uuid4().hex
+        return f"{word} {self._call('create_multipart_upload', path, Metadata={_MADE_BY: word})['UploadId']}"
+
+    def part(self, path: str, upload: str, number: int, data: bytes) -> Said:
+        """See :meth:`Sending.part`."""
+        return _said(
+            self._call("upload_part", path, **_named(upload), PartNumber=number, Body=data, ContentMD5=_md5(data))
+        )
+
+    def parts(self, path: str, upload: str) -> dict[int, Said] | None:
+        """See :meth:`Sending.parts`."""
+        found: dict[int, Said] = {}
+        more: dict[str, Any] = {}
+        while True:
+            try:
+                listed = self._call("list_parts", path, **_named(upload), **more)
+            except MissingError:
+                return None
+            found |= {each["PartNumber"]: _said(each) for each in listed.get("Parts", ())}
+            if not listed.get("IsTruncated"):
+                return found
+            more = {"PartNumberMarker": listed["NextPartNumberMarker"]}
+
+    def complete(self, path: str, upload: str, parts: Mapping[int, Said], size: int) -> str:
+        """See :meth:`Sending.complete`."""
+        whole = {"Parts": [{"PartNumber": number, **parts[number]} for number in sorted(parts)]}
+        try:
+            self._call("complete_multipart_upload", path, **_named(upload), MultipartUpload=whole)
+        except MissingError as error:  # it was completed, and the answer was lost; or somebody has discarded it
+            lost: MissingError | None = error
+        else:
+            lost = None
+        try:
+            # the answer has an ETag, too, but not the one under which Ceph lists the object
+            found = self._call("head_object", path)
+        except MissingError as error:
+            raise _discarded(self._driver.shown(path)) from (lost or error)
+        if found["ContentLength"] != size or found.get("Metadata", {}).get(_MADE_BY) != upload.partition(" ")[0]:
+            raise _discarded(self._driver.shown(path)) from lost
+        return str(found["ETag"])
+
+    def abort(self, path: str, upload: str) -> None:
+        """See :meth:`Sending.abort`."""
+        try:
+            self._call("abort_multipart_upload", path, **_named(upload))
+        except MissingError:
+            return
+
+    def discard(self, path: str, keep: Collection[str] = ()) -> None:
+        """See :meth:`Sending.discard`."""
+        bucket, _, key = path.partition("/")
+        kept = {_named(upload)["UploadId"] for upload in keep}
+        more: dict[str, Any] = {}
+        while True:
+            found = self._call("list_multipart_uploads", path, keyed=False, Prefix=key, **more)
+            for each in found.get("Uploads", ()):
+                if f"{each['Key']}/".startswith(f"{key}/") and each["UploadId"] not in kept:
+                    self.abort(f"{bucket}/{each['Key']}", f" {each['UploadId']}")
+            if not found.get("IsTruncated"):
+                return
+            more = {"KeyMarker": found["NextKeyMarker"], "UploadIdMarker": found["NextUploadIdMarker"]}
+
+    def remove_one(self, path: str) -> None:
+        """See :meth:`Sending.remove_one`."""
+        self._call("delete_object", path)
+
+    def _call(self, method: str, path: str, *, keyed: bool = True, **words: Any) -> dict[str, Any]:
+        """A request about an object, or about its bucket."""
+        bucket, _, key = path.partition("/")
+        about = {"Bucket": bucket, "Key": key} if keyed else {"Bucket": bucket}
+
+        def attempt() -> dict[str, Any]:
+            try:
+                with self._driver.one_line(path):
+                    answer: dict[str, Any] = self._driver.opened()[0].call_s3(method, **about, **words)
+            except DeniedError as error:
+                if not self._answered:
+                    raise
+                self._driver.renew()
+                raise TransientError("access denied now, and not before: the credentials may have expired") from error
+            self._answered = True
+            return answer
+
+        return retrying(attempt, self._driver.shown(path), RETRIES)
+
+
+def _named(upload: str) -> dict[str, str]:
+    return {"UploadId": upload.partition(" ")[2]}
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _said(answer: Mapping[str, Any]) -> Said:
+    """The ETag, and a checksum that was sent with a part, which is said again at the end."""
+    sums = {name: value for name, value in answer.items() if name.startswith("Checksum") and name[8:].isupper()}
+    return {"ETag": answer["ETag"], **sums}
+
+
+def _discarded(uri: str) -> ConvkitError:
+    return ConvkitError(
+        "what was sent of it in parts is gone: something else writes the target, too",
+        path=uri,
+        remedy="let one run write it, and start again",
+    )
