@@ -167,6 +167,10 @@ class Seen(Tensors):
                 blocks.append(values.astype(value_dtype(leaf.spec.dtype)).view(carrier(leaf.spec.dtype)))
         return np.concatenate(blocks)
 
+    def granularity(self, key: str) -> int:
+        """See :meth:`Tensors.granularity`."""
+        return self._checkpoint.granularity(key)
+
     def lies_open(self, key: str) -> bool:
         """See :meth:`Tensors.lies_open`."""
         return key != self._fold.key and self._checkpoint.lies_open(key)

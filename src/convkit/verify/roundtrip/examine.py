@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from convkit.checkpoint.digests import BlockDigests, canonical_json, combine, digest_value
+from convkit.checkpoint.digests import canonical_json, digest_value
 from convkit.checkpoint.progress import unmeasured
 from convkit.checkpoint.threads import workers
-from convkit.errors import ConvkitError
 from convkit.files.part import Part, stretch
-from convkit.verify.documents import Digested, Plan, replace
-from convkit.verify.roundtrip.arithmetic import bound, differing, distance
+from convkit.verify.documents import Digested, Plan
+from convkit.verify.roundtrip.compare import CHANGED, Compared, compare, units
 from convkit.verify.roundtrip.reconvert import (
     Claim,
     Sides,
@@ -30,9 +26,6 @@ from convkit.verify.roundtrip.reconvert import (
 
 #: tensors compared at the same time; each thread holds a few blocks
 THREADS = min(8, max(2, os.cpu_count() or 2))
-
-_SOURCE_CHANGED = "the source was changed since the conversion"
-_CHANGED = "its digest differs from the receipt: the leaf or the receipt was changed after the conversion"
 
 
 @dataclass
@@ -104,15 +97,13 @@ def examine(
             found.fail(key, problem)
     else:
         of_values = ()
-    # the largest first, so that no thread is left alone with it at the end
-    of_tensors.sort(key=lambda claim: -claim.spec.nbytes)
     recorded = {key: entry.digest for key, entry in (digests or {}).items()}
 
-    def compared(claim: Claim) -> list[_Leaf]:
-        return _compared(claim, recorded if claim.checkpoint is sides.source else {}, advance)
+    def compared(together: Sequence[Claim]) -> list[Compared]:
+        return compare(together, lambda claim: recorded if claim.checkpoint is sides.source else {}, advance)
 
     with workers(THREADS, sum(claim.spec.nbytes for claim in of_tensors)) as pool:
-        for leaves in pool.map(compared, of_tensors):
+        for leaves in pool.map(compared, units(of_tensors)):
             for leaf in leaves:
                 _record(found, leaf, of_source=leaf.claim.checkpoint is sides.source)
     for value in of_values:
@@ -131,7 +122,7 @@ def unanswered(plan: Plan, found: Findings, remade: Collection[str] = ()) -> Non
             found.fail(key, "the plan doesn't say how to restore it")
 
 
-def _record(found: Findings, leaf: _Leaf, *, of_source: bool) -> None:
+def _record(found: Findings, leaf: Compared, *, of_source: bool) -> None:
     problem = leaf.problem()
     if problem and leaf.claim.free:
         found.lost[leaf.key] = f"{problem}, and not kept"
@@ -150,7 +141,7 @@ def _record_value(found: Findings, claim: ValueClaim, recorded: str | None, *, o
     if canonical_json(stored) != canonical_json(claim.value):
         found.fail(claim.key, f"is {_short(stored)}, and comes back as {_short(claim.value)}")
     elif recorded and digest_value(recorded.partition(":")[0], stored) != recorded:
-        found.fail(claim.key, _CHANGED)
+        found.fail(claim.key, CHANGED)
     elif of_source:
         found.exact.append(claim.key)
 
@@ -158,82 +149,3 @@ def _record_value(found: Findings, claim: ValueClaim, recorded: str | None, *, o
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _compared(claim: Claim, recorded: dict[str, str], advance: Callable[[int], object]) -> list[_Leaf]:
-    """Compare every name of a tensor, except those of another shape or dtype, which have failed already."""
-    stored = {key: claim.checkpoint.leaves.get(key) for key in claim.keys}
-    leaves = [
-        _Leaf(claim, key, recorded.get(key, "")) for key, leaf in stored.items() if leaf and leaf.spec == claim.spec
-    ]
-    try:
-        for block in claim.blocks():
-            for leaf in leaves:
-                leaf.add(block)
-            advance(block.nbytes)
-    except ConvkitError as error:
-        for leaf in leaves:
-            leaf.error = f"can't be compared: {error}"
-    return leaves
-
-
-class _Leaf:
-    """A leaf being compared, block by block, with the elements that it must have."""
-
-    def __init__(self, claim: Claim, key: str, recorded: str) -> None:
-        self.claim = claim
-        self.key = key
-        self.recorded = recorded
-        self.ops = claim.step.ops if claim.step else ()
-        self.bound = bound(claim.step) if claim.step else 0.0
-        self.done = self.wrong = 0
-        self.first: int | None = None
-        self.max_ulp = 0.0
-        self.error = ""
-        self.digests = BlockDigests(recorded.partition(":")[0]) if recorded else None
-
-    def add(self, expected: np.ndarray) -> None:
-        """Compare the next elements."""
-        found = self.claim.checkpoint.read(self.key, self.done, self.done + expected.size)
-        if not np.array_equal(found, expected):
-            self._add_difference(found, expected)
-        if self.digests:
-            # values may have changed on the way back, so the source itself is checked against the receipt
-            self.digests.update(found if self.ops else expected)
-        self.done += expected.size
-
-    def _add_difference(self, found: np.ndarray, expected: np.ndarray) -> None:
-        dtype = self.claim.spec.dtype
-        if self.bound and self.claim.step:
-            apart = distance(found, expected, dtype, self.claim.step)
-            self.max_ulp = max(self.max_ulp, float(apart.max(initial=0.0)))
-            limit: float | np.ndarray = self.bound
-            if self.claim.unmoved:
-                alone = bound(replace(self.claim.step, folded=None))
-                limit = np.where(self.claim.unmoved(self.done, self.done + found.size), alone, limit)
-            wrong = np.flatnonzero(apart > limit)
-        else:
-            wrong = np.flatnonzero(differing(found, expected, self.ops, dtype))
-        if wrong.size and self.first is None:
-            self.first = self.done + int(wrong[0])
-        self.wrong += wrong.size
-
-    def problem(self) -> str:
-        """The problem of the leaf; empty if there is none."""
-        if self.error:
-            return self.error
-        same = not self.digests or combine(self.recorded.partition(":")[0], self.digests.blocks()) == self.recorded
-        if not self.wrong:
-            return "" if same else _CHANGED
-        spec = self.claim.spec
-        first = [int(index) for index in np.unravel_index(self.first or 0, spec.shape)]
-        how = f"lie more than {self.bound:g} ulp from" if self.bound else "differ from"
-        text = f"{self.wrong} of {spec.size} elements {how} {self.claim.origin}, the first at {first}"
-        if self.bound:
-            worst = f"by {self.max_ulp:.3g} ulp" if math.isfinite(self.max_ulp) else "finite on one side only"
-            text += f", the worst {worst}"
-        if self.digests and same and not self.ops:
-            text += f"; {_SOURCE_CHANGED}: the restored leaf is the one that the receipt records"
-        elif not same and self.ops:
-            text += f"; {_SOURCE_CHANGED}: its digest differs from the receipt"
-        return text

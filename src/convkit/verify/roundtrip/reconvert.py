@@ -18,8 +18,8 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Tensors, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
-from convkit.verify.blocks import blocks
-from convkit.verify.documents import Computed, Fold, Plan, Planned, Step, replace
+from convkit.verify.blocks import Held, blocks
+from convkit.verify.documents import Computed, Fold, Part, Plan, Planned, Step, replace
 from convkit.verify.roundtrip.arithmetic import fill_bits, undo
 from convkit.verify.roundtrip.derived import Seen, derive
 from convkit.verify.roundtrip.notation import check_bijection
@@ -27,6 +27,9 @@ from convkit.verify.roundtrip.rearrange import Undone
 
 #: a tensor in C order, block by block: 1-D, in its carrier
 Blocks = Callable[[], Iterator[np.ndarray]]
+
+#: bytes of leaves that one thread makes of the same leaf, about
+_TOGETHER = 256 << 20
 
 _REPORT = "the plan isn't one of this convkit: make it again, or report it"
 
@@ -69,6 +72,12 @@ class Claim:
     free: bool = False
     #: which elements of a range aren't multiplied, though others of the leaf are
     unmoved: Callable[[int, int], np.ndarray] | None = None
+    #: what the elements are made of, where other claims are made of the same: one thread compares all of them
+    of: Held | None = None
+    #: where the leaf stands on the axes in its key: those at one place are made of the same parts of ``of``
+    at: tuple[tuple[str, int], ...] = ()
+    #: the stored leaf that has the same elements in the same order
+    moved: tuple[Tensors, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,11 +206,15 @@ def stored(checkpoint: Checkpoint, key: str, spec: TensorSpec) -> Blocks:
 
 def _of_step(step: Step, plan: Plan, sides: Sides) -> Iterator[Claim]:
     targets = ", ".join(target.key for target in step.targets)
-    for side in step.sources:
+    held, nbytes, before = None, 0, None
+    for side in sorted(step.sources, key=_places):
         key = side.key
         names = [name for name, of in step.same if of == key]
         spec = plan.source_leaves[key].tensor
-        undone = _undone(step, key, spec, sides)
+        if held is None or (nbytes > _TOGETHER and _places(side) != before):
+            held, nbytes = _targets(step, sides), 0
+        nbytes, before = nbytes + spec.nbytes, _places(side)
+        undone = _undone(step, key, spec, sides, held)
         if step.ops or step.folded:  # tied leaves are equal, not only within a bound of the target's
             for name in names:
                 yield Claim(sides.source, (name,), spec, key, stored(sides.source, key, spec))
@@ -213,12 +226,31 @@ def _of_step(step: Step, plan: Plan, sides: Sides) -> Iterator[Claim]:
                 yield _of_kept(sides.source, key, spec, sides.kept)
         else:
             own = step if _folded(step, "target") else replace(step, folded=None)
-            yield Claim(sides.source, (key, *names), spec, targets, undone, own)
+            moved = (sides.target, step.targets[0].key) if _is_move(step) else None
+            yield Claim(sides.source, (key, *names), spec, targets, undone, own, of=held, at=before, moved=moved)
             if step.ops and sides.kept and sides.kept.tensors and key in sides.kept.tensors.leaves:
                 yield _of_kept(sides.source, key, spec, sides.kept)
     for name, of in step.also:
         spec = plan.target_leaves[of].tensor
         yield Claim(sides.target, (name,), spec, of, stored(sides.target, of, spec))
+
+
+def _places(side: Part) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(side.at.items()))
+
+
+def _is_move(step: Step) -> bool:
+    """Whether the step has one source and one target with the same elements in the same order."""
+    if step.ops or step.pad or step.crop or step.folded or len(step.sources) != 1 or len(step.targets) != 1:
+        return False
+    source, target = step.sources[0], step.targets[0]
+    return (source.axes, source.at) == (target.axes, target.at)
+
+
+def _targets(step: Step, sides: Sides) -> Held:
+    """The target, as the leaves of a step are made of it."""
+    fold = _folded(step, "target")
+    return Held(Seen(sides.target, fold) if fold else sides.target)
 
 
 def _folded(step: Step, side: str) -> Fold | None:
@@ -230,9 +262,8 @@ def _unmoved(seen: Seen) -> Callable[[int, int], np.ndarray]:
     return lambda start, stop: seen.factors()(start, stop) == 1.0
 
 
-def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides) -> Blocks:
-    kept, fold = sides.kept.tensors if sides.kept else None, _folded(step, "target")
-    target = Seen(sides.target, fold) if fold else sides.target
+def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides, target: Tensors) -> Blocks:
+    kept = sides.kept.tensors if sides.kept else None
 
     def made_again() -> Iterator[np.ndarray]:
         made = sides.target.spec(step.targets[0].key).dtype

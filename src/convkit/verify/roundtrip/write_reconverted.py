@@ -62,7 +62,10 @@ def from_kept(claimed: Claimed, sides: Sides, kept: Checkpoint) -> Claimed:
     tensors: list[Claim] = []
     for claim in claimed[0]:
         if claim.checkpoint is sides.source:
-            tensors += [replace(claim, keys=(key,), blocks=stored(kept, key, claim.spec)) for key in claim.keys]
+            tensors += [
+                replace(claim, keys=(key,), blocks=stored(kept, key, claim.spec), of=None, moved=None)
+                for key in claim.keys
+            ]
         else:
             tensors.append(claim)
     values = [
