@@ -15,8 +15,10 @@ from convkit.errors import ConvkitError
 from convkit.files import long_document
 from convkit.files.document import from_json
 from convkit.files.long_document import Rows, Table, read_long
-from convkit.report import page, read_campaign, summarize
+from convkit.report import page
+from convkit.report.campaign import read_campaign
 from convkit.report.documents import check_form
+from convkit.report.summary import summarize
 
 #: the limit of values that the tests set in the place of two million
 FEW = 100

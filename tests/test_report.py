@@ -26,10 +26,11 @@ from convkit.cli.check import show
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.maker import called_as
 from convkit.generate import generate
-from convkit.report import build_report, format_table, measures, page, plots, read_campaign, summarize, text
-from convkit.report.campaign import Conversion
+from convkit.report import build_report, measures, page, plots, text
+from convkit.report.campaign import Conversion, read_campaign
 from convkit.report.checks import checks_asked_for
 from convkit.report.identity import family_of
+from convkit.report.summary import format_table, summarize
 from convkit.verify.judged import Check
 from convkit.verify.verdict import Fault, Stage
 from convkit.version import commit

@@ -12,7 +12,8 @@ from unittest.mock import patch
 import numpy as np
 
 from convkit.checkpoint import WriteOptions, threads
-from convkit.execute import Part, finish, make_part, runs
+from convkit.execute import Part, runs
+from convkit.execute.in_parts import finish, make_part
 from convkit.files import shared
 from convkit.mapping import LeftBehind, Rule, inverse
 from convkit.mapping.ops import Pad

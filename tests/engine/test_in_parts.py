@@ -306,7 +306,7 @@ def test_a_run_whose_source_changes_meanwhile_counts_for_nothing(tmp_path: Path)
 
 
 def made_with_watch(source: Path, target: Path) -> None:
-    from convkit.execute import make_part
+    from convkit.execute.in_parts import make_part
     from convkit.files.unchanged import Watch
     from convkit.plan import make_plan, open_source
 

@@ -10,13 +10,12 @@ from typing import Any
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.digests import ALGORITHMS
 from convkit.checkpoint.source_files import Ranged
-from convkit.cli import migrate
 from convkit.cli.options import parts_options
 from convkit.cli.output import emit, few_of, note, parse_size, progress, say
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.cli.stage import stage
 from convkit.errors import UsageError
-from convkit.execute import convert, finish, make_part
+from convkit.execute import convert
 from convkit.files.receipt import receipt_path
 from convkit.files.stores import place, target_place
 from convkit.plan import Plan, Source
@@ -51,16 +50,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "an output in a store isn't made in parts", path=f"{args.target}", remedy="write to a shared folder"
         )
-    if (request := migrate.asked_for(args)) is not None:
-        if args.part or args.finish:
-            raise UsageError("a migration isn't made in parts", remedy="leave --part and --finish out")
-        if isinstance(args.target, Ranged):
-            raise UsageError(
-                "a migration isn't written to a store",
-                path=f"{args.target}",
-                remedy="write to a folder, and copy it there",
-            )
-        return migrate.convert(args, request)
+    if args.to is None:
+        from convkit.cli import migrate
+
+        return migrate.convert(args)
     with stage("reading"):
         source = opened(args)
     with source:
@@ -69,13 +62,15 @@ def run(args: argparse.Namespace) -> int:
         with stage("converting"):
             if args.part:
                 return made(args, source, plan)
-            receipt = converted(args, source, plan, work=finish if args.finish else convert)
+            receipt = finished(args, source, plan) if args.finish else converted(args, source, plan)
     print_summary(args, receipt, source.config_path)
     return 0
 
 
 def made(args: argparse.Namespace, source: Source, plan: Plan) -> int:
     """Make a part, and print what it is."""
+    from convkit.execute.in_parts import make_part
+
     document = converted(args, source, plan, work=make_part, part=args.part)
     if args.json:
         emit(document)
@@ -91,6 +86,13 @@ def made(args: argparse.Namespace, source: Source, plan: Plan) -> int:
         f"in {part['seconds']:.1f} s{resumed}; the last step is --finish"
     )
     return 0
+
+
+def finished(args: argparse.Namespace, source: Source, plan: Plan) -> dict[str, Any]:
+    """Join all parts, and return the receipt."""
+    from convkit.execute.in_parts import finish
+
+    return converted(args, source, plan, work=finish)
 
 
 def converted(

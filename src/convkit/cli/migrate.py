@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint.digests import ALGORITHMS
+from convkit.checkpoint.source_files import Ranged
 from convkit.cli.kinds import MIGRATIONS
 from convkit.cli.output import emit, note, parse_size, progress, say, table
 from convkit.errors import UsageError
@@ -76,14 +77,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked_for(args: argparse.Namespace) -> Request | None:
-    """The migration that ``convkit convert`` or ``plan`` requests, by an Orbax format without a layout; else None.
+def asked_for(args: argparse.Namespace) -> Request:
+    """The migration that ``convkit convert`` or ``plan`` requests, by an Orbax format without a layout.
 
     Raises:
         UsageError: neither is requested, or an option that only a conversion has.
     """
-    if args.to is not None:
-        return None
     if args.format not in MIGRATIONS:
         raise UsageError(
             "--to is missing", remedy=f"name a layout, or migrate Orbax with --format {' or '.join(MIGRATIONS)}"
@@ -108,9 +107,24 @@ def asked_for(args: argparse.Namespace) -> Request | None:
     return Request(to=args.format.removeprefix("orbax-"), drop=tuple(args.drop), afresh=not args.restore)
 
 
-def convert(args: argparse.Namespace, request: Request) -> int:
-    """Migrate for ``convkit convert``."""
+def convert(args: argparse.Namespace) -> int:
+    """Migrate for ``convkit convert``, and print a summary."""
+    request = asked_for(args)
+    if args.part or args.finish:
+        raise UsageError("a migration isn't made in parts", remedy="leave --part and --finish out")
+    if isinstance(args.target, Ranged):
+        raise UsageError(
+            "a migration isn't written to a store",
+            path=f"{args.target}",
+            remedy="write to a folder, and copy it there",
+        )
     show(args, migrated(args, request))
+    return 0
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Show the plan of a migration for ``convkit plan``."""
+    show_plan(args, plan_document(plan_migration(args.source, asked_for(args))).to_json())
     return 0
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Any
 
 from convkit.checkpoint.digests import digest_value
-from convkit.cli import migrate
 from convkit.cli.output import emit, say, table
 from convkit.cli.planning import conversion_options, opened, planned
 from convkit.files.stores import place
@@ -23,9 +22,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make a plan, and show it."""
-    if (request := migrate.asked_for(args)) is not None:
-        migrate.show_plan(args, migrate.plan_document(migrate.plan_migration(args.source, request)).to_json())
-        return 0
+    if args.to is None:
+        from convkit.cli import migrate
+
+        return migrate.plan(args)
     with opened(args) as source:
         described = planned(args, source).document()  # the plan itself is gone before its JSON is made
         document = described.to_json()

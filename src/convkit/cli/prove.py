@@ -148,7 +148,8 @@ def _settled(watch: Watch, document: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _planned(args: argparse.Namespace) -> Iterator[Work]:
     """The plan of a conversion or a migration, with its source open."""
-    if (request := migrate.asked_for(args)) is not None:
+    if args.to is None:
+        request = migrate.asked_for(args)
         watch = args.watch or Watch(args.source)
         watch.reads([args.source])
         document = migrate.plan_document(migrate.plan_migration(args.source, request)).to_json()

@@ -8,8 +8,10 @@ from pathlib import Path
 from convkit.cli.options import no_fail_option
 from convkit.cli.output import emit, note, progress, say
 from convkit.errors import ConvkitError
-from convkit.report import Summary, build_report, format_table, read_campaign, read_summary, summarize
+from convkit.report import build_report
 from convkit.report.by_hand import page_places, summary_beside
+from convkit.report.campaign import read_campaign
+from convkit.report.summary import Summary, format_table, read_summary, summarize
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from convkit.mappings import catalogue
 from convkit.migrate.orbax.documents import MigrationPlan
 from convkit.migrate.state_plan import RepairPlan
 from convkit.plan.plan_json import PlanDocument
-from convkit.report import Summary
+from convkit.report.summary import Summary
 from convkit.verify.verdict import Verdict
 
 #: the schema's name, and the type of the document

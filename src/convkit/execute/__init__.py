@@ -3,7 +3,6 @@
 from convkit.checkpoint.progress import Progress
 from convkit.execute.chain import plan_chain
 from convkit.execute.conversion import convert
-from convkit.execute.in_parts import finish, make_part
 from convkit.files.part import Part
 
-__all__ = ["Part", "Progress", "convert", "finish", "make_part", "plan_chain"]
+__all__ = ["Part", "Progress", "convert", "plan_chain"]

@@ -134,8 +134,10 @@ def check_name(path: Path, format: str) -> None:
         UsageError: it is.
     """
     asked = get_format(format)
+    if asked.folder or path.suffix in asked.suffixes:
+        return
     others = [name for name in _MODULES if path.suffix in get_format(name).suffixes]
-    if others and not asked.folder and path.suffix not in asked.suffixes:
+    if others:
         raise UsageError(
             f"is named as {others[0]}, but {format} is to be written",
             path=path,

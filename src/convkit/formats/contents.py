@@ -6,11 +6,8 @@ Magic numbers are those of the formats' specifications; GGUF's and GGML's are ll
 from __future__ import annotations
 
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from convkit.formats.torch.files import ArchiveFile
 
 #: bytes that are looked at; a tar's magic number begins at byte 257
 _START = 512
@@ -129,6 +126,10 @@ def _tar(start: bytes) -> Contents:
 
 def _archive(file: Path) -> Contents:
     """What a zip archive holds, by the names of its entries."""
+    import zipfile
+
+    from convkit.formats.torch.files import ArchiveFile
+
     try:
         with ArchiveFile(file) as opened, zipfile.ZipFile(opened) as archive:
             names = archive.namelist()

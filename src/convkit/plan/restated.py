@@ -19,8 +19,6 @@ from convkit.mapping import Restated
 from convkit.mapping.keys import KeyTemplate
 from convkit.plan.earlier import Earlier
 from convkit.plan.step import Bound, DerivedLeaf, Stated, Step
-from convkit.state.cerebras.loader_state import BRANCH, flat_state, iterable_state, map_state, read_workers
-from convkit.state.cerebras.repair import scheduler_steps
 
 #: what precedes the name that a model has for a parameter
 _MODEL = "model."
@@ -173,6 +171,8 @@ def _names(state: State, arguments: Arguments) -> Found:
 
 def _steps(state: State, _: Arguments) -> Found:
     """The step of each scheduler, which follows from that of the training."""
+    from convkit.state.cerebras.repair import scheduler_steps
+
     if state.checkpoint is None:
         return
     repairs, numbers, warnings = scheduler_steps(state.checkpoint)
@@ -228,6 +228,8 @@ def _sparsity(state: State, arguments: Arguments) -> Found:
 
 def _loader(state: State, arguments: Arguments) -> Found:
     """The state of the data loader, which release 1.9 kept in files of its own, in the folder that the yaml names."""
+    from convkit.state.cerebras.loader_state import BRANCH, flat_state, iterable_state, map_state, read_workers
+
     said, kind = (dig(state.config, arguments[field]) for field in ("folder", "kind"))
     if not isinstance(said, str) or not said:
         return

@@ -6,21 +6,20 @@
 
 It is made from whatever documents the stages have left: records, plans, receipts, verdicts, benchmarks. No model
 is run. Whether the outputs are still there and unchanged, :mod:`convkit.report.standing` finds out.
+
+Every command writes numbers as pages do (:mod:`convkit.report.text`): what only a page needs is imported for it.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from convkit.files.document import write_whole
-from convkit.report.by_hand import page_places
-from convkit.report.campaign import TABLE, read_campaign
-from convkit.report.standing import Judge
-from convkit.report.summary import Summary, format_table, observed, read_summary, summarize
-from convkit.report.table import without_credentials
+if TYPE_CHECKING:
+    from convkit.report.standing import Judge
 
-__all__ = ["Summary", "build_report", "format_table", "observed", "read_campaign", "read_summary", "summarize"]
+__all__ = ["build_report"]
 
 
 def build_report(
@@ -44,7 +43,11 @@ def build_report(
     Raises:
         ConvkitError: the folder holds nothing to report on, or the table can't be read.
     """
+    from convkit.report.by_hand import page_places
+    from convkit.report.campaign import TABLE, read_campaign
     from convkit.report.page import render
+    from convkit.report.summary import summarize
+    from convkit.report.table import without_credentials
 
     if table is not None:
         _write(directory / TABLE, without_credentials(table))
@@ -56,5 +59,7 @@ def build_report(
 
 
 def _write(path: Path, content: str) -> Path:
+    from convkit.files.document import write_whole
+
     write_whole(path, content.encode("utf-8", "backslashreplace"))  # names that aren't Unicode
     return path

@@ -38,7 +38,7 @@ def rows_of(results: Path) -> list[Row]:
         ConvkitError: there are none.
     """
     from convkit.cli.report import altered
-    from convkit.report import read_campaign
+    from convkit.report.campaign import read_campaign
 
     found = []
     for one in read_campaign(results, altered):

@@ -13,7 +13,8 @@ from convkit.baseline.store import Store
 from convkit.cli.audit.keys import public_key_option
 from convkit.cli.report import altered
 from convkit.errors import UsageError, meant
-from convkit.report import observed, read_campaign
+from convkit.report.campaign import read_campaign
+from convkit.report.summary import observed
 
 #: where baselines lie if nothing else is said
 FOLDER = Path("baselines")

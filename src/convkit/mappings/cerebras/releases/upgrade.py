@@ -8,8 +8,6 @@ from typing import Any
 from convkit.config.classes import Release
 from convkit.mapping import Layout, Mapping, Upgrades, Verbatim, at_release, inverse
 from convkit.mappings.cerebras.classes import RELEASES
-from convkit.mappings.cerebras.releases import state, tensors
-from convkit.mappings.cerebras.releases.yaml import yaml_table
 
 #: releases whose layouts transformers' models are only reached from through 2.1
 OLD: tuple[Release, ...] = ((1, 6), (1, 7), (1, 8), (1, 9), (2, 0))
@@ -34,6 +32,9 @@ def upgrade(layout: Layout, source: Release, target: Release) -> Mapping:
 
     Its layouts are called by the release: ``cerebras/gpt2@1.8``.
     """
+    from convkit.mappings.cerebras.releases import state, tensors
+    from convkit.mappings.cerebras.releases.yaml import yaml_table
+
     if source > target:
         return inverse(upgrade(layout, target, source))
     family = _family(layout)
