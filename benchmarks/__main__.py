@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -35,21 +35,21 @@ def chosen(patterns: Sequence[str], every: bool) -> dict[str, list[Case]]:
     return {module: some for module, some in found.items() if some}
 
 
-def run(selected: dict[str, list[Case]], work: Path, pairs: int | None) -> Results:
-    """Measure them, each module in a folder of its own; prints a line a case."""
-    results: Results = {"machine": described(), "cases": {}, "left_out": {}}
+def runs(selected: dict[str, list[Case]], work: Path, pairs: int | None) -> Iterator[Results]:
+    """Measure them, each module in a folder of its own; prints a line a case, and yields its results."""
     for module, some in selected.items():
         folder = work / module
         folder.mkdir()
         for case in some:
+            results: Results = {"machine": described(), "cases": {}, "left_out": {}}
             if why := hindrance(case, work):
                 results["left_out"][case.name] = why
                 print(json.dumps({"case": case.name, "left out": why}), flush=True)
-                continue
-            entry = results["cases"][case.name] = measure(case, folder, pairs)
-            print(json.dumps({"case": case.name, **_in_short(entry)}), flush=True)
+            else:
+                entry = results["cases"][case.name] = measure(case, folder, pairs)
+                print(json.dumps({"case": case.name, **_in_short(entry)}), flush=True)
+            yield results
         shutil.rmtree(folder)
-    return results
 
 
 def _in_short(entry: Results) -> Results:
@@ -97,8 +97,9 @@ def main() -> int:
     if args.work:
         args.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convkit-bench-", dir=args.work) as folder:
-        results = run(selected, Path(folder), args.pairs)
-    return record(results, args.results, args.accept)
+        # each case is recorded as it ends: what fails later loses none
+        ends = [record(results, args.results, args.accept) for results in runs(selected, Path(folder), args.pairs)]
+    return max(ends)
 
 
 if __name__ == "__main__":

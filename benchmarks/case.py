@@ -80,6 +80,7 @@ class Case:
         pairs: rounds, unless the command line says otherwise.
         warm: whether a first round is run that isn't counted.
         packages: distributions whose versions are recorded; it is left out where one is missing.
+        versions: tells other versions that are recorded.
         missing: tells what else keeps it from being run here; "" if nothing does.
         at: the place on a curve, if it is a point of one (:data:`benchmarks.table.CURVES`).
         long: whether it is left out unless asked for, by its name or by ``--all``.
@@ -93,6 +94,7 @@ class Case:
     pairs: int = 5
     warm: bool = True
     packages: tuple[str, ...] = ()
+    versions: Callable[[], Mapping[str, str]] = dict
     missing: Callable[[], str] = lambda: ""
     at: float | None = None
     long: bool = False

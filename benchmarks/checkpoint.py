@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,43 @@ import numpy as np
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.formats import get_format
 
-HIDDEN, FILTER, VOCAB, HEADS, KV_HEADS = 4096, 14336, 32000, 32, 8
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a llama; those of 4 layers are 2.27 GB."""
+
+    layers: int = 4
+    hidden: int = 4096
+    intermediate: int = 14336
+    vocab: int = 32000
+    heads: int = 32
+    kv_heads: int = 8
 
 
-def leaves(layers: int) -> list[Leaf]:
+def leaves(size: Size) -> list[Leaf]:
     """The tensors of a llama of these sizes."""
-    kv = HIDDEN // HEADS * KV_HEADS
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, HIDDEN)}
-    for layer in range(layers):
+    hidden, wide, kv = size.hidden, size.intermediate, size.hidden // size.heads * size.kv_heads
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (size.vocab, hidden)}
+    for layer in range(size.layers):
         own = {
-            "self_attn.q_proj": (HIDDEN, HIDDEN),
-            "self_attn.k_proj": (kv, HIDDEN),
-            "self_attn.v_proj": (kv, HIDDEN),
-            "self_attn.o_proj": (HIDDEN, HIDDEN),
-            "mlp.gate_proj": (FILTER, HIDDEN),
-            "mlp.up_proj": (FILTER, HIDDEN),
-            "mlp.down_proj": (HIDDEN, FILTER),
-            "input_layernorm": (HIDDEN,),
-            "post_attention_layernorm": (HIDDEN,),
+            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.k_proj": (kv, hidden),
+            "self_attn.v_proj": (kv, hidden),
+            "self_attn.o_proj": (hidden, hidden),
+            "mlp.gate_proj": (wide, hidden),
+            "mlp.up_proj": (wide, hidden),
+            "mlp.down_proj": (hidden, wide),
+            "input_layernorm": (hidden,),
+            "post_attention_layernorm": (hidden,),
         }
         shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in own.items()}
-    shapes |= {"model.norm.weight": (HIDDEN,), "lm_head.weight": (VOCAB, HIDDEN)}
+    shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (size.vocab, hidden)}
     return [Leaf(key, TensorSpec(shape, "bfloat16")) for key, shape in shapes.items()]
 
 
-def make(folder: Path, layers: int = 4, shard_size: int = 700 << 20) -> int:
+def make(folder: Path, size: Size = Size(), shard_size: int = 700 << 20) -> int:
     """Write the checkpoint and its config unless it exists; returns the bytes of its tensors."""
-    wanted = leaves(layers)
+    wanted = leaves(size)
     total = sum(leaf.spec.nbytes for leaf in wanted if leaf.spec)
     if (folder / "config.json").exists():
         return total
@@ -56,17 +67,17 @@ def make(folder: Path, layers: int = 4, shard_size: int = 700 << 20) -> int:
     config = {
         "architectures": ["LlamaForCausalLM"],
         "hidden_act": "silu",
-        "hidden_size": HIDDEN,
-        "intermediate_size": FILTER,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
         "max_position_embeddings": 8192,
         "model_type": "llama",
-        "num_attention_heads": HEADS,
-        "num_hidden_layers": layers,
-        "num_key_value_heads": KV_HEADS,
+        "num_attention_heads": size.heads,
+        "num_hidden_layers": size.layers,
+        "num_key_value_heads": size.kv_heads,
         "rms_norm_eps": 1e-5,
         "rope_theta": 500000.0,
         "tie_word_embeddings": False,
-        "vocab_size": VOCAB,
+        "vocab_size": size.vocab,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     return total

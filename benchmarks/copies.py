@@ -17,7 +17,6 @@ from pathlib import Path
 from benchmarks import checkpoint
 from benchmarks.case import CONVKIT, Case, Figure, Side, command
 
-LAYERS = 4  # 2.27 GB
 COPY = """
 import os, sys
 os.makedirs(sys.argv[2], exist_ok=True)
@@ -30,10 +29,10 @@ for name in sorted(os.listdir(sys.argv[1])):
 """
 
 
-def sides(work: Path, case: str, layers: int = LAYERS) -> Iterator[Mapping[str, Side]]:
+def sides(work: Path, case: str) -> Iterator[Mapping[str, Side]]:
     """The references, the conversion, and its round trip."""
     source, out = work / "source", work / ("out.mdl" if case == "mdl" else "out")
-    checkpoint.make(source, layers)
+    checkpoint.make(source)
     over, new = work / "over", work / "new"
     copy = (sys.executable, "-c", COPY, source)
     command(*copy, over)()

@@ -51,7 +51,7 @@ def measure(case: Case, work: Path, pairs: int | None = None) -> dict[str, Any]:
         **({} if case.at is None else {"at": case.at}),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "commit": commit(),
-        "versions": {"convkit": __version__, **versions((*ALWAYS, *case.packages))},
+        "versions": {"convkit": __version__, **versions((*ALWAYS, *case.packages)), **case.versions()},
         "rounds": pairs or case.pairs,
         "load": [round(before, 2), round(os.getloadavg()[0], 2)],
         "cores_of_others": round(busy, 2),

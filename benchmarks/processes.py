@@ -6,6 +6,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,19 @@ def timed(command: Sequence[str], output: Path | None = None, environment: Mappi
     Raises:
         SystemExit: it ended with an error.
     """
-    with (output or Path(os.devnull)).open("wb") as printed:
+    with (output or Path(os.devnull)).open("wb") as printed, tempfile.TemporaryFile() as said:
         started = time.monotonic()
-        process = subprocess.Popen(command, stdout=printed, env=os.environ | dict(environment or {}))
+        environment = os.environ | dict(environment or {})
+        process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment)
+        run = _followed(process, started)
+        if process.returncode:
+            said.seek(0)
+            tail = said.read()[-2000:].decode(errors="replace")
+            raise SystemExit(f"{tail}\n{' '.join(command)} ended with {process.returncode}")
+    return run
+
+
+def _followed(process: subprocess.Popen[bytes], started: float) -> Run:
     peak = 0
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -43,8 +54,6 @@ def timed(command: Sequence[str], output: Path | None = None, environment: Mappi
         peak = max(peak, anonymous_tree(process.pid))
         time.sleep(0.01)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak)
 
 

@@ -7,9 +7,13 @@ from importlib import import_module
 from benchmarks.case import Case
 
 #: in the order in which they run; the cases of a module share a folder
-MODULES = ("copies", "arrays")
+MODULES = ("copies", "arrays", "peers", "curves")
 #: what the axis of a curve means
-CURVES: dict[str, str] = {}
+CURVES = {
+    "size": "GB",
+    "leaves": "leaves",
+    "threads": "threads",
+}
 
 
 def cases() -> dict[str, list[Case]]:
