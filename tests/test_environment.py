@@ -81,7 +81,8 @@ def needed(requirements: list[Requirement]) -> Iterator[str]:
 
 
 def test_every_requirement_has_its_pin():
-    for requirement in [*declared(), *map(Requirement, EXTRAS["slurm"])]:
+    later = [line for extra in ("slurm", "gs", "gs-emulator") for line in EXTRAS[extra]]
+    for requirement in [*declared(), *map(Requirement, later)]:
         assert CONSTRAINTS[canonicalize_name(requirement.name)] in requirement.specifier
 
 

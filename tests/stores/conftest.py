@@ -1,5 +1,5 @@
-"""A server of S3 for these tests: moto's stand-in, or with ``CONVKIT_S3=ceph`` Ceph's gateway, as ``make test-stores``
-has it where that is installed.
+"""Servers for these tests. S3: moto's stand-in, or with ``CONVKIT_S3=ceph`` Ceph's gateway, as ``make test-stores`` has
+it where that is installed. Google Cloud Storage: the emulator fake-gcs-server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import fsspec
+import google_storage as google
 import pytest
 import servers
 from faulty import Proxy, between
@@ -22,11 +23,15 @@ from convkit.cli import main
 from convkit.files.stores import failures
 
 
-def pytest_report_header() -> str:
-    real = os.environ.get("CONVKIT_S3") == "ceph"
-    if real and not servers.is_real():
-        return "S3: moto's server, a stand-in: Ceph's gateway isn't installed (Debian: radosgw ceph-mon ceph-osd)"
-    return "S3: Ceph's gateway" if real else "S3: moto's server, a stand-in"
+def pytest_report_header() -> list[str]:
+    said = "S3: moto's server, a stand-in"
+    if os.environ.get("CONVKIT_S3") == "ceph":
+        missing = f"{said}: Ceph's gateway isn't installed (Debian: radosgw ceph-mon ceph-osd)"
+        said = "S3: Ceph's gateway" if servers.is_real() else missing
+    emulator = (
+        "the emulator fake-gcs-server" if google.is_here() else "not tested: gcsfs or its emulator isn't installed"
+    )
+    return [said, f"Google Cloud Storage: {emulator}"]
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +42,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
             yield servers.started(stack, lambda: tmp_path_factory.mktemp("ceph"))
         else:
             yield stack.enter_context(servers.moto())
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    if not google.is_here():
+        pytest.skip("gcsfs or fake-gcs-server isn't installed")
+    with google.emulator() as url:
+        yield url
+
+
+@pytest.fixture
+def gs(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The emulator behind a proxy; gcsfs and tensorstore are led to the proxy."""
+    monkeypatch.setattr(failures, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    with between(emulator, google=True) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", proxy.url)
+        monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "a-token")
+        yield proxy
 
 
 @pytest.fixture
@@ -66,6 +91,12 @@ class Bucket:
 
     name: str
     store: Any
+    scheme: str = "s3"
+
+    @property
+    def tag(self) -> str:
+        """How the versions of its objects begin in receipts."""
+        return 'ETag "' if self.scheme == "s3" else "generation 1"
 
     def put(self, folder: Path, name: str = "model") -> str:
         """Upload a file or a folder; returns its URI."""
@@ -74,17 +105,29 @@ class Bucket:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 self.store.pipe_file(f"{self.name}/{name}/{file.relative_to(folder)}", file.read_bytes())
-        return f"s3://{self.name}/{name}"
+        return f"{self.scheme}://{self.name}/{name}"
 
 
 @pytest.fixture
-def bucket(server: servers.Server, s3: Proxy) -> Bucket:
-    store = fsspec.filesystem(
-        "s3", key=servers.KEY, secret=servers.SECRET, endpoint_url=server.url, skip_instance_cache=True
-    )
+def scheme() -> str:
+    """Of the store of a test; a module that tries several has a fixture of its own."""
+    return "s3"
+
+
+@pytest.fixture
+def proxy(scheme: str, request: pytest.FixtureRequest) -> Proxy:
+    """What stands before the store."""
+    found: Proxy = request.getfixturevalue(scheme)
+    return found
+
+
+@pytest.fixture
+def bucket(scheme: str, proxy: Proxy) -> Bucket:
+    said = {"key": servers.KEY, "secret": servers.SECRET} if scheme == "s3" else {"token": "anon"}
+    store = fsspec.filesystem(scheme, endpoint_url=proxy.upstream, skip_instance_cache=True, **said)
     name = f"bucket-{uuid4().hex}"
     store.mkdir(name)
-    return Bucket(name, store)
+    return Bucket(name, store, scheme)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import struct
@@ -12,14 +13,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
+#: what S3 and Google Cloud Storage answer: a status, a code and a message
+_S3 = {
+    "slow down": (503, "SlowDown", "Please reduce your request rate."),
+    "error": (500, "InternalError", "We encountered an internal error. Please try again."),
+    "expired": (403, "ExpiredToken", "The provided token has expired."),
+}
+_GOOGLE = {
+    "slow down": (429, "rateLimitExceeded", "The rate of requests exceeds the limit."),
+    "error": (503, "backendError", "Backend Error"),
+    "expired": (401, "authError", "Invalid Credentials"),
+    "forbidden": (403, "forbidden", "The account does not have storage.objects.get access."),
+}
+_XML = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that passes: its method, path and query, range of bytes, and the key that signed it."""
+    """A request that passes: its method, path and query, range of bytes, and the key or token that it shows."""
 
     method: str
     path: str
@@ -29,7 +42,13 @@ class Asked:
     @property
     def reads(self) -> bool:
         """Whether it reads bytes of an object."""
-        return self.method == "GET" and "?" not in self.path
+        about = "?" in self.path or self.path.startswith("/storage/v1/")
+        return self.method == "GET" and (not about or "alt=media" in self.path)
+
+    @property
+    def name(self) -> str:
+        """What it is about: its path without a query."""
+        return unquote(self.path.partition("?")[0])
 
 
 #: says what to do to a request; None to pass it on
@@ -41,6 +60,7 @@ class Proxy:
     """What passes through, and what is done to it."""
 
     upstream: str
+    google: bool = False
     url: str = ""
     fault: Fault = lambda asked: None
     #: called before a request is passed on
@@ -64,9 +84,9 @@ class Proxy:
 
 
 @contextmanager
-def between(upstream: str) -> Iterator[Proxy]:
-    """A proxy in front of a server."""
-    proxy = Proxy(upstream)
+def between(upstream: str, *, google: bool = False) -> Iterator[Proxy]:
+    """A proxy in front of a server of S3, or of Google Cloud Storage."""
+    proxy = Proxy(upstream, google)
 
     class Handler(_Handler):
         state = proxy
@@ -96,8 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        signer = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
-        asked = Asked(self.command, self.path, self.headers.get("Range", ""), signer[1] if signer else "")
+        signer = re.search(r"Credential=([^/]+)/|Bearer (.+)", self.headers.get("Authorization", ""))
+        span, shown = self.headers.get("Range", ""), (signer[1] or signer[2]) if signer else ""
+        asked = Asked(self.command, self.path, span, shown)
         with self.state.lock:
             self.state.asked.append(asked)
             fault = self.state.fault(asked)
@@ -105,12 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.state.done.append(fault)
             self.state.before(asked)
         match fault:
-            case "slow down":
-                self._refuse(503, "SlowDown", "Please reduce your request rate.")
-            case "error":
-                self._refuse(500, "InternalError", "We encountered an internal error. Please try again.")
-            case "expired":
-                self._refuse(403, "ExpiredToken", "The provided token has expired.")
+            case "slow down" | "error" | "expired" | "forbidden":
+                self._refuse(*(_GOOGLE if self.state.google else _S3)[fault])
             case "reset":
                 # no time to linger: the system sends RST
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -119,12 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._forward(body, cut=fault == "truncate")
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815 - the names that http.server calls
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _pass  # noqa: N815 - the names that http.server calls
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        body = _ERROR.format(code, message).encode()
+        said = {"error": {"code": status, "message": message, "errors": [{"reason": code, "message": message}]}}
+        body = (json.dumps(said) if self.state.google else _XML.format(code, message)).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Type", "application/json" if self.state.google else "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError, UsageError
 from convkit.extras import install
@@ -28,7 +29,7 @@ class Driver:
 
     Args:
         uri: of what is in the store.
-        once: whether S3's driver tries each request once, because who asks tries again: else both would, many times.
+        once: whether the driver tries each request once, because who asks tries again: else both would, many times.
 
     Raises:
         UsageError: fsspec doesn't know the scheme.
@@ -79,9 +80,8 @@ class Driver:
             ) from error
         except Exception as error:  # some drivers ask their server at once
             raise ConvkitError(self.words(error), path=self.uri, remedy="check the URI") from error
-        if self._once and hasattr(store, "config_kwargs"):
-            store.retries = 1
-            store.config_kwargs = {**store.config_kwargs, "retries": {"total_max_attempts": 1}}
+        if self._once:
+            _try_once(store)
         return store, root.rstrip("/")
 
     def shown(self, full: str) -> str:
@@ -95,14 +95,30 @@ class Driver:
             yield
         except FileNotFoundError as error:
             raise MissingError("no such file or folder", path=self.shown(full), remedy="check the URI") from error
-        except PermissionError as error:
-            raise DeniedError("access denied", path=self.shown(full), remedy="check its credentials") from error
         except ConvkitError:
             raise
         except Exception as error:
+            if _denies(error):
+                raise DeniedError("access denied", path=self.shown(full), remedy="check its credentials") from error
             raise TransientError(self.words(error)) from error
 
     def words(self, error: Exception) -> str:
         """What a driver says, in one line without our secrets."""
         first = str(error).strip().partition("\n")[0]
         return hide_secrets_of(self.given, f"{type(error).__name__}: {first}")
+
+
+def _try_once(store: Any) -> None:
+    """Switch off a driver's own further attempts: S3's has options for them, Google's a decorator."""
+    if hasattr(store, "config_kwargs"):
+        store.retries = 1
+        store.config_kwargs = {**store.config_kwargs, "retries": {"total_max_attempts": 1}}
+    elif undecorated := getattr(getattr(type(store), "_request", None), "__wrapped__", None):
+        store._request = partial(undecorated, store)
+
+
+def _denies(error: Exception) -> bool:
+    """Whether a driver says that we may not: as PermissionError, by the HTTP status, or in gcsfs's words of a 403."""
+    status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    forbidden = isinstance(error, OSError) and str(error).startswith("Forbidden: ")
+    return isinstance(error, PermissionError) or forbidden or status in (401, 403)

@@ -1,7 +1,8 @@
 """Object stores (``s3://``, ``gs://``, ``hf://``, and others that fsspec knows), listed once and read by ranges.
 
 A folder is listed whole, with everything below it, when it is first looked at: a thousand objects a request. Ranges are
-asked for on the condition that the object has the tag that it had (S3's ``If-Match``), where the driver can say it.
+asked for on the condition that the object has the tag that it had (S3's ``If-Match``, Google's ``generation``), where
+the driver can say it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _TAGS = ("generation", "ETag", "etag", "blob_id")
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "created")
 #: the schemes of stores that are written to
 _WRITTEN = ("s3", "s3a")
+_GOOGLE = ("gs", "gcs")
 #: the end of the name of the mark beside what a run is still writing
 UNFINISHED = ".convkit-unfinished"
 #: how tensorstore tries again
@@ -85,14 +87,13 @@ class Objects(Store):
     def request(self, path: str, start: int, stop: int, expected: Object) -> bytes:
         """See :meth:`Store.request`."""
         with self._driver.one_line(path):
-            reader = self._readers.get(path) or self._readers.setdefault(path, self._reader(path))
+            reader = self._readers.get(path) or self._readers.setdefault(path, self._reader(path, expected))
             return bytes(reader(start, stop))
 
     def kvstore(self, path: str) -> Mapping[str, Any]:
         """See :meth:`Store.kvstore`."""
-        if self._scheme in ("gs", "gcs"):
-            bucket, _, key = path.partition("/")
-            return {"driver": "gcs", "bucket": bucket, "path": f"{key}/", "gcs_request_retries": _AGAIN}
+        if self._scheme in _GOOGLE:
+            return _gcs(path, self.shown(path))
         if self._scheme not in _WRITTEN:
             return super().kvstore(path)
         return _s3(self._driver.opened()[0], path, self.shown(path))
@@ -113,9 +114,11 @@ class Objects(Store):
                 )
             path = path.rpartition("/")[0]
 
-    def _reader(self, path: str) -> Callable[[int, int], bytes]:
+    def _reader(self, path: str, expected: Object) -> Callable[[int, int], bytes]:
         """Reads ranges of an object: by an opened file's own requests, which say which version they expect."""
         store = self._driver.opened()[0]
+        if self._scheme in _GOOGLE:  # gcsfs's opened files don't say it
+            return partial(store.cat_file, path, generation=expected.tag.removeprefix("generation "))
         cache = getattr(store.open(path, "rb", cache_type="none"), "cache", None)
         return getattr(cache, "fetcher", None) or partial(store.cat_file, path)
 
@@ -183,6 +186,23 @@ def _second(time: Any) -> int:
         return int(time.timestamp()) if isinstance(time, datetime) else int(time)
     except (TypeError, ValueError):
         return 0
+
+
+def _gcs(path: str, shown: str) -> dict[str, Any]:
+    """tensorstore's spec of a folder in Google Cloud Storage; it finds credentials itself.
+
+    Raises:
+        UsageError: an emulator is named to fsspec's driver only: arrays would come from elsewhere.
+    """
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    if emulator and "TENSORSTORE_GCS_HTTP_URL" not in os.environ:
+        raise UsageError(
+            "its arrays are read by tensorstore, which doesn't go by STORAGE_EMULATOR_HOST",
+            path=shown,
+            remedy="set TENSORSTORE_GCS_HTTP_URL to the URL of that server, too",
+        )
+    bucket, _, key = path.partition("/")
+    return {"driver": "gcs", "bucket": bucket, "path": f"{key}/", "gcs_request_retries": _AGAIN}
 
 
 def _s3(store: Any, path: str, shown: str) -> dict[str, Any]:

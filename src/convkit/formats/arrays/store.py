@@ -47,7 +47,7 @@ TREES = 32 << 20
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 #: how tensorstore names a file that it can't read or write, and the debugging details that it adds
 _FILE_ERROR = re.compile(r'"([^"]+)": (.*)')
-_ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source)\w*='.*")
+_ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source|http_response)\w*='.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +345,8 @@ def store_error(error: Exception, place: str, key: str | None = None, verb: str 
     if match and "/" not in match[1]:  # a field of the metadata
         match = None
     remedy = "fetch the file again" if verb == "read" else "check free space and permissions"
+    if text.startswith(("PERMISSION_DENIED", "UNAUTHENTICATED")):
+        remedy = "check its credentials, which tensorstore looks for by itself"
     return ConvkitError(
         f"can't be {verb}: {match[2] if match else text}", path=match[1] if match else place, key=key, remedy=remedy
     )
