@@ -43,6 +43,7 @@ def _case(name: str, compressor: str, limit: float) -> Case:
         ),
         disk=4,
         packages=("tensorstore",),
+        peers={"rewrite": "convert"},
     )
 
 

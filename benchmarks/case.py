@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import Run, clear, timed
@@ -82,7 +82,9 @@ class Case:
         packages: distributions whose versions are recorded; it is left out where one is missing.
         versions: tells other versions that are recorded.
         missing: tells what else keeps it from being run here; "" if nothing does.
-        at: the place on a curve, if it is a point of one (:data:`benchmarks.table.CURVES`).
+        at: the place on a curve, if it is a point of one.
+        unit: what the curve's axis counts.
+        peers: sides that are other people's programs, and the side of ours that each is compared with.
         long: whether it is left out unless asked for, by its name or by ``--all``.
     """
 
@@ -97,6 +99,8 @@ class Case:
     versions: Callable[[], Mapping[str, str]] = dict
     missing: Callable[[], str] = lambda: ""
     at: float | None = None
+    unit: str = ""
+    peers: Mapping[str, str] = field(default_factory=dict)
     long: bool = False
 
     @property

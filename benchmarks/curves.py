@@ -89,6 +89,7 @@ CASES = (
             (*_figures("convert", "roundtrip"), Figure("convert", "copy"), Figure(("convert", "roundtrip"), "copy")),
             disk=2.1 * gb + 0.1,
             at=gb,
+            unit="GB",
             long=gb > 10,
         )
         for gb in SIZES
@@ -101,6 +102,7 @@ CASES = (
             _figures("convert"),
             disk=5,
             at=threads,
+            unit="threads",
         )
         for threads in (1, 2, 3, 4)
     ),
@@ -114,6 +116,7 @@ CASES = (
             pairs=5 if leaves <= MOST_CHECKED else 3,
             warm=leaves <= MOST_CHECKED,
             at=leaves,
+            unit="leaves",
         )
         for leaves in LEAVES
     ),

@@ -48,7 +48,8 @@ def measure(case: Case, work: Path, pairs: int | None = None) -> dict[str, Any]:
         busy = others.cores()
     return {
         "about": case.about,
-        **({} if case.at is None else {"at": case.at}),
+        **({} if case.at is None else {"at": case.at, "unit": case.unit}),
+        **({"peers": dict(case.peers)} if case.peers else {}),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "commit": commit(),
         "versions": {"convkit": __version__, **versions((*ALWAYS, *case.packages)), **case.versions()},

@@ -1,7 +1,8 @@
 """ModelZoo's converter as its users run it: ``modelzoo.py SOURCE WORDS...``.
 
-SOURCE is the folder ``src`` of a checkout of ModelZoo, and Python that of the environment of ``make test-interop``. The native module of cerebras.pytorch, which conversions
-don't call, is replaced (tests/interop/stand_in.py), for it is built for another torch. Nothing of convkit is imported.
+SOURCE is the folder ``src`` of a checkout of ModelZoo; Python is that of the environment of ``make test-interop``. The
+native module of cerebras.pytorch, which conversions don't call, is replaced (tests/interop/stand_in.py), for it is
+built for another torch. Nothing of convkit is imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Orbax migration compared with Orbax itself: ``python -m benchmarks.orbax [--gib 2] [--runs 1] [--work DIR]``.
+"""Orbax migration beside Orbax itself.
 
 The state is normal float32 in leaves of 32 MiB, saved by the v0 API. The reference is what a user would do without
 convkit: load it and save it again by the v1 API, timed without imports. convkit's commands are timed as whole
@@ -8,16 +8,14 @@ reading, tensorstore alone reads every leaf, with the same number in flight.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-from benchmarks.processes import clear, timed
+from benchmarks.case import CONVKIT, Case, Figure, Side, command
+from benchmarks.processes import Run, clear
 
 SAVE = """
 import sys, numpy as np, orbax.checkpoint as ocp
@@ -40,15 +38,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from convkit.formats import get_format
 orbax = get_format("orbax-v0")
-started = time.monotonic()
+started, cpu = time.monotonic(), time.process_time()
 with orbax.open(Path(sys.argv[1])) as opened, ThreadPoolExecutor(2) as pool:
     list(pool.map(lambda key: opened.read(key).size, [key for key, leaf in opened.leaves.items() if leaf.spec]))
-print(time.monotonic() - started)
+print(time.monotonic() - started, time.process_time() - cpu)
 """
 PLAIN = """
 import sys, time, tensorstore as ts
 from concurrent.futures import ThreadPoolExecutor
-started = time.monotonic()
+started, cpu = time.monotonic(), time.process_time()
 base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{sys.argv[1]}/state/"}}
 keys = ts.KvStore.open(base).result().list().result()
 names = [key.decode().rpartition("/")[0] for key in keys if key.endswith(b"/.zarray")]
@@ -58,64 +56,55 @@ def read(name):
     return ts.open(spec, open=True, read=True, context=context).result().read().result().size
 with ThreadPoolExecutor(2) as pool:
     list(pool.map(read, names))
-print(time.monotonic() - started)
+print(time.monotonic() - started, time.process_time() - cpu)
 """
 
 
-def printed(script: str, *arguments: str) -> list[float]:
-    """The seconds that a script prints."""
-    ended = subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True)
-    return [float(word) for word in ended.stdout.split()]
+def inside(script: str, *arguments: Path, clears: Path | None = None) -> Side:
+    """A side that prints its own seconds and CPU seconds, without imports; its memory isn't measured."""
+
+    def run() -> Run:
+        if clears:
+            clear(clears)
+        words = [sys.executable, "-c", script, *map(str, arguments)]
+        ended = subprocess.run(words, check=True, capture_output=True, text=True)
+        wall, cpu = map(float, ended.stdout.split())
+        return Run(wall, cpu, 0)
+
+    return run
 
 
-def measure(work: Path, gib: float, runs: int) -> dict[str, object]:
-    """Medians, and their ratios to the reference."""
+def sides(work: Path, gib: float) -> Iterator[Mapping[str, Side]]:
+    """Orbax and convkit's two modes; tensorstore and our reading."""
     source, target = work / "source", work / "target"
-    subprocess.run([sys.executable, "-c", SAVE, str(source), str(gib)], check=True, capture_output=True)
-    seconds: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    anonymous: dict[str, int] = {}
-    for _ in range(runs):
-        wall, busy = printed(AGAIN, str(source), str(target))
-        seconds.setdefault("orbax_load_save", []).append(wall)
-        cpu.setdefault("orbax_load_save", []).append(busy)
-        clear(target)
-        for mode in ("metadata", "rewrite"):
-            command = ["-m", "convkit", "orbax", "migrate", str(source), str(target), "--to", "v1", "--no-restore"]
-            run = timed([sys.executable, *command, "--mode", mode])
-            clear(target)
-            seconds.setdefault(mode, []).append(run.wall)
-            cpu.setdefault(mode, []).append(run.cpu)
-            anonymous[mode] = max(run.anonymous, anonymous.get(mode, 0))
-        seconds.setdefault("tensorstore_read", []).append(printed(PLAIN, str(source))[0])
-        seconds.setdefault("read", []).append(printed(OURS, str(source))[0])
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    busy = {name: statistics.median(values) for name, values in cpu.items()}
-    return {
-        "gib": gib,
-        "seconds": {name: [round(value, 2) for value in values] for name, values in seconds.items()},
-        "cpu_seconds": {name: [round(value, 2) for value in values] for name, values in cpu.items()},
-        "peak_anonymous_mib": {name: value >> 20 for name, value in anonymous.items()},
-        "ratios": {
-            "metadata": medians["metadata"] / medians["orbax_load_save"],
-            "rewrite": medians["rewrite"] / medians["orbax_load_save"],
-            "rewrite_cpu": busy["rewrite"] / busy["orbax_load_save"],
-            "read": medians["read"] / medians["tensorstore_read"],
-        },
-        "load": round(os.getloadavg()[0], 1),
-        "bars": {"metadata": 0.05, "rewrite": 0.6, "read": 1.1, "rewrite_mib": 512},
+    command(sys.executable, "-c", SAVE, source, str(gib))()
+    migrate = (*CONVKIT, "orbax", "migrate", source, target, "--to", "v1", "--no-restore", "--mode")
+    yield {
+        "orbax": inside(AGAIN, source, target, clears=target),
+        "metadata": command(*migrate, "metadata", clears=target),
+        "rewrite": command(*migrate, "rewrite", clears=target),
+        "tensorstore": inside(PLAIN, source),
+        "read": inside(OURS, source),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gib", type=float, default=2.0)
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--work", type=Path, help="default: a temporary folder")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=args.work) as work:
-        print(json.dumps(measure(Path(work), args.gib, args.runs), indent=1))
-
-
-if __name__ == "__main__":
-    main()
+CASES = (
+    Case(
+        "orbax",
+        "2 GiB of float32 in Orbax v0, migrated to v1; and every leaf read",
+        partial(sides, gib=2),
+        (
+            Figure("metadata"),
+            Figure("rewrite"),
+            Figure("metadata", "orbax", limit=0.03),
+            Figure("rewrite", "orbax", limit=0.45),
+            Figure("rewrite", "orbax", what="cpu"),
+            Figure("read", "tensorstore", limit=1.1),
+            Figure("metadata", what="anonymous"),
+            Figure("rewrite", what="anonymous", limit=512),
+        ),
+        disk=7,
+        packages=("orbax-checkpoint", "jax", "tensorstore"),
+        peers={"orbax": "rewrite", "tensorstore": "read"},
+    ),
+)

@@ -142,6 +142,7 @@ def _modelzoo_case(name: str, about: str, sides: Callable[..., Iterator[Mapping[
             Figure("modelzoo", what="anonymous"),
         ),
         disk=4 * size + 1,
+        peers={"modelzoo": "convkit"},
         missing=_missing,
         versions=_versions,
         long=size > 1,
@@ -170,6 +171,7 @@ CASES = (
         ),
         disk=4,
         packages=("transformers", "safetensors", "torch"),
+        peers=dict.fromkeys(("cp", "transformers", "safetensors"), "convkit"),
     ),
     Case(
         "peers-torch",
@@ -185,6 +187,7 @@ CASES = (
         ),
         disk=5,
         packages=("torch",),
+        peers={"torch": "convkit"},
     ),
     *(
         _modelzoo_case(name, about, sides, size)

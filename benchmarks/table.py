@@ -1,4 +1,4 @@
-"""All cases, by the modules that have them, and the curves that some are points of."""
+"""All cases, by the modules that have them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from importlib import import_module
 from benchmarks.case import Case
 
 #: in the order in which they run; the cases of a module share a folder
-MODULES = ("copies", "arrays", "peers", "curves")
-#: what the axis of a curve means
-CURVES = {
-    "size": "GB",
-    "leaves": "leaves",
-    "threads": "threads",
-}
+MODULES = ("copies", "arrays", "orbax", "peers", "curves")
 
 
 def cases() -> dict[str, list[Case]]:

@@ -35,6 +35,7 @@ PAGES = (
     "docs/reference/documents.html",
     "docs/reference/cerebras.html",
     "docs/reference/report.html",
+    "docs/reference/benchmarks.html",
     "docs/reference/api/checkpoints.html",
     "config/README.html",
 )

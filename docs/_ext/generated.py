@@ -11,6 +11,7 @@ from collections.abc import Callable
 import commands
 import documents
 import example_report
+import measured
 import registries
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -26,6 +27,11 @@ MAKERS: dict[str, Callable[..., str]] = {
     "faults-of-equivalence": registries.faults_of_equivalence,
     "document": documents.described,
     "example-commands": example_report.commands,
+    "benchmarks-machine": measured.machine,
+    "benchmarks-goals": measured.goals,
+    "benchmarks-peers": measured.peers,
+    "benchmarks-curves": measured.curves,
+    "benchmarks-figures": measured.every_figure,
 }
 LINE = re.compile(r"^<!-- generated: ([\w-]+)((?: [\w.-]+)*) -->$", re.MULTILINE)
 
