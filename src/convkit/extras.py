@@ -27,6 +27,7 @@ EXTRA_OF = {
     "huggingface_hub": "hf",
     "s3fs": "s3",
     "gcsfs": "gs",
+    "cv2": "fast",
     "hypothesis": "testing",
 }
 

@@ -47,6 +47,21 @@ class Memory(Checkpoint):
         return self.arrays[key].view(carrier(self.arrays[key].dtype.name))
 
 
+class Told:
+    """Keeps the elements of a leaf that is read whole."""
+
+    def __init__(self) -> None:
+        self.data: list[np.ndarray] = []
+        self.finished = False
+
+    def update(self, data: np.ndarray) -> None:
+        assert not self.finished
+        self.data.append(data.copy().reshape(-1))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
 def mapping_of(*rules: AnyRule, names: Iterable[str] = (), **parts: Any) -> LayoutMapping:
     """A mapping whose declared names are fields of both configs, under their own names."""
     table = ConfigTable(tuple(Field(name, name, name) for name in names))

@@ -11,7 +11,7 @@ from convkit.execute.gather import Gather
 from convkit.execute.job import copies
 from convkit.execute.jobs import target_jobs
 from convkit.mapping import Mapping, Rule
-from engine.memory import Arrays, Memory, carried, mapping_of, plan_of
+from engine.memory import Arrays, Memory, Told, carried, mapping_of, plan_of
 
 
 class Chunked(Memory):
@@ -94,10 +94,11 @@ def test_who_asks_is_told_of_leaves_that_were_decoded_whole() -> None:
     for grain, expected in ((12, {"x.0", "x.1"}), (4, set())):
         source = Chunked(dict(arrays), grain)
         (job,) = target_jobs(plan_of(mapping, source), source, None)
-        told = {}
-        gather = Gather(job, lambda key, data, told=told: told.update({key: data.copy()}))
+        told: dict[str, Told] = {}
+        gather = Gather(job, lambda key, told=told: told.setdefault(key, Told()))
         for start in range(0, 24, 8):
             gather(start, start + 8)
         assert told.keys() == expected
-        for key, data in told.items():
-            np.testing.assert_array_equal(data.view("float32"), arrays[key].reshape(-1))
+        for key, seen in told.items():
+            assert seen.finished
+            np.testing.assert_array_equal(np.concatenate(seen.data).view("float32"), arrays[key].reshape(-1))

@@ -18,7 +18,7 @@ from convkit.execute.parts import Window
 from convkit.execute.slabs import copy_box
 from convkit.mapping import Rule
 from convkit.plan.pieces import Piece
-from engine.memory import Memory, carried, mapping_of, plan_of
+from engine.memory import Memory, Told, carried, mapping_of, plan_of
 from engine.test_slabs import elements, pieces
 
 
@@ -109,10 +109,11 @@ def test_nothing_beyond_the_end_of_a_run_is_read(small: None) -> None:
 
 
 def test_a_leaf_that_is_read_whole_is_shown() -> None:
-    seen: dict[str, np.ndarray] = {}
+    seen: dict[str, Told] = {}
     array = np.arange(6, dtype="uint16").reshape(2, 3)
     source = Open({"x": array})
     job: Job
     (job,) = target_jobs(plan_of(mapping_of(Rule("x", "y", "x y -> y x")), source), source, None)
-    Gather(job, lambda key, data: seen.update({key: data.copy()}))(0, 3)
-    np.testing.assert_array_equal(seen["x"], array.reshape(-1))
+    Gather(job, lambda key: seen.setdefault(key, Told()))(0, 3)
+    assert seen["x"].finished
+    np.testing.assert_array_equal(np.concatenate(seen["x"].data), array.reshape(-1))

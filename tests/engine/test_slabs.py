@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convkit.execute import slabs
+from convkit.execute import tiles
 from convkit.execute.slabs import Box, clip, copy_box
 from convkit.plan.pieces import Piece
 
@@ -71,7 +71,7 @@ def test_a_box_is_copied_as_indexing_copies(sample: tuple, dtype: str, tile: int
         expected[there] = source[here]
     found = np.zeros(target_size, dtype)
     cut = data.draw(st.integers(0, target_size))
-    with patch.object(slabs, "TILE", tile):
+    with patch.object(tiles, "TILE", tile):
         for start, stop in ((0, cut), (cut, target_size)):
             for box in clip(piece, start, stop):
                 low, high = box.source_span

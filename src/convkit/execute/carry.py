@@ -10,8 +10,9 @@ all threads, because it must be decoded.
 
 Peak anonymous memory: each thread holds a slab (:data:`~convkit.execute.slabs.SLAB` bytes, up to
 :data:`~convkit.execute.runs.MAX_SLAB` if a transposition needs :data:`~convkit.execute.slabs.TILE` rows, or one
-chunk row of the output's format), a window of what is transposed (:data:`~convkit.plan.peak.WINDOW`), and at most the
-source leaves of one step where they are decoded. A plan predicts it (:mod:`convkit.plan.peak`).
+chunk row of the output's format), a window of what is transposed (:data:`~convkit.plan.peak.WINDOW`) unless it lies in
+a scratch file (:mod:`convkit.execute.turned`), and at most the source leaves of one step where they are decoded. A plan
+predicts it (:mod:`convkit.plan.peak`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 from convkit.checkpoint import Checkpoint, Tensors, Writer
-from convkit.checkpoint.digests import combine, digest_array, digest_leaf
+from convkit.checkpoint.digests import combine, digest_leaf
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
@@ -30,11 +33,9 @@ from convkit.execute.job import Held, Job
 from convkit.execute.making import anonymous_bytes, make_range, ranges_of
 from convkit.execute.origins import Origins
 from convkit.execute.runs import Range
+from convkit.files.scratch import Scratch
 from convkit.files.staging import StaleError
 from convkit.mapping.ops import Overflow
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Journal(Protocol):
@@ -64,6 +65,7 @@ class Carrier:
         algorithm: str,
         progress: Progress | None = None,
         allow_overflow: bool = False,
+        scratch: Path | None = None,
     ) -> None:
         self.journal = journal
         self.source = source
@@ -77,6 +79,7 @@ class Carrier:
         #: keys of leaves that a killed run had made, by role
         self.taken_over: dict[str, list[str]] = {}
         self.peak = 0
+        self._scratch = Scratch(scratch) if scratch else None
         self._lock = threading.Lock()
         self._advance = Meter(0, None)
 
@@ -103,6 +106,8 @@ class Carrier:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+        if self._scratch:
+            self._scratch.close()
 
     def digest_source(self) -> None:
         """Digest the source leaves that no leaf is made of."""
@@ -162,7 +167,8 @@ class Carrier:
     def _work(self, part: Range, writer: Writer) -> None:
         job = part.job
         rearranged = job.reader is self.source and job.digest_of is None
-        made = make_range(part, writer, self.algorithm, self._advance, self._digest_whole if rearranged else None)
+        whole = partial(self.origins.passing, self.source) if rearranged else None
+        made = make_range(part, writer, self.algorithm, self._advance, whole=whole, scratch=self._scratch)
         with self._lock:
             job.blocks[part.start] = made.blocks
             job.open_runs -= 1
@@ -200,11 +206,6 @@ class Carrier:
             raise ConvkitError(lost.said(dtype), path=self.source.path, key=key, remedy=remedy)
         with self._lock:
             self.overflowed[key] = lost.said(dtype)
-
-    def _digest_whole(self, key: str, data: np.ndarray) -> None:
-        """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
-        if key not in self.digests["source"]:
-            self.origins.note(self.source, key, digest_array(self.algorithm, data))
 
 
 def _journal_key(job: Job) -> str:

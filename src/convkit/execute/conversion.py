@@ -106,6 +106,7 @@ def carrier_of(
         algorithm=digest,
         progress=progress,
         allow_overflow=any(stage.allow_overflow for stage in plan.stages),
+        scratch=output.staging.folder,
     )
 
 

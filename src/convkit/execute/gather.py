@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import carrier
 from convkit.execute.job import Job
-from convkit.execute.parts import CLOSE, Part, Window
+from convkit.execute.origins import Passing
+from convkit.execute.parts import Window
 from convkit.execute.slabs import clip, copy_box
+from convkit.execute.turned import CLOSE, Part
+from convkit.files.scratch import Scratch
 from convkit.mapping.ops import Cast, Overflow, bits_of
 from convkit.plan.pieces import Piece
 
@@ -21,24 +24,25 @@ class Gather:
     """Gives a slab of one leaf: as it was read, or through a buffer. For one thread.
 
     Args:
-        decoded_whole: called with every source leaf that was decoded whole, and its elements.
+        whole: what is fed with a source leaf that is read or decoded whole, by its key.
         until: the element before which the last slab ends; None for the end of the leaf.
+        scratch: files for what is transposed.
     """
 
     def __init__(
         self,
         job: Job,
-        decoded_whole: Callable[[str, np.ndarray], None] | None = None,
+        whole: Callable[[str], Passing] | None = None,
         *,
         until: int | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         self.job = job
-        self.decoded_whole = decoded_whole
+        self.whole = whole
         step = job.step
         self.ops = step.ops if step else ()
         self.pad = step.pad if step else None
         self.dtype = step.sources[0].spec.dtype if step else job.spec.dtype
-        self.crosswise = any(piece.crosswise for piece in job.pieces)
         self.decoded: dict[str, tuple[int, np.ndarray]] = {}
         #: of the values that were cast so far
         self.overflow = Overflow()
@@ -49,9 +53,16 @@ class Gather:
         for piece in job.pieces:
             if job.reader.lies_open(piece.source):
                 end = job.spec.size if until is None else until
-                self.windows.append(Window(job.reader, piece, end, decoded_whole))
+                self.windows.append(Window(job.reader, piece, end, whole, scratch))
             else:
                 self.units.append((piece, _dense(piece)))
+        #: whether slabs that hold few rows of the leaf cost more
+        self.tall = any(piece.crosswise for piece, _ in self.units) or any(window.tall for window in self.windows)
+
+    def close(self) -> None:
+        """Let others use the scratch files."""
+        for window in self.windows:
+            window.close()
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` of the leaf: 1-D, carrier dtype; a view if they need no work."""
@@ -127,8 +138,10 @@ class Gather:
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         data = self.job.reader.read(key, start, stop)
-        if self.decoded_whole and self.job.reader.spec(key).size == data.size:
-            self.decoded_whole(key, data)
+        if self.whole and self.job.reader.spec(key).size == data.size:
+            whole = self.whole(key)
+            whole.update(data)
+            whole.finish()
         return data
 
 

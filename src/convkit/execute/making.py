@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING
 from convkit.checkpoint import Writer
 from convkit.checkpoint.digests import BlockDigests
 from convkit.execute.gather import Gather
+from convkit.execute.origins import Passing
 from convkit.execute.runs import Range, cut, slabs
+from convkit.files.scratch import Scratch
 from convkit.mapping.ops import Overflow
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from convkit.execute.job import Job
 
 
@@ -41,7 +42,9 @@ def make_range(
     writer: Writer,
     algorithm: str,
     advance: Callable[[int], object],
-    decoded_whole: Callable[[str, np.ndarray], None] | None = None,
+    *,
+    whole: Callable[[str], Passing] | None = None,
+    scratch: Scratch | None = None,
 ) -> Made:
     """Make a range; its leaf's files are copied instead, where there are any and the writer takes them.
 
@@ -50,25 +53,26 @@ def make_range(
         writer: of the output.
         algorithm: of the digests.
         advance: called with the bytes of each slab.
-        decoded_whole: called with every source leaf that was decoded whole, and its elements.
+        whole: what is fed with a source leaf that is read or decoded whole, by its key.
+        scratch: files for what is transposed.
 
     Raises:
         ConvkitError: the source can't be read, or the output can't be written.
     """
     job = part.job
     digests = BlockDigests(algorithm)
-    gather = Gather(job, decoded_whole, until=part.stop)
     files = job.files()
     copied = files is not None and writer.copy_leaf(job.key, files)
     grain = 1 if copied else writer.granularity(job.key)
-    for start, stop in slabs(part, grain, gather.crosswise):
-        data = gather(start, stop)
-        if data.size:
-            digests.update(data)
-            if not copied:
-                writer.write(job.key, start, data)
-        advance((stop - start) * job.spec.itemsize)
-    return Made(digests.blocks(), gather.overflow, copied)
+    with closing(Gather(job, whole, until=part.stop, scratch=scratch)) as gather:
+        for start, stop in slabs(part, grain, gather.tall):
+            data = gather(start, stop)
+            if data.size:
+                digests.update(data)
+                if not copied:
+                    writer.write(job.key, start, data)
+            advance((stop - start) * job.spec.itemsize)
+        return Made(digests.blocks(), gather.overflow, copied)
 
 
 def anonymous_bytes() -> int:

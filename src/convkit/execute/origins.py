@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Tensors
-from convkit.checkpoint.digests import digest_leaf
+from convkit.checkpoint.digests import BlockDigests, combine, digest_leaf
 from convkit.execute.job import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Passing:
+    """Digests a stored leaf while somebody reads it whole for another purpose, so that it isn't read again."""
+
+    def __init__(self, origins: Origins, tensors: Tensors, key: str) -> None:
+        self._origins = origins
+        self._tensors = tensors
+        self._key = key
+        self._digests = None if origins.has(tensors, key) else BlockDigests(origins.algorithm)
+
+    def update(self, data: np.ndarray) -> None:
+        """Take the next elements, in order."""
+        if self._digests:
+            self._digests.update(data)
+
+    def finish(self) -> None:
+        """Note the digest: all elements have passed."""
+        if self._digests:
+            digest = combine(self._origins.algorithm, self._digests.blocks())
+            self._origins.note(self._tensors, self._key, digest)
 
 
 class Origins:
@@ -56,6 +81,15 @@ class Origins:
             if tensors is self.source:
                 self.digests[key] = future.result()
         return future.result()
+
+    def has(self, tensors: Tensors, key: str) -> bool:
+        """Whether the digest of a stored leaf is known, or somebody computes it."""
+        with self._lock:
+            return (id(tensors), key) in self._taken
+
+    def passing(self, tensors: Tensors, key: str) -> Passing:
+        """What digests a stored leaf that is about to be read whole, in order."""
+        return Passing(self, tensors, key)
 
     def note(self, tensors: Tensors, key: str, digest: str) -> None:
         """Note the digest of a stored leaf whose bytes were all seen."""

@@ -1,39 +1,34 @@
 """Read parts of sources that lie open in a file: of a transposed one no more than a window, of bounded size, needs.
 
 A slab of a transposed leaf needs a few elements of each of very many rows. So the elements for many slabs are read
-together, a stretch of each row, and held until those slabs are made. That costs no more memory the larger the leaf is.
+together, a stretch of each row, and held until those slabs are made: in a scratch file if they are matrices
+(:mod:`convkit.execute.turned`), else in memory. That costs no more memory the larger the leaf is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Tensors
 from convkit.checkpoint.tensors import carrier
-from convkit.execute.slabs import Box, clip
+from convkit.execute.origins import Passing
+from convkit.execute.slabs import Box, clip, target_span
+from convkit.execute.turned import CLOSE, Matrix, Part, Turned, matrices
+from convkit.files.scratch import Scratch, ScratchFile
 from convkit.plan.peak import WINDOW
 from convkit.plan.pieces import Piece
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: the share of what is read that may be of no use, so that it is read at once
-CLOSE = 1.25
 #: bytes between rows from which on each is read on its own: the system reads whole pages
 _PAGE = 4 << 10
 #: bytes that are read at once for rows that lie closer
 _SPAN = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Elements of a source, and where each goes: the source offset and strides of ``box`` are those in ``data``."""
-
-    data: np.ndarray
-    box: Box
 
 
 class Window:
@@ -41,7 +36,8 @@ class Window:
 
     Args:
         until: the target element before which the thread that reads stops.
-        read_whole: called with a source leaf that was read whole, and its elements.
+        whole: what is fed with a source leaf that is read whole, by its key.
+        scratch: files for matrices; without them, and where the disk has no room, those are held in memory.
     """
 
     def __init__(
@@ -49,18 +45,36 @@ class Window:
         tensors: Tensors,
         piece: Piece,
         until: int,
-        read_whole: Callable[[str, np.ndarray], None] | None = None,
+        whole: Callable[[str], Passing] | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
-        self._read_whole = read_whole
+        self._whole = whole
+        self._scratch = scratch
+        self._file: ScratchFile | None = None
         self._tensors = tensors
+        self._itemsize = tensors.spec(piece.source).itemsize
         self._piece = piece
         self._until = until
-        most = WINDOW // tensors.spec(piece.source).itemsize if piece.crosswise else 0
+        most = WINDOW // self._itemsize if piece.crosswise else 0
         # whole rows of the target, unless they are long: a cut row would be read element by element
         rows = [stride for stride in piece.target_strides if stride <= most // 16]
         self._most, self._unit = most, max(rows, default=1)
         self._span = (0, 0)
         self._parts: list[Part] = []
+        self._turned: list[Turned] = []
+
+    @property
+    def tall(self) -> bool:
+        """Whether slabs are transposed out of memory, so that low ones would cut tiles."""
+        (box,) = clip(self._piece, *target_span(self._piece))
+        return self._piece.crosswise and not (self._scratch and self._matrices(box))
+
+    def close(self) -> None:
+        """Let others use the scratch file."""
+        if self._scratch and self._file:
+            self._parts, self._turned = [], []
+            self._scratch.give_back(self._file)
+            self._file = None
 
     def parts(self, start: int, stop: int) -> Iterator[Part]:
         """What elements ``[start, stop)`` of the target need; ranges that follow on each other are read once.
@@ -69,20 +83,42 @@ class Window:
             ConvkitError: the source can't be read.
         """
         if not (self._span[0] <= start and stop <= self._span[1]):
-            self._parts = []  # before more is read
-            self._parts = list(self._read(start, max(stop, min(start + self._most, self._until))))
+            self._read(start, max(stop, min(start + self._most, self._until)))
+        for turned in self._turned:
+            yield from turned.within(start, stop)
         for part in self._parts:
             yield from (replace(part, box=box) for box in clip(part.box, start, stop))
 
-    def _read(self, start: int, stop: int) -> Iterator[Part]:
+    def _read(self, start: int, stop: int) -> None:
+        self._parts, self._turned = [], []  # before more is read
         first, unit = self._piece.target_offset, self._unit
         start, stop = first + (start - first) // unit * unit, first - -(stop - first) // unit * unit
         self._span = start, stop
-        for box in clip(self._piece, start, stop):
-            data, strides = read_box(self._tensors, self._piece.source, box)
-            if self._read_whole and data.size == self._tensors.spec(self._piece.source).size:
-                self._read_whole(self._piece.source, data)
-            yield Part(data, Box(box.shape, 0, strides, box.target_offset, box.target_strides))
+        key, boxes = self._piece.source, list(clip(self._piece, start, stop))
+        found = self._matrices(boxes[0]) if len(boxes) == 1 else []
+        if found and (file := self._reserved(found)):
+            self._turned = [Turned(self._tensors, key, found, file, self._whole(key) if self._whole else None)]
+            return
+        for box in boxes:
+            data, strides = read_box(self._tensors, key, box)
+            if self._whole and data.size == self._tensors.spec(key).size:
+                whole = self._whole(key)
+                whole.update(data)
+                whole.finish()
+            self._parts.append(Part(data, Box(box.shape, 0, strides, box.target_offset, box.target_strides)))
+
+    def _matrices(self, box: Box) -> list[Matrix]:
+        return matrices(box, self._itemsize)
+
+    def _reserved(self, found: Sequence[Matrix]) -> ScratchFile | None:
+        """The scratch file, with room for these; None if there is none."""
+        if self._scratch is None:
+            return None
+        with suppress(OSError):
+            self._file = self._file or self._scratch.take()
+            self._file.reserve(sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize)
+            return self._file
+        return None
 
 
 def read_box(tensors: Tensors, key: str, box: Box) -> tuple[np.ndarray, tuple[int, ...]]:

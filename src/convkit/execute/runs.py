@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from convkit.checkpoint import Tensors
 from convkit.checkpoint.digests import BLOCK
 from convkit.execute.job import Job
-from convkit.execute.slabs import SLAB, TILE
+from convkit.execute.slabs import SLAB
+from convkit.execute.tiles import TILE
 from convkit.plan.peak import WINDOW
 
 #: bytes of a slab that holds TILE rows of a transposed tensor, at most
@@ -54,12 +55,12 @@ def cut_to_digest(tensors: Tensors, key: str) -> Iterator[tuple[int, int]]:
         yield 0, 0
 
 
-def slabs(run: Range, granularity: int, crosswise: bool) -> Iterator[tuple[int, int]]:
-    """Cut a range into slabs: taller if its leaf is transposed (``crosswise``), so that tiles are whole."""
+def slabs(run: Range, granularity: int, tall: bool) -> Iterator[tuple[int, int]]:
+    """Cut a range into slabs: ``tall`` ones where a leaf is transposed slab by slab, so that tiles are whole."""
     spec = run.job.spec
     width = spec.itemsize
     wanted = SLAB
-    if crosswise and len(spec.shape) > 1:
+    if tall and len(spec.shape) > 1:
         row = math.prod(spec.shape[1:]) * width
         wanted = min(MAX_SLAB, max(SLAB, TILE * row))
     unit = max(1, granularity)

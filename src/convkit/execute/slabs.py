@@ -3,8 +3,7 @@
 A *slab* is a run of consecutive elements of one target leaf, a few MiB at most: the unit of work.
 A piece that lies across its border is cut into boxes (:func:`clip`); each box is a strided copy
 (:func:`copy_box`). Where source and target run along different axes, the copy goes tile by tile
-through a small padded buffer, so that power-of-two row lengths don't evict each other from the
-first-level cache (measured: eight times the speed of one strided assignment; benchmarks/README.md).
+(:mod:`convkit.execute.tiles`).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from convkit.execute.tiles import copy_across
 from convkit.plan.pieces import Piece
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 #: bytes gathered at once: larger ones leave the caches (measured on 2 MiB of L2 and 32 MiB of L3)
 SLAB = 2 << 20
-#: rows and columns of a tile: two tiles of 4-byte elements stay within a second-level cache
-TILE = 256
-#: elements that keep a tile's rows from lying a power of two apart
-PADDING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,12 @@ class Box:
         return self.shape == () or (len(self.shape) == 1 and self.source_strides == self.target_strides == (1,))
 
 
+def target_span(piece: Piece | Box) -> tuple[int, int]:
+    """First target element, and the one after the last."""
+    last = sum((n - 1) * stride for n, stride in zip(piece.shape, piece.target_strides, strict=True))
+    return piece.target_offset, piece.target_offset + last + 1
+
+
 def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
     """The part of a piece whose target elements lie in ``[start, stop)``, as boxes.
 
@@ -55,14 +57,13 @@ def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
     two indices per axis are cut, and the rest is one box.
     """
     shape, strides = piece.shape, piece.target_strides
-    offset = piece.target_offset
-    span = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if offset >= stop or offset + span <= start:
+    offset, end = target_span(piece)
+    if offset >= stop or end <= start:
         return
-    if start <= offset and offset + span <= stop:
+    if start <= offset and end <= stop:
         yield _coalesced(shape, piece.source_offset, piece.source_strides, offset, strides)
         return
-    inner = span - (shape[0] - 1) * strides[0]
+    inner = end - offset - (shape[0] - 1) * strides[0]
     first = max(0, -((offset - start) // strides[0]))
     last = min(shape[0], (stop - inner - offset) // strides[0] + 1)
     if first < last:
@@ -117,20 +118,4 @@ def copy_box(box: Box, source: np.ndarray, source_start: int, target: np.ndarray
         np.copyto(write, read)
         return
     fast = box.source_strides.index(min(box.source_strides))
-    _copy_tiles(np.moveaxis(read, fast, -2), np.moveaxis(write, fast, -2))
-
-
-def _copy_tiles(read: np.ndarray, write: np.ndarray) -> None:
-    """Copy a box whose last axis is the target's fast axis, and whose last but one is the source's."""
-    import numpy as np
-
-    rows, columns = read.shape[-2:]
-    tile = np.empty((min(TILE, columns), min(TILE, rows) + PADDING), dtype=read.dtype)
-    for index in np.ndindex(*read.shape[:-2]):
-        here, there = read[index], write[index]
-        for column in range(0, columns, TILE):
-            for row in range(0, rows, TILE):
-                part = here[row : row + TILE, column : column + TILE]
-                held = tile[: part.shape[1], : part.shape[0]]
-                np.copyto(held, part.T)
-                np.copyto(there[row : row + TILE, column : column + TILE], held.T)
+    copy_across(np.moveaxis(read, fast, -2), np.moveaxis(write, fast, -2))

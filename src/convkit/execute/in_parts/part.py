@@ -13,15 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convkit.checkpoint import WriteOptions, Writer
-from convkit.checkpoint.digests import BlockDigests, digest_array, digest_value
+from convkit.checkpoint.digests import BlockDigests, digest_value
 from convkit.checkpoint.progress import Meter, Progress
 from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError, UsageError
@@ -41,12 +42,10 @@ from convkit.files.part import Part
 from convkit.files.part_json import PartDocument
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.files.receipt_json import MadePart
+from convkit.files.scratch import Scratch
 from convkit.files.shared import Done, Journal, Shared, done_of
 from convkit.formats import check_name, get_format
 from convkit.plan import Plan, Source
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _PLAIN = WriteOptions()
 
@@ -123,6 +122,7 @@ class _Part:
         self.algorithm, self.progress = algorithm, progress
         self.written = written_leaves(plan)
         self.origins = Origins(source.checkpoint, algorithm)
+        self._scratch = Scratch(shared.folder)
         self.allow_overflow = any(stage.allow_overflow for stage in plan.stages)
         self.begun, self.started = datetime.now(UTC), time.monotonic()
         self.peak = 0
@@ -179,7 +179,7 @@ class _Part:
         self._advance = Meter(share.nbytes, self.progress)
         nbytes = sum(map(_bytes_of, left)) + sum(map(self._bytes_of_source, rest))
         self._advance(share.nbytes - nbytes)
-        with Journal(self.shared.folder, self.part) as journal:
+        with closing(self._scratch), Journal(self.shared.folder, self.part) as journal:
             self._each(left, lambda each: self._make(each, writer, share, journal), sum(map(_bytes_of, left)))
             self._each(rest, lambda each: self._digest(each, journal), sum(map(self._bytes_of_source, rest)))
             writer.sync()
@@ -210,7 +210,8 @@ class _Part:
     def _make(self, part: Range, writer: Writer, share: Share, journal: Journal) -> None:
         job = part.job
         rearranged = job.reader is self.source.checkpoint and job.digest_of is None
-        made = make_range(part, writer, self.algorithm, self._advance, self._note if rearranged else None)
+        whole = partial(self.origins.passing, self.source.checkpoint) if rearranged else None
+        made = make_range(part, writer, self.algorithm, self._advance, whole=whole, scratch=self._scratch)
         if made.overflow.count and not self.allow_overflow:
             remedy = "choose a dtype of a wider range, or accept what becomes of them: --allow-overflow"
             raise ConvkitError(made.overflow.said(job.spec.dtype), path=self.source.path, key=job.key, remedy=remedy)
@@ -230,11 +231,6 @@ class _Part:
         if not made.copied:
             (writer.finish if last and job.key in share.whole else writer.settle)(job.key)
         self._record(journal, entries if not writer.splits else [entry])
-
-    def _note(self, key: str, data: np.ndarray) -> None:
-        """Digest a source leaf that has been decoded whole, so that it isn't decoded again."""
-        if key not in self.origins.digests:
-            self.origins.note(self.source.checkpoint, key, digest_array(self.algorithm, data))
 
     def _digest(self, part: SourceRange, journal: Journal) -> None:
         known = self.origins.digests.get(part.key)
