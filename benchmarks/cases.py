@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str | Mapping, str]] = {
     "rename": (renamed("rows columns -> rows columns"), "safetensors"),
     "cerebras": ("cerebras/llama", "safetensors"),
     "transpose": (renamed("rows columns -> columns rows"), "safetensors"),
+    "transpose-32": (renamed("rows columns -> columns rows"), "safetensors"),
     "mdl": ("cerebras/llama", "cerebras-h5"),
     "t5x-gzip": ("te/t5-fused", "t5x"),
     "t5x-zstd": ("te/t5-fused", "t5x"),

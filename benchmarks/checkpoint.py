@@ -1,4 +1,4 @@
-"""A synthetic bfloat16 llama in safetensors shards: random bits, no NaN or infinity."""
+"""A synthetic llama, of bfloat16 or float32, in safetensors shards: random bits, no NaN or infinity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
+from convkit.checkpoint.tensors import carrier
 from convkit.formats import get_format
 
 
@@ -24,7 +25,7 @@ class Size:
     kv_heads: int = 8
 
 
-def leaves(size: Size) -> list[Leaf]:
+def leaves(size: Size, dtype: str = "bfloat16") -> list[Leaf]:
     """The tensors of a llama of these sizes."""
     hidden, wide, kv = size.hidden, size.intermediate, size.hidden // size.heads * size.kv_heads
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (size.vocab, hidden)}
@@ -42,25 +43,25 @@ def leaves(size: Size) -> list[Leaf]:
         }
         shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in own.items()}
     shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (size.vocab, hidden)}
-    return [Leaf(key, TensorSpec(shape, "bfloat16")) for key, shape in shapes.items()]
+    return [Leaf(key, TensorSpec(shape, dtype)) for key, shape in shapes.items()]
 
 
-def make(folder: Path, size: Size = Size(), shard_size: int = 700 << 20) -> int:
+def make(folder: Path, size: Size = Size(), shard_size: int = 700 << 20, dtype: str = "bfloat16") -> int:
     """Write the checkpoint and its config unless it exists; returns the bytes of its tensors."""
-    wanted = leaves(size)
+    wanted = leaves(size, dtype)
     total = sum(leaf.spec.nbytes for leaf in wanted if leaf.spec)
     if (folder / "config.json").exists():
         return total
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20261122)
     writer = get_format("safetensors").create(folder, wanted, WriteOptions(shard_size=shard_size))
-    step = 1 << 22
+    step, keep = 1 << 22, {2: 0xBFFF, 4: 0xBFFFFFFF}[TensorSpec((), dtype).itemsize]  # without the exponent's top bit
     for leaf in wanted:
         assert leaf.spec is not None
         for start in range(0, leaf.spec.size, step):
             count = min(step, leaf.spec.size - start)
-            bits = rng.integers(0, 1 << 16, count, dtype=np.uint16)
-            writer.write(leaf.key, start, bits & 0xBFFF)  # clears the exponent's top bit
+            bits = rng.integers(0, 1 << 8 * leaf.spec.itemsize, count, dtype=carrier(dtype))
+            writer.write(leaf.key, start, bits & keep)
         writer.finish(leaf.key)
     writer.commit()
     writer.close()
