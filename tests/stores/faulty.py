@@ -129,10 +129,12 @@ class _Handler(BaseHTTPRequestHandler):
             case "slow down" | "error" | "expired" | "forbidden":
                 self._refuse(*(_GOOGLE if self.state.google else _S3)[fault])
             case "reset":
-                # no time to linger: the system sends RST
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close_connection = True
-                self.connection.close()
+                self._reset()
+            case "lost":  # it is done, and nobody hears of it
+                self._answer(body)
+                self._reset()
+            case "damage":
+                self._forward(bytes([body[0] ^ 1]) + body[1:], cut=False)
             case _:
                 self._forward(body, cut=fault == "truncate")
 
@@ -148,7 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _forward(self, body: bytes, *, cut: bool) -> None:
+    def _reset(self) -> None:
+        # no time to linger: the system sends RST
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _answer(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        """What the server answers."""
         connection = http.client.HTTPConnection(urlsplit(self.state.upstream).netloc, timeout=60)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -156,6 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
         connection.endheaders(body or None)
         answer = connection.getresponse()
         data = answer.read()
+        connection.close()
+        return answer, data
+
+    def _forward(self, body: bytes, *, cut: bool) -> None:
+        answer, data = self._answer(body)
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
@@ -166,7 +180,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.close_connection = True
-        connection.close()
 
     def log_message(self, *_: object) -> None:
         """Silent."""

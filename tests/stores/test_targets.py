@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,9 @@ def test_a_store_gets_what_a_folder_gets(kind: str, bucket: Bucket, s3: Proxy, t
     assert {name: found[name] for name in written} == written
     assert set(found) - set(written) == {"model.convkit.json"}
     assert not list((tmp_path / "scratch").glob("convkit-*"))
-    puts = [asked.path.partition("?")[0] for asked in s3.asked if asked.method in ("PUT", "DELETE")]
+    # parts aren't seen until they are completed by a POST
+    seen = [asked for asked in s3.asked if asked.method in ("PUT", "DELETE", "POST")]
+    puts = [asked.path for asked in seen if not re.search(r"[?&](partNumber=|uploads)", asked.path)]
     assert puts[0].endswith("/model.convkit-unfinished")
     assert puts[-2].endswith("/model.convkit.json")
     assert puts[-1].endswith("/model.convkit-unfinished")
@@ -172,18 +176,28 @@ def test_what_cannot_be_written_there_is_refused(bucket: Bucket, tmp_path: Path,
     assert not listed(bucket)
 
 
-def killed(target: str, source: Path, to: str, s3: Proxy, when: str) -> None:
-    """Start a conversion as a program of its own, and kill it when a request of this kind has been seen."""
+def killed(words: Sequence[object], s3: Proxy, method: str, when: str) -> None:
+    """Start convkit as a program of its own, and kill it when a request of this kind has been seen."""
     s3.asked.clear()
-    words = [sys.executable, "-m", "convkit", "convert", source, target, "--to", to, "--shard-size", "100MB"]
-    running = subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL, env=os.environ.copy())
+    s3.before = lambda asked: time.sleep(0.2 if "uploadId" in asked.path else 0)
+    command = [sys.executable, "-m", "convkit", *(str(word) for word in words)]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ.copy())
     try:
-        while not any(asked.method == "PUT" and when in asked.path for asked in list(s3.asked)):
+        while not any(asked.method == method and re.search(when, asked.path) for asked in list(s3.asked)):
             assert running.poll() is None, "it ended before it was killed"
             time.sleep(0.01)
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
+        s3.before = lambda asked: None
+
+
+def sent(s3: Proxy) -> list[str]:
+    """The parts that were sent, those twice that were sent twice."""
+    found = [
+        re.search(r"/model/([^?]+)\?.*partNumber=(\d+)", asked.path) for asked in s3.asked if asked.method == "PUT"
+    ]
+    return [f"{one[1]} {one[2]}" for one in found if one]
 
 
 def uploads(bucket: Bucket) -> list[str]:
@@ -191,17 +205,35 @@ def uploads(bucket: Bucket) -> list[str]:
     return [each["Key"] for each in found.get("Uploads", ())]
 
 
+def test_what_was_sent_before_a_kill_is_not_sent_again(bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    words = ("convert", source, target, "--to", to, "--shard-size", "100MB")
+    killed(words, s3, "PUT", "partNumber=5")
+    assert uploads(bucket)
+    assert not listed(bucket)
+    before = sent(s3)
+    s3.asked.clear()
+    code, said = convkit(*words)
+    assert (code, "resumed" in said) == (0, True), said
+    after = sent(s3)
+    assert len(after) < len({*before, *after})
+    assert not uploads(bucket)
+    assert not any("unfinished" in name for name in listed(bucket))
+    assert not list((tmp_path / "scratch").glob("convkit-*"))
+    assert convkit("verify", target)[0] == 0
+    assert convkit("roundtrip", source, target)[0] == 0
+
+
 def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
     bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run
 ) -> None:
     source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
     target = f"s3://{bucket.name}/model"
-    s3.before = lambda asked: time.sleep(0.2 if "partNumber" in asked.path else 0)
-    killed(target, source, to, s3, "partNumber=2")
-    s3.before = lambda asked: None
-    assert uploads(bucket)
+    words = ("convert", source, target, "--to", to, "--shard-size", "100MB")
+    killed(words, s3, "POST", r"[?&]uploadId=")
     assert "model.convkit.json" not in listed(bucket)
-    for words in (
+    for others in (
         ["inspect", target],
         ["digest", target],
         ["verify", target],
@@ -214,16 +246,16 @@ def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
         ["fetch", target, tmp_path / "fetched"],
         ["fetch", target, tmp_path / "fetched", "--stream"],
     ):
-        code, said = convkit(*words)
-        assert (code, "isn't finished: " in said) == (3, True), (words, said)
+        code, said = convkit(*others)
+        assert (code, "isn't finished: " in said) == (3, True), (others, said)
     assert not list(tmp_path.glob("fetched*"))
-    code, said = convkit("convert", source, target, "--to", to, "--shard-size", "100MB")
-    assert code == 0, said
+    s3.asked.clear()
+    code, said = convkit(*words)
+    assert (code, sent(s3)) == (0, []), said
     assert not uploads(bucket)
     assert not any("unfinished" in name for name in listed(bucket))
     assert not list((tmp_path / "scratch").glob("convkit-*"))
     assert convkit("verify", target)[0] == 0
-    assert convkit("roundtrip", source, target)[0] == 0
 
 
 @pytest.fixture
@@ -253,6 +285,26 @@ def test_what_passes_is_tried_again(bucket: Bucket, s3: Proxy, tmp_path: Path, c
     assert not uploads(bucket)
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_a_completion_whose_answer_is_lost_is_found(bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    s3.fault = lambda asked: "lost" if asked.method == "POST" and "uploadId" in asked.path and not s3.done else None
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, s3.done) == (0, ["lost"]), said
+    assert convkit("verify", target)[0] == 0
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_arrives_damaged_is_sent_again(bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    s3.fault = lambda asked: "damage" if "partNumber=2" in asked.path and len(s3.done) < 2 else None
+    code, said = convkit("convert", source, target, "--to", to)
+    assert (code, s3.done) == (0, ["damage", "damage"]), said
+    assert convkit("verify", target)[0] == 0
+
+
 @pytest.mark.parametrize("fault", ["slow down", "reset", "expired"])
 @pytest.mark.usefixtures("small_parts")
 def test_what_lasts_ends_in_one_line(fault: str, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
@@ -266,10 +318,13 @@ def test_what_lasts_ends_in_one_line(fault: str, bucket: Bucket, s3: Proxy, tmp_
     assert errors[0].startswith(f"convkit: {target}/model.safetensors: "), errors
     assert "gave up after 6 attempts; try again later" in errors[0]
     s3.fault = lambda asked: None
-    assert not uploads(bucket)
-    assert "isn't finished: " in convkit("inspect", target)[1]
+    assert uploads(bucket)
+    before = len({*sent(s3)})
+    assert not listed(bucket)
+    s3.asked.clear()
     code, said = convkit("convert", source, target, "--to", to)
     assert (code, "resumed" in said) == (0, True), said
+    assert 0 < len(sent(s3)) < before
     assert convkit("verify", target)[0] == 0
 
 
@@ -304,7 +359,7 @@ def test_two_runs_that_write_the_same_target_are_noticed(
     target = f"s3://{bucket.name}/model"
 
     def another(asked: Asked) -> None:
-        if asked.method == "PUT" and asked.path.endswith("/model/config.json"):
+        if asked.method == "POST" and "model.safetensors?uploadId=" in asked.path:
             bucket.store.pipe_file(f"{bucket.name}/model.convkit-unfinished", b"of another run")
 
     s3.before = another

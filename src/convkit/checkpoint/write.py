@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.read import Checkpoint, Leaf
+from convkit.checkpoint.source_files import Span
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class WriteOptions:
     #: whether processes on several machines fill the output: one lays it out, without taking its room on the disk, and
     #: the others (``resume=True``) never lay it out again
     in_parts: bool = False
+    #: what takes bytes as soon as they are final; a writer may tell it of some, or of none
+    outlet: Outlet | None = None
 
 
 class Writer(ABC):
@@ -68,6 +72,10 @@ class Writer(ABC):
         They lie together in a file that is filled once then; written otherwise, they lie there all the same.
         """
         return self.granularity(key)
+
+    def place(self, key: str) -> Span | None:
+        """Where the leaf lies, with what says something of it alone; None unless that is known before it is written."""
+        return None
 
     @abstractmethod
     def write(self, key: str, start: int, data: np.ndarray) -> None:

@@ -15,13 +15,16 @@ from msgspec import UNSET
 from convkit import formats
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.digests import digest_value
+from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.progress import Progress
 from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError, UsageError
 from convkit.execute.carry import Carrier
 from convkit.execute.chain import complement_of, jobs_of, links_of
+from convkit.execute.job import Job
 from convkit.execute.jobs import from_complement
 from convkit.execute.laid_out import identity_of, target_options, work_of, written_leaves
+from convkit.execute.outward import forget_unsent, in_order
 from convkit.execute.publish import Output, publishing
 from convkit.files.config_file import write_config
 from convkit.files.finishing import Joined
@@ -153,6 +156,7 @@ class Conversion:
         self.config_name = config_name
         self.parts = parts
         self.writers: dict[str, Writer] = {}
+        self.outlet: Outlet | None = None
         self.stack = ExitStack()
 
     def run(self) -> dict[str, Any]:
@@ -166,6 +170,7 @@ class Conversion:
             else:
                 self.source.checkpoint.check_sums(self.carrier.threads)
             kept = complement_of(links, plan.before, earlier)
+            self.outlet = output.staging.outlet(self.carrier.algorithm)
             output.make_room(plan.bytes_written() + sum(job.spec.nbytes for job in kept.jobs))
             written = written_leaves(plan)
             options = target_options(self.source, plan, self.options)
@@ -179,7 +184,7 @@ class Conversion:
                 leaves = {job.key: Leaf(job.key, job.spec) for job in kept.jobs}
                 self._open_writer("complement", complement_path(output.main), leaves, COMPLEMENT_FORMAT)
             own = [job for job in jobs_of(links) if written[job.key].same_as is None]
-            self.carrier.make([*own, *kept.jobs], self.writers)
+            self.carrier.make(self._arranged([*own, *kept.jobs]), self.writers)
             self.carrier.digest_source()
             digest_values(self.carrier, self.source, plan)
             for writer in self.writers.values():
@@ -191,6 +196,13 @@ class Conversion:
         said = self._said([*plan.warnings, *self.source.warnings, *unforeseen, *overflowed], files)
         resumed = self.parts.resumed if self.parts else None
         return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, resumed=resumed, **said)
+
+    def _arranged(self, jobs: list[Job]) -> list[Job]:
+        """The jobs, in the order in which their bytes can go."""
+        if self.outlet is None:
+            return jobs
+        forget_unsent(self.output.staging.finished, jobs, self.writers, self.outlet)
+        return in_order(jobs, self.writers)
 
     def _take_over(self, parts: Joined) -> None:
         """Take over the digests of the source that parts have made, and their peaks of memory."""
@@ -204,6 +216,7 @@ class Conversion:
         self, role: str, path: Path, leaves: dict[str, Leaf], format: str, options: WriteOptions = _PLAIN
     ) -> None:
         resume = self.output.staging.resumed and path.exists()
+        options = replace(options, outlet=self.outlet)
         try:
             self.writers[role] = get_format(format).create(path, list(leaves.values()), options, resume=resume)
         except ConvkitError as error:
@@ -270,22 +283,30 @@ class Conversion:
             write_config(config, self.plan.target_config)
 
     def _look_back(self) -> tuple[list[FileEntry], Digesting]:
-        """The target's files, and how all files are digested: without tensors that lie in them as they are."""
+        """The target's files, and how all files are digested: without tensors that lie in them as they are.
+
+        What was sent as a whole is opened where it is now. Of leaves that a killed run had sent, the store's own sums
+        were compared.
+        """
         sides = [("target", self.output.main, self.plan.target_format)]
         if "complement" in self.writers:
             sides.append(("complement", complement_path(self.output.main), COMPLEMENT_FORMAT))
         files: list[FileEntry] = []
         leaf_bytes: dict[Path, list[Span]] = {}
         for role, path, format in sides:
-            with open_checkpoint(path, format) as written:
+            seen = self.output.seen(path)
+            with get_format(format).open(seen) as written:
                 try:
-                    self.carrier.check_taken_over(role, written)
+                    if self.outlet is None:
+                        self.carrier.check_taken_over(role, written)
                 except StaleError as stale:
                     # what is complete isn't opened again where leaves have no places of their own
                     raise stale if self.writers[role].splits else StaleError(str(stale)) from None
-                files = files or same_files(path, written.files())
-                leaf_bytes |= written.leaf_bytes()
-        return files, Digesting(self.carrier.algorithm, self.carrier.threads, leaf_bytes)
+                here = {file: path / file.relative_to(seen) for file in written.files()}
+                files = files or same_files(path, here.values())
+                leaf_bytes |= {here[file]: spans for file, spans in written.leaf_bytes().items()}
+        known = self.outlet.digests if self.outlet else {}
+        return files, Digesting(self.carrier.algorithm, self.carrier.threads, leaf_bytes, known)
 
     def _said(self, warnings: list[str], files: list[FileEntry]) -> dict[str, Any]:
         """The contents of the receipt beside the plan."""

@@ -52,6 +52,7 @@ class Output:
     places: Places
     started: float = field(default_factory=time.monotonic)
     begun: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _sent: tuple[list[str], list[Path]] | None = None
 
     @property
     def target(self) -> Path:
@@ -75,7 +76,7 @@ class Output:
             ConvkitError: the disk is too small.
         """
         if not self.staging.resumed:
-            check_room(self.staging.folder, nbytes, self.target)
+            check_room(self.staging.folder, self.staging.room(nbytes), self.target)
 
     def attempt(self, work: Callable[[], _T]) -> _T:
         """Do the work, and again from the start if what a killed run left turns out to be of no use.
@@ -86,6 +87,7 @@ class Output:
             try:
                 return work()
             except StaleError as stale:
+                self._sent = None
                 self.staging.restart(stale)
         return work()
 
@@ -129,14 +131,9 @@ class Output:
         Raises:
             ConvkitError: the source has changed since it was opened.
         """
-        path, kept = receipt_path(self.target), complement_path(self.target)
-        beside = [name for name in (kept.name, *self.places.claimed) if (self.out / name).exists()]
-        vouched = [name for name in beside if name not in self.places.aside]
-        written = recorded(self.out, [*vouched, self.target.name], digesting)
-        names = list(dict.fromkeys([*beside, self.target.name]))
-        stale = [stale for stale in self.places.stale() if stale.name not in (*names, path.name)]
-        self._check_source()
-        written = self.staging.send(names, written, stale)
+        names, stale = self._send()
+        vouched = [name for name in names if name not in self.places.aside]
+        written = self.staging.as_sent(recorded(self.out, vouched, digesting))
         receipt, data = sealed(
             type_(
                 **asdict(maker()),
@@ -150,10 +147,34 @@ class Output:
                 **fields,
             ).to_json()
         )
-        (self.out / path.name).write_bytes(data)
+        name = receipt_path(self.target).name
+        (self.out / name).write_bytes(data)
         self._check_source()
-        self.staging.publish([*names[:-1], path.name, names[-1]], stale)
+        self.staging.publish([*names[:-1], name, names[-1]], stale)
         return receipt
+
+    def seen(self, path: Path) -> Path:
+        """Where what is complete at a path in ``out`` can be opened: there, unless nothing of it is left there."""
+        if self.staging.seen(path) != path:
+            self._send()
+        return self.staging.seen(path)
+
+    def _send(self) -> tuple[list[str], list[Path]]:
+        """Send all that is made, once; returns the names of what will be published, and of what is stale.
+
+        Raises:
+            ConvkitError: the source has changed since it was opened, or it can't be sent.
+        """
+        if self._sent is None:
+            kept = complement_path(self.target)
+            beside = [name for name in (kept.name, *self.places.claimed) if (self.out / name).exists()]
+            names = list(dict.fromkeys([*beside, self.target.name]))
+            receipt = receipt_path(self.target).name
+            stale = [stale for stale in self.places.stale() if stale.name not in (*names, receipt)]
+            self._check_source()
+            self.staging.send(names, stale)
+            self._sent = names, stale
+        return self._sent
 
     def _check_source(self) -> None:
         if self.work.watch is not None:

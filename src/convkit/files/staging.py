@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import convkit
 from convkit.checkpoint import json_text
+from convkit.checkpoint.outlet import Outlet
 from convkit.errors import ConvkitError, UsageError
 from convkit.files import publication
 from convkit.files.publication import clear
@@ -166,16 +167,35 @@ class Staging:
         self._start_afresh()
         self._open_journal()
 
-    def send(self, names: Sequence[str], written: list[WrittenFile], stale: Iterable[Path]) -> list[WrittenFile]:
-        """Bring files in ``out/`` to where their names can be given to them, and say what is recorded of them there.
+    def outlet(self, algorithm: str) -> Outlet | None:
+        """What takes the bytes of the output as soon as they are final; None where they stay until all are made.
 
-        Here they are there already.
+        Args:
+            algorithm: of the digests of files that it takes whole.
+
+        Raises:
+            StaleError: what a killed run had sent is no longer there.
+        """
+        return None
+
+    def room(self, nbytes: int) -> int:
+        """The bytes of the disk that an output of so many needs."""
+        return nbytes
+
+    def seen(self, path: Path) -> Path:
+        """Where what is at a path in ``out/`` can be opened once it was sent; here it stays there."""
+        return path
+
+    def send(self, names: Sequence[str], stale: Iterable[Path]) -> None:
+        """Bring files in ``out/`` to where their names can be given to them. Here they are there already.
 
         Args:
             names: what will be published, the target last, except the receipt.
-            written: what the receipt will say of them.
             stale: as :meth:`publish`.
         """
+
+    def as_sent(self, written: list[WrittenFile]) -> list[WrittenFile]:
+        """What the receipt says of files that were sent, instead of what it would say of them in ``out/``."""
         return written
 
     def publish(self, names: Sequence[str], stale: Iterable[Path] = ()) -> None:

@@ -119,6 +119,7 @@ class Safetensors(Format):
             at_commit=output.index,
             resume=resume,
             in_parts=options.in_parts,
+            outlet=options.outlet,
         )
 
 

@@ -35,9 +35,11 @@ class S3Sending(Sending):
 
     def part(self, path: str, upload: str, number: int, data: bytes) -> Said:
         """See :meth:`Sending.part`."""
-        return _said(
-            self._call("upload_part", path, **_named(upload), PartNumber=number, Body=data, ContentMD5=_md5(data))
-        )
+        words: dict[str, Any] = {"PartNumber": number, "Body": data, "ContentMD5": _md5(data)}
+        try:
+            return _said(self._call("upload_part", path, UploadId=_id(upload), **words))
+        except MissingError as error:
+            raise _discarded(self._driver.shown(path)) from error
 
     def parts(self, path: str, upload: str) -> dict[int, Said] | None:
         """See :meth:`Sending.parts`."""
@@ -45,7 +47,7 @@ class S3Sending(Sending):
         more: dict[str, Any] = {}
         while True:
             try:
-                listed = self._call("list_parts", path, **_named(upload), **more)
+                listed = self._call("list_parts", path, UploadId=_id(upload), **more)
             except MissingError:
                 return None
             found |= {each["PartNumber"]: _said(each) for each in listed.get("Parts", ())}
@@ -56,32 +58,37 @@ class S3Sending(Sending):
     def complete(self, path: str, upload: str, parts: Mapping[int, Said], size: int) -> str:
         """See :meth:`Sending.complete`."""
         whole = {"Parts": [{"PartNumber": number, **parts[number]} for number in sorted(parts)]}
+        lost: MissingError | None = None
         try:
-            self._call("complete_multipart_upload", path, **_named(upload), MultipartUpload=whole)
+            self._call("complete_multipart_upload", path, UploadId=_id(upload), MultipartUpload=whole)
         except MissingError as error:  # it was completed, and the answer was lost; or somebody has discarded it
-            lost: MissingError | None = error
-        else:
-            lost = None
-        try:
-            # the answer has an ETag, too, but not the one under which Ceph lists the object
-            found = self._call("head_object", path)
-        except MissingError as error:
-            raise _discarded(self._driver.shown(path)) from (lost or error)
-        if found["ContentLength"] != size or found.get("Metadata", {}).get(_MADE_BY) != upload.partition(" ")[0]:
+            lost = error
+        # its answer has an ETag, too, but not the one under which Ceph lists the object
+        if (tag := self.made(path, upload, size)) is None:
             raise _discarded(self._driver.shown(path)) from lost
-        return str(found["ETag"])
+        return tag
+
+    def made(self, path: str, upload: str, size: int) -> str | None:
+        """See :meth:`Sending.made`."""
+        try:
+            found = self._call("head_object", path)
+        except MissingError:
+            return None
+        word = found.get("Metadata", {}).get(_MADE_BY)
+        same = found["ContentLength"] == size and word == upload.partition(" ")[0]
+        return str(found["ETag"]) if same else None
 
     def abort(self, path: str, upload: str) -> None:
         """See :meth:`Sending.abort`."""
         try:
-            self._call("abort_multipart_upload", path, **_named(upload))
+            self._call("abort_multipart_upload", path, UploadId=_id(upload))
         except MissingError:
             return
 
     def discard(self, path: str, keep: Collection[str] = ()) -> None:
         """See :meth:`Sending.discard`."""
         bucket, _, key = path.partition("/")
-        kept = {_named(upload)["UploadId"] for upload in keep}
+        kept = {_id(upload) for upload in keep}
         more: dict[str, Any] = {}
         while True:
             found = self._call("list_multipart_uploads", path, keyed=False, Prefix=key, **more)
@@ -116,8 +123,8 @@ class S3Sending(Sending):
         return retrying(attempt, self._driver.shown(path), RETRIES)
 
 
-def _named(upload: str) -> dict[str, str]:
-    return {"UploadId": upload.partition(" ")[2]}
+def _id(upload: str) -> str:
+    return upload.partition(" ")[2]
 
 
 def _md5(data: bytes) -> str:

@@ -59,6 +59,10 @@ class Sending(ABC):
         """
 
     @abstractmethod
+    def made(self, path: str, upload: str, size: int) -> str | None:
+        """The tag of the object that an upload has made; None if it isn't there, or another one is."""
+
+    @abstractmethod
     def abort(self, path: str, upload: str) -> None:
         """Discard an upload, if it is there."""
 

@@ -1,9 +1,13 @@
-"""Build an output on this machine, and publish it in a store: objects first, the receipt last.
+"""Publish an output in a store: objects first, the receipt last.
 
-A store can't rename a tree. So while objects are being sent, ``<DST>.convkit-unfinished`` lies beside the target: as
-long as this mark is there, no command of convkit takes what is there for a checkpoint (:func:`refuse_unfinished`). It
-goes after the receipt has come. It holds a word of its run's own: if another run writes the same target, the mark, or
-an object, is no longer the one that this run made, and no receipt is written.
+Files are sent part by part while they are written, where their writer says which bytes are final
+(:mod:`convkit.files.stores.outgoing`); the others are made on this machine, and sent at the end. Until then nothing is
+to be seen in the store, and what was there stays.
+
+A store can't rename a tree. So while objects appear, ``<DST>.convkit-unfinished`` lies beside the target: as long as
+this mark is there, no command of convkit takes what is there for a checkpoint (:meth:`Store.check_finished`). It goes
+after the receipt has come. It holds a word of its run's own: if another run writes the same target, the mark, or an
+object, is no longer the one that this run made, and no receipt is written.
 """
 
 from __future__ import annotations
@@ -15,17 +19,19 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 import convkit
+from convkit.checkpoint.outlet import Outlet
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.receipt import receipt_path
 from convkit.files.receipt_json import WrittenFile
-from convkit.files.staging import Staging
+from convkit.files.staging import Staging, StaleError
+from convkit.files.stores.outgoing import SPOOL, Outgoing
 from convkit.files.stores.path import StorePath
 from convkit.files.stores.sending import PART
 from convkit.files.written import files_below
@@ -50,6 +56,7 @@ class StoreStaging(Staging):
         super().__init__(scratch(target) / target.name, refuse_anew, identity)
         self.target: StorePath = target
         self._store = target.store
+        self._outgoing: Outgoing | None = None
         self._mark = target.unfinished
 
     def hold(self) -> None:
@@ -67,8 +74,38 @@ class StoreStaging(Staging):
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
 
-    def send(self, names: Sequence[str], written: list[WrittenFile], stale: Iterable[Path]) -> list[WrittenFile]:
-        """Send everything except the receipt, and say of each file what the store says of its object.
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._let_go_of_outgoing(abandon=not self.keeps(kind))
+        super().__exit__(kind, *rest)
+
+    def keeps(self, error: type[BaseException] | None) -> bool:
+        """See :meth:`Staging.keeps`; what couldn't be sent is kept, too."""
+        return super().keeps(error) or (self._outgoing is not None and self._outgoing.failed)
+
+    def restart(self, stale: StaleError) -> None:
+        """See :meth:`Staging.restart`."""
+        self._let_go_of_outgoing(abandon=True)
+        super().restart(stale)
+
+    def outlet(self, algorithm: str) -> Outlet:
+        """See :meth:`Staging.outlet`."""
+        sending, top = self._store.sending(), self.target.parent.inside
+        self._outgoing = Outgoing(self.out, sending, top, algorithm)
+        if self.resumed:
+            self._outgoing.resume()
+        return self._outgoing
+
+    def room(self, nbytes: int) -> int:
+        """See :meth:`Staging.room`."""
+        return min(nbytes, SPOOL) if self._outgoing and self._outgoing.frees else nbytes
+
+    def seen(self, path: Path) -> Path:
+        """See :meth:`Staging.seen`."""
+        sent = self._outgoing is not None and self._outgoing.hollow(path)
+        return self.target.parent / path.relative_to(self.out) if sent else path
+
+    def send(self, names: Sequence[str], stale: Iterable[Path]) -> None:
+        """Send everything except the receipt.
 
         What was there goes first, its receipt before all. Objects at the top of the target that are small, such as
         indexes and markers by which others recognise a checkpoint, come last, in the order in which they were made.
@@ -79,19 +116,31 @@ class StoreStaging(Staging):
         """
         self._held_up = True
         self._refuse()
-        sending, top = self._store.sending(), self.target.parent
+        sending, top, outgoing = self._store.sending(), self.target.parent, self._outgoing
+        uploads: list[str] = []
+        made: dict[str, str] = {}
+        if outgoing:
+            outgoing.wait()
+            uploads, made = outgoing.names(), outgoing.made()
         mark = sending.put(self._mark.inside, self._word())
         self._remove([receipt_path(self.target)])
-        self._remove([*stale, self.target])
+        self._remove([*stale, self.target], keep=made)
         for name in names:
-            sending.discard(f"{top.inside}/{name}")
+            sending.discard(f"{top.inside}/{name}", keep=uploads)
+        if outgoing:
+            outgoing.complete()
+            made = outgoing.made()
         files = {f"{top.inside}/{name}": file for one in names for name, file in files_below(self.out, one)}
+        files = {path: file for path, file in files.items() if path not in made}
         last = sorted(filter(self._is_marker, files.values()), key=lambda file: file.stat().st_mtime_ns)
-        tags = sending.send({path: file for path, file in files.items() if file not in last})
+        tags = made | sending.send({path: file for path, file in files.items() if file not in last})
         for file in last:
             tags |= sending.send({path: one for path, one in files.items() if one == file})
         self.target.forget()
         self._check({self._mark.inside: mark, **tags})
+
+    def as_sent(self, written: list[WrittenFile]) -> list[WrittenFile]:
+        """See :meth:`Staging.as_sent`: with what the store says of each object."""
         return [self._as_sent(entry) for entry in written]
 
     def publish(self, names: Sequence[str], stale: Iterable[Path] = ()) -> None:
@@ -102,10 +151,16 @@ class StoreStaging(Staging):
         self._held_up = False
         self.target.forget()
 
-    def _remove(self, paths: Iterable[Path]) -> None:
+    def _let_go_of_outgoing(self, *, abandon: bool) -> None:
+        if self._outgoing is not None:
+            self._outgoing.close()
+            if abandon:
+                self._outgoing.abandon()
+
+    def _remove(self, paths: Iterable[Path], keep: Collection[str] = ()) -> None:
         top = self.target.parent
-        found = [name for path in paths for name, _ in files_below(top, path.name)]
-        self._store.sending().remove(f"{top.inside}/{name}" for name in found)
+        found = [f"{top.inside}/{name}" for path in paths for name, _ in files_below(top, path.name)]
+        self._store.sending().remove(path for path in found if path not in keep)
 
     def _is_marker(self, file: Path) -> bool:
         return file.parent == self.out / self.target.name and file.stat().st_size <= PART

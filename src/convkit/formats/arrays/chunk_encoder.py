@@ -34,12 +34,14 @@ class Encoding:
 
     Attributes:
         first: the number of the first chunk.
+        count: how many there are.
         chunks: yields the bytes of each chunk, in pieces; for one caller, once they are there.
         give_back: lets as many bytes be encoded instead.
         future: done when the bytes are there; None if they are.
     """
 
     first: int
+    count: int
     chunks: Callable[[], Iterable[Iterable[bytes | memoryview]]]
     give_back: Callable[[], None]
     future: Any = None
@@ -94,14 +96,14 @@ class ChunkEncoder:
             self._budget.take(part.nbytes)
             if is_packed_here(zarray):
                 chunks = (pieces for _, pieces in packed_chunks(zarray, box, part))
-                into(Encoding(chunk, partial(iter, chunks), give_back))
+                into(Encoding(chunk, count, partial(iter, chunks), give_back))
             else:
                 store = self._open(key)
                 assert store.kvstore is not None
                 written = store[box].write(part)
                 copies.append(written.copy)
                 names = list(zarray.chunk_names(chunk, chunk + count))
-                into(Encoding(chunk, partial(_taken, store.kvstore, names), give_back, written.commit))
+                into(Encoding(chunk, count, partial(_taken, store.kvstore, names), give_back, written.commit))
             chunk += count
         for copy in copies:
             copy.result()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.threads import openers
 from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file
@@ -99,11 +100,15 @@ class LeafFolderWriter(StoredArrayWriter):
 
     A folder is made when its array is first written. Resuming needs no record: finished arrays are files already, and
     unfinished ones are overwritten.
+
+    An outlet takes each file of chunks: as soon as a range of the array is stored, or, where it is copied, with all of
+    it. The array's metadata stays.
     """
 
     shared = True
 
-    def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray]) -> None:
+    def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray], outlet: Outlet | None = None) -> None:
+        self._outlet = outlet
         top = folder.absolute()
         super().__init__(folder, arrays)
         self._writer = ArrayWriter({key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
@@ -125,6 +130,12 @@ class LeafFolderWriter(StoredArrayWriter):
         """Write whole chunks."""
         self._written.add(key)
         self._writer.write(key, start, data)
+        if self._outlet:
+            self._writer.settle(key)
+            array, grain = self.arrays[key], self.granularity(key)
+            row = array.chunk_count // max(1, -(-array.spec.size // grain))
+            for name in array.chunk_names(start // grain * row, -(-(start + data.size) // grain) * row):
+                self._outlet.whole(self.folder / key / name)
 
     def settle(self, key: str) -> None:
         """Wait until the chunks that were written so far are stored."""
@@ -163,6 +174,10 @@ class LeafFolderWriter(StoredArrayWriter):
                 copy_file(file, part / name)
             part.rename(final)
         self._written.add(key)
+        if self._outlet:
+            for name in files:
+                if name != array.name:
+                    self._outlet.whole(final / name)
         return True
 
     def commit(self) -> None:
@@ -171,11 +186,24 @@ class LeafFolderWriter(StoredArrayWriter):
             _clear(self.folder)
             for key in self.arrays:
                 try:
-                    self.found[key] = read_leaf(self.folder / key, complete=True).zarray
+                    self.found[key] = self._complete(self.folder / key)
                 except ConvkitError:
                     raise not_written(self.folder, key) from None
             self.complete()
             sync_tree(self.folder)
+
+    def _complete(self, folder: Path) -> ZarrArray:
+        """What lies in an array's folder; of chunks that an outlet has taken, only the names are there.
+
+        Raises:
+            ConvkitError: it isn't whole.
+        """
+        described = next(filter(None, (_metadata(folder / name) for name in METADATA)), None)
+        if self._outlet is None or described is None:
+            return read_leaf(folder, complete=True).zarray
+        if not all((folder / name).is_file() for name in described.chunk_names()):
+            raise not_written(folder.parent, folder.name)
+        return described
 
     def complete(self) -> None:
         """Add what the format needs once all leaves are written."""

@@ -31,12 +31,28 @@ class Segment:
         self._places: dict[int, tuple[int, int]] = {}
         self._queue: deque[Encoding] = deque()
         self._placing = threading.Lock()
+        self._completing = threading.Lock()
         self._changed = threading.Condition()
         self._error: Exception | None = None
+        self._added = 0
+        #: whether its data file was given away
+        self.told = False
+        self._complete: tuple[list[int], bytes] | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether it has a data file."""
+        return self._new_file is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether all its chunks were added, so that its data file can be completed."""
+        return self.large and self._added == self._count
 
     def add(self, encoding: Encoding) -> None:
         """Place chunks once they are encoded, after those that were added before; at once if they are there."""
         with self._changed:
+            self._added += encoding.count
             self._queue.append(encoding)
         encoding.when_done(self._place)
         if encoding.future is None:  # another thread may be placing them
@@ -60,13 +76,18 @@ class Segment:
     def complete(self) -> tuple[list[int], bytes] | None:
         """Wait, and return the lengths of all chunks, and the name of their file, or a small array's bytes.
 
-        None if chunks are missing.
+        None if chunks are missing. Once it isn't, nothing is added any more.
 
         Raises:
             ValueError, OSError: a chunk couldn't be encoded or placed.
         """
         self.wait()
         self.check()
+        with self._completing:
+            self._complete = self._complete or self._completed()
+            return self._complete
+
+    def _completed(self) -> tuple[list[int], bytes] | None:
         order = range(self._first, self._first + self._count)
         if self._new_file is None:
             if len(self._held) < self._count:

@@ -26,6 +26,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.checkpoint.outlet import Outlet
 from convkit.errors import ConvkitError
 from convkit.files.sync import sync_tree
 from convkit.formats.arrays.chunk_encoder import ChunkEncoder
@@ -57,6 +58,7 @@ class OcdbtWriter(StoredArrayWriter):
         folder: the database's.
         arrays: all of them.
         time_ns: the time that the database is said to be of, in nanoseconds since 1970.
+        outlet: takes the data file of each full segment; files that several small arrays share stay.
 
     Raises:
         ConvkitError: the folder can't be made, or a name is longer than a key can be.
@@ -64,9 +66,12 @@ class OcdbtWriter(StoredArrayWriter):
 
     shared, splits = True, False
 
-    def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray], time_ns: int) -> None:
+    def __init__(
+        self, folder: Path, arrays: Mapping[str, ZarrArray], time_ns: int, outlet: Outlet | None = None
+    ) -> None:
         super().__init__(folder, arrays)
         self._time_ns = time_ns
+        self._outlet = outlet
         self._layouts = {name: ArrayLayout(array) for name, array in arrays.items()}
         self._numbers = {name: number for number, name in enumerate(arrays)}
         for name, array in arrays.items():
@@ -105,13 +110,15 @@ class OcdbtWriter(StoredArrayWriter):
                 segment.check()
                 chunk = first // layout.row * layout.row_chunks
                 self._encoder.encode(key, first, data[first - start : last - start], chunk, segment.add)
+                if self._outlet and segment.full:
+                    self._complete(segment)
 
     def finish(self, key: str) -> None:
         """Wait until the leaf's chunks are stored, and log it."""
         if key not in self.arrays:
             return
         with self._written(key):
-            found = [segment.complete() for segment in self._segments(key)]
+            found = [self._complete(segment) for segment in self._segments(key)]
             complete = [one for one in found if one is not None]
             if len(complete) < len(found):
                 raise not_written(self.folder, key)
@@ -164,6 +171,16 @@ class OcdbtWriter(StoredArrayWriter):
                 new_file = None if layout.small else self._new_file
                 self._open[key] = [Segment(chunks.start, len(chunks), new_file) for chunks in layout.segments()]
             return self._open[key]
+
+    def _complete(self, segment: Segment) -> tuple[list[int], bytes] | None:
+        """Complete a segment, and let its data file go."""
+        found = segment.complete()
+        if self._outlet and found and segment.large:
+            with self._lock:
+                told, segment.told = segment.told, True
+            if not told:
+                self._outlet.whole(self.folder / found[1].decode())
+        return found
 
     def _new_file(self) -> DataFile:
         return DataFile(self.folder, self._parts / f"{self._token}-{next(self._begun)}")

@@ -37,7 +37,7 @@ class Zarr2FolderWriter(LeafFolderWriter):
         for key in specs:
             _check_name(folder, key)
         arrays = {key: Zarray(spec, _chunks(key, spec, options), compressor) for key, spec in specs.items()}
-        super().__init__(folder, arrays)
+        super().__init__(folder, arrays, options.outlet)
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
         """Any array of the leaf's shape and dtype, unless the user asked for other chunks or another compressor."""

@@ -40,6 +40,7 @@ class OrbaxWriter(Writer):
     def __init__(self, path: Path, leaves: Sequence[Leaf], options: WriteOptions, api: Api) -> None:
         self._path = path
         self._api = api
+        self._outlet = options.outlet
         self._record = Record.from_json(options.metadata[KEY]) if KEY in options.metadata else Record()
         self._items = lay_out(path, leaves, self._record, options, api)
         #: one time for all that says one: what is made again at that time has the same bytes
@@ -120,8 +121,8 @@ class OrbaxWriter(Writer):
         folder = self._path / item.folder
         assert item.tree is not None
         if item.tree.use_ocdbt:
-            return OcdbtWriter(folder, item.arrays, self._time_ns)
-        return LeafFolderWriter(folder, item.arrays)
+            return OcdbtWriter(folder, item.arrays, self._time_ns, self._outlet)
+        return LeafFolderWriter(folder, item.arrays, self._outlet)
 
     def _write_numbers(self, item: str) -> None:
         """Write values that are Python numbers, which are stored as arrays; the caller doesn't write them."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from convkit.checkpoint import TensorSpec, Writer
+from convkit.checkpoint.outlet import Outlet
+from convkit.checkpoint.source_files import Span
 from convkit.errors import ConvkitError
 from convkit.files.sync import sync
 from convkit.formats.plain.check_write import check_write
@@ -45,6 +47,7 @@ class PreallocatedWriter(Writer):
         at_commit: small files that complete the folder.
         resume: continue in the files that are there.
         in_parts: see :class:`~convkit.checkpoint.WriteOptions`.
+        outlet: see :class:`~convkit.checkpoint.WriteOptions`.
 
     Raises:
         ConvkitError: the files can't be made, or those to resume belong to another layout.
@@ -61,8 +64,12 @@ class PreallocatedWriter(Writer):
         at_commit: Mapping[str, bytes] | None = None,
         resume: bool = False,
         in_parts: bool = False,
+        outlet: Outlet | None = None,
     ) -> None:
         self._layouts = layouts
+        self._outlet = outlet
+        #: the paths of opened files
+        self._paths: dict[int, Path] = {}
         self._in_parts = in_parts
         self._specs = specs
         self._folder = folder
@@ -77,20 +84,38 @@ class PreallocatedWriter(Writer):
                 for layout in layouts:
                     file = os.open(layout.path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC), 0o666)
                     self._files.append(file)
+                    self._paths[file] = layout.path
                     self._places.update({key: (file, offset) for key, offset in layout.offsets.items()})
                 if not (resume and self._laid_out()):
                     self._lay_out()
+                for file, layout in zip(self._files, layouts, strict=True):
+                    self.framed(file, 0, len(layout.head))
             except BaseException:
                 self.close()
                 raise
+
+    def place(self, key: str) -> Span | None:
+        """See :meth:`Writer.place`."""
+        if key not in self._places:
+            return None
+        file, offset = self._places[key]
+        return Span(self._paths[file], offset, self._specs[key].nbytes)
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write elements from ``start`` on; a tied leaf is skipped, because the leaf that it names holds them."""
         spec = check_write(self._root, key, self._specs.get(key), start, data)
         if key in self._places:
             file, offset = self._places[key]
+            first = offset + start * spec.itemsize
             with written_below(self._root):
-                write_at(file, offset + start * spec.itemsize, data.view(np.uint8).data)
+                write_at(file, first, data.view(np.uint8).data)
+            if self._outlet:
+                self._outlet.data(self._paths[file], first, first + data.nbytes)
+
+    def framed(self, file: int, start: int, stop: int) -> None:
+        """Say that bytes of an opened file that aren't elements won't change any more."""
+        if self._outlet:
+            self._outlet.frame(self._paths[file], start, stop)
 
     def finish(self, key: str) -> None:
         """Do nothing: the data is in the page cache, which outlives the process."""
@@ -144,7 +169,7 @@ class PreallocatedWriter(Writer):
     def _lay_out(self) -> None:
         for file, layout in zip(self._files, self._layouts, strict=True):
             os.ftruncate(file, 0)
-            if self._in_parts:
+            if self._in_parts or self._outlet:
                 os.ftruncate(file, layout.size)
             else:
                 preallocate(file, layout.size)

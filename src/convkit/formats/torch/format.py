@@ -13,8 +13,10 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
+from convkit.checkpoint.source_files import Span
 from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
 from convkit.formats.plain.io_errors import written_below
@@ -25,8 +27,12 @@ from convkit.formats.torch import emit as torch_emit
 from convkit.formats.torch import files as torch_files
 from convkit.formats.torch import pickle as torch_pickle
 from convkit.formats.torch.checkpoint import TorchCheckpoint
+from convkit.formats.torch.crc import Pieces
 from convkit.formats.torch.objects import Array
 from convkit.formats.torch.zip_places import CRC_FIELD, Entry, directory, local_header, place
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUFFIXES = (".pt", ".bin", ".pth")
 SINGLE = "pytorch_model.bin"
@@ -114,7 +120,7 @@ class Torch(Format):
         output = arrange(path, SINGLE, shards, file=path.suffix in SUFFIXES, indexed=options.indexed)
         archives = [_archive(file, shard, owners) for file, shard in zip(output.files, shards, strict=True)]
         specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
-        return TorchWriter(archives, specs, output, resume=resume, in_parts=options.in_parts)
+        return TorchWriter(archives, specs, output, options, resume=resume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +144,63 @@ class TorchWriter(PreallocatedWriter):
         archives: Sequence[Archive],
         specs: Mapping[str, TensorSpec],
         output: Output,
+        options: WriteOptions,
         *,
         resume: bool,
-        in_parts: bool = False,
     ) -> None:
         self._archives = archives
         self._entries = {key: entry for archive in archives for key, entry in archive.tensors.items()}
-        layouts = [archive.layout for archive in archives]
-        super().__init__(layouts, specs, folder=output.folder, at_commit=output.index, resume=resume, in_parts=in_parts)
+        #: checksums of what this process has written
+        self._pieces = {key: Pieces() for key in self._entries}
+        super().__init__(
+            [archive.layout for archive in archives],
+            specs,
+            folder=output.folder,
+            at_commit=output.index,
+            resume=resume,
+            in_parts=options.in_parts,
+            outlet=options.outlet,
+        )
+
+    def place(self, key: str) -> Span | None:
+        """See :meth:`Writer.place`; the header of an entry, which has its CRC-32, belongs to it."""
+        if (found := super().place(key)) is None:
+            return None
+        entry = self._entries[key]
+        return Span(found.path, entry.header, entry.end - entry.header)
+
+    def write(self, key: str, start: int, data: np.ndarray) -> None:
+        """See :meth:`PreallocatedWriter.write`."""
+        if key in self._pieces and data.size:
+            self._pieces[key].add(start * data.itemsize, data.view("uint8").data)
+        super().write(key, start, data)
 
     def finish(self, key: str) -> None:
-        """Put the CRC-32 of the written bytes, which are still in the page cache, into the entry's header."""
+        """Put the CRC-32 of the written bytes into the entry's header.
+
+        Where other processes have written some of them, all are read: they are still in the page cache.
+        """
         if key in self._entries:
             file, entry = self._places[key][0], self._entries[key]
-            crc = 0
+            crc = self._pieces[key].whole(entry.size)
             with written_below(self._root):
-                for offset in range(entry.start, entry.end, BLOCK):
-                    crc = zlib.crc32(os.pread(file, min(BLOCK, entry.end - offset), offset), crc)
+                if crc is None:
+                    crc = self._read_back(file, entry)
                 write_at(file, entry.header + CRC_FIELD, crc.to_bytes(4, "little"))
+            self.framed(file, entry.header, entry.start)
+
+    def _read_back(self, file: int, entry: Entry) -> int:
+        crc = 0
+        for offset in range(entry.start, entry.end, BLOCK):
+            crc = zlib.crc32(os.pread(file, min(BLOCK, entry.end - offset), offset), crc)
+        return crc
 
     def _complete(self) -> None:
         for file, archive in zip(self._files, self._archives, strict=True):
             crcs = [int.from_bytes(os.pread(file, 4, entry.header + CRC_FIELD), "little") for entry in archive.entries]
             end = archive.entries[-1].end
             write_at(file, end, directory(archive.entries, crcs, end))
+            self.framed(file, end, archive.layout.size)
 
 
 def _leaves(file: Path, sums: list[Sum]) -> Iterator[tuple[str, tuple[Leaf, Place | Array | None]]]:
