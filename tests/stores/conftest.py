@@ -1,5 +1,5 @@
 """Servers for these tests. S3: moto's stand-in, or with ``CONVKIT_S3=ceph`` Ceph's gateway, as ``make test-stores`` has
-it where that is installed. Google Cloud Storage: the emulator fake-gcs-server.
+it where that is installed. Google Cloud Storage: the emulator fake-gcs-server. The Hub: test_streamed_hub.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pytest_report_header() -> list[str]:
     emulator = (
         "the emulator fake-gcs-server" if google.is_here() else "not tested: gcsfs or its emulator isn't installed"
     )
-    return [said, f"Google Cloud Storage: {emulator}"]
+    return [said, f"Google Cloud Storage: {emulator}", "Hugging Face Hub: a stand-in of these tests"]
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def record_stream(uri: str, destination: Path, *, overwrite: bool = False) -> St
         raise ConvkitError("no such file or folder", path=uri, remedy="check the URI")
     objects = tuple(_objects(source))
     record = StreamRecord(
-        uri=uri,
+        uri=str(source),
         kind="folder" if source.is_dir() else "file",
         bytes=sum(each.size for each in objects),
         time=datetime.now(UTC).isoformat(timespec="seconds"),

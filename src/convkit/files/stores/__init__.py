@@ -22,10 +22,13 @@ _HERE = (None, "file", "package", "generated")
 
 
 def place(text: str) -> Path:
-    """What an argument names: something in a store for a URI, else a plain path. Nothing is looked up yet.
+    """What an argument names: something in a store for a URI, else a plain path.
+
+    Nothing is looked up yet, except the commit of a branch of the Hugging Face Hub: it counts from here on.
 
     Raises:
         UsageError: the URI is malformed, or of a scheme that isn't known.
+        ConvkitError: the Hub doesn't say the commit.
     """
     if scheme_of(text) in _HERE:
         return Path(text)
@@ -45,13 +48,13 @@ def target_place(text: str) -> Path:
     Raises:
         UsageError: it can't, or the URI is malformed.
     """
-    found = place(text)
     if scheme_of(text) not in (*_HERE, "s3"):
         raise UsageError(
             f"outputs aren't written to {scheme_of(text)}://",
-            path=found,
+            path=without_secrets(text),
             remedy="write to a folder, or to s3://, and copy it there",
         )
+    found = place(text)
     if isinstance(found, Ranged) and found.parent.name.startswith("s3:"):
         raise UsageError("is a whole bucket", path=str(found), remedy="write s3://bucket/name")
     return found

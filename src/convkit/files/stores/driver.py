@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 #: the modules behind the schemes that people use most; fsspec knows the others
 DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
+#: what helps who is denied; the Hub says the same of what isn't there
+_REMEDIES = {
+    "hf": "check the URI; if it is private, set HF_TOKEN or log in: hf auth login; if it is gated, ask on its page too"
+}
 
 
 class Driver:
@@ -99,7 +103,10 @@ class Driver:
             raise
         except Exception as error:
             if _denies(error):
-                raise DeniedError("access denied", path=self.shown(full), remedy="check its credentials") from error
+                remedy = _REMEDIES.get(str(scheme_of(self.given)), "check its credentials")
+                raise DeniedError("access denied", path=self.shown(full), remedy=remedy) from error
+            if _status(error) == 404:
+                raise MissingError("no such file or folder", path=self.shown(full), remedy="check the URI") from error
             raise TransientError(self.words(error)) from error
 
     def words(self, error: Exception) -> str:
@@ -119,6 +126,10 @@ def _try_once(store: Any) -> None:
 
 def _denies(error: Exception) -> bool:
     """Whether a driver says that we may not: as PermissionError, by the HTTP status, or in gcsfs's words of a 403."""
-    status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
     forbidden = isinstance(error, OSError) and str(error).startswith("Forbidden: ")
-    return isinstance(error, PermissionError) or forbidden or status in (401, 403)
+    return isinstance(error, PermissionError) or forbidden or _status(error) in (401, 403)
+
+
+def _status(error: Exception) -> object:
+    """The HTTP status in a driver's error; None if it has none."""
+    return getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from convkit.errors import ConvkitError, UsageError
+from convkit.files.stores import hub
 from convkit.files.stores.driver import Driver
 from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, retrying
 from convkit.files.stores.s3 import S3Sending
@@ -119,6 +120,8 @@ class Objects(Store):
         store = self._driver.opened()[0]
         if self._scheme in _GOOGLE:  # gcsfs's opened files don't say it
             return partial(store.cat_file, path, generation=expected.tag.removeprefix("generation "))
+        if self._scheme == "hf":
+            return hub.reader(store, path)
         cache = getattr(store.open(path, "rb", cache_type="none"), "cache", None)
         return getattr(cache, "fetcher", None) or partial(store.cat_file, path)
 

@@ -21,6 +21,7 @@ from convkit.checkpoint.source_files import Ranged
 from convkit.errors import UsageError
 from convkit.files.stores.blocks import BLOCKS
 from convkit.files.stores.failures import MissingError
+from convkit.files.stores.hub import pinned
 from convkit.files.stores.objects import UNFINISHED, Objects
 from convkit.files.stores.store import ROOTS, Object, Store
 from convkit.files.stores.web import Web, within
@@ -31,10 +32,11 @@ _BUFFER = 64 << 10
 
 
 def opened(uri: str) -> StorePath:
-    """The path that a URI names. Nothing is looked up yet.
+    """The path that a URI names. Nothing is looked up yet, except the commit of a branch of the Hugging Face Hub.
 
     Raises:
         UsageError: the URI is malformed, or of a scheme that isn't known.
+        ConvkitError: the Hub doesn't say the commit.
     """
     scheme = str(scheme_of(uri))
     if scheme in ("http", "https"):
@@ -47,6 +49,9 @@ def opened(uri: str) -> StorePath:
         raise UsageError(
             "has a query, which isn't read without a copy", path=without_secrets(uri), remedy="fetch it first"
         )
+    if scheme == "hf":
+        uri = pinned(uri)
+        parts = urlsplit(uri)
     authority = parts.netloc if scheme == "hf" else parts.netloc.rpartition("@")[2]
     top = f"{authority}{parts.path}".strip("/")
     if not top:
