@@ -110,6 +110,36 @@ def test_equivalence_of_a_target_in_a_store(bucket: Bucket, tmp_path: Path, conv
     assert (code, "equivalence: yes" in said) == (0, True), said
 
 
+#: in which format the target lies; the object of it that grows by a byte, once one of these is read
+REPLACED = {"safetensors": ("config.json", "model.safetensors"), "orbax-v0": ("d/", "d/")}
+
+
+@pytest.mark.parametrize("kind", REPLACED)
+def test_an_object_that_changes_during_a_check_fails_it(
+    kind: str, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run
+) -> None:
+    source, to = made("generated://llama", tmp_path, convkit)
+    target = f"s3://{bucket.name}/model"
+    assert convkit("convert", source, target, "--to", to, "--format", kind)[0] == 0
+    grows, once_read = REPLACED[kind]
+    path = next(name for name in listed(bucket) if f"/{grows}" in name)
+    whole, done = bucket.store.cat_file(f"{bucket.name}/{path}"), []
+
+    def replace(asked: Asked) -> None:
+        if asked.reads and f"/{once_read}" in asked.path and not done:
+            done.append(asked)
+            bucket.store.pipe_file(f"{bucket.name}/{path}", whole + b" ")
+
+    for check in ("roundtrip", "equivalence", "verify", "digest"):
+        bucket.store.pipe_file(f"{bucket.name}/{path}", whole)
+        done.clear()
+        s3.before = replace
+        code, said = convkit(*((check, source, target) if check in ("roundtrip", "equivalence") else (check, target)))
+        s3.before = lambda asked: None
+        assert (code, len(done)) == (3, 1), (check, said)
+        assert "/".join((target, path.partition("/")[2])) + ": changed while it was read" in said
+
+
 def test_verify_reads_all_of_it_again(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
     source, to = made("generated://llama", tmp_path, convkit)
     target = f"s3://{bucket.name}/model"

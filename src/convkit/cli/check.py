@@ -24,6 +24,7 @@ from convkit.errors import UsageError
 from convkit.files.part import Part
 from convkit.files.receipt import CONVERSION, read_receipt
 from convkit.files.stores import place
+from convkit.files.unchanged import same_objects
 from convkit.report.stages import faults_of, headline, stages_of
 from convkit.report.text import NOT_FINITE, deviation, deviations, size
 from convkit.verify.verdict import Verdict
@@ -190,18 +191,19 @@ def equivalence(args: argparse.Namespace) -> int:
 
 def verdict_of(args: argparse.Namespace, check: str) -> Verdict:
     """Make one of the two checks of a conversion."""
-    kind, receipt = made_by(args.target)
-    if check == "equivalence":
-        return kind.equivalence(args, receipt)
-    with progress(f"roundtrip {args.target}") as advance:
-        return kind.roundtrip(args, receipt, advance)
+    with same_objects(args.source, args.target):
+        kind, receipt = made_by(args.target)
+        if check == "equivalence":
+            return kind.equivalence(args, receipt)
+        with progress(f"roundtrip {args.target}") as advance:
+            return kind.roundtrip(args, receipt, advance)
 
 
 def diff(args: argparse.Namespace, close: tuple[float, float] | None = None) -> int:
     """Compare two checkpoints, and show the verdict; ``close`` as :func:`convkit.verify.diff.diff` takes it."""
     from convkit.verify.diff import diff
 
-    with progress(f"diff {args.source} {args.target}") as advance:
+    with same_objects(args.source, args.target), progress(f"diff {args.source} {args.target}") as advance:
         verdict = diff(args.source, args.target, close=close, progress=advance)
     return _answer(args, verdict)
 
@@ -210,7 +212,7 @@ def verify(args: argparse.Namespace) -> int:
     """Check a checkpoint against its receipt, and show the verdict."""
     from convkit.verify.receipts import verify
 
-    with progress(f"verify {args.path}") as advance:
+    with same_objects(args.path), progress(f"verify {args.path}") as advance:
         verdict = verify(args.path, progress=advance)
     return _answer(args, verdict)
 

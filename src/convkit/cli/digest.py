@@ -13,6 +13,7 @@ from convkit.cli.options import source_format_option
 from convkit.cli.output import emit, progress, say
 from convkit.files.receipt import json_value
 from convkit.files.stores import place
+from convkit.files.unchanged import same_objects
 from convkit.formats import open_checkpoint
 
 
@@ -26,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Digest every leaf and every file of a checkpoint."""
     files = files_in(args.path)
-    with open_checkpoint(args.path, args.source_format) as checkpoint:
+    with same_objects(args.path), open_checkpoint(args.path, args.source_format) as checkpoint:
         sizes = [leaf.spec.nbytes for leaf in checkpoint.leaves.values() if leaf.spec]
         with progress(f"digest {args.path}") as shown:
             advance = Meter(sum(sizes) + total_bytes(files), shown)

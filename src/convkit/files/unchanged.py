@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,28 @@ class Watch:
                     path=path,
                     remedy="let nothing write to the source, and start again",
                 )
+
+
+@contextmanager
+def same_objects(*paths: Path) -> Iterator[None]:
+    """Check at the end that no object at the paths that lead into stores is another one than at the beginning.
+
+    Some of what reads them, such as tensorstore, doesn't say which version it expects.
+
+    Raises:
+        ConvkitError: one is; also instead of an error that may come of it.
+    """
+    watches = [(path, Watch(path)) for path in paths if isinstance(path, Ranged)]
+    for path, watch in watches:
+        watch.reads([path])
+    try:
+        yield
+    except ConvkitError:
+        for _, watch in watches:
+            watch.check()
+        raise
+    for _, watch in watches:
+        watch.check()
 
 
 def _around(path: Path) -> Iterator[Path]:
