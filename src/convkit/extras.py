@@ -19,6 +19,8 @@ EXTRA_OF = {
     "jax": "jax",
     "msgpack": "jax",
     "tensorstore": "jax",
+    "zstandard": "jax",
+    "isal": "jax",
     "flax": "orbax",
     "optax": "orbax",
     "orbax": "orbax",

@@ -69,60 +69,63 @@ def test_blocks_decode_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(packed.decoded.values()) == {1}
 
 
-class TestT5x:
-    """T5X and back: two leaves become one, one moves with its files."""
+def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Counter[str]]:
+    """T5X and back: two leaves become one, one moves with its files; counts what is read of which leaf."""
+    left, right = (Layout(f"{name}/model", name, "t5x", "config.json", signature=({},)) for name in ("a", "b"))
+    rules = Rule("target.{n:q|k}", "target.qk", "n x y -> x n y"), Rule("target.moved", "target.other")
+    kernels = {key: np.random.default_rng(5).standard_normal((64, 32)).astype(np.float32) for key in ("q", "k")}
+    arrays = {f"target.{key}": array for key, array in kernels.items()}
+    source = write(folder / "source", {**arrays, "target.moved": np.arange(500.0)}, {}, format="t5x")
+    converted(source, folder / "out", LayoutMapping(left, right, rules), {"format": "t5x"})
+    decoded: Counter[str] = Counter()
+    read = ArrayCheckpoint.read
 
-    def made(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Counter[str]]:
-        left, right = (Layout(f"{name}/model", name, "t5x", "config.json", signature=({},)) for name in ("a", "b"))
-        rules = Rule("target.{n:q|k}", "target.qk", "n x y -> x n y"), Rule("target.moved", "target.other")
-        kernels = {key: np.random.default_rng(5).standard_normal((64, 32)).astype(np.float32) for key in ("q", "k")}
-        arrays = {f"target.{key}": array for key, array in kernels.items()}
-        source = write(folder / "source", {**arrays, "target.moved": np.arange(500.0)}, {}, format="t5x")
-        converted(source, folder / "out", LayoutMapping(left, right, rules), {"format": "t5x"})
-        decoded: Counter[str] = Counter()
-        read = ArrayCheckpoint.read
+    def counting(self: ArrayCheckpoint, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        decoded[f"{self.path.name}:{key}"] += 1
+        return read(self, key, start, stop)
 
-        def counting(self: ArrayCheckpoint, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-            decoded[f"{self.path.name}:{key}"] += 1
-            return read(self, key, start, stop)
+    monkeypatch.setattr(ArrayCheckpoint, "read", counting)
+    return source, folder / "out", decoded
 
-        monkeypatch.setattr(ArrayCheckpoint, "read", counting)
-        return source, folder / "out", decoded
 
-    def judged(self, source: Path, target: Path) -> Verdict:
-        receipt = read_receipt(target, CONVERSION)
-        assert receipt
-        return roundtrip(source, target, receipt["plan"], receipt=receipt, faults=False)
+def judged(source: Path, target: Path) -> Verdict:
+    receipt = read_receipt(target, CONVERSION)
+    assert receipt
+    return roundtrip(source, target, receipt["plan"], receipt=receipt, faults=False)
 
-    def test_each_leaf_is_decoded_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        source, target, decoded = self.made(tmp_path, monkeypatch)
-        assert self.judged(source, target).passed
-        assert decoded == {f"source:target.{key}": 1 for key in ("q", "k", "moved")} | {"out:target.qk": 1}
 
-    def test_a_copied_leaf_that_changed_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        source, target, decoded = self.made(tmp_path, monkeypatch)
-        other = write(tmp_path / "changed", {"target.other": np.arange(500.0)[::-1].copy()}, format="t5x")
-        (other / "target.other" / "0").replace(target / "target.other" / "0")
-        verdict = self.judged(source, target)
-        assert decoded["source:target.moved"] == decoded["out:target.other"] == 1
-        assert [problem.partition(":")[0] for problem in verdict.problems] == ["target.moved"]
-        assert "500 of 500 elements differ" in verdict.problems[0]
+def test_each_leaf_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, decoded = made(tmp_path, monkeypatch)
+    assert judged(source, target).passed
+    assert decoded == {f"source:target.{key}": 1 for key in ("q", "k", "moved")} | {"out:target.qk": 1}
 
-    def test_the_same_change_of_both_sides_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        source, target, decoded = self.made(tmp_path, monkeypatch)
-        other = write(tmp_path / "changed", {"target.other": np.arange(500.0)[::-1].copy()}, format="t5x")
-        chunk = (other / "target.other" / "0").read_bytes()
-        for leaf in (source / "target.moved", target / "target.other"):
-            (leaf / "0").write_bytes(chunk)
-        verdict = self.judged(source, target)
-        assert "out:target.other" not in decoded
-        assert len(verdict.problems) == 1 and "its digest differs from the receipt" in verdict.problems[0]
 
-    def test_the_same_damage_on_both_sides_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        source, target, _ = self.made(tmp_path, monkeypatch)
-        for leaf in (source / "target.moved", target / "target.other"):
-            raw = bytearray((leaf / "0").read_bytes())
-            raw[len(raw) // 2] ^= 0x55
-            (leaf / "0").write_bytes(raw)
-        verdict = self.judged(source, target)
-        assert [problem.partition(":")[0] for problem in verdict.problems] == ["target.moved"]
+def test_a_copied_leaf_that_changed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, decoded = made(tmp_path, monkeypatch)
+    other = write(tmp_path / "changed", {"target.other": np.arange(500.0)[::-1].copy()}, format="t5x")
+    (other / "target.other" / "0").replace(target / "target.other" / "0")
+    verdict = judged(source, target)
+    assert decoded["source:target.moved"] == decoded["out:target.other"] == 1
+    assert [problem.partition(":")[0] for problem in verdict.problems] == ["target.moved"]
+    assert "500 of 500 elements differ" in verdict.problems[0]
+
+
+def test_the_same_change_of_both_sides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, decoded = made(tmp_path, monkeypatch)
+    other = write(tmp_path / "changed", {"target.other": np.arange(500.0)[::-1].copy()}, format="t5x")
+    chunk = (other / "target.other" / "0").read_bytes()
+    for leaf in (source / "target.moved", target / "target.other"):
+        (leaf / "0").write_bytes(chunk)
+    verdict = judged(source, target)
+    assert "out:target.other" not in decoded
+    assert len(verdict.problems) == 1 and "its digest differs from the receipt" in verdict.problems[0]
+
+
+def test_the_same_damage_on_both_sides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, _ = made(tmp_path, monkeypatch)
+    for leaf in (source / "target.moved", target / "target.other"):
+        raw = bytearray((leaf / "0").read_bytes())
+        raw[len(raw) // 2] ^= 0x55
+        (leaf / "0").write_bytes(raw)
+    verdict = judged(source, target)
+    assert [problem.partition(":")[0] for problem in verdict.problems] == ["target.moved"]

@@ -83,6 +83,10 @@ class Completed(Overlay):
         """See :meth:`Tensors.granularity`."""
         return 1 if key in self._drawn else super().granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return key not in self._drawn and super().continues(key)
+
     def leaf_bytes(self) -> dict[Path, list[tuple[int, int]]]:
         """See :meth:`Checkpoint.leaf_bytes`."""
         return self._checkpoint.leaf_bytes()

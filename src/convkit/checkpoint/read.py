@@ -77,6 +77,13 @@ class Tensors(ABC):
         """
         return 1
 
+    def continues(self, key: str) -> bool:
+        """Whether ranges that follow one another decode nothing twice, wherever they end, and take no memory beside.
+
+        Elements may be decoded together nevertheless: a range alone costs as much as those before it.
+        """
+        return False
+
     def lies_open(self, key: str) -> bool:
         """Whether elements lie somewhere as they are and in order, so that :meth:`rows` costs no more than they do."""
         return False
@@ -103,7 +110,7 @@ class Tensors(ABC):
         """
         spec = self.spec(key)
         stop = spec.size if stop is None else stop
-        step, grain = max(1, size // spec.itemsize), self.granularity(key)
+        step, grain = max(1, size // spec.itemsize), 1 if self.continues(key) else self.granularity(key)
         reach = max(1, step // grain) * grain
         while start < stop:
             end = min(stop, start - start % reach + reach)

@@ -46,6 +46,10 @@ class Renamed(Tensors):
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(self._names[key])
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._tensors.continues(self._names[key])
+
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """See :meth:`Tensors.leaf_files`."""
         return self._tensors.leaf_files(self._names[key])
@@ -79,6 +83,10 @@ class Joined(Tensors):
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return self._of[key].granularity(key)
+
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._of[key].continues(key)
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """See :meth:`Tensors.leaf_files`."""
@@ -130,6 +138,10 @@ class Overlay(Checkpoint):
     def granularity(self, key: str) -> int:
         """See :meth:`Tensors.granularity`."""
         return 1 if key in self._changed else self._checkpoint.granularity(key)
+
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return key not in self._changed and self._checkpoint.continues(key)
 
     def check_sums(self, threads: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """Those of the checkpoint below."""

@@ -19,6 +19,7 @@ from convkit.execute import convert
 from convkit.files.receipt import receipt_path
 from convkit.files.stores import place, target_place
 from convkit.plan import Plan, Source
+from convkit.plan.memory import check_memory
 from convkit.report.text import deviation, size
 
 #: fields that a line names; the plan lists them all
@@ -31,6 +32,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="DST", type=target_place, help="the file or folder to write, also in s3://")
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
+    parser.add_argument(
+        "--memory", metavar="SIZE", type=parse_size, help="refuse what would take more memory, before writing: 4GiB"
+    )
     writing_options(parser)
     parts_options(parser, "check what all parts have made, and give DST its name")
 
@@ -114,6 +118,8 @@ def converted(
         work: what carries it out: :func:`convkit.execute.convert`, or what makes or finishes its parts.
         more: what that may be told beside.
     """
+    if limit := getattr(args, "memory", None):
+        check_memory(plan, plan.wrapping.off(source.checkpoint), limit, args.threads)
     with progress(f"{args.source} -> {args.target}") as advance:
         return work(
             source,

@@ -49,6 +49,10 @@ class Multiplied(Tensors):
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._tensors.continues(key)
+
     def origins(self, key: str) -> Iterator[tuple[Tensors, str]]:
         """See :meth:`Tensors.origins`."""
         yield from self._tensors.origins(key)

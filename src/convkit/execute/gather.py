@@ -10,6 +10,7 @@ from convkit.checkpoint.tensors import carrier
 from convkit.execute.job import Job
 from convkit.execute.origins import Passing
 from convkit.execute.parts import Window
+from convkit.execute.runs import RUN
 from convkit.execute.slabs import clip, copy_box
 from convkit.execute.turned import CLOSE, Part
 from convkit.files.scratch import Scratch
@@ -123,7 +124,7 @@ class Gather:
         """
         import numpy as np
 
-        grain = self.job.reader.granularity(key)
+        grain = self._together(key)
         first, stop = low - low % grain, min(self.job.reader.spec(key).size, -(-high // grain) * grain)
         held_first, held = self.decoded.pop(key, (0, None))
         if shared and self.job.held:
@@ -135,6 +136,15 @@ class Gather:
         held = None  # release it before reading more
         data = self._read(key, first + (0 if tail is None else tail.size), stop)
         return first, data if tail is None else np.concatenate([tail, data])
+
+    def _together(self, key: str) -> int:
+        """How many elements of a source are held together: those decoded together, unless the leaf only moves, or they
+        are too many, and the next range may go on where this one ended.
+        """
+        reader = self.job.reader
+        grain, moves = reader.granularity(key), self.job.digest_of is not None
+        large = grain * reader.spec(key).itemsize > RUN
+        return 1 if (moves or large) and reader.continues(key) else grain
 
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         data = self.job.reader.read(key, start, stop)

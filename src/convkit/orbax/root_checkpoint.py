@@ -51,6 +51,10 @@ class RootCheckpoint(Checkpoint):
         """The granularity of the leaf in its step."""
         return self._all.granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._all.continues(key)
+
     def files(self) -> list[Path]:
         """The files of all steps."""
         return [file for step in self._steps.values() for file in step.files()]

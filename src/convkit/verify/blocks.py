@@ -58,6 +58,8 @@ class Held(Tensors):
         import numpy as np
 
         spec, grain = self._tensors.spec(key), self._tensors.granularity(key)
+        if grain > 1 and self._tensors.continues(key):
+            grain = BLOCK // spec.itemsize
         stop = spec.size if stop is None else stop
         if grain == 1 or start >= stop:
             return self._tensors.read(key, start, stop)
@@ -80,6 +82,10 @@ class Held(Tensors):
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._tensors.continues(key)
+
     def lies_open(self, key: str) -> bool:
         """See :meth:`Tensors.lies_open`."""
         return self._tensors.lies_open(key)
@@ -96,7 +102,7 @@ class Held(Tensors):
 def same_bits(
     one: Tensors, key: str, other: Tensors, as_key: str, advance: Callable[[int], object] = unmeasured
 ) -> bool:
-    """Whether two tensors of one shape and dtype have the same bits; elements decoded together are read together.
+    """Whether two tensors of one shape and dtype have the same bits; elements decoded together are read once.
 
     ``advance`` is called with the bytes that are compared, counted once, up to the first difference.
 
@@ -106,9 +112,9 @@ def same_bits(
     import numpy as np
 
     spec = one.spec(key)
-    unit = max(one.granularity(key), other.granularity(as_key))
-    for start, stop in spans(spec.size, BLOCK // spec.itemsize, unit):
-        if not np.array_equal(one.read(key, start, stop), other.read(as_key, start, stop)):
+    ours, theirs = Held(one), Held(other)
+    for start, stop in spans(spec.size, BLOCK // spec.itemsize):
+        if not np.array_equal(ours.read(key, start, stop), theirs.read(as_key, start, stop)):
             return False
         advance((stop - start) * spec.itemsize)
     return True

@@ -82,6 +82,11 @@ class ArrayCheckpoint(Checkpoint):
         array = self._stored.get(key)
         return block(spec.shape, array.zarray.decoded) if array is not None else 1
 
+    def continues(self, key: str) -> bool:
+        """Whether chunks are decoded in slices."""
+        self.spec(key)
+        return key in self._stored and self._raw_file(key) is None and self._reader.continues(key)
+
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """The files of an array's folder; None if it has no metadata, or its shape or dtype isn't the leaf's."""
         spec = self.spec(key)

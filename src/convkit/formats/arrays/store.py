@@ -26,8 +26,11 @@ from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.checkpoint.threads import LITTLE, Caller
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.budget import Budget
+from convkit.formats.arrays.chunk_stream import Packed
 from convkit.formats.arrays.packing import is_packed_here, packed_chunks
 from convkit.formats.arrays.ranges import block, box_size, boxes
+from convkit.formats.arrays.stored_bytes import stored_bytes
+from convkit.formats.arrays.streamed import Streams, is_streamed
 from convkit.formats.arrays.unpacked import check, is_unpacked_here
 from convkit.formats.arrays.unpacked import read as read_unpacked
 from convkit.formats.arrays.zarr import ZarrArray
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
 #: bytes of decoded chunks in the cache
 CACHE = 128 << 20
+#: chunks of more bytes are decoded in slices wherever they lie, smaller ones only in files: tensorstore asks a store or
+#: a database for several at a time
+LARGE = 64 << 20
 #: bytes of database trees in the cache
 TREES = 32 << 20
 #: glibc's ``mallopt`` parameters: number of heaps, and smallest block that is mapped on its own
@@ -82,7 +88,14 @@ class ArrayReader:
         self._context: tensorstore.Context | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._checked: set[Path] = set()
+        self._streams = Streams(self._chunk)
         self._lock = threading.Lock()
+
+    def continues(self, key: str) -> bool:
+        """Whether chunks are decoded in slices, so that the next range goes on where the last one ended."""
+        array = self._arrays[key]
+        in_files = array.kvstore["driver"] == "file"
+        return is_streamed(array.zarray) and (in_files or array.zarray.decoded_nbytes > LARGE)
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` in C order: 1-D, carrier dtype.
@@ -97,6 +110,10 @@ class ArrayReader:
         kind = carrier(zarray.spec.dtype)
         step = _step(zarray)
         try:
+            if self.continues(key):
+                streamed = self._streams.read(zarray, key, start, stop, self._pool((stop - start) * kind.itemsize))
+                if streamed is not None:
+                    return streamed
             if isinstance(zarray, Zarray) and is_unpacked_here(zarray) and array.kvstore["driver"] == "file":
                 folder, bounds = Path(array.place), (start, stop)
                 if _whole_chunks(zarray, start, stop):
@@ -117,6 +134,7 @@ class ArrayReader:
 
     def close(self) -> None:
         """Release the arrays and the cache."""
+        self._streams.close()
         with self._lock:
             self._opened.clear()
             self._context = None
@@ -156,6 +174,19 @@ class ArrayReader:
                     context=self._context,
                 ).result()
             return self._opened[key, passing]
+
+    def _chunk(self, key: str, name: str) -> tuple[Packed, Path | str] | None:
+        """The stored bytes of a chunk, and where they lie."""
+        array = self._arrays[key]
+        if array.kvstore["driver"] == "file" and isinstance(array.zarray, Zarray):
+            with contextlib.suppress(FileNotFoundError):
+                path = Path(array.place, name)
+                return path.open("rb", buffering=0), path
+            return None
+        store = self._open(key, True).kvstore
+        assert store is not None
+        packed = stored_bytes(store, name, array.zarray)
+        return (packed, f"{array.place}/{name}") if packed is not None else None
 
     def _cache_bytes(self) -> int:
         return max([CACHE, *(_row_of_chunks(array.zarray) for array in self._arrays.values())])

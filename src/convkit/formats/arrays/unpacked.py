@@ -7,16 +7,15 @@ two gigabytes, and nothing but unpacking shows it. zstd's and blosc's chunks say
 
 from __future__ import annotations
 
-import bz2
 import itertools
 import math
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
+from convkit.formats.arrays.chunk_stream import WINDOWS, unpacker, unpacking_errors
 from convkit.formats.arrays.ranges import Box, boxes
 from convkit.formats.arrays.zarr import REFETCH, ZarrArray
 from convkit.formats.arrays.zarr2 import Zarray
@@ -24,11 +23,9 @@ from convkit.formats.arrays.zarr2 import Zarray
 if TYPE_CHECKING:
     import numpy as np
 
-#: zlib's window of 32 KiB, with the container of each compressor
-_WINDOWS = {"gzip": 15 + 16, "zlib": 15}
 #: a packed chunk of so many bytes is unpacked without a check: deflate packs 1032 bytes into one at most
 _HARMLESS = 1 << 18
-PACKINGS = (*_WINDOWS, "bz2")
+PACKINGS = (*WINDOWS, "bz2")
 
 
 def is_unpacked_here(zarray: ZarrArray) -> bool:
@@ -43,13 +40,12 @@ def chunk_bytes(data: bytes, zarray: ZarrArray, path: Path, key: str) -> bytes:
         ConvkitError: damaged, or longer or shorter than a chunk of the array.
     """
     expected = zarray.chunk_nbytes
-    window = _WINDOWS.get(str(zarray.packing))
-    unpacker: Any = bz2.BZ2Decompressor() if window is None else zlib.decompressobj(window)
+    opened = unpacker(str(zarray.packing))
     try:
-        made: bytes = unpacker.decompress(data, expected + 1)
-    except (zlib.error, OSError, EOFError) as error:
+        made: bytes = opened.decompress(data, expected + 1)
+    except unpacking_errors() as error:
         raise ConvkitError(f"can't be read: {error}", path=path, key=key, remedy=REFETCH) from None
-    if len(made) != expected or not unpacker.eof:
+    if len(made) != expected or not opened.eof:
         more = "over " if len(made) > expected else ""
         problem = f"is no whole chunk: it unpacks to {more}{min(len(made), expected)} bytes of {expected}"
         raise ConvkitError(problem, path=path, key=key, remedy=REFETCH)

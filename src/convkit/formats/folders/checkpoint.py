@@ -46,6 +46,10 @@ class FoldersCheckpoint(Checkpoint):
         """See :meth:`Tensors.granularity`."""
         return self._tensors.granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._tensors.continues(key)
+
     def files(self) -> list[Path]:
         """The files of every component."""
         return [file for part in self._parts.values() for file in part.files()]

@@ -171,6 +171,10 @@ class Seen(Tensors):
         """See :meth:`Tensors.granularity`."""
         return self._checkpoint.granularity(key)
 
+    def continues(self, key: str) -> bool:
+        """See :meth:`Tensors.continues`."""
+        return self._checkpoint.continues(key)
+
     def lies_open(self, key: str) -> bool:
         """See :meth:`Tensors.lies_open`."""
         return key != self._fold.key and self._checkpoint.lies_open(key)
