@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -74,11 +75,18 @@ def test_a_file_is_used_again(scratch: Scratch) -> None:
     assert len(files) == 1
 
 
-def test_without_room_on_the_disk_it_is_held_in_memory(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: ScratchFile, nbytes: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("answer", [errno.ENOSPC, errno.EOPNOTSUPP])
+def test_without_room_on_the_disk_it_is_held_in_memory(
+    answer: int, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: int, offset: int, size: int) -> None:
+        raise OSError(answer, os.strerror(answer))
 
-    monkeypatch.setattr(ScratchFile, "reserve", full)
+    def written(file: ScratchFile, offset: int, data: np.ndarray) -> None:
+        pytest.fail("what has no room is written")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    monkeypatch.setattr(ScratchFile, "write", written)
     array = np.arange(1 << 20, dtype="uint16").reshape(1024, 1024)
     source = Open({"x": array})
     (job,) = target_jobs(plan_of(mapping_of(Rule("x", "y", "x y -> y x")), source), source, None)

@@ -116,8 +116,8 @@ class Window:
             return None
         with suppress(OSError):
             self._file = self._file or self._scratch.take()
-            self._file.reserve(sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize)
-            return self._file
+            nbytes = sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize
+            return self._file if self._file.reserve(nbytes) else None
         return None
 
 

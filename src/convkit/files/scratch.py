@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convkit.files.room import reserve
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -21,15 +23,15 @@ class ScratchFile:
         with tempfile.TemporaryFile(dir=folder) as file:
             self._number = os.dup(file.fileno())
 
-    def reserve(self, nbytes: int) -> None:
-        """Take room for so many bytes, so that writing them can't fail for want of it.
+    def reserve(self, nbytes: int) -> bool:
+        """Take room for so many bytes, so that writing them can't fail for want of it; False where that can't be done.
 
         Raises:
-            OSError: the disk is full, or can't reserve.
+            OSError: the disk is full.
         """
-        if nbytes > self._size:
-            os.posix_fallocate(self._number, 0, nbytes)
+        if nbytes > self._size and reserve(self._number, nbytes):
             self._size = nbytes
+        return nbytes <= self._size
 
     def write(self, offset: int, data: np.ndarray) -> None:
         """Write an array (contiguous) at an offset.

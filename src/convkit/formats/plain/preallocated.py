@@ -18,6 +18,7 @@ from convkit.checkpoint import TensorSpec, Writer
 from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.source_files import Span
 from convkit.errors import ConvkitError
+from convkit.files.room import reserve
 from convkit.files.sync import sync
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
@@ -180,10 +181,8 @@ class PreallocatedWriter(Writer):
 
 
 def preallocate(file: int, size: int) -> None:
-    """Allocate a file's full size, on disk if the system can, so that a full disk is found before the work begins."""
-    if size and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    else:
+    """Give a file its full size, reserved if the system can, so that a full disk is found before the work begins."""
+    if not reserve(file, size):
         os.ftruncate(file, size)
 
 
