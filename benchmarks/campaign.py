@@ -1,22 +1,19 @@
-"""What the workflow costs by itself: ``python -m benchmarks.campaign [--rows 1000]``.
+"""Campaigns of many rows whose stages are stubs, so that what is measured is Snakemake, the rules and the page.
 
-A table of many rows is planned (``snakemake -n``), carried out and looked at again. The stages are stubs, named so:
-a shell script that prints the documents which the real convkit left of one small row, so that what is measured is
-Snakemake, the rules and the page. Prints JSON: seconds of the clock and CPU seconds, also of a job; bytes of the page.
+A stub is a shell script that prints the documents which the real convkit left of one small row. The workflow is run
+with each of Snakemake's schedulers: ``greedy``, ``ilp`` (its default, a solver), and ``ilp`` that looks at some of the
+jobs that are ready, ``subsample``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import resource
-import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+
+from benchmarks.case import Case, Figure, Side, command
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
@@ -28,66 +25,80 @@ case $1 in
     *) exec "{convkit}" "$@" ;;
 esac
 """
+SCHEDULERS = {
+    "greedy": ("--scheduler", "greedy"),
+    "ilp": ("--scheduler", "ilp"),
+    "subsample": ("--scheduler", "ilp", "--scheduler-subsample", "50"),
+}
 
 
-def snakemake(folder: Path, path: str, *words: str) -> tuple[float, float]:
-    """Seconds of the clock and CPU seconds that a run of the workflow takes, with all of its jobs."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "all", *words]
-    environment = os.environ | {"PATH": path}
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return round(time.monotonic() - started, 1), round(cpu, 1)
+def jobs(rows: int) -> int:
+    """The jobs of a campaign: its stages, and the page."""
+    return rows * len(STAGES) + 1
+
+
+def snakemake(folder: Path, path: str, *words: str, clears: Path | tuple[()] = ()) -> Side:
+    """A run of the workflow in a folder, with the commands on a path."""
+    options = ("--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "all")
+    run = (sys.executable, "-m", "snakemake", *options, *words)
+    return command(*run, clears=clears, environment={"PATH": path})
 
 
 def write(folder: Path, rows: int) -> None:
     """A table of as many rows, each with another source, and its config."""
-    folder.mkdir()
-    (folder / "config").mkdir()
+    (folder / "config").mkdir(parents=True)
     lines = [f"row{number}\tgenerated://llama?seed={number}\tcerebras/llama" for number in range(rows)]
     (folder / "config/checkpoints.tsv").write_text("\n".join(["id\tsource\tto", *lines, ""]))
     (folder / "config/config.yaml").write_text("results: results\n")
 
 
-def main() -> None:
-    """Measure, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--work", type=Path, help="a folder for the campaigns, which are removed")
-    args = parser.parse_args()
+def stubs(work: Path) -> str:
+    """Run one row by the real convkit, and make the command that plays it; returns the path to it."""
     bare = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with tempfile.TemporaryDirectory(dir=args.work) as work:
-        real, stubs, many = (Path(work, name) for name in ("real", "stubs", "many"))
+    real, folder = work / "real", work / "stubs"
+    if not folder.exists():
         write(real, 1)
-        snakemake(real, bare, "reported")
-        stubs.mkdir()
+        snakemake(real, bare, "reported")()
+        folder.mkdir()
         convkit = Path(sys.executable).with_name("convkit")
         text = STUB.format(stages=" | ".join(STAGES), sample=real / "results/row0", convkit=convkit)
-        (stubs / "convkit").write_text(text)
-        (stubs / "convkit").chmod(0o755)
-        write(many, args.rows)
-        played = f"{stubs}{os.pathsep}{bare}"
-        planned = snakemake(many, played, "reported", "--dry-run")
-        ran = snakemake(many, played, "reported")
-        again = snakemake(many, played, "reported")
-        figures = {
-            "rows": args.rows,
-            "jobs": args.rows * len(STAGES) + 1,
-            "stages": "stubs that print the documents of one row",
-            "planned, seconds and CPU seconds": planned,
-            "run, seconds and CPU seconds": ran,
-            "run, seconds a job": [round(seconds / (args.rows * len(STAGES) + 1), 4) for seconds in ran],
-            "nothing to do, seconds and CPU seconds": again,
-            "page, bytes": (many / "results/report.html").stat().st_size,
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[1],
-            "machine": platform.platform(),
-        }
-    print(json.dumps(figures, indent=1))
+        (folder / "convkit").write_text(text)
+        (folder / "convkit").chmod(0o755)
+    return f"{folder}{os.pathsep}{bare}"
 
 
-if __name__ == "__main__":
-    main()
+def sides(work: Path, rows: int, schedulers: tuple[str, ...]) -> Iterator[Mapping[str, Side]]:
+    """A plan of the jobs, a run by each scheduler, and a run with nothing to do."""
+    folder, path = work / f"rows-{rows}", stubs(work)
+    write(folder, rows)
+    results = folder / "results"
+    run = {name: snakemake(folder, path, *SCHEDULERS[name], "reported", clears=results) for name in schedulers}
+    yield {
+        "plan": snakemake(folder, path, *SCHEDULERS[schedulers[0]], "reported", "--dry-run", clears=results),
+        **run,
+        "again": snakemake(folder, path, *SCHEDULERS[schedulers[-1]], "reported"),
+    }
+
+
+def _case(rows: int, schedulers: tuple[str, ...], long: bool) -> Case:
+    figures = [Figure(side, what=what) for side in ("plan", "again") for what in ("wall", "cpu")]
+    figures += [Figure(side, what=what, per=jobs(rows)) for side in schedulers for what in ("wall", "cpu")]
+    figures += [Figure(side, "ilp", what="cpu") for side in schedulers if side != "ilp" and "ilp" in schedulers]
+    figures += [Figure(schedulers[0], what="anonymous")]
+    return Case(
+        f"campaign-{rows}",
+        f"{rows:,} rows with stub stages, {jobs(rows):,} jobs",
+        partial(sides, rows=rows, schedulers=schedulers),
+        (*figures,),
+        pairs=1 if long else 3,
+        warm=False,
+        packages=("snakemake",),
+        long=long,
+    )
+
+
+CASES = (
+    _case(50, ("greedy", "ilp", "subsample"), long=False),
+    _case(200, ("greedy", "ilp", "subsample"), long=True),
+    _case(1000, ("greedy",), long=True),
+)

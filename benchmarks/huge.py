@@ -1,22 +1,17 @@
-"""What a plan of 500,000 tensors takes: ``python -m benchmarks.huge``.
+"""What a plan of 500,000 tensors takes.
 
 The checkpoint is headers only: the names and shapes of a mixture of experts of 10^12 parameters, in sparse files whose
-data is a hole. Prints JSON: seconds, CPU seconds and MiB of ``inspect``, ``plan`` and ``report`` (the page of what the
-two have printed), and bytes.
+data is a hole.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import timed
+from benchmarks.case import CONVKIT, Case, Figure, Side, command
 
 #: a Mixtral with more and smaller experts than any that was trained: 497,641 tensors, 1.05e12 parameters
 CONFIG = {
@@ -96,39 +91,31 @@ def write(folder: Path, config: dict[str, Any]) -> tuple[int, int]:
     return len(index), sum(sizes)
 
 
-def main() -> None:
-    """Measure, and print the figures."""
-    convkit = (sys.executable, "-m", "convkit")
-    with tempfile.TemporaryDirectory() as work:
-        source = Path(work, "model")
-        tensors, nbytes = write(source, CONFIG)
-        commands = {
-            "inspect": ("inspect", str(source), "--json"),
-            "plan": ("plan", str(source), "--to", "cerebras/mixtral", "--json"),
-        }
-        row = Path(work, "results/row")
-        (row / "logs").mkdir(parents=True)
-        runs = {}
-        for name, words in commands.items():
-            runs[name] = timed([*convkit, *words], row / f"{name}.json")
-            (row / f"logs/{name}.log").touch()
-        report = ("report", str(row.parent), "--no-fail")
-        runs["report"] = timed([*convkit, *report], Path(work, "report.txt"))
-        figures = {
-            "tensors": tensors,
-            "bytes": nbytes,
-            **{
-                name: {"seconds": round(run.wall, 1), "CPU seconds": round(run.cpu, 1), "MiB": run.anonymous >> 20}
-                for name, run in runs.items()
-            },
-            "bytes of the plan": (row / "plan.json").stat().st_size,
-            "bytes of the page": (row.parent / "report.html").stat().st_size,
-            "load": os.getloadavg()[1],
-            "cores": os.cpu_count(),
-            "machine": platform.platform(),
-        }
-    print(json.dumps(figures, indent=1))
+def sides(work: Path) -> Iterator[Mapping[str, Side]]:
+    """Inspect, plan, and the page of what the two have printed."""
+    source, row = work / "model", work / "results/row"
+    write(source, CONFIG)
+    (row / "logs").mkdir(parents=True)
+    for stage in ("inspect", "plan"):
+        (row / f"logs/{stage}.log").touch()
+    to = ("--to", "cerebras/mixtral")
+    yield {
+        "inspect": command(*CONVKIT, "inspect", source, "--json", output=row / "inspect.json"),
+        "plan": command(*CONVKIT, "plan", source, *to, "--json", output=row / "plan.json"),
+        "report": command(*CONVKIT, "report", row.parent, "--no-fail"),
+    }
 
 
-if __name__ == "__main__":
-    main()
+CASES = (
+    Case(
+        "huge",
+        "497,643 tensors of a mixture of experts of 10^12 parameters, of which only the headers are there",
+        sides,
+        (
+            *(Figure(side, what=what) for side in ("inspect", "plan", "report") for what in ("wall", "cpu")),
+            *(Figure(side, what="anonymous", limit=1024) for side in ("inspect", "plan", "report")),
+        ),
+        pairs=3,
+        warm=False,
+    ),
+)

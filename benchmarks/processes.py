@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +38,13 @@ def timed(command: Sequence[str], output: Path | None = None, environment: Mappi
     with (output or Path(os.devnull)).open("wb") as printed, tempfile.TemporaryFile() as said:
         started = time.monotonic()
         environment = os.environ | dict(environment or {})
-        process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment)
-        run = _followed(process, started)
+        process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment, start_new_session=True)
+        try:
+            run = _followed(process, started)
+        except BaseException:  # nothing that it started stays behind
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+            raise
         if process.returncode:
             said.seek(0)
             tail = said.read()[-2000:].decode(errors="replace")
@@ -71,11 +78,10 @@ def anonymous_tree(pid: int) -> int:
 
 def children(pid: int) -> Iterator[int]:
     """The processes that a process started."""
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
-        try:
-            yield from map(int, (thread / "children").read_text().split())
-        except OSError:  # it has ended
-            continue
+    with suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                yield from map(int, (thread / "children").read_text().split())
 
 
 def command_of(pid: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -48,25 +46,18 @@ def test_streamed_pass_is_that_of_the_whole_model(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_benchmark_of_equivalence(tmp_path: Path) -> None:
+def test_benchmark_of_equivalence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.equivalence",
-        "--size",
-        "tiny",
-        "--pairs",
-        "1",
-        "--work",
-        str(tmp_path),
-    ]
-    measured = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
-    assert {*measured["stages"]} == {"generate", "fetch", "inspect", "plan", "convert", "roundtrip"}
-    assert {*measured["proof"]} == {"streamed", "equivalence", "whole"}
-    assert all(stage["MiB"] > 0 for stage in (*measured["stages"].values(), *measured["proof"].values()))
-    assert measured["verdict"]["state"] == "yes"
-    assert not list(tmp_path.iterdir())
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.equivalence import cases
+    from benchmarks.measuring import measure
+
+    stages, proof = (measure(case, tmp_path, pairs=1) for case in cases("tiny", memory=900, disk=0.1, long=True))
+    assert [*stages["sides"]] == ["generate", "fetch", "inspect", "plan", "convert", "roundtrip"]
+    assert [*proof["sides"]] == ["streamed", "equivalence", "whole"]
+    for side in (*stages["sides"].values(), *proof["sides"].values()):
+        assert side["MiB"][0] > 0
 
 
 def test_a_huge_model_of_headers_only_is_a_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -119,9 +119,11 @@ def _curve(name: str, entries: list[Entry]) -> str:
 
 
 def every_figure() -> str:
-    """All that was measured, case by case."""
+    """All that was measured, case by case, except points of curves."""
     parts = []
     for name, entry in _cases().items():
+        if "at" in entry:
+            continue
         rows = [
             [plain(figure_name), f"{figure['median']:g}", f"{figure['spread']:.2g}"]
             for figure_name, figure in entry["figures"].items()
