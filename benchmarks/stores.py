@@ -1,55 +1,57 @@
-"""A checkpoint in S3, read where it lies and copied: ``python -m benchmarks.stores s3://BUCKET/PREFIX [--gib 1]``.
+"""A checkpoint in S3: read where it lies, and written there, beside copies by the same client, s3fs.
 
-The server and its credentials come from the environment (``AWS_ENDPOINT_URL``). A checkpoint of random float32 in
-leaves of 16 MiB is put there. ``convkit inspect --digest`` reads every byte by ranges and digests every leaf; the
-reference copies the same object to the disk by the same client, s3fs. Both are timed as whole processes, twice in
-turn; the second pair counts.
+``CONVKIT_BENCH_STORE=s3://BUCKET/PREFIX`` names where; the server and its credentials come from the environment
+(``AWS_ENDPOINT_URL``). The checkpoint is 1 GB of llama. ``convkit inspect --digest`` reads every byte by ranges and
+digests every leaf, ``convkit convert`` writes a Cerebras layout in safetensors.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
+import os
 import sys
-import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.processes import timed
+from benchmarks import checkpoint
+from benchmarks.case import CONVKIT, Case, Figure, Side, command
+from benchmarks.checkpoint import Size
 
-LEAF = 16 << 20
-PUT = """
-import json, sys, numpy as np, s3fs
-leaf, count = int(sys.argv[2]), int(sys.argv[3])
-ends = [[i * leaf, (i + 1) * leaf] for i in range(count)]
-entries = {f"w{i:05d}": {"dtype": "F32", "shape": [leaf // 4], "data_offsets": end} for i, end in enumerate(ends)}
-head = json.dumps(entries).encode()
-head += b" " * (-len(head) % 8)
-with s3fs.S3FileSystem().open(sys.argv[1], "wb", block_size=64 << 20) as file:
-    file.write(len(head).to_bytes(8, "little") + head)
-    for i in range(count):
-        file.write(np.random.default_rng(i).bytes(leaf))
-"""
-COPY = "import sys, s3fs; s3fs.S3FileSystem().get(sys.argv[1], sys.argv[2])"
+STORE = "CONVKIT_BENCH_STORE"
+GET = "import sys, s3fs; s3fs.S3FileSystem().get(sys.argv[1], sys.argv[2], recursive=True)"
+PUT = "import sys, s3fs; s3fs.S3FileSystem().put(sys.argv[1], sys.argv[2], recursive=True)"
 
 
-def main() -> None:
-    """Measure, and print one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("uri", metavar="s3://BUCKET/PREFIX")
-    parser.add_argument("--gib", type=float, default=1)
-    args = parser.parse_args()
-    weights, count = f"{args.uri}/model.safetensors", max(1, int(args.gib * (1 << 30) / LEAF))
-    subprocess.run([sys.executable, "-c", PUT, weights, str(LEAF), str(count)], check=True)
-    with tempfile.TemporaryDirectory() as folder:
-        out, copy = Path(folder, "out"), Path(folder, "copy")
-        for _ in range(2):
-            streamed = timed([sys.executable, "-m", "convkit", "inspect", args.uri, "--digest", "--json"], out)
-            copy.unlink(missing_ok=True)
-            copied = timed([sys.executable, "-c", COPY, weights, str(copy)], out)
-    found = {name: vars(run) | {"mib": run.anonymous >> 20} for name, run in (("read", streamed), ("copy", copied))}
-    print(json.dumps({"gib": args.gib, **found}, indent=2, default=str))
+def sides(work: Path) -> Iterator[Mapping[str, Side]]:
+    """Two ways to read, and two to write."""
+    uri, python = os.environ[STORE].rstrip("/"), (sys.executable, "-c")
+    source, copy = work / "source", work / "copy"
+    checkpoint.make(source, Size(layers=1))
+    command(*python, PUT, f"{source}/", f"{uri}/source")()
+    to = ("--to", "cerebras/llama", "--format", "safetensors", "--overwrite")
+    yield {
+        "get": command(*python, GET, f"{uri}/source", copy, clears=copy),
+        "read": command(*CONVKIT, "inspect", f"{uri}/source", "--digest"),
+        "put": command(*python, PUT, f"{source}/", f"{uri}/copied"),
+        "write": command(*CONVKIT, "convert", source, f"{uri}/converted", *to),
+    }
 
 
-if __name__ == "__main__":
-    main()
+def _missing() -> str:
+    return "" if os.environ.get(STORE) else f"needs an object store ({STORE} names a place in it, s3://BUCKET/PREFIX)"
+
+
+CASES = (
+    Case(
+        "stores",
+        "1 GB of llama in S3, read and digested where it lies, and converted to there",
+        sides,
+        (
+            *(Figure(side, what=what) for side in ("get", "read", "put", "write") for what in ("wall", "anonymous")),
+            *(Figure(a, b, what=what) for a, b in (("read", "get"), ("write", "put")) for what in ("wall", "cpu")),
+        ),
+        disk=3,
+        packages=("s3fs",),
+        missing=_missing,
+        peers={"get": "read", "put": "write"},
+    ),
+)
