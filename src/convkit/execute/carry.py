@@ -99,15 +99,16 @@ class Carrier:
             job.held = Held() if len(mine) > 1 else None
             ranges += mine
         with workers(self.threads, sum(each.job.spec.nbytes for each in ranges)) as pool:
-            pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
             try:
+                pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
                 for future in as_completed(pending):
                     future.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        if self._scratch:
-            self._scratch.close()
+            finally:
+                if self._scratch:
+                    self._scratch.close()
 
     def digest_source(self) -> None:
         """Digest the source leaves that no leaf is made of."""
