@@ -26,7 +26,7 @@ SIZES = {
     20.0: Size(layers=45),
 }
 #: layers and experts of each number of leaves
-LEAVES = {19: (1, 3), 124: (4, 8), 979: (16, 18), 10_003: (40, 81), 100_203: (120, 276), 497_643: (120, 1380)}
+LEAVES = {19: (1, 3), 127: (4, 8), 979: (16, 18), 10_003: (40, 81), 100_203: (120, 276), 497_643: (120, 1380)}
 #: a mixture of experts of few elements
 FEW = huge.CONFIG | {
     "hidden_size": 16,

@@ -171,3 +171,48 @@ def test_every_case_has_a_name_of_its_own_and_the_points_of_a_curve_one_unit() -
     assert len({case.name for case in every}) == len(every)
     units = {case.curve: case.unit for case in every if case.at is not None}
     assert all(units.get(case.curve, "") == case.unit for case in every)
+
+
+def test_points_of_the_curve_by_leaves_have_as_many() -> None:
+    from benchmarks.curves import FEW, LEAVES
+    from benchmarks.huge import leaves
+
+    for count, (layers, experts) in LEAVES.items():
+        config = FEW | {"num_hidden_layers": layers, "num_local_experts": experts}
+        assert sum(1 for _ in leaves(config)) == count
+
+
+def test_the_page_shows_peers_goals_and_curves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    import measured
+
+    def entry(at: float, seconds: float) -> dict[str, Any]:
+        sides = {
+            name: {"wall": [took] * 3, "cpu": [took] * 3, "MiB": [64.0] * 3}
+            for name, took in (("convkit", seconds), ("cp", 3 * seconds))
+        }
+        figures = {RATIO: {"median": 1.5, "spread": 0.1, "compared": True, "limit": 1.2}}
+        about = {"about": "made up", "date": "2026-11-29T12:00Z", "commit": "0" * 40, "load": [0.1, 1.0]}
+        versions = {"python": "3.11", "coreutils": "9.1"}
+        named = {"at": at, "unit": "GB", "peers": {"cp": "convkit"}, "rounds": 3, "quiet": at < 1}
+        return {**about, **named, "versions": versions, "sides": sides, "figures": figures}
+
+    cases = {"size/0.1": entry(0.1, 2.0), "size/1": entry(1.0, 20.0)}
+    recorded = {"machine": MACHINE, "cases": cases, "left_out": {"mdl": "needs 10 GB of disk"}}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(recorded))
+    monkeypatch.setattr(measured, "RECORDED", path)
+    measured._results.cache_clear()
+    try:
+        assert "during `size/1`" in measured.machine()
+        assert "`mdl` wasn't run: needs 10 GB of disk" in measured.machine()
+        assert "| cp | 2.00 | 6.00 | 3.0 | 3.0 | 64 | 64 | python 3.11, coreutils 9.1 |" in measured.peers()
+        assert "| 1.5 | 0.1 | 1.2 | **no** | 3 |" in measured.goals()
+        curves = measured.curves()
+        assert curves.count("<polyline") == 4
+        assert "convkit: 20 seconds at 1 GB" in curves
+        path.unlink()
+        measured._results.cache_clear()
+        assert measured.peers() == measured.curves() == measured.NOTHING
+    finally:
+        measured._results.cache_clear()
