@@ -2,7 +2,8 @@
 
 A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`), read or written concurrently, up to
 :data:`IN_FLIGHT` bytes at a time. If a range ends within a chunk, decoded chunks stay in a cache for the next range:
-:data:`CACHE` bytes, or one row of chunks if that is more.
+:data:`CACHE` bytes, or one row of chunks if that is more. Chunks that are ranges of their array are decoded
+without tensorstore, in slices (:mod:`~convkit.formats.arrays.streamed`).
 """
 
 from __future__ import annotations
