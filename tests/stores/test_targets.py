@@ -19,7 +19,7 @@ from conftest import Bucket, Run, receipt
 from faulty import Asked, Proxy
 
 from convkit.fetch import fetch
-from convkit.files.stores import sending
+from convkit.files.stores import outgoing, sending
 
 #: how the source is made, where it is converted to, and in which format
 KINDS = {
@@ -290,8 +290,29 @@ def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 takes no part below 5 MiB, except the last."""
+    """S3 takes no part below 5 MiB, except the last; two wait at a time."""
     monkeypatch.setattr(sending, "PART", 5 * MIB)
+    monkeypatch.setattr(outgoing, "_WAITING", 2)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "orbax-v0"])
+@pytest.mark.usefixtures("small_parts")
+def test_the_disk_never_holds_the_output(kind: str, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+    source, to = made("generated://llama?layers=8&hidden=960&vocab=16384", tmp_path, convkit)
+    most = 0
+
+    def look(asked: Asked) -> None:
+        nonlocal most
+        if "partNumber" in asked.path:
+            files = [file.stat(follow_symlinks=False) for file in (tmp_path / "scratch").rglob("*")]
+            most = max(most, sum(512 * each.st_blocks for each in files))
+
+    s3.before = look
+    target = f"s3://{bucket.name}/model"
+    code, said = convkit("convert", source, target, "--to", to, "--format", kind, "--threads", 1)
+    assert code == 0, said
+    whole = sum(entry["bytes"] for entry in remote_receipt(bucket)["written"])
+    assert 0 < most < whole / 2
 
 
 @pytest.mark.usefixtures("small_parts")
