@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,7 @@ def main() -> int:
             for case in some:
                 print(f"{case.name:20} {case.about}{' (only if asked for)' if case.long else ''}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started and made doesn't stay
     if args.work:
         args.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convkit-bench-", dir=args.work) as folder:
