@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 
@@ -24,8 +25,7 @@ _PREFIX = "convkit."
 KINDS = {"formats": "format", "mappings": "mapping", "oracles": "oracle", "generate": "generated family"}
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(Struct, frozen=True):
     """An entry point of another package.
 
     Attributes:
@@ -130,8 +130,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """The plugins of a kind whose objects have the names of their entry points.
 
     Attributes:

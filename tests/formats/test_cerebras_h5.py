@@ -7,7 +7,6 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,6 +20,7 @@ from generated_states import State, states
 from goldens import golden_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from packed_mdl import pack
 
 from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from goldens import golden_dir
+from msgspec.structs import replace
 
 from convkit.checkpoint import WriteOptions
 from convkit.cli import main

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from goldens import golden_dir
+from msgspec.structs import replace
 
 from convkit.checkpoint.wrapping import Unwrapped, Wrapping
 from convkit.errors import ConfigError

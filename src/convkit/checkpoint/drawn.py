@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from convkit.checkpoint.read import Checkpoint, Leaf, Tensors
 from convkit.checkpoint.tensors import TensorSpec, carrier, value_dtype
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(Struct, frozen=True):
     """A tensor that is drawn.
 
     Attributes:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import Struct
+
 from convkit.checkpoint.tensors import TensorSpec
 from convkit.errors import ConvkitError
 
@@ -41,8 +43,7 @@ class UnknownObject:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One entry of a checkpoint: a tensor (``spec``) or a small non-tensor value (``spec`` is None).
 
     ``value`` is None, bool, int, float, str, :class:`Opaque`, :class:`UnknownObject`, or an empty list

@@ -12,9 +12,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 
@@ -27,8 +28,7 @@ _OPEN = 64
 _LEAVE_ALONE = "fetch it again, let nothing write to it, and start again"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Bytes that lie in a file, from an offset on."""
 
     path: Path

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 
@@ -105,8 +106,7 @@ UNSTORED_LIMIT = 1 << 35
 _REDO = "fetch the file again; don't trust it if it stays so"
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(Struct, frozen=True):
     """Shape and dtype of a tensor.
 
     Raises:

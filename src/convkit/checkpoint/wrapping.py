@@ -8,10 +8,9 @@ model lacks, and that are drawn for it, are put in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from convkit.checkpoint.drawn import Completed, Drawn
 from convkit.checkpoint.read import Checkpoint, Tensors
@@ -19,8 +18,7 @@ from convkit.checkpoint.views import Renamed
 from convkit.errors import ConvkitError
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapping:
+class Wrapping(Struct, frozen=True):
     """What stands in keys beside the model's own names.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +16,7 @@ from convkit.checkpoint.read import Checkpoint, Leaf
 from convkit.checkpoint.source_files import Span
 
 
-@dataclass(frozen=True)
-class WriteOptions:
+class WriteOptions(Struct, frozen=True):
     """Options for any format; a format ignores those that don't concern it."""
 
     #: bytes per shard at most (safetensors, torch); None is one file

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct, field
 
 from convkit.cli.ending import ended, refused
 from convkit.cli.parsing import Parser
@@ -26,8 +27,7 @@ from convkit.errors import ConvkitError
 from convkit.extras import named_extras
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command: its module in this folder, its one-line help, an example of its arguments, and two functions of the
     module.
 
@@ -41,8 +41,7 @@ class Command:
     run: str = "run"
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """A command with subcommands."""
 
     summary: str

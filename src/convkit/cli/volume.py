@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass
-class Volume:
+class Volume(Struct):
     """How much a command prints: ``quiet`` leaves warnings, errors and JSON; ``verbose`` shortens no list; ``still``
     shows no progress.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True)
-class Deviation:
+
+class Deviation(Struct, frozen=True):
     """A value of one side that the other can say only nearly.
 
     Attributes:
@@ -28,8 +28,7 @@ class Deviation:
     side: Literal["source", "target"] = "source"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The answer of a row's function.
 
     Attributes:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from msgspec import Struct
+
 from convkit.config.condition import Condition
 from convkit.config.tree import same
 from convkit.config.values import ANYTHING, Kind
@@ -30,8 +32,7 @@ def computed(value: Any, names: Mapping[str, Any]) -> Any:
     return value(names) if callable(value) else value
 
 
-@dataclass(frozen=True)
-class ClassField:
+class ClassField(Struct, frozen=True):
     """One field of a class.
 
     Attributes:

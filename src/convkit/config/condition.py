@@ -23,15 +23,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 _PART = re.compile(r"\s*(?P<negated>!?)\s*(?P<name>[A-Za-z_][\w.]*)\s*(?:(?P<sign>[=<>])\s*(?P<value>.*?))?\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One comparison of the declared name ``name`` with ``value``; without a sign, a test whether it is true."""
 
     name: str
@@ -73,8 +74,7 @@ class Part:
         return f"{'!' * self.negated}{self.name}{self.sign}{self.value}"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """A parsed condition: all of its parts must hold."""
 
     parts: tuple[Part, ...] = ()

@@ -12,8 +12,9 @@ config. A row converts by :meth:`Row.convert`, whichever side is the source.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config.answer import Answer, Deviation
 from convkit.config.classes import ABSENT, OF_CLASS, REQUIRED
@@ -35,8 +36,7 @@ def _on(side: Which, fields: Iterable[str]) -> frozenset[Place]:
     return frozenset((side, path) for path in fields)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One line of a table. It applies only where ``when``, a condition on declared names
     (:mod:`convkit.config.condition`), holds.
     """
@@ -60,8 +60,7 @@ class Row:
         return frozenset()
 
 
-@dataclass(frozen=True)
-class Field(Row):
+class Field(Row, frozen=True):
     """A value that both sides have.
 
     Attributes:
@@ -144,8 +143,7 @@ class Field(Row):
         raise ConfigError(f"{shown(value)} has no counterpart", key=path, remedy=f"known: {', '.join(known)}")
 
 
-@dataclass(frozen=True)
-class Constant(Row):
+class Constant(Row, frozen=True):
     """A field of one side whose value the layout fixes (a value, or a function of the names). In a target it is
     written. In a source it must have this value or one of ``also``; if it is left out, the default of the class (or
     ``default``: a value, or a function of the names) must be one of them. ``near`` are values that the other side has
@@ -189,8 +187,7 @@ class Constant(Row):
         return ABSENT if value is REQUIRED else value
 
 
-@dataclass(frozen=True)
-class Written(Row):
+class Written(Row, frozen=True):
     """A field of one side that is written (a value, or a function of the names) and never read."""
 
     side: Which
@@ -207,8 +204,7 @@ class Written(Row):
             run.target.write(self.field, run.computed(self.value))
 
 
-@dataclass(frozen=True)
-class Flag(Row):
+class Flag(Row, frozen=True):
     """A boolean that the tensors themselves decide, such as whether there are biases. ``fact`` is the name of a
     ``Fact`` of the mapping. If the checkpoint's tensors are known they win, and a config that denies them is corrected
     with a warning. One that claims tensors which aren't there is refused by the plan, unless the user accepts it.
@@ -271,8 +267,7 @@ def _stated(names: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, tu
     return {name: (path, value) for name, value in names.items() for path, one in parts[::-1] if same(value, one)}
 
 
-@dataclass(frozen=True)
-class Coupled(Row):
+class Coupled(Row, frozen=True):
     """Fields that correspond as a group, by a pair of functions in the mapping's file."""
 
     left: tuple[str, ...]
@@ -305,8 +300,7 @@ class Coupled(Row):
             run.target.write(path, value)
 
 
-@dataclass(frozen=True)
-class Rest(Row):
+class Rest(Row, frozen=True):
     """What no row before has looked at keeps its place and its value, except the fields ``left_out``. For a mapping
     whose sides are of one framework; it stands last.
     """
@@ -326,8 +320,7 @@ class Rest(Row):
             source.seen.add(source.whole(name))
 
 
-@dataclass(frozen=True)
-class Name(Row):
+class Name(Row, frozen=True):
     """A declared name that follows from others (``head_dim``).
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from convkit.config.classes import (
     ABSENT,
@@ -30,8 +31,7 @@ from convkit.errors import ConfigError
 Which = Literal["left", "right"]
 
 
-@dataclass(kw_only=True)
-class Side:
+class Side(Struct, kw_only=True):
     """One side: its class or classes, in a release. ``names`` are the declared names, which grow."""
 
     which: Which
@@ -58,8 +58,7 @@ class Side:
         return f"{self.at}.{path}" if self.at and path else self.at or path
 
 
-@dataclass(kw_only=True)
-class Source(Side):
+class Source(Side, kw_only=True):
     """The config that is read. ``seen`` are the paths in the whole config that were read; ``defaults`` and ``warnings``
     are noted for the plan.
     """
@@ -163,8 +162,7 @@ class Source(Side):
             )
 
 
-@dataclass(kw_only=True)
-class Target(Side):
+class Target(Side, kw_only=True):
     """The config that is written: the model's section, and fields ``beside`` it by their paths."""
 
     section: dict[str, Any] = field(default_factory=dict)

@@ -15,9 +15,11 @@ import math
 import re
 import reprlib
 import sys
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 #: a number as JSON and YAML 1.2 write it; not ``016``, which YAML 1.1 takes for 14
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?P<fraction>\.\d*)?(?P<exponent>[eE][+-]?\d{1,5})?")
@@ -36,8 +38,7 @@ class KindError(ValueError):
         self.where = where
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A type of values.
 
     Attributes:

@@ -6,11 +6,11 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from convkit import formats
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf, WriteOptions
 from convkit.checkpoint.digests import digest_file, digest_value

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import overload
 
+from msgspec import Struct
+
 from convkit.config import ConfigTable
 from convkit.errors import ConvkitError
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
@@ -64,8 +66,7 @@ class Mapping:
         )
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """Mappings one after another: each starts where the one before ends."""
 
     links: tuple[Mapping, ...]

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from convkit.mapping.keys import KeyTemplate, Placeholder
 from convkit.mapping.ops import Elementwise, Pad

@@ -14,6 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from msgspec import Struct, structs
+
 from convkit.config import ConfigTable, Converted, Release, Row
 from convkit.config.tree import dig, merge, plant, unseen, uproot
 from convkit.errors import ConfigError
@@ -125,8 +127,7 @@ def pack(
     return replace(whole, rules=(*whole.rules, *rules), variants=(*variants, *whole.variants))
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """A component's config in that of a pack: where it may lie on each side, and its table."""
 
     name: str
@@ -156,7 +157,7 @@ class PackedTable(ConfigTable):
 
     def inverse(self) -> PackedTable:
         """The same tables, read from right to left."""
-        turned = tuple(replace(section, table=section.table.inverse()) for section in self.sections)
+        turned = tuple(structs.replace(section, table=section.table.inverse()) for section in self.sections)
         return replace(self, reverse=not self.reverse, sections=turned)
 
     def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
@@ -235,8 +236,7 @@ class PackedTable(ConfigTable):
         return _together(config, own_part, found)
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """A converted section called ``name``: ``path`` below the pack's section of the source, ``at`` in its whole config,
     and ``to`` and ``written`` in the target's.
     """
@@ -260,14 +260,14 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         defaults += [entry | {"name": _joined(part.path, entry["name"])} for entry in found.defaults]
         warnings += [f"{part.path}: {warning}" for warning in found.warnings]
         places = {"source": part.at, "target": part.written}
-        deviations += [replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
+        deviations += [structs.replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
         unknown += [_joined(part.path, field) for field in found.unknown]
         for name, (path, value) in found.origins.items():
             origins[f"{part.name}.{name}"] = (_joined(part.path, path), value)
         facts = found.claims.keys() & found.names.keys()  # keys of leaves would need the component's prefix
         claims |= {f"{part.name}.{name}": _joined(part.path, found.claims[name]) for name in sorted(facts)}
         denied |= {f"{part.name}.{name}" for name in found.denied}
-    return replace(
+    return structs.replace(
         own,
         defaults=tuple(defaults),
         lost=unseen(config, seen),

@@ -15,8 +15,9 @@ from __future__ import annotations
 import dataclasses
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, Self
+
+from msgspec import Struct
 
 from convkit.config.condition import Condition
 from convkit.mapping.keys import KeyTemplate
@@ -27,8 +28,7 @@ Which = Literal["left", "right"]
 OTHER: dict[Which, Which] = {"left": "right", "right": "left"}
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(Struct, frozen=True):
     """What a field holds. ``side`` says whose keys; each function makes the field's value in a derived declaration.
 
     ``turned(value)`` is for the inverse, ``below(value, prefix)`` for the declaration below a prefix,
@@ -125,8 +125,7 @@ def function_of_names() -> Metadata:
     return {"role": Role(scoped=_if_any(OfComponent))}
 
 
-@dataclass(frozen=True)
-class OfComponent:
+class OfComponent(Struct, frozen=True):
     """A function of a component's declared names, called with the names of the pack."""
 
     function: Callable[[dict[str, Any]], Any]

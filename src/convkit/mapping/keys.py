@@ -25,9 +25,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 #: what a placeholder is bound to: an index, or one of its names
 Bindings = dict[str, int | str]
@@ -37,8 +40,7 @@ _FIELD = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Placeholder:
+class Placeholder(Struct, frozen=True):
     """One ``{...}`` of a template. A number in a key is ``step`` times the placeholder's."""
 
     name: str

@@ -17,8 +17,10 @@ op           inverse                     exactness
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.tensors import ITEMSIZE, carrier, value_dtype
@@ -42,8 +44,7 @@ def _float(dtype: str) -> tuple[int, int]:
     return _FLOATS.get(dtype, (0, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Exactness:
+class Exactness(Struct, frozen=True):
     """How far a value may move: ``ulp`` 0 is bit-exact, else units in the last place of the dtype named."""
 
     ulp: float = 0.0
@@ -64,8 +65,7 @@ class Exactness:
 EXACT = Exactness()
 
 
-@dataclass(frozen=True, slots=True)
-class Shift:
+class Shift(Struct, frozen=True):
     """Adds a constant: a norm scale stored minus one, or folded."""
 
     by: float
@@ -87,8 +87,7 @@ class Shift:
         return computed(data, dtype, lambda values: values + self.by)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Struct, frozen=True):
     """Multiplies or divides by a constant: muP, a folded 1/sqrt(d)."""
 
     by: float
@@ -112,8 +111,7 @@ class Scale:
         return computed(data, dtype, lambda values: values / self.by if self.divide else values * self.by)
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(Struct, frozen=True):
     """Changes the dtype of floats; other dtypes stay as they are."""
 
     source: str
@@ -159,8 +157,7 @@ class Cast:
         return Overflow(values.size, float(values.max())) if values.size else Overflow()
 
 
-@dataclass(frozen=True, slots=True)
-class Overflow:
+class Overflow(Struct, frozen=True):
     """How many finite values a dtype can't hold, and the largest magnitude of them."""
 
     count: int = 0
@@ -181,8 +178,7 @@ class Overflow:
 Elementwise = Shift | Scale | Cast
 
 
-@dataclass(frozen=True, slots=True)
-class Pad:
+class Pad(Struct, frozen=True):
     """Lengthens one axis on one side to a named size and fills the end (vocabulary padding).
 
     Towards the other side it crops; what is cropped must be the fill, else it is kept as complement.

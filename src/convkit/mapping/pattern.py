@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+
+from msgspec import Struct
 
 _TOKEN = re.compile(r"\s*(\.\.\.|\{\w+\}|\w+|[()+:|]|$)")
 
@@ -35,8 +36,7 @@ class PatternError(ValueError):
     """A pattern that can't be read, isn't a bijection, or doesn't fit a shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(Struct, frozen=True):
     """An indivisible axis. ``branch`` marks ``{placeholder}``: the branch's own name is the atom."""
 
     name: str
@@ -46,8 +46,7 @@ class Atom:
         return f"{{{self.name}}}" if self.branch else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(Struct, frozen=True):
     """Factors of one axis, the slowest first; without factors it is the unit axis ``1``."""
 
     factors: tuple[Atom | Sum, ...]
@@ -56,8 +55,7 @@ class Product:
         return " ".join(map(str, self.factors)) or "1"
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(Struct, frozen=True, dict=True):
     """Terms laid end to end on one axis."""
 
     terms: tuple[Product, ...]
@@ -82,8 +80,7 @@ class Sum:
 ELLIPSIS = "..."
 
 
-@dataclass(frozen=True)
-class Axes:
+class Axes(Struct, frozen=True, dict=True):
     """The dimensions of one tensor."""
 
     dims: tuple[Sum | str, ...]
@@ -160,8 +157,7 @@ class Axes:
         return [atom for dim in self.dims if isinstance(dim, Sum) for atom in dim.atoms]
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """One side of a pattern: one expression, or one a branch."""
 
     branches: tuple[tuple[str, Axes], ...]
@@ -186,8 +182,7 @@ class Side:
         return " | ".join(f"{name}: {axes}" if name else str(axes) for name, axes in self.branches)
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Struct, frozen=True, dict=True):
     """A rearrangement; :meth:`inverse` is the same read backwards."""
 
     left: Side

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.mapping.algebra import Mapping
 
@@ -13,8 +14,7 @@ from convkit.mapping.algebra import Mapping
 ASKED = "rescaled"
 
 
-@dataclass(frozen=True)
-class Rescaling:
+class Rescaling(Struct, frozen=True):
     """How checkpoints of a framework get factors in their configs that their weights are divided by.
 
     Attributes:

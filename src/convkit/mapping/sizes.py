@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from convkit.mapping.pattern import Atom, Axes, PatternError, Product, Sum
 
@@ -108,8 +109,7 @@ def _product_extent(term: Product, sizes: Mapping[str, int]) -> int:
 # --- pieces ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Strided:
+class Strided(Struct, frozen=True):
     """Where one piece lies in a tensor's elements in C order: an offset, and a stride per atom."""
 
     offset: int

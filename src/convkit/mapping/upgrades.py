@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config.classes import Release
 from convkit.mapping.algebra import Mapping
@@ -15,8 +17,7 @@ from convkit.mapping.layout import Layout, parse_release
 MARK = "@"
 
 
-@dataclass(frozen=True)
-class Upgrades:
+class Upgrades(Struct, frozen=True):
     """How a framework's checkpoints of one release become those of another, for a module of ``convkit.mappings``.
 
     Attributes:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from xxhash import xxh3_128
 
 from convkit.errors import ConvkitError
@@ -23,8 +24,7 @@ from convkit.mappings.modules import declared, imported
 FILE = Path(__file__).with_name("catalogue.json")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A mapping: the layouts that it joins, the module that declares it, and how many rules it has."""
 
     left: str
@@ -33,8 +33,7 @@ class Entry:
     rules: int
 
 
-@dataclass(frozen=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True):
     """What modules declare.
 
     Attributes:

@@ -7,7 +7,8 @@ is already there, or a layout that says otherwise than one of the same name, wou
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 from convkit.mapping import Layout, Mapping
@@ -15,8 +16,7 @@ from convkit.mappings.modules import listed
 from convkit.plugins import Plugin, installed
 
 
-@dataclass(frozen=True)
-class Others:
+class Others(Struct, frozen=True):
     """The mappings that can be used, by name, each with who brings it, and what is wrong with the rest."""
 
     usable: dict[str, tuple[Mapping, Plugin]]

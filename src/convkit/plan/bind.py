@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import abc
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf
 from convkit.config.condition import Condition
@@ -54,8 +56,7 @@ def bind(mapping: Mapping, leaves: abc.Mapping[str, Leaf], names: Names, dtype: 
     return claims.bound
 
 
-@dataclass
-class _Claims:
+class _Claims(Struct):
     """Leaves of a checkpoint, and which rule has claimed them so far."""
 
     mapping: Mapping

@@ -17,7 +17,8 @@ from __future__ import annotations
 import fnmatch
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf
 from convkit.config.condition import Condition
@@ -34,8 +35,7 @@ Supposed = Callable[[abc.Mapping[str, bool], bool], Known]
 Missing = dict[str, str]
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What shows which leaves a checkpoint has.
 
     Attributes:

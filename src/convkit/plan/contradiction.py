@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config import Converted
 from convkit.config.condition import Condition
@@ -57,8 +58,7 @@ def explained(error: PlanError, mapping: Mapping, keys: abc.Iterable[str], known
     )
 
 
-@dataclass(frozen=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """What a config says of declared names."""
 
     converted: Converted

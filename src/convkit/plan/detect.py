@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit import formats, mappings
 from convkit.config import ConfigClass
@@ -19,8 +21,7 @@ from convkit.plan import undetected
 from convkit.plan.source import Source
 
 
-@dataclass(frozen=True)
-class _Match:
+class _Match(Struct, frozen=True):
     """A layout whose signature a config has: the fields that show it, and the reason for people. A nameless config is
     ``early`` if the class had all its fields already when configs weren't named.
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import abc
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
+from msgspec.structs import force_setattr
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.digests import digest_value
@@ -37,8 +37,7 @@ from convkit.plan.plan_json import (
 from convkit.plan.step import Bound, DerivedLeaf
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Struct, frozen=True):
     """The options of a conversion, beside its destination.
 
     ``mup`` are base sizes and other fields of muP that the target gets.
@@ -69,11 +68,10 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.dtype is not None:
-            object.__setattr__(self, "dtype", dtype_called(self.dtype))
+            force_setattr(self, "dtype", dtype_called(self.dtype))
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True, dict=True):
     """A mapping bound to one checkpoint, or a chain of mappings.
 
     ``to_compute`` are leaves of the target that recipes compute, ``restored`` those from the complement of an earlier

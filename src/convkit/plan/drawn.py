@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pkgutil import resolve_name
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.drawn import Drawn

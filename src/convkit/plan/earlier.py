@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct, field
@@ -147,8 +146,7 @@ class EarlierReceipt(Struct, frozen=True):
         return [*((-n - 1, one) for n, one in enumerate(self.before)), *enumerate(self.plan.stages)]
 
 
-@dataclass(frozen=True)
-class Earlier:
+class Earlier(Struct, frozen=True):
     """The record of an earlier conversion in the other direction, which this one restores.
 
     ``place`` is that of its mapping among those that the receipt records.
@@ -159,8 +157,7 @@ class Earlier:
     place: int
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(Struct, frozen=True):
     """A mapping before this conversion, which is neither undone by it nor forgotten.
 
     ``plan`` is as the receipt beside the source has it, ``place`` its place there, and ``values`` are those that it

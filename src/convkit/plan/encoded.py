@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf
 from convkit.errors import PlanError
@@ -67,8 +68,7 @@ _DEQUANTISE = "dequantise it first (in transformers: model.dequantize(), then sa
 _MERGE = "merge the adapter first (in peft: merge_and_unload(), then save_pretrained)"
 
 
-@dataclass(frozen=True)
-class Encoding:
+class Encoding(Struct, frozen=True):
     """What weights are instead of themselves: ``quantised (fp8, block 128x128)``, ``an adapter (LoRA r=8)``.
 
     Attributes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import abc
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config.condition import Condition
 from convkit.mapping import Derived, Mapping, Part
@@ -19,8 +20,7 @@ Names = abc.Mapping[str, Any]
 UNKNOWN = "*"
 
 
-@dataclass(frozen=True)
-class Kin:
+class Kin(Struct, frozen=True):
     """A leaf that isn't there, and why it ought to be."""
 
     key: str

@@ -10,10 +10,12 @@ from __future__ import annotations
 import fnmatch
 from collections import abc
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import ITEMSIZE, NARROW
@@ -163,8 +165,7 @@ def _after(plan: Plan, following: Sequence[Mapping]) -> Start:
     return Start(plan.target_leaves, plan.target_config, plan.target_format, choices, plan.names)
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Struct, frozen=True):
     """Where a mapping starts, with the choices and names that are known already.
 
     The first mapping starts from the user's checkpoint, whose completeness is checked by what the user ``asked`` and by

@@ -11,8 +11,9 @@ import functools
 import itertools
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.errors import PlanError
 from convkit.mapping import Rule
@@ -27,8 +28,7 @@ Place = tuple[tuple[str, Any], ...]
 Found = dict[Place, tuple[list[str], list[str]]]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One leaf of a group: the values of the placeholders of only the left side, and its names.
 
     ``copies`` are the names of its independent copies.
@@ -39,8 +39,7 @@ class Cell:
     copies: list[str]
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True, dict=True):
     """The leaves of one step, and the values of the placeholders of both sides."""
 
     bound: Bindings

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.config import Converted, Release
@@ -20,8 +21,7 @@ from convkit.mapping.keys import KeyTemplate
 Names = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known before a rule is bound.
 
     ``variant`` holds the choices of both sides, ``converted`` the target's config, ``names`` every declared name.

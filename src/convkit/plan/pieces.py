@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from convkit.mapping.sizes import strided_pieces
 from convkit.plan.step import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One strided copy: ``shape`` elements from a source leaf to a target leaf (in elements, C order)."""
 
     source: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from convkit.config.classes import Release
 from convkit.config.tree import MISSING, dig
@@ -27,16 +28,14 @@ _OURS = "2.10.0"
 _YAML_SINCE: tuple[tuple[str, Release], ...] = (("trainer", (2, 3)),)
 
 
-@dataclass(frozen=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """A mapping, and the release of the side that has releases: of the right one, if both have."""
 
     mapping: Mapping
     release: Release
 
 
-@dataclass(frozen=True)
-class Journey:
+class Journey(Struct, frozen=True):
     """What is known of the releases of a conversion.
 
     Attributes:

@@ -7,9 +7,11 @@ since.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import value_dtype
@@ -27,8 +29,7 @@ _RECORD = "__metadata__"
 Arguments = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class State:
+class State(Struct, frozen=True):
     """What a value may follow from.
 
     Attributes:
@@ -62,16 +63,14 @@ class State:
         return leaf.value if isinstance(leaf.value, int) else None
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(Struct, frozen=True):
     """Another name of a leaf of the target; or an independent copy of it."""
 
     of: str
     copy: bool = False
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(Struct, frozen=True):
     """The number in a tensor of the source's shape and dtype, and why."""
 
     value: int

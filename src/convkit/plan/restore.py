@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from collections import abc
 from collections.abc import Set
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf
 from convkit.errors import PlanError
@@ -22,8 +24,7 @@ from convkit.plan.plan_json import PlannedDeviation, PlannedFold
 from convkit.plan.step import DerivedLeaf, Fold, Side, Step, cropped
 
 
-@dataclass(frozen=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """The parts of a plan that restores what an earlier conversion kept."""
 
     steps: list[Step]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import abc
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.errors import PlanError

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.source_files import Ranged
@@ -25,8 +26,7 @@ _PREPROCESSOR = "preprocessor_config.json"
 _SHOWN = 12
 
 
-@dataclass
-class Source:
+class Source(Struct, dict=True):
     """An opened checkpoint with its config; use as a context manager.
 
     ``config_path`` is None if there is no config, or if the checkpoint itself holds it. ``companions`` are the files

@@ -7,8 +7,9 @@ it can be carried out or undone without the mapping.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from convkit.checkpoint import TensorSpec
 from convkit.mapping.ops import EXACT, Elementwise, Exactness, Shift
@@ -17,8 +18,7 @@ from convkit.mapping.pattern import Axes
 _VALUE = TensorSpec((), "bool")
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """One leaf's part in a step: its key, its axes, and where it stands on axes that lie in keys."""
 
     key: str
@@ -27,8 +27,7 @@ class Side:
     spec: TensorSpec = _VALUE
 
 
-@dataclass(frozen=True, slots=True)
-class Padding:
+class Padding(Struct, frozen=True):
     """Where a step pads or crops its leaf: the fill lies beyond ``keep`` on ``axis``.
 
     If other elements than the fill lie there, a complement keeps them under the key ``kept_as``; it is empty if
@@ -48,8 +47,7 @@ class Padding:
         return Part(tuple(part), self.keep * strides[self.axis], strides, _c_strides(tuple(part)))
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part of a leaf: its shape, its start, and its strides in the leaf and on its own (elements, C order)."""
 
     shape: tuple[int, ...]
@@ -67,8 +65,7 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[n + 1 :]) for n in range(len(shape)))
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(Struct, frozen=True):
     """The multiplication of the leaf ``key`` on one side of a step (``source``, ``target``).
 
     ``recipe`` computes the factors from the leaf ``by``; if that is empty, the factor is the argument ``factor``.
@@ -83,8 +80,7 @@ class Fold:
     exactness: Exactness
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One bound rule: some source leaves become some target leaves.
 
     ``same`` lists further source names that must equal a source bit by bit (name, source);
@@ -115,8 +111,7 @@ class Step:
         return bool(self.ops) and all(isinstance(op, Shift) for op in self.ops)
 
 
-@dataclass(frozen=True)
-class DerivedLeaf:
+class DerivedLeaf(Struct, frozen=True):
     """A stored leaf that a recipe computes."""
 
     key: str
@@ -129,16 +124,14 @@ class DerivedLeaf:
     proven: bool = False
 
 
-@dataclass(frozen=True)
-class Stated:
+class Stated(Struct, frozen=True):
     """A value of the target that isn't the source's, and why."""
 
     value: Any
     why: str
 
 
-@dataclass
-class Bound:
+class Bound(Struct):
     """The result of binding a mapping's rules to leaves."""
 
     steps: list[Step] = field(default_factory=list)

@@ -12,7 +12,8 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf
 from convkit.checkpoint.wrapping import PLAIN, Wrapping

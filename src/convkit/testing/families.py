@@ -11,12 +11,14 @@ A law takes a mapping, an empty folder and a random generator. It makes tiny mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint
 from convkit.config.tree import missing_from

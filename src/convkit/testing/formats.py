@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ from tempfile import TemporaryDirectory
 from traceback import print_exc
 
 import numpy as np
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
+
+from msgspec.structs import replace
 
 from convkit.errors import ConfigError, PlanError
 from convkit.mapping import Verbatim

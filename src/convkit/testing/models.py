@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf, TensorSpec, WriteOptions
 from convkit.checkpoint.tensors import carrier, value_dtype

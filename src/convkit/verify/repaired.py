@@ -7,12 +7,13 @@ Then the same comparison is made with faults planted in the target, to show that
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.progress import Meter, Progress, unmeasured

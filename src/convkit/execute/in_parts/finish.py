@@ -9,10 +9,11 @@ of it, and the files' states are compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import WriteOptions
 from convkit.checkpoint.progress import Progress

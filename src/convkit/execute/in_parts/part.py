@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import WriteOptions, Writer
 from convkit.checkpoint.digests import BlockDigests, digest_value

@@ -20,9 +20,10 @@ Source: t5x ``t5x/checkpoints.py`` and ``t5x/checkpoint_utils.py`` at cc342d4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Format, Leaf, Opaque, TensorSpec, WriteOptions, Writer
 from convkit.errors import ConvkitError

@@ -6,8 +6,9 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/gpt2/gpt2_model.py``, ``models/nlp/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config import Answer, ConfigTable, Coupled, Field, Flag, Row, Written
 from convkit.mapping import AnyRule, Fact, LeftBehind, Mapping, Part, Rule, Variant, under
@@ -69,8 +70,7 @@ SIZES: tuple[Row, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Bias:
+class Bias(Struct, frozen=True):
     """A flag of both configs that the tensors decide: whether modules of the layers have biases, all of them or none.
 
     ``fact`` is the declared name; ``hf`` and ``cs`` are the modules' names in a layer; ``loose`` is as for the flag.
@@ -160,8 +160,7 @@ def output_head(base: str, full: str) -> tuple[Row, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _HeadBias:
+class _HeadBias(Struct, frozen=True):
     """What the bias of an output head adds; a base model has neither. ``field`` is its flag in both configs."""
 
     field: str

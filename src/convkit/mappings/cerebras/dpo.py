@@ -215,8 +215,7 @@ class _InPlace(_Table, InPlace):
         return super().kept_at(config).removesuffix(_INSIDE)
 
 
-@dataclass(frozen=True)
-class _Fields(Rest):
+class _Fields(Rest, frozen=True):
     """The model's fields, all but DPO's own."""
 
     def convert(self, run: Conversion) -> None:

@@ -6,8 +6,9 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/bert`` (its classes, also those of 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field, Row, Written
 from convkit.mapping import AnyRule, LeftBehind, Mapping, Measure, Rule, Variant, under

@@ -9,7 +9,7 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/falcon{,_7b,_40b,_
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, Constant, Coupled, Field, Name, Row, Written
 from convkit.mapping import Rule

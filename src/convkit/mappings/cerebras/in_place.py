@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import abc
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import ConfigTable, Converted, Release
 from convkit.config.tree import MISSING, dig, plant, unseen

@@ -17,8 +17,9 @@ import math
 import struct
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config import Answer, ConfigClass, ConfigError, Coupled, Row
 from convkit.mapping import Folded
@@ -94,8 +95,7 @@ def stated_of(values: Values, tied: bool) -> Values:
     return {**{field: value for field, value in values.items() if field != "name"}, _SHARED: tied}
 
 
-@dataclass(frozen=True)
-class Scales:
+class Scales(Struct, frozen=True):
     """What differs between the classes whose models are scaled.
 
     Attributes:

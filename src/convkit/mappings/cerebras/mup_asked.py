@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import abc
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from convkit.config import ConfigError, ConfigTable, Rest, Row
@@ -86,8 +86,7 @@ def _kept(prefix: Variant) -> Variant:
     return prefix.changed(usual=lambda names: names[prefix.name])
 
 
-@dataclass(frozen=True)
-class _Asked(Row):
+class _Asked(Row, frozen=True):
     """The row that adds the fields, or takes them away; it declares the factors of the weights.
 
     ``table`` is the family's, from ModelZoo to transformers.

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.config import Answer, Coupled, Deviation, Release
 from convkit.errors import ConfigError
@@ -43,8 +44,7 @@ LONG_ALWAYS = (
 )
 
 
-@dataclass(frozen=True)
-class _Rotation:
+class _Rotation(Struct, frozen=True):
     """What differs between families; see :func:`rope`."""
 
     usual: float

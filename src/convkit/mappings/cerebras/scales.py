@@ -9,7 +9,6 @@ fields; only that of the scores has none on transformers' side.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from convkit.config import Answer, ConfigError, Coupled, Field, Row
@@ -91,8 +90,7 @@ _FIELDS = (*BASES, "output_logits_scale")
 _BASED = (*_FIELDS, _ALPHA, "output_logits_alpha", "scale_output_logits_by_d", "scale_qk_dot_by_d", "embeddings_scale")
 
 
-@dataclass(frozen=True)
-class Expressed(Scales):
+class Expressed(Scales, frozen=True):
     """Scales that transformers' model has too: a model stays as it is, tied or not."""
 
     @property

@@ -8,9 +8,11 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/bert`` (its classes, also those of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import NoneType
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import ABSENT, Answer, ConfigClass, ConfigError, Coupled, Row
 from convkit.config.values import shown

@@ -7,9 +7,11 @@ tied copies that old releases left out, and schedulers at the training's step. N
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.tensors import value_dtype

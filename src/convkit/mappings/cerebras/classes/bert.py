@@ -9,7 +9,7 @@ classifiers had few fields of their own and none of the encoder's.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config.classes import ABSENT, REQUIRED, ClassField, ConfigClass, free
 from convkit.config.values import AMOUNT, ANYTHING, COUNT, FLAG, NUMBER, RATE, SECTION, TEXT, WHOLE

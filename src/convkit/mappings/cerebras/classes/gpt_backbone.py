@@ -6,7 +6,7 @@ that lie in the section of what uses them. The others stay at the top.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config.classes import ClassField, ConfigClass
 from convkit.mappings.cerebras.classes.gpt2 import GPT2

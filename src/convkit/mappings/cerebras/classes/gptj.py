@@ -7,7 +7,7 @@ Facts: ``models/nlp/gptj/gptj_model.py`` (``GPTJSubModelConfig``), ``models/nlp/
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config.classes import ClassField, ConfigClass, free
 from convkit.config.values import ANYTHING, FLAG, NUMBER, RATE, TEXT, WHOLE

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from msgspec import field
 
 from convkit.config import ConfigTable, Row
 from convkit.config.classes import Release
@@ -36,8 +38,7 @@ def yaml_table(family: str, source: Release, target: Release) -> ConfigTable:
     return YamlTable((Steps(family, source, target),))
 
 
-@dataclass(frozen=True)
-class Steps(Row):
+class Steps(Row, frozen=True):
     """The whole yaml, through every release between two."""
 
     family: str
