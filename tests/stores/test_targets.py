@@ -347,7 +347,11 @@ def test_a_completion_whose_answer_is_lost_is_found(bucket: Bucket, s3: Proxy, t
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_what_arrives_damaged_is_sent_again(bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run) -> None:
+def test_what_arrives_damaged_is_sent_again(
+    server: servers.Server, bucket: Bucket, s3: Proxy, tmp_path: Path, convkit: Run
+) -> None:
+    if "stand-in" in server.name:
+        pytest.skip("moto's stand-in doesn't compare what arrived with its MD5")
     source, to = made("generated://llama?hidden=960&vocab=8192", tmp_path, convkit)
     target = f"s3://{bucket.name}/model"
     s3.fault = lambda asked: "damage" if "partNumber=2" in asked.path and len(s3.done) < 2 else None
