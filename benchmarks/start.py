@@ -1,23 +1,17 @@
-"""How long commands take on a checkpoint of 1 MB, as whole processes, beside an interpreter that only imports numpy.
-
-    python -m benchmarks.start --pairs 9
-
-Each command alternates with the reference; the tables have medians.
-"""
+"""How long commands take on a checkpoint of 1 MB, as whole processes, beside an interpreter that only imports numpy."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from benchmarks.case import Case, Figure, Side
 from benchmarks.checkpoint import Size, make
+from benchmarks.processes import Run
 
 #: a llama of 1.08 MB in bfloat16
 SMALL = Size(layers=2, hidden=128, intermediate=256, vocab=1024, heads=8, kv_heads=2)
@@ -40,24 +34,18 @@ def commands(work: Path) -> dict[str, list[str]]:
     return {name: [sys.executable, "-m", "convkit", *arguments] for name, arguments in words.items()}
 
 
-def figures(work: Path, pairs: int) -> dict[str, dict[str, Any]]:
-    """By command: seconds of the clock and of the processor, and both beside the reference; medians of pairs."""
+def sides(work: Path) -> Iterator[Mapping[str, Side]]:
+    """The reference, and each command."""
     make(work / "hf", SMALL)
-    found = {}
-    for name, command in commands(work).items():
-        timed(command)  # modules are compiled
-        measured = [(timed(command), timed(REFERENCE)) for _ in range(pairs)]
-        found[name] = {
-            "seconds": statistics.median(own[0] for own, _ in measured),
-            "cpu_seconds": statistics.median(own[1] for own, _ in measured),
-            "wall_ratio": statistics.median(own[0] / other[0] for own, other in measured),
-            "cpu_ratio": statistics.median(own[1] / other[1] for own, other in measured),
-        }
-    return found
+    yield {name: _side(command) for name, command in {"numpy": REFERENCE, **commands(work)}.items()}
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds of the clock and of the processor of one process, with all that it started.
+def _side(command: list[str]) -> Side:
+    return lambda: timed(command)
+
+
+def timed(command: list[str]) -> Run:
+    """One process, with all that it started; its memory isn't measured.
 
     Raises:
         SystemExit: it ended with an error.
@@ -70,22 +58,22 @@ def timed(command: list[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return seconds, usage.ru_utime + usage.ru_stime
+    return Run(seconds, usage.ru_utime + usage.ru_stime, 0)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=9)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        found = figures(Path(work), args.pairs)
-    print(f"load {os.getloadavg()[0]:.1f}\n")
-    print("| command | seconds | CPU seconds | wall / numpy | CPU / numpy |\n|---|---|---|---|---|")
-    for name, one in found.items():
-        values = (one["seconds"], one["cpu_seconds"], one["wall_ratio"], one["cpu_ratio"])
-        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
+#: goals in seconds
+LIMITS = dict.fromkeys(("inspect", "plan", "convert, safetensors", "verify"), 0.2) | {"convert, .mdl": 0.25}
+NAMES = tuple(commands(Path()))
 
-
-if __name__ == "__main__":
-    main()
+CASES = (
+    Case(
+        "start",
+        "1 MB of llama: whole commands, beside an interpreter that only imports numpy",
+        sides,
+        (
+            *(Figure(name, limit=LIMITS.get(name)) for name in NAMES),
+            *(Figure(name, "numpy", what=what) for name in NAMES for what in ("wall", "cpu")),
+        ),
+        pairs=9,
+    ),
+)

@@ -7,7 +7,19 @@ from importlib import import_module
 from benchmarks.case import Case
 
 #: in the order in which they run; the cases of a module share a folder
-MODULES = ("copies", "arrays", "orbax", "peers", "curves", "equivalence", "huge", "campaign", "slurm", "stores")
+MODULES = (
+    "start",
+    "copies",
+    "arrays",
+    "orbax",
+    "peers",
+    "curves",
+    "equivalence",
+    "huge",
+    "campaign",
+    "slurm",
+    "stores",
+)
 
 
 def cases() -> dict[str, list[Case]]:
