@@ -7,7 +7,15 @@ import sys
 
 
 def main() -> int:
-    """Run the command."""
+    """Run the command, or stand by for calls of it: see :mod:`convkit.cli.warm`."""
+    if sys.argv[1:2] == ["--stand-by"]:
+        from convkit.cli.warm.worker import stand_by
+
+        return stand_by(sys.argv[2:], _run)
+    return _run()
+
+
+def _run() -> int:
     try:
         from convkit.cli import main as run
 

@@ -20,7 +20,7 @@ rule sign:
         target=target,
         folder=subpath(output[0], parent=True),
         responsible=responsible,
-        runner=runner,
+        runner=alone,
         again=again("signed"),
     message:
         "{wildcards.id}: sign"

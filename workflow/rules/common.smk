@@ -41,6 +41,7 @@ origin = claims.origin
 environments = module("environments")
 standing = module("standing")
 killed_runs = module("killed_runs")
+worker = module("worker")
 if stale := killed_runs.remove_stale_locks():
     print("convkit: removed the locks of a run that was killed:", *stale, file=sys.stderr)
 #: what runs a stage
@@ -101,10 +102,15 @@ def check_config():
     config.update({name: int(config[name]) for name in ("threads", "probe_length")})  # 2.0 is a whole number too
 
 
+def others():
+    """Whether other packages bring something to convkit."""
+    groups = ("mappings", "formats", "generate", "oracles")
+    return any(importlib.metadata.entry_points(group=f"convkit.{group}") for group in groups)
+
+
 def known():
     """What cells may name: what convkit has, and what other packages bring to it, if any are installed."""
-    groups = ("convkit.mappings", "convkit.formats", "convkit.generate")
-    if not any(importlib.metadata.entry_points(group=group) for group in groups):
+    if not others():
         return shipped("known.json")
     asked = subprocess.run([sys.executable, "-m", "convkit.cli.known"], capture_output=True, text=True)
     if asked.returncode:
@@ -303,7 +309,12 @@ def claimed_source(wildcards):
 
 def runner(wildcards, output):
     """What runs a stage. A parameter that depends on the output isn't compared, so this clone may be moved."""
-    return RUNNER
+    return [RUNNER, "--small"] if has_small_stages(wildcards.id) else [RUNNER]
+
+
+def alone(wildcards, output):
+    """The same for a stage that may ask for a passphrase, which needs the terminal."""
+    return [RUNNER]
 
 
 def column_script(wildcards, output):
@@ -374,19 +385,33 @@ def opening(wildcards):
     return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
-RUN = BEGAN = None
+RUN = BEGAN = WORKER = None
 
 
 def begin_run():
-    """Record this run, so that the next one knows what it left if it is killed."""
-    global RUN, BEGAN
+    """Record this run, so that the next one knows what it left if it is killed; and start its worker."""
+    global RUN, BEGAN, WORKER
     BEGAN = time.time()
     RUN = killed_runs.Run(getattr(workflow.persistence, "_lockfile", {}).values())
     Path(RESULTS, "logs", "verdict.log").unlink(missing_ok=True)
+    if may_have_worker():
+        WORKER = worker.Worker()
+
+
+def may_have_worker():
+    """Whether stages of small rows are forks of a worker: of the jobs that run here, in the environment of this process.
+
+    Other packages may do when imported what doesn't survive a fork.
+    """
+    deployed = workflow.deployment_settings.deployment_method
+    small = any(map(has_small_stages, ROWS))
+    return config.get("worker", True) and workflow.local_exec and small and not deployed and not others()
 
 
 def end_run():
-    """Forget this run."""
+    """Forget this run, and end its worker."""
+    if WORKER:
+        WORKER.end()
     if RUN:
         RUN.end()
 

@@ -28,6 +28,11 @@ def is_small(id):
     return sum(os.stat(file).st_size for file in files if os.path.isfile(file)) <= SMALL
 
 
+def has_small_stages(id):
+    """Whether the stages of a row take less than what they import."""
+    return is_small(id) and id not in PARTED
+
+
 def together(part):
     """The name of the group in which a part of a row is submitted to a cluster: ``prepare`` or ``prove``.
 
@@ -36,8 +41,8 @@ def together(part):
     """
 
     def group(wildcards):
-        alone = wildcards.id in PARTED or not is_small(wildcards.id)
-        return f"{part}_row_{wildcards.id}" if alone else f"{part}_{depth(wildcards.id)}"
+        small = has_small_stages(wildcards.id)
+        return f"{part}_{depth(wildcards.id)}" if small else f"{part}_row_{wildcards.id}"
 
     return group
 

@@ -1,9 +1,17 @@
-# Runs one stage of a row, and leaves its document: stage.sh OUTPUT LOG DOCUMENT... -- COMMAND...
+# Runs one stage of a row, and leaves its document: stage.sh [--small] OUTPUT LOG DOCUMENT... -- COMMAND...
+#
+# A stage of a small checkpoint takes less time than what it imports: it is given to the worker of this run, if there is
+# one. Its log and exit code are the same; what it took is in the file LOG.cost, because nobody sees it below this process.
 #
 # A stage that convkit refuses (exit codes 2, 3, 70) leaves the error as its document, and so do the stages after it. Their
 # jobs succeed, so that the other rows go on under any profile; the campaign's verdict fails. What is killed or
 # interrupted leaves no document: Snakemake runs it again.
 set -u
+small=
+if [ "$1" = --small ]; then
+    small=yes
+    shift
+fi
 output=$1 log=$2
 shift 2
 while [ "$1" != -- ]; do
@@ -15,6 +23,14 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
+rm -f -- "$log.cost"
+# Threads that have nothing to do sleep: by default they keep a core busy that another row could use.
+if [ "$small" ]; then
+    export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-passive}"
+fi
+if [ "$small" ] && [ -S "${CONVKIT_WORKER-}/socket" ]; then
+    set -- "$CONVKIT_WORKER/python" -IS "$CONVKIT_WORKER/call.py" "$CONVKIT_WORKER" "$log.cost" "$@"
+fi
 "$@" > "$output" 2> "$log"
 code=$?
 case $code in

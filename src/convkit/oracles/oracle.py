@@ -196,6 +196,8 @@ class Oracle(ABC):
     layout: ClassVar[str]
     #: whether torch runs it, and may run it elsewhere than on the processor
     in_torch: ClassVar[bool] = True
+    #: the packages that run it, apart from numpy and torch
+    packages: ClassVar[tuple[str, ...]] = ()
     #: how its checkpoints are recognised and opened, where that isn't as convkit knows it of the layout's framework
     framework: ClassVar[Framework | None] = None
 

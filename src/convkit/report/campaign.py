@@ -258,7 +258,11 @@ def _read_conversion(directory: Path, claim: dict[str, str]) -> Conversion:
         id=directory.name,
         claim=claim,
         documents={stage: document for stage, document in documents.items() if stage not in left_out},
-        benchmarks={stage: _read_benchmark(path) for stage, path in benchmarks.items() if stage not in left_out},
+        benchmarks={
+            stage: _read_benchmark(path, directory / f"logs/{stage}.log.cost")
+            for stage, path in benchmarks.items()
+            if stage not in left_out
+        },
         complaints={stage: _last_line(path) for stage, path in logs.items() if stage not in left_out},
     )
 
@@ -302,12 +306,15 @@ def _stage(document: dict[str, Any]) -> str:
     )
 
 
-def _read_benchmark(path: Path) -> Benchmark:
+def _read_benchmark(path: Path, cost: Path) -> Benchmark:
+    """A stage's benchmark; what it took of memory and CPU is in ``cost`` where a worker carried it out."""
     with path.open(encoding="utf-8", newline="") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"), {})
+    if cost.is_file():
+        row |= dict(zip(("cpu_time", "rss_bytes"), cost.read_text(encoding="utf-8").split(), strict=False))
     return Benchmark(
         seconds=float(row.get("s") or 0),
-        memory=_float(row.get("max_rss"), scale=1 << 20),
+        memory=_float(row["rss_bytes"]) if "rss_bytes" in row else _float(row.get("max_rss"), scale=1 << 20),
         cpu_seconds=_float(row.get("cpu_time")),
     )
 

@@ -19,6 +19,7 @@ class HfDprBiencoder(Biencoder):
     """DPRQuestionEncoder and DPRContextEncoder."""
 
     layout = "hf/dpr-biencoder"
+    packages = ("transformers",)
     of: ClassVar[str] = "hf/dpr"
     runs = "DPRQuestionEncoder and DPRContextEncoder are run; the embedding of a text is their pooler_output"
     prefixes: ClassVar[Mapping[str, str]] = {name: f"{name}." for name in TEXTS}

@@ -40,6 +40,7 @@ class HfLlava(ImageAndText):
     """The parts, each by its own class, and LlavaModel for what is between them."""
 
     layout = "hf/llava"
+    packages = ("transformers",)
     runs = "CLIPVisionModel and LlamaForCausalLM are run, and LlavaModel for what joins them"
 
     def parts_at(self) -> dict[str, Place]:

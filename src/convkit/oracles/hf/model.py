@@ -54,6 +54,7 @@ _POSITIONS = 2048
 class HfOracle(Oracle):
     """A ``transformers`` model of one family."""
 
+    packages = ("transformers",)
     family: ClassVar[Family]
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path | None = None) -> None:

@@ -69,6 +69,7 @@ class HubDecoder(Stack):
     """A pre-norm decoder with biases everywhere; positions are slopes of distance, or learned."""
 
     layout = "hf/btlm"
+    packages = ("transformers",)
     modules: ClassVar[dict[str, tuple[str, ...]]] = _MODULES | {"attn.c_attn": ("q", "k", "v")}
     #: whether all heads share one key and one value
     multi_query: ClassVar[bool] = False

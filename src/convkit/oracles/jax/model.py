@@ -33,6 +33,7 @@ class JaxOracle(Oracle):
     """Keys and roles of a model without a config file; ``config`` holds the facts that tensors can't show."""
 
     in_torch = False
+    packages = ("jax",)
     facts: Facts
     #: whether the feed-forward part is gated: it has a second half without activation
     gated: bool

@@ -111,9 +111,11 @@ def _figures(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     return figures, bounds
 
 
-def _versions() -> dict[str, str]:
-    """The versions of the frameworks that took part."""
-    return {name: version(name) for name in _FRAMEWORKS if name in sys.modules}
+def _versions(sides: Sides) -> dict[str, str]:
+    """The versions of the frameworks that took part; an oracle of another package may use any that was imported."""
+    ours = all(side.layout not in oracles.OTHERS.names() for side in sides.named.values())
+    took_part = {"numpy", "torch"}.union(*(side.oracle.packages for side in sides.named.values()))
+    return {name: version(name) for name in _FRAMEWORKS if name in sys.modules and (name in took_part or not ours)}
 
 
 def _details(sides: Sides, record: Record, beyond: list[str]) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _details(sides: Sides, record: Record, beyond: list[str]) -> dict[str, Any]:
     notes = [f"{name}: {note}" for name, side in both.items() for note in (*side.corrections, *side.oracle.notes)]
     refused = [sides.basis.refused] if sides.basis.refused else []
     return {
-        "versions": _versions(),
+        "versions": _versions(sides),
         "layouts": {name: side.layout for name, side in both.items()},
         "formats": {name: side.format for name, side in both.items()},
         "parameters": {name: side.parameters for name, side in both.items()},

@@ -1,0 +1,14 @@
+"""Calls of the command that are forks of processes which have imported what the command needs.
+
+Importing torch and transformers takes longer than all that a stage of a small checkpoint does. So the workflow starts a
+worker, by the same ``convkit`` that its jobs find, and a call goes through :mod:`.call` in its place::
+
+    stage.sh > call.py > the worker > the process of this command in this environment > a fork
+
+- :mod:`.worker` has a process started for each command and environment, with that environment: what is read as an
+  interpreter or a library starts is what a call by itself would have read.
+- Such a process (:mod:`.process`) imports, once, the modules that an earlier call imported. It runs nothing of a call:
+  no state passes from one to the next.
+- A call that the worker doesn't take, or that inherits something else than the worker did, is a plain process.
+- A fork dies with its caller, and all of them with the process that started the worker, however it ends.
+"""
