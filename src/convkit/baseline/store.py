@@ -125,7 +125,7 @@ def acceptance(
     )
 
 
-def _line(document: dict[str, object], name: str, data: bytes) -> Line:
+def _line(document: dict[str, object], name: str, data: bytes | bytearray) -> Line:
     """What is signed: the document by its sha256, its row, and its history by a digest."""
     about = [{"name": name, "digest": {"sha256": hashlib.sha256(data).hexdigest()}}]
     predicate = {

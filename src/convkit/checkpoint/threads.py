@@ -5,8 +5,9 @@ Handing a tensor of a few kilobytes to another thread takes longer than digestin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from convkit.checkpoint.source_files import Ranged
 
 #: up to so many bytes are little
 LITTLE = 4 << 20
+#: calls that are given to threads at a time
+AHEAD = 4096
 #: requests of a store at a time, of those that bring few bytes
 REQUESTS = 16
 
@@ -25,12 +28,22 @@ def workers(threads: int | None, nbytes: int) -> Executor:
         threads: how many threads, if there is much to do; None for a few more than there are cores.
         nbytes: of all the work.
     """
-    return Caller() if threads == 1 or nbytes <= LITTLE else ThreadPoolExecutor(threads)
+    return Caller() if threads == 1 or nbytes <= LITTLE else _Threads(threads)
 
 
 def openers(place: Path) -> Executor:
     """An executor for opening many files of a place: many at a time in a store, which takes its time to answer."""
     return ThreadPoolExecutor(REQUESTS, "open") if isinstance(place, Ranged) else Caller()
+
+
+class _Threads(ThreadPoolExecutor):
+    """Threads to which little work is given ahead: what waits takes more than a kilobyte each, leaves are 500,000."""
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **_: Any) -> Iterator[Any]:
+        """What is done, in order, as it is asked for: some thousands ahead, and no more."""
+        each = zip(*iterables, strict=False)
+        while some := [*islice(each, AHEAD)]:
+            yield from super().map(fn, *zip(*some, strict=True))
 
 
 class Caller(Executor):

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,9 +99,8 @@ class Carrier:
             ranges += mine
         with workers(self.threads, sum(each.job.spec.nbytes for each in ranges)) as pool:
             try:
-                pending = [pool.submit(self._work, each, writers[each.job.role]) for each in ranges]
-                for future in as_completed(pending):
-                    future.result()
+                for _ in pool.map(lambda each: self._work(each, writers[each.job.role]), ranges):
+                    pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -115,7 +113,8 @@ class Carrier:
         leaves = self.source.leaves
         rest = {key: leaf.spec for key, leaf in leaves.items() if leaf.spec and key not in self.digests["source"]}
         with workers(self.threads, sum(spec.nbytes for spec in rest.values())) as pool:
-            list(pool.map(lambda key: self.origins.digest(self.source, key), rest))
+            for _ in pool.map(lambda key: self.origins.digest(self.source, key), rest):
+                pass
 
     def check_taken_over(self, role: str, made: Tensors) -> None:
         """Digest the leaves that a killed run had made, as they lie in the output now.

@@ -46,6 +46,8 @@ class Origins:
         self.source = source
         self.algorithm = algorithm
         self.digests: dict[str, str] = {}
+        self._known: dict[tuple[int, str], str] = {}
+        #: those that are being computed: a future takes more than a kilobyte
         self._taken: dict[tuple[int, str], Future[str]] = {}
         self._lock = Lock()
 
@@ -68,24 +70,28 @@ class Origins:
             ConvkitError: it can't be read.
         """
         with self._lock:
+            if (known := self._known.get((id(tensors), key))) is not None:
+                return known
             future = self._taken.get((id(tensors), key))
             if mine := future is None:
                 future = self._taken[id(tensors), key] = Future()
                 future.set_running_or_notify_cancel()
         if mine:
             try:
-                future.set_result(digest_leaf(tensors, key, self.algorithm))
+                found = digest_leaf(tensors, key, self.algorithm)
             except BaseException as error:
                 future.set_exception(error)
                 raise
-            if tensors is self.source:
-                self.digests[key] = future.result()
+            with self._lock:
+                self._keep(tensors, key, found)
+                del self._taken[id(tensors), key]
+            future.set_result(found)
         return future.result()
 
     def has(self, tensors: Tensors, key: str) -> bool:
         """Whether the digest of a stored leaf is known, or somebody computes it."""
         with self._lock:
-            return (id(tensors), key) in self._taken
+            return (id(tensors), key) in self._known or (id(tensors), key) in self._taken
 
     def passing(self, tensors: Tensors, key: str) -> Passing:
         """What digests a stored leaf that is about to be read whole, in order."""
@@ -94,8 +100,10 @@ class Origins:
     def note(self, tensors: Tensors, key: str, digest: str) -> None:
         """Note the digest of a stored leaf whose bytes were all seen."""
         with self._lock:
-            if (id(tensors), key) not in self._taken:
-                future = self._taken[id(tensors), key] = Future()
-                future.set_result(digest)
-                if tensors is self.source:
-                    self.digests[key] = digest
+            if (id(tensors), key) not in self._known and (id(tensors), key) not in self._taken:
+                self._keep(tensors, key, digest)
+
+    def _keep(self, tensors: Tensors, key: str, digest: str) -> None:
+        self._known[id(tensors), key] = digest
+        if tensors is self.source:
+            self.digests[key] = digest

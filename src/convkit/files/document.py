@@ -112,7 +112,7 @@ def typed(type_: type[_T], found: Any, path: Path | None = None, *, root: str = 
         raise ConvkitError(problem, path=path, key=root + place[1:], remedy=remedy) from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | bytearray) -> None:
     """Write a file, and its folder, that appears under its name only when it is whole."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.parent.mkdir(parents=True, exist_ok=True)
