@@ -1,23 +1,19 @@
-"""What a row of a table of small checkpoints costs: ``python -m benchmarks.corpora [--rows 200]``.
+"""What a row of a table of small checkpoints costs: generated models of six families, through all stages and checks.
 
-Generated checkpoints of several families are taken through all stages and both checks, by the real commands, with the
-workflow's worker and without it. Prints JSON: seconds of the clock and CPU seconds of Snakemake and all jobs, by row.
+The workflow is run by the real commands, with its worker and without it. What is counted is Snakemake and all jobs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import resource
-import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.campaign import snakemake
+from benchmarks.case import Case, Figure, Side
+
 #: family and target, in turn
 ROWS = (
     ("llama?kv_heads=2&tied=false", "cerebras/llama"),
@@ -27,22 +23,11 @@ ROWS = (
     ("t5?", "cerebras/t5"),
     ("vit?", "cerebras/vit"),
 )
+#: name of a side, and the config's ``worker``
+WORKER = {"worker": "true", "plain": "false"}
 
 
-def snakemake(folder: Path) -> tuple[float, float]:
-    """Seconds of the clock and CPU seconds that the workflow takes, with all of its jobs."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "all"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return round(time.monotonic() - started, 1), round(cpu, 1)
-
-
-def write(folder: Path, rows: int, *, worker: bool) -> None:
+def write(folder: Path, rows: int, worker: str) -> None:
     """A table of as many rows, each with a seed of its own, and its config."""
     (folder / "config").mkdir(parents=True)
     lines = ["id\tsource\tto"]
@@ -50,31 +35,35 @@ def write(folder: Path, rows: int, *, worker: bool) -> None:
         family, layout = ROWS[number % len(ROWS)]
         lines.append(f"row{number}\tgenerated://{family}&seed={number}\t{layout}")
     (folder / "config/checkpoints.tsv").write_text("\n".join([*lines, ""]))
-    (folder / "config/config.yaml").write_text(f"results: results\nworker: {str(worker).lower()}\n")
+    (folder / "config/config.yaml").write_text(f"results: results\nworker: {worker}\n")
 
 
-def main() -> None:
-    """Measure, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--plain-rows", type=int, default=20, help="rows of the table that is carried out without it")
-    parser.add_argument("--work", type=Path, help="a folder for the campaigns, which are removed")
-    args = parser.parse_args()
-    figures: dict[str, object] = {"families": len(ROWS), "cores": os.cpu_count(), "machine": platform.platform()}
-    with tempfile.TemporaryDirectory(dir=args.work) as work:
-        for name, rows, worker in (("with", args.rows, True), ("without", args.plain_rows, False)):
-            folder = Path(work, name)
-            write(folder, rows, worker=worker)
-            seconds, cpu = snakemake(folder)
-            figures[f"{name} a worker"] = {
-                "rows": rows,
-                "seconds": seconds,
-                "CPU seconds": cpu,
-                "CPU seconds a row": round(cpu / rows, 2),
-                "load": os.getloadavg()[1],
-            }
-    print(json.dumps(figures, indent=1))
+def sides(work: Path, rows: int, names: tuple[str, ...]) -> Iterator[Mapping[str, Side]]:
+    """A run of the workflow with its worker, and one without."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    folders = {name: work / f"corpus-{rows}-{name}" for name in names}
+    for name, folder in folders.items():
+        write(folder, rows, WORKER[name])
+    yield {name: snakemake(folder, path, clears=folder / "results") for name, folder in folders.items()}
 
 
-if __name__ == "__main__":
-    main()
+def _case(rows: int, names: tuple[str, ...], *, pairs: int) -> Case:
+    figures = [Figure(side, what=what, per=rows) for side in names for what in ("wall", "cpu")]
+    if len(names) > 1:
+        figures.append(Figure(*names, what="cpu"))
+    return Case(
+        f"corpus-{rows}",
+        f"{rows} small generated checkpoints through all stages and checks",
+        partial(sides, rows=rows, names=names),
+        (*figures,),
+        pairs=pairs,
+        warm=False,
+        packages=("snakemake", "torch", "transformers"),
+        long=rows > 100,
+    )
+
+
+CASES = (
+    _case(12, ("worker", "plain"), pairs=3),
+    _case(200, ("worker",), pairs=1),
+)

@@ -17,6 +17,7 @@ MODULES = (
     "equivalence",
     "huge",
     "campaign",
+    "corpora",
     "slurm",
     "stores",
 )
