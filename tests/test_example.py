@@ -129,7 +129,8 @@ def test_made_again_by_an_auditor_it_has_to_be_there(
         assert main(again) == 0
         assert "llama: was made with convkit-example 0.1.0, here is 0.1.1" in capsys.readouterr().err
         rules = later / "convkit_example" / "mapping.py"
-        rules.write_text(rules.read_text().replace('"part f d -> (part f) d"', '"part f d -> (f part) d"'))
+        # of another length, so that Python sees within a second that it was changed
+        rules.write_text(rules.read_text().replace('"part f d -> (part f) d"', '"part f d -> (f part) d"') + "\n")
     with on_the_path(later):
         assert main(again) == 1
         assert "was made with convkit-example 0.1.0, here is 0.1.1" in capsys.readouterr().out

@@ -138,8 +138,11 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     thread = "import threading, time\nthreading.Thread(target=time.sleep, args=[600], daemon=True).start()\n"
     (folder / "threaded.py").write_text(thread)
     search = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
+    # who is started in the background ignores interrupts, and so would all calls
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with working(search):
         yield Calls(folder, search)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
