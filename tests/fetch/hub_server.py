@@ -61,6 +61,7 @@ def running(served: Hub) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     state: ClassVar[Hub]
 
     def do_GET(self) -> None:
