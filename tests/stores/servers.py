@@ -90,9 +90,20 @@ def ceph(folder: Path) -> Iterator[Server]:
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(*words: str) -> None:
+    def start(*words: str) -> subprocess.Popen[bytes]:
         output = (folder / f"{words[0]}.out").open("wb")
         daemons.append(subprocess.Popen([words[0], "-c", config, *words[1:], "-f"], stdout=output, stderr=output))
+        return daemons[-1]
+
+    def start_disk() -> None:
+        """Until it is up: it ends with "wrong fsid" if it asks the monitor before it has heard from it."""
+        disk = start("ceph-osd", "-i", "0")
+        for _ in range(60):
+            if "1 up" in call("ceph", "osd", "stat"):
+                return
+            if disk.poll() is not None:
+                disk = start("ceph-osd", "-i", "0")
+        raise AssertionError("ceph-osd doesn't come up")
 
     try:
         monmap, disk = str(folder / "monmap"), str(uuid.uuid4())
@@ -104,7 +115,7 @@ def ceph(folder: Path) -> Iterator[Server]:
         start("ceph-mon", "-i", "a")
         call("ceph", "osd", "new", disk)
         call("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk)
-        start("ceph-osd", "-i", "0")
+        start_disk()
         user = ("--uid=me", "--display-name=me", f"--access-key={KEY}", f"--secret-key={SECRET}")
         call("radosgw-admin", "user", "create", *user)
         start("radosgw", "-n", "client.rgw")
