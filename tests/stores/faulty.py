@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 #: what S3 and Google Cloud Storage answer: a status, a code and a message
 _S3 = {
@@ -26,6 +26,7 @@ _GOOGLE = {
     "error": (503, "backendError", "Backend Error"),
     "expired": (401, "authError", "Invalid Credentials"),
     "forbidden": (403, "forbidden", "The account does not have storage.objects.get access."),
+    "exists": (412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold."),
 }
 _XML = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 
@@ -49,6 +50,29 @@ class Asked:
     def name(self) -> str:
         """What it is about: its path without a query."""
         return unquote(self.path.partition("?")[0])
+
+    @property
+    def key(self) -> str:
+        """The name in its bucket of the object that it is about."""
+        if self.path.startswith("/upload/"):
+            return parse_qs(urlsplit(self.path).query)["name"][0]
+        google = re.match(r"/(?:download/)?storage/v1/b/[^/]+/o/(.*)", self.name)
+        return google[1].removesuffix("/compose") if google else self.name.lstrip("/").partition("/")[2]
+
+    @property
+    def part(self) -> str | None:
+        """The object and the number of the part that it sends, if it sends one."""
+        if self.path.startswith("/upload/"):
+            found = re.search(r"\.convkit-parts/(.*)/[0-9a-f]{32}/0*(\d+)$", self.key)
+            return f"{found[1]} {found[2]}" if found else None
+        number = re.search(r"[?&]partNumber=(\d+)", self.path)
+        return f"{self.key} {number[1]}" if self.method == "PUT" and number else None
+
+    @property
+    def completes(self) -> bool:
+        """Whether it makes an object of parts that were sent."""
+        google = self.name.endswith("/compose") and ".convkit-parts/" not in self.key
+        return self.method == "POST" and (google or bool(re.search(r"[?&]uploadId=", self.path)))
 
 
 #: says what to do to a request; None to pass it on
@@ -127,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.state.done.append(fault)
             self.state.before(asked)
         match fault:
-            case "slow down" | "error" | "expired" | "forbidden":
+            case "slow down" | "error" | "expired" | "forbidden" | "exists":
                 self._refuse(*(_GOOGLE if self.state.google else _S3)[fault])
             case "reset":
                 self._reset()
@@ -135,7 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(body)
                 self._reset()
             case "damage":
-                self._forward(bytes([body[0] ^ 1]) + body[1:], cut=False)
+                middle = len(body) // 2
+                self._forward(body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :], cut=False)
             case _:
                 self._forward(body, cut=fault == "truncate")
 

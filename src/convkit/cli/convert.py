@@ -29,7 +29,9 @@ _SHOWN = 8
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("source", metavar="SRC", type=place, help="the checkpoint: a file or a folder")
-    parser.add_argument("target", metavar="DST", type=target_place, help="the file or folder to write, also in s3://")
+    parser.add_argument(
+        "target", metavar="DST", type=target_place, help="the file or folder to write, also in s3:// or gs://"
+    )
     conversion_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: one per core")
     parser.add_argument(

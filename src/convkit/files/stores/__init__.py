@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: schemes that name no store: what they name lies on this machine, or is made
 _HERE = (None, "file", "package", "generated")
+#: schemes of stores that are written to
+_WRITTEN = ("s3", "gs")
 
 
 def place(text: str) -> Path:
@@ -48,15 +50,15 @@ def target_place(text: str) -> Path:
     Raises:
         UsageError: it can't, or the URI is malformed.
     """
-    if scheme_of(text) not in (*_HERE, "s3"):
+    if scheme_of(text) not in (*_HERE, *_WRITTEN):
         raise UsageError(
             f"outputs aren't written to {scheme_of(text)}://",
             path=without_secrets(text),
-            remedy="write to a folder, or to s3://, and copy it there",
+            remedy="write to a folder, or to s3:// or gs://, and copy it there",
         )
     found = place(text)
-    if isinstance(found, Ranged) and found.parent.name.startswith("s3:"):
-        raise UsageError("is a whole bucket", path=str(found), remedy="write s3://bucket/name")
+    if in_store(found) and "/" not in found.inside:
+        raise UsageError("is a whole bucket", path=str(found), remedy=f"write {scheme_of(text)}://bucket/name")
     return found
 
 

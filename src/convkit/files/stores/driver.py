@@ -99,7 +99,7 @@ class Driver:
             yield
         except FileNotFoundError as error:
             raise MissingError("no such file or folder", path=self.shown(full), remedy="check the URI") from error
-        except ConvkitError:
+        except (ConvkitError, TransientError):
             raise
         except Exception as error:
             if _denies(error):

@@ -20,6 +20,7 @@ from convkit.errors import ConvkitError, UsageError
 from convkit.files.stores import hub
 from convkit.files.stores.driver import Driver
 from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, retrying
+from convkit.files.stores.gcs import PARTS, GcsSending
 from convkit.files.stores.s3 import S3Sending
 from convkit.files.stores.sending import Sending
 from convkit.files.stores.store import Object, Store
@@ -28,8 +29,7 @@ from convkit.files.uri import scheme_of, without_secrets
 #: what a driver may say of an object that changes with its content, in the order of preference
 _TAGS = ("generation", "ETag", "etag", "blob_id")
 _TIMES = ("LastModified", "mtime", "updated", "last_modified", "created")
-#: the schemes of stores that are written to
-_WRITTEN = ("s3", "s3a")
+_S3 = ("s3", "s3a")
 _GOOGLE = ("gs", "gcs")
 #: the end of the name of the mark beside what a run is still writing
 UNFINISHED = ".convkit-unfinished"
@@ -95,25 +95,33 @@ class Objects(Store):
         """See :meth:`Store.kvstore`."""
         if self._scheme in _GOOGLE:
             return _gcs(path, self.shown(path))
-        if self._scheme not in _WRITTEN:
+        if self._scheme not in _S3:
             return super().kvstore(path)
         return _s3(self._driver.opened()[0], path, self.shown(path))
 
     def sending(self) -> Sending:
         """See :meth:`Store.sending`."""
-        return S3Sending(self._driver) if self._scheme in _WRITTEN else super().sending()
+        if self._scheme in _GOOGLE:
+            return GcsSending(self._driver, self._top)
+        return S3Sending(self._driver) if self._scheme in _S3 else super().sending()
 
     def check_finished(self, path: str) -> None:
         """See :meth:`Store.check_finished`."""
-        while self._scheme in _WRITTEN and "/" in path:
-            with suppress(MissingError, DeniedError):  # who may not look above a folder of a bucket may still read it
-                self.look(path + UNFINISHED)
+        while self._scheme in (*_S3, *_GOOGLE) and "/" in path:
+            if path.endswith(PARTS) or self._marked(path):
                 raise ConvkitError(
                     "isn't finished: a run that writes it is under way or was killed, and its receipt hasn't come",
                     path=self.shown(path),
                     remedy="wait for that run, or convert again",
                 )
             path = path.rpartition("/")[0]
+
+    def _marked(self, path: str) -> bool:
+        """Whether the mark lies beside a path; who may not look above a folder of a bucket may still read it."""
+        with suppress(MissingError, DeniedError):
+            self.look(path + UNFINISHED)
+            return True
+        return False
 
     def _reader(self, path: str, expected: Object) -> Callable[[int, int], bytes]:
         """Reads ranges of an object: by an opened file's own requests, which say which version they expect."""

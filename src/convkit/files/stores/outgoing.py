@@ -352,6 +352,6 @@ class Outgoing(Outlet):
             upload.tag = self._sending.made(path, upload.name, upload.size)
             there = {number: said for number, (_, said) in upload.said.items()} if upload.tag else {}
         for number, (_, said) in upload.said.items():
-            if there.get(number, {}).get("ETag") != said["ETag"]:
+            if number not in there or self._sending.tag(there[number]) != self._sending.tag(said):
                 raise StaleError(f"{name}: the store no longer has what a killed run had sent")
         upload.taken = upload.digest is not None and len(upload.said) == upload.count

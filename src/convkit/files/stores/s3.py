@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import uuid
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from convkit.errors import ConvkitError
-from convkit.files.stores.driver import Driver
-from convkit.files.stores.failures import RETRIES, DeniedError, MissingError, TransientError, retrying
-from convkit.files.stores.sending import Said, Sending
-
-#: the word in an object's metadata by which it is known which upload made it
-_MADE_BY = "convkit-upload"
+from convkit.files.stores.failures import MissingError
+from convkit.files.stores.sending import MADE_BY, Said, Sending, md5
 
 
 class S3Sending(Sending):
     """Sends to the bucket of a driver. The name of an upload is a word of our own, and S3's name of it."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._answered = False
+    version: ClassVar[str] = "ETag"
 
     def put(self, path: str, data: bytes) -> str:
         """See :meth:`Sending.put`."""
-        return str(self._call("put_object", path, Body=data, ContentMD5=_md5(data))["ETag"])
+        return self.tag(self._call("put_object", path, Body=data, ContentMD5=md5(data)))
 
     def begin(self, path: str) -> str:
         """See :meth:`Sending.begin`."""
         word = uuid.uuid4().hex
-        return f"{word} {self._call('create_multipart_upload', path, Metadata={_MADE_BY: word})['UploadId']}"
+        return f"{word} {self._call('create_multipart_upload', path, Metadata={MADE_BY: word})['UploadId']}"
 
     def part(self, path: str, upload: str, number: int, data: bytes) -> Said:
         """See :meth:`Sending.part`."""
-        words: dict[str, Any] = {"PartNumber": number, "Body": data, "ContentMD5": _md5(data)}
+        words: dict[str, Any] = {"PartNumber": number, "Body": data, "ContentMD5": md5(data)}
         try:
             return _said(self._call("upload_part", path, UploadId=_id(upload), **words))
         except MissingError as error:
-            raise _discarded(self._driver.shown(path)) from error
+            raise self.gone(path) from error
 
     def parts(self, path: str, upload: str) -> dict[int, Said] | None:
         """See :meth:`Sending.parts`."""
@@ -65,7 +56,7 @@ class S3Sending(Sending):
             lost = error
         # its answer has an ETag, too, but not the one under which Ceph lists the object
         if (tag := self.made(path, upload, size)) is None:
-            raise _discarded(self._driver.shown(path)) from lost
+            raise self.gone(path) from lost
         return tag
 
     def made(self, path: str, upload: str, size: int) -> str | None:
@@ -74,9 +65,9 @@ class S3Sending(Sending):
             found = self._call("head_object", path)
         except MissingError:
             return None
-        word = found.get("Metadata", {}).get(_MADE_BY)
+        word = found.get("Metadata", {}).get(MADE_BY)
         same = found["ContentLength"] == size and word == upload.partition(" ")[0]
-        return str(found["ETag"]) if same else None
+        return self.tag(found) if same else None
 
     def abort(self, path: str, upload: str) -> None:
         """See :meth:`Sending.abort`."""
@@ -108,38 +99,18 @@ class S3Sending(Sending):
         bucket, _, key = path.partition("/")
         about = {"Bucket": bucket, "Key": key} if keyed else {"Bucket": bucket}
 
-        def attempt() -> dict[str, Any]:
-            try:
-                with self._driver.one_line(path):
-                    answer: dict[str, Any] = self._driver.opened()[0].call_s3(method, **about, **words)
-            except DeniedError as error:
-                if not self._answered:
-                    raise
-                self._driver.renew()
-                raise TransientError("access denied now, and not before: the credentials may have expired") from error
-            self._answered = True
+        def ask(store: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = store.call_s3(method, **about, **words)
             return answer
 
-        return retrying(attempt, self._driver.shown(path), RETRIES)
+        return self._ask(path, ask)
 
 
 def _id(upload: str) -> str:
     return upload.partition(" ")[2]
 
 
-def _md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
 def _said(answer: Mapping[str, Any]) -> Said:
     """The ETag, and a checksum that was sent with a part, which is said again at the end."""
     sums = {name: value for name, value in answer.items() if name.startswith("Checksum") and name[8:].isupper()}
     return {"ETag": answer["ETag"], **sums}
-
-
-def _discarded(uri: str) -> ConvkitError:
-    return ConvkitError(
-        "what was sent of it in parts is gone: something else writes the target, too",
-        path=uri,
-        remedy="let one run write it, and start again",
-    )

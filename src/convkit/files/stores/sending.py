@@ -1,22 +1,30 @@
 """Send objects to a store: large ones in parts, in any order, several at a time.
 
-An object appears whole or not at all: of one that is sent in parts nobody sees anything until it is completed
+An object appears whole or not at all: one that is sent in parts comes when it is completed
 (:meth:`Sending.complete`). What was begun and never completed is discarded (:meth:`Sending.discard`).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+from convkit.errors import ConvkitError
+from convkit.files.stores.driver import Driver
+from convkit.files.stores.failures import RETRIES, DeniedError, TransientError, retrying
 
 #: bytes of a part, unless there would be too many
 PART = 16 << 20
 #: stores take no more parts of an object
 _PARTS = 10_000
+#: the word in an object's metadata by which it is known which upload made it
+MADE_BY = "convkit-upload"
 #: requests at a time
 THREADS = 8
 
@@ -31,6 +39,17 @@ class Sending(ABC):
 
     Every method raises :class:`~convkit.errors.ConvkitError` if the store refuses it.
     """
+
+    #: what the store calls that by which it distinguishes versions of an object, or of a part
+    version: ClassVar[str]
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._answered = False
+
+    def tag(self, said: Mapping[str, Any]) -> str:
+        """The tag (:attr:`~convkit.files.stores.store.Object.tag`) of an object, or a part, of which this was said."""
+        return f"{self.version} {said[self.version]}"
 
     @abstractmethod
     def put(self, path: str, data: bytes) -> str:
@@ -89,6 +108,31 @@ class Sending(ABC):
                     tags[path] = self._in_parts(pool, path, files[path])
         return tags
 
+    def gone(self, path: str) -> ConvkitError:
+        """The error for an upload that the store no longer has."""
+        return ConvkitError(
+            "what was sent of it in parts is gone: something else writes the target, too",
+            path=self._driver.shown(path),
+            remedy="let one run write it, and start again",
+        )
+
+    def _ask(self, path: str, request: Callable[[Any], T]) -> T:
+        """Make a request by fsspec's driver; credentials that expire are looked up again."""
+
+        def attempt() -> T:
+            try:
+                with self._driver.one_line(path):
+                    answer = request(self._driver.opened()[0])
+            except DeniedError as error:
+                if not self._answered:
+                    raise
+                self._driver.renew()
+                raise TransientError("access denied now, and not before: the credentials may have expired") from error
+            self._answered = True
+            return answer
+
+        return retrying(attempt, self._driver.shown(path), RETRIES)
+
     def _in_parts(self, pool: ThreadPoolExecutor, path: str, file: Path) -> str:
         size = file.stat().st_size
         step = step_of(size)
@@ -105,6 +149,11 @@ class Sending(ABC):
             with contextlib.suppress(Exception):
                 self.abort(path, upload)
             raise
+
+
+def md5(data: bytes) -> str:
+    """The MD5 of bytes, as stores take it."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def step_of(size: int) -> int:

@@ -2,7 +2,7 @@
 
 Files are sent part by part while they are written, where their writer says which bytes are final
 (:mod:`convkit.files.stores.outgoing`); the others are made on this machine, and sent at the end. Until then nothing is
-to be seen in the store, and what was there stays.
+to be seen at the target, and what was there stays.
 
 A store can't rename a tree. So while objects appear, ``<DST>.convkit-unfinished`` lies beside the target: as long as
 this mark is there, no command of convkit takes what is there for a checkpoint (:meth:`Store.check_finished`). It goes
@@ -172,7 +172,7 @@ class StoreStaging(Staging):
                 found = self._store.look(path)
             except ConvkitError:
                 found = None
-            if found is None or found.tag != f"ETag {tag}":
+            if found is None or found.tag != tag:
                 raise ConvkitError(
                     "isn't what was sent: something else writes the target, too",
                     path=self._store.shown(path),
