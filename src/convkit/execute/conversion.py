@@ -26,7 +26,7 @@ from convkit.execute.jobs import from_complement
 from convkit.execute.laid_out import identity_of, target_options, work_of, written_leaves
 from convkit.execute.outward import forget_unsent, in_order
 from convkit.execute.publish import Output, publishing
-from convkit.files.config_file import write_config
+from convkit.files.config_file import config_bytes
 from convkit.files.finishing import Joined
 from convkit.files.neighbours import companions_path
 from convkit.files.packages import packages
@@ -279,8 +279,9 @@ class Conversion:
         for name, path in self.source.companions.items():
             (companions / name).parent.mkdir(parents=True, exist_ok=True)
             (companions / name).write_bytes(path.read_bytes())
-        if config:
-            write_config(config, self.plan.target_config)
+        if config:  # not by way of another name, which a killed run would leave in the output
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_bytes(config_bytes(config, self.plan.target_config))
 
     def _look_back(self) -> tuple[list[FileEntry], Digesting]:
         """The target's files, and how all files are digested: without tensors that lie in them as they are.

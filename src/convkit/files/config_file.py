@@ -105,8 +105,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a config as JSON or YAML, by the suffix, whole or not at all; YAML keys are sorted, as ModelZoo does.
+def config_bytes(path: Path, config: Mapping[str, Any]) -> bytes:
+    """A config as JSON or YAML, by the suffix of its path; YAML keys are sorted, as ModelZoo does.
 
     Numbers that aren't finite are written to JSON as transformers 5 does (:mod:`convkit.files.document`).
     """
@@ -116,4 +116,9 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
         import yaml
 
         text = yaml.safe_dump(dict(config), default_flow_style=False, indent=2, sort_keys=True, allow_unicode=True)
-    write_whole(path, text.encode())
+    return text.encode()
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a config (:func:`config_bytes`), whole or not at all."""
+    write_whole(path, config_bytes(path, config))

@@ -30,9 +30,8 @@ def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
     """A document with its seal, and the bytes of its file. Half a surrogate pair is written as JSON's escape."""
     blank = {**{name: value for name, value in document.items() if name != FIELD}, FIELD: f"{_ALGORITHM}:{_BLANK}"}
     data = bytearray()
-    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(
-        blank
-    ):  # a list of them takes five times more
+    # a list of the pieces takes five times more
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(blank):
         data += piece.encode("utf-8", "backslashreplace")
     data += b"\n"
     digits = hashlib.sha256(data).hexdigest()
