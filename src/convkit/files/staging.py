@@ -115,7 +115,7 @@ class Staging:
         self._close_journal()
         if not self.keeps(kind) and not publication.interrupted(self.folder):
             with contextlib.suppress(OSError):
-                clear(self.folder, keep=[LOCK])
+                self._clear()
         self.leave()
 
     def hold(self) -> None:
@@ -264,8 +264,13 @@ class Staging:
     def _head(self) -> dict[str, Any]:
         return {"schema": JOURNAL_SCHEMA, "convkit": convkit.__version__, "identity": self._identity}
 
-    def _start_afresh(self) -> None:
+    def _clear(self) -> None:
+        """Remove all except the lock; the journal first, so that what a kill leaves half removed isn't resumed."""
+        (self.folder / JOURNAL).unlink(missing_ok=True)
         clear(self.folder, keep=[LOCK])
+
+    def _start_afresh(self) -> None:
+        self._clear()
         self.out.mkdir()
         if self._identity is not None:
             self._write_journal([self._head()])
