@@ -179,7 +179,7 @@ def _finish_that_dies(source: Path, target: Path, at: str) -> None:
     [
         "convkit.files.finishing.Joined.of",
         "convkit.execute.conversion.digest_values",
-        "convkit.execute.conversion.write_config",
+        "convkit.execute.conversion.config_bytes",
         "convkit.execute.publish.sealed",
         "convkit.files.publication.sync_tree",
         "convkit.files.publication._finish",
