@@ -243,6 +243,21 @@ def killed(words: Sequence[object], proxy: Proxy, when: Callable[[Asked], bool])
         proxy.before = lambda asked: None
 
 
+def in_shards(bucket: Bucket, tmp_path: Path, convkit: Run) -> tuple[Path, str, tuple[object, ...]]:
+    """A source, a target for it in several large objects, and the words that convert it."""
+    source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
+    target = f"{bucket.scheme}://{bucket.name}/model"
+    return source, target, ("convert", source, target, "--to", to, "--shard-size", "100MB")
+
+
+def assert_whole(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    """Nothing of a run is left, in the store or here, except its output, which is right."""
+    assert not uploads(bucket)
+    assert not any("unfinished" in name for name in listed(bucket))
+    assert not list((tmp_path / "scratch").glob("convkit-*"))
+    assert convkit("verify", f"{bucket.scheme}://{bucket.name}/model")[0] == 0
+
+
 def sent(proxy: Proxy) -> list[str]:
     """The parts that were sent, those twice that were sent twice."""
     return [asked.part for asked in proxy.asked if asked.part]
@@ -260,9 +275,7 @@ def uploads(bucket: Bucket) -> list[str]:
 def test_what_was_sent_before_a_kill_is_not_sent_again(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run
 ) -> None:
-    source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
-    target = f"{bucket.scheme}://{bucket.name}/model"
-    words = ("convert", source, target, "--to", to, "--shard-size", "100MB")
+    source, target, words = in_shards(bucket, tmp_path, convkit)
     killed(words, proxy, lambda asked: bool(asked.part and asked.part.endswith(" 5")))
     assert uploads(bucket)
     assert not listed(bucket)
@@ -272,10 +285,7 @@ def test_what_was_sent_before_a_kill_is_not_sent_again(
     assert (code, "resumed" in said) == (0, True), said
     after = sent(proxy)
     assert len(after) < len({*before, *after})
-    assert not uploads(bucket)
-    assert not any("unfinished" in name for name in listed(bucket))
-    assert not list((tmp_path / "scratch").glob("convkit-*"))
-    assert convkit("verify", target)[0] == 0
+    assert_whole(bucket, tmp_path, convkit)
     assert convkit("roundtrip", source, target)[0] == 0
 
 
@@ -283,9 +293,7 @@ def test_what_was_sent_before_a_kill_is_not_sent_again(
 def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run
 ) -> None:
-    source, to = made("generated://llama?layers=4&hidden=960&vocab=16384", tmp_path, convkit)
-    target = f"{bucket.scheme}://{bucket.name}/model"
-    words = ("convert", source, target, "--to", to, "--shard-size", "100MB")
+    source, target, words = in_shards(bucket, tmp_path, convkit)
     killed(words, proxy, lambda asked: asked.completes)
     assert "model.convkit.json" not in listed(bucket)
     for others in (
@@ -307,10 +315,7 @@ def test_a_kill_leaves_no_checkpoint_and_the_next_run_makes_it(
     proxy.asked.clear()
     code, said = convkit(*words)
     assert (code, sent(proxy)) == (0, []), said
-    assert not uploads(bucket)
-    assert not any("unfinished" in name for name in listed(bucket))
-    assert not list((tmp_path / "scratch").glob("convkit-*"))
-    assert convkit("verify", target)[0] == 0
+    assert_whole(bucket, tmp_path, convkit)
 
 
 @pytest.fixture
