@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
@@ -37,7 +36,7 @@ def timed(command: Sequence[str], output: Path | None = None, environment: Mappi
     """
     with (output or Path(os.devnull)).open("wb") as printed, tempfile.TemporaryFile() as said:
         started = time.monotonic()
-        environment = os.environ | dict(environment or {})
+        environment = as_installed() | dict(environment or {})
         process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment, start_new_session=True)
         try:
             run = _followed(process, started)
@@ -50,6 +49,11 @@ def timed(command: Sequence[str], output: Path | None = None, environment: Mappi
             tail = said.read()[-2000:].decode(errors="replace")
             raise SystemExit(f"{tail}\n{' '.join(command)} ended with {process.returncode}")
     return run
+
+
+def as_installed() -> dict[str, str]:
+    """The environment of this process, in which modules are compiled once, not in each process."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _followed(process: subprocess.Popen[bytes], started: float) -> Run:
@@ -99,12 +103,6 @@ def anonymous_bytes(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
-
-
-def median_ratio(what: str, some: Sequence[Run], references: Sequence[Run]) -> float:
-    """The median of the ratios between the runs of each pair: of ``wall``, ``cpu`` or ``anonymous``."""
-    pairs = zip(some, references, strict=True)
-    return round(statistics.median(getattr(run, what) / getattr(reference, what) for run, reference in pairs), 2)
 
 
 def clear(target: Path) -> None:

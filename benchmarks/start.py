@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.case import Case, Figure, Side
 from benchmarks.checkpoint import Size, make
-from benchmarks.processes import Run
+from benchmarks.processes import Run, as_installed
 
 #: a llama of 1.08 MB in bfloat16
 SMALL = Size(layers=2, hidden=128, intermediate=256, vocab=1024, heads=8, kv_heads=2)
@@ -50,9 +50,8 @@ def timed(command: list[str]) -> Run:
     Raises:
         SystemExit: it ended with an error.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=as_installed())
     _, status, usage = os.wait4(process.pid, 0)  # polling would add its own pauses
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
