@@ -12,6 +12,7 @@ from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.config import ConfigTable, Field
 from convkit.execute.chain import Converted, links_of
+from convkit.execute.origins import Passing
 from convkit.mapping import AnyRule, Layout, inverse
 from convkit.mapping import Mapping as LayoutMapping
 from convkit.plan import Options, Plan, Source, make_plan
@@ -47,7 +48,7 @@ class Memory(Checkpoint):
         return self.arrays[key].view(carrier(self.arrays[key].dtype.name))
 
 
-class Told:
+class Told(Passing):
     """Keeps the elements of a leaf that is read whole."""
 
     def __init__(self) -> None:

@@ -141,7 +141,7 @@ class Carrier:
 
     def _left_to_make(self, jobs: Sequence[Job]) -> list[Job]:
         """Take over what the journal has, if it was made of the source as it is now; return the other jobs."""
-        found = [(job, self.journal.finished.get(_journal_key(job))) for job in jobs]
+        found = [(job, self.journal.finished.get(job.journal_key)) for job in jobs]
         taken = [(job, entry) for job, entry in found if entry is not None]
         with workers(self.threads, sum(job.spec.nbytes for job, _ in taken)) as pool:
             for (job, entry), sources in zip(taken, pool.map(self._sources_now, taken), strict=True):
@@ -189,7 +189,7 @@ class Carrier:
             with self._lock:
                 self.digests.setdefault(job.role, {})[job.key] = digest
                 lost = [job.overflow.count, job.overflow.largest]
-                entry = {"key": _journal_key(job), "digest": digest, "sources": sources}
+                entry = {"key": job.journal_key, "digest": digest, "sources": sources}
                 self.journal.record(entry | ({"overflow": lost} if job.overflow.count else {}))
                 self.peak = max(self.peak, anonymous_bytes())
 
@@ -206,7 +206,3 @@ class Carrier:
             raise ConvkitError(lost.said(dtype), path=self.source.path, key=key, remedy=remedy)
         with self._lock:
             self.overflowed[key] = lost.said(dtype)
-
-
-def _journal_key(job: Job) -> str:
-    return f"{job.role}:{job.key}"

@@ -149,9 +149,7 @@ class Gather:
     def _read(self, key: str, start: int, stop: int) -> np.ndarray:
         data = self.job.reader.read(key, start, stop)
         if self.whole and self.job.reader.spec(key).size == data.size:
-            whole = self.whole(key)
-            whole.update(data)
-            whole.finish()
+            self.whole(key).take(data)
         return data
 
 

@@ -69,6 +69,11 @@ class Job:
     open_runs: int = 0
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
 
+    @property
+    def journal_key(self) -> str:
+        """Its name in the journal of the run."""
+        return f"{self.role}:{self.key}"
+
     def origins(self) -> Iterator[tuple[Tensors, str]]:
         """The stored leaves that the leaf is made of, each with what holds it; some of them more than once."""
         for key in dict.fromkeys(piece.source for piece in self.pieces):

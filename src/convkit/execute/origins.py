@@ -28,6 +28,11 @@ class Passing:
         if self._digests:
             self._digests.update(data)
 
+    def take(self, data: np.ndarray) -> None:
+        """Take all elements at once."""
+        self.update(data)
+        self.finish()
+
     def finish(self) -> None:
         """Note the digest: all elements have passed."""
         if self._digests:
@@ -46,7 +51,8 @@ class Origins:
         self.source = source
         self.algorithm = algorithm
         self.digests: dict[str, str] = {}
-        self._known: dict[tuple[int, str], str] = {}
+        #: by what holds them
+        self._known: dict[int, dict[str, str]] = {id(source): self.digests}
         #: those that are being computed: a future takes more than a kilobyte
         self._taken: dict[tuple[int, str], Future[str]] = {}
         self._lock = Lock()
@@ -70,7 +76,7 @@ class Origins:
             ConvkitError: it can't be read.
         """
         with self._lock:
-            if (known := self._known.get((id(tensors), key))) is not None:
+            if (known := self._of(tensors).get(key)) is not None:
                 return known
             future = self._taken.get((id(tensors), key))
             if mine := future is None:
@@ -83,7 +89,7 @@ class Origins:
                 future.set_exception(error)
                 raise
             with self._lock:
-                self._keep(tensors, key, found)
+                self._of(tensors)[key] = found
                 del self._taken[id(tensors), key]
             future.set_result(found)
         return future.result()
@@ -91,7 +97,7 @@ class Origins:
     def has(self, tensors: Tensors, key: str) -> bool:
         """Whether the digest of a stored leaf is known, or somebody computes it."""
         with self._lock:
-            return (id(tensors), key) in self._known or (id(tensors), key) in self._taken
+            return self._has(tensors, key)
 
     def passing(self, tensors: Tensors, key: str) -> Passing:
         """What digests a stored leaf that is about to be read whole, in order."""
@@ -100,10 +106,12 @@ class Origins:
     def note(self, tensors: Tensors, key: str, digest: str) -> None:
         """Note the digest of a stored leaf whose bytes were all seen."""
         with self._lock:
-            if (id(tensors), key) not in self._known and (id(tensors), key) not in self._taken:
-                self._keep(tensors, key, digest)
+            if not self._has(tensors, key):
+                self._of(tensors)[key] = digest
 
-    def _keep(self, tensors: Tensors, key: str, digest: str) -> None:
-        self._known[id(tensors), key] = digest
-        if tensors is self.source:
-            self.digests[key] = digest
+    def _has(self, tensors: Tensors, key: str) -> bool:
+        return key in self._of(tensors) or (id(tensors), key) in self._taken
+
+    def _of(self, tensors: Tensors) -> dict[str, str]:
+        """The digests that are known of what holds leaves."""
+        return self._known.setdefault(id(tensors), {})

@@ -22,7 +22,7 @@ def forget_unsent(finished: dict[str, Any], jobs: Sequence[Job], writers: Mappin
     for job in jobs:
         span = writers[job.role].place(job.key)
         if span is not None and not outlet.holds(span):
-            finished.pop(f"{job.role}:{job.key}", None)
+            finished.pop(job.journal_key, None)
 
 
 def _position(span: Span | None) -> tuple[str, int]:

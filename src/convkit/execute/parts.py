@@ -67,7 +67,7 @@ class Window:
     def tall(self) -> bool:
         """Whether slabs are transposed out of memory, so that low ones would cut tiles."""
         (box,) = clip(self._piece, *target_span(self._piece))
-        return self._piece.crosswise and not (self._scratch and self._matrices(box))
+        return self._piece.crosswise and not (self._scratch and matrices(box, self._itemsize))
 
     def close(self) -> None:
         """Let others use the scratch file."""
@@ -95,20 +95,15 @@ class Window:
         start, stop = first + (start - first) // unit * unit, first - -(stop - first) // unit * unit
         self._span = start, stop
         key, boxes = self._piece.source, list(clip(self._piece, start, stop))
-        found = self._matrices(boxes[0]) if len(boxes) == 1 else []
+        found = matrices(boxes[0], self._itemsize) if len(boxes) == 1 else []
         if found and (file := self._reserved(found)):
             self._turned = [Turned(self._tensors, key, found, file, self._whole(key) if self._whole else None)]
             return
         for box in boxes:
             data, strides = read_box(self._tensors, key, box)
             if self._whole and data.size == self._tensors.spec(key).size:
-                whole = self._whole(key)
-                whole.update(data)
-                whole.finish()
+                self._whole(key).take(data)
             self._parts.append(Part(data, Box(box.shape, 0, strides, box.target_offset, box.target_strides)))
-
-    def _matrices(self, box: Box) -> list[Matrix]:
-        return matrices(box, self._itemsize)
 
     def _reserved(self, found: Sequence[Matrix]) -> ScratchFile | None:
         """The scratch file, with room for these; None if there is none."""

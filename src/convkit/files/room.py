@@ -1,4 +1,4 @@
-"""Reserve the room of a file on the disk before it is written."""
+"""Reserve the room of a file on the disk before it is written, and write anywhere in it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def reserve(file: int, size: int) -> bool:
             if error.errno not in _CANNOT:
                 raise
     return not size
+
+
+def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
+    """Write all of the bytes at an offset of an open file (one call of pwrite takes at most 2 GiB).
+
+    Raises:
+        OSError: the disk can't take them.
+    """
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest = rest[written:]
+        offset += written

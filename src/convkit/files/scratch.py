@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.files.room import reserve
+from convkit.files.room import reserve, write_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +39,7 @@ class ScratchFile:
         Raises:
             OSError: the disk can't take it.
         """
-        rest = data.reshape(-1).view("uint8").data
-        while rest:
-            count = os.pwrite(self._number, rest, offset)
-            rest, offset = rest[count:], offset + count
+        write_at(self._number, offset, data.reshape(-1).view("uint8").data)
 
     def fill(self, offset: int, into: np.ndarray) -> None:
         """Fill an array (contiguous) with the bytes at an offset.

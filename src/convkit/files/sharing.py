@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from convkit.checkpoint.progress import unmeasured
-from convkit.files.room import reserve
+from convkit.files.room import reserve, write_at
 
 #: the ioctl FICLONE (linux/fs.h), which shares the bytes of a file; a system without it returns an error
 _FICLONE = 0x40049409
@@ -72,10 +72,8 @@ def copy_file(source: Path, target: Path, advance: Callable[[int], object] = unm
         reserve(write.fileno(), size)
         buffer, at = memoryview(bytearray(min(_BLOCK, max(1, size)))), 0
         while count := os.preadv(read.fileno(), [buffer], at):
-            rest = buffer[:count]
-            while rest:
-                written = os.pwrite(write.fileno(), rest, at)
-                rest, at = rest[written:], at + written
+            write_at(write.fileno(), at, buffer[:count])
+            at += count
             advance(count)
         write.truncate(at)
 

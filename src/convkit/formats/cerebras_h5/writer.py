@@ -16,10 +16,11 @@ from typing import Any
 
 from convkit.checkpoint import Leaf, WriteOptions
 from convkit.errors import ConvkitError
+from convkit.files.room import write_at
 from convkit.formats.cerebras_h5 import records
 from convkit.formats.cerebras_h5.skeleton import lay_out
 from convkit.formats.plain.io_errors import unwritable
-from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
+from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter
 from convkit.state.cerebras import treespec
 
 #: the release whose format is written

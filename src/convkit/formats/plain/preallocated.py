@@ -18,7 +18,7 @@ from convkit.checkpoint import TensorSpec, Writer
 from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.source_files import Span
 from convkit.errors import ConvkitError
-from convkit.files.room import reserve
+from convkit.files.room import reserve, write_at
 from convkit.files.sync import sync
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
@@ -184,12 +184,3 @@ def preallocate(file: int, size: int) -> None:
     """Give a file its full size, reserved if the system can, so that a full disk is found before the work begins."""
     if not reserve(file, size):
         os.ftruncate(file, size)
-
-
-def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
-    """Write all of the bytes at an offset (one call of pwrite takes at most 2 GiB)."""
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(file, rest, offset)
-        rest = rest[written:]
-        offset += written

@@ -19,9 +19,10 @@ from convkit.checkpoint import Checkpoint, Format, Leaf, TensorSpec, WriteOption
 from convkit.checkpoint.source_files import Span
 from convkit.checkpoint.tensors import ITEMSIZE, check_unstored
 from convkit.errors import ConvkitError
+from convkit.files.room import write_at
 from convkit.formats.plain.io_errors import written_below
 from convkit.formats.plain.placed import Place, Sum
-from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter, write_at
+from convkit.formats.plain.preallocated import FileLayout, PreallocatedWriter
 from convkit.formats.plain.shards import INDEX, Output, arrange, check_shard, locate, split
 from convkit.formats.torch import emit as torch_emit
 from convkit.formats.torch import files as torch_files
