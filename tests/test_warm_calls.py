@@ -200,6 +200,14 @@ def test_what_prints_or_starts_threads_when_imported_is_imported_by_plain_proces
         assert calls.cost.exists() == (n == 0)
 
 
+@pytest.mark.parametrize("words", [[], ["nowhere"], [".", "more"]])
+def test_who_types_it_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convkit", "--stand-by", *words]
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "convkit: --stand-by is for the workflow, which starts it for its jobs\n"
+
+
 def test_it_is_interrupted_with_its_caller(calls: Calls) -> None:
     caller, pids = calls.begin()
     caller.send_signal(signal.SIGINT)

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,9 @@ class _Started:
 
 def stand_by(words: list[str], main: Callable[[], int]) -> int:
     """Be a worker in the folder that the words name; without one, a process of the worker, whose calls do ``main``."""
+    if not _is_for_it(words):
+        print(f"convkit: {STAND_BY} is for the workflow, which starts it for its jobs", file=sys.stderr)
+        return 2
     if words:
         _work(Path(words[0]))
     else:
@@ -45,6 +49,11 @@ def stand_by(words: list[str], main: Callable[[], int]) -> int:
         Process(main).serve()
         os._exit(0)  # freeing what was imported would take long
     return 0
+
+
+def _is_for_it(words: list[str]) -> bool:
+    """Whether the words name the folder of a worker; without words, whether a worker leads to this process."""
+    return len(words) == 1 and Path(words[0]).is_dir() if words else stat.S_ISSOCK(os.fstat(0).st_mode)
 
 
 def _work(folder: Path) -> None:
