@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,17 @@ def test_resources_of_equivalence_follow_the_largest_stage(played: Campaign):
     assert f"'mem_mb': {1 + need(plan, positions=512).memory // 1_000_000}" in good
     assert f"'runtime': {10 + int(need(plan, positions=512, threads=2).seconds / 60)}" in good
     assert "'mem_mb': 2001" in other
+
+
+@pytest.mark.parametrize(("asked", "free"), [([], sys.maxsize), (["--max-jobs-per-timespan", "50/1s"], 50)])
+def test_jobs_that_run_here_have_no_limit_a_second_that_wasnt_asked_for(
+    played: Campaign, asked: list[str], free: int
+) -> None:
+    played.write([GOOD])
+    said = played.run("--verbose", *asked, "--until", "inspect").stderr
+    seen = [int(count) for count in re.findall(r"Resources after job selection: .*'_job_count': (\d+)", said)]
+    assert seen
+    assert max(seen) == free
 
 
 def test_dry_run_makes_nothing(played: Campaign):
