@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from convkit.execute import tiles, turned
 from convkit.execute.gather import Gather
 from convkit.execute.jobs import target_jobs
-from convkit.files.scratch import Scratch, ScratchFile
+from convkit.files.scratch import Scratch
 from convkit.mapping import Rule
 from engine.memory import Told, carried, mapping_of, plan_of
 from engine.test_parts import Open
@@ -75,6 +76,29 @@ def test_a_file_is_used_again(scratch: Scratch) -> None:
     assert len(files) == 1
 
 
+def test_a_file_has_room_for_more_than_before(scratch: Scratch) -> None:
+    file = scratch.take()
+    for nbytes in (1 << 12, 1 << 16, 1 << 14):
+        room = file.room(nbytes)
+        assert room is not None and room.nbytes == nbytes
+        room[:] = 7
+    before, after = file.room(1 << 16), file.room(1 << 16)
+    assert before is not None and after is not None and np.shares_memory(before, after) and before.min() == 7
+    scratch.give_back(file)
+    scratch.close()
+
+
+def test_a_slab_of_whole_matrices_lies_in_the_file(scratch: Scratch) -> None:
+    """It isn't copied once more, whether it begins on a row or not."""
+    array = np.arange(1 << 20, dtype="uint16").reshape(1024, 1024)
+    source = Open({"x": array})
+    (job,) = target_jobs(plan_of(mapping_of(Rule("x", "y", "x y -> y x")), source), source, None)
+    gather = Gather(job, scratch=scratch)
+    first, next_ = gather(0, 5_000), gather(5_000, 300_001)
+    assert first.base is not None and np.shares_memory(first.base, next_)
+    gather.close()
+
+
 @pytest.mark.parametrize("answer", [errno.ENOSPC, errno.EOPNOTSUPP])
 def test_without_room_on_the_disk_it_is_held_in_memory(
     answer: int, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
@@ -82,11 +106,11 @@ def test_without_room_on_the_disk_it_is_held_in_memory(
     def refused(file: int, offset: int, size: int) -> None:
         raise OSError(answer, os.strerror(answer))
 
-    def written(file: ScratchFile, offset: int, data: np.ndarray) -> None:
-        pytest.fail("what has no room is written")
+    def mapped(file: int, nbytes: int) -> None:
+        pytest.fail("what has no room is mapped, and would kill the process")
 
     monkeypatch.setattr(os, "posix_fallocate", refused)
-    monkeypatch.setattr(ScratchFile, "write", written)
+    monkeypatch.setattr(mmap, "mmap", mapped)
     array = np.arange(1 << 20, dtype="uint16").reshape(1024, 1024)
     source = Open({"x": array})
     (job,) = target_jobs(plan_of(mapping_of(Rule("x", "y", "x y -> y x")), source), source, None)

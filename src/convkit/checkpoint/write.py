@@ -79,7 +79,10 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write elements ``[start, start + data.size)`` in C order; ``data`` is 1-D, contiguous, carrier dtype."""
+        """Write elements ``[start, start + data.size)`` in C order; ``data`` is 1-D, contiguous, carrier dtype.
+
+        It may be reused when this returns.
+        """
 
     @abstractmethod
     def finish(self, key: str) -> None:

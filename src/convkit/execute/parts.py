@@ -17,7 +17,7 @@ from convkit.checkpoint import Tensors
 from convkit.checkpoint.tensors import carrier
 from convkit.execute.origins import Passing
 from convkit.execute.slabs import Box, clip, target_span
-from convkit.execute.turned import CLOSE, Matrix, Part, Turned, matrices
+from convkit.execute.turned import CLOSE, Matrix, Part, matrices, turned
 from convkit.files.scratch import Scratch, ScratchFile
 from convkit.plan.peak import WINDOW
 from convkit.plan.pieces import Piece
@@ -61,7 +61,6 @@ class Window:
         self._most, self._unit = most, max(rows, default=1)
         self._span = (0, 0)
         self._parts: list[Part] = []
-        self._turned: list[Turned] = []
 
     @property
     def tall(self) -> bool:
@@ -72,7 +71,7 @@ class Window:
     def close(self) -> None:
         """Let others use the scratch file."""
         if self._scratch and self._file:
-            self._parts, self._turned = [], []
+            self._parts = []
             self._scratch.give_back(self._file)
             self._file = None
 
@@ -84,20 +83,18 @@ class Window:
         """
         if not (self._span[0] <= start and stop <= self._span[1]):
             self._read(start, max(stop, min(start + self._most, self._until)))
-        for turned in self._turned:
-            yield from turned.within(start, stop)
         for part in self._parts:
             yield from (replace(part, box=box) for box in clip(part.box, start, stop))
 
     def _read(self, start: int, stop: int) -> None:
-        self._parts, self._turned = [], []  # before more is read
+        self._parts = []  # before more is read
         first, unit = self._piece.target_offset, self._unit
         start, stop = first + (start - first) // unit * unit, first - -(stop - first) // unit * unit
         self._span = start, stop
         key, boxes = self._piece.source, list(clip(self._piece, start, stop))
         found = matrices(boxes[0], self._itemsize) if len(boxes) == 1 else []
-        if found and (file := self._reserved(found)):
-            self._turned = [Turned(self._tensors, key, found, file, self._whole(key) if self._whole else None)]
+        if found and (room := self._room(found)) is not None:
+            self._parts = [*turned(self._tensors, key, found, room, self._whole(key) if self._whole else None)]
             return
         for box in boxes:
             data, strides = read_box(self._tensors, key, box)
@@ -105,14 +102,13 @@ class Window:
                 self._whole(key).take(data)
             self._parts.append(Part(data, Box(box.shape, 0, strides, box.target_offset, box.target_strides)))
 
-    def _reserved(self, found: Sequence[Matrix]) -> ScratchFile | None:
-        """The scratch file, with room for these; None if there is none."""
+    def _room(self, found: Sequence[Matrix]) -> np.ndarray | None:
+        """Room for these in the scratch file; None if there is none."""
         if self._scratch is None:
             return None
         with suppress(OSError):
             self._file = self._file or self._scratch.take()
-            nbytes = sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize
-            return self._file if self._file.reserve(nbytes) else None
+            return self._file.room(sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize)
         return None
 
 

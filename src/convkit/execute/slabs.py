@@ -61,13 +61,13 @@ def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
     if offset >= stop or end <= start:
         return
     if start <= offset and end <= stop:
-        yield _coalesced(shape, piece.source_offset, piece.source_strides, offset, strides)
+        yield coalesced(shape, piece.source_offset, piece.source_strides, offset, strides)
         return
     inner = end - offset - (shape[0] - 1) * strides[0]
     first = max(0, -((offset - start) // strides[0]))
     last = min(shape[0], (stop - inner - offset) // strides[0] + 1)
     if first < last:
-        yield _coalesced(
+        yield coalesced(
             (last - first, *shape[1:]),
             piece.source_offset + first * piece.source_strides[0],
             piece.source_strides,
@@ -86,10 +86,10 @@ def clip(piece: Piece | Box, start: int, stop: int) -> Iterator[Box]:
             yield from clip(cut, start, stop)
 
 
-def _coalesced(
+def coalesced(
     shape: tuple[int, ...], source: int, source_strides: tuple[int, ...], target: int, target_strides: tuple[int, ...]
 ) -> Box:
-    """Merge contiguous axes, so that the copy has as few as possible."""
+    """A box whose contiguous axes are merged, so that the copy has as few as possible."""
     axes = [axis for axis in zip(shape, source_strides, target_strides, strict=True) if axis[0] != 1]
     merged: list[tuple[int, int, int]] = []
     for n, s, t in axes:

@@ -1,8 +1,8 @@
 """Copy between arrays whose elements follow each other along different axes: a transposition, tile by tile.
 
-Each tile goes through small buffers whose rows are padded, so that power-of-two row lengths don't evict each other from
-the first-level cache (measured: eight times the speed of one strided assignment; benchmarks/README.md). The kernel that
-turns a tile is OpenCV's where that package is installed (the extra ``fast``), else numpy's. Both give the same bytes.
+The kernel that turns a tile is OpenCV's where that package is installed (the extra ``fast``), else numpy's, by way of a
+small buffer whose rows are padded, so that power-of-two row lengths don't evict each other from the first-level cache
+(measured: eight times the speed of one strided assignment; benchmarks/README.md). Both give the same bytes.
 """
 
 from __future__ import annotations
@@ -30,33 +30,32 @@ def copy_across(read: np.ndarray, write: np.ndarray) -> None:
     import numpy as np
 
     rows, columns = read.shape[-2:]
+    dense = read.strides[-2] == write.strides[-1] == read.itemsize
+    turn = _opencv() if dense and read.itemsize in _TURNED_AS and read.nbytes >= WORTH else None
     tile = np.empty((min(TILE, columns), min(TILE, rows) + PADDING), dtype=read.dtype)
-    turn = _opencv() if read.itemsize in _TURNED_AS and read.nbytes >= WORTH else None
-    turned = np.empty((min(TILE, rows), min(TILE, columns) + PADDING), dtype=read.dtype) if turn else None
     for index in np.ndindex(*read.shape[:-2]):
         here, there = read[index], write[index]
         for column in range(0, columns, TILE):
             for row in range(0, rows, TILE):
-                part = here[row : row + TILE, column : column + TILE]
+                part, into = (array[row : row + TILE, column : column + TILE] for array in (here, there))
+                if turn:
+                    turn(part.T, into)
+                    continue
                 held = tile[: part.shape[1], : part.shape[0]]
                 np.copyto(held, part.T)
-                across = held.T
-                if turn is not None and turned is not None:
-                    across = turn(held, turned[: part.shape[0], : part.shape[1]])
-                np.copyto(there[row : row + TILE, column : column + TILE], across)
+                np.copyto(into, held.T)
 
 
 @lru_cache(maxsize=1)
-def _opencv() -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+def _opencv() -> Callable[[np.ndarray, np.ndarray], object] | None:
     """OpenCV's transposition of a matrix into another of the same dtype, of 2 or 4 bytes; None if it isn't there."""
     try:
         import cv2
     except ImportError:  # also of one whose own libraries are missing
         return None
 
-    def turn(matrix: np.ndarray, into: np.ndarray) -> np.ndarray:
+    def turn(matrix: np.ndarray, into: np.ndarray) -> object:
         dtype = _TURNED_AS[matrix.itemsize]
-        made: np.ndarray = cv2.transpose(matrix.view(dtype), into.view(dtype))
-        return made.view(matrix.dtype)
+        return cv2.transpose(matrix.view(dtype), into.view(dtype))
 
     return turn

@@ -2,60 +2,44 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convkit.files.room import reserve, write_at
+from convkit.files.room import reserve
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 class ScratchFile:
-    """A file that one thread at a time writes and reads."""
+    """A file that one thread at a time fills and reads, as memory: nobody else can cut it short."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._size = 0
+        self._room: np.ndarray | None = None
         with tempfile.TemporaryFile(dir=folder) as file:
             self._number = os.dup(file.fileno())
 
-    def reserve(self, nbytes: int) -> bool:
-        """Take room for so many bytes, so that writing them can't fail for want of it; False where that can't be done.
+    def room(self, nbytes: int) -> np.ndarray | None:
+        """Room for so many bytes, the same each time; None where it can't be reserved, so that the disk could be full.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or its files can't be mapped.
         """
-        if nbytes > self._size and reserve(self._number, nbytes):
-            self._size = nbytes
-        return nbytes <= self._size
+        import numpy as np
 
-    def write(self, offset: int, data: np.ndarray) -> None:
-        """Write an array (contiguous) at an offset.
-
-        Raises:
-            OSError: the disk can't take it.
-        """
-        write_at(self._number, offset, data.reshape(-1).view("uint8").data)
-
-    def fill(self, offset: int, into: np.ndarray) -> None:
-        """Fill an array (contiguous) with the bytes at an offset.
-
-        Raises:
-            OSError: the disk can't give them.
-        """
-        rest = into.reshape(-1).view("uint8").data
-        while rest:
-            count = os.preadv(self._number, [rest], offset)
-            if not count:
-                raise OSError(f"a temporary file in {self._folder} ends early")
-            rest, offset = rest[count:], offset + count
+        if self._room is None or self._room.nbytes < nbytes:
+            if not reserve(self._number, nbytes):
+                return None
+            self._room = np.frombuffer(mmap.mmap(self._number, nbytes), np.uint8)
+        return self._room[:nbytes]
 
     def close(self) -> None:
         """Give up the file and its room."""
+        self._room = None
         os.close(self._number)
 
 

@@ -8,6 +8,7 @@ a resumed run that finds it knows that everything was laid out; resuming needs n
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ class PreallocatedWriter(Writer):
         self._folder = folder
         self._at_commit = at_commit or {}
         self._files: list[int] = []
+        #: the system lets one thread at a time write a file, and others that want to would spin meanwhile
+        self._turns: dict[int, threading.Lock] = {}
         self._places: dict[str, tuple[int, int]] = {}
         self._root = folder or layouts[0].path
         with written_below(self._root):
@@ -86,6 +89,7 @@ class PreallocatedWriter(Writer):
                     file = os.open(layout.path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC), 0o666)
                     self._files.append(file)
                     self._paths[file] = layout.path
+                    self._turns[file] = threading.Lock()
                     self._places.update({key: (file, offset) for key, offset in layout.offsets.items()})
                 if not (resume and self._laid_out()):
                     self._lay_out()
@@ -108,7 +112,7 @@ class PreallocatedWriter(Writer):
         if key in self._places:
             file, offset = self._places[key]
             first = offset + start * spec.itemsize
-            with written_below(self._root):
+            with written_below(self._root), self._turns[file]:
                 write_at(file, first, data.view(np.uint8).data)
             if self._outlet:
                 self._outlet.data(self._paths[file], first, first + data.nbytes)
