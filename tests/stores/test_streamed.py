@@ -5,12 +5,14 @@ on the disk.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 import servers
 from conftest import Bucket, Run, receipt
 from faulty import Asked, Proxy
+from packed_mdl import pack
 
 from convkit.fetch import fetch
 
@@ -24,6 +26,9 @@ KINDS = {
     "orbax-v1": ("generated://llama", ["--format", "orbax-v1"], "cerebras/llama"),
     "t5x": ("generated://t5x", [], "te/t5"),
     "pax": ("generated://pax", [], "te/pax"),
+    "mdl": ("generated://llama", [], "hf/llama"),
+    "packed-mdl": ("generated://llama", [], "hf/llama"),
+    "old-mdl": ("generated://cerebras-old", [], "hf/llama"),
 }
 
 
@@ -36,6 +41,13 @@ def made(kind: str, folder: Path, convkit: Run) -> Path:
     """A checkpoint of a kind, made on this machine."""
     uri, options, _ = KINDS[kind]
     fetch(uri, folder / "generated")
+    if kind in ("mdl", "packed-mdl"):
+        target = folder / "made" / "m.mdl"
+        code, said = convkit("convert", folder / "generated", target, "--to", "cerebras/llama")
+        assert code == 0, said
+        if kind == "packed-mdl":
+            pack(target)
+        return folder / "made"
     if not options:
         return folder / "generated"
     code, said = convkit("convert", folder / "generated", folder / "mdl.mdl", "--to", "cerebras/llama")
@@ -69,7 +81,7 @@ def test_a_stream_gives_what_a_copy_gives(
     assert all(file["version"].startswith(bucket.tag) for file in ours["source"]["files"])
     assert convkit("roundtrip", uri, streamed)[0] == 0
     assert convkit("verify", streamed)[0] == 0
-    assert {path.name.partition(".")[0] for path in (tmp_path / "out").iterdir()} <= {"streamed", "config"}
+    assert {path.name.partition(".")[0] for path in (tmp_path / "out").iterdir()} <= {"streamed", "config", "params"}
 
 
 def test_plan_inspect_digest_and_diff_say_the_same(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
@@ -92,45 +104,64 @@ def test_equivalence_runs_the_model_from_the_store(bucket: Bucket, tmp_path: Pat
     assert (code, "equivalence: yes" in said) == (0, True), said
 
 
-def test_each_range_is_read_once(bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run) -> None:
-    """A pass over a checkpoint asks for each byte of the tensors once, whichever threads ask for them."""
+@pytest.mark.parametrize("name", ["model.safetensors", "m.mdl"])
+def test_each_range_is_read_once(name: str, bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run) -> None:
+    """A pass over a checkpoint asks for each byte of the tensors once, whichever threads ask for them.
+
+    The index of a ``.mdl`` lies between its tensors, and comes in pages of its own.
+    """
     fetch("generated://llama?layers=4&hidden=600", tmp_path / "here")
-    uri = bucket.put(tmp_path / "here")
+    if name == "m.mdl":
+        assert convkit("convert", tmp_path / "here", tmp_path / "there" / name, "--to", "cerebras/llama")[0] == 0
+    here, to = next(tmp_path.rglob(name)), "hf/llama" if name == "m.mdl" else "cerebras/llama"
+    uri = bucket.put(here.parent)
     proxy.asked.clear()
-    assert convkit("convert", uri, tmp_path / "out.mdl", "--to", "cerebras/llama")[0] == 0
-    large = [asked.range for asked in proxy.asked if asked.reads and asked.name.endswith("model.safetensors")]
+    assert convkit("convert", uri, tmp_path / "out", "--to", to, "--format", "safetensors")[0] == 0
+    large = [asked.range for asked in proxy.asked if asked.reads and asked.name.endswith(name)]
     assert max(Counter(large).values()) == 1, large
-    size = (tmp_path / "here" / "model.safetensors").stat().st_size
+    size = here.stat().st_size
     spans = [tuple(map(int, asked.removeprefix("bytes=").split("-"))) for asked in large]
-    assert sum(stop + 1 - start for start, stop in spans) < size * 1.1
+    assert sum(stop + 1 - start for start, stop in spans) < size * 1.15
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "torch", "orbax-v0"])
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "orbax-v0", "mdl", "packed-mdl"])
 def test_what_passes_is_tried_again(kind: str, bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run) -> None:
     uri = bucket.put(made(kind, tmp_path, convkit))
     proxy.every(3, "slow down", "error", "reset", "truncate")
-    code, said = convkit("convert", uri, tmp_path / "out.mdl", "--to", "cerebras/llama")
+    code, said = convkit("convert", uri, tmp_path / "out", "--to", KINDS[kind][2], "--format", "safetensors")
     assert code == 0, said
     proxy.fault = lambda asked: None
-    assert convkit("roundtrip", uri, tmp_path / "out.mdl")[0] == 0
+    assert convkit("roundtrip", uri, tmp_path / "out")[0] == 0
     assert proxy.done
 
 
-@pytest.mark.parametrize("fault", ["slow down", "error", "reset", "truncate"])
-def test_what_lasts_ends_in_one_line(fault: str, bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run) -> None:
-    fetch("generated://llama", tmp_path / "here")
-    uri = bucket.put(tmp_path / "here")
-    proxy.fault = lambda asked: fault if asked.reads and asked.name.endswith(".safetensors") else None
-    code, said = convkit("convert", uri, tmp_path / "out.mdl", "--to", "cerebras/llama")
+#: in which file reading fails, and after how many reads: of a .mdl, in the midst of its index
+LASTING = [("safetensors", "model.safetensors", 0), ("mdl", "m.mdl", 0), ("mdl", "m.mdl", 4)]
+
+
+@pytest.mark.parametrize("case", [*product(["slow down", "error", "reset", "truncate"], LASTING)])
+def test_what_lasts_ends_in_one_line(
+    case: tuple[str, tuple[str, str, int]], bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run
+) -> None:
+    fault, (kind, name, after) = case
+    uri, reads = bucket.put(made(kind, tmp_path, convkit)), 0
+
+    def fails(asked: Asked) -> str | None:
+        nonlocal reads
+        reads += (concerned := asked.reads and asked.name.endswith(name))
+        return fault if concerned and reads > after else None
+
+    proxy.fault = fails
+    code, said = convkit("convert", uri, tmp_path / "out", "--to", KINDS[kind][2], "--format", "safetensors")
     assert code == 3
     errors = [line for line in said.splitlines() if line.startswith("convkit: ")]
     assert len(errors) == 1
-    assert errors[0].startswith(f"convkit: {uri}/model.safetensors: ")
+    assert errors[0].startswith(f"convkit: {uri}/{name}: ")
     assert "gave up after 6 attempts; try again later" in errors[0]
-    assert not (tmp_path / "out.mdl").exists()
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "orbax-v0", pytest.param("t5x", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["safetensors", "orbax-v0", "mdl", pytest.param("t5x", marks=pytest.mark.slow)])
 def test_an_object_that_is_replaced_fails(
     kind: str, bucket: Bucket, proxy: Proxy, tmp_path: Path, convkit: Run
 ) -> None:
@@ -215,9 +246,16 @@ def test_what_isnt_there_is_said(bucket: Bucket, convkit: Run) -> None:
     assert (code, said) == (3, f"convkit: {uri}: no such file or folder (check the URI)\n")
 
 
-def test_what_needs_a_file_says_to_fetch_it(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
-    fetch("generated://llama", tmp_path / "here")
-    assert convkit("convert", tmp_path / "here", tmp_path / "m.mdl", "--to", "cerebras/llama")[0] == 0
-    uri = bucket.put(tmp_path / "m.mdl", "m.mdl")
-    code, said = convkit("inspect", uri)
-    assert (code, "fetch it first: convkit fetch" in said) == (2, True), said
+def test_a_file_is_named_as_a_folder_is(bucket: Bucket, tmp_path: Path, convkit: Run) -> None:
+    here = made("mdl", tmp_path, convkit)
+    uri = f"{bucket.put(here)}/m.mdl"
+    for words in (["inspect", "--digest"], ["digest"], ["plan", "--to", "hf/llama"]):
+        code, said = convkit(words[0], uri, *words[1:])
+        assert code == 0, said
+        same = convkit(words[0], here / "m.mdl", *words[1:])[1]
+        assert said.replace(uri.removesuffix("/m.mdl"), "HERE") == same.replace(str(here), "HERE")
+    for words in (["verify", uri], ["diff", uri, here / "m.mdl"], ["roundtrip", tmp_path / "generated", uri]):
+        code, said = convkit(*words)
+        assert code == 0, said
+    code, said = convkit("equivalence", tmp_path / "generated", uri, "--faults", "spread")
+    assert (code, "equivalence: yes" in said) == (0, True), said

@@ -20,6 +20,8 @@ from msgspec import Struct
 from convkit.errors import ConvkitError
 
 if TYPE_CHECKING:
+    from io import RawIOBase
+
     import numpy as np
 
 #: files that are kept open at a time: systems allow a process 256 or more
@@ -47,6 +49,14 @@ class Ranged:
 
         Raises:
             ConvkitError: they can't be read.
+        """
+        raise NotImplementedError
+
+    def scattered(self) -> RawIOBase:
+        """It, opened to read a few bytes at each of many places.
+
+        Raises:
+            ConvkitError: it can't be read.
         """
         raise NotImplementedError
 

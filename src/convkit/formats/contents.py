@@ -149,13 +149,12 @@ def _archive(file: Path) -> Contents:
 
 def _hdf5(file: Path) -> Contents:
     """A Cerebras checkpoint, or Keras's."""
-    import h5py
-
     from convkit.formats.cerebras_h5.entries import ERRORS
+    from convkit.formats.cerebras_h5.hdf5 import UNCOLLECTED, opened
 
     try:
-        with h5py.File(file, "r", locking="best-effort") as opened:
-            keras = {"layer_names", "keras_version"} & set(opened.attrs) or {"model_weights"} & set(opened)
+        with UNCOLLECTED, opened(file) as found:
+            keras = {"layer_names", "keras_version"} & set(found.attrs) or {"model_weights"} & set(found)
     except ERRORS:  # the format says what is wrong
         return _HDF5
     return Contents("is an HDF5 file of Keras or TensorFlow", _FROM_TF) if keras else _HDF5

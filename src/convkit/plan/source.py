@@ -155,6 +155,8 @@ def _companions(path: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, Path]
     else:
         at_home = any((path.parent / layout.config_file).is_file() for layout in known)
         folder = path.parent if at_home else companions_path(path)
+    if folder == companions_path(path) and not folder.is_dir():
+        return
     for name in companion_names():
         if (folder / name).is_file():
             yield name, folder / name

@@ -13,12 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from convkit.files.stores.store import Store
 
-#: bytes of a block: stores have a high latency and a high bandwidth
-BLOCK = 8 << 20
-#: blocks that are requested before they are asked for
-AHEAD = 2
-#: blocks that are kept: 16 on a small machine, 128 MiB
-KEPT = 4 * max(4, os.cpu_count() or 1)
 #: requests at a time
 THREADS = 8
 
@@ -26,9 +20,16 @@ _Key = tuple[Store, str, int]
 
 
 class Blocks:
-    """The blocks of all stores. Thread-safe."""
+    """The blocks of all stores. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        size: bytes of a block.
+        ahead: blocks that are requested before they are asked for.
+        kept: blocks that are kept.
+    """
+
+    def __init__(self, size: int, *, ahead: int, kept: int) -> None:
+        self._size, self._ahead, self._kept = size, ahead, kept
         self._lock = threading.Lock()
         self._held: OrderedDict[_Key, Future[bytes]] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
@@ -42,9 +43,9 @@ class Blocks:
         size, filled = store.pinned(path).size, 0
         stop = min(size, offset + len(into))
         while offset < stop:
-            number = offset // BLOCK
-            block = self._block(store, path, number, last=(stop - 1) // BLOCK, size=size)
-            part = memoryview(block)[offset - number * BLOCK :][: stop - offset]
+            number = offset // self._size
+            block = self._block(store, path, number, last=(stop - 1) // self._size, size=size)
+            part = memoryview(block)[offset - number * self._size :][: stop - offset]
             into[filled : filled + len(part)] = part
             filled += len(part)
             offset += len(part)
@@ -54,8 +55,8 @@ class Blocks:
         """A block of an object of ``size`` bytes; those up to the ``last`` will be asked for next."""
         with self._lock:
             if (store, path, number - 1) in self._held:
-                last = max(last, number + AHEAD)
-            last = min(last, number + THREADS, (size - 1) // BLOCK)
+                last = max(last, number + self._ahead)
+            last = min(last, number + THREADS, (size - 1) // self._size)
             wanted = [self._future(store, path, each, size) for each in range(number, last + 1)]
             self._drop()
         try:
@@ -73,14 +74,17 @@ class Blocks:
         else:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(THREADS, "store")
-            start = number * BLOCK
-            self._held[key] = self._threads.submit(store.read, path, start, min(size, start + BLOCK))
+            start = number * self._size
+            self._held[key] = self._threads.submit(store.read, path, start, min(size, start + self._size))
         return self._held[key]
 
     def _drop(self) -> None:
         """Drop the blocks that weren't asked for longest, except those that are on their way."""
-        for key in [key for key, each in self._held.items() if each.done()][: max(0, len(self._held) - KEPT)]:
+        for key in [key for key, each in self._held.items() if each.done()][: max(0, len(self._held) - self._kept)]:
             del self._held[key]
 
 
-BLOCKS = Blocks()
+#: of tensors, for stores have a high latency and a high bandwidth: 16 are kept on a small machine, 128 MiB
+BLOCKS = Blocks(8 << 20, ahead=2, kept=4 * max(4, os.cpu_count() or 1))
+#: of what is read at many places, a few bytes at each: 32 MiB are kept
+PAGES = Blocks(64 << 10, ahead=0, kept=512)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from convkit.checkpoint.source_files import Ranged
 from convkit.errors import UsageError
-from convkit.files.stores.blocks import BLOCKS
+from convkit.files.stores.blocks import BLOCKS, PAGES
 from convkit.files.stores.failures import MissingError
 from convkit.files.stores.hub import pinned
 from convkit.files.stores.objects import UNFINISHED, Objects
@@ -218,6 +218,10 @@ class StorePath(PosixPath, Ranged):
         """See :meth:`Ranged.fill`."""
         return BLOCKS.fill(self.store, self.inside, offset, into)
 
+    def scattered(self) -> io.RawIOBase:
+        """See :meth:`Ranged.scattered`."""
+        return _Scattered(self)
+
     @property
     def version(self) -> str:
         """See :attr:`Ranged.version`."""
@@ -275,5 +279,15 @@ class _Reading(io.RawIOBase):
             into[:count] = self._whole[self._at : self._at + count]
         elif count:
             into[:count] = self._path.store.read(self._path.inside, self._at, self._at + count)
+        self._at += count
+        return count
+
+
+class _Scattered(_Reading):
+    """The same, by pages that are kept."""
+
+    def readinto(self, buffer: Any) -> int:
+        """See :meth:`io.RawIOBase.readinto`."""
+        count = PAGES.fill(self._path.store, self._path.inside, self._at, memoryview(buffer).cast("B"))
         self._at += count
         return count

@@ -22,6 +22,7 @@ import numpy as np
 
 from convkit.checkpoint.source_files import SourceFiles
 from convkit.formats.arrays.ranges import Box, boxes
+from convkit.formats.cerebras_h5.hdf5 import UNCOLLECTED
 
 if TYPE_CHECKING:
     import h5py
@@ -150,7 +151,9 @@ class LibraryArray(Array):
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read box by box."""
         native = self.dataset.dtype.newbyteorder("<")
-        parts = [np.asarray(self.dataset[box], native).reshape(-1) for box in boxes(self.dataset.shape, start, stop)]
+        around = boxes(self.dataset.shape, start, stop)
+        with UNCOLLECTED:
+            parts = [np.asarray(self.dataset[box], native).reshape(-1) for box in around]
         return np.concatenate(parts).view(self.dtype) if parts else np.empty(0, self.dtype)
 
 
@@ -259,7 +262,8 @@ def chunk_index(dataset: h5py.Dataset) -> dict[tuple[int, ...], tuple[int, int, 
     def add(chunk: Any) -> None:
         found[chunk.chunk_offset] = (chunk.filter_mask, chunk.byte_offset, chunk.size)
 
-    dataset.id.chunk_iter(add)
+    with UNCOLLECTED:
+        dataset.id.chunk_iter(add)
     return found
 
 

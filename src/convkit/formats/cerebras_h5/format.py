@@ -62,11 +62,11 @@ class CerebrasH5(Format):
                 return None
         if path.suffix == ".mdl":
             return "an HDF5 file named .mdl"
-        import h5py
+        from convkit.formats.cerebras_h5.hdf5 import UNCOLLECTED, opened
 
         try:
-            with h5py.File(path, "r", locking="best-effort") as opened:
-                return "an HDF5 file with the attribute __spec__" if "__spec__" in opened.attrs else None
+            with UNCOLLECTED, opened(path) as found:
+                return "an HDF5 file with the attribute __spec__" if "__spec__" in found.attrs else None
         except OSError:
             return None
 

@@ -8,6 +8,7 @@ overwritten, 5 crashed or hung HDF5 2.0 while it read an attribute.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -19,6 +20,7 @@ from convkit.errors import ConvkitError
 from convkit.formats.cerebras_h5 import records
 from convkit.formats.cerebras_h5.arrays import Array, PlacedArray
 from convkit.formats.cerebras_h5.entries import DAMAGED, ERRORS, Datasets, Entry, elsewhere, filled
+from convkit.formats.cerebras_h5.hdf5 import UNCOLLECTED, opened
 from convkit.formats.cerebras_h5.old import FIRST, RELEASES, OldEntries
 from convkit.state.cerebras import pickled_treespec, treespec
 
@@ -41,17 +43,15 @@ class CerebrasCheckpoint(Checkpoint):
     format = "cerebras-h5"
 
     def __init__(self, path: Path) -> None:
-        import h5py
-        import hdf5plugin  # noqa: F401 - registers the filters
-
         self.path = path
         self.leaves = {}
         self._datasets: dict[str, h5py.Dataset] = {}
         self._arrays: dict[str, Array] = {}
-        with _telling(path):
-            self._file = h5py.File(path, "r", locking="best-effort")
+        with UNCOLLECTED, _telling(path):
+            self._file = opened(path)
+        self._closing = weakref.finalize(self, self._file.close)  # also at the interpreter's end
         try:
-            with _telling(path):
+            with UNCOLLECTED, _telling(path):
                 self._index(dict(self._file.attrs))
         except BaseException:
             self.close()
@@ -64,11 +64,12 @@ class CerebrasCheckpoint(Checkpoint):
     def attributes(self) -> dict[str, Any]:
         """The root group's attributes that aren't the format's own."""
         of_leaves = {f"{key}.__metadata__" for key in self.leaves}
-        return {name: value for name, value in self._file.attrs.items() if name not in _OWN | of_leaves}
+        with UNCOLLECTED, _telling(self.path):
+            return {name: value for name, value in self._file.attrs.items() if name not in _OWN | of_leaves}
 
     def notes(self, key: str) -> dict[str, Any]:
         """The attributes of a tensor's dataset; of a tensor without one, none."""
-        with _telling(self.path, key):
+        with UNCOLLECTED, _telling(self.path, key):
             return dict(self._datasets[key].attrs) if key in self._datasets else {}
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -95,7 +96,7 @@ class CerebrasCheckpoint(Checkpoint):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._closing()
 
     def _tensor(self, key: str) -> tuple[Array, TensorSpec]:
         leaf = self.leaves.get(key)
