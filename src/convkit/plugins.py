@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -103,13 +105,19 @@ def _any_installed() -> bool:
 
 def _brings(place: str) -> bool:
     """Whether a package in a place on the path may bring something; one in an archive may."""
+    folder = Path(place).absolute()
     try:
-        entries = list(os.scandir(place or "."))
+        return _folder_brings(folder, folder.stat().st_mtime_ns)
     except NotADirectoryError:
         return True
     except OSError:
         return False
-    for entry in entries:
+
+
+@cache
+def _folder_brings(folder: Path, changed: int) -> bool:
+    """Whether a package in a folder, which was last changed then, may bring something."""
+    for entry in os.scandir(folder):
         if entry.name.lower().endswith((".dist-info", "egg-info")):
             try:
                 with open(f"{entry.path}/entry_points.txt", "rb", buffering=0) as file:  # noqa: PTH123

@@ -24,9 +24,12 @@ while [ "$1" != -- ]; do
 done
 shift
 rm -f -- "$log.cost"
-# Threads that have nothing to do sleep: by default they keep a core busy that another row could use.
+# Threads that have nothing to do sleep: by default they keep a core busy that another row could use. Freed memory is
+# kept for what comes next: by default the system takes a block of more than 128 KiB back, and clears the next one.
 if [ "$small" ]; then
     export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-passive}"
+    export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_-33554432}"
+    export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_-134217728}"
 fi
 if [ "$small" ] && [ -S "${CONVKIT_WORKER-}/socket" ]; then
     set -- "$CONVKIT_WORKER/python" -IS "$CONVKIT_WORKER/call.py" "$CONVKIT_WORKER" "$log.cost" "$@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from convkit.errors import UsageError, meant
@@ -14,24 +15,28 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises a :class:`UsageError` for wrong arguments.
 
     Args:
-        load: adds the options of a command, when it is called or its help is asked for; its module is imported then.
+        load: adds the options of a command, when it is called or its help is asked for; its module is imported and its
+            parser made then.
         example: one use of the command, for its help.
     """
 
     def __init__(
         self, *args: Any, load: Callable[[Parser], None] | None = None, example: str = "", **more: Any
     ) -> None:
-        super().__init__(*args, **more)
         self._load = load
         self._command = load is not None
         self._meant = ""
         if example:
-            self.epilog = f"example:\n  convkit {example}"
+            more["epilog"] = f"example:\n  convkit {example}"
+        self._make = partial(super().__init__, *args, **more)
+        if load is None:
+            self._make()
 
     def loaded(self) -> Parser:
         """This parser with the options of its command."""
         if self._load is not None:
             load, self._load = self._load, None
+            self._make()
             load(self)
         return self
 

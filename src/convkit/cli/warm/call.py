@@ -2,15 +2,16 @@
 
 What the worker doesn't take is carried out plainly. Otherwise the file COST says what the call took, because whoever
 measures this process doesn't see that one: its CPU seconds, and its peak of memory in bytes. This file imports next to
-nothing, so that it starts at once; it is started by its path, so it must be readable by itself.
+nothing, so that it starts at once: not even ``signal``, which makes enumerations of its numbers. It is started by its
+path, so it must be readable by itself.
 """
 
 from __future__ import annotations
 
+import _signal as signal
 import _socket
 import marshal
 import os
-import signal
 import sys
 
 #: a message holds the arguments and the environment; a longer one isn't sent

@@ -13,9 +13,11 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 from convkit.cli.warm.call import BEGUN, LONGEST
@@ -93,6 +95,8 @@ class Process:
             with contextlib.suppress(Exception):  # no module of a file: it was made while another was imported
                 import_module(name)
         if new:
+            for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+                finalizer.atexit = False  # what it would free ends with the process, too
             gc.collect()
             gc.freeze()  # it stays, and stays shared with the forks
             for stream in (sys.stdout, sys.stderr):
@@ -139,7 +143,7 @@ class Process:
             os.dup2(file, number)
         for file in (*files, *self._calls, *self._callers, self._channel.fileno(), self._said):
             os.close(file)
-        before = set(sys.modules)
+        last = next(reversed(sys.modules))
         words, folder, _, _ = marshal.loads(message)
         sys.argv[1:] = map(os.fsdecode, words[1:])
         os.chdir(folder)
@@ -148,7 +152,8 @@ class Process:
         caller.send(BEGUN)
         caller.close()
         status = _status_of(self._main)
-        os.write(modules, "\n".join(name for name in [*sys.modules] if name not in before).encode())
+        new = [*takewhile(lambda name: name != last, reversed(sys.modules))]
+        os.write(modules, "\n".join(reversed(new)).encode())
         return status
 
 

@@ -112,6 +112,8 @@ class HfOracle(Oracle):
         import torch
         import transformers
 
+        import convkit.oracles.hf.renaming  # noqa: F401 (what its import builds, the loader finds)
+
         def build(state: dict[str, Tensor]) -> Any:
             with self._refusing(), quiet():
                 return getattr(transformers, self.architecture.name).from_pretrained(
