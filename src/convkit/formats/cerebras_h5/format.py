@@ -36,6 +36,7 @@ class CerebrasH5(Format):
     folder = False
     suffixes = (".mdl",)
     ties = True
+    in_stores = True
     same_bytes = True
     summary = "Cerebras .mdl: HDF5, format 0.5 (reads those of releases 1.7 to 2.10)"
 

@@ -55,11 +55,22 @@ class CerebrasWriter(PreallocatedWriter):
             raise unwritable(error, path) from error
         self._success = skeleton.success
         specs = {leaf.key: leaf.spec for leaf in leaves if leaf.spec}
-        super().__init__([skeleton.layout], specs, resume=resume, in_parts=options.in_parts)
+        super().__init__([skeleton.layout], specs, resume=resume, in_parts=options.in_parts, outlet=options.outlet)
+        self._frame(skeleton.layout)
+
+    def _frame(self, layout: FileLayout) -> None:
+        """Say that all is final that isn't a tensor, except the byte that is written last."""
+        places = [(start, start + self._specs[key].nbytes) for key, start in layout.offsets.items()]
+        end = 0
+        for start, stop in [*sorted([*places, (self._success, self._success + 1)]), (layout.size, layout.size)]:
+            if end < start:
+                self.framed(self._files[0], end, start)
+            end = stop
 
     def _complete(self) -> None:
         """Say that the file is complete."""
         write_at(self._files[0], self._success, b"\1")
+        self.framed(self._files[0], self._success, self._success + 1)
 
     def _state(self, file: int, layout: FileLayout) -> str:
         """Whole if all of the skeleton is as it would be written."""
