@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from convkit.checkpoint import Checkpoint, Leaf, TensorSpec
 from convkit.errors import ConvkitError
+from convkit.files.scratch import Scratch
 from convkit.verify.documents import Step, read
 from convkit.verify.roundtrip import windows
 from convkit.verify.roundtrip.notation import check_bijection, read_axes, shape_of
@@ -89,13 +92,14 @@ def undone_of(step: dict[str, Any], key: str, shape: tuple[int, ...], target: Ch
 def check(step: dict[str, Any], limit: int = 1 << 20) -> None:
     check_bijection(typed(step))
     source, target = both_sides(step)
-    for lies_open, window in ((False, 0), (True, 16), (True, 1 << 20)):
-        with patch.object(windows, "WINDOW", window):
-            for key, array in source.items():
-                undone = undone_of(step, key, array.shape, Held(target, lies_open))
+    ways = ((False, 0, 0), (True, 16, 0), (True, 1 << 20, 0), (True, 0, 40), (True, 0, 1 << 20))
+    with closing(Scratch(Path(tempfile.gettempdir()))) as scratch:
+        for (lies_open, window, file), (key, array) in itertools.product(ways, source.items()):
+            with patch.multiple(windows, WINDOW=window, FILE=file, LEAST=0, _READ=24):
+                undone = undone_of(step, key, array.shape, Held(target, lies_open), scratch=scratch if file else None)
                 blocks = [block.copy() for block in undone.blocks(limit)]
-                assert all(block.ndim == 1 and block.size <= limit for block in blocks)
-                assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), (key, lies_open, window)
+            assert all(block.ndim == 1 and block.size <= limit for block in blocks)
+            assert np.array_equal(np.concatenate(blocks), array.reshape(-1)), (key, lies_open, window, file)
 
 
 #: what the systems need: see the fact sheet of each
@@ -218,6 +222,22 @@ def test_large_transpositions_go_tile_by_tile() -> None:
     turned = {"b": np.ascontiguousarray(array.transpose(2, 0, 1))}
     blocks = undone_of(step, "a", array.shape, Held(turned)).blocks()
     assert np.array_equal(np.concatenate([*blocks]), array.reshape(-1))
+
+
+@pytest.mark.parametrize("room", (True, False))
+def test_what_is_transposed_is_read_once_in_its_own_order(room: bool, tmp_path: Path) -> None:
+    """Through a scratch file, which others may use afterwards; without room for one, through memory."""
+    array = np.random.default_rng(0).integers(0, 1 << 16, (1300, 900), np.uint16)
+    step = {"rule": "", "sources": [side("a", "x y")], "targets": [side("b", "y x")], "sizes": {"x": 1300, "y": 900}}
+    target, scratch = Held({"b": np.ascontiguousarray(array.T)}, lies_open=True), Scratch(tmp_path)
+    file = scratch.take()
+    scratch.give_back(file)
+    with patch.object(type(file), "room", type(file).room if room else lambda *_: None):
+        found = [block.copy() for block in undone_of(step, "a", array.shape, target, scratch=scratch).blocks(10_000)]
+    assert np.array_equal(np.concatenate(found), array.reshape(-1))
+    assert target.read_elements == array.size
+    assert scratch.take() is file
+    assert not any(tmp_path.iterdir()), "the file has a name"
 
 
 def test_of_what_must_be_decoded_only_the_rows_of_a_run_are_read() -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.progress import Meter, Progress
+from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError, UsageError
 from convkit.files.part import Part, stretch
 from convkit.files.receipt import COMPLEMENT_FORMAT, CONVERSION, complement_path, read_receipt
+from convkit.files.scratch import Scratch
 from convkit.formats import OTHERS, open_checkpoint
 from convkit.verify.documents import Digested, LeafReceipt, Plan, read, read_plan
 from convkit.verify.judged import Check, named
@@ -122,7 +125,10 @@ class Both:
                 raise
             raise UnreadError(str(error)) from None
         problems: list[str] = []
-        sides = Sides(opened, other, _complement(target, recorded, stack, problems))
+        scratch = None if isinstance(target, Ranged) else Scratch(target.parent)
+        if scratch:
+            stack.callback(scratch.close)
+        sides = Sides(opened, other, _complement(target, recorded, stack, problems), scratch=scratch)
         found = _stages(planned, source, sides, stack, problems)
         digests = recorded.source.leaves if recorded else None
         return cls(planned, found, digests, (opened.format, other.format), problems)
@@ -165,7 +171,8 @@ def _stages(plan: Plan, source: Path, sides: Sides, stack: ExitStack, problems: 
 
 def _planted(stage: Stage, failing: Collection[str], *, alone: bool) -> list[Fault]:
     """Plant faults in one mapping's target; if there are several mappings, each is named."""
-    found = plant(stage.plan, stage.sides.source, stage.sides.target, failing, _problems)
+    sides = stage.sides
+    found = plant(stage.plan, sides.source, sides.target, failing, partial(_problems, sides.scratch))
     return (
         [*found] if alone else [Fault(n, f.caught, f.measured) for f in found for n in in_words(stage.plan, [f.name])]
     )
@@ -204,9 +211,9 @@ def _kept(keep: Path, stage: Stage, stack: ExitStack, problems: list[str], progr
     return from_kept(claimed, sides, kept)
 
 
-def _problems(plan: Plan, source: Checkpoint, target: Checkpoint) -> list[str]:
+def _problems(scratch: Scratch | None, plan: Plan, source: Checkpoint, target: Checkpoint) -> list[str]:
     """Find the problems of checkpoints with planted faults, by the same comparison."""
-    return examine(plan, Sides(source, target)).problems
+    return examine(plan, Sides(source, target, scratch=scratch)).problems
 
 
 def _measured(found: Findings, leaves: int) -> dict[str, Any]:

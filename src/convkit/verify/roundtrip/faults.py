@@ -14,8 +14,10 @@ from functools import cached_property
 import numpy as np
 
 from convkit.checkpoint import Checkpoint, TensorSpec
+from convkit.checkpoint.digests import BlockDigests, combine
 from convkit.checkpoint.tensors import carrier, value_dtype
 from convkit.checkpoint.views import Overlay
+from convkit.verify.blocks import blocks
 from convkit.verify.documents import Part, Plan, Planned, Step
 from convkit.verify.documents import replace as altered_part
 from convkit.verify.roundtrip.arithmetic import bound
@@ -25,6 +27,8 @@ from convkit.verify.verdict import Fault
 
 #: bytes of the largest leaf in which a fault is planted
 LIMIT = 16 << 20
+#: by which it is seen whether two leaves are alike
+_DIGEST = "xxh3-128"
 
 #: finds the problems of a plan, a source and a target
 Check = Callable[[Plan, Checkpoint, Checkpoint], list[str]]
@@ -51,6 +55,7 @@ def plant(
         if case is not None:
             problems = check(case.part, case.side("source"), case.side("target"))
             planted.append(Fault(name, bool(problems), {"leaf": case.changed, "problems": len(problems)}))
+        del case  # before more is read
     return (*planted, *_recomputed(plan, source, target, failing, check))
 
 
@@ -110,6 +115,11 @@ class Case:
         """The dtype of the first target leaf."""
         return self.plan.target_leaves[self.key].tensor.dtype
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the first target leaf."""
+        return self.plan.target_leaves[self.key].tensor.shape
+
     @cached_property
     def array(self) -> np.ndarray:
         """The elements of the first target leaf."""
@@ -133,8 +143,12 @@ class Case:
 
     def with_other(self, key: str, array: np.ndarray, side: str = "target") -> Case | None:
         """The case with other elements in a leaf; None if these are the same."""
-        same = array.tobytes() == self.elements(key, side).tobytes()
-        return None if same else replace(self, changes={side: {key: np.asarray(array, order="C")}})
+        other, done = np.asarray(array, order="C"), 0
+        for block in blocks({"source": self.source, "target": self.target}[side], key):
+            if not np.array_equal(block, other.reshape(-1)[done : done + block.size]):
+                return replace(self, changes={side: {key: other}})
+            done += block.size
+        return None
 
     def _keys(self, side: str) -> list[str]:
         return [key for step in self.steps for key in _keys(step, side)]
@@ -168,16 +182,16 @@ def _unpermuted(case: Case) -> Case | None:
         return None
     if list(multiplied(read_axes(source.axes))) == list(multiplied(read_axes(target.axes))):
         return None
-    return case.with_other(case.key, case.elements(source.key, "source").reshape(case.array.shape))
+    return case.with_other(case.key, case.elements(source.key, "source").reshape(case.shape))
 
 
 def _transposed(case: Case) -> Case | None:
-    shape = case.plan.target_leaves[case.key].tensor.shape
+    shape = case.shape
     return case.with_other(case.key, case.array.T) if len(shape) == 2 and shape[0] == shape[1] else None
 
 
 def _shifted(case: Case) -> Case | None:
-    return case.with_other(case.key, np.roll(case.array, 1, 0)) if case.array.ndim else None
+    return case.with_other(case.key, np.roll(case.array, 1, 0)) if case.shape else None
 
 
 def _drifted_copy(case: Case) -> Case | None:
@@ -288,9 +302,12 @@ def _other_sizes(step: Step) -> Iterator[dict[str, int]]:
                         yield changed
 
 
-def _undone(case: Case, step: Step, key: str) -> bytes:
-    spec = case.plan.source_leaves[key].tensor
-    return b"".join(block.tobytes() for block in Undone(step, key, spec, case.target, lambda part: part).blocks())
+def _undone(case: Case, step: Step, key: str) -> str:
+    """A digest of the source leaf that a step gives back."""
+    digests = BlockDigests(_DIGEST)
+    for block in Undone(step, key, case.plan.source_leaves[key].tensor, case.target, lambda part: part).blocks():
+        digests.update(block)
+    return combine(_DIGEST, digests.blocks())
 
 
 # --- where to plant them ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ a window of them is held (:mod:`.windows`), or the whole leaf if it must be deco
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 
 from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier
+from convkit.files.scratch import Scratch
 from convkit.verify.blocks import BLOCK, spans
 from convkit.verify.documents import Step
 from convkit.verify.roundtrip.notation import (
@@ -31,15 +33,12 @@ from convkit.verify.roundtrip.notation import (
     size_of,
     undoable,
 )
+from convkit.verify.roundtrip.turning import contiguous
 from convkit.verify.roundtrip.windows import Windows
 
 #: one index of an atom, or a range of them
 Where = Mapping[str, "int | slice"]
 
-#: elements of the last axis that are transposed at once, through rows that are padded so that they don't lie a power of
-#: two apart
-TILE = 256
-PADDING = 16
 #: the atom of the elements that a conversion cropped
 CROPPED = "cropped"
 
@@ -51,7 +50,8 @@ class Stored:
     """A leaf that is read, in its pieces. For one thread.
 
     ``keep`` is (dimension, length): elements beyond are padding. ``slow`` are atoms whose indices come in order, so
-    that rows by them are read once.
+    that rows by them are read once; ``order`` are those that the leaf made again has, and ``scratch`` is for what they
+    turn.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Stored:
         at: Mapping[str, int],
         slow: set[str],
         keep: tuple[int, int] | None = None,
+        order: Sequence[str] = (),
+        scratch: Scratch | None = None,
     ) -> None:
         self.at = at
         self._tensors = tensors
@@ -81,7 +83,7 @@ class Stored:
         self._leading = next(iter(slow & _leading(axes)), None)
         self._windows: Windows | None = None
         if self._leading is None and tensors.lies_open(key):
-            self._windows = Windows(tensors, key, axes, sizes, keep)
+            self._windows = Windows(tensors, key, axes, sizes, keep, order=order, scratch=scratch)
         self._held: tuple[int, int, dict[frozenset[str], Piece]] | None = None
 
     def piece(self, atoms: Iterable[str], where: Where, order: Sequence[str]) -> np.ndarray:
@@ -96,6 +98,11 @@ class Stored:
         spots = [_moved(where.get(name, slice(None)), low if name == self._leading else 0) for name in names]
         left = tuple(name for name, spot in zip(names, spots, strict=True) if isinstance(spot, slice))
         return ordered((left, array[(*spots, ...)]), order)
+
+    def close(self) -> None:
+        """Let others use the scratch file."""
+        if self._windows:
+            self._windows.close()
 
     def _rows(self, where: Where) -> tuple[int, dict[frozenset[str], Piece]]:
         """The index of the leading atom where the held rows begin, and the held pieces; rows not held are read."""
@@ -181,7 +188,7 @@ class Undone:
     """A source leaf of a step, made again from the step's targets. For one thread.
 
     ``restored`` turns elements of a target (1-D, its carrier) into those that the source had. What the conversion
-    cropped comes from ``kept``, or is ``fill`` (in the source's carrier).
+    cropped comes from ``kept``, or is ``fill`` (in the source's carrier). ``scratch`` is for what is transposed.
     """
 
     def __init__(
@@ -194,6 +201,7 @@ class Undone:
         *,
         fill: Any = 0,
         kept: Tensors | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         side = next(side for side in step.sources if side.key == key)
         self._at: Mapping[str, int] = side.at
@@ -216,11 +224,16 @@ class Undone:
         if shape_of(self._axes, self._sizes) != spec.shape:
             raise undoable(f"{key}: its axes and sizes don't give the shape {list(spec.shape)}")
         keep = (step.pad.axis, step.pad.keep) if step.pad else None
+        scratch = scratch if len(step.targets) == 1 else None  # a file for each of very many would fill a disk
+        order = list(dict.fromkeys(itertools.chain.from_iterable(multiplied(self._axes))))
         self._stored: dict[frozenset[str], list[Stored]] = {}
         for there in step.targets:
             at, axes = there.at, read_axes(there.axes)
             slow = {next((atom for atom in atoms if atom not in at), "") for atoms in multiplied(self._axes)}
-            stored = Stored(target, there.key, axes, step.sizes, at=at, slow=slow | self._at.keys(), keep=keep)
+            slow |= self._at.keys()
+            stored = Stored(
+                target, there.key, axes, step.sizes, at=at, slow=slow, keep=keep, order=order, scratch=scratch
+            )
             for atoms in multiplied(axes):
                 self._stored.setdefault(frozenset([*atoms, *at]), []).append(stored)
 
@@ -229,20 +242,24 @@ class Undone:
 
         ``limit`` is the most elements in one; :data:`BLOCK` bytes unless it is given.
         """
-        for run in runs(self._axes, self._sizes, limit or BLOCK // self._dtype.itemsize):
-            yield self._made(run)
+        try:
+            for run in runs(self._axes, self._sizes, limit or BLOCK // self._dtype.itemsize):
+                yield self._made(run)
+        finally:
+            for stored in itertools.chain.from_iterable(self._stored.values()):
+                stored.close()
 
     def _made(self, run: Run) -> np.ndarray:
         names = list(multiplied(run.axes))
         if len(names) == 1 and CROPPED not in names[0]:
             found = list(self._parts(names[0], run))
             if len(found) == 1:
-                return self._restored(_contiguous(found[0][1]))
+                return self._restored(contiguous(found[0][1]))
         block = np.empty(shape_of(run.axes, run.sizes), self._dtype)
         for atoms, place in pieces(block, run.axes, run.sizes):
             if CROPPED not in atoms:
                 for spot, part in self._parts(atoms, run):
-                    place[(*spot, ...)] = self._restored(_contiguous(part)).reshape(part.shape)
+                    place[(*spot, ...)] = self._restored(contiguous(part)).reshape(part.shape)
             elif self._beyond:
                 place[...] = self._beyond.piece({*atoms, *run.where}, run.where, atoms)
             else:
@@ -258,21 +275,3 @@ class Undone:
             if all(low <= stored.at[name] < high for name, (low, high) in spans.items()):
                 spot = tuple(stored.at[name] - spans[name][0] if name in spans else slice(None) for name in atoms)
                 yield spot, stored.piece(whole - spans.keys(), where, [name for name in atoms if name not in spans])
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    """An array's elements in C order, 1-D. A transposed array is copied tile by tile, which is several times faster."""
-    if array.flags.c_contiguous:
-        return array.reshape(-1)
-    out = np.empty(array.shape, array.dtype)
-    order = sorted(range(array.ndim), key=lambda n: -array.strides[n] if array.shape[n] > 1 else -math.inf)
-    if order[-1] == array.ndim - 1 or array.shape[-1] <= TILE or array.shape[order[-1]] < PADDING:
-        out[...] = array
-        return out.reshape(-1)
-    back = [order.index(n) for n in range(array.ndim)]
-    for start in range(0, array.shape[-1], TILE):
-        tile = array[..., start : start + TILE].transpose(order)
-        rows = np.empty((*tile.shape[:-1], tile.shape[-1] + PADDING), tile.dtype)[..., : tile.shape[-1]]
-        rows[...] = tile
-        out[..., start : start + TILE] = rows.transpose(back)
-    return out.reshape(-1)

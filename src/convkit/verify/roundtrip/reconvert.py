@@ -18,6 +18,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Tensors, TensorSpec
 from convkit.errors import ConvkitError
 from convkit.files.receipt import json_value
+from convkit.files.scratch import Scratch
 from convkit.verify.blocks import Held, blocks
 from convkit.verify.documents import Computed, Fold, Part, Plan, Planned, Step, replace
 from convkit.verify.roundtrip.arithmetic import fill_bits, undo
@@ -47,13 +48,14 @@ class Sides:
     """Both checkpoints of a conversion, with their complements.
 
     ``kept`` is the complement of this conversion, None if another program made it. ``earlier`` is the complement beside
-    the source, of an earlier conversion in the other direction.
+    the source, of an earlier conversion in the other direction. ``scratch`` has files for what is transposed.
     """
 
     source: Checkpoint
     target: Checkpoint
     kept: Kept | None = None
     earlier: Kept | None = None
+    scratch: Scratch | None = None
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,8 @@ def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides, target: Tensor
         made = sides.target.spec(step.targets[0].key).dtype
         fill = fill_bits(step.crop.fill, spec.dtype) if step.crop else 0
         restored = partial(undo, ops=step.ops, source=spec.dtype, target=made)
-        yield from Undone(step, key, spec, target, restored, fill=fill, kept=kept).blocks()
+        undone = Undone(step, key, spec, target, restored, fill=fill, kept=kept, scratch=sides.scratch)
+        yield from undone.blocks()
 
     return made_again
 
