@@ -71,6 +71,14 @@ def test_a_branch_counts_as_its_commit_and_no_credentials_go_elsewhere(
     assert TOKEN not in said + "".join(path.read_text() for path in tmp_path.glob("*.json"))
 
 
+def test_a_mdl_is_read_there(place: Place, tmp_path: Path, convkit: Run) -> None:
+    assert convkit("convert", tmp_path / "here", tmp_path / "out" / "m.mdl", "--to", "cerebras/llama")[0] == 0
+    place.hub.commits[OLD] = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("m.*") if file.is_file()}
+    assert convkit("diff", "hf://org/model", tmp_path / "out" / "m.mdl")[0] == 0
+    code, said = convkit("roundtrip", tmp_path / "here", "hf://org/model/m.mdl")
+    assert code == 0, said
+
+
 def test_the_record_of_a_stream_names_the_commit(place: Place, tmp_path: Path, convkit: Run) -> None:
     assert convkit("fetch", "hf://org/model@main", tmp_path / "m", "--stream")[0] == 0
     assert json.loads((tmp_path / "m.fetch.json").read_text())["uri"] == f"hf://org/model@{OLD}"

@@ -34,6 +34,17 @@ def test_a_file_and_its_config(files: dict[str, bytes], tmp_path: Path, convkit:
     ]
 
 
+def test_a_mdl_and_its_config(tmp_path: Path, convkit: Run) -> None:
+    fetch("generated://llama", tmp_path / "here")
+    assert convkit("convert", tmp_path / "here", tmp_path / "out" / "m.mdl", "--to", "cerebras/llama")[0] == 0
+    files = {f"/{file.name}": file.read_bytes() for file in (tmp_path / "out").glob("m.*") if file.is_file()}
+    with serving(files) as server:
+        uri = f"{server.url}/m.mdl"
+        assert convkit("diff", uri, tmp_path / "out" / "m.mdl")[0] == 0
+        code, said = convkit("roundtrip", tmp_path / "here", uri)
+        assert code == 0, said
+
+
 def test_a_query_is_sent_and_masked(files: dict[str, bytes], tmp_path: Path, convkit: Run) -> None:
     with serving(files) as server:
         uri = f"{server.url}/m/model.safetensors?token=hunter22"
