@@ -81,10 +81,12 @@ class Calls:
         self.environment = os.environ | {"PATH": search, "PYTHONHASHSEED": "7"}
         self.cost = folder / "cost"
 
-    def start(self, *words: str, plain: bool = False, before: str = "", **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, plain: bool = False, before: str = "", serving: str = "", **environment: str
+    ) -> subprocess.Popen[str]:
         self.cost.unlink(missing_ok=True)
         place = os.environ[worker.VARIABLE]
-        through = [] if plain else [f"{place}/python", "-IS", f"{place}/call.py", place, str(self.cost)]
+        through = [] if plain else [f"{place}/python", "-IS", f"{place}/call.py", place, str(self.cost), serving]
         return subprocess.Popen(
             ["sh", "-c", f'{before} exec "$@"', "sh", *through, "convkit", *words],
             cwd=self.folder,
@@ -176,6 +178,10 @@ def test_what_a_call_imports_the_next_but_one_finds(calls: Calls) -> None:
     found = [calls.run("import", "wave", environment_of="imports")[1] for _ in range(2)]
     assert found == ["new\n", "there\n"]
     assert calls.run("import", "wave", environment_of="another")[1] == "new\n"
+
+
+def test_what_takes_longest_to_import_is_there_before_the_first_call(calls: Calls) -> None:
+    assert calls.run("import", "jax.numpy", serving="jax", environment_of="jax")[1] == "there\n"
 
 
 def test_a_call_has_its_own_environment_as_it_starts(calls: Calls) -> None:

@@ -308,8 +308,10 @@ def claimed_source(wildcards):
 
 
 def runner(wildcards, output):
-    """What runs a stage. A parameter that depends on the output isn't compared, so this clone may be moved."""
-    return [RUNNER, "--small"] if has_small_stages(wildcards.id) else [RUNNER]
+    """What runs a stage, and for a small one its environment. A parameter that depends on the output isn't compared, so this clone may be moved."""
+    if not has_small_stages(wildcards.id):
+        return [RUNNER]
+    return [RUNNER, f"--small={environments.serving(Path(output[0]).stem, ROWS[wildcards.id], TABLE.known)}"]
 
 
 def alone(wildcards, output):

@@ -1,4 +1,4 @@
-# Runs one stage of a row, and leaves its document: stage.sh [--small] OUTPUT LOG DOCUMENT... -- COMMAND...
+# Runs one stage of a row, and leaves its document: stage.sh [--small=ENVIRONMENT] OUTPUT LOG DOCUMENT... -- COMMAND...
 #
 # A stage of a small checkpoint takes less time than what it imports: it is given to the worker of this run, if there is
 # one. Its log and exit code are the same; what it took is in the file LOG.cost, because nobody sees it below this process.
@@ -8,8 +8,8 @@
 # interrupted leaves no document: Snakemake runs it again.
 set -u
 small=
-if [ "$1" = --small ]; then
-    small=yes
+if [[ $1 == --small=* ]]; then
+    small=${1#--small=}
     shift
 fi
 output=$1 log=$2
@@ -32,7 +32,7 @@ if [ "$small" ]; then
     export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_-134217728}"
 fi
 if [ "$small" ] && [ -S "${CONVKIT_WORKER-}/socket" ]; then
-    set -- "$CONVKIT_WORKER/python" -IS "$CONVKIT_WORKER/call.py" "$CONVKIT_WORKER" "$log.cost" "$@"
+    set -- "$CONVKIT_WORKER/python" -IS "$CONVKIT_WORKER/call.py" "$CONVKIT_WORKER" "$log.cost" "$small" "$@"
 fi
 "$@" > "$output" 2> "$log"
 code=$?

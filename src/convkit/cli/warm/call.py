@@ -1,7 +1,8 @@
-"""Has the worker carry out a call of the command: ``python -IS call.py FOLDER COST COMMAND...``.
+"""Has the worker carry out a call of the command: ``python -IS call.py FOLDER COST ENVIRONMENT COMMAND...``.
 
 What the worker doesn't take is carried out plainly. Otherwise the file COST says what the call took, because whoever
-measures this process doesn't see that one: its CPU seconds, and its peak of memory in bytes. This file imports next to
+measures this process doesn't see that one: its CPU seconds, and its peak of memory in bytes. ENVIRONMENT is that of
+the workflow which would serve the call: it tells what will be imported. This file imports next to
 nothing, so that it starts at once: not even ``signal``, which makes enumerations of its numbers. It is started by its
 path, so it must be readable by itself.
 """
@@ -38,8 +39,8 @@ def inherited() -> list[str]:
 class _Call:
     """A call of these words, which the worker in a folder may take."""
 
-    def __init__(self, folder: str, words: list[str]) -> None:
-        self._folder, self._words = folder, words
+    def __init__(self, folder: str, serving: str, words: list[str]) -> None:
+        self._folder, self._serving, self._words = folder, serving, words
         self._worker = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._got: list[int] = []
         self._passed_on = [number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
@@ -47,7 +48,8 @@ class _Call:
     def taken(self) -> bool:
         """Whether the worker takes it: then it is a process, which gets the signals that this one gets."""
         try:
-            message = marshal.dumps(([*map(os.fsencode, self._words)], os.getcwdb(), dict(os.environb), inherited()))
+            words = [*map(os.fsencode, self._words)]
+            message = marshal.dumps((words, os.getcwdb(), dict(os.environb), inherited(), self._serving))
             if len(message) > LONGEST:
                 return False
             self._worker.connect(f"{self._folder}/socket")
@@ -99,8 +101,8 @@ def _die(number: int) -> None:
 
 def main() -> None:
     """Carry out the call."""
-    folder, cost, *words = sys.argv[1:]
-    call = _Call(folder, words)
+    folder, cost, serving, *words = sys.argv[1:]
+    call = _Call(folder, serving, words)
     if call.taken():
         call.end(cost)
     call.carry_out()

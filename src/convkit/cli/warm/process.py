@@ -23,6 +23,8 @@ from pathlib import Path
 from convkit.cli.warm.call import BEGUN, LONGEST
 
 _PR_SET_PDEATHSIG = 1
+#: what takes longest to import where an environment of the workflow serves: it is there before the first call
+_LONGEST = {"torch": "transformers.modeling_utils", "jax": "jax.numpy", "orbax": "orbax.checkpoint"}
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Process:
         self._calls: dict[int, _Call] = {}  # by the file that shows that the process has ended
         self._callers: dict[int, _Call] = {}
         self._imported_by_calls: dict[str, None] = {}
+        self._longest = dict(_LONGEST)
         self._channel = socket.socket(fileno=os.dup(0))
         self._said = os.memfd_create("said")
         for file in (1, 2):
@@ -74,6 +77,9 @@ class Process:
             for file in files:
                 closing.callback(os.close, file)
             connection = socket.socket(fileno=caller)
+            *_, serving = marshal.loads(message)
+            if module := self._longest.pop(serving, ""):
+                self._imported_by_calls[module] = None
             if not self._imports():
                 connection.close()
                 return
@@ -144,7 +150,7 @@ class Process:
         for file in (*files, *self._calls, *self._callers, self._channel.fileno(), self._said):
             os.close(file)
         last = next(reversed(sys.modules))
-        words, folder, _, _ = marshal.loads(message)
+        words, folder, *_ = marshal.loads(message)
         sys.argv[1:] = map(os.fsdecode, words[1:])
         os.chdir(folder)
         if "numpy.random" in sys.modules:

@@ -91,7 +91,7 @@ def _take(caller: socket.socket, started: dict[_Kind, _Started], own: list[str])
         message, files, *_ = socket.recv_fds(caller, LONGEST, 3)
         caller.settimeout(None)
         try:
-            words, folder, environment, theirs = marshal.loads(message)
+            words, folder, environment, theirs, _ = marshal.loads(message)
             if theirs != own or len(files) != 3:
                 return
             kind = marshal.dumps(words[:2]), marshal.dumps(sorted(environment.items()))
