@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from convkit.checkpoint.digests import canonical_json, digest_value
 from convkit.checkpoint.progress import unmeasured
 from convkit.checkpoint.threads import workers
 from convkit.files.part import Part, stretch
+from convkit.verify.blocks import BLOCK
 from convkit.verify.documents import Digested, Plan
 from convkit.verify.roundtrip.compare import CHANGED, Compared, compare, units
 from convkit.verify.roundtrip.reconvert import (
@@ -102,6 +105,8 @@ def examine(
     def compared(together: Sequence[Claim]) -> list[Compared]:
         return compare(together, lambda claim: recorded if claim.checkpoint is sides.source else {}, advance)
 
+    # what malloc (glibc) once freed as one piece tells it how much to keep: else each block would be of new pages
+    np.empty(2 * BLOCK, np.uint8)
     with workers(THREADS, sum(claim.spec.nbytes for claim in of_tensors)) as pool:
         for leaves in pool.map(compared, units(of_tensors)):
             for leaf in leaves:
