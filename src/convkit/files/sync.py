@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 #: files that are synced at a time
 _THREADS = 8
+#: bytes that are written before they are synced ahead, and the least that count: small files wait for the end
+_AHEAD, _LEAST = 64 << 20, 1 << 20
 
 
 def sync(path: str | Path | int) -> None:
@@ -25,6 +28,49 @@ def sync(path: str | Path | int) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+class Ahead:
+    """Syncs what was written while more is written, in a thread of its own, so that little is left to sync at the end.
+
+    What is written later to the same files is synced by others.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "sync")
+        self._begun: list[Future[None]] = []
+        self._files: set[str | Path | int] = set()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def wrote(self, file: str | Path | int, nbytes: int) -> None:
+        """Say that so many bytes of a file were written; a descriptor stays open until :meth:`close`."""
+        if nbytes < _LEAST:
+            return
+        with self._lock:
+            self._files.add(file)
+            self._bytes += nbytes
+            if self._bytes >= _AHEAD:
+                self._begun.append(self._thread.submit(_sync_each, self._files))
+                self._files, self._bytes = set(), 0
+
+    def wait(self) -> None:
+        """Wait for what is being synced.
+
+        Raises:
+            OSError: the disk can't take it.
+        """
+        for begun in self._begun:
+            begun.result()
+
+    def close(self) -> None:
+        """Leave out what isn't synced yet, and end the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _sync_each(files: Iterable[str | Path | int]) -> None:
+    for file in files:
+        sync(file)
 
 
 def sync_tree(path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.threads import openers
 from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file
-from convkit.files.sync import sync, sync_tree
+from convkit.files.sync import Ahead, sync, sync_tree
 from convkit.formats.arrays import zarr2, zarr3
 from convkit.formats.arrays.reader import FolderArray
 from convkit.formats.arrays.store import ArrayWriter, StoredArray, file_store
@@ -109,6 +110,7 @@ class LeafFolderWriter(StoredArrayWriter):
 
     def __init__(self, folder: Path, arrays: Mapping[str, ZarrArray], outlet: Outlet | None = None) -> None:
         self._outlet = outlet
+        self._ahead = Ahead()
         top = folder.absolute()
         super().__init__(folder, arrays)
         self._writer = ArrayWriter({key: StoredArray(array, file_store(top / key)) for key, array in arrays.items()})
@@ -122,6 +124,7 @@ class LeafFolderWriter(StoredArrayWriter):
     def sync(self) -> None:
         """Sync the arrays that this process has written to."""
         with written_below(self.folder):
+            self._ahead.wait()
             for key in self._written:
                 sync_tree(self.folder / key)
             sync(self.folder)
@@ -146,9 +149,19 @@ class LeafFolderWriter(StoredArrayWriter):
         """Wait until the leaf's chunks are stored."""
         if key in self.arrays:
             self._writer.finish(key)
+            self._sync_ahead(key, self.arrays[key].chunk_names())
+
+    def _sync_ahead(self, key: str, names: Iterable[str]) -> None:
+        """Begin to sync an array's files, unless they are taken."""
+        if not self._outlet:
+            for name in names:
+                file = self.folder / key / name
+                with suppress(FileNotFoundError):  # the commit tells of it
+                    self._ahead.wrote(file, file.stat().st_size)
 
     def close(self) -> None:
         """Release the arrays."""
+        self._ahead.close()
         self._writer.close()
 
     def takes(self, key: str, stored: ZarrArray) -> bool:
@@ -174,6 +187,7 @@ class LeafFolderWriter(StoredArrayWriter):
                 copy_file(file, part / name)
             part.rename(final)
         self._written.add(key)
+        self._sync_ahead(key, files)
         if self._outlet:
             for name in files:
                 if name != array.name:
@@ -190,6 +204,7 @@ class LeafFolderWriter(StoredArrayWriter):
                 except ConvkitError:
                     raise not_written(self.folder, key) from None
             self.complete()
+            self._ahead.wait()
             sync_tree(self.folder)
 
     def _complete(self, folder: Path) -> ZarrArray:

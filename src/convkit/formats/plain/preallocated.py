@@ -20,7 +20,7 @@ from convkit.checkpoint.outlet import Outlet
 from convkit.checkpoint.source_files import Span
 from convkit.errors import ConvkitError
 from convkit.files.room import reserve, write_at
-from convkit.files.sync import sync
+from convkit.files.sync import Ahead, sync
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
 
@@ -70,6 +70,7 @@ class PreallocatedWriter(Writer):
     ) -> None:
         self._layouts = layouts
         self._outlet = outlet
+        self._ahead = Ahead()
         #: the paths of opened files
         self._paths: dict[int, Path] = {}
         self._in_parts = in_parts
@@ -116,6 +117,8 @@ class PreallocatedWriter(Writer):
                 write_at(file, first, data.view(np.uint8).data)
             if self._outlet:
                 self._outlet.data(self._paths[file], first, first + data.nbytes)
+            else:
+                self._ahead.wrote(file, data.nbytes)
 
     def framed(self, file: int, start: int, stop: int) -> None:
         """Say that bytes of an opened file that aren't elements won't change any more."""
@@ -131,6 +134,7 @@ class PreallocatedWriter(Writer):
     def sync(self) -> None:
         """Sync all files."""
         with written_below(self._root):
+            self._ahead.wait()
             for file in self._files:
                 sync(file)
 
@@ -141,12 +145,14 @@ class PreallocatedWriter(Writer):
             for name, data in self._at_commit.items():
                 (self._root / name).write_bytes(data)
                 sync(self._root / name)
+            self._ahead.wait()
             for file in self._files:
                 sync(file)
             sync(self._folder or self._root.parent)
 
     def close(self) -> None:
         """Close the files."""
+        self._ahead.close()
         while self._files:
             os.close(self._files.pop())
 
