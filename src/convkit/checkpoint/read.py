@@ -33,8 +33,7 @@ class Opaque:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownObject:
+class UnknownObject(Struct, frozen=True):
     """An object of the program that wrote the checkpoint: only its kind is known (``argparse.Namespace``).
 
     Nothing of its content is read, so that no format can hold it.

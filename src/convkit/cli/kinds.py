@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from convkit.cli.output import steps
 from convkit.files.receipt import CONVERSION, MIGRATION, REPAIR, read_receipt
@@ -39,8 +40,7 @@ RECORDED = ("source", "target")
 MIGRATIONS = ("orbax-v0", "orbax-v1")
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of work.
 
     Attributes:

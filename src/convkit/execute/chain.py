@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.read import Tensors
@@ -24,8 +26,7 @@ from convkit.plan import Options, Plan, Source, make_plan
 from convkit.plan.earlier import Before
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     """One mapping of a plan, with its source and the complement of an earlier conversion."""
 
     plan: Plan

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.errors import ConvkitError
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
-class Complement:
+class Complement(Struct, frozen=True):
     """Source tensors that have no place in the target, or can't be restored bit by bit.
 
     Attributes:

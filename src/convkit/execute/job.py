@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from convkit.checkpoint import Leaf, Tensors, TensorSpec
 from convkit.mapping.ops import Overflow
@@ -41,15 +42,13 @@ class Held:
             self._parts.clear()
 
 
-@dataclass
-class _Part:
+class _Part(Struct):
     span: tuple[int, int]
     data: np.ndarray | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-@dataclass
-class Job:
+class Job(Struct):
     """One leaf to make, with its origin and its output (``target``, ``complement``).
 
     ``digest_of`` names the source leaf that has the same bytes. ``stored`` says that the reader has the leaf as it is

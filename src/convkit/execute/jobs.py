@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Leaf, Tensors
 from convkit.checkpoint.views import Joined

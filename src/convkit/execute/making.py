@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from convkit.checkpoint import Writer
 from convkit.checkpoint.digests import BlockDigests
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from convkit.execute.job import Job
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(Struct, frozen=True):
     """A range that was made: the digests of its blocks, what a cast lost, and whether stored files were copied."""
 
     blocks: list[bytes]

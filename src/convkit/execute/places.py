@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from convkit.errors import UsageError
 from convkit.files.neighbours import companions_path, fetch_record_path, foreign_files, left_beside, said_of
@@ -16,8 +17,7 @@ from convkit.files.unchanged import Watch
 from convkit.plan.source import companion_names
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(Struct, frozen=True):
     """A task: its source, its target, and what it may replace.
 
     Attributes:

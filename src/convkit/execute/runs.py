@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from convkit.checkpoint import Tensors
 from convkit.checkpoint.digests import BLOCK
@@ -21,8 +22,7 @@ MAX_SLAB = 16 << 20
 RUN = 64 << 20
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Struct, frozen=True):
     """Target elements ``[start, stop)`` of one leaf, made by one thread in order."""
 
     job: Job

@@ -9,8 +9,9 @@ A piece that lies across its border is cut into boxes (:func:`clip`); each box i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from convkit.execute.tiles import copy_across
 from convkit.plan.pieces import Piece
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 SLAB = 2 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """A strided copy: ``shape`` elements; offsets and strides in elements; target strides descend."""
 
     shape: tuple[int, ...]

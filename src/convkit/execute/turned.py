@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from convkit.checkpoint import Tensors
 from convkit.checkpoint.tensors import carrier
@@ -32,16 +33,14 @@ _READ, _ROWS = 4 << 20, 32
 CLOSE = 1.25
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """Elements of a source, and where each goes: the source offset and strides of ``box`` are those in ``data``."""
 
     data: np.ndarray
     box: Box
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(Struct, frozen=True):
     """``rows`` of ``columns`` elements of a source, which are columns of the target; all in elements.
 
     Attributes:

@@ -9,10 +9,11 @@ before the output has its final name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from convkit.checkpoint.digests import combine
 from convkit.errors import ConvkitError, UsageError
@@ -26,8 +27,7 @@ from convkit.files.sync import sync
 TARGET, SOURCE, WHOLE = "target:", "source:", "whole:"
 
 
-@dataclass
-class Joined:
+class Joined(Struct):
     """What all parts have made.
 
     Attributes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, order=True):
     """Part ``number`` of ``count``, from 1 on; number 0 only begins the set.
 
     >>> Part.parse("3/8"), str(Part(3, 8))

@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 from convkit.files.exchange import exchange
@@ -29,8 +30,7 @@ _KEPT = "replaced"
 _EARLIER = "old-"
 
 
-@dataclass(frozen=True)
-class _Move:
+class _Move(Struct, frozen=True):
     """One final name: what is there gives way to what is ``staged``, or to nothing.
 
     Attributes:

@@ -19,9 +19,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, Self
+
+from msgspec import Struct, field
 
 from convkit.checkpoint.digests import digest_value
 from convkit.errors import UsageError
@@ -204,8 +205,7 @@ class Journal:
         self.record({"void": True})
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(Struct, frozen=True):
     """What the journals of a part say: each entry once, and what was said at the end of the run that finished it.
 
     ``entries`` are by key and start. ``runs`` is the number of runs that count.

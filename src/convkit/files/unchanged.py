@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """What the system says of a file, links followed: times in nanoseconds, ``size`` in bytes, its number of names."""
 
     device: int

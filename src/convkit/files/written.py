@@ -13,10 +13,9 @@ as long as the rest of the file is the same, the format finds each leaf at the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from convkit.checkpoint.digests import digest_file, digest_files
 from convkit.files.receipt_json import WrittenFile
@@ -27,8 +26,7 @@ Span = tuple[int, int]
 LEAST_SPAN = 4096
 
 
-@dataclass(frozen=True)
-class Digesting:
+class Digesting(Struct, frozen=True):
     """How the files of an output are digested.
 
     Attributes:

@@ -6,8 +6,9 @@ Magic numbers are those of the formats' specifications; GGUF's and GGML's are ll
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 #: bytes that are looked at; a tar's magic number begins at byte 257
 _START = 512
@@ -15,8 +16,7 @@ _START = 512
 _HEADER = 100_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """What a file is.
 
     Attributes:

@@ -9,9 +9,10 @@ position. First bytes follow the msgpack specification. A file is walked once, p
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from msgspec import Struct
 
 from convkit.checkpoint import TensorSpec
 from convkit.checkpoint.source_files import SourceFiles, Span, truncated
@@ -45,8 +46,7 @@ _FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayBytes:
+class ArrayBytes(Struct, frozen=True):
     """An array: its spec, and its bytes in C order, little-endian, in one or several pieces, in memory or in a file."""
 
     spec: TensorSpec

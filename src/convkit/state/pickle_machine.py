@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import pickletools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, ClassVar
+
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 
@@ -48,8 +49,7 @@ BYTES_LIMIT = 1 << 26
 _KEY_BITS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(Struct, frozen=True):
     """A name in the pickle: of a function, a class, a dtype."""
 
     name: str

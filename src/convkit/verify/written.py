@@ -7,12 +7,11 @@ found before anything is made of what it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from convkit.checkpoint.digests import BlockDigests, combine, digest_file
 from convkit.checkpoint.progress import unmeasured
@@ -43,8 +42,7 @@ _EARLIER = (
 )
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """The files of an output: those that are there, and those that its receipt records, by the same names.
 
     Names of files in a folder are paths from that folder, those of files beside the target are their own.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, TensorSpec
 from convkit.checkpoint.source_files import SourceFiles
@@ -24,8 +24,7 @@ ELSEWHERE = "load and save the checkpoint with cerebras.pytorch, so that it hold
 ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A leaf, with a reader if it is a tensor; or an alias of another leaf. ``numpy`` marks a leaf that loads as a
     numpy array, ``dataset`` names the dataset with a tensor's data.
     """

@@ -11,8 +11,9 @@ where ``name`` is the leaf's own, except for objects that were saved nested in o
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, Opaque, TensorSpec, json_text
 from convkit.errors import ConvkitError
@@ -40,8 +41,7 @@ PICKLE = "pickle"
 _NO_DATA = {"__NONE__": True}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A leaf's kind (the serializer's name), and the serializer's notes."""
 
     kind: str

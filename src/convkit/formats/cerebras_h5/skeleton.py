@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, Opaque
 from convkit.formats.cerebras_h5 import records
@@ -28,8 +29,7 @@ _PAGE = 4096
 _SUPERBLOCK = 96
 
 
-@dataclass(frozen=True)
-class Skeleton:
+class Skeleton(Struct, frozen=True):
     """A file's layout, and the offset of the byte that becomes 1 when the file is complete (in ``__SUCCESS__``)."""
 
     layout: FileLayout

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from msgspec import Struct
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.read import BLOCK
@@ -19,12 +18,14 @@ from convkit.checkpoint.threads import workers
 from convkit.errors import ConvkitError
 from convkit.formats.arrays.ranges import boxes
 
+if TYPE_CHECKING:
+    import numpy as np
+
 #: bytes that are read at once for a part of a strided tensor, though it needs fewer
 _SPAN = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A tensor's place: its file, the byte offset of its first element, byte strides (None: C order)."""
 
     file: Path
@@ -32,8 +33,7 @@ class Place:
     strides: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Struct, frozen=True):
     """The CRC-32 that a file has of one of its records."""
 
     file: Path
@@ -68,6 +68,8 @@ class PlacedCheckpoint(Checkpoint):
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """See :meth:`Tensors.read`; a new array each time."""
+        import numpy as np
+
         spec, place = self.spec(key), self.places[key]
         dtype = carrier(spec.dtype)
         start, stop, _ = slice(start, stop).indices(spec.size)
@@ -89,6 +91,8 @@ class PlacedCheckpoint(Checkpoint):
 
     def rows(self, key: str, starts: Sequence[int], length: int) -> np.ndarray:
         """See :meth:`Tensors.rows`."""
+        import numpy as np
+
         place, dtype = self.places[key], carrier(self.spec(key).dtype)
         data = np.empty((len(starts), length), dtype)
         self._sources.fill_rows(place.file, [place.offset + start * dtype.itemsize for start in starts], data, key)
@@ -139,6 +143,8 @@ class PlacedCheckpoint(Checkpoint):
 
     def _strided(self, key: str, place: Place, offset: int, into: np.ndarray) -> None:
         """Fill an array from the strided elements that begin at an offset: in parts that aren't far apart."""
+        import numpy as np
+
         strides = place.strides or ()
         span = into.itemsize + sum((length - 1) * n for length, n in zip(into.shape, strides, strict=True))
         if span <= max(_SPAN, 2 * into.nbytes):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from msgspec import Struct, field
 
 from convkit.checkpoint import TensorSpec, Writer
 from convkit.checkpoint.outlet import Outlet
@@ -24,9 +24,11 @@ from convkit.files.sync import Ahead, sync
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
 
+if TYPE_CHECKING:
+    import numpy as np
 
-@dataclass(frozen=True, slots=True)
-class FileLayout:
+
+class FileLayout(Struct, frozen=True):
     """One file to make: its size, its first bytes, further fixed bytes, and the offsets of tensors."""
 
     path: Path
@@ -114,7 +116,7 @@ class PreallocatedWriter(Writer):
             file, offset = self._places[key]
             first = offset + start * spec.itemsize
             with written_below(self._root), self._turns[file]:
-                write_at(file, first, data.view(np.uint8).data)
+                write_at(file, first, data.view("uint8").data)
             if self._outlet:
                 self._outlet.data(self._paths[file], first, first + data.nbytes)
             else:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, json_text
 from convkit.errors import ConvkitError, UsageError
@@ -116,8 +117,7 @@ def split(leaves: Sequence[Leaf], shard_size: int | None) -> list[list[Leaf]]:
     return shards
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """A checkpoint's output: the files of its shards, the folder to fill (None: one file), and the index."""
 
     files: list[Path]

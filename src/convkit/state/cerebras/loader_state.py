@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
+
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.errors import ConvkitError

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from convkit.errors import ConvkitError
 from convkit.state.budget import DISTRUST, Budget
@@ -42,8 +43,7 @@ _DILL_TYPES = {
 }
 
 
-@dataclass(slots=True)
-class _Spec:
+class _Spec(Struct):
     """A ``TreeSpec`` or ``LeafSpec`` that is being built."""
 
     state: dict[str, Any] = field(default_factory=dict)

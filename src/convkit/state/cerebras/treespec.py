@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from convkit.checkpoint import Leaf, json_text
 from convkit.errors import ConvkitError
@@ -25,8 +26,7 @@ DICTS = ("builtins.dict", "collections.OrderedDict")
 _NOT_JSON = ("builtins.set", "collections.deque")
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """A leaf (``type`` is None) or a container with its children; ``context`` as its JSON text."""
 
     type: str | None = None

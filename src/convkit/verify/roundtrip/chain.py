@@ -8,11 +8,12 @@ all that the plans say about intermediate leaves is compared as well.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import local
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.views import Renamed
@@ -35,8 +36,7 @@ from convkit.verify.roundtrip.reconvert import (
 Claimed = tuple[list[Claim], list[ValueClaim]]
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One mapping of a conversion: its plan, its two sides, and what the plan claims about them.
 
     ``remade`` are leaves of the source side that the claims themselves made, so they need no comparison.

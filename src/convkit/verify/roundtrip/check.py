@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint
 from convkit.checkpoint.progress import Meter, Progress
@@ -82,8 +84,7 @@ class UnreadError(Exception):
     """The target can't be read; the text says why."""
 
 
-@dataclass
-class Both:
+class Both(Struct):
     """Both sides of a conversion, opened, and the mappings between them.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from convkit.checkpoint.digests import canonical_json, digest_value
 from convkit.checkpoint.progress import unmeasured
@@ -31,8 +31,7 @@ from convkit.verify.roundtrip.reconvert import (
 THREADS = min(8, max(2, os.cpu_count() or 2))
 
 
-@dataclass
-class Findings:
+class Findings(Struct):
     """The findings. Each source leaf is in ``exact``, ``bounded``, ``lost`` (with the reason) or ``failing``."""
 
     problems: list[str] = field(default_factory=list)

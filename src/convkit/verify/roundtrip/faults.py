@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, TensorSpec
 from convkit.checkpoint.digests import BlockDigests, combine
@@ -85,8 +86,7 @@ def changed(checkpoint: Checkpoint, keys: Container[str], changes: Changes) -> O
     return Overlay(checkpoint, leaves, {key: array for key, array in changes.items() if array is not None})
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True, dict=True):
     """One or two steps of a plan, both checkpoints, and what is changed in them."""
 
     plan: Plan

@@ -13,10 +13,10 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from einops import rearrange
+from msgspec import Struct
 
 from convkit.errors import ConvkitError
 from convkit.verify.documents import Part, Step
@@ -28,8 +28,7 @@ Piece = tuple[tuple[str, ...], np.ndarray]
 _TOKEN = re.compile(r"\s*(\w+|[()+])")
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Struct, frozen=True):
     """Parts laid end to end. A single part is a product in brackets; an empty one is ``1``."""
 
     parts: tuple[Factors, ...]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 
 from convkit.checkpoint import Tensors, TensorSpec
 from convkit.checkpoint.tensors import carrier
@@ -157,8 +157,7 @@ def _moved(where: int | slice, by: int) -> int | slice:
 # --- the side that is made again -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """Consecutive elements of a leaf: those along ``axes``, with the other atoms at one index each."""
 
     axes: Factors

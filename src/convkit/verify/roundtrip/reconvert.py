@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from convkit.checkpoint import Checkpoint, Tensors, TensorSpec
 from convkit.errors import ConvkitError
@@ -35,16 +35,14 @@ _TOGETHER = 256 << 20
 _REPORT = "the plan isn't one of this convkit: make it again, or report it"
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The complement of a conversion: tensors in a file (None if there is none), values in the receipt."""
 
     tensors: Checkpoint | None
     values: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(Struct, frozen=True):
     """Both checkpoints of a conversion, with their complements.
 
     ``kept`` is the complement of this conversion, None if another program made it. ``earlier`` is the complement beside
@@ -58,8 +56,7 @@ class Sides:
     scratch: Scratch | None = None
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The claim that leaves of a checkpoint, all of them names of one tensor, hold these elements."""
 
     checkpoint: Tensors
@@ -82,8 +79,7 @@ class Claim:
     moved: tuple[Tensors, str] | None = None
 
 
-@dataclass(frozen=True)
-class ValueClaim:
+class ValueClaim(Struct, frozen=True):
     """The claim that a leaf which isn't a tensor has this value, as JSON."""
 
     checkpoint: Checkpoint

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Set
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from convkit.checkpoint import Checkpoint, Leaf, WriteOptions, Writer
 from convkit.checkpoint.progress import Meter, Progress
