@@ -16,8 +16,7 @@ from convkit.files.receipt import json_value
 from convkit.files.stores import place
 from convkit.formats import detect_format
 from convkit.mapping import Mapping, inverse
-from convkit.mappings import mappings_of
-from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
+from convkit.mappings import naming
 from convkit.plan import Source, open_source
 from convkit.plan.detect import detect_layout
 from convkit.plan.encoded import encoding_of
@@ -58,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _opened(args: argparse.Namespace, format: str) -> Source:
     """Open the checkpoint; for an Orbax root, all its steps."""
-    if format in MIGRATIONS and (found := root_at(args.path)) is not None:
-        return Source(args.path, RootCheckpoint(found), None, None, {})
+    if format in MIGRATIONS:
+        from convkit.orbax.root_checkpoint import RootCheckpoint, root_at
+
+        if (found := root_at(args.path)) is not None:
+            return Source(args.path, RootCheckpoint(found), None, None, {})
     return open_source(args.path, format=format, config=args.config)
 
 
@@ -89,10 +91,9 @@ def _describe(source: Source, reason: str) -> dict[str, Any]:
         document["layout_reason"] = error.problem
         return document
     document |= {"layout": layout.name, "layout_reason": why}
-    mappings = mappings_of(layout.name)
-    if not mappings:
+    mapping = naming(layout.name)
+    if mapping is None:
         return document
-    mapping = max(mappings, key=lambda one: len(one.rules))  # it says most of the names
     turned = mapping if mapping.left.name == layout.name else inverse(mapping)
     return document | _shape_of_names(turned, leaves, why)
 

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from convkit.config import ConfigTable
 from convkit.errors import ConvkitError
+from convkit.mapping.declaration import Which
 from convkit.mapping.layout import Fact, Layout, Measure, Variant
 from convkit.mapping.ops import Pad, Shift
 from convkit.mapping.parts import Part
@@ -49,6 +50,13 @@ class Mapping:
     def name(self) -> str:
         """``hf/llama <-> cerebras/llama``."""
         return f"{self.left.name} <-> {self.right.name}"
+
+    def forms(self, side: Which) -> tuple[str, ...]:
+        """The forms of the keys that its rules rearrange, as a side has them."""
+        rules = (rule for rule in self.rules if isinstance(rule, Rule))
+        return tuple(
+            dict.fromkeys(text for one in rules for text in getattr(one, side) + getattr(one, f"{side}_copies"))
+        )
 
     @cached_property
     def _inverse(self) -> Mapping:

@@ -16,7 +16,7 @@ from convkit.config import Classes, ConfigTable, Field
 from convkit.config.classes import Release
 from convkit.errors import ConvkitError, UsageError, meant
 from convkit.mapping import Layout, Mapping, Rescaling, Upgrades, Verbatim, at_release, inverse, split_name
-from convkit.mappings.catalogue import Catalogue, catalogue_of
+from convkit.mappings.catalogue import Catalogue, Entry, catalogue_of
 from convkit.mappings.modules import declared, module
 from convkit.mappings.of_packages import Others, mappings_of_others
 from convkit.plugins import Plugin
@@ -33,6 +33,7 @@ __all__ = [
     "layouts",
     "look_again",
     "mappings_of",
+    "naming",
     "own_layouts",
     "own_side",
     "problems",
@@ -56,6 +57,16 @@ def all_mappings() -> tuple[Mapping, ...]:
 def mappings_of(layout: str) -> tuple[Mapping, ...]:
     """The mappings that have a layout on one side, in name order."""
     return tuple(_mapping(*joined) for joined in ends() if layout in joined)
+
+
+def naming(layout: str) -> Mapping | None:
+    """The mapping that has the most forms of a layout's keys, and the fewest rules beside; None if no mapping has it.
+
+    >>> naming("hf/llama").name
+    'hf/llama <-> cerebras/llama'
+    """
+    joined = [one for one in ends() if layout in one]
+    return _mapping(*max(joined, key=lambda one: _names(one, layout))) if joined else None
 
 
 @cache
@@ -134,6 +145,13 @@ def _mapping(left: str, right: str) -> Mapping:
     if (entry := _own().mappings.get(name)) is None:
         return _others().usable[name][0]
     return next(mapping for mapping in declared(entry.module) if mapping.name == name)
+
+
+def _names(joined: tuple[str, str], layout: str) -> tuple[int, int]:
+    """How many forms of a layout's keys the mapping has that joins two layouts; the more rules it has, the less."""
+    name = " <-> ".join(joined)
+    entry = _own().mappings.get(name) or Entry.of(_others().usable[name][0], "")
+    return entry.left_forms if layout == entry.left else entry.right_forms, -entry.rules
 
 
 @cache

@@ -15,22 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import astuple
 from xxhash import xxh3_128
 
 from convkit.errors import ConvkitError
-from convkit.mapping import Layout, Rescaling, Upgrades
+from convkit.mapping import Layout, Mapping, Rescaling, Upgrades
 from convkit.mappings.modules import declared, imported
 
 FILE = Path(__file__).with_name("catalogue.json")
 
 
 class Entry(Struct, frozen=True):
-    """A mapping: the layouts that it joins, the module that declares it, and how many rules it has."""
+    """A mapping: the layouts that it joins, its module, how many forms of keys each side has, how many rules it has."""
 
     left: str
     right: str
     module: str
+    left_forms: int
+    right_forms: int
     rules: int
+
+    @classmethod
+    def of(cls, mapping: Mapping, module: str) -> Entry:
+        """The entry of a mapping that a module declares."""
+        forms = len(mapping.forms("left")), len(mapping.forms("right"))
+        return cls(mapping.left.name, mapping.right.name, module, *forms, len(mapping.rules))
 
 
 class Catalogue(Struct, frozen=True):
@@ -72,7 +81,7 @@ def text(package: str, path: Sequence[str]) -> str:
     document = {
         "made_of": _digest(path),
         "layouts": [_written(layout) for layout in made.layouts.values()],
-        "mappings": [[entry.left, entry.right, entry.module, entry.rules] for entry in made.mappings.values()],
+        "mappings": [astuple(entry) for entry in made.mappings.values()],
         "upgrades": made.upgrades,
         "rescalings": made.rescalings,
     }
@@ -100,7 +109,7 @@ def _made(package: str, path: Sequence[str]) -> Catalogue:
                 remedy = "remove one of them, or give its layout another name"
                 raise ConvkitError(f"{there} and {where} both declare the mapping {mapping.name}", remedy=remedy)
             left, right = mapping.left, mapping.right
-            found.mappings.setdefault(mapping.name, Entry(left.name, right.name, where, len(mapping.rules)))
+            found.mappings.setdefault(mapping.name, Entry.of(mapping, where))
             found.layouts.update({left.name: left, right.name: right})
         if isinstance(upgrades := getattr(module, "UPGRADES", None), Upgrades):
             found.upgrades[upgrades.framework] = where

@@ -19,7 +19,7 @@ from convkit.checkpoint import Leaf
 from convkit.checkpoint.wrapping import PLAIN, Wrapping
 from convkit.errors import PlanError
 from convkit.mapping import Mapping as LayoutMapping
-from convkit.mapping import Rule, Verbatim
+from convkit.mapping import Verbatim
 from convkit.mapping.keys import KeyTemplate, Placeholder
 from convkit.plan.document import Plan
 from convkit.plan.drawn import drawn_in_words
@@ -174,10 +174,7 @@ def _check_filled(leaves: Mapping[str, Leaf], wrapping: Wrapping) -> None:
 def _form(mapping: LayoutMapping) -> re.Pattern[str]:
     """What the keys of the mapping's left layout look like, in whatever variant; wild forms don't count."""
     choices = {variant.name: variant.choices for variant in mapping.variants if variant.side == "left"}
-    texts = dict.fromkeys(
-        text for rule in mapping.rules if isinstance(rule, Rule) for text in (*rule.left, *rule.left_copies)
-    )
-    templates = [KeyTemplate.parse(text) for text in texts]
+    templates = [KeyTemplate.parse(text) for text in mapping.forms("left")]
     named = [one for one in templates if not any(part.wild for part in one.placeholders.values())]
     forms = ("".join(_part(part, choices) for part in template.parts) for template in named)
     return re.compile("|".join(forms) or r"(?!)")

@@ -6,8 +6,9 @@ Facts: ModelZoo release 2.10.0, ``layers/activations.py``; transformers, ``activ
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from convkit.config import Answer, ConfigClass, Constant, Coupled, Row
 from convkit.config.classes import Classes
@@ -64,8 +65,7 @@ GATED = (
 )
 
 
-@dataclass(frozen=True)
-class Hf:
+class Hf(Struct, frozen=True):
     """transformers' side of a family.
 
     Attributes:
@@ -89,9 +89,9 @@ class Hf:
     base: str
     words: str
     head: str = "lm_head"
-    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    conventions: abc.Mapping[str, str] = field(default_factory=dict)
     model_type: str = ""
-    fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
+    fields: abc.Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     earlier: tuple[tuple[str, ConfigClass], ...] = ()
 
@@ -120,8 +120,7 @@ class Hf:
         )
 
 
-@dataclass(frozen=True)
-class Cs:
+class Cs(Struct, frozen=True):
     """ModelZoo's side of a family.
 
     Attributes:
@@ -140,13 +139,13 @@ class Cs:
     family: str
     summary: str
     config: ConfigClass
-    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    conventions: abc.Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
-    unnamed: abc.Mapping[str, Any] | None = field(default=None, hash=False)
-    fields: abc.Mapping[str, Any] = field(default_factory=dict, hash=False)
+    unnamed: abc.Mapping[str, Any] | None = None
+    fields: abc.Mapping[str, Any] = field(default_factory=dict)
     since: tuple[int, ...] = RELEASES[0]
     yaml: str = ""
-    called: tuple[abc.Mapping[str, Any], ...] = field(default=(), hash=False)
+    called: tuple[abc.Mapping[str, Any], ...] = ()
 
     @property
     def naming(self) -> Row:

@@ -6,7 +6,7 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/jais_hf_cs.py`` (r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from convkit.config import Answer, ConfigError, Coupled, Row
@@ -26,8 +26,7 @@ def _name(values: dict[str, Any], names: dict[str, Any]) -> Answer:
     return Answer()
 
 
-@dataclass(frozen=True)
-class _Jais(Cs):
+class _Jais(Cs, frozen=True):
     """ModelZoo's side; the yamls of its converter have the whole config of transformers where the name belongs."""
 
     @property
