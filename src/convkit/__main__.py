@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -12,7 +13,10 @@ def main() -> int:
         from convkit.cli.warm.worker import stand_by
 
         return stand_by(sys.argv[2:], _run)
-    return _run()
+    gc.set_threshold(10_000)  # a start makes many objects that stay
+    code = _run()
+    gc.freeze()  # the process ends: looking for cycles in all that was imported would take a fifth of a short command
+    return code
 
 
 def _run() -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convkit import __version__
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: what a build writes here: the commit; `git archive` puts it in too
 BUILT = Path(__file__).with_name("commit.txt")
@@ -16,12 +19,26 @@ UNKNOWN = "unknown"
 DIRTY = "-dirty"
 
 
-@cache
 def commit() -> str:
     """The commit that runs: 40 hexadecimal digits, followed by ``-dirty`` if files have changed since, or ``unknown``.
 
     A clone is asked for its commit; elsewhere, the build wrote it down.
     """
+    return asked().result()
+
+
+@cache
+def asked() -> Future[str]:
+    """The commit, looked up meanwhile: git takes its time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    git = ThreadPoolExecutor(1, "git")
+    found = git.submit(_found)
+    git.shutdown(wait=False)
+    return found
+
+
+def _found() -> str:
     root = Path(__file__).parents[2]
     if (root / ".git").exists() and (root / "setup.py").exists():  # convkit's own clone, not one that it was copied to
         return _of_clone(root)
@@ -41,6 +58,8 @@ def described() -> str:
 
 def _of_clone(root: Path) -> str:
     """Ask git; a changed table of a campaign doesn't change what runs, so only ``src`` counts."""
+    import subprocess
+
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", "src"]
     # what a hook's or a user's environment says is of another repository
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -20,6 +20,9 @@ OF_OTHERS = (
     *("mappings.cerebras.dpo", "mappings.cerebras.bert", "mappings.cerebras.releases.yamls"),
 )
 
+#: whose classes are dataclasses: what packages that add mappings derive from, and an object of a checkpoint
+DATACLASSES = ("convkit.mapping.", "convkit.config.", "convkit.checkpoint.read.Opaque")
+
 
 def loaded(code: str, *arguments: str) -> set[str]:
     """The top-level modules that a fresh interpreter has after some code."""
@@ -53,9 +56,39 @@ def test_commands_import_only_what_this_checkpoint_needs(tmp_path: Path) -> None
     """A start takes as long as its imports."""
     source, target = str(HERE / "llama_gqa" / "hf"), str(tmp_path / "cs")
     to = ["--to", "cerebras/llama", "--format", "safetensors"]
-    for words in (["plan", source, *to], ["convert", source, target, *to]):
+    for words in (["inspect", source], ["plan", source, *to], ["convert", source, target, *to]):
         found = {name for name in modules(MAIN, *words) if name.startswith("convkit.")}
         others = {name for name in found if f"{name}.".startswith(tuple(f"convkit.{one}." for one in OF_OTHERS))}
         assert not others, words
         assert "convkit.mappings.cerebras.llama" in found
     assert (tmp_path / "cs.convkit.json").is_file()
+
+
+def test_what_reads_no_tensor_imports_no_numpy() -> None:
+    """numpy takes as long as the rest of such a command."""
+    source = str(HERE / "llama_gqa" / "hf")
+    for words in (["inspect", source], ["plan", source, "--to", "cerebras/llama"]):
+        assert not loaded(MAIN, *words).intersection(["numpy", "h5py", "yaml", "subprocess", "socket"]), words
+
+
+def test_writing_an_mdl_file_registers_no_filters(tmp_path: Path) -> None:
+    target = tmp_path / "cs.mdl"
+    assert "hdf5plugin" not in loaded(
+        MAIN, "convert", str(HERE / "llama_gqa" / "hf"), str(target), "--to", "cerebras/llama"
+    )
+    assert target.is_file()
+
+
+def test_what_is_declared_at_a_start_is_a_struct(tmp_path: Path) -> None:
+    """The module `dataclasses` writes and compiles code for each class: twenty times what a Struct takes."""
+    count = """
+import dataclasses
+made, make = [], dataclasses._process_class
+dataclasses._process_class = lambda of, *how: (made.append(f"{of.__module__}.{of.__name__}"), make(of, *how))[1]
+"""
+    source, target = str(HERE / "llama_gqa" / "hf"), str(tmp_path / "cs.mdl")
+    end = "\nimport json; print(json.dumps(made))"
+    command = [sys.executable, "-c", count + MAIN + end, "convert", source, target, "--to", "cerebras/llama"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    made = {name for name in json.loads(done.stdout.splitlines()[-1]) if name.startswith("convkit.")}
+    assert not {name for name in made if not name.startswith(DATACLASSES)}

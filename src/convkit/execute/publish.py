@@ -19,11 +19,11 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from convkit.checkpoint.digests import digest_value
@@ -36,6 +36,7 @@ from convkit.files.seal import sealed
 from convkit.files.staging import Staging, StaleError, finally_called
 from convkit.files.stores import in_store
 from convkit.files.written import Digesting, recorded
+from convkit.version import asked
 
 _T = TypeVar("_T")
 
@@ -43,8 +44,7 @@ _T = TypeVar("_T")
 _ALL = Digesting()
 
 
-@dataclass
-class Output:
+class Output(Struct):
     """The unfinished output: ``main`` becomes the target, and other files in ``out`` its neighbours."""
 
     work: Work
@@ -213,6 +213,7 @@ def publishing(work: Work, identity: dict[str, Any], staged: Callable[..., Stagi
         UsageError: the target exists, is or holds the source, isn't from convkit, or another process is writing it.
         ConvkitError: the system can't write it.
     """
+    asked()  # the receipt names the commit
     places = Places(work)
     target = places.target
     if in_store(target):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from socket import gethostname
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -28,7 +28,7 @@ class Maker(Struct, frozen=True, kw_only=True):
 
 def maker() -> Maker:
     """Who runs now."""
-    return Maker(convkit=convkit.__version__, commit=commit(), host=gethostname(), command_line=_COMMAND.get())
+    return Maker(convkit=convkit.__version__, commit=commit(), host=os.uname().nodename, command_line=_COMMAND.get())
 
 
 @contextmanager

@@ -11,14 +11,13 @@ import itertools
 import math
 import struct
 import threading
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from convkit.checkpoint.source_files import SourceFiles
 from convkit.formats.arrays.ranges import Box, boxes
@@ -40,10 +39,9 @@ _BLOCK = struct.Struct(">I")
 _LZ4_BEST = 256
 
 
-class Array(ABC):
+class Array(Protocol):
     """A tensor's elements, in a numpy dtype of the same width."""
 
-    @abstractmethod
     def read(self, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` in C order, 1-D.
 
@@ -53,11 +51,9 @@ class Array(ABC):
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Byte ranges of the file, each from a start up to an end, that hold nothing but elements as they are."""
-        return iter(())
 
 
-@dataclass(frozen=True)
-class RawBytes:
+class RawBytes(Struct, frozen=True):
     """The bytes of a file, which had this size when it was opened."""
 
     files: SourceFiles
@@ -108,8 +104,7 @@ def open_array(dataset: h5py.Dataset, dtype: np.dtype[Any], raw: RawBytes, cache
     return PlacedArray(raw, offset, size, dtype)
 
 
-@dataclass(frozen=True)
-class PlacedArray(Array):
+class PlacedArray(Struct, frozen=True):
     """A contiguous dataset without filters, from the offset of its first byte on."""
 
     raw: RawBytes
@@ -130,26 +125,34 @@ class PlacedArray(Array):
         return self.raw.rows([self.offset + start * self.dtype.itemsize for start in starts], length, self.dtype)
 
 
-@dataclass(frozen=True)
-class FilledArray(Array):
+class FilledArray(Struct, frozen=True):
     """A tensor of one repeated value, without a dataset."""
 
     element: np.ndarray
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """None."""
+        return iter(())
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The value, repeated."""
         return np.full(stop - start, self.element)
 
 
-@dataclass(frozen=True)
-class LibraryArray(Array):
+class LibraryArray(Struct, frozen=True):
     """A dataset that is read through HDF5: compact, big-endian, or with other filters."""
 
     dataset: h5py.Dataset
     dtype: np.dtype[Any]
 
+    def places(self) -> Iterator[tuple[int, int]]:
+        """None."""
+        return iter(())
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read box by box."""
+        import hdf5plugin  # noqa: F401 - registers the filters
+
         native = self.dataset.dtype.newbyteorder("<")
         around = boxes(self.dataset.shape, start, stop)
         with UNCOLLECTED:
@@ -183,7 +186,7 @@ class ChunkCache:
                 self._bytes -= self._chunks.popitem(last=False)[1].nbytes
 
 
-class ChunkedArray(Array):
+class ChunkedArray:
     """A chunked dataset, raw or LZ4. A chunk that was never written holds the fill value, as in HDF5."""
 
     def __init__(self, dataset: h5py.Dataset, dtype: np.dtype[Any], raw: RawBytes, cache: ChunkCache) -> None:

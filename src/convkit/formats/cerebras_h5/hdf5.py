@@ -26,7 +26,6 @@ def opened(path: Path) -> h5py.File:
         ConvkitError: the store doesn't give it.
     """
     import h5py
-    import hdf5plugin  # noqa: F401 - registers the filters
 
     if isinstance(path, Ranged):
         return h5py.File(path.scattered(), "r")

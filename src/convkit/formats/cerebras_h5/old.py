@@ -125,6 +125,8 @@ def _full_spec(dataset: h5py.Dataset, attributes: dict[str, Any]) -> TensorSpec:
 
 
 def _scalar(dataset: h5py.Dataset, attributes: dict[str, Any]) -> Any:
+    import hdf5plugin  # noqa: F401 - registers the filters
+
     if dataset.shape is None or dataset.size != 1:
         raise ValueError(f"is a number, and its dataset has the shape {dataset.shape}")
     stored = np.asarray(dataset[()]).reshape(())
