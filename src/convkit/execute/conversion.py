@@ -198,9 +198,12 @@ class Conversion:
         return output.publish(ConversionReceipt, plan.to_json(), digesting=digesting, resumed=resumed, **said)
 
     def _arranged(self, jobs: list[Job]) -> list[Job]:
-        """The jobs, in the order in which their bytes can go."""
+        """The jobs, in the order in which their bytes can go; here, what takes least last: files that are copied.
+
+        So no thread is left alone at the end with a leaf that is packed.
+        """
         if self.outlet is None:
-            return jobs
+            return sorted(jobs, key=lambda job: job.files() is not None)
         forget_unsent(self.output.staging.finished, jobs, self.writers, self.outlet)
         return in_order(jobs, self.writers)
 
