@@ -58,13 +58,13 @@ class OrbaxTraining(Generator):
             best_fn=lambda metrics: -metrics["loss"],
             enable_async_checkpointing=False,
         )
-        state, loss_of = self._state()
+        state, trained = self._state()
         with ocp.CheckpointManager(
             folder.absolute(), options=options, metadata={"family": "orbax-v0", "seed": self.seed}
         ) as manager:
             for number in range(1, self.steps + 1):
-                loss, gradients = jax.value_and_grad(loss_of)(state.params)
-                state = state.apply_gradients(grads=gradients)
+                state, loss = trained(state)
+                state = state.replace(step=number)  # as where flax counts by itself
                 items = ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
                     rng=ocp.args.JaxRandomKeySave(jax.random.key(self.seed + number)),
@@ -84,23 +84,24 @@ class OrbaxTraining(Generator):
             file.write_bytes(step.committed(file.parent.relative_to(folder)))
 
     def _state(self) -> tuple[Any, Any]:
-        """A train state, and the loss function of its parameters."""
+        """A train state, and the function that makes of one the next, with the loss."""
         import jax
         import jax.numpy as jnp
+        import numpy as np
         import optax
         from flax.training.train_state import TrainState
 
-        keys = iter(jax.random.split(jax.random.key(self.seed), 2 * self.layers + 2))
         widths = [self.inputs, *[self.hidden] * (self.layers - 1), self.outputs]
+        drawn = np.random.default_rng(self.seed)
+
+        def normal(*shape: int) -> Any:
+            return jnp.asarray(drawn.standard_normal(shape, np.float32))
+
         params = {
-            f"layer_{i}": {
-                "kernel": jax.random.normal(next(keys), (rows, columns)) / rows**0.5,
-                "bias": jnp.zeros(columns),
-            }
+            f"layer_{i}": {"kernel": normal(rows, columns) / rows**0.5, "bias": jnp.zeros(columns)}
             for i, (rows, columns) in enumerate(itertools.pairwise(widths))
         }
-        inputs = jax.random.normal(next(keys), (23, self.inputs))
-        targets = jax.random.normal(next(keys), (23, self.outputs))
+        inputs, targets = normal(23, self.inputs), normal(23, self.outputs)
 
         def loss(params: Any) -> Any:
             x = inputs
@@ -108,5 +109,10 @@ class OrbaxTraining(Generator):
                 x = jnp.tanh(x @ params[name]["kernel"] + params[name]["bias"])
             return ((x - targets) ** 2).mean()
 
+        @jax.jit  # compiled whole: XLA takes as long for each operation by itself
+        def trained(state: Any) -> Any:
+            value, gradients = jax.value_and_grad(loss)(state.params)
+            return state.apply_gradients(grads=gradients), value
+
         optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, 100), weight_decay=0.01)
-        return TrainState.create(apply_fn=None, params=params, tx=optimizer), loss
+        return TrainState.create(apply_fn=None, params=params, tx=optimizer), trained
