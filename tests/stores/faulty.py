@@ -91,6 +91,8 @@ class Proxy:
     before: Callable[[Asked], object] = lambda asked: None
     asked: list[Asked] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+    #: requests that are on their way
+    passing: set[object] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def every(self, step: int, *faults: str) -> None:
@@ -140,6 +142,13 @@ class _Handler(BaseHTTPRequestHandler):
     state: ClassVar[Proxy]
 
     def _pass(self) -> None:
+        self.state.passing.add(self)
+        try:
+            self._pass_on()
+        finally:
+            self.state.passing.discard(self)
+
+    def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         signer = re.search(r"Credential=([^/]+)/|Bearer (.+)", self.headers.get("Authorization", ""))
         span, shown = self.headers.get("Range", ""), (signer[1] or signer[2]) if signer else ""

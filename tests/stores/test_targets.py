@@ -246,7 +246,8 @@ def killed(words: Sequence[object], proxy: Proxy, when: Callable[[Asked], bool])
         running.send_signal(signal.SIGKILL)
         running.wait()
         proxy.before = lambda asked: None
-        time.sleep(0.5)  # what was on its way arrives
+        while proxy.passing:  # what was on its way arrives
+            time.sleep(0.05)
 
 
 def large(bucket: Bucket, tmp_path: Path, convkit: Run, kind: str) -> tuple[Path, str, tuple[object, ...]]:
