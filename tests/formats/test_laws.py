@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -20,7 +22,11 @@ from convkit.formats import get_format, names
 from convkit.formats.plain.placed import PlacedCheckpoint
 from convkit.formats.safetensors import Safetensors
 from convkit.testing import LAWS, Law, Sample, bits, holdable, samples, writer_machine
-from convkit.testing.formats import makes_the_same_bytes, refuses_or_reads_what_is_damaged
+from convkit.testing.formats import (
+    in_a_process_that_may_crash,
+    makes_the_same_bytes,
+    refuses_or_reads_what_is_damaged,
+)
 
 
 @pytest.fixture(params=names(), scope="module")
@@ -37,6 +43,14 @@ def format(request: pytest.FixtureRequest) -> Format:
 def test_law(format: Format, law: Law, sample: Sample, seed: int) -> None:
     with TemporaryDirectory() as folder:
         law(format, Path(folder), holdable(format, sample), Random(seed))
+
+
+def test_only_the_library_of_an_index_may_crash() -> None:
+    assert [name for name in names() if get_format(name).index_library] == ["cerebras-h5"]
+    in_a_process_that_may_crash(os.abort)
+    in_a_process_that_may_crash(list)
+    with pytest.raises(AssertionError, match="the work failed"):
+        in_a_process_that_may_crash(partial(int, "no number"))
 
 
 def test_a_path_may_lead_up(format: Format) -> None:

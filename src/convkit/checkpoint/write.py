@@ -147,6 +147,8 @@ class Format(ABC):
     #: whether the same leaves and options give the same bytes: in any order, by any number of threads, after a kill; at
     #: the same time, where it says one (:meth:`times`)
     same_bytes: bool = False
+    #: the library that reads a file's index, if it doesn't check all of it: a damaged file may crash or hang it
+    index_library: str | None = None
     #: whether a checkpoint in a store is read there, without a copy
     in_stores: bool = False
     #: one line for ``convkit list formats``

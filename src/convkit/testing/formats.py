@@ -11,13 +11,16 @@ A law takes a format, an empty folder, a sample and a random generator, and rais
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
+from operator import call
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -195,7 +198,10 @@ def refuses_what_is_truncated(format: Format, folder: Path, sample: Sample, rand
 
 
 def refuses_or_reads_what_is_damaged(format: Format, folder: Path, sample: Sample, random: Random) -> None:
-    """Whatever bytes of a file are changed, the checkpoint is refused, or opened and read: nothing else happens."""
+    """Whatever bytes of a file are changed, the checkpoint is refused, or opened and read: nothing else happens, except
+    that the library which reads the index may crash or hang, if the format names one.
+    """
+    carry_out = in_a_process_that_may_crash if format.index_library else call
     staging = write(format, folder / "staging", sample, random)
     with format.open(staging) as checkpoint:
         files = checkpoint.files()
@@ -206,14 +212,18 @@ def refuses_or_reads_what_is_damaged(format: Format, folder: Path, sample: Sampl
         for place in random.choices(range(near), k=random.choice([1, 1, 3])) if near else ():
             changed[place] = random.choice([0, 0xFF, 0x7B, 0x22, 0x39, random.randrange(256)])
         file.write_bytes(changed)
-        try:
-            with format.open(staging) as checkpoint:
-                for key, leaf in checkpoint.leaves.items():
-                    if leaf.spec and leaf.spec.size <= MAX_SIZE:
-                        checkpoint.read(key)
-        except ConvkitError as refusal:
-            assert len(str(refusal).splitlines()) == 1, f"the refusal isn't one line: {refusal}"
+        carry_out(partial(_refuses_or_reads, format, staging))
         file.write_bytes(whole)
+
+
+def _refuses_or_reads(format: Format, path: Path) -> None:
+    try:
+        with format.open(path) as checkpoint:
+            for key, leaf in checkpoint.leaves.items():
+                if leaf.spec and leaf.spec.size <= MAX_SIZE:
+                    checkpoint.read(key)
+    except ConvkitError as refusal:
+        assert len(str(refusal).splitlines()) == 1, f"the refusal isn't one line: {refusal}"
 
 
 def refuses_unknown_keys(format: Format, folder: Path, sample: Sample, random: Random) -> None:
@@ -328,6 +338,23 @@ def check_bits(found: np.ndarray, expected: np.ndarray, key: str) -> None:
 
 def in_a_process_that_dies(work: Callable[[], None]) -> None:
     """Do the work in a forked child that ends without closing anything, so that only what it wrote survives."""
+    assert _in_a_fork(work) == 0, "the work failed before it could be killed"
+
+
+def in_a_process_that_may_crash(work: Callable[[], None]) -> None:
+    """Do the work in a forked child, which may crash, or hang for 20 seconds."""
+
+    def limited() -> None:
+        faulthandler.disable()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        work()
+
+    assert _in_a_fork(limited) <= 0, "the work failed"
+
+
+def _in_a_fork(work: Callable[[], None]) -> int:
+    """How the work ended in a forked child: 0, 1 if it raised, or the negative number of a signal."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -338,7 +365,7 @@ def in_a_process_that_dies(work: Callable[[], None]) -> None:
             print_exc()
         finally:  # in any case: the child must not continue as if it were the parent
             os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the work failed before it could be killed"
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def in_a_fresh_process_that_dies(work: Callable[[], None]) -> None:

@@ -38,6 +38,7 @@ class CerebrasH5(Format):
     ties = True
     in_stores = True
     same_bytes = True
+    index_library = "HDF5"
     summary = "Cerebras .mdl: HDF5, format 0.5 (reads those of releases 1.7 to 2.10)"
 
     def carried_over(
