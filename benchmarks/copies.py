@@ -20,6 +20,8 @@ from benchmarks.case import CONVKIT, Case, Figure, Side, command
 
 #: cases of float32, of half as many layers
 HALVED = ("transpose-32",)
+#: bytes of a call that writes
+PIECES = {"64 KiB": str(64 << 10), "1 MiB": str(1 << 20)}
 COPY = """
 import os, sys
 os.makedirs(sys.argv[2], exist_ok=True)
@@ -35,7 +37,7 @@ for name in sorted(os.listdir(sys.argv[1])):
 RESERVED = """
 import os, sys
 os.makedirs(sys.argv[2], exist_ok=True)
-buffer = memoryview(bytearray(1 << 20))
+buffer = memoryview(bytearray(int(sys.argv[3])))
 for name in sorted(os.listdir(sys.argv[1])):
     read = os.open(os.path.join(sys.argv[1], name), os.O_RDONLY)
     write = os.open(os.path.join(sys.argv[2], name), os.O_WRONLY | os.O_CREAT)
@@ -62,13 +64,21 @@ def sides(work: Path, case: str) -> Iterator[Mapping[str, Side]]:
     yield {
         "overwrite": command(*copy, over),
         "copy": command(*copy, new, clears=new),
-        "reserved": command(sys.executable, "-c", RESERVED, source, new, clears=new),
+        "reserved": command(sys.executable, "-c", RESERVED, source, new, PIECES["1 MiB"], clears=new),
         "convert": command(sys.executable, "-m", "benchmarks.cases", case, source, out, clears=(new, out)),
         "roundtrip": command(*CONVKIT, "roundtrip", source, out),
     }
     shutil.rmtree(over)
     if case in HALVED:
         shutil.rmtree(source)
+
+
+def pieces(work: Path) -> Iterator[Mapping[str, Side]]:
+    """The reference, by small calls and by large ones: the page cache takes what a call writes into folios as large."""
+    source, new = work / "source", work / "new"
+    checkpoint.make(source)
+    copy = (sys.executable, "-c", RESERVED, source, new)
+    yield {name: command(*copy, size, clears=new) for name, size in PIECES.items()}
 
 
 def _case(name: str, about: str, limit: float, with_proof: float | None = None) -> Case:
@@ -97,4 +107,11 @@ CASES = (
     _case("transpose", "2.27 GB, every kernel transposed; safetensors", 1.6, with_proof=2.4),
     _case("transpose-32", "2.79 GB of float32, every kernel transposed; safetensors", 1.3),
     _case("mdl", "2.27 GB, as cerebras, to .mdl", 1.4),
+    Case(
+        "pieces",
+        "2.27 GB, copied into reserved files by calls of 64 KiB, and by calls of 1 MiB",
+        pieces,
+        (Figure("64 KiB", "1 MiB"), Figure("64 KiB", "1 MiB", what="cpu")),
+        disk=5,
+    ),
 )
