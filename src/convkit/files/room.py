@@ -7,7 +7,7 @@ import os
 
 #: what a file system answers that can't reserve
 _CANNOT = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-#: bytes of a call of pwrite: the page cache takes what one call writes into pieces as large. Large free pieces are those
+#: bytes of a call of pwrite: the page cache takes what one call writes into pieces as large. Large free ones are those
 #: that a virtual machine gives back to its host, which are dear when they return (the case ``pieces`` of benchmarks/)
 _CALL = 64 << 10
 
