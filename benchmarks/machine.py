@@ -28,7 +28,7 @@ def described() -> dict[str, object]:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of the distributions that are installed, and of Python."""
-    found = {"python": platform.python_version(), "kernel": platform.release()}
+    found = {"python": platform.python_version(), "kernel": platform.release().partition("-")[0]}
     for name in packages:
         try:
             found[name] = version(name)
