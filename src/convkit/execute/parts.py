@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -18,8 +17,8 @@ from convkit.checkpoint import Tensors
 from convkit.checkpoint.tensors import carrier
 from convkit.execute.origins import Passing
 from convkit.execute.slabs import Box, clip, target_span
-from convkit.execute.turned import CLOSE, Matrix, Part, matrices, turned
-from convkit.files.scratch import Scratch, ScratchFile
+from convkit.execute.turned import CLOSE, Part, matrices, turned
+from convkit.files.scratch import Lent, Scratch
 from convkit.plan.peak import WINDOW
 from convkit.plan.pieces import Piece
 
@@ -51,7 +50,7 @@ class Window:
     ) -> None:
         self._whole = whole
         self._scratch = scratch
-        self._file: ScratchFile | None = None
+        self._lent = Lent(scratch)
         self._tensors = tensors
         self._itemsize = tensors.spec(piece.source).itemsize
         self._piece = piece
@@ -71,10 +70,8 @@ class Window:
 
     def close(self) -> None:
         """Let others use the scratch file."""
-        if self._scratch and self._file:
-            self._parts = []
-            self._scratch.give_back(self._file)
-            self._file = None
+        self._parts = []
+        self._lent.close()
 
     def parts(self, start: int, stop: int) -> Iterator[Part]:
         """What elements ``[start, stop)`` of the target need; ranges that follow on each other are read once.
@@ -94,7 +91,8 @@ class Window:
         self._span = start, stop
         key, boxes = self._piece.source, list(clip(self._piece, start, stop))
         found = matrices(boxes[0], self._itemsize) if len(boxes) == 1 else []
-        if found and (room := self._room(found)) is not None:
+        nbytes = sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize
+        if found and (room := self._lent.room(nbytes)) is not None:
             self._parts = [*turned(self._tensors, key, found, room, self._whole(key) if self._whole else None)]
             return
         for box in boxes:
@@ -102,15 +100,6 @@ class Window:
             if self._whole and data.size == self._tensors.spec(key).size:
                 self._whole(key).take(data)
             self._parts.append(Part(data, Box(box.shape, 0, strides, box.target_offset, box.target_strides)))
-
-    def _room(self, found: Sequence[Matrix]) -> np.ndarray | None:
-        """Room for these in the scratch file; None if there is none."""
-        if self._scratch is None:
-            return None
-        with suppress(OSError):
-            self._file = self._file or self._scratch.take()
-            return self._file.room(sum(math.prod(matrix.box.shape) for matrix in found) * self._itemsize)
-        return None
 
 
 def read_box(tensors: Tensors, key: str, box: Box) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import mmap
 import os
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,26 @@ class Scratch:
         """Give up all files that nobody uses."""
         while self._idle:
             self._idle.pop().close()
+
+
+class Lent:
+    """A file of these, from when room is first asked for until it is given back; without any there is no room."""
+
+    def __init__(self, scratch: Scratch | None) -> None:
+        self._scratch = scratch
+        self._file: ScratchFile | None = None
+
+    def room(self, nbytes: int) -> np.ndarray | None:
+        """Room for so many bytes, the same each time; None where the disk has none."""
+        if self._scratch is None:
+            return None
+        with suppress(OSError):
+            self._file = self._file or self._scratch.take()
+            return self._file.room(nbytes)
+        return None
+
+    def close(self) -> None:
+        """Let others use the file."""
+        if self._scratch and self._file:
+            self._scratch.give_back(self._file)
+            self._file = None

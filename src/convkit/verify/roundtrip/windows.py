@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from convkit.checkpoint import Tensors
 from convkit.checkpoint.tensors import carrier
-from convkit.files.scratch import Scratch, ScratchFile
+from convkit.files.scratch import Lent, Scratch
 from convkit.verify.blocks import spans
 from convkit.verify.roundtrip.notation import Factors, Sizes, ordered, pieces
 from convkit.verify.roundtrip.turning import turn
@@ -52,7 +51,7 @@ class Windows:
     ) -> None:
         self._order = order
         self._scratch = scratch
-        self._file: ScratchFile | None = None
+        self._lent = Lent(scratch)
         self._tensors = tensors
         self._key = key
         spec = tensors.spec(key)
@@ -86,10 +85,8 @@ class Windows:
 
     def close(self) -> None:
         """Let others use the scratch file."""
-        if self._scratch and self._file:
-            self._held = None
-            self._scratch.give_back(self._file)
-            self._file = None
+        self._held = None
+        self._lent.close()
 
     def _turned(self, kind: frozenset[str], wanted: Spans) -> tuple[Spans, np.ndarray] | None:
         """What a scratch file holds, in the order of the runs; None where they don't transpose it, or without room."""
@@ -101,10 +98,7 @@ class Windows:
             return None
         window = self._stretched(wanted, dict(zip(names, places.shape, strict=True)))
         shape = [high - low for low, high in (window[name] for name in order)]
-        room = None
-        with suppress(OSError):
-            self._file = self._file or self._scratch.take()
-            room = self._file.room(math.prod(shape) * self._dtype.itemsize)
+        room = self._lent.room(math.prod(shape) * self._dtype.itemsize)
         if room is None:
             return None
         into = room.view(self._dtype).reshape(shape).transpose([order.index(name) for name in names])
