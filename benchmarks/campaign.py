@@ -1,8 +1,8 @@
 """Campaigns of many rows whose stages are stubs, so that what is measured is Snakemake, the rules and the page.
 
-A stub is a shell script that prints the documents which the real convkit left of one small row. The workflow is run
-with each of Snakemake's schedulers: ``greedy``, ``ilp`` (its default, a solver), and ``ilp`` that looks at some of the
-jobs that are ready, ``subsample``.
+A stub is a shell script that prints the documents which the real convkit left of one small row, and links its output to
+where it belongs. The workflow is run with each of Snakemake's schedulers: ``greedy``, ``ilp`` (its default, a solver), and
+``ilp`` that looks at some of the jobs that are ready, ``subsample``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from benchmarks.case import Case, Figure, Side, command
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
-#: the played command: the documents of the sample, and for everything else the real command
+#: the played command: the output and documents of the sample, and for everything else the real command
 STUB = """\
 #!/bin/sh
+if [ "$1" = convert ]; then
+    cp -rlf "{sample}"/target* "${{3%/*}}"
+fi
 case $1 in
     {stages}) exec cat "{sample}/$1.json" ;;
     *) exec "{convkit}" "$@" ;;
@@ -49,7 +52,8 @@ def write(folder: Path, rows: int) -> None:
     (folder / "config").mkdir(parents=True)
     lines = [f"row{number}\tgenerated://llama?seed={number}\tcerebras/llama" for number in range(rows)]
     (folder / "config/checkpoints.tsv").write_text("\n".join(["id\tsource\tto", *lines, ""]))
-    (folder / "config/config.yaml").write_text("results: results\n")
+    # a worker would carry the stages out
+    (folder / "config/config.yaml").write_text("results: results\nworker: false\n")
 
 
 def stubs(work: Path) -> str:
@@ -78,6 +82,8 @@ def sides(work: Path, rows: int, schedulers: tuple[str, ...]) -> Iterator[Mappin
         **run,
         "again": snakemake(folder, path, *SCHEDULERS[schedulers[-1]], "reported"),
     }
+    if len({path.read_bytes() for path in results.glob("*/convert.json")}) != 1:
+        raise RuntimeError("the stages were carried out, not played")
 
 
 def _case(rows: int, schedulers: tuple[str, ...], long: bool) -> Case:
