@@ -1,8 +1,8 @@
 """Campaigns of many rows whose stages are stubs, so that what is measured is Snakemake, the rules and the page.
 
-A stub is a shell script that prints the documents which the real convkit left of one small row, and links its output to
-where it belongs. The workflow is run with each of Snakemake's schedulers: ``greedy``, ``ilp`` (its default, a solver), and
-``ilp`` that looks at some of the jobs that are ready, ``subsample``.
+A stub is a shell script that prints the documents which the real convkit left of one small row, and links its output
+to where it belongs. The workflow is run with each of Snakemake's schedulers: ``greedy``, ``ilp`` (its default, a
+solver), and ``ilp`` that looks at some of the jobs that are ready, ``subsample``.
 """
 
 from __future__ import annotations

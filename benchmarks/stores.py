@@ -1,8 +1,8 @@
 """A checkpoint in S3: read where it lies, and written there, beside copies by the same client, s3fs.
 
 ``CONVKIT_BENCH_STORE=s3://BUCKET/PREFIX`` names where; the server and its credentials come from the environment
-(``AWS_ENDPOINT_URL``). The checkpoint is 1 GB of llama. ``convkit inspect --digest`` reads every byte by ranges and
-digests every leaf, ``convkit convert`` writes a Cerebras layout in safetensors.
+(``AWS_ENDPOINT_URL``). The checkpoint is 1 or 10 GB of llama. ``convkit inspect --digest`` reads every byte by ranges
+and digests every leaf, ``convkit convert`` writes a Cerebras layout in safetensors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from benchmarks import checkpoint
@@ -21,11 +22,11 @@ GET = "import sys, s3fs; s3fs.S3FileSystem().get(sys.argv[1], sys.argv[2], recur
 PUT = "import sys, s3fs; s3fs.S3FileSystem().put(sys.argv[1], sys.argv[2], recursive=True)"
 
 
-def sides(work: Path) -> Iterator[Mapping[str, Side]]:
+def sides(work: Path, layers: int) -> Iterator[Mapping[str, Side]]:
     """Two ways to read, and two to write."""
     uri, python = os.environ[STORE].rstrip("/"), (sys.executable, "-c")
     source, copy = work / "source", work / "copy"
-    checkpoint.make(source, Size(layers=1))
+    checkpoint.make(source, Size(layers=layers))
     command(*python, PUT, f"{source}/", f"{uri}/source")()
     to = ("--to", "cerebras/llama", "--format", "safetensors", "--overwrite")
     yield {
@@ -40,18 +41,23 @@ def _missing() -> str:
     return "" if os.environ.get(STORE) else f"needs an object store ({STORE} names a place in it, s3://BUCKET/PREFIX)"
 
 
-CASES = (
-    Case(
-        "stores",
-        "1 GB of llama in S3, read and digested where it lies, and converted to there",
-        sides,
+def _case(name: str, gigabytes: int, layers: int, *, long: bool) -> Case:
+    return Case(
+        name,
+        f"{gigabytes} GB of llama in S3, read and digested where it lies, and converted to there",
+        partial(sides, layers=layers),
         (
             *(Figure(side, what=what) for side in ("get", "read", "put", "write") for what in ("wall", "anonymous")),
             *(Figure(a, b, what=what) for a, b in (("read", "get"), ("write", "put")) for what in ("wall", "cpu")),
         ),
-        disk=3,
+        pairs=1 if long else 5,
+        warm=not long,
+        disk=3 * gigabytes,
         packages=("s3fs",),
         missing=_missing,
         peers={"get": "read", "put": "write"},
-    ),
-)
+        long=long,
+    )
+
+
+CASES = (_case("stores", 1, layers=1, long=False), _case("stores-10gb", 10, layers=22, long=True))
