@@ -71,7 +71,8 @@ def test_any_ranges(packed: str, ranges: list[tuple[int, int]], tmp_path_factory
 def test_large_chunks_are_decoded_in_slices_wherever_they_lie(
     version: int, packed: str, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(array_store, "LARGE", 100)
+    for limit in ("SMALL", "LARGE"):
+        monkeypatch.setattr(array_store, limit, 100)
     data = numbers()
     zarray = (
         chunked(packed) if version == 2 else orbax_array(TensorSpec(SHAPE, "int32"), (5, 50), compressor=PACKED[packed])

@@ -142,6 +142,10 @@ class Tensors(ABC):
         """
         return None
 
+    def packed(self, key: str) -> object | None:
+        """The leaf's chunks as they are stored, for :meth:`Writer.copy_chunks` of a kindred format."""
+        return None
+
 
 class Checkpoint(Tensors):
     """An opened checkpoint. Opening reads the index only. Usable as a context manager."""

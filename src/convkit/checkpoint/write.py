@@ -107,6 +107,14 @@ class Writer(ABC):
         """
         return False
 
+    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+        """Write a range from a leaf's packed chunks (:meth:`Tensors.packed`), instead of :meth:`write`.
+
+        It starts and ends as :meth:`write` says. Returns False, and does nothing, where this writer packs the leaf
+        otherwise.
+        """
+        return False
+
     @abstractmethod
     def commit(self) -> None:
         """Complete the output once every leaf is finished, and sync it to disk."""

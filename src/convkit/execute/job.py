@@ -52,7 +52,8 @@ class Job(Struct):
     """One leaf to make, with its origin and its output (``target``, ``complement``).
 
     ``digest_of`` names the source leaf that has the same bytes. ``stored`` says that the reader has the leaf as it is
-    stored somewhere. ``held`` is there while several threads make the leaf.
+    stored somewhere, and ``carried`` that its chunks may be taken from there as they are packed. ``held`` is there
+    while several threads make the leaf.
     """
 
     role: str
@@ -63,6 +64,7 @@ class Job(Struct):
     step: Step | None = None
     digest_of: str | None = None
     stored: bool = False
+    carried: bool = False
     held: Held | None = None
     overflow: Overflow = field(default_factory=Overflow)
     open_runs: int = 0
@@ -84,6 +86,13 @@ class Job(Struct):
             return None
         return self.reader.leaf_files(self.digest_of)
 
+    def packed(self) -> object | None:
+        """The chunks that may be taken as they are packed: those of the stored leaf that this one is."""
+        if not self.carried or not self.pieces:
+            return None
+        ((tensors, key),) = self.origins()
+        return tensors.packed(key)
+
     def reads_across(self) -> bool:
         """Whether parts of very many rows are read for each run, so that fewer and longer runs cost less."""
         return any(piece.crosswise and self.reader.lies_open(piece.source) for piece in self.pieces)
@@ -97,12 +106,19 @@ class Job(Struct):
         return self.reader.granularity(piece.source) if ordered else 1
 
 
-def copies(role: str, reader: Tensors, leaves: dict[str, Leaf] | None = None, *, stored: bool = False) -> list[Job]:
+def copies(
+    role: str,
+    reader: Tensors,
+    leaves: dict[str, Leaf] | None = None,
+    *,
+    stored: bool = False,
+    carried: bool = False,
+) -> list[Job]:
     """Make a job for each tensor (only of ``leaves``, if given) that is made from the one in ``reader``."""
     return [
-        Job(role, key, leaf.spec, reader, [_whole(key, leaf.spec)] if leaf.spec.size else [], stored=stored)
+        Job(role, key, spec, reader, [_whole(key, spec)] if spec.size else [], stored=stored, carried=carried)
         for key, leaf in (reader.leaves if leaves is None else leaves).items()
-        if leaf.spec is not None
+        if (spec := leaf.spec) is not None
     ]
 
 

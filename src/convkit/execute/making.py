@@ -46,7 +46,7 @@ def make_range(
     whole: Callable[[str], Passing] | None = None,
     scratch: Scratch | None = None,
 ) -> Made:
-    """Make a range; its leaf's files are copied instead, where there are any and the writer takes them.
+    """Make a range; its leaf's files or packed chunks are copied instead, where the writer takes them.
 
     Args:
         part: the range.
@@ -60,6 +60,9 @@ def make_range(
         ConvkitError: the source can't be read, or the output can't be written.
     """
     job = part.job
+    packed = job.packed()
+    if packed is not None and writer.copy_chunks(job.key, part.start, part.stop, packed):
+        return _carried(part, algorithm, advance)
     digests = BlockDigests(algorithm)
     files = job.files()
     copied = files is not None and writer.copy_leaf(job.key, files)
@@ -73,6 +76,16 @@ def make_range(
                     writer.write(job.key, start, data)
             advance((stop - start) * job.spec.itemsize)
         return Made(digests.blocks(), gather.overflow, copied)
+
+
+def _carried(part: Range, algorithm: str, advance: Callable[[int], object]) -> Made:
+    """A range that was written from its packed chunks, which are decoded for the digests alone."""
+    (piece,) = part.job.pieces
+    digests = BlockDigests(algorithm)
+    for _, data in part.job.reader.blocks(piece.source, start=part.start, stop=part.stop):
+        digests.update(data)
+        advance(data.nbytes)
+    return Made(digests.blocks(), Overflow(), copied=False)
 
 
 def anonymous_bytes() -> int:

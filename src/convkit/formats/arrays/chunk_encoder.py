@@ -17,7 +17,8 @@ from convkit.checkpoint.tensors import value_dtype
 from convkit.formats.arrays.budget import Budget
 from convkit.formats.arrays.packing import is_packed_here, packed_chunks
 from convkit.formats.arrays.ranges import box_size, boxes
-from convkit.formats.arrays.store import IN_FLIGHT, writing_context
+from convkit.formats.arrays.store import IN_FLIGHT
+from convkit.formats.arrays.store_writer import writing_context
 from convkit.formats.arrays.zarr import ZarrArray
 
 if TYPE_CHECKING:

@@ -16,8 +16,10 @@ from convkit.errors import ConvkitError
 from convkit.files.sharing import copy_file
 from convkit.files.sync import Ahead, sync, sync_tree
 from convkit.formats.arrays import zarr2, zarr3
+from convkit.formats.arrays.frames import Frames
 from convkit.formats.arrays.reader import FolderArray
-from convkit.formats.arrays.store import ArrayWriter, StoredArray, file_store
+from convkit.formats.arrays.store import StoredArray, file_store
+from convkit.formats.arrays.store_writer import ArrayWriter
 from convkit.formats.arrays.whole_chunks import stored_chunks
 from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.arrays.zarr import ZarrArray
@@ -59,8 +61,9 @@ def read_leaf(folder: Path, missing: ZarrArray | None = None, *, complete: bool 
             key=folder.name,
             remedy="copy the folder again, hidden files included",
         )
-    files += stored_chunks(folder, zarray, folder.name, complete=complete)
-    return FolderArray(zarray, file_store(folder), folder, tuple(files))
+    chunks = stored_chunks(folder, zarray, folder.name, complete=complete)
+    whole = len(chunks) == zarray.chunk_count
+    return FolderArray(zarray, file_store(folder), folder, (*files, *chunks), whole=whole)
 
 
 def read_leaves(top: Path, missing: Mapping[str, ZarrArray | None] | None = None) -> dict[str, FolderArray]:
@@ -133,11 +136,13 @@ class LeafFolderWriter(StoredArrayWriter):
         """Write whole chunks."""
         self._written.add(key)
         self._writer.write(key, start, data)
+        self._give_away(key, self.arrays[key].chunk_numbers(start, start + data.size))
+
+    def _give_away(self, key: str, numbers: range) -> None:
+        """Let the files of chunks that were written go, if there is an outlet."""
         if self._outlet:
             self._writer.settle(key)
-            array, grain = self.arrays[key], self.granularity(key)
-            row = array.chunk_count // max(1, -(-array.spec.size // grain))
-            for name in array.chunk_names(start // grain * row, -(-(start + data.size) // grain) * row):
+            for name in self.arrays[key].chunk_names(numbers.start, numbers.stop):
                 self._outlet.whole(self.folder / key / name)
 
     def settle(self, key: str) -> None:
@@ -192,6 +197,19 @@ class LeafFolderWriter(StoredArrayWriter):
             for name in files:
                 if name != array.name:
                     self._outlet.whole(final / name)
+        return True
+
+    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+        """Write chunks as they are packed."""
+        array = self.arrays.get(key)
+        if array is None or not isinstance(packed, Frames) or not packed.fit(array):
+            return False
+        self._written.add(key)
+        numbers = array.chunk_numbers(start, stop)
+        names = array.chunk_names(numbers.start, numbers.stop)
+        for name, pieces in zip(names, packed.chunks(array, numbers), strict=True):
+            self._writer.put(key, name, b"".join(pieces))
+        self._give_away(key, numbers)
         return True
 
     def commit(self) -> None:

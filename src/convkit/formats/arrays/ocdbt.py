@@ -139,7 +139,8 @@ def _arrays(top: Path, databases: Sequence[Path], complete: bool) -> dict[str, D
         check_unstored(zarray.spec.nbytes, len(homes) * zarray.chunk_nbytes, top, name)
         held = [stores[home][key_of(name, chunk)].file for chunk, home in homes.items()]
         files = tuple(dict.fromkeys(file for file in held if file))
-        arrays[name] = DatabaseArray(zarray, _kvstore(name, zarray, where[key], homes), top, files, tuple(all_files))
+        store, whole = _kvstore(name, zarray, where[key], homes), len(homes) == zarray.chunk_count
+        arrays[name] = DatabaseArray(zarray, store, top, files, tuple(all_files), whole=whole)
     return arrays
 
 

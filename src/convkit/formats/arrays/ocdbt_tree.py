@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 
 import xxhash
 
+from convkit.files.room import write_at
 from convkit.formats.arrays.folders import write_file
 from convkit.formats.arrays.ocdbt_entries import MANIFEST
 from convkit.formats.arrays.ocdbt_node import Entry, Place, Subtree, interior_node, leaf_node, manifest
@@ -54,9 +55,7 @@ class DataFile:
         """Write at the end; returns the start and the length."""
         start = self.size
         for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            write_at(self._file.fileno(), self.size, piece)
             self._digest.update(piece)
             self.size += len(piece)
         return start, self.size - start

@@ -22,6 +22,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,10 @@ from typing import TYPE_CHECKING
 from convkit.checkpoint.outlet import Outlet
 from convkit.errors import ConvkitError
 from convkit.files.sync import sync_tree
-from convkit.formats.arrays.chunk_encoder import ChunkEncoder
+from convkit.formats.arrays.chunk_encoder import ChunkEncoder, Encoding
 from convkit.formats.arrays.folders import not_written, parse_metadata, remove
+from convkit.formats.arrays.frames import Frames
+from convkit.formats.arrays.glibc import give_back_blocks
 from convkit.formats.arrays.ocdbt import key_of
 from convkit.formats.arrays.ocdbt_entries import MANIFEST
 from convkit.formats.arrays.ocdbt_layout import SMALL, ArrayLayout, layout_digest
@@ -38,7 +41,7 @@ from convkit.formats.arrays.ocdbt_log import SUFFIX, Log, Record, read_logs
 from convkit.formats.arrays.ocdbt_node import INLINE_BYTES, KEY_BYTES, Entry, Place
 from convkit.formats.arrays.ocdbt_segment import Segment
 from convkit.formats.arrays.ocdbt_tree import DATA, DataFile, Shared, SharedPlaces, write_database
-from convkit.formats.arrays.store import give_back_blocks, store_error
+from convkit.formats.arrays.store import store_error
 from convkit.formats.arrays.writer import StoredArrayWriter
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.plain.io_errors import unwritable, written_below
@@ -139,6 +142,21 @@ class OcdbtWriter(StoredArrayWriter):
                 for number, name in zip(chunks, array.chunk_names(chunks.start, chunks.stop), strict=True):
                     segment.put(number, [files[name].read_bytes()])
         self.finish(key)
+        return True
+
+    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+        """Write chunks as they are packed."""
+        array = self.arrays.get(key)
+        if array is None or not isinstance(packed, Frames) or not packed.fit(array):
+            return False
+        numbers = array.chunk_numbers(start, stop)
+        with self._written(key):
+            for held, segment in zip(self._layouts[key].segments(), self._segments(key), strict=True):
+                mine = range(max(held.start, numbers.start), min(held.stop, numbers.stop))
+                if mine:
+                    chunks = partial(packed.chunks, array, mine)
+                    segment.add(Encoding(mine.start, len(mine), chunks, lambda: None))
+                    segment.check()
         return True
 
     def sync(self) -> None:

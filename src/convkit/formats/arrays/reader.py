@@ -12,6 +12,7 @@ import numpy as np
 from convkit.checkpoint import Checkpoint, Leaf
 from convkit.checkpoint.source_files import SourceFiles
 from convkit.checkpoint.tensors import carrier
+from convkit.formats.arrays.frames import Frames
 from convkit.formats.arrays.ranges import block
 from convkit.formats.arrays.store import ArrayReader, StoredArray
 from convkit.state.flax_msgpack import ArrayBytes
@@ -86,6 +87,12 @@ class ArrayCheckpoint(Checkpoint):
         """Whether chunks are decoded in slices."""
         self.spec(key)
         return key in self._stored and self._raw_file(key) is None and self._reader.continues(key)
+
+    def packed(self, key: str) -> Frames | None:
+        """The chunks as they are packed, of a leaf that has the array's shape and dtype, if all are stored."""
+        spec = self.spec(key)
+        array = self._stored.get(key)
+        return self._reader.frames(key) if array is not None and array.zarray.spec == spec else None
 
     def leaf_files(self, key: str) -> dict[str, Path] | None:
         """The files of an array's folder; None if it has no metadata, or its shape or dtype isn't the leaf's."""

@@ -1,6 +1,6 @@
-"""Reading and writing the elements of zarr arrays through tensorstore, asynchronously and in bounded memory.
+"""Reading the elements of zarr arrays through tensorstore, asynchronously and in bounded memory.
 
-A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`), read or written concurrently, up to
+A range of elements is a few boxes (:mod:`~convkit.formats.arrays.ranges`), read concurrently, up to
 :data:`IN_FLIGHT` bytes at a time. If a range ends within a chunk, decoded chunks stay in a cache for the next range:
 :data:`CACHE` bytes, or one row of chunks if that is more. Chunks that are ranges of their array are decoded
 without tensorstore, in slices (:mod:`~convkit.formats.arrays.streamed`).
@@ -9,7 +9,6 @@ without tensorstore, in slices (:mod:`~convkit.formats.arrays.streamed`).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import re
@@ -17,20 +16,20 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convkit.checkpoint.source_files import Ranged
-from convkit.checkpoint.tensors import carrier, value_dtype
+from convkit.checkpoint.tensors import carrier
 from convkit.checkpoint.threads import LITTLE, Caller
 from convkit.errors import ConvkitError
-from convkit.formats.arrays.budget import Budget
 from convkit.formats.arrays.chunk_stream import Packed
-from convkit.formats.arrays.packing import is_packed_here, packed_chunks
+from convkit.formats.arrays.frames import Frames
+from convkit.formats.arrays.glibc import limit_heaps
 from convkit.formats.arrays.ranges import block, box_size, boxes
-from convkit.formats.arrays.stored_bytes import stored_bytes
+from convkit.formats.arrays.stored_bytes import STORED_PIECE, stored_bytes
 from convkit.formats.arrays.streamed import Streams, is_streamed
 from convkit.formats.arrays.unpacked import check, is_unpacked_here
 from convkit.formats.arrays.unpacked import read as read_unpacked
@@ -45,13 +44,13 @@ if TYPE_CHECKING:
 IN_FLIGHT = CHUNK_BYTES * max(4, os.cpu_count() or 1)
 #: bytes of decoded chunks in the cache
 CACHE = 128 << 20
-#: chunks of more bytes are decoded in slices wherever they lie, smaller ones only in files: tensorstore asks a store or
-#: a database for several at a time
+#: chunks of more bytes are decoded in slices wherever they lie, smaller ones not in a store: tensorstore asks it for
+#: several at a time
 LARGE = 64 << 20
+#: chunks of a database here from which on they are decoded in slices: tensorstore takes less time for many small ones
+SMALL = 1 << 20
 #: bytes of database trees in the cache
 TREES = 32 << 20
-#: glibc's ``mallopt`` parameters: number of heaps, and smallest block that is mapped on its own
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 #: how tensorstore names a file that it can't read or write, and the debugging details that it adds
 _FILE_ERROR = re.compile(r'"([^"]+)": (.*)')
 _ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source|http_response)\w*='.*")
@@ -59,10 +58,11 @@ _ADDED = re.compile(r" \[(tensorstore_spec|os_error_code|source|http_response)\w
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """One array: its metadata, and tensorstore's spec of the store that holds its chunks."""
+    """One array: its metadata, tensorstore's spec of the store that holds its chunks, and whether all are there."""
 
     zarray: ZarrArray
     kvstore: Mapping[str, Any]
+    whole: bool = field(default=False, kw_only=True)
 
     @property
     def place(self) -> str:
@@ -95,8 +95,7 @@ class ArrayReader:
     def continues(self, key: str) -> bool:
         """Whether chunks are decoded in slices, so that the next range goes on where the last one ended."""
         array = self._arrays[key]
-        in_files = array.kvstore["driver"] == "file"
-        return is_streamed(array.zarray) and (in_files or array.zarray.decoded_nbytes > LARGE)
+        return is_streamed(array.zarray) and array.zarray.decoded_nbytes > _streamed_from(array.kvstore)
 
     def read(self, key: str, start: int, stop: int) -> np.ndarray:
         """Elements ``[start, stop)`` in C order: 1-D, carrier dtype.
@@ -133,6 +132,27 @@ class ArrayReader:
         except (ValueError, OSError, NotImplementedError, OverflowError) as error:
             raise store_error(error, self._arrays[key].place, key) from None
 
+    def frames(self, key: str) -> Frames | None:
+        """The chunks as they are packed; None where one isn't stored."""
+        array = self._arrays[key]
+        return Frames(array.zarray, partial(self._packed, key)) if array.whole else None
+
+    def _packed(self, key: str, name: str) -> Iterator[bytes]:
+        """The packed bytes of a chunk, in pieces.
+
+        Raises:
+            ConvkitError: they can't be read.
+        """
+        try:
+            opened = self._chunk(key, name)
+            if opened is None:
+                raise ValueError(f"chunk {name} is missing")
+            with contextlib.closing(opened[0]) as packed:
+                while piece := packed.read(STORED_PIECE):
+                    yield piece
+        except (ValueError, OSError) as error:
+            raise store_error(error, self._arrays[key].place, key) from None
+
     def close(self) -> None:
         """Release the arrays and the cache."""
         self._streams.close()
@@ -160,7 +180,7 @@ class ArrayReader:
             if (key, passing) not in self._opened:
                 if self._context is None:
                     pools = {"": TREES, "#kept": self._cache_bytes(), "#passing": 0}
-                    self._context = _context({f"cache_pool{i}": {"total_bytes_limit": n} for i, n in pools.items()})
+                    self._context = context_of({f"cache_pool{i}": {"total_bytes_limit": n} for i, n in pools.items()})
                 array = self._arrays[key]
                 self._opened[key, passing] = tensorstore.open(
                     {
@@ -191,6 +211,14 @@ class ArrayReader:
 
     def _cache_bytes(self) -> int:
         return max([CACHE, *(_row_of_chunks(array.zarray) for array in self._arrays.values())])
+
+
+def _streamed_from(kvstore: Mapping[str, Any]) -> int:
+    """The bytes of a chunk from which on it is decoded in slices, by where it lies."""
+    if kvstore["driver"] == "file":
+        return 0
+    in_database = kvstore["driver"] == "ocdbt" and kvstore["base"]["driver"] == "file"
+    return SMALL if in_database else LARGE
 
 
 def _whole_chunks(zarray: ZarrArray, start: int, stop: int) -> bool:
@@ -227,147 +255,12 @@ def _ahead(
     yield from pending
 
 
-class ArrayWriter:
-    """Writes ranges that are whole chunks. Thread-safe; bytes in flight are bounded.
-
-    Files are not synced one by one: the commit does that once. gzip runs in the calling thread, everything else in
-    tensorstore's threads.
-    """
-
-    def __init__(self, arrays: Mapping[str, StoredArray]) -> None:
-        self._arrays = arrays
-        self._opened: dict[str, tensorstore.TensorStore] = {}
-        self._commits: dict[str, list[Any]] = {key: [] for key in arrays}
-        self._context: tensorstore.Context | None = None
-        self._lock = threading.Lock()
-        self._budget = Budget(IN_FLIGHT)
-
-    def write(self, key: str, start: int, data: np.ndarray) -> None:
-        """Write elements from ``start`` on; ``data`` may be reused when this returns.
-
-        Raises:
-            ConvkitError: they can't be written.
-        """
-        import numpy as np
-
-        array = self._arrays[key]
-        # elements may be unaligned
-        values = np.require(data.view(value_dtype(array.zarray.spec.dtype)), requirements=["C", "A"])
-        position = 0
-        copies = []
-        try:
-            store = self._open(key)
-            for box in boxes(array.zarray.spec.shape, start, start + data.size):
-                part = values[position : position + box_size(box)].reshape([side.stop - side.start for side in box])
-                position += part.size
-                if array.zarray.packing == "gzip" and is_packed_here(array.zarray):
-                    assert store.kvstore is not None
-                    for name, pieces in packed_chunks(array.zarray, box, part):
-                        packed = b"".join(pieces)
-                        self._budget.take(len(packed))
-                        self._follow(key, store.kvstore.write(name, packed), len(packed))
-                else:
-                    self._budget.take(part.nbytes)
-                    written = store[box].write(part)
-                    self._follow(key, written.commit, part.nbytes)
-                    copies.append(written.copy)
-            for copy in copies:
-                copy.result()
-        except (ValueError, OSError) as error:
-            raise store_error(error, array.place, key, verb="written") from None
-
-    def settle(self, key: str) -> None:
-        """Wait until the chunks that were written so far, and the array's metadata, are stored.
-
-        Raises:
-            ConvkitError: they can't be written.
-        """
-        try:
-            self._open(key)
-            with self._lock:
-                commits = list(self._commits[key])
-            for commit in commits:
-                commit.result()
-        except (ValueError, OSError) as error:
-            raise store_error(error, self._arrays[key].place, key, verb="written") from None
-
-    def finish(self, key: str) -> None:
-        """Wait until all of the array's chunks, and its metadata, are stored, and let go of it.
-
-        Raises:
-            ConvkitError: they can't be written.
-        """
-        self.settle(key)
-        with self._lock:
-            self._commits[key] = []
-            self._opened.pop(key, None)
-
-    def close(self) -> None:
-        """Release the arrays; waits for writes in flight, so that nothing is written after this."""
-        for commits in self._commits.values():
-            for commit in commits:
-                commit.exception()
-            commits.clear()
-        self._opened.clear()
-
-    def _follow(self, key: str, future: Any, nbytes: int) -> None:
-        """Start a write of ``nbytes``; :meth:`finish` waits for it."""
-        future.add_done_callback(partial(self._budget.give, nbytes))
-        future.force()
-        with self._lock:
-            self._commits[key].append(future)
-
-    def _open(self, key: str) -> tensorstore.TensorStore:
-        import tensorstore
-
-        with self._lock:
-            if key not in self._opened:
-                if self._context is None:
-                    self._context = writing_context()
-                array = self._arrays[key]
-                self._opened[key] = tensorstore.open(
-                    {
-                        "driver": array.zarray.driver,
-                        "kvstore": dict(array.kvstore),
-                        "metadata": array.zarray.to_json(),
-                        # otherwise a chunk of nothing but fill values is left out, and Orbax refuses the array
-                        "store_data_equal_to_fill_value": True,
-                    },
-                    open=True,
-                    create=True,
-                    context=self._context,
-                ).result()
-            return self._opened[key]
-
-
-def writing_context() -> tensorstore.Context:
-    """tensorstore's context for writing without syncing: the commit syncs all files at once."""
-    return _context({"file_io_sync": False})
-
-
-def _context(settings: dict[str, Any]) -> tensorstore.Context:
-    """A tensorstore context, after limiting glibc to two heaps before tensorstore's threads start.
-
-    glibc makes a heap for each thread and keeps freed memory in it: measured, 150 MiB more.
-    """
+def context_of(settings: dict[str, Any]) -> tensorstore.Context:
+    """A tensorstore context, after limiting glibc to two heaps before tensorstore's threads start."""
     import tensorstore
 
-    _tell_glibc(_M_ARENA_MAX, 2)
+    limit_heaps(2)
     return tensorstore.Context(settings)
-
-
-def give_back_blocks(nbytes: int) -> None:
-    """Make glibc return blocks of at least ``nbytes`` to the system when they are freed.
-
-    glibc keeps freed blocks of up to 32 MiB for reuse, but compressed and decompressed chunks all differ in length, so
-    most of that memory lies idle. The price is the time to map the pages again.
-    """
-    _tell_glibc(_M_MMAP_THRESHOLD, nbytes)
-
-
-def _tell_glibc(name: int, value: int) -> None:
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(name, value)
 
 
 def store_error(error: Exception, place: str, key: str | None = None, verb: str = "read") -> ConvkitError:

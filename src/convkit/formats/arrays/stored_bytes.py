@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import tensorstore
 
 #: bytes of a request
-_PIECE = 1 << 20
+STORED_PIECE = 1 << 20
 #: at the end of a shard of one inner chunk: its start and its length, and a checksum of these
 _INDEX, _INDEX_BYTES = struct.Struct("<QQ"), 20
 #: what the index says of an inner chunk that isn't stored
@@ -49,10 +49,10 @@ class StoredBytes:
     def _next(self) -> bytes:
         low = self._start + self._at
         if self._stop is not None:
-            high = min(low + _PIECE, self._stop)
+            high = min(low + STORED_PIECE, self._stop)
             return self._range(low, high) if low < high else b""
         try:
-            return self._range(low, low + _PIECE)
+            return self._range(low, low + STORED_PIECE)
         except ValueError:  # the value is shorter
             return self._range(low, None)
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint.tensors import carrier
 from convkit.formats.arrays.chunk_stream import PACKINGS, ChunkStream, Packed
+from convkit.formats.arrays.frames import is_plain
 from convkit.formats.arrays.zarr import ZarrArray
-from convkit.formats.arrays.zarr2 import Zarray
-from convkit.formats.arrays.zarr3 import Zarr3Array, is_shard_of_orbax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +28,7 @@ _WAITING = 16
 
 def is_streamed(zarray: ZarrArray) -> bool:
     """Whether chunks of an array are decoded in slices: of a known compressor alone, elements as in memory."""
-    if isinstance(zarray, Zarray):
-        plain = not zarray.filters and not zarray.big_endian and zarray.order == "C"
-    else:
-        # a shard of one inner chunk, as Orbax writes them
-        plain = isinstance(zarray, Zarr3Array) and zarray.decoded == zarray.chunks and is_shard_of_orbax(zarray)
-    return plain and zarray.packing in PACKINGS and _in_order(zarray.spec.shape, zarray.chunks)
+    return is_plain(zarray) and zarray.packing in PACKINGS and _in_order(zarray.spec.shape, zarray.chunks)
 
 
 def _in_order(shape: Sequence[int], chunks: Sequence[int]) -> bool:

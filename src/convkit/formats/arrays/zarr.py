@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeGuard
 
 from convkit.checkpoint import TensorSpec
 from convkit.errors import ConvkitError
+from convkit.formats.arrays.ranges import block
 
 REFETCH = "fetch the file again"
 #: most chunks of one array, which are looked up one by one: a tebibyte in chunks of a mebibyte
@@ -94,6 +95,12 @@ class ZarrArray(ABC):
         grid = self.grid
         for number in range(start, self.chunk_count if stop is None else stop):
             yield self.chunk_name(_position(number, grid))
+
+    def chunk_numbers(self, start: int, stop: int) -> range:
+        """The numbers in C order of the chunks of a range of elements between multiples of a row of chunks."""
+        row = block(self.spec.shape, self.chunks)
+        count = self.chunk_count // max(1, -(-self.spec.size // row))
+        return range(start // row * count, -(-stop // row) * count)
 
     def is_chunk(self, name: str) -> bool:
         """Whether one of the chunks has this name."""

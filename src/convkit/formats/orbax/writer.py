@@ -94,6 +94,11 @@ class OrbaxWriter(Writer):
         writer, name = self._place(key)
         return writer is not None and writer.copy_leaf(name, files)
 
+    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+        """Write chunks as they are packed, of an array whose chunks are stored so."""
+        writer, name = self._place(key)
+        return writer is not None and writer.copy_chunks(name, start, stop, packed)
+
     def commit(self) -> None:
         """Complete every item, then the step."""
         for name, item in self._items.items():

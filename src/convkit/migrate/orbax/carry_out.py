@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convkit.checkpoint import Checkpoint, Leaf, Tensors, WriteOptions
 from convkit.checkpoint.digests import digest_value
 from convkit.checkpoint.progress import Progress
 from convkit.checkpoint.views import Renamed
-from convkit.execute.carry import Carrier
-from convkit.execute.job import copies
 from convkit.execute.publish import Output
 from convkit.files.receipt import json_value
 from convkit.files.receipt_json import MigratedPart
@@ -27,6 +26,9 @@ from convkit.migrate.orbax.parts import Fate, Part
 from convkit.migrate.orbax.record import check_unchanged, part_record
 from convkit.migrate.orbax.request import Migration, Request
 from convkit.state.orbax import layout
+
+if TYPE_CHECKING:
+    from convkit.execute.carry import Carrier
 
 
 class CarryOut:
@@ -77,11 +79,15 @@ class CarryOut:
 
         The writer makes a whole step; only its item is used.
         """
+        from convkit.execute.carry import Carrier
+        from convkit.execute.job import copies
+
         role = "/".join(name for name in (part.name, fate.target) if name)
         folder, step = self.output.main / role, self.staging.folder / "rewritten" / role
         with open_orbax(part.folder, part.left_out) as checkpoint:
             record, source = _item(checkpoint, fate)
-            jobs = copies(role, source, stored=True)
+            as_packed = self.migration.request.encoding.compressor is None
+            jobs = copies(role, source, stored=True, carried=as_packed)
             carrier = Carrier(
                 self.staging, checkpoint, threads=self.threads, algorithm=self.algorithm, progress=self._progress()
             )
