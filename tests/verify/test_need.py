@@ -124,7 +124,7 @@ def test_predicting_needs_no_framework():
     "model",
     [
         "llama?layers=2",
-        "t5x?layers=2",
+        "t5x?layers=2&hidden=512&heads=8&intermediate=2048&vocab=32000",
         "bert?layers=2&hidden=768&heads=12&intermediate=3072&vocab=30522",
         "gpt2?layers=2&hidden=768&heads=12&intermediate=3072&vocab=50257",
         "llama?layers=4&hidden=1024&heads=16&kv_heads=4&intermediate=4096&vocab=32000&dtype=bfloat16",

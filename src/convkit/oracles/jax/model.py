@@ -7,7 +7,8 @@ TransformerEngine v1.5 ... v2.2, ``jax/flax/transformer.py``; and logits recorde
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from convkit.oracles.parts import Cut
 from convkit.oracles.tensors import shape_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from jax import Array
     from torch import Tensor
 
@@ -27,6 +29,28 @@ if TYPE_CHECKING:
 POSITIONS = 2048
 #: added to the score of a key that a query doesn't see
 UNSEEN = -1e10
+
+
+def compiled(*fixed: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Has JAX compile a function as one program for the shapes of its arrays, and for the arguments named ``fixed``.
+
+    Otherwise each of its operations is a program of its own, and compiling those takes longest for a small model.
+    """
+
+    def made(function: Callable[..., Any]) -> Callable[..., Any]:
+        @cache
+        def program() -> Callable[..., Any]:
+            import jax
+
+            return jax.jit(function, static_argnames=fixed)
+
+        @wraps(function)
+        def call(*args: Any, **named: Any) -> Any:
+            return program()(*args, **named)
+
+        return call
+
+    return made
 
 
 class JaxOracle(Oracle):
@@ -88,21 +112,16 @@ class JaxOracle(Oracle):
 
     def array(self, role: str) -> Array:
         """A role's part as a JAX array."""
-        import jax.numpy as jnp
+        return to_jax(self.part(role).contiguous())
 
-        return jnp.asarray(self.part(role).contiguous().numpy())
-
-    def rows(self, role: str, ids: Array) -> Array:
+    def rows(self, role: str, ids: np.ndarray) -> np.ndarray:
         """Rows of a table; no other is touched."""
-        import jax.numpy as jnp
-        import numpy as np
-
-        return jnp.asarray(self.part(role).numpy()[np.asarray(ids)])
+        return self.part(role).numpy()[ids]
 
     def linear(self, role: str, x: Array) -> Array:
         """``x`` through a weight, and a bias if there is one."""
-        out = x @ self.array(f"{role}.weight").T
-        return out + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else out
+        bias = self.array(f"{role}.bias") if f"{role}.bias" in self.roles else None
+        return through(x, self.array(f"{role}.weight"), bias)
 
     @property
     @abstractmethod
@@ -114,37 +133,34 @@ class JaxOracle(Oracle):
         """``x`` through a norm."""
 
     def placed(self, i: int, q: Array, k: Array) -> tuple[Array, Array]:
-        """Queries and keys ``[b, s, heads, dim]`` with what the layer does to them: rotation, scales."""
+        """Queries and keys ``[b, s, heads*dim]`` with what the layer does to them: rotation, scales."""
         return q, k
 
-    def attention(self, i: int, x: Array, bias: Array, trace: Trace) -> Array:
+    def attention(self, i: int, x: Array, bias: Array | np.ndarray, trace: Trace) -> Array:
         """``x`` through a layer's norm and self attention; ``bias`` as in :func:`attend`."""
         layer = f"layers.{i}"
         x = self.norm(f"{layer}.norm_attention", x)
-        trace.point(i, "norm_attention", to_torch(x))
-        q, k, v = (heads_of(self.linear(f"{layer}.{role}", x), self.head_dim) for role in "qkv")
-        trace.point(i, "v", to_torch(v.reshape(*v.shape[:2], -1)))
-        mixed, probabilities = attend(*self.placed(i, q, k), v, bias)
-        trace.point(i, "probabilities", to_torch(probabilities))
+        leave(trace, i, "norm_attention", x)
+        q, k, v = (self.linear(f"{layer}.{role}", x) for role in "qkv")
+        leave(trace, i, "v", v)
+        mixed, probabilities = attend(*self.placed(i, q, k), v, bias, head_dim=self.head_dim)
+        leave(trace, i, "probabilities", probabilities)
         out = self.linear(f"{layer}.o", mixed)
-        trace.point(i, "attention", to_torch(out))
+        leave(trace, i, "attention", out)
         return out
 
     def feed_forward(self, i: int, x: Array, trace: Trace) -> Array:
         """``x`` through a layer's norm and feed-forward part, plain or gated; the gate is the activated half."""
-        import jax
-
         layer = f"layers.{i}"
-        act = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "silu": jax.nn.silu}[self.activation]
         x = self.norm(f"{layer}.norm_ffn", x)
-        trace.point(i, "norm_ffn", to_torch(x))
-        up = self.linear(f"{layer}.up", x)
-        trace.point(i, "up", to_torch(up))
+        leave(trace, i, "norm_ffn", x)
+        up = gate = self.linear(f"{layer}.up", x)
+        leave(trace, i, "up", up)
         if self.gated:
             gate = self.linear(f"{layer}.gate", x)
-            trace.point(i, "gate", to_torch(gate))
-        out = self.linear(f"{layer}.down", act(gate) * up if self.gated else act(up))
-        trace.point(i, "ffn", to_torch(out))
+            leave(trace, i, "gate", gate)
+        out = self.linear(f"{layer}.down", activated(gate, up if self.gated else None, activation=self.activation))
+        leave(trace, i, "ffn", out)
         return out
 
     def rebased(self, factor: float) -> dict[str, Any] | None:
@@ -157,17 +173,36 @@ class JaxOracle(Oracle):
         return float(self.config.get("rope_theta", 10000.0))
 
 
-def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
+@compiled()
+def through(x: Array, weight: Array, bias: Array | None) -> Array:
+    """``x`` through a weight ``[out, in]``, and a bias."""
+    out = x @ weight.T
+    return out if bias is None else out + bias
+
+
+@compiled("activation")
+def activated(gate: Array, up: Array | None, *, activation: str) -> Array:
+    """The gate's activation, times the other half if there is one."""
+    import jax
+
+    act = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "silu": jax.nn.silu}[activation](gate)
+    return act if up is None else act * up
+
+
+@compiled("head_dim")
+def attend(q: Array, k: Array, v: Array, bias: Array, *, head_dim: int) -> tuple[Array, Array]:
     """Mixed values ``[b, s, heads*dim]`` and probabilities ``[b, heads, s, t]``.
 
     Args:
-        q: ``[b, s, heads, dim]``, scaled.
-        k: ``[b, t, kv_heads, dim]``: a key serves ``heads / kv_heads`` consecutive query heads; the same for ``v``.
+        q: ``[b, s, heads*dim]``, scaled.
+        k: ``[b, t, kv_heads*dim]``: a key serves ``heads / kv_heads`` consecutive query heads; the same for ``v``.
         bias: added to the scores, ``[b or 1, heads or 1, s, t]``; -1e10 where a key isn't visible.
+        head_dim: the size of a head.
     """
     import jax
     import jax.numpy as jnp
 
+    q, k, v = (heads_of(x, head_dim) for x in (q, k, v))
     served = q.shape[2] // k.shape[2]
     k, v = jnp.repeat(k, served, 2), jnp.repeat(v, served, 2)
     probabilities = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) + bias, axis=-1)
@@ -175,11 +210,11 @@ def attend(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, Array]:
     return mixed.reshape(*mixed.shape[:2], -1), probabilities
 
 
-def causal(length: int) -> Array:
+def causal(length: int) -> np.ndarray:
     """``[1, 1, length, length]``: 0 where a query sees a key, which is at its own position or before it."""
-    import jax.numpy as jnp
+    import numpy as np
 
-    return jnp.where(jnp.tril(jnp.ones((length, length), bool)), 0.0, UNSEEN)[None, None]
+    return np.where(np.tri(length, dtype=bool), np.float32(0), np.float32(UNSEEN))[None, None]
 
 
 def heads_of(x: Array, size: int) -> Array:
@@ -187,23 +222,33 @@ def heads_of(x: Array, size: int) -> Array:
     return x.reshape(*x.shape[:-1], -1, size)
 
 
-def normalised(x: Array, eps: float, centred: bool) -> Array:
-    """Normalise over the last axis: subtract the mean (LayerNorm), divide by the biased variance's root."""
+@compiled("centred")
+def normalised(x: Array, scale: Array, offset: Array | None, eps: float, *, centred: bool) -> Array:
+    """Normalise over the last axis: subtract the mean (LayerNorm), divide by the biased variance's root, then scale and
+    offset.
+    """
     import jax
     import jax.numpy as jnp
 
     x = x - jnp.mean(x, -1, keepdims=True) if centred else x
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + eps)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + eps) * scale
+    return x if offset is None else x + offset
+
+
+def leave(trace: Trace, i: int, point: str, x: Array) -> None:
+    """Leave a point inside layer ``i`` in a trace, if that keeps it."""
+    if i == trace.detail:
+        trace.point(i, point, to_torch(x))
 
 
 def to_jax(x: Tensor) -> Array:
-    """A state, or ids, as a JAX array."""
-    import jax.numpy as jnp
+    """A tensor as a JAX array, which may lie in its memory: a stage ends when all that it reads has been read."""
+    import jax
 
-    return jnp.asarray(x.numpy())
+    return jax.device_put(x.numpy())
 
 
-def to_torch(x: Array) -> Tensor:
+def to_torch(x: Array | np.ndarray) -> Tensor:
     """A state as a torch tensor, for the trace."""
     import numpy as np
     import torch

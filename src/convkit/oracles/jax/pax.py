@@ -19,7 +19,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from convkit.errors import ConvkitError
-from convkit.oracles.jax.model import POSITIONS, JaxOracle, causal, normalised, to_jax, to_torch
+from convkit.oracles.jax.model import (
+    POSITIONS,
+    JaxOracle,
+    causal,
+    compiled,
+    heads_of,
+    normalised,
+    to_jax,
+    to_torch,
+)
 from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.stacks import Stack
 from convkit.oracles.tensors import shape_of
@@ -113,7 +122,7 @@ class PaxLm(JaxOracle, Stack):
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
         """See :meth:`Oracle.start`; the model attends causally."""
-        return State({}, {"ids": to_jax(inputs["input_ids"])})
+        return State({}, {"ids": inputs["input_ids"].numpy()})
 
     def before(self, given: Mapping[str, Any]) -> Tensor:
         """See :meth:`Stack.before`."""
@@ -135,23 +144,18 @@ class PaxLm(JaxOracle, Stack):
 
     def norm(self, role: str, x: Array) -> Array:
         """LayerNorm if there is an offset, else RMS norm."""
-        scaled = normalised(x, float(self.config.get("eps", EPS)), centred=f"{role}.bias" in self.roles)
-        if f"{role}.excess" in self.roles:
-            scaled = scaled * (1 + self.array(f"{role}.excess"))
-        else:
-            scaled = scaled * self.array(f"{role}.weight")
-        return scaled + self.array(f"{role}.bias") if f"{role}.bias" in self.roles else scaled
+        stored = f"{role}.excess" in self.roles
+        scale = self.array(f"{role}.{'excess' if stored else 'weight'}")
+        offset = self.array(f"{role}.bias") if f"{role}.bias" in self.roles else None
+        eps = float(self.config.get("eps", EPS))
+        return normalised(x, 1 + scale if stored else scale, offset, eps, centred=offset is not None)
 
     def placed(self, i: int, q: Array, k: Array) -> tuple[Array, Array]:
         """See :meth:`JaxOracle.placed`."""
-        import jax
-
         if self.facts.rotary:
-            q, k = rotate(q, self.theta), rotate(k, self.theta)
-        q = q * self.head_dim**-0.5
-        if f"layers.{i}.per_dim" in self.roles:
-            q = q * (PER_DIM * jax.nn.softplus(self.array(f"layers.{i}.per_dim")))
-        return q, k
+            q, k = (rotated(x, self.theta, head_dim=self.head_dim) for x in (q, k))
+        role = f"layers.{i}.per_dim"
+        return scaled(q, self.array(role) if role in self.roles else None, head_dim=self.head_dim), k
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
@@ -249,6 +253,7 @@ class TePaxRepeat(TePax):
     at = PaxLmRepeat.at
 
 
+@compiled("length", "width")
 def sinusoids(length: int, width: int) -> Array:
     """``PositionalEmbedding`` of Praxis ``[1, length, width]``: sines, then cosines, wavelengths 1 to 10000."""
     import jax.numpy as jnp
@@ -260,13 +265,25 @@ def sinusoids(length: int, width: int) -> Array:
     return jnp.pad(table, ((0, 0), (0, width % 2)))[None]
 
 
-def rotate(x: Array, theta: float) -> Array:
-    """Rotary positions over whole heads ``[b, s, heads, dim]``, in half-split order."""
+@compiled("head_dim")
+def rotated(x: Array, theta: float, *, head_dim: int) -> Array:
+    """Rotary positions over whole heads ``[b, s, heads*dim]``, in half-split order."""
     import jax.numpy as jnp
 
-    half = x.shape[-1] // 2
+    heads = heads_of(x, head_dim)
+    half = head_dim // 2
     scale = theta ** (jnp.arange(half, dtype=jnp.float32) / half)
     angles = (jnp.arange(x.shape[1], dtype=jnp.float32)[:, None] / scale)[None, :, None, :]
-    first, second = x[..., :half], x[..., half:]
+    first, second = heads[..., :half], heads[..., half:]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.reshape(x.shape)
+
+
+@compiled("head_dim")
+def scaled(q: Array, per_dim: Array | None, *, head_dim: int) -> Array:
+    """Queries ``[b, s, heads*dim]``, scaled by the size of a head and by what was learned of each dim."""
+    import jax
+
+    q = q * head_dim**-0.5
+    return q if per_dim is None else (heads_of(q, head_dim) * (PER_DIM * jax.nn.softplus(per_dim))).reshape(q.shape)

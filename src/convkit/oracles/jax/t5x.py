@@ -18,7 +18,8 @@ from convkit.oracles.jax.model import (
     JaxOracle,
     attend,
     causal,
-    heads_of,
+    compiled,
+    leave,
     normalised,
     to_jax,
     to_torch,
@@ -27,6 +28,7 @@ from convkit.oracles.oracle import Facts, State, Trace
 from convkit.oracles.stacks import EncoderDecoder
 
 if TYPE_CHECKING:
+    import numpy as np
     from jax import Array
     from torch import Tensor
 
@@ -101,10 +103,10 @@ class T5xT5(JaxOracle, EncoderDecoder):
 
     def start(self, inputs: Mapping[str, Tensor]) -> State:
         """See :meth:`Oracle.start`: ``input_ids`` go to the encoder."""
-        import jax.numpy as jnp
+        import numpy as np
 
-        encoder, decoder = to_jax(inputs["input_ids"]), to_jax(inputs["decoder_input_ids"])
-        seen = jnp.where(encoder > 0, 0.0, UNSEEN)[:, None, None, :]
+        encoder, decoder = inputs["input_ids"].numpy(), inputs["decoder_input_ids"].numpy()
+        seen = np.where(encoder > 0, np.float32(0), np.float32(UNSEEN))[:, None, None, :]
         return State({}, {"encoder": encoder, "decoder": decoder, "seen": seen})
 
     def embedded(self, stack: str, given: Mapping[str, Any]) -> Tensor:
@@ -118,11 +120,13 @@ class T5xT5(JaxOracle, EncoderDecoder):
     def layer(self, i: int, stack: str, flow: Mapping[str, Tensor], given: Mapping[str, Any], trace: Trace) -> Tensor:
         """See :meth:`EncoderDecoder.layer`."""
         x = to_jax(flow["hidden"])
-        positions = self.relative(stack, x.shape[1])
+        table, length = self.array(f"positions_{stack}.weight"), x.shape[1]
         if stack == "encoder":
-            x = x + self.attention(i, x, positions + given["seen"], trace)
+            bias = relative(table, buckets(length, table.shape[1], both_ways=True), given["seen"])
         else:
-            x = x + self.attention(i, x, positions + causal(x.shape[1]), trace)
+            bias = relative(table, buckets(length, table.shape[1], both_ways=False), causal(length))
+        x = x + self.attention(i, x, bias, trace)
+        if stack == "decoder":
             x = x + self._cross(i, x, to_jax(flow["encoded"]), given["seen"], trace)
         return to_torch(x + self.feed_forward(i, x, trace))
 
@@ -136,38 +140,18 @@ class T5xT5(JaxOracle, EncoderDecoder):
 
     def norm(self, role: str, x: Array) -> Array:
         """RMS norm with a direct scale."""
-        return normalised(x, float(self.config.get("eps", EPS)), centred=False) * self.array(f"{role}.weight")
+        return normalised(x, self.array(f"{role}.weight"), None, float(self.config.get("eps", EPS)), centred=False)
 
     def _cross(self, i: int, x: Array, memory: Array, seen: Array, trace: Trace) -> Array:
         layer = f"layers.{i}.cross_"
         x = self.norm(f"layers.{i}.norm_cross", x)
-        trace.point(i, "norm_cross", to_torch(x))
-        q = heads_of(self.linear(f"{layer}q", x), self.head_dim)
-        k, v = (heads_of(self.linear(f"{layer}{role}", memory), self.head_dim) for role in "kv")
-        mixed, probabilities = attend(q, k, v, seen)
-        trace.point(i, "cross_probabilities", to_torch(probabilities))
+        leave(trace, i, "norm_cross", x)
+        q, k, v = self.linear(f"{layer}q", x), *(self.linear(f"{layer}{role}", memory) for role in "kv")
+        mixed, probabilities = attend(q, k, v, seen, head_dim=self.head_dim)
+        leave(trace, i, "cross_probabilities", probabilities)
         out = self.linear(f"{layer}o", mixed)
-        trace.point(i, "cross", to_torch(out))
+        leave(trace, i, "cross", out)
         return out
-
-    def relative(self, stack: str, length: int) -> Array:
-        """Biases of relative positions ``[1, heads, length, length]``; the decoder looks back only."""
-        import jax.numpy as jnp
-
-        table = self.array(f"positions_{stack}.weight")
-        buckets = table.shape[1]
-        distance = jnp.arange(length)[:, None] - jnp.arange(length)[None, :]  # above 0: the key is earlier
-        first = jnp.zeros_like(distance)
-        if stack == "encoder":
-            buckets //= 2
-            first = jnp.where(distance < 0, buckets, 0)
-            distance = jnp.abs(distance)
-        distance = jnp.maximum(distance, 0)
-        exact = buckets // 2
-        ratio = jnp.log(distance.astype(jnp.float32) / exact + jnp.finfo(jnp.float32).eps)
-        far = exact + (ratio / jnp.log(MAX_DISTANCE / exact) * (buckets - exact)).astype(jnp.int32)
-        bucket = first + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
-        return table[:, bucket][None]
 
     def wrong_configs(self) -> dict[str, dict[str, Any]]:
         """See :meth:`Oracle.wrong_configs`."""
@@ -224,3 +208,29 @@ class TeT5Fused(TeT5):
             self.give(f"{role}cross_{part}.weight", f"{name}.kv.kernel", at=(None, n), ins=(0,))
         self.give(f"{role}cross_o.weight", f"{name}.out.kernel", ins=(0,))
         self.give(f"{role}norm_cross.weight", f"{name}.query.scale")
+
+
+@compiled()
+def relative(table: Array, bucket: Array, unseen: Array) -> Array:
+    """Biases of relative positions ``[b or 1, heads, length, length]``, and -1e10 where ``unseen`` says so."""
+    return table[:, bucket][None] + unseen
+
+
+def buckets(length: int, number: int, *, both_ways: bool) -> np.ndarray:
+    """The bucket of each distance between a query and a key, int32 ``[length, length]``, in numpy as T5X does it.
+
+    Half of them are for a distance each, the others for larger ones; a decoder looks back only.
+    """
+    import numpy as np
+
+    distance = np.arange(length)[:, None] - np.arange(length)[None, :]  # above 0: the key is earlier
+    first = np.zeros_like(distance)
+    if both_ways:
+        number //= 2
+        first = np.where(distance < 0, number, 0)
+        distance = np.abs(distance)
+    distance = np.maximum(distance, 0)
+    exact = number // 2
+    ratio = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps)
+    far = exact + (ratio / np.log(MAX_DISTANCE / exact) * (number - exact)).astype(np.int32)
+    return (first + np.where(distance < exact, distance, np.minimum(far, number - 1))).astype(np.int32)
