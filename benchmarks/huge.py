@@ -57,8 +57,9 @@ def leaves(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "lm_head.weight", (v, d)
 
 
-def write(folder: Path, config: dict[str, Any]) -> tuple[int, int]:
-    """Write the checkpoint into a folder; its files are sparse and take the space of their headers.
+def write(folder: Path, config: dict[str, Any], shard: int = SHARD) -> tuple[int, int]:
+    """Write the checkpoint into a folder, in files of ``shard`` bytes at most; they are sparse and take the space of
+    their headers.
 
     Returns:
         The number of tensors and of bytes.
@@ -71,21 +72,21 @@ def write(folder: Path, config: dict[str, Any]) -> tuple[int, int]:
         nbytes = BYTES
         for length in shape:
             nbytes *= length
-        if sizes[-1] and sizes[-1] + nbytes > SHARD:
+        if sizes[-1] and sizes[-1] + nbytes > shard:
             shards.append({})
             sizes.append(0)
         place = [sizes[-1], sizes[-1] + nbytes]
         shards[-1][name] = {"dtype": "BF16", "shape": shape, "data_offsets": place}
         sizes[-1] = place[1]
     index: dict[str, str] = {}
-    for number, (shard, size) in enumerate(zip(shards, sizes, strict=True), start=1):
+    for number, (held, size) in enumerate(zip(shards, sizes, strict=True), start=1):
         path = folder / f"model-{number:05}-of-{len(shards):05}.safetensors"
-        header = json.dumps({"__metadata__": {"format": "pt"}, **shard}, separators=(",", ":")).encode()
+        header = json.dumps({"__metadata__": {"format": "pt"}, **held}, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)
         with path.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             file.truncate(8 + len(header) + size)
-        index |= dict.fromkeys(shard, path.name)
+        index |= dict.fromkeys(held, path.name)
     whole = {"metadata": {"total_size": sum(sizes)}, "weight_map": index}
     (folder / "model.safetensors.index.json").write_text(json.dumps(whole))
     return len(index), sum(sizes)

@@ -192,22 +192,39 @@ def _fill(file: FileIO, buffer: memoryview) -> int:
     return filled
 
 
+class InPieces:
+    """A JSON value that isn't in memory as a whole, such as a table of a long document."""
+
+    def canonical_pieces(self) -> Iterator[bytes]:
+        """Its canonical text, piece by piece."""
+        raise NotImplementedError
+
+
 def digest_value(algorithm: str, value: Any) -> str:
     """Digest a JSON value, by its canonical text."""
     running = hasher(algorithm)()
-    for piece in _canonical_pieces(value):
+    for piece in canonical_pieces(value, whole=False):  # the text of a huge plan takes gigabytes
         running.update(piece)
     return f"{algorithm}:{running.digest().hex()}"
 
 
-def _canonical_pieces(value: Any) -> Iterator[bytes]:
-    """The canonical text of a value; of an object entry by entry, because that of a huge plan takes gigabytes."""
-    if not isinstance(value, Mapping) or not value:
+def canonical_pieces(value: Any, *, whole: bool = True) -> Iterator[bytes]:
+    """The canonical text of a value: whole, unless it is an object of entries that come :class:`InPieces`, or is one
+    itself.
+    """
+    if isinstance(value, InPieces):
+        yield from value.canonical_pieces()
+    elif isinstance(value, Mapping) and value and (not whole or any(map(_in_pieces, value.values()))):
+        for number, (name, entry) in enumerate(sorted(value.items(), key=itemgetter(0))):
+            yield (b"," if number else b"{") + canonical_json(name) + b":"
+            yield from canonical_pieces(entry)
+        yield b"}"
+    else:
         yield canonical_json(value)
-        return
-    for number, (name, entry) in enumerate(sorted(value.items(), key=itemgetter(0))):
-        yield (b"," if number else b"{") + canonical_json({name: entry})[1:-1]
-    yield b"}"
+
+
+def _in_pieces(value: Any) -> bool:
+    return isinstance(value, InPieces)
 
 
 def canonical_json(value: Any) -> bytes:

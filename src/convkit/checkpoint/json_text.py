@@ -18,6 +18,11 @@ class OverLimitError(ValueError):
     """A text is longer than what is read, or stands for more values."""
 
 
+def over_bytes(number: int) -> OverLimitError:
+    """The error of a text of so many bytes."""
+    return OverLimitError(f"it has {number} bytes, over {BYTES_LIMIT}, the most that are read")
+
+
 def values_in(text: bytes | str) -> int:
     """Its commas and brackets, thus at least as many as its values, apart from itself."""
     if isinstance(text, str):
@@ -45,7 +50,7 @@ def loads(
             :data:`VALUES_LIMIT` (:class:`OverLimitError`).
     """
     if len(text) > BYTES_LIMIT:
-        raise OverLimitError(f"it has {len(text)} bytes, over {BYTES_LIMIT}, the most that are read")
+        raise over_bytes(len(text))
     whole = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
     values = values_in(whole)
     if values > VALUES_LIMIT:

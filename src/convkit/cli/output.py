@@ -50,14 +50,15 @@ def _indented(value: Any) -> str:
 def _compact(value: Any) -> str:
     """A value as a line of JSON."""
     from convkit.files.document import as_json
+    from convkit.files.long_document import plain
 
     shows_all = (sys.stdout.encoding or "").lower().startswith("utf")  # else what it can't show is escaped
     try:
-        text = json.dumps(value, ensure_ascii=not shows_all, allow_nan=False)
+        text = json.dumps(value, ensure_ascii=not shows_all, allow_nan=False, default=plain)
     except ValueError:  # some number isn't finite
         value = as_json(value)
-        text = json.dumps(value, ensure_ascii=not shows_all)
-    return text if visible(text) == text else json.dumps(value)
+        text = json.dumps(value, ensure_ascii=not shows_all, default=plain)
+    return text if visible(text) == text else json.dumps(value, default=plain)
 
 
 def few_of(names: Sequence[str], few: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from convkit.checkpoint import json_text
+from convkit.checkpoint.digests import InPieces
 from convkit.errors import ConvkitError
 
 _T = TypeVar("_T")
@@ -37,6 +38,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         """The document as dicts, lists, texts, numbers, booleans and None."""
         found: dict[str, Any] = as_json(msgspec.to_builtins(self))
         return found
+
+
+class Held(InPieces):
+    """A part of a document that is held as text (:mod:`convkit.files.long_document`)."""
+
+    def typed(self, type_: Any, path: Path | None, root: str, remedy: str) -> Any:
+        """The part as this type, whose entries are made one at a time; see :func:`typed`."""
+        raise NotImplementedError
 
 
 def as_json(value: Any) -> Any:
@@ -100,6 +109,7 @@ def typed(type_: type[_T], found: Any, path: Path | None = None, *, root: str = 
     Raises:
         ConvkitError: something is missing or of another type; ``key`` is its JSON path, such as ``$.plan.steps[3]``.
     """
+    found = _of_held(type_, found, path, root, remedy)
     try:
         return msgspec.convert(found, type_)
     except RecursionError:
@@ -110,6 +120,23 @@ def typed(type_: type[_T], found: Any, path: Path | None = None, *, root: str = 
         problem, place = placed.groups() if placed else (text, "$")
         problem = problem[:1].lower() + problem[1:].replace("`", "")
         raise ConvkitError(problem, path=path, key=root + place[1:], remedy=remedy) from None
+
+
+def _of_held(type_: Any, found: Any, path: Path | None, root: str, remedy: str) -> Any:
+    """The values of which a type is made, of them typed already what is held as text."""
+    if type(found) is not dict or not isinstance(type_, type) or not issubclass(type_, msgspec.Struct):
+        return found
+    if not any(isinstance(one, Held | dict) for one in found.values()):
+        return found
+    made = {}
+    for field in msgspec.structs.fields(type_):
+        name, value = field.encode_name, found.get(field.encode_name)
+        place = f"{root}.{name}"
+        if isinstance(value, Held):
+            made[name] = value.typed(field.type, path, place, remedy)
+        elif type(value) is dict and (inner := _of_held(field.type, value, path, place, remedy)) is not value:
+            made[name] = inner
+    return found | made if made else found
 
 
 def write_whole(path: Path, data: bytes | bytearray) -> None:

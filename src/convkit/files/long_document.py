@@ -1,21 +1,26 @@
 """Long documents: the tables in them, which have an entry a leaf, stay text until somebody looks at them.
 
 The plan of a model of half a million tensors has 150 MB, and its receipt 300 MB. As Python's values they would take
-gigabytes; as text they take their length. Whatever a document holds, reading it takes no more than a few times its
-length and a gigabyte.
+gigabytes; as text they take their length, once. Whatever a document holds, reading it takes no more than a few times
+its length and a gigabyte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args, overload
 
 import msgspec
 from msgspec import Raw, Struct
 
 from convkit.checkpoint import json_text
-from convkit.files.document import TAG, from_json
+from convkit.checkpoint.digests import canonical_json, canonical_pieces
+from convkit.errors import ConvkitError
+from convkit.files.document import TAG, Held, from_json, typed
 
+_T = TypeVar("_T")
 #: most bytes of a document that is read
 BYTES_LIMIT = 1 << 30
 #: most commas and brackets of a table: each stands for at most one entry or one value more
@@ -26,6 +31,8 @@ TABLE_KEYS_LIMIT = 1 << 22
 _SHARE = 32
 #: how deep tables may lie in each other, and in parts of documents: a receipt holds a plan, which may hold others
 _DEPTH_LIMIT = 4
+#: bytes of a document that show what it begins with, and of a piece in which values are counted
+_START, _PIECE = 64, 1 << 20
 #: bytes of a text that can't hold too many values
 _SHORT = json_text.VALUES_LIMIT // 2
 
@@ -39,6 +46,7 @@ class _Tables(Struct):
     tensors: Raw = Raw()
     steps: Raw = Raw()
     through: Raw = Raw()
+    before: Raw = Raw()
 
 
 class _Long(_Tables):
@@ -50,7 +58,11 @@ class _Long(_Tables):
     complement: Raw = Raw()
 
 
-def read_long(text: bytes) -> Any:
+#: JSON that is held: bytes, or a part of them
+Text = bytes | memoryview
+
+
+def read_long(text: bytes, *, halves: bool = False) -> Any:
     """What a document says, as :func:`convkit.files.document.from_json` gives it; of a long one, its tables as text.
 
     Where the whole is over the limits of :mod:`convkit.checkpoint.json_text`, its large tables are a :class:`Table` or
@@ -60,47 +72,69 @@ def read_long(text: bytes) -> Any:
         json_text.OverLimitError: a ValueError: it is over a limit.
         ValueError: it isn't JSON.
     """
-    return _read(text, 0)
+    return _read(text, 0, halves=halves)
 
 
-def _read(text: bytes, depth: int) -> Any:
+def read_long_json(path: Path, remedy: str) -> Any:
+    """What a file holds, as :func:`read_long` gives it.
+
+    Raises:
+        ConvkitError: it isn't JSON, or over a limit.
+        OSError: it can't be read.
+    """
     try:
-        return from_json(text)
-    except json_text.OverLimitError as error:
-        return _by_tables(text, error, depth)
+        return read_long(path.read_bytes(), halves=True)  # it may name a file whose name isn't Unicode
+    except ValueError as error:
+        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=remedy) from None
 
 
-def _by_tables(text: bytes, error: json_text.OverLimitError, depth: int) -> dict[str, Any]:
-    if depth == _DEPTH_LIMIT or len(text) > BYTES_LIMIT or not text.lstrip().startswith(b"{"):
+def _read(text: Text, depth: int, *, halves: bool = False) -> Any:
+    if len(text) <= json_text.BYTES_LIMIT:
+        try:
+            return from_json(bytes(text), halves=halves)
+        except json_text.OverLimitError as over:
+            error = over
+    else:
+        error = json_text.over_bytes(len(text))
+    return _by_tables(text, error, depth, halves=halves)
+
+
+def _by_tables(text: Text, error: json_text.OverLimitError, depth: int, *, halves: bool) -> dict[str, Any]:
+    if depth == _DEPTH_LIMIT or len(text) > BYTES_LIMIT or not bytes(text[:_START]).lstrip().startswith(b"{"):
         raise error
     try:
         found = msgspec.json.decode(text, type=_Long)
-        held = sum(json_text.values_in(bytes(getattr(found, name))) for name in _Long.__struct_fields__)
+        held = sum(_count(getattr(found, name), b",[{") for name in _Long.__struct_fields__)
         # only now the whole may be made: of what was skipped so far, each entry would take memory
-        if json_text.values_in(text) - held > json_text.VALUES_LIMIT:
+        if _count(text, b",[{") - held > json_text.VALUES_LIMIT:
             raise error
         whole = msgspec.json.decode(text, type=dict[str, Raw])
-        return {name: _entry(name, value, error, depth) for name, value in whole.items()}
+        return {name: _entry(name, value, error, depth, halves=halves) for name, value in whole.items()}
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int) -> Any:
-    text = bytes(value)
-    values = json_text.values_in(text)
+def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int, *, halves: bool) -> Any:
+    values = _count(value, b",[{")
     if name not in _Long.__struct_fields__ or values <= json_text.VALUES_LIMIT // _SHARE:
-        return from_json(text)
+        return from_json(bytes(value), halves=halves)
+    text = memoryview(value)
     if name not in _Tables.__struct_fields__:
-        return _by_tables(text, error, depth + 1)
-    for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (text.count(b":"), TABLE_KEYS_LIMIT, "keys")):
+        return _by_tables(text, error, depth + 1, halves=halves)
+    for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (_count(text, b":"), TABLE_KEYS_LIMIT, "keys")):
         if count > limit:
             raise json_text.OverLimitError(f"its {name} hold {count} {what}, over {limit}, the most that are read")
-    kind: type[Table | Rows] = Table if text.startswith(b"{") else Rows
-    del text  # a copy
-    table = kind(value, depth + 1)
+    table = (Table if text[:1] == b"{" else Rows)(value, depth + 1)
     for _ in table.values() if isinstance(table, Table) else table:  # so that nobody who looks finds it malformed
         pass
     return table
+
+
+def _count(text: Text | Raw, characters: bytes) -> int:
+    """How often the characters occur in a text, of which no copy is made."""
+    view = memoryview(text)
+    pieces = (bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
+    return sum(piece.count(character) for piece in pieces for character in characters)
 
 
 def _made(value: Raw, depth: int) -> Any:
@@ -111,7 +145,34 @@ def _made(value: Raw, depth: int) -> Any:
     return msgspec.json.decode(text)  # as from_json does it, in a tenth of the time
 
 
-class Table(Mapping[str, Any]):
+def plain(held: Any) -> Any:
+    """What JSON's encoders are to write in the place of a table."""
+    if isinstance(held, Table):
+        return dict(held.items())
+    if isinstance(held, Rows):
+        return list(held)
+    raise TypeError(f"{type(held).__name__} isn't a value of JSON")
+
+
+class _Entry(Generic[_T]):
+    """Makes entries of a type; they are checked as :func:`convkit.files.document.typed` does it."""
+
+    def __init__(self, type_: type[_T], path: Path | None, remedy: str, depth: int) -> None:
+        self._type, self._path, self._remedy, self._depth = type_, path, remedy, depth
+        self._decoder = msgspec.json.Decoder(type_)
+
+    def of(self, value: Raw, root: str) -> _T:
+        """An entry; ``root`` is what it is called in an error."""
+        text = bytes(value)
+        if len(text) <= _SHORT and TAG.encode() not in text:
+            try:
+                return self._decoder.decode(text)
+            except (ValueError, RecursionError):
+                pass  # the error is told by typed
+        return typed(self._type, _made(value, self._depth), self._path, root=root, remedy=self._remedy)
+
+
+class Table(Mapping[str, Any], Held):
     """An object that is held as JSON text. Each look goes through all of it: who wants several entries iterates."""
 
     def __init__(self, text: Raw, depth: int) -> None:
@@ -135,11 +196,23 @@ class Table(Mapping[str, Any]):
         """The values, one at a time."""
         return (value for _, value in self.items())
 
+    def typed(self, type_: Any, path: Path | None, root: str, remedy: str) -> Any:
+        """See :meth:`Held.typed`."""
+        entry = _Entry(get_args(type_)[1], path, remedy, self._depth)
+        return {key: entry.of(value, f"{root}[{key!r}]") for key, value in self._texts().items()}
+
+    def canonical_pieces(self) -> Iterator[bytes]:
+        """See :meth:`convkit.checkpoint.digests.InPieces.canonical_pieces`."""
+        for number, (key, value) in enumerate(sorted(self._texts().items(), key=itemgetter(0))):
+            yield (b"," if number else b"{") + canonical_json(key) + b":"
+            yield from canonical_pieces(_made(value, self._depth))
+        yield b"}"
+
     def _texts(self) -> dict[str, Raw]:
         return msgspec.json.decode(self._text, type=dict[str, Raw])
 
 
-class Rows(Sequence[Any]):
+class Rows(Sequence[Any], Held):
     """An array that is held as JSON text, as :class:`Table` is."""
 
     def __init__(self, text: Raw, depth: int) -> None:
@@ -161,6 +234,18 @@ class Rows(Sequence[Any]):
 
     def __len__(self) -> int:
         return self._length
+
+    def typed(self, type_: Any, path: Path | None, root: str, remedy: str) -> Any:
+        """See :meth:`Held.typed`."""
+        entry = _Entry(get_args(type_)[0], path, remedy, self._depth)
+        return tuple(entry.of(value, f"{root}[{number}]") for number, value in enumerate(self._texts()))
+
+    def canonical_pieces(self) -> Iterator[bytes]:
+        """See :meth:`convkit.checkpoint.digests.InPieces.canonical_pieces`."""
+        for number, value in enumerate(self._texts()):
+            yield b"," if number else b"["
+            yield from canonical_pieces(_made(value, self._depth))
+        yield b"]"
 
     def _texts(self) -> list[Raw]:
         return msgspec.json.decode(self._text, type=list[Raw])

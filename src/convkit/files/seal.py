@@ -14,9 +14,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from convkit.files.long_document import plain
 
 FIELD = "digest"
 _ALGORITHM, _DIGITS, _END = "sha256", 64, b'"\n}\n'
@@ -31,7 +33,7 @@ def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
     blank = {**{name: value for name, value in document.items() if name != FIELD}, FIELD: f"{_ALGORITHM}:{_BLANK}"}
     data = bytearray()
     # a list of the pieces takes five times more
-    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(blank):
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False, default=plain).iterencode(blank):
         data += piece.encode("utf-8", "backslashreplace")
     data += b"\n"
     digits = hashlib.sha256(data).hexdigest()
@@ -39,12 +41,17 @@ def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
     return {**blank, FIELD: f"{_ALGORITHM}:{digits}"}, data
 
 
-def unbroken(data: bytes, document: Mapping[str, Any]) -> bool:
-    """Whether a sealed document has the seal that its file's bytes need."""
-    running = hashlib.sha256(memoryview(data)[: -_DIGITS - len(_END)])  # not of a copy: a receipt may have 300 MB
+def unbroken(data: bytes | bytearray | Sequence[bytes | memoryview], document: Mapping[str, Any]) -> bool:
+    """Whether a sealed document has the seal that its file's bytes need; the last of several pieces ends with it."""
+    pieces = [memoryview(one) for one in ([data] if isinstance(data, bytes | bytearray) else data)]
+    last = pieces.pop()
+    end = max(0, len(last) - _DIGITS - len(_END))
+    running = hashlib.sha256()
+    for piece in (*pieces, last[:end]):  # not of a copy: a receipt may have 300 MB
+        running.update(piece)
     running.update(_BLANK.encode() + _END)
     digits = running.hexdigest()
-    return data.endswith(f"{digits}{_END.decode()}".encode()) and document.get(FIELD) == f"{_ALGORITHM}:{digits}"
+    return last[end:] == digits.encode() + _END and document.get(FIELD) == f"{_ALGORITHM}:{digits}"
 
 
 def seal_on(path: Path) -> str | None:
