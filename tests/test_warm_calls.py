@@ -39,7 +39,7 @@ def main():
         raise RuntimeError("no")
     elif what == "die":
         os.kill(os.getpid(), int(more[0]))
-    elif what == "import":
+    elif what in ("import", "load"):
         print("there" if more[0] in sys.modules else "new")
         importlib.import_module(more[0])
     else:
@@ -177,11 +177,14 @@ def test_a_fault_ends_it_with_its_trace(calls: Calls) -> None:
 def test_what_a_call_imports_the_next_but_one_finds(calls: Calls) -> None:
     found = [calls.run("import", "wave", environment_of="imports")[1] for _ in range(2)]
     assert found == ["new\n", "there\n"]
+    assert calls.run("load", "wave", environment_of="imports")[1] == "there\n"
+    assert calls.run("import", "wave", environment_of="imports", serving="other")[1] == "new\n"
     assert calls.run("import", "wave", environment_of="another")[1] == "new\n"
 
 
 def test_what_takes_longest_to_import_is_there_before_the_first_call(calls: Calls) -> None:
-    assert calls.run("import", "jax.numpy", serving="jax", environment_of="jax")[1] == "there\n"
+    found = [calls.run("import", module, serving="jax", environment_of="jax")[1] for module in ("torch", "jax.numpy")]
+    assert found == ["there\n", "there\n"]
 
 
 def test_a_call_has_its_own_environment_as_it_starts(calls: Calls) -> None:

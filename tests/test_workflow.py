@@ -206,6 +206,7 @@ def test_resources_come_out_of_the_plan(played: Campaign):
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()
     assert "'mem_mb': 8000" in recorded
     assert "'disk_mb': 140050" in recorded
+    assert "'_cores': 1}" in recorded  # it is small, and its second thread has little to do
     more = ("--config", "threads=6", "--forcerun", "convert", "--rerun-triggers", "mtime")  # a plan is for two threads
     played.run("results/good/convert.json", "--benchmark-extended", *more)
     recorded = (played.directory / "results" / "good" / "benchmarks" / "convert.tsv").read_text()

@@ -17,7 +17,7 @@ rule convert:
         together("prove")
     conda:
         environment("convert")
-    threads: config["threads"]
+    threads: cores(conversion_threads)
     resources:
         # the plan says what two threads need
         mem_mb=planned("peak_bytes", factor=max(1, config["threads"] / 2), atleast=1000),
@@ -28,6 +28,7 @@ rule convert:
         target=target,
         request=request,
         digest=config["digest"],
+        threads=conversion_threads,
         runner=runner,
         again=again("convert"),
     message:
@@ -35,4 +36,4 @@ rule convert:
     shell:
         "bash {params.runner:q} {output:q} {log:q} {input:q} --"
         " convkit convert {params.source:q} {params.target:q} {params.request:q} --digest {params.digest:q}"
-        " --threads {threads:q} --overwrite --json"
+        " --threads {params.threads:q} --overwrite --json"

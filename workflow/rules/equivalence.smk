@@ -23,7 +23,7 @@ rule equivalence:
         together("prove")
     conda:
         environment("equivalence")
-    threads: lambda wildcards: int(equivalence_settings(wildcards)["threads"])
+    threads: cores(equivalence_threads)
     resources:
         mem_mb=equivalence_memory,
         runtime=equivalence_minutes,
@@ -32,6 +32,7 @@ rule equivalence:
         target=target,
         opening=opening,
         options=equivalence_options,
+        threads=equivalence_threads,
         runner=runner,
         again=again("equivalence"),
     message:
@@ -39,4 +40,4 @@ rule equivalence:
     shell:
         "bash {params.runner:q} {output:q} {log:q} {input:q} --"
         " convkit equivalence {params.source:q} {params.target:q} {params.opening:q} {params.options:q}"
-        " --threads {threads:q} --json --no-fail"
+        " --threads {params.threads:q} --json --no-fail"

@@ -216,6 +216,7 @@ use rule equivalence as finish_equivalence with:
         target=target,
         opening=opening,
         options=lambda wildcards: [*equivalence_options(wildcards), "--finish"],
+        threads=equivalence_threads,
         runner=runner,
         again=again("equivalence"),
     message:

@@ -33,6 +33,33 @@ def has_small_stages(id):
     return is_small(id) and id not in PARTED
 
 
+def conversion_threads(wildcards, output=None):
+    """The threads of a conversion; as a parameter not compared, because it depends on the output: see ``runner``."""
+    return allowed_threads(config["threads"])
+
+
+def equivalence_threads(wildcards, output=None):
+    """The threads of an equivalence check, as :func:`conversion_threads`."""
+    return allowed_threads(equivalence_settings(wildcards)["threads"])
+
+
+def allowed_threads(asked):
+    """The same, but not more than Snakemake may use cores."""
+    return min(int(asked), workflow.resource_settings.cores or int(asked))
+
+
+def cores(threads):
+    """The cores for which a stage of so many threads counts: on this machine, one in a small row, whose further threads
+    have little to do; a cluster reserves them all.
+    """
+
+    def counted(wildcards):
+        here = workflow.local_exec and not workflow.remote_exec
+        return 1 if here and has_small_stages(wildcards.id) else threads(wildcards)
+
+    return counted
+
+
 def together(part):
     """The name of the group in which a part of a row is submitted to a cluster: ``prepare`` or ``prove``.
 

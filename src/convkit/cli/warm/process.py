@@ -24,7 +24,7 @@ from convkit.cli.warm.call import BEGUN, LONGEST
 
 _PR_SET_PDEATHSIG = 1
 #: what takes longest to import where an environment of the workflow serves: it is there before the first call
-_LONGEST = {"torch": "transformers.modeling_utils", "jax": "jax.numpy", "orbax": "orbax.checkpoint"}
+_LONGEST = {"torch": ["transformers.modeling_utils"], "jax": ["torch", "jax.numpy"], "orbax": ["orbax.checkpoint"]}
 
 
 @dataclass
@@ -78,8 +78,7 @@ class Process:
                 closing.callback(os.close, file)
             connection = socket.socket(fileno=caller)
             *_, serving = marshal.loads(message)
-            if module := self._longest.pop(serving, ""):
-                self._imported_by_calls[module] = None
+            self._imported_by_calls |= dict.fromkeys(self._longest.pop(serving, []))
             if not self._imports():
                 connection.close()
                 return

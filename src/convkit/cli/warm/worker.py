@@ -1,4 +1,4 @@
-"""The worker: gives each call to the process of its command and environment, which it starts at the first."""
+"""The worker: gives each call to the process of its environment, which it starts at the first."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ STAND_BY = "--stand-by"
 READY = "ready"
 #: seconds in which a caller must say what it wants
 _PATIENCE = 5
-#: a command and its environment
-_Kind = tuple[bytes, bytes]
+#: the command, the environment of the workflow that serves the call, and the variables
+_Kind = tuple[bytes, str, bytes]
 
 
 @dataclass
@@ -91,10 +91,10 @@ def _take(caller: socket.socket, started: dict[_Kind, _Started], own: list[str])
         message, files, *_ = socket.recv_fds(caller, LONGEST, 3)
         caller.settimeout(None)
         try:
-            words, folder, environment, theirs, _ = marshal.loads(message)
+            words, folder, environment, theirs, serving = marshal.loads(message)
             if theirs != own or len(files) != 3:
                 return
-            kind = marshal.dumps(words[:2]), marshal.dumps(sorted(environment.items()))
+            kind = words[0], serving, marshal.dumps(sorted(environment.items()))
             if kind not in started or started[kind].process.poll() is not None:
                 started[kind] = _start(words[0], folder, environment)
             socket.send_fds(started[kind].channel, [message], [caller.fileno(), *files])
