@@ -85,6 +85,9 @@ def test_rows_share_jobs_which_ask_for_what_their_plans_say(accounted: Cluster, 
     # Slurm's logs of what has succeeded are removed; each stage has its own
     assert not slurm_logs(run)
     assert {*logs(run, "llama")} == {"fetch", "inspect", "plan", "convert", "roundtrip", "equivalence"}
+    # a worker of their job carried out what it could
+    costs = {path.name for path in (tmp_path / "results/llama/logs").glob("*.cost")}
+    assert costs == {f"{stage}.log.cost" for stage in logs(run, "llama")}
     assert "source.safetensors: is empty" in logs(run, "broken")["inspect"]
     assert logs(run, "broken")["convert"].startswith("not begun: ")
 
