@@ -71,6 +71,11 @@ def test_what_reads_no_tensor_imports_no_numpy() -> None:
         assert not loaded(MAIN, *words).intersection(["numpy", "h5py", "yaml", "subprocess", "socket"]), words
 
 
+def test_migrating_imports_no_mappings() -> None:
+    found = {f"{name}." for name in modules("import convkit.cli.migrate")}
+    assert not {name for name in found if name.startswith(("convkit.mapping.", "convkit.mappings.", "convkit.config."))}
+
+
 def test_writing_an_mdl_file_registers_no_filters(tmp_path: Path) -> None:
     target = tmp_path / "cs.mdl"
     assert "hdf5plugin" not in loaded(

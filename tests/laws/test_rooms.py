@@ -29,7 +29,7 @@ FLOORS = (
     ("mapping", "state", "files"),
     ("config", "checkpoint"),
     ("extras", "plugins"),
-    ("errors", "version"),
+    ("deferred", "errors", "version"),
     ("",),  # the version, and what older import paths are called now
 )
 #: What a room may reach, through whatever others, beside itself.
@@ -52,7 +52,7 @@ SYNC = "files.sync"
 #: and once in `verify`, which shares neither.
 WALKS = ("checkpoint", "execute.runs")
 #: Modules beside the rooms.
-BESIDE = {"", "__main__", "errors", "extras", "plugins", "version"}
+BESIDE = {"", "__main__", "deferred", "errors", "extras", "plugins", "version"}
 LINES_OF_A_MODULE, LINES_OF_A_FUNCTION = 400, 60
 #: Modules whose strings name others without importing them: the aliases of older import paths.
 SILENT = frozenset({""})

@@ -14,7 +14,6 @@ from convkit.files.shared import refuse_in_parts
 from convkit.files.stores import in_store
 from convkit.files.taken import refuse_foreign, refuse_taken
 from convkit.files.unchanged import Watch
-from convkit.plan.source import companion_names
 
 
 class Work(Struct, frozen=True):
@@ -149,6 +148,8 @@ def _is_above(folder: Path, path: Path) -> bool:
 
 def _companions_in(folder: Path) -> list[str]:
     """The names that companions may have in a folder, also those of components in the folders there."""
+    from convkit.plan.source import companion_names
+
     inside = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
     names = companion_names()
     return [*names, *(f"{component}/{name}" for component in inside for name in names)]

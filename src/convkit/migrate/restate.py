@@ -46,7 +46,7 @@ from convkit.migrate.state_plan import (
     TargetState,
     Word,
 )
-from convkit.plan.plan_json import Figures
+from convkit.plan.figures import Figures
 
 _ALGORITHM = "xxh3-128"
 #: space for the structure and for HDF5 itself

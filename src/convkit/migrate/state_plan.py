@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from convkit.files.document import Document
 from convkit.files.receipt_json import Natural, Repair, RepairCommand, RepairComplement
-from convkit.plan.plan_json import Figures
+from convkit.plan.figures import Figures
 
 Word = Literal["moved", "tied", "derived"]
 

@@ -15,6 +15,7 @@ from convkit.checkpoint.wrapping import Wrapping
 from convkit.files.document import Document
 from convkit.files.receipt_json import Natural
 from convkit.mapping.ops import Cast, Elementwise, Exactness, Scale, Shift
+from convkit.plan.figures import Figures
 from convkit.plan.step import DerivedLeaf, Fold, Padding, Side, Step
 
 Fate = Literal["moved", "copied", "tied", "derived", "left behind", "folded", "dropped"]
@@ -187,16 +188,6 @@ class PlannedDeviation(Struct, frozen=True):
     value: Annotated[Any, Meta(description="what that config says there, or means where it leaves the field out")]
     taken_as: Annotated[Any, Meta(description="the value with which both sides would be exactly the same model")]
     reason: str
-
-
-class Figures(Struct, frozen=True):
-    """Leaves, bytes of tensors, and the predicted peak of anonymous memory."""
-
-    source_leaves: Natural
-    target_leaves: Natural
-    bytes_read: Natural
-    bytes_written: Natural
-    peak_bytes: Natural
 
 
 class PlanDocument(Document, frozen=True, kw_only=True):

@@ -32,8 +32,11 @@ class StoredBytes:
     def read(self, size: int, /) -> bytes:
         """At most so many bytes; none at the end."""
         if not self._held:
-            self._held = memoryview(self._next())
-            self._at += len(self._held)
+            piece = self._next()
+            self._at += len(piece)
+            if len(piece) <= size:
+                return piece
+            self._held = memoryview(piece)
         data, self._held = bytes(self._held[:size]), self._held[size:]
         return data
 

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from convkit.files.document import Document, typed
 from convkit.files.receipt import receipts_beside
 from convkit.files.receipt_json import Api, MigratedPart, Natural, OrbaxFormat, Versions
-from convkit.plan.plan_json import Figures
+from convkit.plan.figures import Figures
 
 
 class AskedEncoding(Struct, frozen=True):

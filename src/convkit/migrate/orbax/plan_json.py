@@ -16,7 +16,7 @@ from convkit.migrate.orbax.documents import (
 )
 from convkit.migrate.orbax.parts import Fate, Part
 from convkit.migrate.orbax.request import Migration, Request
-from convkit.plan.plan_json import Figures
+from convkit.plan.figures import Figures
 
 #: bytes of memory that rewriting takes at most; unchanged data takes none
 _PEAK = 256 << 20
