@@ -13,7 +13,7 @@ def main() -> int:
         from convkit.cli.warm.worker import stand_by
 
         return stand_by(sys.argv[2:], _run)
-    gc.set_threshold(10_000)  # a start makes many objects that stay
+    gc.set_threshold(100_000)  # a start makes tens of thousands of objects that stay
     code = _run()
     gc.freeze()  # the process ends: looking for cycles in all that was imported would take a fifth of a short command
     return code

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +18,8 @@ class ScratchFile:
     """A file that one thread at a time fills and reads, as memory: nobody else can cut it short."""
 
     def __init__(self, folder: Path) -> None:
+        import tempfile
+
         self._room: np.ndarray | None = None
         with tempfile.TemporaryFile(dir=folder) as file:
             self._number = os.dup(file.fileno())
@@ -30,6 +30,8 @@ class ScratchFile:
         Raises:
             OSError: the disk is full, or its files can't be mapped.
         """
+        import mmap
+
         import numpy as np
 
         if self._room is None or self._room.nbytes < nbytes:
