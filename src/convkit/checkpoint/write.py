@@ -117,7 +117,7 @@ class Writer(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """Complete the output once every leaf is finished, and sync it to disk."""
+        """Complete the output once every leaf is finished; it needn't be on the disk before it is published."""
 
     def beside(self) -> dict[str, bytes]:
         """Small files that belong beside the output, by their paths from its parent; the caller writes them."""

@@ -187,11 +187,11 @@ class Conversion:
             self.carrier.make(self._arranged([*own, *kept.jobs]), self.writers)
             self.carrier.digest_source()
             digest_values(self.carrier, self.source, plan)
+            self._write_side_files()  # while the disk takes what was written last
             for writer in self.writers.values():
                 writer.commit()
         unforeseen = _unforeseen(kept.unforeseen, plan)
         overflowed = [f"{key}: {said}" for key, said in sorted(self.carrier.overflowed.items())]
-        self._write_side_files()
         files, digesting = self._look_back()
         said = self._said([*plan.warnings, *self.source.warnings, *unforeseen, *overflowed], files)
         resumed = self.parts.resumed if self.parts else None

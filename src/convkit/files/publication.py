@@ -103,8 +103,6 @@ def publish(folder: Path, staged: Mapping[Path, Path], stale: Iterable[Path] = (
     Raises:
         OSError: a move failed; everything is as before.
     """
-    for path in staged.values():
-        sync_tree(path)
     names: dict[Path, Path | None] = {**dict.fromkeys(stale), **staged}
     kept = folder / _KEPT
     kept.mkdir(exist_ok=True)
@@ -113,8 +111,11 @@ def publish(folder: Path, staged: Mapping[Path, Path], stale: Iterable[Path] = (
         for final, path in names.items()
         if path or os.path.lexists(final)
     ]
+    record = _write_record(folder, moves)
+    sync_tree(*staged.values(), record)
     try:
-        _write_record(folder, moves)
+        record.replace(folder / RECORD)
+        sync(folder)
         for move in moves:
             move.make()
         sync(folder.parent)
@@ -181,7 +182,7 @@ def _finish(folder: Path) -> None:
     (folder / RECORD).unlink()
 
 
-def _write_record(folder: Path, moves: list[_Move]) -> None:
+def _write_record(folder: Path, moves: list[_Move]) -> Path:
     entries = [
         {
             "final": move.final.name,
@@ -193,9 +194,7 @@ def _write_record(folder: Path, moves: list[_Move]) -> None:
     ]
     part = folder / f"{RECORD}.part"
     part.write_text(json.dumps(entries), encoding="utf-8")
-    sync(part)
-    part.replace(folder / RECORD)
-    sync(folder)
+    return part
 
 
 def _read_record(folder: Path) -> list[_Move]:

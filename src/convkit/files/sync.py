@@ -73,18 +73,16 @@ def _sync_each(files: Iterable[str | Path | int]) -> None:
         sync(file)
 
 
-def sync_tree(path: Path) -> None:
-    """Sync a file, or all files below a folder and then the folders.
+def sync_tree(*paths: Path) -> None:
+    """Sync files, and all files below folders, and then the folders; a disk takes those that come together at once.
 
     A file with further names existed before: it is as safe as it was then, and isn't synced.
 
     Raises:
         OSError: the disk can't take them.
     """
-    if not path.is_dir():
-        _sync_own(path)
-        return
-    folders, files = [str(path)], []
+    folders = [str(path) for path in paths if path.is_dir()]
+    files = [str(path) for path in paths if not path.is_dir()]
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -98,6 +96,10 @@ def sync_tree(path: Path) -> None:
 
 def _sync_all(one: Callable[[str], None], paths: list[str]) -> None:
     """Sync several, some at a time: each thread takes a share, as handing over one takes longer than a fast disk."""
+    if len(paths) < 2:
+        for path in paths:
+            one(path)
+        return
     shares = [paths[n::_THREADS] for n in range(min(_THREADS, len(paths)))]
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(lambda share: list(map(one, share)), shares))

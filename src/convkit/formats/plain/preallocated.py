@@ -141,16 +141,12 @@ class PreallocatedWriter(Writer):
                 sync(file)
 
     def commit(self) -> None:
-        """Complete the files and sync them, then their folder."""
+        """Complete the files."""
         with written_below(self._root):
             self._complete()
             for name, data in self._at_commit.items():
                 (self._root / name).write_bytes(data)
-                sync(self._root / name)
             self._ahead.wait()
-            for file in self._files:
-                sync(file)
-            sync(self._folder or self._root.parent)
 
     def close(self) -> None:
         """Close the files."""
