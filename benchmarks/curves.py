@@ -27,16 +27,7 @@ SIZES = {
 }
 #: layers and experts of each number of leaves
 LEAVES = {19: (1, 3), 127: (4, 8), 979: (16, 18), 10_003: (40, 81), 100_203: (120, 276), 497_643: (120, 1380)}
-#: a mixture of experts of few elements
-FEW = huge.CONFIG | {
-    "hidden_size": 16,
-    "intermediate_size": 8,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "num_experts_per_tok": 2,
-    "vocab_size": 32,
-}
-#: with more leaves, the checks don't read the receipt
+#: with more leaves, the chain of :mod:`benchmarks.huge` converts and checks
 MOST_CHECKED = 100_000
 
 
@@ -64,7 +55,7 @@ def of_leaves(work: Path, leaves: int) -> Iterator[Mapping[str, Side]]:
     """What looks at all leaves, and what makes them."""
     layers, experts = LEAVES[leaves]
     source, out = work / f"{leaves}", work / "out.mdl"
-    huge.write(source, FEW | {"num_hidden_layers": layers, "num_local_experts": experts})
+    huge.write(source, huge.FEW | {"num_hidden_layers": layers, "num_local_experts": experts}, huge.FEW_SHARD)
     to = ("--to", "cerebras/mixtral")
     sides = {
         "inspect": command(*CONVKIT, "inspect", source, "--json"),

@@ -1,7 +1,7 @@
-"""What a plan of 500,000 tensors takes.
+"""What a plan of 500,000 tensors takes, and what comes after it.
 
 The checkpoint is headers only: the names and shapes of a mixture of experts of 10^12 parameters, in sparse files whose
-data is a hole.
+data is a hole. The stages after the plan are carried out on as many tensors of few elements.
 """
 
 from __future__ import annotations
@@ -33,8 +33,21 @@ CONFIG = {
     "sliding_window": None,
     "torch_dtype": "bfloat16",
 }
+#: as many tensors, of few elements
+FEW = CONFIG | {
+    "hidden_size": 16,
+    "intermediate_size": 8,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "num_experts_per_tok": 2,
+    "vocab_size": 32,
+}
 BYTES = 2  # of a bfloat16
 SHARD = 5_000_000_000
+#: of tensors of few elements: more would have longer headers than are read
+FEW_SHARD = 60_000_000
+#: the stages of the chain
+CHAIN = ("convert to .mdl", "verify", "roundtrip", "convert to safetensors", "verify safetensors", "report")
 
 
 def leaves(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -107,6 +120,26 @@ def sides(work: Path) -> Iterator[Mapping[str, Side]]:
     }
 
 
+def chain(work: Path) -> Iterator[Mapping[str, Side]]:
+    """A conversion to each of two formats, its checks, and the page of one with its receipt and verdict. No reference
+    runs a model of so many experts in a time that is worth waiting for, so that there is no equivalence check.
+    """
+    source, row = work / "few", work / "chain/row"
+    packed, folder = row / "out.mdl", work / "out"
+    write(source, FEW, FEW_SHARD)
+    row.mkdir(parents=True)
+    convert = (*CONVKIT, "convert", source)
+    to = ("--to", "cerebras/mixtral")
+    yield {
+        "convert to .mdl": command(*convert, packed, *to, clears=packed),
+        "verify": command(*CONVKIT, "verify", packed),
+        "roundtrip": command(*CONVKIT, "roundtrip", source, packed, "--json", output=row / "roundtrip.json"),
+        "convert to safetensors": command(*convert, folder, *to, "--format", "safetensors", clears=folder),
+        "verify safetensors": command(*CONVKIT, "verify", folder),
+        "report": command(*CONVKIT, "report", row, "--no-fail"),
+    }
+
+
 CASES = (
     Case(
         "huge",
@@ -118,5 +151,15 @@ CASES = (
         ),
         pairs=3,
         warm=False,
+    ),
+    Case(
+        "huge-chain",
+        "497,643 tensors of few elements, converted to two formats and verified",
+        chain,
+        tuple(Figure(side, what=what) for side in CHAIN for what in ("wall", "cpu", "anonymous")),
+        disk=2,
+        pairs=1,
+        warm=False,
+        long=True,
     ),
 )

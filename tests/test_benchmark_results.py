@@ -174,8 +174,8 @@ def test_every_case_has_a_name_of_its_own_and_the_points_of_a_curve_one_unit() -
 
 
 def test_points_of_the_curve_by_leaves_have_as_many() -> None:
-    from benchmarks.curves import FEW, LEAVES
-    from benchmarks.huge import leaves
+    from benchmarks.curves import LEAVES
+    from benchmarks.huge import FEW, leaves
 
     for count, (layers, experts) in LEAVES.items():
         config = FEW | {"num_hidden_layers": layers, "num_local_experts": experts}

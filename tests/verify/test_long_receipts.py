@@ -13,10 +13,10 @@ from convkit.checkpoint import json_text
 from convkit.checkpoint.digests import digest_value
 from convkit.cli import main
 from convkit.errors import ConvkitError
-from convkit.files import long_document
+from convkit.files import long_document, seal
 from convkit.files.document import Held
 from convkit.files.receipt import read_receipt, receipt_path
-from convkit.files.seal import sealed
+from convkit.files.seal import sealed, write_sealed
 from convkit.verify.documents import LeafReceipt, Plan, read, read_plan
 from convkit.verify.receipts import verify
 
@@ -51,6 +51,15 @@ def test_a_long_receipt_is_held_as_text_and_typed_alike(target: Path, monkeypatc
     assert read_plan(Plan, long["plan"], target) == read_plan(Plan, short["plan"], target)
     assert digest_value("sha256", long["plan"]) == digest_value("sha256", short["plan"]) == short["plan_digest"]
     assert sealed(long)[1] == sealed(short)[1]  # also where a plan goes on into another receipt
+
+
+def test_a_document_is_written_as_it_is_sealed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(receipt_path(target).read_bytes())
+    for chunk in (1 << 20, 64):  # whole, and so that the seal begins in a chunk of its own
+        monkeypatch.setattr(seal, "_CHUNK", chunk)
+        place = target.with_name("again.json")
+        assert write_sealed(place, document) == document
+        assert place.read_bytes() == sealed(document)[1] == receipt_path(target).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from convkit.execute.places import Places, Work
 from convkit.files.maker import maker
 from convkit.files.receipt import complement_path, receipt_path
 from convkit.files.receipt_json import Receipt
-from convkit.files.seal import sealed
+from convkit.files.seal import write_sealed
 from convkit.files.staging import Staging, StaleError, finally_called
 from convkit.files.stores import in_store
 from convkit.files.written import Digesting, recorded
@@ -134,7 +134,9 @@ class Output(Struct):
         names, stale = self._send()
         vouched = [name for name in names if name not in self.places.aside]
         written = self.staging.as_sent(recorded(self.out, vouched, digesting))
-        receipt, data = sealed(
+        name = receipt_path(self.target).name
+        receipt = write_sealed(
+            self.out / name,
             type_(
                 **asdict(maker()),
                 plan=dict(plan),
@@ -145,10 +147,8 @@ class Output(Struct):
                 resumed=self.staging.resumed if resumed is None else resumed,
                 written=written,
                 **fields,
-            ).to_json()
+            ).to_json(),
         )
-        name = receipt_path(self.target).name
-        (self.out / name).write_bytes(data)
         self._check_source()
         self.staging.publish([*names[:-1], name, names[-1]], stale)
         return receipt

@@ -7,6 +7,7 @@ its length and a gigabyte.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -23,9 +24,10 @@ from convkit.files.document import TAG, Held, from_json, typed
 _T = TypeVar("_T")
 #: most bytes of a document that is read
 BYTES_LIMIT = 1 << 30
-#: most commas and brackets of a table: each stands for at most one entry or one value more
-TABLE_VALUES_LIMIT = 1 << 23
-#: most colons of a table, thus most keys: 800 000 leaves of a plan, each of five keys
+#: most commas and brackets of a table: each stands for at most one entry or one value more. A plan has 26 of each leaf
+#: in its steps, where each leaf has a step of its own
+TABLE_VALUES_LIMIT = 1 << 24
+#: most colons of an object, thus most keys: 800 000 leaves of a plan, each of five keys
 TABLE_KEYS_LIMIT = 1 << 22
 #: in a long document, a table is large if it has more than this share of the values that are read at once
 _SHARE = 32
@@ -33,6 +35,8 @@ _SHARE = 32
 _DEPTH_LIMIT = 4
 #: bytes of a document that show what it begins with, and of a piece in which values are counted
 _START, _PIECE = 64, 1 << 20
+#: entries of a table that are remembered by their text: of half a million leaves, many are alike
+_REMEMBERED = 1 << 12
 #: bytes of a text that can't hold too many values
 _SHORT = json_text.VALUES_LIMIT // 2
 
@@ -121,10 +125,12 @@ def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int, *
     text = memoryview(value)
     if name not in _Tables.__struct_fields__:
         return _by_tables(text, error, depth + 1, halves=halves)
-    for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (_count(text, b":"), TABLE_KEYS_LIMIT, "keys")):
+    kind: type[Table | Rows] = Table if text[:1] == b"{" else Rows
+    keys = _count(text, b":") if kind is Table else 0  # those in rows are made a row at a time
+    for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (keys, TABLE_KEYS_LIMIT, "keys")):
         if count > limit:
             raise json_text.OverLimitError(f"its {name} hold {count} {what}, over {limit}, the most that are read")
-    table = (Table if text[:1] == b"{" else Rows)(value, depth + 1)
+    table = kind(value, depth + 1)
     for _ in table.values() if isinstance(table, Table) else table:  # so that nobody who looks finds it malformed
         pass
     return table
@@ -160,16 +166,26 @@ class _Entry(Generic[_T]):
     def __init__(self, type_: type[_T], path: Path | None, remedy: str, depth: int) -> None:
         self._type, self._path, self._remedy, self._depth = type_, path, remedy, depth
         self._decoder = msgspec.json.Decoder(type_)
+        self._made: dict[bytes, _T] = {}
 
-    def of(self, value: Raw, root: str) -> _T:
-        """An entry; ``root`` is what it is called in an error."""
+    def of(self, value: Raw, root: str, place: str | int) -> _T:
+        """An entry, at a place of what is called ``root`` in an error; those of the same text are one value."""
         text = bytes(value)
+        found = self._made.get(text)
+        if found is None:
+            found = self._decoded(text, value, root, place)
+            if len(self._made) < _REMEMBERED:
+                self._made[text] = found
+        return found
+
+    def _decoded(self, text: bytes, value: Raw, root: str, place: str | int) -> _T:
         if len(text) <= _SHORT and TAG.encode() not in text:
             try:
                 return self._decoder.decode(text)
             except (ValueError, RecursionError):
                 pass  # the error is told by typed
-        return typed(self._type, _made(value, self._depth), self._path, root=root, remedy=self._remedy)
+        named = f"{root}[{place!r}]"
+        return typed(self._type, _made(value, self._depth), self._path, root=named, remedy=self._remedy)
 
 
 class Table(Mapping[str, Any], Held):
@@ -199,7 +215,8 @@ class Table(Mapping[str, Any], Held):
     def typed(self, type_: Any, path: Path | None, root: str, remedy: str) -> Any:
         """See :meth:`Held.typed`."""
         entry = _Entry(get_args(type_)[1], path, remedy, self._depth)
-        return {key: entry.of(value, f"{root}[{key!r}]") for key, value in self._texts().items()}
+        # names of leaves stand in several tables, and in the checkpoint
+        return {sys.intern(key): entry.of(value, root, key) for key, value in self._texts().items()}
 
     def canonical_pieces(self) -> Iterator[bytes]:
         """See :meth:`convkit.checkpoint.digests.InPieces.canonical_pieces`."""
@@ -238,7 +255,7 @@ class Rows(Sequence[Any], Held):
     def typed(self, type_: Any, path: Path | None, root: str, remedy: str) -> Any:
         """See :meth:`Held.typed`."""
         entry = _Entry(get_args(type_)[0], path, remedy, self._depth)
-        return tuple(entry.of(value, f"{root}[{number}]") for number, value in enumerate(self._texts()))
+        return tuple(entry.of(value, root, number) for number, value in enumerate(self._texts()))
 
     def canonical_pieces(self) -> Iterator[bytes]:
         """See :meth:`convkit.checkpoint.digests.InPieces.canonical_pieces`."""

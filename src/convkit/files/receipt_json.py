@@ -10,10 +10,12 @@ import base64
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from convkit.checkpoint.digests import ALGORITHMS
-from convkit.files.document import Document
+from convkit.files.document import Document, as_json
 from convkit.files.packages import Package
 
 Natural = Annotated[int, Meta(ge=0)]
@@ -99,8 +101,9 @@ class Receipt(Document, frozen=True, kw_only=True):
     digest: Annotated[Seal | UnsetType, Meta(description="of the receipt's own bytes")] = UNSET
 
     def to_json(self) -> dict[str, Any]:
-        """The document; what was done comes first, then figures."""
-        found = super().to_json()
+        """The document; what was done comes first, then figures. The plan is the same object, for it may be large."""
+        found = msgspec.to_builtins(replace(self, plan={}))
+        found = as_json(found | {"plan": self.plan})
         last = {name: found.pop(name) for name in _LAST if name in found}
         return found | last
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,49 @@ _BLANK = "0" * _DIGITS
 _SEAL = re.compile(rf'"{FIELD}": "({_ALGORITHM}:[0-9a-f]{{{_DIGITS}}})"\n}}\n\Z'.encode())
 #: bytes at a document's end that hold its seal
 _TAIL = 128
+#: bytes of a document that are written at once, about
+_CHUNK = 1 << 20
 
 
 def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
     """A document with its seal, and the bytes of its file. Half a surrogate pair is written as JSON's escape."""
-    blank = {**{name: value for name, value in document.items() if name != FIELD}, FIELD: f"{_ALGORITHM}:{_BLANK}"}
-    data = bytearray()
-    # a list of the pieces takes five times more
-    for piece in json.JSONEncoder(indent=2, ensure_ascii=False, default=plain).iterencode(blank):
-        data += piece.encode("utf-8", "backslashreplace")
-    data += b"\n"
+    blank = _blank(document)
+    data = bytearray().join(_chunks(blank))
     digits = hashlib.sha256(data).hexdigest()
     data[-_DIGITS - len(_END) :] = digits.encode() + _END
     return {**blank, FIELD: f"{_ALGORITHM}:{digits}"}, data
+
+
+def write_sealed(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the same bytes to a file, and return the document with its seal; a receipt's bytes may be 300 MB.
+
+    Raises:
+        OSError: the system can't write it.
+    """
+    blank, running = _blank(document), hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in _chunks(blank):
+            running.update(chunk)
+            file.write(chunk)
+        file.seek(-_DIGITS - len(_END), os.SEEK_CUR)
+        file.write(running.hexdigest().encode())
+    return {**blank, FIELD: f"{_ALGORITHM}:{running.hexdigest()}"}
+
+
+def _blank(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with zeros for its seal."""
+    return {**{name: value for name, value in document.items() if name != FIELD}, FIELD: f"{_ALGORITHM}:{_BLANK}"}
+
+
+def _chunks(document: Mapping[str, Any]) -> Iterator[bytearray]:
+    """The bytes of a document's file; a list of the encoder's pieces takes five times more."""
+    data = bytearray()
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False, default=plain).iterencode(document):
+        data += piece.encode("utf-8", "backslashreplace")
+        if len(data) >= _CHUNK:
+            yield data
+            data = bytearray()
+    yield data + b"\n"
 
 
 def unbroken(data: bytes | bytearray | Sequence[bytes | memoryview], document: Mapping[str, Any]) -> bool:

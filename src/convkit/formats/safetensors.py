@@ -10,6 +10,7 @@ by hand, because the reference package would be imported for nothing else.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def _entry(file: Path, key: str, entry: Any) -> tuple[str, TensorSpec, int, int]
     if end - begin != spec.nbytes:
         problem = f"{dtype}{shape} needs {spec.nbytes} bytes, its offsets span {end - begin}"
         raise ConvkitError(problem, path=file, key=key, remedy=_REFETCH)
-    return key, spec, begin, end
+    return sys.intern(key), spec, begin, end  # what is said of a leaf elsewhere has the same name
 
 
 def _holdable(leaf: Leaf, path: Path) -> TensorSpec:

@@ -156,7 +156,7 @@ class _Part(Renamed, Checkpoint):
 
 def _carried_on(claim: Claim, later: Sequence[Plan]) -> Claim:
     """Extend the claim by what later mappings do to the values."""
-    if claim.step is None:
+    if claim.step is None or not later:
         return claim
     step = claim.step
     keys = {*(side.key for side in step.targets), *(name for name, _ in step.also)}

@@ -212,7 +212,7 @@ def _of_step(step: Step, plan: Plan, sides: Sides) -> Iterator[Claim]:
         if held is None or (nbytes > _TOGETHER and _places(side) != before):
             held, nbytes = _targets(step, sides), 0
         nbytes, before = nbytes + spec.nbytes, _places(side)
-        undone = _undone(step, key, spec, sides, held)
+        undone = partial(_undone, step, key, spec, sides, held)  # a closure takes three times as much memory
         if step.ops or step.folded:  # tied leaves are equal, not only within a bound of the target's
             for name in names:
                 yield Claim(sides.source, (name,), spec, key, stored(sides.source, key, spec))
@@ -260,17 +260,13 @@ def _unmoved(seen: Seen) -> Callable[[int, int], np.ndarray]:
     return lambda start, stop: seen.factors()(start, stop) == 1.0
 
 
-def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides, target: Tensors) -> Blocks:
+def _undone(step: Step, key: str, spec: TensorSpec, sides: Sides, target: Tensors) -> Iterator[np.ndarray]:
+    made = sides.target.spec(step.targets[0].key).dtype
+    fill = fill_bits(step.crop.fill, spec.dtype) if step.crop else 0
+    restored = partial(undo, ops=step.ops, source=spec.dtype, target=made)
     kept = sides.kept.tensors if sides.kept else None
-
-    def made_again() -> Iterator[np.ndarray]:
-        made = sides.target.spec(step.targets[0].key).dtype
-        fill = fill_bits(step.crop.fill, spec.dtype) if step.crop else 0
-        restored = partial(undo, ops=step.ops, source=spec.dtype, target=made)
-        undone = Undone(step, key, spec, target, restored, fill=fill, kept=kept, scratch=sides.scratch)
-        yield from undone.blocks()
-
-    return made_again
+    undone = Undone(step, key, spec, target, restored, fill=fill, kept=kept, scratch=sides.scratch)
+    yield from undone.blocks()
 
 
 def _of_derived(leaf: Computed, spec: TensorSpec, sides: Sides) -> Claim:
