@@ -5,8 +5,8 @@ A job that was killed for want of memory or time is tried again with as much aga
 
 import mmap
 
-#: bytes of a source up to which its row is small
-SMALL = 1_000_000_000
+#: bytes of a source up to which its row is small, and up to which its stages have little to do for a second thread
+SMALL, TINY = 1_000_000_000, 50_000_000
 
 
 def depth(id):
@@ -16,16 +16,16 @@ def depth(id):
 
 
 @functools.cache
-def is_small(id):
+def is_small(id, limit=SMALL):
     """Whether a row's source is known to be small: made here, or on this machine. What the web has isn't known yet."""
     row = ROWS[id]
     if before := origin(row):
-        return is_small(before)
+        return is_small(before, limit)
     path = claims.local_path(row["source"])
     if not path:
         return row["source"].lower().startswith(("generated://", "package://"))
     files = [path, *(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)]
-    return sum(os.stat(file).st_size for file in files if os.path.isfile(file)) <= SMALL
+    return sum(os.stat(file).st_size for file in files if os.path.isfile(file)) <= limit
 
 
 def has_small_stages(id):
@@ -49,13 +49,11 @@ def allowed_threads(asked):
 
 
 def cores(threads):
-    """The cores for which a stage of so many threads counts: on this machine, one in a small row, whose further threads
-    have little to do; a cluster reserves them all.
-    """
+    """The cores for which a stage of so many threads counts: on this machine, one in a tiny row; on a cluster, all."""
 
     def counted(wildcards):
         here = workflow.local_exec and not workflow.remote_exec
-        return 1 if here and has_small_stages(wildcards.id) else threads(wildcards)
+        return 1 if here and is_small(wildcards.id, TINY) else threads(wildcards)
 
     return counted
 
