@@ -101,7 +101,7 @@ CASES = (
             Figure("rewrite", "orbax", what="cpu"),
             Figure("read", "tensorstore", limit=1.1),
             Figure("metadata", what="anonymous"),
-            Figure("rewrite", what="anonymous", limit=512),
+            Figure("rewrite", what="anonymous", limit=256),
         ),
         disk=7,
         packages=("orbax-checkpoint", "jax", "tensorstore"),

@@ -180,7 +180,7 @@ def _finish_that_dies(source: Path, target: Path, at: str) -> None:
         "convkit.files.finishing.Joined.of",
         "convkit.execute.conversion.digest_values",
         "convkit.execute.conversion.config_bytes",
-        "convkit.execute.publish.sealed",
+        "convkit.execute.publish.write_sealed",
         "convkit.files.publication.sync_tree",
         "convkit.files.publication._finish",
     ],
