@@ -3,6 +3,7 @@
 A job that was killed for want of memory or time is tried again with as much again, for each attempt.
 """
 
+import math
 import mmap
 
 #: bytes of a source up to which its row is small, and up to which its stages have little to do for a second thread
@@ -16,16 +17,21 @@ def depth(id):
 
 
 @functools.cache
-def is_small(id, limit=SMALL):
-    """Whether a row's source is known to be small: made here, or on this machine. What the web has isn't known yet."""
+def known_bytes(id):
+    """The bytes of a row's source: none if it is made here, and infinitely many if the web has it."""
     row = ROWS[id]
     if before := origin(row):
-        return is_small(before, limit)
+        return known_bytes(before)
     path = claims.local_path(row["source"])
     if not path:
-        return row["source"].lower().startswith(("generated://", "package://"))
+        return 0 if row["source"].lower().startswith(("generated://", "package://")) else math.inf
     files = [path, *(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)]
-    return sum(os.stat(file).st_size for file in files if os.path.isfile(file)) <= limit
+    return sum(os.stat(file).st_size for file in files if os.path.isfile(file))
+
+
+def is_small(id):
+    """Whether a row's source is known to be small."""
+    return known_bytes(id) <= SMALL
 
 
 def has_small_stages(id):
@@ -53,7 +59,7 @@ def cores(threads):
 
     def counted(wildcards):
         here = workflow.local_exec and not workflow.remote_exec
-        return 1 if here and is_small(wildcards.id, TINY) else threads(wildcards)
+        return 1 if here and known_bytes(wildcards.id) <= TINY else threads(wildcards)
 
     return counted
 

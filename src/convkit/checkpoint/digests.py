@@ -214,17 +214,20 @@ def canonical_pieces(value: Any, *, whole: bool = True) -> Iterator[bytes]:
     """
     if isinstance(value, InPieces):
         yield from value.canonical_pieces()
-    elif isinstance(value, Mapping) and value and (not whole or any(map(_in_pieces, value.values()))):
-        for number, (name, entry) in enumerate(sorted(value.items(), key=itemgetter(0))):
-            yield (b"," if number else b"{") + canonical_json(name) + b":"
-            yield from canonical_pieces(entry)
-        yield b"}"
+        return
+    entries = value.values() if isinstance(value, Mapping) else ()
+    if entries and (not whole or any(isinstance(entry, InPieces) for entry in entries)):
+        yield from canonical_object(sorted(value.items(), key=itemgetter(0)))
     else:
         yield canonical_json(value)
 
 
-def _in_pieces(value: Any) -> bool:
-    return isinstance(value, InPieces)
+def canonical_object(entries: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
+    """The canonical text of an object of these entries, at least one, in the order of their names."""
+    for number, (name, entry) in enumerate(entries):
+        yield (b"," if number else b"{") + canonical_json(name) + b":"
+        yield from canonical_pieces(entry)
+    yield b"}"
 
 
 def canonical_json(value: Any) -> bytes:

@@ -11,6 +11,7 @@ import math
 import operator
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,15 +84,15 @@ def _number(found: dict[str, Any]) -> Any:
     return _TAGGED.get(text, found) if len(found) == 1 and isinstance(text, str) else found
 
 
-def read_json(path: Path, remedy: str = REMEDY) -> Any:
-    """What a file holds, as JSON.
+def read_json(path: Path, remedy: str = REMEDY, *, parse: Callable[..., Any] = from_json) -> Any:
+    """What a file holds, as JSON, by :func:`from_json` or another that takes the same.
 
     Raises:
         ConvkitError: it isn't JSON, or over a limit.
         OSError: it can't be read.
     """
     try:
-        return from_json(path.read_bytes(), halves=True)  # a record may name a file whose name isn't Unicode
+        return parse(path.read_bytes(), halves=True)  # a record may name a file whose name isn't Unicode
     except ValueError as error:
         raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=remedy) from None
 

@@ -17,8 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from convkit.checkpoint import json_text
-from convkit.checkpoint.digests import canonical_json, canonical_pieces
-from convkit.errors import ConvkitError
+from convkit.checkpoint.digests import canonical_object, canonical_pieces
 from convkit.files.document import TAG, Held, from_json, typed
 
 _T = TypeVar("_T")
@@ -79,19 +78,6 @@ def read_long(text: bytes, *, halves: bool = False) -> Any:
     return _read(text, 0, halves=halves)
 
 
-def read_long_json(path: Path, remedy: str) -> Any:
-    """What a file holds, as :func:`read_long` gives it.
-
-    Raises:
-        ConvkitError: it isn't JSON, or over a limit.
-        OSError: it can't be read.
-    """
-    try:
-        return read_long(path.read_bytes(), halves=True)  # it may name a file whose name isn't Unicode
-    except ValueError as error:
-        raise ConvkitError(f"is not valid JSON: {error}", path=path, remedy=remedy) from None
-
-
 def _read(text: Text, depth: int, *, halves: bool = False) -> Any:
     if len(text) <= json_text.BYTES_LIMIT:
         try:
@@ -108,9 +94,9 @@ def _by_tables(text: Text, error: json_text.OverLimitError, depth: int, *, halve
         raise error
     try:
         found = msgspec.json.decode(text, type=_Long)
-        held = sum(_count(getattr(found, name), b",[{") for name in _Long.__struct_fields__)
+        held = sum(_values_in(getattr(found, name)) for name in _Long.__struct_fields__)
         # only now the whole may be made: of what was skipped so far, each entry would take memory
-        if _count(text, b",[{") - held > json_text.VALUES_LIMIT:
+        if _values_in(text) - held > json_text.VALUES_LIMIT:
             raise error
         whole = msgspec.json.decode(text, type=dict[str, Raw])
         return {name: _entry(name, value, error, depth, halves=halves) for name, value in whole.items()}
@@ -119,14 +105,15 @@ def _by_tables(text: Text, error: json_text.OverLimitError, depth: int, *, halve
 
 
 def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int, *, halves: bool) -> Any:
-    values = _count(value, b",[{")
+    values = _values_in(value)
     if name not in _Long.__struct_fields__ or values <= json_text.VALUES_LIMIT // _SHARE:
         return from_json(bytes(value), halves=halves)
     text = memoryview(value)
     if name not in _Tables.__struct_fields__:
         return _by_tables(text, error, depth + 1, halves=halves)
     kind: type[Table | Rows] = Table if text[:1] == b"{" else Rows
-    keys = _count(text, b":") if kind is Table else 0  # those in rows are made a row at a time
+    # those in rows are made a row at a time
+    keys = sum(piece.count(b":") for piece in _pieces(text)) if kind is Table else 0
     for count, limit, what in ((values, TABLE_VALUES_LIMIT, "values"), (keys, TABLE_KEYS_LIMIT, "keys")):
         if count > limit:
             raise json_text.OverLimitError(f"its {name} hold {count} {what}, over {limit}, the most that are read")
@@ -136,11 +123,15 @@ def _entry(name: str, value: Raw, error: json_text.OverLimitError, depth: int, *
     return table
 
 
-def _count(text: Text | Raw, characters: bytes) -> int:
-    """How often the characters occur in a text, of which no copy is made."""
+def _values_in(text: Text | Raw) -> int:
+    """See :func:`json_text.values_in`."""
+    return sum(map(json_text.values_in, _pieces(text)))
+
+
+def _pieces(text: Text | Raw) -> Iterator[bytes]:
+    """A text, of which no copy is made as a whole."""
     view = memoryview(text)
-    pieces = (bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
-    return sum(piece.count(character) for piece in pieces for character in characters)
+    return (bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
 
 
 def _made(value: Raw, depth: int) -> Any:
@@ -220,10 +211,8 @@ class Table(Mapping[str, Any], Held):
 
     def canonical_pieces(self) -> Iterator[bytes]:
         """See :meth:`convkit.checkpoint.digests.InPieces.canonical_pieces`."""
-        for number, (key, value) in enumerate(sorted(self._texts().items(), key=itemgetter(0))):
-            yield (b"," if number else b"{") + canonical_json(key) + b":"
-            yield from canonical_pieces(_made(value, self._depth))
-        yield b"}"
+        entries = sorted(self._texts().items(), key=itemgetter(0))
+        return canonical_object((key, _made(value, self._depth)) for key, value in entries)
 
     def _texts(self) -> dict[str, Raw]:
         return msgspec.json.decode(self._text, type=dict[str, Raw])

@@ -21,7 +21,8 @@ from typing import Any
 from convkit.checkpoint import Opaque, UnknownObject
 from convkit.checkpoint.source_files import Ranged
 from convkit.errors import ConvkitError
-from convkit.files.long_document import read_long_json
+from convkit.files.document import read_json
+from convkit.files.long_document import read_long
 from convkit.files.receipt_json import FileEntry
 
 SCHEMA = "convkit.receipt/2"
@@ -99,7 +100,7 @@ def recorded_config(target: Path) -> Path | None:
 
 
 def _read(path: Path, earlier: dict[str, str]) -> dict[str, Any]:
-    document = read_long_json(path, "restore it, or remove it")
+    document = read_json(path, "restore it, or remove it", parse=read_long)
     schema = str(document.get("schema")) if isinstance(document, dict) else None
     if schema in earlier:
         document["kind"] = earlier[schema]

@@ -3,7 +3,7 @@
 Importing torch and transformers takes longer than all that a stage of a small checkpoint does. So the workflow starts a
 worker, by the same ``convkit`` that its jobs find, and a call goes through :mod:`.call` in its place::
 
-    stage.sh > call.py > the worker > the process of this command in this environment > a fork
+    stage.sh > call.py > the worker > the process of this environment > a fork
 
 - :mod:`.worker` has a process started for each environment of the workflow that serves calls, with the variables that
   the call has: what is read as an interpreter or a library starts is what a call by itself would have read.

@@ -1,4 +1,4 @@
-"""A process of the worker: imports what calls of one command need, and forks for each of them."""
+"""A process of the worker: imports what calls in one environment need, and forks for each of them."""
 
 from __future__ import annotations
 

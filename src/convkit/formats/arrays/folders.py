@@ -199,18 +199,14 @@ class LeafFolderWriter(StoredArrayWriter):
                     self._outlet.whole(final / name)
         return True
 
-    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+    def store_packed(self, key: str, numbers: range, packed: Frames) -> None:
         """Write chunks as they are packed."""
-        array = self.arrays.get(key)
-        if array is None or not isinstance(packed, Frames) or not packed.fit(array):
-            return False
         self._written.add(key)
-        numbers = array.chunk_numbers(start, stop)
+        array = self.arrays[key]
         names = array.chunk_names(numbers.start, numbers.stop)
         for name, pieces in zip(names, packed.chunks(array, numbers), strict=True):
             self._writer.put(key, name, b"".join(pieces))
         self._give_away(key, numbers)
-        return True
 
     def commit(self) -> None:
         """Check that every array is whole, complete the folder, and sync it."""

@@ -7,19 +7,16 @@ other stores, whatever the level: alone in version 2, followed by an index in Or
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from convkit.formats.arrays.in_memory import CRC32C, through
+from convkit.formats.arrays.packing import shard_index
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.arrays.zarr2 import Zarray
 from convkit.formats.arrays.zarr3 import Zarr3Array, is_shard_of_orbax
 
 #: bytes of the smallest chunk, before it is packed, that is handed on: smaller ones are packed again in less time
 LEAST = 64 << 10
-#: of a shard of one inner chunk: its start and its length
-_INDEX = struct.Struct("<QQ")
 
 
 def is_plain(zarray: ZarrArray) -> bool:
@@ -59,4 +56,4 @@ class Frames:
             yield piece
             length += len(piece)
         if sharded:
-            yield through(CRC32C, _INDEX.pack(0, length))
+            yield shard_index([length])

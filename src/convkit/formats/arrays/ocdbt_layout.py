@@ -13,7 +13,6 @@ from functools import cached_property
 
 import xxhash
 
-from convkit.formats.arrays.ranges import block
 from convkit.formats.arrays.zarr import ZarrArray
 
 #: an array of at most this many bytes is small: it gets no file of its own
@@ -34,29 +33,19 @@ class ArrayLayout:
         return self.zarray.spec.nbytes <= SMALL
 
     @cached_property
-    def row(self) -> int:
-        """Elements of a row of chunks."""
-        return block(self.zarray.spec.shape, self.zarray.chunks)
-
-    @cached_property
-    def row_chunks(self) -> int:
-        """Chunks of a row."""
-        return self.zarray.chunk_count // max(1, -(-self.zarray.spec.size // self.row))
-
-    @cached_property
     def rows(self) -> int:
         """Rows of chunks of a segment.
 
         It is a power of two, so that ranges that also are whole blocks of digests are whole segments, too.
         """
         if self.small:
-            return max(1, -(-self.zarray.spec.size // self.row))
-        most = SEGMENT_BYTES // (self.row * self.zarray.spec.itemsize)
+            return max(1, -(-self.zarray.spec.size // self.zarray.row))
+        most = SEGMENT_BYTES // (self.zarray.row * self.zarray.spec.itemsize)
         return 1 << max(0, most.bit_length() - 1)
 
     def segments(self) -> list[range]:
         """The numbers of the chunks of each segment."""
-        step, count = self.rows * self.row_chunks, self.zarray.chunk_count
+        step, count = self.rows * self.zarray.row_chunks, self.zarray.chunk_count
         return [range(first, min(count, first + step)) for first in range(0, count, max(1, step))]
 
 

@@ -100,18 +100,18 @@ class OcdbtWriter(StoredArrayWriter):
     def stretch(self, key: str) -> int:
         """The rows of chunks that lie in one file."""
         layout = self._layouts.get(key)
-        return layout.rows * layout.row if layout else 1
+        return layout.rows * layout.zarray.row if layout else 1
 
     def store(self, key: str, start: int, data: np.ndarray) -> None:
         """Write whole chunks."""
-        layout, segments = self._layouts[key], self._segments(key)
-        step, stop = layout.rows * layout.row, start + data.size
+        array, segments = self.arrays[key], self._segments(key)
+        step, stop = self.stretch(key), start + data.size
         with self._written(key):
             for low in range(start - start % step, stop, step):
                 first, last = max(low, start), min(low + step, stop)
                 segment = segments[low // step]
                 segment.check()
-                chunk = first // layout.row * layout.row_chunks
+                chunk = array.chunk_numbers(first, last).start
                 self._encoder.encode(key, first, data[first - start : last - start], chunk, segment.add)
                 if self._outlet and segment.full:
                     self._complete(segment)
@@ -144,20 +144,15 @@ class OcdbtWriter(StoredArrayWriter):
         self.finish(key)
         return True
 
-    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+    def store_packed(self, key: str, numbers: range, packed: Frames) -> None:
         """Write chunks as they are packed."""
-        array = self.arrays.get(key)
-        if array is None or not isinstance(packed, Frames) or not packed.fit(array):
-            return False
-        numbers = array.chunk_numbers(start, stop)
         with self._written(key):
             for held, segment in zip(self._layouts[key].segments(), self._segments(key), strict=True):
                 mine = range(max(held.start, numbers.start), min(held.stop, numbers.stop))
                 if mine:
-                    chunks = partial(packed.chunks, array, mine)
+                    chunks = partial(packed.chunks, self.arrays[key], mine)
                     segment.add(Encoding(mine.start, len(mine), chunks, lambda: None))
                     segment.check()
-        return True
 
     def sync(self) -> None:
         """Sync what is there."""

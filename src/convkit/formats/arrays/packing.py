@@ -54,9 +54,14 @@ def packed_chunks(zarray: ZarrArray, box: Box, data: np.ndarray) -> Iterator[tup
 
 def _shard(zarray: Zarr3Array, data: np.ndarray) -> list[memoryview | bytes]:
     parts = [_packed(zarray, _whole(data, start, zarray.decoded)) for start in _starts(data.shape, zarray.decoded)]
-    starts = itertools.accumulate(map(len, parts), initial=0)
-    index = b"".join(struct.pack("<QQ", start, len(part)) for start, part in zip(starts, parts, strict=False))
-    return [*parts, through(CRC32C, index)]
+    return [*parts, shard_index([len(part) for part in parts])]
+
+
+def shard_index(lengths: Sequence[int]) -> bytes:
+    """What follows the inner chunks of a shard, which have these lengths and lie one after another."""
+    starts = itertools.accumulate(lengths, initial=0)
+    places = b"".join(struct.pack("<QQ", start, length) for start, length in zip(starts, lengths, strict=False))
+    return through(CRC32C, places)
 
 
 def _starts(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convkit.checkpoint import TensorSpec, Writer
 from convkit.errors import ConvkitError
-from convkit.formats.arrays.ranges import block
+from convkit.formats.arrays.frames import Frames
 from convkit.formats.arrays.zarr import ZarrArray
 from convkit.formats.plain.check_write import check_write
 from convkit.formats.plain.io_errors import written_below
@@ -42,7 +42,7 @@ class StoredArrayWriter(Writer):
     def granularity(self, key: str) -> int:
         """A row of chunks; the whole leaf if chunks run along an axis other than the first."""
         array = self.arrays.get(key)
-        return block(array.spec.shape, array.chunks) if array else 1
+        return array.row if array else 1
 
     def write(self, key: str, start: int, data: np.ndarray) -> None:
         """Write whole chunks."""
@@ -60,6 +60,18 @@ class StoredArrayWriter(Writer):
     @abstractmethod
     def store(self, key: str, start: int, data: np.ndarray) -> None:
         """Write whole chunks, which were checked."""
+
+    def copy_chunks(self, key: str, start: int, stop: int, packed: object) -> bool:
+        """Write chunks as they are packed."""
+        array = self.arrays.get(key)
+        if array is None or not isinstance(packed, Frames) or not packed.fit(array):
+            return False
+        self.store_packed(key, array.chunk_numbers(start, stop), packed)
+        return True
+
+    @abstractmethod
+    def store_packed(self, key: str, numbers: range, packed: Frames) -> None:
+        """Write the chunks that have these numbers in C order as they are packed, which fits the array."""
 
     def checked(self, key: str, start: int, data: np.ndarray, spec: TensorSpec | None = None) -> TensorSpec:
         """The leaf's spec, after checking that the data fits it."""

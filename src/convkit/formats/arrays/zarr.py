@@ -90,6 +90,16 @@ class ZarrArray(ABC):
         """Number of chunks."""
         return math.prod(self.grid)
 
+    @property
+    def row(self) -> int:
+        """Elements of a row of chunks; all elements if chunks run along an axis other than the first."""
+        return block(self.spec.shape, self.chunks)
+
+    @property
+    def row_chunks(self) -> int:
+        """Number of chunks of a row."""
+        return self.chunk_count // max(1, -(-self.spec.size // self.row))
+
     def chunk_names(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """Names of all chunks in C order, or of those with the numbers ``[start, stop)`` in it."""
         grid = self.grid
@@ -98,8 +108,7 @@ class ZarrArray(ABC):
 
     def chunk_numbers(self, start: int, stop: int) -> range:
         """The numbers in C order of the chunks of a range of elements between multiples of a row of chunks."""
-        row = block(self.spec.shape, self.chunks)
-        count = self.chunk_count // max(1, -(-self.spec.size // row))
+        row, count = self.row, self.row_chunks
         return range(start // row * count, -(-stop // row) * count)
 
     def is_chunk(self, name: str) -> bool:
