@@ -33,8 +33,9 @@ def until(what: Callable[[], object]) -> None:
 
 def sleeping(campaign: Campaign) -> list[psutil.Process]:
     """The jobs of a campaign that stand still."""
-    named = (process for process in psutil.process_iter() if process.name() == "sleep")
-    return [process for process in named if Path(process.cwd()) == campaign.directory]
+    jobs = {"name": "sleep", "cwd": str(campaign.directory)}
+    # the given attributes are asked for at once: a process that ends meanwhile is passed over
+    return [process for process in psutil.process_iter([*jobs]) if process.info == jobs]
 
 
 @pytest.fixture

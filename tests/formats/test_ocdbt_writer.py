@@ -73,6 +73,22 @@ def write_leaf(writer: OcdbtWriter, name: str, data: np.ndarray) -> None:
     writer.finish(name)
 
 
+@pytest.mark.parametrize("name", ["a/b", ""])
+def test_chunks_that_are_written_again_at_once_are_the_last_ones(tmp_path: Path, name: str) -> None:
+    """tensorstore makes one of writes that follow on each other, of which only one can be taken."""
+    array = SOME[name]
+    for attempt in range(100):
+        folder = tmp_path / f"{attempt}"
+        writer = OcdbtWriter(folder, {name: array}, NOON)
+        for number in range(3):
+            writer.write(name, 0, bits(array.spec, number))
+        writer.finish(name)
+        writer.commit()
+        writer.close()
+        found = ArrayReader(read_arrays(folder)).read(name, 0, array.spec.size)
+        check_bits(found, bits(array.spec, 2), name)
+
+
 def write(folder: Path, arrays: dict[str, ZarrArray], data: dict[str, np.ndarray], threads: int = 1) -> None:
     writer = OcdbtWriter(folder, arrays, NOON)
     with ThreadPoolExecutor(threads) as pool:

@@ -150,9 +150,11 @@ def _pieces(store: tensorstore.KvStore, name: str) -> Iterator[bytes]:
     at = 0
     while True:
         try:
-            piece = store.read(name, byte_range=slice(at, at + _PIECE)).result().value
+            found = store.read(name, byte_range=slice(at, at + _PIECE)).result()
         except ValueError:  # it is shorter
             yield store.read(name, byte_range=slice(at, None)).result().value
             return
-        yield piece
-        at += len(piece)
+        if found.state != "value":
+            raise ValueError(f"chunk {name} was encoded, but isn't there")
+        yield found.value
+        at += len(found.value)

@@ -68,6 +68,15 @@ class Segment:
         if self._error is not None:
             raise self._error
 
+    def make_way(self, numbers: range) -> None:
+        """Wait until these chunks, if they were added before, are placed: tensorstore makes one of writes that meet."""
+
+        def meets(one: Encoding) -> bool:
+            return one.first < numbers.stop and numbers.start < one.first + one.count
+
+        with self._changed:
+            self._changed.wait_for(lambda: not any(map(meets, self._queue)))
+
     def wait(self) -> None:
         """Wait until what was added is placed."""
         with self._changed:

@@ -111,8 +111,9 @@ class OcdbtWriter(StoredArrayWriter):
                 first, last = max(low, start), min(low + step, stop)
                 segment = segments[low // step]
                 segment.check()
-                chunk = array.chunk_numbers(first, last).start
-                self._encoder.encode(key, first, data[first - start : last - start], chunk, segment.add)
+                numbers = array.chunk_numbers(first, last)
+                segment.make_way(numbers)
+                self._encoder.encode(key, first, data[first - start : last - start], numbers.start, segment.add)
                 if self._outlet and segment.full:
                     self._complete(segment)
 
