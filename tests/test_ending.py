@@ -43,6 +43,48 @@ def test_a_closed_pipe() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+#: a command that ends while a thread still works, and leaves more to do for the interpreter's end
+UNFINISHED = """
+import atexit, sys, threading, time
+import convkit.cli
+from convkit.__main__ import main
+
+def command():
+    atexit.register(print, "called at the end")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("a thread's"))).start()
+    print("printed", end=" ")
+    return 3
+
+convkit.cli.main = command
+sys.exit(main())
+"""
+
+
+def test_what_is_to_be_done_at_the_end_is_done() -> None:
+    done = subprocess.run([sys.executable, "-c", UNFINISHED], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "printed a thread's\ncalled at the end\n", "")
+
+
+def test_output_that_cannot_be_written_at_the_end() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-c", UNFINISHED]
+        buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(words, check=False, stdout=full, env=buffered)
+    assert done.returncode == 120
+
+
+@pytest.mark.parametrize("said", [None, "2"])
+def test_numpys_blas_has_no_threads_unless_asked(said: str | None) -> None:
+    """Each would keep a core busy while the command starts."""
+    count = "import convkit.cli; convkit.cli.main = lambda: __import__('numpy') and len(os.listdir('/proc/self/task'))"
+    code = f"import os, sys; {count}; from convkit.__main__ import main; sys.exit(main())"
+    environment = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    if said:
+        environment["OPENBLAS_NUM_THREADS"] = said
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    assert done.returncode == min(int(said or 1), os.cpu_count() or 1)
+
+
 def test_an_interrupt_while_modules_are_imported(tmp_path: Path) -> None:
     """numpy is imported when the first tensor is read; here it waits for the interrupt that it meets."""
     (tmp_path / "numpy.py").write_text(f"import os, signal\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 
 
 def main() -> int:
-    """Run the command, or stand by for calls of it: see :mod:`convkit.cli.warm`."""
+    """Run the command and end the process, or stand by for calls of it: see :mod:`convkit.cli.warm`."""
+    # numpy's BLAS, which nothing here calls, would keep every core busy for a while, waiting for work
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["--stand-by"]:
         from convkit.cli.warm.worker import stand_by
 
         return stand_by(sys.argv[2:], _run)
     gc.set_threshold(100_000)  # a start makes tens of thousands of objects that stay
     code = _run()
-    gc.freeze()  # the process ends: looking for cycles in all that was imported would take a fifth of a short command
-    return code
+    from convkit.cli.leaving import left
+
+    os._exit(left(code))
 
 
 def _run() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import gc
@@ -12,7 +11,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
+from convkit.cli.leaving import left
 from convkit.cli.warm.call import BEGUN, LONGEST
 
 _PR_SET_PDEATHSIG = 1
@@ -173,7 +172,7 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _status_of(main: Callable[[], int]) -> int:
-    """What the interpreter would end with. Freeing what was imported is left out: it takes longer than most calls."""
+    """What the interpreter would end with."""
     try:
         status = main()
     except SystemExit as end:
@@ -183,11 +182,4 @@ def _status_of(main: Callable[[], int]) -> int:
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that aren't daemons, as at every end
-    atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        return 120
-    return status & 255
+    return left(status)
