@@ -24,7 +24,7 @@ _SOME = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCh
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=16,
 )
 
 
@@ -38,6 +38,8 @@ def test_doctests() -> None:
 def test_a_seal_is_broken_by_any_flipped_bit(document: dict[str, Any], data: st.DataObject) -> None:
     found, made = sealed(document)
     assert json.loads(made) == found and unbroken(made, found)
+    lines = json.dumps(found, indent=2, ensure_ascii=False)
+    assert made == f"{lines}\n".encode("utf-8", "backslashreplace")
     spoiled = bytearray(made)
     spoiled[data.draw(st.integers(0, len(made) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     assert not unbroken(bytes(spoiled), found)

@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convkit.files.long_document import plain
+import msgspec
+
+from convkit.files.long_document import Rows, plain
 
 FIELD = "digest"
 _ALGORITHM, _DIGITS, _END = "sha256", 64, b'"\n}\n'
@@ -28,6 +30,9 @@ _SEAL = re.compile(rf'"{FIELD}": "({_ALGORITHM}:[0-9a-f]{{{_DIGITS}}})"\n}}\n\Z'
 _TAIL = 128
 #: bytes of a document that are written at once, about
 _CHUNK = 1 << 20
+#: how deep a document is encoded entry by entry, because its tables may have 300 MB; what lies deeper comes at once
+_TABLES = 3
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=plain)
 
 
 def sealed(document: Mapping[str, Any]) -> tuple[dict[str, Any], bytearray]:
@@ -61,14 +66,43 @@ def _blank(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _chunks(document: Mapping[str, Any]) -> Iterator[bytearray]:
-    """The bytes of a document's file; a list of the encoder's pieces takes five times more."""
+    """The bytes of a document's file."""
     data = bytearray()
-    for piece in json.JSONEncoder(indent=2, ensure_ascii=False, default=plain).iterencode(document):
-        data += piece.encode("utf-8", "backslashreplace")
+    for piece in _pieces(document, 0):
+        data += piece
         if len(data) >= _CHUNK:
             yield data
             data = bytearray()
     yield data + b"\n"
+
+
+def _pieces(value: Any, depth: int) -> Iterator[bytes]:
+    """A value that lies this deep in a document, as ``json.dumps`` with an indent of 2 writes it."""
+    line = b"\n" + b"  " * depth
+    if depth < _TABLES and isinstance(value, Mapping) and value:
+        before = b"{"
+        for name, inner in value.items():
+            yield before + line + b"  " + _text(name) + b": "
+            yield from _pieces(inner, depth + 1)
+            before = b","
+        yield line + b"}"
+    elif depth < _TABLES and isinstance(value, list | tuple | Rows) and value:
+        before = b"["
+        for inner in value:
+            yield before + line + b"  "
+            yield from _pieces(inner, depth + 1)
+            before = b","
+        yield line + b"]"
+    else:
+        yield _text(value).replace(b"\n", line)
+
+
+def _text(value: Any) -> bytes:
+    text = _ENCODER.encode(value).encode("utf-8", "backslashreplace")
+    try:
+        return msgspec.json.format(text, indent=2)  # as json.dumps does it, in a tenth of the time
+    except msgspec.DecodeError:  # of a number that isn't finite, and was left so
+        return json.dumps(value, indent=2, ensure_ascii=False, default=plain).encode("utf-8", "backslashreplace")
 
 
 def unbroken(data: bytes | bytearray | Sequence[bytes | memoryview], document: Mapping[str, Any]) -> bool:
