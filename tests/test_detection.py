@@ -178,7 +178,7 @@ def test_a_nameless_santacoder_says_nothing_of_its_softmax() -> None:
 
 def test_the_signature_that_demands_more_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two families of one ``model_type``."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from convkit.mappings import layouts
     from convkit.plan import detect

@@ -23,7 +23,7 @@ from convkit.report.table import read_rows
 cells = scripts("cells")
 #: a mapping of another package
 THEIRS = """
-from dataclasses import replace
+from msgspec.structs import replace
 from convkit.config import ConfigTable, Field
 from convkit.mapping import Mapping, Verbatim
 from convkit.mappings.cerebras.llama import MAPPING as OURS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from convkit.config import COUNT, TEXT, ClassField, ConfigClass, ConfigTable, Field
 from convkit.fetch import fetch

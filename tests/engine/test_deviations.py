@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from convkit.cli import plan as command
 from convkit.config import ANYTHING, TEXT, Answer, ClassField, ConfigClass, ConfigTable, Coupled, Deviation, Field

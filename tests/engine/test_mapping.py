@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.errors import ConvkitError
 from convkit.mapping import (
+    AnyRule,
     Chain,
     Derived,
     Fact,
@@ -25,6 +31,7 @@ from convkit.mapping import (
     inverse,
     under,
 )
+from convkit.mapping.declaration import Declaration, Roles, as_it_is, condition, keys, own_side
 from convkit.mapping.ops import Pad, Scale, Shift
 from convkit.mapping.pattern import PatternError
 from convkit.mappings import all_mappings
@@ -221,3 +228,59 @@ def test_a_chain_must_meet() -> None:
         compose(first, first)
     with pytest.raises(ConvkitError, match="middle and left/model are different layouts"):
         compose(chain, first)
+
+
+# --- declarations ---------------------------------------------------------------------------------------------
+
+
+def kinds(of: type[Declaration]) -> Iterator[type[Declaration]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds(Declaration) if kind is not AnyRule])
+def test_a_declaration_says_what_each_of_its_fields_holds(kind: type[Declaration]) -> None:
+    """A field without a role would keep its old key in the inverse, below a prefix, in a pack."""
+    assert [*kind.roles] == [*(vars(Rule("a", "b")) if kind is Rule else kind.__struct_fields__)]
+
+
+class Swapped(AnyRule, Struct, frozen=True):
+    """A kind of rule that convkit doesn't have."""
+
+    side: str
+    key: str
+    by: tuple[str, ...] = ()
+    why: str = ""
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "key": keys("own"),
+        "by": keys("own"),
+        "why": as_it_is(),
+        "when": condition(),
+    }
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def test_a_new_kind_of_rule_only_describes_its_fields() -> None:
+    rule = Swapped("left", "{=hf}w", ("b.{i}",), "{=no key}", when="!tied")
+    assert rule.inverse().under("l.", "r.") == Swapped("right", "r.{=hf}w", ("r.b.{i}",), "{=no key}", "!tied")
+    assert rule.scoped("text.") == Swapped("left", "{=text.hf}w", ("b.{i}",), "{=no key}", "!text.tied")
+    with pytest.raises(PatternError, match="rule w: "):
+        Swapped("left", "w", when="tied &")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_rules_are_values(rule: AnyRule) -> None:
+    """Those that hold dicts too."""
+    for copy in (deepcopy(rule), pickle.loads(pickle.dumps(rule)), rule.changed()):
+        assert copy is not rule
+        assert (copy, hash(copy), repr(copy), str(copy)) == (rule, hash(rule), repr(rule), str(rule))
+        assert copy != rule.changed(when="other")
+    with pytest.raises(AttributeError, match="immutable"):
+        rule.when = ""
+    assert repr(rule).startswith(f"{type(rule).__name__}(")

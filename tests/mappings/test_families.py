@@ -4,12 +4,12 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field
 from convkit.config.classes import ClassField, ConfigClass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -94,8 +93,7 @@ def free(kind: Kind, default: Any = None, **more: Any) -> ClassField:
     return ClassField(kind, default, EVERY_VALUE, **more)
 
 
-@dataclass(frozen=True)
-class ConfigClass:
+class ConfigClass(Struct, frozen=True, dict=True):
     """A config class: its name for messages, where its source lies, and its fields by name.
 
     A field within a section may be declared by its dotted path, beside the section.
@@ -103,7 +101,10 @@ class ConfigClass:
 
     name: str
     source: str
-    fields: Mapping[str, ClassField] = field(hash=False)
+    fields: Mapping[str, ClassField]
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # dicts have no hash
 
     def extended(self, name: str, source: str = "", **fields: ClassField) -> ConfigClass:
         """A subclass: these fields are added, or replace fields of the same name."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.config.classes import Classes, Release, every
 from convkit.config.conversion import Conversion, Converted
@@ -14,8 +16,7 @@ from convkit.config.tree import MISSING, dig, merge, plant, uproot
 from convkit.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class ConfigTable:
+class ConfigTable(Struct, frozen=True):
     """The table of one mapping.
 
     It is total for a side that has a class: every field of a config is read by a row, or has no effect, or the config

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.config import ConfigTable
 from convkit.errors import ConvkitError
@@ -25,8 +25,7 @@ from convkit.mapping.parts import Part
 from convkit.mapping.rules import AnyRule, Folded, Rule
 
 
-@dataclass(frozen=True)
-class Mapping:
+class Mapping(Struct, frozen=True, dict=True):
     """A pair of layouts and the rules between them.
 
     ``axes`` gives the declared name that is the length of an integer placeholder (``i`` -> ``layers``), so that a
@@ -38,11 +37,11 @@ class Mapping:
     left: Layout
     right: Layout
     rules: tuple[AnyRule, ...]
-    config: ConfigTable = field(default_factory=ConfigTable)
+    config: ConfigTable = ConfigTable()
     variants: tuple[Variant, ...] = ()
     facts: tuple[Fact, ...] = ()
     measures: tuple[Measure, ...] = ()
-    axes: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    axes: abc.Mapping[str, str] = {}
     parts: tuple[Part, ...] = ()
     recalled: tuple[str, ...] = ()
 
@@ -72,6 +71,9 @@ class Mapping:
             parts=tuple(part.inverse() for part in self.parts),
             recalled=self.recalled,
         )
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # dicts have no hash
 
 
 class Chain(Struct, frozen=True):

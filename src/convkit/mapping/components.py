@@ -11,10 +11,10 @@ from collections import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from convkit.config import ConfigTable, Converted, Release, Row
 from convkit.config.tree import dig, merge, plant, unseen, uproot
@@ -27,8 +27,7 @@ from convkit.mapping.pattern import PatternError
 from convkit.mapping.rules import AnyRule
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(Struct, frozen=True):
     """A mapping as a part of a pack.
 
     ``left`` and ``right`` are the prefixes (templates) of its keys, ``left_section`` and ``right_section`` the paths
@@ -45,7 +44,7 @@ class Component:
     left_section: str | tuple[str, ...] | None = None
     right_section: str | tuple[str, ...] | None = None
     right_before: tuple[Release, str] | None = None
-    choices: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
+    choices: abc.Mapping[str, str] = {}
     rows: tuple[Row, ...] = ()
 
     def placed(self, name: str) -> Mapping:
@@ -116,7 +115,7 @@ def pack(
         left=left,
         right=right,
         rules=tuple(rule for mapping in placed for rule in mapping.rules),
-        config=PackedTable(**{part.name: getattr(own, part.name) for part in fields(own)}, sections=sections),
+        config=PackedTable(**asdict(own), sections=sections),
         variants=tuple(variant for mapping in placed for variant in mapping.variants),
         facts=tuple(fact for mapping in placed for fact in mapping.facts),
         measures=tuple(measure for mapping in placed for measure in mapping.measures),
@@ -149,15 +148,14 @@ class Section(Struct, frozen=True):
         return next(there, paths[0])
 
 
-@dataclass(frozen=True)
-class PackedTable(ConfigTable):
+class PackedTable(ConfigTable, frozen=True):
     """The table of a config's own fields, and a table for each section that is a component's config."""
 
     sections: tuple[Section, ...] = ()
 
     def inverse(self) -> PackedTable:
         """The same tables, read from right to left."""
-        turned = tuple(structs.replace(section, table=section.table.inverse()) for section in self.sections)
+        turned = tuple(replace(section, table=section.table.inverse()) for section in self.sections)
         return replace(self, reverse=not self.reverse, sections=turned)
 
     def respelled(self, config: dict[str, Any], earlier: abc.Mapping[str, Any]) -> None:
@@ -260,14 +258,14 @@ def _together(config: abc.Mapping[str, Any], own: Converted, parts: abc.Iterable
         defaults += [entry | {"name": _joined(part.path, entry["name"])} for entry in found.defaults]
         warnings += [f"{part.path}: {warning}" for warning in found.warnings]
         places = {"source": part.at, "target": part.written}
-        deviations += [structs.replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
+        deviations += [replace(one, field=_joined(places[one.side], one.field)) for one in found.deviations]
         unknown += [_joined(part.path, field) for field in found.unknown]
         for name, (path, value) in found.origins.items():
             origins[f"{part.name}.{name}"] = (_joined(part.path, path), value)
         facts = found.claims.keys() & found.names.keys()  # keys of leaves would need the component's prefix
         claims |= {f"{part.name}.{name}": _joined(part.path, found.claims[name]) for name in sorted(facts)}
         denied |= {f"{part.name}.{name}" for name in found.denied}
-    return structs.replace(
+    return replace(
         own,
         defaults=tuple(defaults),
         lost=unseen(config, seen),

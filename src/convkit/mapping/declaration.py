@@ -1,8 +1,8 @@
 """Declarations say what their fields hold, and this module derives their inverse, prefixed and scoped forms.
 
-Rules, variants, facts and measures are frozen dataclasses. Each field says once, in its metadata, whether it holds
-keys (of the left, of the right, of the declaration's own side, or of both), a condition, sizes, or a declared
-name. A new kind of rule only has to describe its fields, and the whole algebra works on it.
+Rules, variants, facts and measures are frozen Structs. Each has a table, ``roles``, that says once of every field
+whether it holds keys (of the left, of the right, of the declaration's own side, or of both), a condition, sizes, a
+declared name, or none of these. A new kind of rule only has to describe its fields, and the whole algebra works on it.
 
 >>> from convkit.mapping.rules import LeftBehind
 >>> rule = LeftBehind("left", "{=hf}mask", "made anew", when="!tied")
@@ -12,12 +12,11 @@ name. A new kind of rule only has to describe its fields, and the whole algebra 
 
 from __future__ import annotations
 
-import dataclasses
 from collections import abc
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from convkit.config.condition import Condition
 from convkit.mapping.keys import KeyTemplate
@@ -41,18 +40,25 @@ class Role(Struct, frozen=True):
     scoped: Callable[[Any, str], Any] | None = None
 
 
+#: of every field, by its name
+Roles = abc.Mapping[str, Role]
+
+
 class Declaration:
-    """The base of what a mapping declares."""
+    """The base of what a mapping declares. ``roles`` says what each field holds."""
+
+    __slots__ = ()
+
+    roles: ClassVar[Roles]
 
     def changed(self, **changes: Any) -> Self:
         """A copy with some fields replaced."""
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return structs.replace(self, **changes)  # type: ignore[type-var]
 
     def inverse(self) -> Self:
         """Read it from right to left: ``x.inverse().inverse() == x``."""
-        roles = _roles(type(self))
-        left, right = ([name for name, role in roles.items() if role.side == side] for side in ("left", "right"))
-        changes = {name: role.turned(getattr(self, name)) for name, role in roles.items() if role.turned}
+        left, right = ([name for name, role in self.roles.items() if role.side == side] for side in ("left", "right"))
+        changes = {name: role.turned(getattr(self, name)) for name, role in self.roles.items() if role.turned}
         for one, other in zip(left, right, strict=True):
             changes |= {one: getattr(self, other), other: getattr(self, one)}
         return self.changed(**changes)
@@ -64,14 +70,14 @@ class Declaration:
             PatternError: the prefixes differ, and a field holds keys of both sides.
         """
         changes = {}
-        for name, role in _roles(type(self)).items():
+        for name, role in self.roles.items():
             if role.below:
                 changes[name] = role.below(getattr(self, name), self._prefix(role, left, right))
         return self.changed(**changes)
 
     def scoped(self, scope: str) -> Self:
         """Put it into a pack: in the scope ``text.``, the declared name ``layers`` is called ``text.layers``."""
-        roles = _roles(type(self)).items()
+        roles = self.roles.items()
         return self.changed(**{name: role.scoped(getattr(self, name), scope) for name, role in roles if role.scoped})
 
     def sized(self, axes: abc.Mapping[str, str]) -> Self:
@@ -85,44 +91,46 @@ class Declaration:
         return left if side in ("left", "both") else right
 
 
-Metadata = abc.Mapping[str, Role]
+def as_it_is() -> Role:
+    """A field that no derived form changes."""
+    return Role()
 
 
-def keys(side: Literal["left", "right", "own", "both"]) -> Metadata:
+def keys(side: Literal["left", "right", "own", "both"]) -> Role:
     """A field of key templates: one, or a tuple of them. An empty one stands for none, and stays empty."""
-    return {"role": Role(side, below=_below, scoped=_scoped_keys)}
+    return Role(side, below=_below, scoped=_scoped_keys)
 
 
-def axis_of_key(side: Literal["left", "right"]) -> Metadata:
+def axis_of_key(side: Literal["left", "right"]) -> Role:
     """A field that holds a key template and an axis of its leaves; or None."""
     below = _if_any(lambda value, prefix: (_below(value[0], prefix), value[1]))
     scoped = _if_any(lambda value, scope: (_scoped_keys(value[0], scope), value[1]))
-    return {"role": Role(side, below=below, scoped=scoped)}
+    return Role(side, below=below, scoped=scoped)
 
 
-def own_side() -> Metadata:
+def own_side() -> Role:
     """The field that says which side the other fields' keys belong to."""
-    return {"role": Role(turned=lambda side: OTHER[side])}
+    return Role(turned=lambda side: OTHER[side])
 
 
-def condition() -> Metadata:
+def condition() -> Role:
     """A field that holds a condition on declared names."""
-    return {"role": Role(scoped=lambda text, scope: str(Condition.parse(text).scoped(scope)))}
+    return Role(scoped=lambda text, scope: str(Condition.parse(text).scoped(scope)))
 
 
-def declared_name() -> Metadata:
+def declared_name() -> Role:
     """The field that holds the name being declared."""
-    return {"role": Role(scoped=lambda name, scope: scope + name)}
+    return Role(scoped=lambda name, scope: scope + name)
 
 
-def names_or_numbers() -> Metadata:
+def names_or_numbers() -> Role:
     """A field of numbers, or of declared names for numbers: a tuple, or the values of a dict; or None."""
-    return {"role": Role(scoped=_if_any(_scoped_numbers))}
+    return Role(scoped=_if_any(_scoped_numbers))
 
 
-def function_of_names() -> Metadata:
+def function_of_names() -> Role:
     """A field that holds a function of the declared names; or None."""
-    return {"role": Role(scoped=_if_any(OfComponent))}
+    return Role(scoped=_if_any(OfComponent))
 
 
 class OfComponent(Struct, frozen=True):
@@ -137,10 +145,6 @@ class OfComponent(Struct, frozen=True):
         return self.function(
             names | {n.removeprefix(scope): value for n, value in names.items() if n.startswith(scope)}
         )
-
-
-def _roles(of: type[Any]) -> dict[str, Role]:
-    return {one.name: one.metadata["role"] for one in dataclasses.fields(of) if "role" in one.metadata}
 
 
 def _each(text: Any, function: Callable[[str], str]) -> Any:

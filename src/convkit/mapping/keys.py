@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
@@ -79,12 +78,11 @@ class Placeholder(Struct, frozen=True):
         return f"{{{self.name}:{choices}}}" if choices else f"{{{step}{self.name}}}"
 
 
-@dataclass(frozen=True)
-class KeyTemplate:
+class KeyTemplate(Struct, frozen=True, dict=True):
     """A parsed template; immutable, hashable, compared by its text."""
 
     text: str
-    parts: tuple[str | Placeholder, ...] = field(compare=False)
+    parts: tuple[str | Placeholder, ...]
 
     @classmethod
     @cache
@@ -197,6 +195,9 @@ class KeyTemplate:
         """
         parts = (part if isinstance(part, str) else part.scoped(scope) for part in self.parts)
         return KeyTemplate.parse("".join(map(str, parts)))
+
+    def __hash__(self) -> int:
+        return hash(self.text)  # which says what the parts are
 
     def __str__(self) -> str:
         return self.text

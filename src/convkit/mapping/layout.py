@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from msgspec import Struct
 
 from convkit.errors import UsageError
 from convkit.mapping.declaration import (
     Declaration,
+    Roles,
     Which,
+    as_it_is,
     axis_of_key,
     declared_name,
     function_of_names,
@@ -36,8 +39,7 @@ def parse_release(text: str | None) -> tuple[int, ...]:
         raise UsageError(f"{text!r} isn't a release", remedy="write it as 2.9") from None
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """How a model's tensors are named and arranged.
 
     ``conventions`` states what names can't show (``rotary: half``). ``signature`` recognises a config of this
@@ -56,17 +58,19 @@ class Layout:
     format: str
     config_file: str
     releases: tuple[tuple[int, ...], ...] = ()
-    conventions: abc.Mapping[str, str] = field(default_factory=dict, hash=False)
-    signature: tuple[abc.Mapping[str, Any], ...] = field(default=(), hash=False)
+    conventions: abc.Mapping[str, str] = {}
+    signature: tuple[abc.Mapping[str, Any], ...] = ()
     keys: tuple[str, ...] = ()
     config_at: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     by_name: bool = False
     lacking: str | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # dicts have no hash
 
-@dataclass(frozen=True)
-class Variant(Declaration):
+
+class Variant(Declaration, Struct, frozen=True):
     """A choice in which checkpoints of one layout differ: a key prefix, an old spelling.
 
     It becomes a declared name, for ``{=name}`` and ``when``. For a source, it is the first choice whose
@@ -77,31 +81,46 @@ class Variant(Declaration):
     by ``--headless`` or by the config table.
     """
 
-    name: str = field(metadata=declared_name())
-    side: Which = field(metadata=own_side())
+    name: str
+    side: Which
     choices: tuple[str, ...]
-    probe: str = field(default="", metadata=keys("own"))
+    probe: str = ""
     headless: str | None = None
-    usual: Callable[[dict[str, Any]], str] | None = field(default=None, metadata=function_of_names())
-    headless_if: str = field(default="headless", metadata=declared_name())
+    usual: Callable[[dict[str, Any]], str] | None = None
+    headless_if: str = "headless"
+
+    roles: ClassVar[Roles] = {
+        "name": declared_name(),
+        "side": own_side(),
+        "choices": as_it_is(),
+        "probe": keys("own"),
+        "headless": as_it_is(),
+        "usual": function_of_names(),
+        "headless_if": declared_name(),
+    }
 
 
-@dataclass(frozen=True)
-class Fact(Declaration):
+class Fact(Declaration, Struct, frozen=True):
     """A fact that only the tensors can show: whether a leaf of this form is there.
 
     It becomes a declared name with the value True or False, for ``when`` and ``config.Flag``. ``lack`` is why a model
     may be without it, where neither the config nor other leaves say that it must be there; one sentence.
     """
 
-    name: str = field(metadata=declared_name())
-    left: str = field(metadata=keys("left"))
-    right: str = field(metadata=keys("right"))
+    name: str
+    left: str
+    right: str
     lack: str = ""
 
+    roles: ClassVar[Roles] = {
+        "name": declared_name(),
+        "left": keys("left"),
+        "right": keys("right"),
+        "lack": as_it_is(),
+    }
 
-@dataclass(frozen=True)
-class Measure(Declaration):
+
+class Measure(Declaration, Struct, frozen=True):
     """A declared name whose value comes from the leaves where no config gives it.
 
     ``left`` and ``right`` are (template, axis): the length of that axis of the first leaf of that form,
@@ -109,6 +128,12 @@ class Measure(Declaration):
     can't show it.
     """
 
-    name: str = field(metadata=declared_name())
-    left: tuple[str, int | str] | None = field(metadata=axis_of_key("left"))
-    right: tuple[str, int | str] | None = field(metadata=axis_of_key("right"))
+    name: str
+    left: tuple[str, int | str] | None
+    right: tuple[str, int | str] | None
+
+    roles: ClassVar[Roles] = {
+        "name": declared_name(),
+        "left": axis_of_key("left"),
+        "right": axis_of_key("right"),
+    }

@@ -6,14 +6,15 @@ one. A part says what else decides: its own leaves, or those beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import ClassVar
 
-from convkit.mapping.declaration import Declaration, Which, condition, own_side
+from msgspec import Struct
+
+from convkit.mapping.declaration import Declaration, Roles, Which, as_it_is, condition, own_side
 from convkit.mapping.declaration import keys as of_keys
 
 
-@dataclass(frozen=True)
-class Part(Declaration):
+class Part(Declaration, Struct, frozen=True):
     """Leaves of one layout that are there together or not at all: an optimizer's slots, the biases of a layer.
 
     The leaves have the forms ``keys``. With ``beside``, a form of other leaves, they are there for each of those or for
@@ -36,13 +37,23 @@ class Part(Declaration):
         when: a condition on declared names.
     """
 
-    side: Which = field(metadata=own_side())
+    side: Which
     what: str
-    keys: tuple[str, ...] = field(metadata=of_keys("own"))
-    beside: str = field(default="", metadata=of_keys("own"))
+    keys: tuple[str, ...]
+    beside: str = ""
     needed: bool = False
     lack: str = ""
-    when: str = field(default="", metadata=condition())
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "what": as_it_is(),
+        "keys": of_keys("own"),
+        "beside": of_keys("own"),
+        "needed": as_it_is(),
+        "lack": as_it_is(),
+        "when": condition(),
+    }
 
     def __str__(self) -> str:
         return self.what

@@ -18,16 +18,19 @@ from __future__ import annotations
 
 import re
 from collections import abc
-from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from msgspec import Struct
 
 from convkit.config.condition import Condition
 from convkit.mapping.bijection import check
 from convkit.mapping.declaration import (
     Declaration,
     Role,
+    Roles,
     Which,
+    as_it_is,
     condition,
     keys,
     names_or_numbers,
@@ -42,6 +45,8 @@ from convkit.mapping.pattern import Pattern, PatternError
 class AnyRule(Declaration):
     """The base of all rules. ``when`` is a condition on declared names; the rule applies only where it holds."""
 
+    __slots__ = ()
+
     when: str
 
     def __post_init__(self) -> None:
@@ -50,6 +55,9 @@ class AnyRule(Declaration):
             Condition.parse(self.when)
         except ValueError as error:
             raise PatternError(f"rule {self}: {error}") from None
+
+    def __hash__(self) -> int:
+        return hash(str(self))  # dicts have no hash
 
 
 Patterns = tuple[tuple[str, str], ...]
@@ -73,7 +81,6 @@ def _scoped_sizes(sizes: Sizes, scope: str) -> Sizes:
     return tuple((atom, scoped_size(size, scope)) for atom, size in sizes)
 
 
-@dataclass(frozen=True, init=False)
 class Rule(AnyRule):
     """Key template(s) on the left, key template(s) on the right, a rearrangement between them.
 
@@ -92,15 +99,26 @@ class Rule(AnyRule):
         PatternError: it isn't a bijection.
     """
 
-    left: tuple[str, ...] = field(metadata=keys("left"))
-    right: tuple[str, ...] = field(metadata=keys("right"))
-    pattern: Patterns = field(metadata={"role": Role(turned=_inverse_pattern)})
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    pattern: Patterns
     optional: bool
-    when: str = field(metadata=condition())
-    left_copies: tuple[str, ...] = field(metadata=keys("left"))
-    right_copies: tuple[str, ...] = field(metadata=keys("right"))
-    ops: Ops = field(metadata={"role": Role(turned=_inverse_ops, scoped=_scoped_ops)})
-    sizes: Sizes = field(metadata={"role": Role(scoped=_scoped_sizes)})
+    left_copies: tuple[str, ...]
+    right_copies: tuple[str, ...]
+    ops: Ops
+    sizes: Sizes
+
+    roles: ClassVar[Roles] = {
+        "left": keys("left"),
+        "right": keys("right"),
+        "pattern": Role(turned=_inverse_pattern),
+        "optional": as_it_is(),
+        "when": condition(),
+        "left_copies": keys("left"),
+        "right_copies": keys("right"),
+        "ops": Role(turned=_inverse_ops, scoped=_scoped_ops),
+        "sizes": Role(scoped=_scoped_sizes),
+    }
 
     def __init__(
         self,
@@ -123,19 +141,17 @@ class Rule(AnyRule):
             spelled = tuple((names, str(Pattern.parse(text))) for names, text in branches.items())
         except PatternError as error:
             raise PatternError(f"rule {left[0]} <-> {right[0]}: {error}") from None
-        values = {
-            "left": left,
-            "right": right,
-            "pattern": spelled,
-            "optional": optional,
-            "when": when,
-            "left_copies": left_copies,
-            "right_copies": right_copies,
-            "ops": ops,
-            "sizes": tuple(sorted(sizes.items())),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(
+            left=left,
+            right=right,
+            pattern=spelled,
+            optional=optional,
+            when=when,
+            left_copies=left_copies,
+            right_copies=right_copies,
+            ops=ops,
+            sizes=tuple(sorted(sizes.items())),
+        )
         self.__post_init__()
         try:
             check(left + left_copies, right + right_copies, spelled, ops, dict(self.sizes))
@@ -144,7 +160,7 @@ class Rule(AnyRule):
 
     def changed(self, **changes: Any) -> Self:
         """A copy with some parts replaced."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self)} | changes
+        parts = self._parts() | changes
         sizes = dict(parts.pop("sizes"))
         return type(self)(**parts, **sizes)
 
@@ -167,12 +183,25 @@ class Rule(AnyRule):
         """The names on both sides."""
         return f"{' = '.join(self.left + self.left_copies)} <-> {' = '.join(self.right + self.right_copies)}"
 
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.roles}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._parts() == other._parts()
+
+    __hash__ = AnyRule.__hash__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"immutable type: {type(self).__name__!r}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._parts().items())})"
+
     def __str__(self) -> str:
         return self.text
 
 
-@dataclass(frozen=True)
-class Derived(AnyRule):
+class Derived(AnyRule, Struct, frozen=True):
     """A leaf that one layout may store and that can be computed from the config or other leaves of that layout.
 
     In a source it is recomputed and compared; a difference is kept as complement, or refused if ``proven``.
@@ -182,24 +211,33 @@ class Derived(AnyRule):
     leaves that it reads, with the placeholders of the key; the dtype is that of the first, unless given.
     """
 
-    side: Which = field(metadata=own_side())
-    key: str = field(metadata=keys("own"))
+    side: Which
+    key: str
     recipe: str
-    arguments: abc.Mapping[str, int | float | str] = field(
-        default_factory=dict, hash=False, metadata=names_or_numbers()
-    )
-    of: tuple[str, ...] = field(default=(), metadata=keys("own"))
-    shape: tuple[int | str, ...] | None = field(default=None, metadata=names_or_numbers())
+    arguments: abc.Mapping[str, int | float | str] = {}
+    of: tuple[str, ...] = ()
+    shape: tuple[int | str, ...] | None = None
     dtype: str = ""
-    when: str = field(default="", metadata=condition())
+    when: str = ""
     proven: bool = False
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "key": keys("own"),
+        "recipe": as_it_is(),
+        "arguments": names_or_numbers(),
+        "of": keys("own"),
+        "shape": names_or_numbers(),
+        "dtype": as_it_is(),
+        "when": condition(),
+        "proven": as_it_is(),
+    }
 
     def __str__(self) -> str:
         return f"{self.key} = {self.recipe}"
 
 
-@dataclass(frozen=True)
-class Folded(AnyRule):
+class Folded(AnyRule, Struct, frozen=True):
     """A leaf that the other layout stores multiplied: by a number, or by factors from a second leaf ``by``.
 
     In a source, the rule that carries the leaf reads it multiplied. The leaf itself is kept as complement, and so
@@ -214,14 +252,21 @@ class Folded(AnyRule):
         PatternError: neither a second leaf nor a factor, or both.
     """
 
-    side: Which = field(metadata=own_side())
-    key: str = field(metadata=keys("own"))
-    by: str = field(default="", metadata=keys("own"))
+    side: Which
+    key: str
+    by: str = ""
     recipe: str = "number"
-    arguments: abc.Mapping[str, int | float | str] = field(
-        default_factory=dict, hash=False, metadata=names_or_numbers()
-    )
-    when: str = field(default="", metadata=condition())
+    arguments: abc.Mapping[str, int | float | str] = {}
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "key": keys("own"),
+        "by": keys("own"),
+        "recipe": as_it_is(),
+        "arguments": names_or_numbers(),
+        "when": condition(),
+    }
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -235,50 +280,67 @@ class Folded(AnyRule):
         return f"{self.by} is folded into {self.key}"
 
 
-@dataclass(frozen=True)
-class LeftBehind(AnyRule):
+class LeftBehind(AnyRule, Struct, frozen=True):
     """Leaves of one layout that have no place in the other: they are listed, and kept as complement.
 
     Keys that begin with ``unless`` (a template) are excluded.
     """
 
-    side: Which = field(metadata=own_side())
-    key: str = field(metadata=keys("own"))
+    side: Which
+    key: str
     reason: str
-    unless: str = field(default="", metadata=keys("own"))
-    when: str = field(default="", metadata=condition())
+    unless: str = ""
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "key": keys("own"),
+        "reason": as_it_is(),
+        "unless": keys("own"),
+        "when": condition(),
+    }
 
     def __str__(self) -> str:
         return f"{self.key} stays behind"
 
 
-@dataclass(frozen=True)
-class Refused(AnyRule):
+class Refused(AnyRule, Struct, frozen=True):
     """Leaves of one layout that no other rule claims, and whose meaning the other layout can't express."""
 
-    side: Which = field(metadata=own_side())
-    key: str = field(metadata=keys("own"))
+    side: Which
+    key: str
     reason: str
     remedy: str
-    when: str = field(default="", metadata=condition())
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "side": own_side(),
+        "key": keys("own"),
+        "reason": as_it_is(),
+        "remedy": as_it_is(),
+        "when": condition(),
+    }
 
     def __str__(self) -> str:
         return f"{self.key} is refused"
 
 
-@dataclass(frozen=True)
-class Verbatim(AnyRule):
+class Verbatim(AnyRule, Struct, frozen=True):
     """Leaves that no other rule claims and that keep their names on the other side."""
 
-    key: str = field(metadata=keys("both"))
-    when: str = field(default="", metadata=condition())
+    key: str
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "key": keys("both"),
+        "when": condition(),
+    }
 
     def __str__(self) -> str:
         return f"{self.key} <-> {self.key}"
 
 
-@dataclass(frozen=True)
-class Restated(AnyRule):
+class Restated(AnyRule, Struct, frozen=True):
     """Values that follow from others of the checkpoint, and so differ from side to side.
 
     ``what`` is a name of ``convkit.plan.restated.WAYS``, which computes them. Its arguments are given for each side
@@ -286,9 +348,16 @@ class Restated(AnyRule):
     """
 
     what: str
-    to_right: abc.Mapping[str, Any] | None = field(default=None, hash=False, metadata={"role": Role("right")})
-    to_left: abc.Mapping[str, Any] | None = field(default=None, hash=False, metadata={"role": Role("left")})
-    when: str = field(default="", metadata=condition())
+    to_right: abc.Mapping[str, Any] | None = None
+    to_left: abc.Mapping[str, Any] | None = None
+    when: str = ""
+
+    roles: ClassVar[Roles] = {
+        "what": as_it_is(),
+        "to_right": Role("right"),
+        "to_left": Role("left"),
+        "when": condition(),
+    }
 
     def __str__(self) -> str:
         return f"{self.what} are restated"

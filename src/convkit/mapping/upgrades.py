@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from convkit.config.classes import Release
 from convkit.mapping.algebra import Mapping

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import asdict, astuple
 from xxhash import xxh3_128
 
 from convkit.errors import ConvkitError
@@ -120,8 +119,7 @@ def _made(package: str, path: Sequence[str]) -> Catalogue:
 
 def _written(layout: Layout) -> dict[str, Any]:
     """A layout's fields, except those that have no value."""
-    values = {field.name: getattr(layout, field.name) for field in fields(layout)}
-    return {name: value for name, value in values.items() if value not in ((), {}, False, None)}
+    return {name: value for name, value in asdict(layout).items() if value not in ((), {}, False, None)}
 
 
 def _tuples(value: Any) -> Any:

@@ -153,19 +153,20 @@ class CerebrasCheckpoint(Checkpoint):
             self._arrays[key] = self._arrays[target]
 
 
-class UnreadableObject(Opaque):
+class UnreadableObject(Opaque, frozen=True):
     """A serialized object with damaged bytes: the error is raised on access, so that the rest can be read."""
 
     error: ConvkitError
 
-    def __init__(self, kind: str, error: ConvkitError) -> None:
-        object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "error", error)
-
-    @property
+    @property  # type: ignore[misc]  # in the place of the field
     def data(self) -> bytes:
         """Raises the error."""
         raise self.error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UnreadableObject) and self.data == other.data
+
+    __hash__ = Opaque.__hash__
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.kind!r})"
@@ -253,7 +254,7 @@ def _object(datasets: Datasets, key: str) -> Opaque:
         return Opaque(datasets.find(key).attrs["__BYTES__"].tobytes(), records.PICKLE)
     except ERRORS as error:
         problem = f"the serialized object can't be read: {error}"
-        return UnreadableObject(records.PICKLE, ConvkitError(problem, path=datasets.path, key=key, remedy=DAMAGED))
+        return UnreadableObject(b"", records.PICKLE, ConvkitError(problem, path=datasets.path, key=key, remedy=DAMAGED))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ Facts: ModelZoo release 2.10.0, ``models/nlp/bert/extractive_summarization`` (on
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config import ConfigTable
 from convkit.mappings import unchanged

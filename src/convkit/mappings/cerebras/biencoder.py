@@ -9,8 +9,9 @@ cs-2.9); transformers, ``models/dpr``; facebook/dragon-plus-{query,context}-enco
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Row, Written
 from convkit.mapping import Component, Layout, LeftBehind, Mapping, Variant, pack

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import (
     ABSENT,
@@ -179,8 +180,7 @@ def _classes(of: Classes) -> Classes:
     return tuple((when, ConfigClass(one.name, one.source, {**one.fields, **_OWN})) for when, one in of or ())
 
 
-@dataclass(frozen=True)
-class _Table(ConfigTable):
+class _Table(ConfigTable, frozen=True):
     """A table whose right side may have the model's fields below ``policy_model``; they are written flat. ``policy`` is
     the family's name in yamls.
     """
@@ -206,8 +206,7 @@ class _Table(ConfigTable):
                 dig(config, place).update({name: deepcopy(whole[name]) for name in ("name", "dpo") if name in whole})
 
 
-@dataclass(frozen=True)
-class _InPlace(_Table, InPlace):
+class _InPlace(_Table, InPlace, frozen=True):
     """The same between two layouts of ModelZoo."""
 
     def kept_at(self, config: abc.Mapping[str, Any]) -> str:

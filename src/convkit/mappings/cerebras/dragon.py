@@ -9,7 +9,7 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/dragon_plus.py`` (
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.config import ABSENT, ConfigTable, Constant, Field, Written
 from convkit.mapping import Mapping, Variant

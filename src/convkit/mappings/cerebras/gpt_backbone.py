@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import abc
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 from convkit.config import ABSENT, Answer, ConfigError, Constant, Converted, Coupled, Field, Release
@@ -65,8 +64,7 @@ def _merged(layers: list[Any]) -> tuple[Values, str]:
     raise ConfigError("the layers differ", key=LAYERS, remedy="ModelZoo's GPT-2 has windows on every second, or on all")
 
 
-@dataclass(frozen=True)
-class _Table(InPlace):
+class _Table(InPlace, frozen=True):
     """The backbone's yaml may have a list of layers, where every second has a window."""
 
     def convert(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import abc
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,8 +12,7 @@ from convkit.config import ConfigTable, Converted, Release
 from convkit.config.tree import MISSING, dig, plant, unseen
 
 
-@dataclass(frozen=True)
-class InPlace(ConfigTable):
+class InPlace(ConfigTable, frozen=True):
     """A table between two layouts of one framework."""
 
     def convert(

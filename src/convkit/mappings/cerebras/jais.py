@@ -6,8 +6,9 @@ Facts: ModelZoo release 2.10.0, ``tools/checkpoint_converters/jais_hf_cs.py`` (r
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, Coupled, Row
 from convkit.mapping import Layout

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import abc
-from dataclasses import replace
 from math import isqrt
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Field, Name, Row, Written
 from convkit.config.values import shown

@@ -7,8 +7,9 @@ transformers 4.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled, Name, Written
 from convkit.mapping import Component, Mapping, Rule, Variant, pack, under

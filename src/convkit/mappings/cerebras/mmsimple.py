@@ -8,8 +8,9 @@ tower. In 2.3 a tower is in a list of modules.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigError, ConfigTable, Constant, Coupled
 from convkit.mapping import Layout

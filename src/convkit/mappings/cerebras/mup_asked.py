@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections import abc
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import ConfigError, ConfigTable, Rest, Row
 from convkit.config.conversion import Conversion

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from convkit.config import Answer, ConfigClass, Coupled, Name, Row, Written
 from convkit.config.rows import Place

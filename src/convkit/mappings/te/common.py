@@ -7,8 +7,9 @@ converter, and its branches; TransformerEngine v1.5 ... v2.2, ``jax/flax/transfo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from convkit.errors import ConfigError
 from convkit.mapping import Derived, LeftBehind, Part, Refused, Rule, Variant

@@ -8,7 +8,7 @@ follows after another ``#`` if it differs.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.mapping import Mapping, Measure
 from convkit.mappings.te.pax import CLD, PARTS, PAX, TE, WEIGHTS, at, pax_rules

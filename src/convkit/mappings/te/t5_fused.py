@@ -6,7 +6,7 @@ attention has ``qkv.kernel [embed, 3, heads*dim]``, fused cross attention ``kv.k
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from convkit.mapping import Rule
 from convkit.mappings.te.common import where

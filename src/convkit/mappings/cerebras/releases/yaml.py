@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-
-from msgspec import field
 
 from convkit.config import ConfigTable, Row
 from convkit.config.classes import Release
@@ -93,11 +90,8 @@ class Steps(Row, frozen=True):
         return not families or self.family.removeprefix("dpo-") in families
 
 
-@dataclass(frozen=True)
-class YamlTable(ConfigTable):
+class YamlTable(ConfigTable, frozen=True):
     """A table of whole yamls of one layout in two releases."""
-
-    rows: tuple[Row, ...] = field(default=())
 
     def respelled(self, config: Section, earlier: Mapping[str, Any]) -> None:
         """Take from an ``earlier`` yaml all that only went forth and back since, in a converted config, which is
