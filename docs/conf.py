@@ -31,7 +31,6 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!convkit\b).*")]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 add_module_names = False
