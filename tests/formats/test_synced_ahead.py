@@ -1,7 +1,8 @@
-"""What was written is synced while more is written; a disk that can't take it fails the commit."""
+"""The disk takes what was written while more is written; if it can't, the commit fails."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import threading
@@ -21,7 +22,7 @@ SPEC = TensorSpec((2, 1 << 18), "float32")
 
 @pytest.fixture(params=["safetensors", "cerebras-h5", "t5x"])
 def writer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
-    """An output of two leaves of 2 MiB, of which any one is synced ahead."""
+    """An output of two leaves of 2 MiB, of which the disk begins to take any one at once."""
     monkeypatch.setattr(sync, "_AHEAD", SPEC.nbytes)
     format_ = get_format(request.param)
     path = tmp_path / f"out{format_.suffixes[0]}" if format_.suffixes else tmp_path / "out"
@@ -36,34 +37,49 @@ def write(writer: Writer, key: str) -> None:
     writer.finish(key)
 
 
-def of_thread_ahead() -> bool:
-    """Whether this is the thread that syncs ahead."""
-    return threading.current_thread().name.startswith("sync")
+@pytest.mark.parametrize("system", ["Linux", "another", "one that refuses"])
+def test_a_leaf_is_begun_before_the_next_one_is_written(
+    writer: Writer, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, plain = threading.Event(), sync._sync_file_range()
+    assert plain is not None
 
+    def saw(file: int) -> None:
+        if os.fstat(file).st_size >= SPEC.nbytes:
+            begun.set()
 
-def test_a_leaf_is_on_the_disk_before_the_next_one_is_written(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced, plain = threading.Event(), os.fsync
+    def begin(file: int, offset: int, nbytes: int, flags: int) -> int:
+        if system == "one that refuses":
+            return -1
+        assert plain(file, offset, nbytes, flags) == 0
+        saw(file)
+        return 0
 
-    def fsync(file: int) -> None:
-        plain(file)
-        if of_thread_ahead() and os.fstat(file).st_size >= SPEC.nbytes:
-            synced.set()
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(sync, "_sync_file_range", lambda: None if system == "another" else begin)
+    if system != "Linux":
+        monkeypatch.setattr(os, "fsync", saw)
     write(writer, "a")
-    assert synced.wait(60)
+    assert begun.wait(60)
     write(writer, "b")
     writer.commit()
 
 
-def test_what_a_disk_could_not_take_fails_the_commit(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("system", ["Linux", "another"])
+def test_what_a_disk_could_not_take_fails_the_commit(
+    writer: Writer, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = os.fsync
 
+    def begin(*_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
     def fsync(file: int) -> None:
-        if of_thread_ahead():  # the kernel tells of it once: whoever syncs next isn't told
-            raise OSError(errno.EIO, "Input/output error")
+        if threading.current_thread().name.startswith("sync"):  # whoever syncs next isn't told of it
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         plain(file)
 
+    monkeypatch.setattr(sync, "_sync_file_range", lambda: begin if system == "Linux" else None)
     monkeypatch.setattr(os, "fsync", fsync)
     write(writer, "a")
     write(writer, "b")
