@@ -21,7 +21,7 @@ from benchmarks.case import CONVKIT, Case, Figure, Side, command
 #: cases of float32, of half as many layers
 HALVED = ("transpose-32",)
 #: bytes of a call that writes
-PIECES = {"64 KiB": str(64 << 10), "1 MiB": str(1 << 20)}
+PIECES = {"128 KiB": str(128 << 10), "1 MiB": str(1 << 20)}
 COPY = """
 import os, sys
 os.makedirs(sys.argv[2], exist_ok=True)
@@ -109,9 +109,9 @@ CASES = (
     _case("mdl", "2.27 GB, as cerebras, to .mdl", 1.4),
     Case(
         "pieces",
-        "2.27 GB, copied into reserved files by calls of 64 KiB, and by calls of 1 MiB",
+        "2.27 GB, copied into reserved files by calls of 128 KiB, and by calls of 1 MiB",
         pieces,
-        (Figure("64 KiB", "1 MiB"), Figure("64 KiB", "1 MiB", what="cpu")),
+        (Figure("128 KiB", "1 MiB"), Figure("128 KiB", "1 MiB", what="cpu")),
         disk=5,
     ),
 )

@@ -9,7 +9,7 @@ import os
 _CANNOT = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 #: bytes of a call of pwrite: the page cache takes what one call writes into pieces as large. Large free ones are those
 #: that a virtual machine gives back to its host, which are dear when they return (the case ``pieces`` of benchmarks/)
-_CALL = 64 << 10
+_CALL = 128 << 10
 
 
 def reserve(file: int, size: int) -> bool:
