@@ -1,17 +1,19 @@
 """What a row of a table of small checkpoints costs: generated models of six families, through all stages and checks.
 
-The workflow is run by the real commands, with its worker and without it. What is counted is Snakemake and all jobs.
+The workflow is run by the real commands, with its worker and without it. What is counted is Snakemake and all jobs. The
+demo is the table of the repository itself, which has real checkpoints among its rows.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.campaign import snakemake
+from benchmarks.campaign import ROOT, snakemake
 from benchmarks.case import Case, Figure, Side
 
 #: family and target, in turn
@@ -25,6 +27,8 @@ ROWS = (
 )
 #: name of a side, and the config's ``worker``
 WORKER = {"worker": "true", "plain": "false"}
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+PACKAGES = ("snakemake", "torch", "transformers")
 
 
 def write(folder: Path, rows: int, worker: str) -> None:
@@ -40,15 +44,22 @@ def write(folder: Path, rows: int, worker: str) -> None:
 
 def sides(work: Path, rows: int, names: tuple[str, ...]) -> Iterator[Mapping[str, Side]]:
     """A run of the workflow with its worker, and one without."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     folders = {name: work / f"corpus-{rows}-{name}" for name in names}
     for name, folder in folders.items():
         write(folder, rows, WORKER[name])
-    yield {name: snakemake(folder, path, clears=folder / "results") for name, folder in folders.items()}
+    yield {name: snakemake(folder, PATH, clears=folder / "results") for name, folder in folders.items()}
 
 
-def _case(rows: int, names: tuple[str, ...], *, pairs: int) -> Case:
-    figures = [Figure(side, what=what, per=rows) for side in names for what in ("wall", "cpu")]
+def demo(work: Path) -> Iterator[Mapping[str, Side]]:
+    """A run of the repository's own table, as ``make demo`` does it."""
+    folder = work / "demo"
+    shutil.copytree(ROOT / "config", folder / "config")
+    yield {"demo": snakemake(folder, PATH, clears=folder / "results")}
+
+
+def _case(rows: int, names: tuple[str, ...], *, pairs: int, limit: float | None = None) -> Case:
+    figures = [Figure(side, per=rows) for side in names]
+    figures += [Figure(side, what="cpu", per=rows, limit=limit) for side in names]
     if len(names) > 1:
         figures.append(Figure(*names, what="cpu"))
     return Case(
@@ -58,12 +69,21 @@ def _case(rows: int, names: tuple[str, ...], *, pairs: int) -> Case:
         (*figures,),
         pairs=pairs,
         warm=False,
-        packages=("snakemake", "torch", "transformers"),
+        packages=PACKAGES,
         long=rows > 100,
     )
 
 
 CASES = (
     _case(12, ("worker", "plain"), pairs=3),
-    _case(200, ("worker",), pairs=1),
+    _case(200, ("worker",), pairs=1, limit=1.5),
+    Case(
+        "demo",
+        "the repository's own table, as make demo runs it",
+        demo,
+        (Figure("demo", limit=30), Figure("demo", what="cpu")),
+        pairs=3,
+        warm=False,
+        packages=(*PACKAGES, "jax", "orbax-checkpoint"),
+    ),
 )

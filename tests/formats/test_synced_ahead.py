@@ -85,3 +85,32 @@ def test_what_a_disk_could_not_take_fails_the_commit(
     write(writer, "b")
     with pytest.raises(ConvkitError, match="Input/output error"):
         writer.commit()
+
+
+@pytest.mark.parametrize(("available", "drops"), [(SPEC.nbytes * 4, True), (SPEC.nbytes * 6, False), (None, False)])
+def test_what_would_crowd_the_page_cache_leaves_it(
+    tmp_path: Path, available: int | None, drops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two leaves, and as much of a source, need five times a leaf's bytes."""
+    said = tmp_path / "meminfo"
+    said.write_text(f"MemTotal: 1 kB\nMemAvailable: {available // 1024} kB\n" if available else "MemTotal: 1 kB\n")
+    dropped = []
+    plain = os.posix_fadvise
+
+    def fadvise(file: int, offset: int, nbytes: int, advice: int) -> None:
+        plain(file, offset, nbytes, advice)
+        dropped.append((offset, nbytes, advice))
+
+    monkeypatch.setattr(sync, "_MEMORY", said)
+    monkeypatch.setattr(sync, "_LARGE", SPEC.nbytes)
+    monkeypatch.setattr(sync, "_AHEAD", SPEC.nbytes)
+    monkeypatch.setattr(os, "posix_fadvise", fadvise)
+    path = tmp_path / "out.safetensors"
+    writer = get_format("safetensors").create(path, [Leaf("a", SPEC), Leaf("b", SPEC)], WriteOptions())
+    write(writer, "a")
+    write(writer, "b")
+    writer.commit()
+    writer.close()
+    assert set(dropped) == ({(0, 0, os.POSIX_FADV_DONTNEED)} if drops else set())
+    with get_format("safetensors").open(path) as found:
+        assert found.read("b", 0, SPEC.size).tobytes() == np.arange(SPEC.size, dtype=np.uint32).tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -16,6 +17,9 @@ _THREADS = 8
 _AHEAD, _LEAST = 16 << 20, 1 << 20
 #: of ``sync_file_range``: begin to write all that isn't written, and wait for nothing
 _WRITE = 2
+#: the least that may crowd the page cache
+_LARGE = 1 << 30
+_MEMORY = Path("/proc/meminfo")
 
 
 def sync(path: str | Path | int) -> None:
@@ -38,9 +42,15 @@ class Ahead:
     """Lets the disk take what was written while more is written, so that little is left to sync at the end.
 
     A thread of its own asks for it, because a busy disk lets it wait. Nothing is synced before others sync it.
+
+    Args:
+        nbytes: how much will be written. What can't stay in memory beside what it is made from leaves the page cache
+            as soon as the disk has it, and what is written next takes its pages: fresh ones would cost more, and drive
+            out the source.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nbytes: int = 0) -> None:
+        self._begin = _begin_and_drop if _crowds(nbytes) else _begin
         self._thread = ThreadPoolExecutor(1, "sync")
         self._begun: list[Future[None]] = []
         self._files: set[str | Path | int] = set()
@@ -55,7 +65,7 @@ class Ahead:
             self._files.add(file)
             self._bytes += nbytes
             if self._bytes >= _AHEAD:
-                self._begun.append(self._thread.submit(_begin_each, self._files))
+                self._begun.append(self._thread.submit(_begin_each, self._begin, self._files))
                 self._files, self._bytes = set(), 0
 
     def wait(self) -> None:
@@ -72,14 +82,14 @@ class Ahead:
         self._thread.shutdown(cancel_futures=True)
 
 
-def _begin_each(files: Iterable[str | Path | int]) -> None:
+def _begin_each(begin: Callable[[int], None], files: Iterable[str | Path | int]) -> None:
     for file in files:
         if isinstance(file, int):
-            _begin(file)
+            begin(file)
             continue
         opened = os.open(file, os.O_RDONLY)
         try:
-            _begin(opened)
+            begin(opened)
         finally:
             os.close(opened)
 
@@ -94,6 +104,28 @@ def _begin(file: int) -> None:
     if begin is not None and (number := ctypes.get_errno()) in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
         raise OSError(number, os.strerror(number))
     os.fsync(file)
+
+
+def _begin_and_drop(file: int) -> None:
+    """Let the disk begin to take what was written, and forget what it has taken."""
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _crowds(nbytes: int) -> bool:
+    """Whether so many bytes and as many of a source would take more than four fifths of the memory that is free."""
+    if nbytes < _LARGE or not hasattr(os, "posix_fadvise"):
+        return False
+    return 2 * nbytes > 0.8 * _available()
+
+
+def _available() -> float:
+    """Bytes of memory that are free or hold what can be read again; any number of them where the system doesn't say."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+    except OSError:
+        return math.inf
+    found = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return float(next(found, math.inf)) * 1024
 
 
 @cache

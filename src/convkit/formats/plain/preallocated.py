@@ -72,7 +72,7 @@ class PreallocatedWriter(Writer):
     ) -> None:
         self._layouts = layouts
         self._outlet = outlet
-        self._ahead = Ahead()
+        self._ahead = Ahead(sum(layout.size for layout in layouts))
         #: the paths of opened files
         self._paths: dict[int, Path] = {}
         self._in_parts = in_parts
