@@ -87,11 +87,11 @@ def test_what_a_disk_could_not_take_fails_the_commit(
         writer.commit()
 
 
-@pytest.mark.parametrize(("available", "drops"), [(SPEC.nbytes * 4, True), (SPEC.nbytes * 6, False), (None, False)])
+@pytest.mark.parametrize(("available", "drops"), [(SPEC.nbytes * 5, True), (SPEC.nbytes * 7, False), (None, False)])
 def test_what_would_crowd_the_page_cache_leaves_it(
     tmp_path: Path, available: int | None, drops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two leaves, and as much of a source, need five times a leaf's bytes."""
+    """Two leaves are more than a third of what is available, or less."""
     said = tmp_path / "meminfo"
     said.write_text(f"MemTotal: 1 kB\nMemAvailable: {available // 1024} kB\n" if available else "MemTotal: 1 kB\n")
     dropped = []

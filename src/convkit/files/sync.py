@@ -112,10 +112,10 @@ def _begin_and_drop(file: int) -> None:
 
 
 def _crowds(nbytes: int) -> bool:
-    """Whether so many bytes and as many of a source would take more than four fifths of the memory that is free."""
+    """Whether so many bytes, and as many of a source, would leave little of the memory that is free."""
     if nbytes < _LARGE or not hasattr(os, "posix_fadvise"):
         return False
-    return 2 * nbytes > 0.8 * _available()
+    return nbytes > _available() / 3
 
 
 def _available() -> float:
