@@ -65,6 +65,7 @@ class Ahead:
             self._files.add(file)
             self._bytes += nbytes
             if self._bytes >= _AHEAD:
+                self._begun = [one for one in self._begun if not one.done() or one.exception()]
                 self._begun.append(self._thread.submit(_begin_each, self._begin, self._files))
                 self._files, self._bytes = set(), 0
 
