@@ -197,6 +197,18 @@ def test_a_report_on_damaged_documents(data: st.DataObject, made: Path, tmp_path
     assert main(["report", str(tmp_path)]) in (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("value", [True, ["x"], {"w": "x"}], ids=str)
+def test_a_report_on_leaves_of_another_form(
+    side: str, value: Any, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = json.loads((made / "made.mdl.convkit.json").read_text())
+    receipt[side]["leaves"] = value
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    assert main(["report", str(tmp_path)]) == 3
+    assert f"$.{side}.leaves" in capsys.readouterr().err
+
+
 def test_a_receipt_nested_too_deeply_is_an_error(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = made / "made.mdl.convkit.json"
     sound = path.read_text()

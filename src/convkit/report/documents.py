@@ -6,14 +6,16 @@ checked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from convkit.files.document import typed
+from convkit.files.document import REMEDY, typed
 from convkit.files.long_document import Rows, Table
 from convkit.files.packages import Package
+from convkit.files.receipt import side_of
 
 Natural = Annotated[int, Meta(ge=0)]
 Values = dict[str, Any]
@@ -160,6 +162,7 @@ class Target(Struct):
 class Receipt(Struct):
     """A receipt."""
 
+    source: Values | UnsetType | None = UNSET
     target: Target | UnsetType = UNSET
     complement: Values | UnsetType = UNSET
     started: str = ""
@@ -233,9 +236,20 @@ def check_form(document: dict[str, Any], path: Path) -> None:
         receipt = "plan" in document
         if receipt:
             typed(Receipt, document, path)
+            for side in ("source", "target"):
+                _check_leaves(side_of(document, side), path, f"$.{side}.leaves")
         plan = document["plan"] if receipt else document
         conversion = isinstance(plan, dict) and _kind(plan) == "plan"
         _check_plan(ConversionPlan if conversion else Plan, plan, path, "$.plan" if receipt else "$")
+
+
+def _check_leaves(side: Mapping[str, Any], path: Path, root: str) -> None:
+    """Check the digests of a side's leaves, of a long receipt one by one."""
+    leaves = side.get("leaves")
+    if isinstance(leaves, Table):
+        leaves.typed(dict[str, Values], path, root, REMEDY)
+    elif leaves is not None:
+        typed(dict[str, Values], leaves, path, root=root)
 
 
 def _check_plan(type_: type[Plan], plan: Any, path: Path, root: str) -> None:
