@@ -209,6 +209,16 @@ def test_a_report_on_leaves_of_another_form(
     assert f"$.{side}.leaves" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1])
+def test_a_report_on_seconds_that_are_no_time(
+    seconds: float, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = json.loads((made / "made.mdl.convkit.json").read_text()) | {"seconds": seconds}
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt))
+    assert main(["report", str(tmp_path)]) == 3
+    assert "receipt.json: $.seconds: " in capsys.readouterr().err
+
+
 def test_a_receipt_nested_too_deeply_is_an_error(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = made / "made.mdl.convkit.json"
     sound = path.read_text()

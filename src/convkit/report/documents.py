@@ -18,6 +18,8 @@ from convkit.files.packages import Package
 from convkit.files.receipt import side_of
 
 Natural = Annotated[int, Meta(ge=0)]
+#: less than the age of the universe; NaN is none
+Seconds = Annotated[float, Meta(ge=0, lt=1e18)]
 Values = dict[str, Any]
 
 
@@ -166,7 +168,7 @@ class Receipt(Struct):
     target: Target | UnsetType = UNSET
     complement: Values | UnsetType = UNSET
     started: str = ""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     bytes_read: int | None = None
     bytes_written: int | None = None
     peak_anonymous_bytes: int | None = None
@@ -220,7 +222,7 @@ class Verdict(Struct):
     packages: tuple[Package, ...] = ()
     details: Values | UnsetType = UNSET
     problems: tuple[str, ...] = ()
-    seconds: float | None = None
+    seconds: Seconds | None = None
 
 
 def check_form(document: dict[str, Any], path: Path) -> None:

@@ -28,11 +28,13 @@ def size(count: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """A span of time.
 
-    >>> duration(0.04), duration(9.87), duration(75), duration(7320), duration(None)
-    ('0.04 s', '9.9 s', '1 min 15 s', '2 h 02 min', '–')
+    >>> duration(0.04), duration(9.87), duration(75), duration(7320), duration(None), duration(float("nan"))
+    ('0.04 s', '9.9 s', '1 min 15 s', '2 h 02 min', '–', 'not finite')
     """
     if seconds is None:
         return "–"
+    if not math.isfinite(seconds):
+        return NOT_FINITE
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
