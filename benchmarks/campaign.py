@@ -16,6 +16,8 @@ from pathlib import Path
 from benchmarks.case import Case, Figure, Side, command
 
 ROOT = Path(__file__).parent.parent
+#: the search path of the real commands
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 STAGES = ("fetch", "inspect", "plan", "convert", "roundtrip", "equivalence")
 #: the played command: the output and documents of the sample, and for everything else the real command
 STUB = """\
@@ -58,17 +60,16 @@ def write(folder: Path, rows: int) -> None:
 
 def stubs(work: Path) -> str:
     """Run one row by the real convkit, and make the command that plays it; returns the path to it."""
-    bare = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     real, folder = work / "real", work / "stubs"
     if not folder.exists():
         write(real, 1)
-        snakemake(real, bare, "reported")()
+        snakemake(real, PATH, "reported")()
         folder.mkdir()
         convkit = Path(sys.executable).with_name("convkit")
         text = STUB.format(stages=" | ".join(STAGES), sample=real / "results/row0", convkit=convkit)
         (folder / "convkit").write_text(text)
         (folder / "convkit").chmod(0o755)
-    return f"{folder}{os.pathsep}{bare}"
+    return f"{folder}{os.pathsep}{PATH}"
 
 
 def sides(work: Path, rows: int, schedulers: tuple[str, ...]) -> Iterator[Mapping[str, Side]]:

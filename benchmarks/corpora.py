@@ -6,14 +6,12 @@ demo is the table of the repository itself, which has real checkpoints among its
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.campaign import ROOT, snakemake
+from benchmarks.campaign import PATH, ROOT, snakemake
 from benchmarks.case import Case, Figure, Side
 
 #: family and target, in turn
@@ -27,7 +25,6 @@ ROWS = (
 )
 #: name of a side, and the config's ``worker``
 WORKER = {"worker": "true", "plain": "false"}
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 PACKAGES = ("snakemake", "torch", "transformers")
 
 

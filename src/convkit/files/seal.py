@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +79,19 @@ def _chunks(document: Mapping[str, Any]) -> Iterator[bytearray]:
 def _pieces(value: Any, depth: int) -> Iterator[bytes]:
     """A value that lies this deep in a document, as ``json.dumps`` with an indent of 2 writes it."""
     line = b"\n" + b"  " * depth
-    if depth < _TABLES and isinstance(value, Mapping) and value:
-        before = b"{"
-        for name, inner in value.items():
-            yield before + line + b"  " + _text(name) + b": "
-            yield from _pieces(inner, depth + 1)
-            before = b","
-        yield line + b"}"
-    elif depth < _TABLES and isinstance(value, list | tuple | Rows) and value:
-        before = b"["
-        for inner in value:
-            yield before + line + b"  "
-            yield from _pieces(inner, depth + 1)
-            before = b","
-        yield line + b"]"
-    else:
+    if depth == _TABLES or not value or not isinstance(value, Mapping | list | tuple | Rows):
         yield _text(value).replace(b"\n", line)
+        return
+    entries: Iterable[tuple[bytes, Any]]
+    if isinstance(value, Mapping):
+        before, last, entries = b"{", b"}", ((_text(name) + b": ", inner) for name, inner in value.items())
+    else:
+        before, last, entries = b"[", b"]", ((b"", inner) for inner in value)
+    for name, inner in entries:
+        yield before + line + b"  " + name
+        yield from _pieces(inner, depth + 1)
+        before = b","
+    yield line + last
 
 
 def _text(value: Any) -> bytes:

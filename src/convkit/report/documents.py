@@ -6,13 +6,12 @@ checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from convkit.files.document import REMEDY, typed
+from convkit.files.document import typed
 from convkit.files.long_document import Rows, Table
 from convkit.files.packages import Package
 from convkit.files.receipt import side_of
@@ -239,19 +238,20 @@ def check_form(document: dict[str, Any], path: Path) -> None:
         if receipt:
             typed(Receipt, document, path)
             for side in ("source", "target"):
-                _check_leaves(side_of(document, side), path, f"$.{side}.leaves")
+                if (leaves := side_of(document, side).get("leaves")) is not None:
+                    _check_leaves(Values, leaves, path, f"$.{side}.leaves")
         plan = document["plan"] if receipt else document
         conversion = isinstance(plan, dict) and _kind(plan) == "plan"
         _check_plan(ConversionPlan if conversion else Plan, plan, path, "$.plan" if receipt else "$")
 
 
-def _check_leaves(side: Mapping[str, Any], path: Path, root: str) -> None:
-    """Check the digests of a side's leaves, of a long receipt one by one."""
-    leaves = side.get("leaves")
-    if isinstance(leaves, Table):
-        leaves.typed(dict[str, Values], path, root, REMEDY)
-    elif leaves is not None:
-        typed(dict[str, Values], leaves, path, root=root)
+def _check_leaves(type_: Any, leaves: Any, path: Path, root: str) -> None:
+    """Check a table of leaves, each of this type; of a long document, one by one."""
+    if not isinstance(leaves, Table):
+        typed(dict[str, type_], leaves, path, root=root)
+        return
+    for key, leaf in leaves.items():
+        typed(type_, leaf, path, root=f"{root}[{key!r}]")
 
 
 def _check_plan(type_: type[Plan], plan: Any, path: Path, root: str) -> None:
@@ -264,9 +264,7 @@ def _check_plan(type_: type[Plan], plan: Any, path: Path, root: str) -> None:
     emptied: Values = {name: {} if isinstance(value, Table) else [] for name, value in tables.items()}
     typed(type_, plan | emptied if emptied else plan, path, root=root)
     for name in ("source_leaves", "target_leaves"):
-        leaves = tables.get(name)
-        for key, leaf in leaves.items() if isinstance(leaves, Table) else ():
-            typed(Planned, leaf, path, root=f"{root}.{name}[{key!r}]")
+        _check_leaves(Planned, tables.get(name, {}), path, f"{root}.{name}")
     for number, step in enumerate(tables.get("steps", ())):
         typed(Step, step, path, root=f"{root}.steps[{number}]")
     for number, part in enumerate(tables.get("through", ())):
