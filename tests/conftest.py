@@ -7,11 +7,14 @@ isn't skipped.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +31,50 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+#: of the folder of a run
+_PREFIX = "convkit-tests-"
+_MEMORY = Path("/dev/shm")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder that the processes of a run share; look for garbage less often: a tenth of the time."""
     gc.set_threshold(100_000, 20, 100)
     if not hasattr(config, "workerinput"):
-        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix="convkit-tests-", dir=_memory(1 << 30))
-        config.add_cleanup(lambda: shutil.rmtree(folder))
-        if "not slow" in config.option.markexpr and (memory := _memory(4 << 30)):  # slow tests make large files
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+        _clear_old()
+        os.environ[once.FOLDER] = folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory(1 << 30))
+        _locked(folder)
+        if "not slow" in config.option.markexpr and _memory(4 << 30):  # slow tests make large files
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
 
 
 def _memory(needed: int) -> Path | None:
     """A folder in memory, if so many bytes are free: a third of the time of many tests goes to a disk's small files."""
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > needed else None
+    return _MEMORY if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > needed else None
+
+
+def _clear_old() -> None:
+    """Remove what runs left that were killed or had failures."""
+    for left in chain(_MEMORY.glob(f"{_PREFIX}*"), Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
+        with suppress(BlockingIOError):
+            os.close(_locked(left))
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _locked(folder: str | Path) -> int:
+    """Lock a folder while this process lives, or until the number that is returned is closed."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise
+    return opened
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove the folder of the run; what failed tests made stays until the next one."""
+    if not hasattr(session.config, "workerinput") and exitstatus == pytest.ExitCode.OK:
+        session.config.add_cleanup(lambda: shutil.rmtree(os.environ[once.FOLDER]))
 
 
 class _ByImports(LoadFileScheduling):

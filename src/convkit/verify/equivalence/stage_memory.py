@@ -17,7 +17,7 @@ from convkit.verify.equivalence.probe import ROWS
 Shape = tuple[int, ...]
 
 #: a process that has opened two small models: PyTorch, transformers, and what reads the formats of JAX
-PROCESS = 415_000_000
+PROCESS = 425_000_000
 _FLOAT = 4
 #: what a layer computes at one time, in units of its widest output and of one head's scores times the heads
 _WIDEST, _SCORES = 5, 10
