@@ -83,7 +83,7 @@ def _read(text: Text, depth: int, *, halves: bool = False) -> Any:
         try:
             return from_json(bytes(text), halves=halves)
         except json_text.OverLimitError as over:
-            error = over
+            error = over.with_traceback(None)  # which would hold the text as long as there is the error
     else:
         error = json_text.over_bytes(len(text))
     return _by_tables(text, error, depth, halves=halves)
