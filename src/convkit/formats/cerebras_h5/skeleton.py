@@ -58,15 +58,15 @@ def lay_out(
     memory = _Memory()
     with h5py.File(memory, "w", libver="earliest") as file:
         file.attrs.update(attributes)
-        datasets: dict[str, h5py.Dataset] = {}
+        places: dict[str, int | None] = {}
         for leaf in leaves:
             if isinstance(leaf.value, Opaque):
                 _add_object(file, leaf.key, leaf.value.data)
             elif leaf.spec is not None and leaf.same_as is None:
-                dataset = datasets[leaf.key] = _add_dataset(file, leaf)
+                dataset = _add_dataset(file, leaf)
                 own = records.of_tensor(leaf.spec, numpy=leaf.key in numpy_arrays).notes
                 dataset.attrs.update({**notes.get(leaf.key, {}), **own})
-        places = {key: dataset.id.get_offset() for key, dataset in datasets.items()}
+                places[leaf.key] = dataset.id.get_offset()
     size, before = memory.size, memory.extents()
     with h5py.File(memory, "r+", libver="earliest") as file:
         # changed in place: the root group's header keeps its size
