@@ -16,7 +16,7 @@ from convkit.verify.documents import Described, read_plan
 from convkit.verify.equivalence.need import need
 
 #: how much more than the memory that is taken may be predicted
-MORE = 1.3
+MORE = 1.4
 #: what a process takes between two looks at it isn't seen
 SEEN = 1.05
 #: llamas of two layers: hidden, kv heads' width, feed-forward width, vocabulary -> the peak of the process's anonymous
