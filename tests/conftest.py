@@ -73,7 +73,7 @@ def _locked(folder: str | Path) -> int:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remove the folder of the run; what failed tests made stays until the next one."""
-    if not hasattr(session.config, "workerinput") and exitstatus == pytest.ExitCode.OK:
+    if not hasattr(session.config, "workerinput") and exitstatus != pytest.ExitCode.TESTS_FAILED:
         session.config.add_cleanup(lambda: shutil.rmtree(os.environ[once.FOLDER]))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,21 @@ def test_what_a_long_document_says_is_what_it_would_say_at_once(few: None) -> No
 
 def _number(found: dict[str, Any]) -> Any:
     return float(found["__float__"]) if "__float__" in found else found
+
+
+def test_the_text_of_a_long_document_is_not_held_beside_what_was_made_of_it(few: None) -> None:
+    text = json.dumps({"steps": [0] * 2 * FEW, "note": "." * 10_000_000}).encode()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        made = len(read_long(text)["steps"])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert made == 2 * FEW
+    assert after - before < 1_000_000
 
 
 def test_a_document_within_the_limits_is_made_at_once() -> None:

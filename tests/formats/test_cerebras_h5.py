@@ -26,6 +26,7 @@ from packed_mdl import pack
 from convkit.checkpoint import Leaf, Opaque, TensorSpec, WriteOptions
 from convkit.errors import ConvkitError
 from convkit.formats import open_checkpoint
+from convkit.formats.cerebras_h5 import skeleton
 from convkit.formats.cerebras_h5.format import FORMAT
 from convkit.formats.cerebras_h5.records import RTFX_DTYPES
 from convkit.state.cerebras import treespec
@@ -251,6 +252,20 @@ def test_a_skeleton_has_the_same_bytes_in_any_process_at_any_time(tmp_path: Path
     assert not any(second in data for second in times), "HDF5 stores times in this form"
     with FORMAT.open(tmp_path / "a.mdl") as checkpoint:
         assert set(checkpoint.leaves) == {leaf.key for leaf in leaves}
+
+
+def test_a_skeleton_has_one_dataset_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 takes memory for each."""
+    opened: list[int] = []
+
+    def add(file: h5py.File, leaf: Leaf) -> h5py.Dataset:
+        opened.append(h5py.h5f.get_obj_count(file.id, h5py.h5f.OBJ_DATASET))
+        return real(file, leaf)
+
+    real = skeleton._add_dataset
+    monkeypatch.setattr(skeleton, "_add_dataset", add)
+    laid_out(tmp_path / "a.mdl", [Leaf(f"{n}", TensorSpec((3,), "float32")) for n in range(30)])
+    assert len(opened) == 30 and max(opened) == 1
 
 
 def test_carries_objects_without_unpickling(tmp_path: Path) -> None:
