@@ -55,7 +55,7 @@ def _memory(needed: int) -> Path | None:
 def _clear_old() -> None:
     """Remove what runs left that were killed or had failures."""
     for left in chain(_MEMORY.glob(f"{_PREFIX}*"), Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # it is in use, or of another user
             os.close(_locked(left))
             shutil.rmtree(left, ignore_errors=True)
 
