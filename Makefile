@@ -4,7 +4,8 @@
 # make docs     setup, then the documentation as a site in build/docs; a warning is an error
 # make schemas  setup, then anew: the schemas of documents, the catalogue of mappings, what a table of claims may name
 PYTHON ?= python3
-PYTEST := .venv/bin/python -m pytest
+# Tests install what users do, who have no constraints.
+PYTEST := env -u PIP_CONSTRAINT .venv/bin/python -m pytest
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_CONSTRAINT := constraints.txt

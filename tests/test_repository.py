@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,19 @@ def test_a_release_that_is_dated_is_dated_in_both() -> None:
 def test_ci_and_the_workflows_call_the_same_targets_of_make() -> None:
     assert targets_of_ci() == targets_of_workflows()
     assert targets_of_ci() <= set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("fails", ["", *sorted(targets_of_ci())])
+def test_ci_fails_if_any_target_does(fails: str, tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    scripts = dict.fromkeys(("chromium", "radosgw", "slurmctld"), "exit 1") | {"make": f'test "$1" != "{fails}"'}
+    for name, script in scripts.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}", "CI_MINUTES": "60"}
+    done = subprocess.run([ROOT / ".ci/run"], env=environment, check=False, capture_output=True)
+    assert (done.returncode == 0) == (fails == "")
 
 
 def test_every_target_without_a_file_is_phony() -> None:
